@@ -1,0 +1,103 @@
+"""The event log port. Adapters: `memory.py`, `rocks.py`; one contract suite: `tests/contracts/log_contract.py`.
+
+A *stream* is one channel's events (its id is the 32-byte channel id; the node's own stream is 32 zero bytes).
+A *version* counts events in a stream, from 0. One append writes one *page*: the events of all streams it names
+plus outbox changes, atomically and, unless `durable=False`, durably before it returns. Events and outbox values
+are opaque bytes here; what they mean stands in `channel/events.py` and `effects.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from scapp.channels.errors import CorruptionError, ScappError
+
+NODE_STREAM = bytes(32)
+
+
+class StreamWrite(msgspec.Struct, frozen=True, gc=False):
+    """Events to append to `stream`, which must have exactly `expected_version` events before."""
+
+    stream: bytes
+    expected_version: int
+    events: Sequence[bytes]
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """One atomic write. `outbox` maps a key to its value, or to None to remove it (absent keys are fine)."""
+
+    writes: Sequence[StreamWrite]
+    outbox: Mapping[bytes, bytes | None] = {}
+
+
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """Events `first_version ..` of one stream, as one append wrote them."""
+
+    first_version: int
+    events: tuple[bytes, ...]
+
+
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
+    """A fold of events `0 .. version-1`; never the only copy of a fact."""
+
+    version: int
+    data: bytes
+
+
+class VersionConflict(ScappError):
+    """The stream is not at the expected version; nothing was written."""
+
+
+class LogClosed(ScappError):
+    """The log was closed, or failed for good and takes no more writes."""
+
+
+class LogLocked(ScappError):
+    """Another process has this log open."""
+
+
+class LogCorrupt(CorruptionError):
+    """A stored page, head or snapshot fails its checksum or does not follow its predecessor."""
+
+
+class EventLog(Protocol):
+    """Thread-safe. Appends are totally ordered; what one append wrote is visible whole or not at all."""
+
+    def append(self, append: Append, *, durable: bool = True) -> None:
+        """Raises VersionConflict, LogClosed, OSError-like ScappError on disk failure (then the log is closed)."""
+        ...
+
+    def version(self, stream: bytes) -> int:
+        """Number of events in the stream, 0 when it does not exist."""
+        ...
+
+    def streams(self) -> list[bytes]:
+        """Ids of all streams that have events, in byte order."""
+        ...
+
+    def read(self, stream: bytes, from_version: int = 0) -> Iterator[Page]:
+        """Pages in order; the first one starts at exactly `from_version` (cut when the page began before it)."""
+        ...
+
+    def outbox(self) -> list[tuple[bytes, bytes]]:
+        """All outbox rows in key order."""
+        ...
+
+    def save_snapshot(self, stream: bytes, snapshot: Snapshot) -> None:
+        """Keep the newest two snapshots of the stream. Not durable by itself: a lost one is rebuilt."""
+        ...
+
+    def load_snapshot(self, stream: bytes) -> Snapshot | None:
+        """The newest snapshot whose checksum holds and whose version does not exceed the stream's."""
+        ...
+
+    def flush(self) -> None:
+        """Make everything appended so far durable."""
+        ...
+
+    def close(self) -> None:
+        """Flush and release; further calls raise LogClosed."""
+        ...

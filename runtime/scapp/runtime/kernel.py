@@ -1,0 +1,78 @@
+"""The kernel port: tables, reducer and root of one channel, driven by one call per batch.
+
+The plain-Python implementation is `reference.py`; a native one goes behind the same port and is compared with it.
+State is the tables after the last `commit` plus at most one undoable batch on top.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from scapp.channels.admission import Refusal
+from scapp.runtime.changes import BatchChanges, LogLine
+
+
+class Budget(enum.IntEnum):
+    """Factor on the signed fuel, memory and stack limits (docs/reference/derivation.md, "Budgets")."""
+
+    ORDER = 1  # the sequencer decides what is ordered
+    CHECK = 4  # a countersigner checks; reaching it is undecidable, never rejected
+    DERIVE = 16  # derivation of supported entries
+
+
+class BatchResult(msgspec.Struct, frozen=True, gc=False):
+    """Result of `run`. Without refusals `accepted` is every index; roots and amounts are after the accepted ones."""
+
+    accepted: tuple[int, ...]
+    refusals: tuple[Refusal, ...]
+    state_root: bytes
+    amounts: tuple[int, ...]
+    logs: tuple[LogLine, ...]
+
+
+class KernelFault(Exception):
+    """The module cannot run at all, or the engine failed in a way that says nothing about the entries."""
+
+
+class Kernel(Protocol):
+    """Not thread-safe: one caller at a time."""
+
+    def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget) -> BatchResult:
+        """Apply entries as an undoable batch on the committed tables, dropping an earlier uncommitted batch.
+
+        A fresh reducer instance starts every batch (a *clean run*). When an entry is refused, instance and changes
+        are discarded and the accepted ones are run again, so the result is always that of a clean run over exactly
+        `accepted`."""
+        ...
+
+    def commit(self) -> BatchChanges:
+        """Make the last run the base and return its net changes."""
+        ...
+
+    def rollback(self) -> None: ...
+
+    def state_root(self) -> bytes:
+        """Root of the committed tables and event chain."""
+        ...
+
+    def amounts(self) -> tuple[int, ...]:
+        """Committed outcome amounts."""
+        ...
+
+    def rows(self, table: str) -> Iterable[bytes]:
+        """Committed rows in key order."""
+        ...
+
+    def export_state(self) -> bytes:
+        """Committed tables, event root and amounts, for `import_state`."""
+        ...
+
+    def import_state(self, data: bytes) -> None:
+        """Replace everything; raises ValueError for bytes that are not an export of this deployment."""
+        ...
+
+    def close(self) -> None: ...
