@@ -1,0 +1,129 @@
+"""What a running node offers its local callers (HTTP API, tests): implemented by `node.Node`.
+
+All methods belong to the node's event loop. Refusals of what the caller asked are `LocalError`; their text is
+meant for the person who asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from scapp.channels.deployment import Deployment
+from scapp.channels.reading import EntrySource
+from scapp.channels.transport.port import PeerStatus
+from scapp.channels.types import Address, ChannelId
+
+
+class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for a new unfunded channel; the caller's node becomes participant 0, the sequencer."""
+
+    peers: tuple[Address, ...]  # the other participants, in order
+    deployment: Deployment
+    params: Any = None  # handed to the reducer in entry 0, anything MessagePack can hold
+    slots: tuple[tuple[bytes, bytes, int], ...] = ()  # (asset 20 B, destination 32 B, amount)
+    challenge_duration: int = 86_400  # seconds
+    nonce: int | None = None  # random when None
+
+
+class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel as its owner sees it. `phase` is one of proposed (waits for this node's acceptance), opening,
+    running, closing, closed, rejected, halted; `waiting_for` says in words what it waits for, or is empty."""
+
+    channel_id: ChannelId
+    phase: str
+    waiting_for: str
+    participants: tuple[Address, ...]
+    my_index: int
+    deployment: Deployment
+    deployment_id: bytes
+    slots: tuple[tuple[bytes, bytes, int], ...]
+    turn: int | None  # latest supported turn
+    signed_turn: int | None  # latest turn this node has signed
+    sequence: int  # entries under the latest supported state
+    log_root: bytes
+    state_root: bytes
+    amounts: tuple[int, ...]
+    time_ms: int
+    pending: int  # own submissions not decided yet
+    reason: str  # why rejected or halted
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one submission. `status`: accepted (under all signatures, at `sequence`), refused (with
+    `reason`, at `code`), or pending (still undecided when the wait ended; it stays submitted)."""
+
+    counter: int
+    status: str
+    sequence: int | None = None
+    turn: int | None = None
+    code: str = ""
+    reason: str = ""
+
+
+class NodeEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Told to listeners after it is durable. `kind`: proposed, opened, supported (a new batch), refused, closed,
+    rejected, halted, link (a peer came or went; `peer` set)."""
+
+    kind: str
+    channel_id: ChannelId | None = None
+    peer: Address | None = None
+    sequence: int | None = None
+    turn: int | None = None
+    detail: str = ""
+
+
+class NodeService(Protocol):
+    """The node."""
+
+    @property
+    def address(self) -> Address: ...
+
+    @property
+    def source(self) -> EntrySource:
+        """Supported entries of all channels, for derivation and display; thread-safe."""
+        ...
+
+    def counters(self) -> dict[str, int]:
+        """Metrics: name to count (messages received, refused by reason, batches, …)."""
+        ...
+
+    def peers(self) -> list[PeerStatus]: ...
+
+    def add_peer(self, address: Address, endpoint: str) -> None:
+        """Remember `host:port` for a peer (kept across restarts) and connect."""
+        ...
+
+    def channels(self) -> list[ChannelInfo]: ...
+
+    def channel(self, channel_id: ChannelId) -> ChannelInfo:
+        """Raises LocalError for an unknown channel."""
+        ...
+
+    async def open_channel(self, request: OpenRequest) -> ChannelId:
+        """Durable and on its way when it returns; wait for phase `running` with `wait_phase`."""
+        ...
+
+    async def accept(self, channel_id: ChannelId) -> None: ...
+
+    async def reject(self, channel_id: ChannelId, reason: str) -> None: ...
+
+    async def submit(
+        self, channel_id: ChannelId, payloads: Sequence[bytes], *, tick: bool = False, timeout: float = 30.0
+    ) -> list[Receipt]:
+        """Submit own messages in order and wait until each is decided, at most `timeout` seconds."""
+        ...
+
+    async def close_channel(self, channel_id: ChannelId) -> None:
+        """Ask for the final state; returns once the wish is durable."""
+        ...
+
+    async def wait_phase(self, channel_id: ChannelId, phases: Sequence[str], timeout: float) -> ChannelInfo:
+        """Wait until the channel is in one of `phases`; raises TimeoutError."""
+        ...
+
+    def subscribe(self, listener: Callable[[NodeEvent], None]) -> Callable[[], None]:
+        """Call `listener` for each event, in order; returns a function that ends it. A raising listener is dropped."""
+        ...
