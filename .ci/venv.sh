@@ -59,7 +59,7 @@ up_to_date() { # kind
 locked() { # requirement files
   local arguments=() file
   for file in "$@"; do arguments+=(-r "requirements/$file.txt"); done
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+  "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
     --require-hashes --only-binary :all: "${arguments[@]}"
 }
 
@@ -77,6 +77,6 @@ fi
 rm -f "$venv/.stamp-runtime" "$venv/.stamp-dev"
 echo "installing the locked $kind requirements into $venv"
 if [[ $kind == dev ]]; then locked build dev; else locked build runtime; fi
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
   --no-deps --no-build-isolation --editable .
 digest "$kind" >"$venv/.stamp-$kind"

@@ -1,0 +1,107 @@
+"""The documentation holds together: links resolve, every page is reachable, every decision is in the index."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.support import tree
+
+DOCS = tree.ROOT / "docs"
+DECISIONS = DOCS / "adrs"
+SECTIONS = ("Context", "Options", "Decision", "Consequences", "How we check it")
+
+
+def target_of(page: Path, link: str) -> tuple[Path, str] | None:
+    """File and anchor a relative link points to; None for addresses elsewhere."""
+    if re.match(r"[a-z][a-z0-9+.-]*:", link):
+        return None
+    path, _, anchor = link.partition("#")
+    return ((page.parent / path).resolve() if path else page), anchor
+
+
+def decisions() -> list[Path]:
+    """The decision records, in order of their numbers."""
+    return sorted(DECISIONS.glob("[0-9][0-9][0-9][0-9]-*.md"))
+
+
+def test_links_resolve():
+    """Each relative link names a file that exists, and each anchor a heading in it."""
+    broken = []
+    for page in tree.markdown_files():
+        for link in tree.links(page):
+            if (target := target_of(page, link)) is None:
+                continue
+            path, anchor = target
+            if not path.exists():
+                broken.append(f"{tree.relative(page)}: {link} (no such file)")
+            elif anchor and path.suffix == ".md" and anchor not in tree.headings(path):
+                broken.append(f"{tree.relative(page)}: {link} (no such heading)")
+    assert not broken
+
+
+def test_every_page_is_reachable():
+    """From docs/README.md links lead to every page."""
+    seen: set[Path] = set()
+    waiting = [DOCS / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in seen or page.suffix != ".md" or not page.exists():
+            continue
+        seen.add(page)
+        waiting += [target[0] for link in tree.links(page) if (target := target_of(page, link))]
+    assert sorted(tree.relative(page) for page in set(DOCS.rglob("*.md")) - seen) == []
+
+
+def test_named_pages_exist():
+    """Pages that code, tests and the README name as `docs/….md` exist."""
+    missing = []
+    for path in tree.tracked_files():
+        if path.suffix in {".py", ".toml", ".sh", ".zig", ".sql", ".md"}:
+            names = re.findall(r"\bdocs/[\w/.-]+?\.md\b", path.read_text(errors="replace"))
+            missing += [f"{tree.relative(path)}: {name}" for name in names if not (tree.ROOT / name).exists()]
+    assert not missing
+
+
+def test_every_decision_is_in_the_index():
+    """docs/adrs/README.md lists each record once, with the status the record itself states."""
+    index = (DECISIONS / "README.md").read_text()
+    assert decisions()
+    for record in decisions():
+        rows = [line for line in index.splitlines() if f"]({record.name})" in line]
+        assert len(rows) == 1, f"{record.name}: {len(rows)} rows in the index"
+        assert status(record) in rows[0].lower(), f"{record.name} is {status(record)!r}, the index says {rows[0]!r}"
+
+
+def status(record: Path) -> str:
+    """The record's status in one word."""
+    found = re.search(r"^\W*status\W+(accepted|proposed|superseded|rejected)", record.read_text(), re.I | re.M)
+    assert found, f"{record.name} states no status (accepted, proposed, superseded or rejected)"
+    return found.group(1).lower()
+
+
+def test_numbers_of_decisions_are_unique():
+    """A number names one decision for good."""
+    numbers = [record.name[:4] for record in decisions()]
+    assert len(numbers) == len(set(numbers))
+
+
+def test_decisions_have_all_sections():
+    """Each record says what was weighed, what follows from it, and how it is checked."""
+    for record in [*decisions(), DECISIONS / "template.md"]:
+        titles = re.findall(r"^## (.+)$", record.read_text(), re.MULTILINE)
+        missing = [s for s in SECTIONS if not any(title.lower().startswith(s.lower()) for title in titles)]
+        assert not missing, f"{record.name} lacks {missing}"
+
+
+def test_readme_opens_with_what_it_is_and_the_two_commands():
+    """The first screen (40 lines) of the README names the purpose and the commands that run and test it."""
+    first = (tree.ROOT / "README.md").read_text().splitlines()[:40]
+    assert "make demo" in "\n".join(first)
+    assert "make test" in "\n".join(first)
+    assert any("co-signed" in line for line in first)
+
+
+def test_changelog_has_the_current_version_or_unreleased():
+    """Whoever upgrades finds what changed."""
+    assert re.search(r"^## \[Unreleased\]", (tree.ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
