@@ -55,8 +55,16 @@ class LogClosed(ScappError):
     """The log was closed, or failed for good and takes no more writes."""
 
 
+class LogWriteFailed(LogClosed):
+    """The disk refused a write. The log takes no more writes; reopening tells which of the last ones survived."""
+
+
 class LogLocked(ScappError):
     """Another process has this log open."""
+
+
+class LogUnusable(ScappError):
+    """There is no log here that this version can open: unreadable path, foreign database, unknown format."""
 
 
 class LogCorrupt(CorruptionError):
@@ -67,7 +75,14 @@ class EventLog(Protocol):
     """Thread-safe. Appends are totally ordered; what one append wrote is visible whole or not at all."""
 
     def append(self, append: Append, *, durable: bool = True) -> None:
-        """Raises VersionConflict, LogClosed, OSError-like ScappError on disk failure (then the log is closed)."""
+        """Raises LocalError for a malformed append, VersionConflict, LogClosed, and LogWriteFailed when the disk
+        refuses (then the log is closed for writing). A durable append makes all earlier ones durable as well."""
+        ...
+
+    def append_group(self, appends: Sequence[Append], *, durable: bool = True) -> list[VersionConflict | None]:
+        """Many appends, in order, with one write and one sync. Each is atomic by itself and sees those before it; one
+        that conflicts writes nothing and its error stands in its place, the others go on. Raises as `append`
+        does, VersionConflict apart; LocalError for any malformed append refuses the whole group."""
         ...
 
     def version(self, stream: bytes) -> int:
@@ -79,7 +94,9 @@ class EventLog(Protocol):
         ...
 
     def read(self, stream: bytes, from_version: int = 0) -> Iterator[Page]:
-        """Pages in order; the first one starts at exactly `from_version` (cut when the page began before it)."""
+        """Pages in order; the first one starts at exactly `from_version` (cut when the page began before it).
+
+        Shows the stream as it was at the call. Raises LogCorrupt, and LogClosed when the log closes meanwhile."""
         ...
 
     def outbox(self) -> list[tuple[bytes, bytes]]:
@@ -87,7 +104,9 @@ class EventLog(Protocol):
         ...
 
     def save_snapshot(self, stream: bytes, snapshot: Snapshot) -> None:
-        """Keep the newest two snapshots of the stream. Not durable by itself: a lost one is rebuilt."""
+        """Keep the newest two snapshots of the stream. Not durable by itself: a lost one is rebuilt.
+
+        Raises LocalError when the stream has fewer events than the snapshot folds."""
         ...
 
     def load_snapshot(self, stream: bytes) -> Snapshot | None:
@@ -99,5 +118,5 @@ class EventLog(Protocol):
         ...
 
     def close(self) -> None:
-        """Flush and release; further calls raise LogClosed."""
+        """Flush and release; further calls raise LogClosed, except `close`, which then does nothing."""
         ...

@@ -1,0 +1,69 @@
+"""What an append must look like before any adapter touches it; used by `memory.py`, `rocks.py`, `committer.py`.
+
+The checks stand in one place so that the adapters cannot differ in what they refuse.
+"""
+
+from __future__ import annotations
+
+from scapp.channels.errors import LocalError
+from scapp.channels.log.port import Append, StreamWrite, VersionConflict
+
+STREAM_BYTES = 32
+VERSION_MAX = 2**63 - 1
+_ONLY_BYTES = {bytes}
+
+
+def check_stream(stream: bytes) -> None:
+    """Raises LocalError unless `stream` is 32 raw bytes."""
+    if type(stream) is not bytes or len(stream) != STREAM_BYTES:
+        raise LocalError(f"stream id {stream!r}: must be exactly {STREAM_BYTES} bytes")
+
+
+def check_append(append: Append) -> None:
+    """Raises LocalError when the append is malformed: ids, versions, types, or a stream named twice."""
+    seen: set[bytes] = set()
+    for write in append.writes:
+        _check_write(write)
+        if write.stream in seen:
+            raise LocalError(f"stream {write.stream.hex()} is named twice in one append: put its events in one write")
+        seen.add(write.stream)
+    for key, value in append.outbox.items():
+        if type(key) is not bytes or not key:
+            raise LocalError(f"outbox key {key!r}: must be bytes, at least one")
+        if value is not None and type(value) is not bytes:
+            raise LocalError(f"outbox value of {key.hex()} is {type(value).__name__}: must be bytes, or None to remove")
+
+
+def _check_write(write: StreamWrite) -> None:
+    check_stream(write.stream)
+    if type(write.expected_version) is not int or not 0 <= write.expected_version <= VERSION_MAX:
+        raise LocalError(f"expected version {write.expected_version!r}: must be an integer of 0 to {VERSION_MAX}")
+    if type(write.events) not in (tuple, list):
+        raise LocalError(
+            f"events of stream {write.stream.hex()} are {type(write.events).__name__}: must be tuple or list"
+        )
+    # One pass in C over a thousand events instead of a Python loop.
+    if write.events and set(map(type, write.events)) != _ONLY_BYTES:
+        kinds = sorted({kind.__name__ for kind in map(type, write.events)} - {"bytes"})
+        raise LocalError(f"events of stream {write.stream.hex()} contain {', '.join(kinds)}: must all be bytes")
+
+
+def check_from_version(from_version: int) -> None:
+    """Raises LocalError for a negative or oversized start of a read."""
+    if not 0 <= from_version <= VERSION_MAX:
+        raise LocalError(f"read from version {from_version}: must be 0 to {VERSION_MAX}")
+
+
+def check_snapshot_version(stream: bytes, version: int, stream_version: int) -> None:
+    """Raises LocalError for a snapshot of events that the stream does not have."""
+    if not 0 <= version <= stream_version:
+        raise LocalError(
+            f"snapshot at version {version} of stream {stream.hex()}: the stream has {stream_version} events"
+        )
+
+
+def conflict(write: StreamWrite, found: int) -> VersionConflict:
+    """The error for a write whose stream is at `found` instead."""
+    return VersionConflict(
+        f"stream {write.stream.hex()}: expected version {write.expected_version}, found {found}; nothing was written"
+    )

@@ -1,0 +1,150 @@
+"""Group commit: one thread turns whatever has queued up into one write and one sync (`EventLog.append_group`).
+
+A sync costs the same for one append as for hundreds, so throughput grows with load while a lone append waits for
+nobody. Waiters hear of it in queue order, and only once their append is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+
+import msgspec
+
+from scapp.channels.log.checks import check_append
+from scapp.channels.log.port import Append, EventLog, LogClosed
+
+GROUP_APPENDS_MAX = 1024
+
+Outcome = BaseException | None
+Waiter = Future[None] | asyncio.Future[None]
+
+
+class _Job(msgspec.Struct, frozen=True):
+    append: Append
+    waiter: Waiter
+    loop: asyncio.AbstractEventLoop | None  # None: a thread waits
+
+
+class Committer:
+    """Owns one thread, not the log: close the committer first, then the log.
+
+    `group_appends_max` bounds how many appends share one write."""
+
+    def __init__(self, log: EventLog, *, group_appends_max: int = GROUP_APPENDS_MAX) -> None:
+        if group_appends_max < 1:
+            raise ValueError(f"group_appends_max {group_appends_max}: must be at least 1")
+        self._log = log
+        self._group_appends_max = group_appends_max
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()  # nothing is queued behind the end mark
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="log-committer", daemon=True)
+        self._thread.start()
+
+    def submit(self, append: Append) -> Future[None]:
+        """Queue an append; the future ends when it is durable, or with VersionConflict, LogWriteFailed, LogClosed.
+
+        Raises LocalError for a malformed append and LogClosed after `close`. Appends submitted by one thread are
+        committed in that order."""
+        waiter: Future[None] = Future()
+        waiter.set_running_or_notify_cancel()  # a queued append is committed whatever its caller does
+        self._put(_Job(append, waiter, None))
+        return waiter
+
+    async def append(self, append: Append) -> None:
+        """Return when the append is durable. Raises as `submit`, and what the future of `submit` would hold.
+
+        It is in the queue before the first suspension, so tasks of one loop commit in the order of their calls.
+        Cancelling the caller does not take the append back."""
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._put(_Job(append, waiter, loop))
+        await waiter
+
+    def close(self) -> None:
+        """Commit what is queued, make the whole log durable, and end the thread. Later appends raise LogClosed."""
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._thread.join()
+
+    def __enter__(self) -> Committer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _put(self, job: _Job) -> None:
+        check_append(job.append)  # here, so that one malformed append cannot fail its neighbours
+        with self._gate:
+            if self._closed:
+                raise LogClosed("the committer is closed; the append was not queued")
+            self._queue.put(job)
+
+    def _run(self) -> None:
+        while True:
+            jobs, ended = self._drain()
+            if jobs:
+                _resolve_all(jobs, self._commit([job.append for job in jobs]))
+            if ended:
+                self._flush()
+                return
+
+    def _drain(self) -> tuple[list[_Job], bool]:
+        """Wait for a job, then take what else is there; True when the end mark came."""
+        jobs: list[_Job] = []
+        job = self._queue.get()
+        while job is not None:
+            jobs.append(job)
+            if len(jobs) == self._group_appends_max:
+                return jobs, False
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                return jobs, False
+        return jobs, True
+
+    def _commit(self, appends: Sequence[Append]) -> Sequence[Outcome]:
+        try:
+            return self._log.append_group(appends)
+        except Exception as error:  # whatever it is, every waiter must hear of it, and the thread must go on
+            return [error] * len(appends)
+
+    def _flush(self) -> None:
+        try:
+            self._log.flush()
+        except LogClosed:
+            return  # closed or failed before us: every waiter has heard of it already
+
+
+def _resolve_all(jobs: Sequence[_Job], outcomes: Sequence[Outcome]) -> None:
+    """Wake every waiter in order; one call into each event loop for the whole group."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Waiter, Outcome]]] = {}
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if job.loop is None:
+            _resolve(((job.waiter, outcome),))
+        else:
+            by_loop.setdefault(job.loop, []).append((job.waiter, outcome))
+    for loop, waiters in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, waiters)
+        except RuntimeError:
+            continue  # the loop was closed: nobody waits any more
+
+
+def _resolve(waiters: Iterable[tuple[Waiter, Outcome]]) -> None:
+    for waiter, outcome in waiters:
+        if waiter.done():
+            continue  # its task was cancelled
+        if outcome is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(outcome)

@@ -1,0 +1,272 @@
+"""The event log on disk, over RocksDB; values are framed by `framing.py`, files opened by `rocks_store.py`.
+
+Each append writes one page per stream (key: stream, first version), the streams' heads and its outbox changes in
+one WriteBatch; a group of appends shares one batch and one sync (`committer.py` makes the groups). Log order equals
+commit order: writers hold one lock from the version check to the end of the write, and RocksDB keeps one
+write-ahead log for all column families, so what survives a crash is always a prefix of what was appended.
+
+Nothing is repaired silently: what fails its checksum, or does not follow its predecessor, raises LogCorrupt.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rocksdict import WriteBatch
+
+from scapp.channels.log import framing
+from scapp.channels.log.checks import check_append, check_from_version, check_snapshot_version, check_stream, conflict
+from scapp.channels.log.framing import GENESIS_CHAIN, STREAM_BYTES, Head, StoredPage, page_key
+from scapp.channels.log.port import (
+    Append,
+    LogClosed,
+    LogCorrupt,
+    LogWriteFailed,
+    Page,
+    Snapshot,
+    StreamWrite,
+    VersionConflict,
+)
+from scapp.channels.log.rocks_store import Store
+
+SNAPSHOTS_KEPT = 2
+_EMPTY = Head(0, GENESIS_CHAIN)
+# Pages fetched per step of a read. No RocksDB iterator outlives a step: one that is alive keeps the files locked
+# even after close, and a reader may hold its generator for as long as it likes.
+_PAGES_PER_STEP = 32
+
+
+class RocksLog:
+    """An `EventLog` in the directory `path`, which is created when missing. One process may have it open.
+
+    Raises LogLocked, LogUnusable or LogCorrupt when it cannot be opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._store = Store(path)
+        self._lock = threading.RLock()
+        self._heads: dict[bytes, Head] = {}  # heads verified or written by this process
+        self._undurable = False
+        self._failure: LogWriteFailed | None = None
+
+    def append(self, append: Append, *, durable: bool = True) -> None:
+        refused = self.append_group((append,), durable=durable)[0]
+        if refused is not None:
+            raise refused
+
+    def append_group(self, appends: Sequence[Append], *, durable: bool = True) -> list[VersionConflict | None]:
+        for append in appends:
+            check_append(append)
+        with self._lock:
+            self._check_writable()
+            batch = WriteBatch(raw_mode=True)
+            heads: dict[bytes, Head] = {}
+            outcomes = [self._stage(batch, append, heads) for append in appends]
+            self._commit(batch, durable=durable and None in outcomes)
+            self._heads.update(heads)
+            return outcomes
+
+    def version(self, stream: bytes) -> int:
+        check_stream(stream)
+        return self._head(stream).version
+
+    def streams(self) -> list[bytes]:
+        return [key for key, _ in self._store.heads.rows()]
+
+    def read(self, stream: bytes, from_version: int = 0) -> Iterator[Page]:
+        check_stream(stream)
+        check_from_version(from_version)
+        return self._iterate(stream, from_version, self._head(stream))
+
+    def outbox(self) -> list[tuple[bytes, bytes]]:
+        return [(key, framing.unframe_outbox(key, value)) for key, value in self._store.outbox.rows()]
+
+    def save_snapshot(self, stream: bytes, snapshot: Snapshot) -> None:
+        check_stream(stream)
+        with self._lock:
+            self._check_writable()
+            check_snapshot_version(stream, snapshot.version, self._head(stream).version)
+            key = page_key(stream, snapshot.version)
+            batch = WriteBatch(raw_mode=True)
+            for outdated in self._outdated_snapshots(stream, key):
+                self._store.snapshots.delete(batch, outdated)
+            chain = self._chain_at(stream, snapshot.version)
+            self._store.snapshots.put(batch, key, framing.frame_snapshot(key, snapshot.data, chain))
+            self._commit(batch, durable=False)
+
+    def load_snapshot(self, stream: bytes) -> Snapshot | None:
+        check_stream(stream)
+        version = self._head(stream).version
+        for key, value in reversed(self._store.snapshots.rows(page_key(stream, 0), page_key(stream, version + 1))):
+            found = framing.unframe_snapshot(key, value)
+            # The chain tells a snapshot of these events from one of others that once stood in their place.
+            if found is not None and found[1] == self._chain_at(stream, found[0].version):
+                return found[0]
+        return None
+
+    def flush(self) -> None:
+        with self._lock:
+            self._check_writable()
+            self._commit(WriteBatch(raw_mode=True), durable=True)
+
+    def close(self) -> None:
+        with self._lock:
+            try:
+                if self._store.is_open and self._failure is None:
+                    self.flush()
+            finally:
+                self._store.close()
+                self._heads.clear()
+
+    def __enter__(self) -> RocksLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _stage(self, batch: WriteBatch, append: Append, heads: dict[bytes, Head]) -> VersionConflict | None:
+        """Add one append to the batch, or return its conflict and leave batch and heads as they were."""
+        for write in append.writes:
+            found = (heads.get(write.stream) or self._head(write.stream)).version
+            if found != write.expected_version:
+                return conflict(write, found)
+        for write in append.writes:
+            if write.events:
+                self._stage_page(batch, write, heads)
+        for key, value in append.outbox.items():
+            if value is None:
+                self._store.outbox.delete(batch, key)
+            else:
+                self._store.outbox.put(batch, key, framing.frame_outbox(key, value))
+        return None
+
+    def _stage_page(self, batch: WriteBatch, write: StreamWrite, heads: dict[bytes, Head]) -> None:
+        stream = write.stream
+        before = heads.get(stream) or self._head(stream)
+        key = page_key(stream, before.version)
+        value, chain = framing.frame_page(key, write.events, before.chain)
+        head = Head(before.version + len(write.events), chain)
+        self._store.pages.put(batch, key, value)
+        self._store.heads.put(batch, stream, framing.frame_head(stream, head))
+        heads[stream] = head
+
+    def _commit(self, batch: WriteBatch, *, durable: bool) -> None:
+        """Write the batch, if anything is in it; with `durable` everything up to here is on disk afterwards."""
+        try:
+            if len(batch):
+                self._store.write(batch, sync=durable)
+            elif durable and self._undurable:
+                self._store.sync()
+            else:
+                return
+        except LogWriteFailed as error:
+            self._failure = error
+            raise
+        self._undurable = not durable
+
+    def _head(self, stream: bytes) -> Head:
+        self._store.check_open()
+        head = self._heads.get(stream)
+        if head is None:
+            with self._lock:  # a writer may be about to publish a newer one
+                head = self._heads.get(stream) or self._load_head(stream)
+                self._heads[stream] = head
+        return head
+
+    def _load_head(self, stream: bytes) -> Head:
+        """Read the head once per process and check it against the stream's last page."""
+        value = self._store.heads.get(stream)
+        head = framing.unframe_head(stream, value) if value is not None else _EMPTY
+        last = self._page_before(stream, framing.VERSION_LIMIT)
+        found = Head(last.end_version, last.chain) if last is not None else _EMPTY
+        if found != head:
+            raise LogCorrupt(
+                f"stream {stream.hex()}: expected to end at version {head.version} with checksum {head.chain:08x}, "
+                f"found its last page to end at version {found.version} with checksum {found.chain:08x}"
+            )
+        return head
+
+    def _page_before(self, stream: bytes, version: int) -> StoredPage | None:
+        """The last page that starts at or before `version`."""
+        row = self._store.pages.row_at_or_before(page_key(stream, version))
+        return framing.unframe_page(*row) if row is not None and row[0][:STREAM_BYTES] == stream else None
+
+    def _chain_at(self, stream: bytes, version: int) -> int:
+        """Chain of the page that holds event `version - 1`."""
+        if version == 0:
+            return GENESIS_CHAIN
+        page = self._page_before(stream, version - 1)
+        if page is None or page.end_version < version:
+            found = "none" if page is None else f"one of versions {page.first_version} to {page.end_version - 1}"
+            raise LogCorrupt(f"stream {stream.hex()}: expected a page with version {version - 1}, found {found}")
+        return page.chain
+
+    def _outdated_snapshots(self, stream: bytes, new_key: bytes) -> list[bytes]:
+        """Keys of the snapshots to drop when one is added at `new_key`, those beyond the stream's end included."""
+        limit = page_key(stream, self._head(stream).version)
+        rows = self._store.snapshots.rows(page_key(stream, 0), page_key(stream, framing.VERSION_LIMIT))
+        keys = {key for key, _ in rows} | {new_key}
+        kept = sorted(key for key in keys if key <= limit)[-SNAPSHOTS_KEPT:]
+        return sorted(keys.difference(kept) - {new_key})
+
+    def _iterate(self, stream: bytes, from_version: int, head: Head) -> Iterator[Page]:
+        if from_version >= head.version:
+            return
+        version, chain = self._start_of_read(stream, from_version)
+        limit = page_key(stream, head.version)
+        while version < head.version:
+            start = page_key(stream, version)
+            rows = self._store.pages.rows(start, limit, _PAGES_PER_STEP)
+            if not rows:
+                raise LogCorrupt(
+                    f"stream {stream.hex()}: expected a page at version {version} of {head.version}, found none"
+                )
+            for key, value in rows:
+                page = framing.unframe_page(key, value)
+                _check_follows(stream, page, version, chain)
+                version, chain = page.end_version, page.chain
+                yield _cut(page, from_version)
+                self._store.check_open()
+        if (version, chain) != (head.version, head.chain):
+            raise LogCorrupt(
+                f"stream {stream.hex()}: expected to end at version {head.version} with checksum {head.chain:08x}, "
+                f"found version {version} with checksum {chain:08x}"
+            )
+
+    def _start_of_read(self, stream: bytes, from_version: int) -> tuple[int, int]:
+        """First version of the page that holds `from_version`, and the chain that this page must continue."""
+        if from_version == 0:
+            return 0, GENESIS_CHAIN
+        page = self._page_before(stream, from_version)
+        if page is None or page.end_version <= from_version:
+            found = "none" if page is None else f"one of versions {page.first_version} to {page.end_version - 1}"
+            raise LogCorrupt(f"stream {stream.hex()}: expected a page with version {from_version}, found {found}")
+        return page.first_version, page.previous_chain
+
+    def _check_writable(self) -> None:
+        self._store.check_open()
+        if self._failure is not None:
+            raise LogClosed(f"{self._store.path} takes no more writes since a disk failure: {self._failure}")
+
+
+def _check_follows(stream: bytes, page: StoredPage, version: int, chain: int) -> None:
+    if page.first_version != version:
+        raise LogCorrupt(
+            f"stream {stream.hex()}: expected a page at version {version}, found one at {page.first_version}"
+        )
+    if page.previous_chain != chain:
+        raise LogCorrupt(
+            f"stream {stream.hex()} page at version {version}: expected to follow checksum {chain:08x}, "
+            f"found {page.previous_chain:08x}"
+        )
+
+
+def _cut(page: StoredPage, from_version: int) -> Page:
+    skipped = from_version - page.first_version
+    if skipped <= 0:
+        return Page(page.first_version, page.events)
+    return Page(from_version, page.events[skipped:])
