@@ -7,6 +7,7 @@ import re
 import tomllib
 
 import pytest
+
 from tests.support import tree
 
 # Spelt in pieces so that this file does not trip over itself.
@@ -93,9 +94,7 @@ def test_every_dependency_has_its_reason():
 
 def test_every_module_says_what_it_holds():
     """Each module opens with a docstring; an empty `__init__.py` needs none."""
-    silent = [
-        tree.relative(path) for path, parsed in python_files() if parsed.body and not ast.get_docstring(parsed)
-    ]
+    silent = [tree.relative(path) for path, parsed in python_files() if parsed.body and not ast.get_docstring(parsed)]
     assert not silent
 
 
@@ -106,9 +105,9 @@ def test_every_test_states_its_behaviour():
         if not path.name.startswith("test_"):
             continue
         for node in ast.walk(parsed):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
-                if not ast.get_docstring(node):
-                    silent.append(f"{tree.relative(path)}:{node.lineno} {node.name}")
+            function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            if function and node.name.startswith("test") and not ast.get_docstring(node):
+                silent.append(f"{tree.relative(path)}:{node.lineno} {node.name}")
     assert not silent
 
 

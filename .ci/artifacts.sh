@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Proves that the committed reducer artifacts come from their sources: .ci/artifacts.sh VENV
+#
+# Compiles every reducer in a copy of the tree, in another folder and with empty compiler caches, and compares the
+# results byte for byte with what is committed.
+set -euo pipefail
+
+venv=$(realpath "${1:?"usage: artifacts.sh VENV"}")
+cd "$(dirname "$0")/.."
+
+scratch=$(mktemp -d "$PWD/.ci-run.artifacts.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+
+mapfile -t artifacts < <(git ls-files '*.wasm')
+if [[ ${#artifacts[@]} -eq 0 ]]; then
+  echo "no committed .wasm artifact found" >&2
+  exit 1
+fi
+git ls-files -z -- channels runtime reducers examples | xargs -0 cp --parents -t "$scratch"
+mkdir "$scratch/.cache"
+(cd "$scratch" && find . -name '*.wasm' -not -path '*/tests/*' -print >.artifacts)
+
+# The copy's modules come first on the path, so that the build writes into the copy.
+(
+  cd "$scratch"
+  export PYTHONPATH=$PWD/channels:$PWD/runtime:$PWD/reducers:$PWD/examples/game
+  export XDG_CACHE_HOME=$PWD/.cache ZIG_GLOBAL_CACHE_DIR=$PWD/.cache/zig ZIG_LOCAL_CACHE_DIR=$PWD/.cache/zig-local
+  xargs -r rm -f <.artifacts # a build that writes nothing must not pass
+  "$venv/bin/python" -m scapp.reducers.build --all
+)
+
+failed=0
+for artifact in "${artifacts[@]}"; do
+  case $artifact in tests/*) continue ;; esac # hostile and old binaries are fixtures, not products
+  if cmp -s "$artifact" "$scratch/$artifact"; then
+    echo "ok      $artifact"
+  else
+    echo "DIFFERS $artifact"
+    failed=1
+  fi
+done
+exit "$failed"
