@@ -1,0 +1,266 @@
+"""Signatures as Nitro wants them: EIP-191 over a 32-byte hash, low s, v 27 or 28; keccak256 stands in `crypto.py`.
+
+Two kinds of things are signed and can never be taken for one another: hashes (states, vouchers, challenges), always
+32 bytes, and texts of any other length (the transport's handshake).
+
+The curve is libsecp256k1 through coincurve, by one of two backends. coincurve's cffi module is private to it, but
+leaves out what its public classes do on every call (objects, DER, hashing): signing and recovery are five to ten
+percent faster. Where it is missing or looks different, the public classes do the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, NoReturn, Protocol
+
+from coincurve import GLOBAL_CONTEXT, PrivateKey, PublicKey
+
+from scapp.channels.crypto import keccak256
+from scapp.channels.errors import LocalError, PeerError
+from scapp.channels.types import Address, Hash, Signature
+
+ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+SIGNATURE_BYTES = 65
+_COMPACT_BYTES = 64
+_HALF_ORDER_BYTES = (ORDER // 2).to_bytes(32, "big")
+_PREFIX = b"\x19Ethereum Signed Message:\n"
+_HASH_PREFIX = _PREFIX + b"32"
+_V_OF_ID = (b"\x1b", b"\x1c")
+_ID_OF_V = {27: b"\x00", 28: b"\x01"}
+
+
+class Backend(Protocol):
+    """`digest` and `secret` are 32 bytes; a recoverable signature is r || s || recovery id (0 to 3), 65 bytes."""
+
+    def public_key(self, secret: bytes) -> bytes:
+        """Uncompressed point without its prefix, 64 bytes; `secret` must be in range."""
+        ...
+
+    def sign(self, secret: bytes, digest: bytes) -> bytes:
+        """A recoverable signature with RFC 6979 nonce and low s."""
+        ...
+
+    def recover(self, digest: bytes, signature: bytes) -> bytes | None:
+        """The signer's public key, 64 bytes, or None when no key made this signature."""
+        ...
+
+
+class PublicBackend:
+    """Through coincurve's documented classes."""
+
+    def public_key(self, secret: bytes) -> bytes:
+        return PublicKey.from_secret(secret).format(compressed=False)[1:]
+
+    def sign(self, secret: bytes, digest: bytes) -> bytes:
+        return bytes(PrivateKey(secret).sign_recoverable(digest, hasher=None))
+
+    def recover(self, digest: bytes, signature: bytes) -> bytes | None:
+        try:
+            return PublicKey.from_signature_and_message(signature, digest, hasher=None).format(compressed=False)[1:]
+        except Exception:  # coincurve raises bare Exception when nothing can be recovered, ValueError when parsing
+            return None
+
+
+class _Buffers(threading.local):
+    """C memory reused from call to call. One set per thread: the library's calls release the interpreter lock."""
+
+    def __init__(self, ffi: Any) -> None:
+        self.signature = ffi.new("secp256k1_ecdsa_recoverable_signature *")
+        self.public_key = ffi.new("secp256k1_pubkey *")
+        self.recovery_id = ffi.new("int *")
+        self.length = ffi.new("size_t *")
+        self.compact = ffi.new(f"unsigned char[{_COMPACT_BYTES}]")
+        self.point = ffi.new("unsigned char[65]")
+        self.compact_view = ffi.buffer(self.compact)
+        self.point_view = ffi.buffer(self.point)
+
+
+class DirectBackend(PublicBackend):
+    """Through the library's own functions, without coincurve's classes in between."""
+
+    def __init__(self) -> None:
+        from coincurve._libsecp256k1 import ffi, lib  # type: ignore[import-not-found]
+
+        self._context = GLOBAL_CONTEXT.ctx
+        self._null = ffi.NULL
+        self._uncompressed = lib.SECP256K1_EC_UNCOMPRESSED
+        self._sign = lib.secp256k1_ecdsa_sign_recoverable
+        self._serialize = lib.secp256k1_ecdsa_recoverable_signature_serialize_compact
+        self._parse = lib.secp256k1_ecdsa_recoverable_signature_parse_compact
+        self._recover = lib.secp256k1_ecdsa_recover
+        self._serialize_key = lib.secp256k1_ec_pubkey_serialize
+        self._buffers = _Buffers(ffi)
+
+    def sign(self, secret: bytes, digest: bytes) -> bytes:
+        # The C functions read 32 bytes whatever they are given.
+        if len(digest) != 32 or len(secret) != 32:
+            raise ValueError(f"digest of {len(digest)} and secret of {len(secret)} bytes; both must have 32")
+        buffers = self._buffers
+        # Two nulls: the library's default nonce function, which is RFC 6979, without extra data.
+        if not self._sign(self._context, buffers.signature, digest, secret, self._null, self._null):
+            raise ValueError("the secret is not a valid key")
+        self._serialize(self._context, buffers.compact, buffers.recovery_id, buffers.signature)
+        return bytes(buffers.compact_view) + _RECOVERY_IDS[int(buffers.recovery_id[0])]
+
+    def recover(self, digest: bytes, signature: bytes) -> bytes | None:
+        if len(digest) != 32 or len(signature) != _COMPACT_BYTES + 1 or signature[_COMPACT_BYTES] > 3:
+            return None
+        buffers, context = self._buffers, self._context
+        if not self._parse(context, buffers.signature, signature, signature[_COMPACT_BYTES]):
+            return None
+        if not self._recover(context, buffers.public_key, buffers.signature, digest):
+            return None
+        buffers.length[0] = 65
+        self._serialize_key(context, buffers.point, buffers.length, buffers.public_key, self._uncompressed)
+        return buffers.point_view[1:65]  # type: ignore[no-any-return]
+
+
+_RECOVERY_IDS = tuple(bytes([number]) for number in range(4))
+
+
+def choose_backend() -> Backend:
+    """The direct one, if it is there and gives the same answers as the public one on a fixed example."""
+    public = PublicBackend()
+    secret, digest = bytes(31) + b"\x01", bytes(range(32))
+    expected = public.sign(secret, digest)
+    try:
+        direct = DirectBackend()
+        if direct.sign(secret, digest) == expected and direct.recover(digest, expected) == public.public_key(secret):
+            return direct
+    except (ImportError, AttributeError, TypeError):
+        pass
+    return public
+
+
+_BACKEND: Backend = choose_backend()
+
+
+class InvalidKey(LocalError, ValueError):
+    """A secret that is no secp256k1 key. The text never shows it."""
+
+
+class InvalidSignature(PeerError):
+    """A signature of the wrong form, by nobody, or by somebody else."""
+
+
+def eth_digest(h: bytes) -> bytes:
+    """EIP-191 digest of a 32-byte hash: what is signed for it, here and in the contracts."""
+    if len(h) != 32:
+        raise LocalError(f"a digest is made of a hash of 32 bytes, not of {len(h)} bytes; texts go through sign_text")
+    return keccak256(_HASH_PREFIX + h)
+
+
+def text_digest(data: bytes) -> bytes:
+    """EIP-191 digest of a text. Refuses 32 bytes: that would be the digest of a hash, a signature over a state."""
+    if len(data) == 32:
+        raise LocalError("a text of exactly 32 bytes could be a state hash; make it longer")
+    return keccak256(_PREFIX + str(len(data)).encode() + data)
+
+
+class Signer:
+    """A private key in use. Parse it once and keep it: deriving the address costs as much as a signature."""
+
+    __slots__ = ("__secret", "address", "public_key")
+
+    address: Address
+    public_key: bytes  # uncompressed, 64 bytes
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != 32:
+            raise InvalidKey(f"a private key has 32 bytes, this one {len(secret)}")
+        if not 0 < int.from_bytes(secret, "big") < ORDER:
+            raise InvalidKey("a private key is a number from 1 to the curve's order minus 1; this one is outside")
+        self.__secret = bytes(secret)
+        self.public_key = _BACKEND.public_key(self.__secret)
+        self.address = address_of(self.public_key)
+
+    def sign(self, h: Hash) -> Signature:
+        """Sign a state, voucher or challenge hash; the same hash always gives the same 65 bytes (RFC 6979)."""
+        return self._sign_digest(eth_digest(h))
+
+    def sign_text(self, data: bytes) -> Signature:
+        """Sign a text of any length but 32, with its length in the digest."""
+        return self._sign_digest(text_digest(data))
+
+    def _sign_digest(self, digest: bytes) -> Signature:
+        signed = _BACKEND.sign(self.__secret, digest)
+        # Ids 2 and 3 mean an x coordinate above the order: about one in 2^128 signatures, none the chain accepts.
+        return Signature(signed[:64] + _V_OF_ID[signed[64]])
+
+    def __repr__(self) -> str:
+        return f"Signer(0x{self.address.hex()})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Signer is not pickled or copied: it holds a private key")
+
+
+class Verifier:
+    """Checks signatures that must be by one known address; safe to share between threads.
+
+    It recovers the key and compares, although checking against a known public key is about four microseconds faster:
+    such a check does not look at v, and a state that a counterparty signed with the wrong v counts for nothing on
+    chain, where v decides which key is recovered."""
+
+    __slots__ = ("address",)
+
+    def __init__(self, address: Address) -> None:
+        if len(address) != 20:
+            raise LocalError(f"an address has 20 bytes, this one {len(address)}: 0x{address.hex()}")
+        self.address = address
+
+    def verify(self, h: Hash, signature: bytes) -> bool:
+        """Whether `signature` is this address's over the hash; never raises, whatever bytes a peer sent."""
+        try:
+            return recover(h, signature) == self.address
+        except InvalidSignature:
+            return False
+
+    def check(self, h: Hash, signature: bytes) -> None:
+        """Like `verify`, but raises `InvalidSignature` with the reason."""
+        signer = recover(h, signature)
+        if signer != self.address:
+            raise InvalidSignature(f"signed by 0x{signer.hex()}, expected 0x{self.address.hex()}")
+
+    def __repr__(self) -> str:
+        return f"Verifier(0x{self.address.hex()})"
+
+
+def address_of(public_key: bytes) -> Address:
+    """The Ethereum address of an uncompressed public key of 64 bytes."""
+    return Address(keccak256(public_key)[12:])
+
+
+def recover(h: Hash, signature: bytes) -> Address:
+    """Who signed the hash; raises `InvalidSignature` for a wrong length, v, a high s, or when there is no such key."""
+    return _recover_digest(eth_digest(h), signature)
+
+
+def recover_text(data: bytes, signature: bytes) -> Address:
+    """Who signed the text (`Signer.sign_text`); raises like `recover`."""
+    return _recover_digest(text_digest(data), signature)
+
+
+def _recover_digest(digest: bytes, signature: bytes) -> Address:
+    if len(signature) != SIGNATURE_BYTES:
+        raise InvalidSignature(f"a signature has {SIGNATURE_BYTES} bytes, this one {len(signature)}")
+    recovery_id = _ID_OF_V.get(signature[64])
+    if recovery_id is None:
+        raise InvalidSignature(f"v is {signature[64]}; allowed are 27 and 28")
+    # Each signature has a twin with n - s; with one of the two forms forbidden nobody can make a second signature.
+    if signature[32:64] > _HALF_ORDER_BYTES:
+        raise InvalidSignature(f"s is 0x{signature[32:64].hex()}, above half the curve's order")
+    public_key = _BACKEND.recover(digest, signature[:64] + recovery_id)
+    if public_key is None:
+        raise InvalidSignature(f"no key makes the signature 0x{signature.hex()}")
+    return address_of(public_key)
+
+
+def normalise_v(signature: bytes) -> Signature:
+    """The same signature with v 27 or 28, for sources that write 0 or 1; raises `InvalidSignature` otherwise."""
+    if len(signature) != SIGNATURE_BYTES:
+        raise InvalidSignature(f"a signature has {SIGNATURE_BYTES} bytes, this one {len(signature)}")
+    if signature[64] in _ID_OF_V:
+        return Signature(bytes(signature))
+    if signature[64] > 1:
+        raise InvalidSignature(f"v is {signature[64]}; allowed are 27 and 28, and 0 and 1 where they are normalised")
+    return Signature(signature[:64] + _V_OF_ID[signature[64]])
