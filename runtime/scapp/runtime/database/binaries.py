@@ -118,7 +118,8 @@ def _package_folder(package: str) -> Path | None:
 
 def _described(folder: Path, wheel: Path | None = None) -> Binaries:
     try:
-        done = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True, timeout=30)
+        command = [str(folder / "postgres"), "--version"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
         raise DatabaseError(f"{folder}/postgres does not run: {error}") from error
     number = re.search(r"\b(\d+)[.\w]*", done.stdout)

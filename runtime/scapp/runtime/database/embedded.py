@@ -230,7 +230,9 @@ class EmbeddedBackend:
             self._as_server_user(command, self._here.home, parent=0), capture_output=True, text=True, env=_environment()
         )
         if done.returncode != 0:
-            raise DatabaseError(f"initdb failed with status {done.returncode}: {_explained(done.stderr or done.stdout)}")
+            raise DatabaseError(
+                f"initdb failed with status {done.returncode}: {_explained(done.stderr or done.stdout)}"
+            )
 
     def _check_major(self, binaries: Binaries) -> None:
         found = (self._here.cluster / "PG_VERSION").read_text().strip()

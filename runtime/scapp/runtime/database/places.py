@@ -61,15 +61,15 @@ def choose_places(folder: Path) -> Places:
                 f"{folder}/cluster belongs to user {_name(owner)}, and this is {_name(os.geteuid())}: "
                 "run as the user who made it, or use another data directory"
             )
-        return Places(folder, _socket_folder(folder))
+        return Places(folder, socket_folder(folder))
     user = _server_user()
     closed = reachable(folder, user.pw_uid, user.pw_gid)
     if closed is None:
-        return Places(folder, _socket_folder(folder), user.pw_uid, user.pw_gid)
+        return Places(folder, socket_folder(folder), user.pw_uid, user.pw_gid)
     home = _base_for(folder) / f"pg-{_digest(folder)}"
     _make_open_folder(home)
     reason = f"root may not run PostgreSQL, and {user.pw_name}, who runs it instead, may not enter {closed}"
-    return Places(home, _socket_folder(home), user.pw_uid, user.pw_gid, reason)
+    return Places(home, socket_folder(home), user.pw_uid, user.pw_gid, reason)
 
 
 def read_pid_file(places: Places) -> PidFile | None:
@@ -127,7 +127,7 @@ def _make_open_folder(home: Path) -> None:
         folder.chmod(0o711)
 
 
-def _socket_folder(home: Path) -> Path:
+def socket_folder(home: Path) -> Path:
     """A fixed place, so that connection strings outlive a restart; long paths get a short one."""
     inside = home / "run"
     if len(os.fsencode(inside / ".s.PGSQL.65535.lock")) <= _SOCKET_PATH_MAX:

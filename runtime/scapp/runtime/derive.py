@@ -1,0 +1,139 @@
+"""The pure part of derivation: check a supported batch against what the kernel made of it, and gather several batches
+into one write. `worker.py` does the I/O around it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+import msgspec
+
+from scapp.channels.entries import extend_log_root
+from scapp.channels.errors import ScappError
+from scapp.channels.reading import SupportedBatch
+from scapp.channels.types import Hash
+from scapp.reducers.manifest import Manifest, Table
+from scapp.runtime.changes import AppEvent, BatchChanges, TableChange
+from scapp.runtime.database.write import Cursor, StoredEntry
+from scapp.runtime.kernel import BatchResult
+from scapp.runtime.rows import TableCodec
+
+TIME_MS_MAX = 2**63 - 1
+
+
+class Halt(enum.StrEnum):
+    """Why a channel's derivation stopped for good (until the cause is gone and the worker starts again)."""
+
+    CORRUPT = "corrupt"  # what is stored contradicts itself or a signed commitment
+    UNDECIDABLE = "undecidable"  # this machine cannot tell what the entries do
+    REFUSED = "refused"  # the database refuses a write that every check allowed
+
+
+class DerivationHalted(ScappError):
+    """Derivation of one channel cannot go on; nothing was written. `kind` says which class of failure it is."""
+
+    def __init__(self, kind: Halt, reason: str) -> None:
+        super().__init__(f"{kind.value}: {reason}")
+        self.kind = kind
+        self.reason = reason
+
+
+class Derived(msgspec.Struct, frozen=True, gc=False):
+    """One checked batch: the entries with their places, the net changes, and the cursor after it."""
+
+    entries: tuple[StoredEntry, ...]
+    changes: BatchChanges
+    cursor: Cursor
+
+
+def check_batch(at: Cursor, batch: SupportedBatch) -> Hash:
+    """The batch must follow the cursor without a gap and reach its own log root; returns that root.
+
+    Raises DerivationHalted (corrupt)."""
+    if batch.first_sequence != at.sequence:
+        raise DerivationHalted(
+            Halt.CORRUPT, f"the log goes on at sequence {batch.first_sequence}, expected {at.sequence}: entries missing"
+        )
+    if not batch.entries and batch.log_root != at.log_root:
+        raise _root_mismatch("log root", batch, bytes(at.log_root), batch.log_root)
+    found = extend_log_root(Hash(at.log_root), batch.entries)
+    if found != batch.log_root:
+        raise _root_mismatch("log root", batch, found, batch.log_root)
+    if batch.time_ms > TIME_MS_MAX:
+        raise DerivationHalted(Halt.CORRUPT, f"time {batch.time_ms} ms of turn {batch.turn} is beyond {TIME_MS_MAX}")
+    return found
+
+
+def check_result(batch: SupportedBatch, result: BatchResult) -> None:
+    """What the kernel derived must be what was signed. Raises DerivationHalted."""
+    for refusal in result.refusals:
+        kind = Halt.UNDECIDABLE if refusal.code == "undecidable" else Halt.CORRUPT
+        raise DerivationHalted(
+            kind,
+            f"entry {batch.first_sequence + refusal.index} is under all signatures (turn {batch.turn}), "
+            f"but here it was {refusal.code}: {refusal.reason}",
+        )
+    if result.state_root != batch.state_root:
+        raise _root_mismatch("state root", batch, result.state_root, batch.state_root)
+    if result.amounts != batch.amounts:
+        raise DerivationHalted(
+            Halt.CORRUPT, f"amounts after turn {batch.turn}: derived {result.amounts}, signed {batch.amounts}"
+        )
+
+
+def next_cursor(batch: SupportedBatch) -> Cursor:
+    """The cursor once this batch is derived."""
+    return Cursor(
+        sequence=batch.end_sequence,
+        turn=batch.turn,
+        state_root=batch.state_root,
+        log_root=batch.log_root,
+        amounts=batch.amounts,
+        time_ms=batch.time_ms,
+        is_final=batch.is_final,
+        position=batch.position,
+    )
+
+
+def stored_entries(batch: SupportedBatch) -> tuple[StoredEntry, ...]:
+    """The batch's entries with their sequences and turn."""
+    return tuple(
+        StoredEntry(sequence, batch.turn, data) for sequence, data in enumerate(batch.entries, batch.first_sequence)
+    )
+
+
+def merge(manifest: Manifest, batches: Sequence[Derived]) -> Derived:
+    """Several batches in a row as one: per key the last change counts. Needs at least one batch."""
+    if len(batches) == 1:
+        return batches[0]
+    tables = []
+    for table in manifest.tables:
+        parts = [change for batch in batches for change in batch.changes.tables if change.table == table.name]
+        if parts:
+            tables.append(parts[0] if len(parts) == 1 else _merge_table(table, parts))
+    events: tuple[AppEvent, ...] = tuple(event for batch in batches for event in batch.changes.events)
+    entries = tuple(entry for batch in batches for entry in batch.entries)
+    return Derived(entries, BatchChanges(tuple(tables), events), batches[-1].cursor)
+
+
+def _merge_table(table: Table, parts: Sequence[TableChange]) -> TableChange:
+    codec = TableCodec(table)
+    last: dict[bytes, bytes | None] = {}
+    for part in parts:
+        for key in part.deletes:
+            last[key] = None
+        for row in part.upserts:
+            last[codec.key_tuple(row)] = row
+    # Order of keys, so that two writers of one table take its rows in the same order.
+    ordered = sorted(last, key=codec.read_key)
+    upserts = tuple(row for row in (last[key] for key in ordered) if row is not None)
+    return TableChange(table.name, upserts, tuple(key for key in ordered if last[key] is None))
+
+
+def _root_mismatch(what: str, batch: SupportedBatch, found: bytes, signed: bytes) -> DerivationHalted:
+    return DerivationHalted(
+        Halt.CORRUPT,
+        f"{what} after turn {batch.turn} (sequences {batch.first_sequence} to {batch.end_sequence - 1}): "
+        f"derived 0x{found.hex()}, signed 0x{signed.hex()}",
+    )

@@ -1,0 +1,206 @@
+"""Schemas: the `scapp` one with its versions, the claim of a node on its database, and one schema per deployment.
+
+`database/sql/` holds the texts, `database/write.py` fills the tables. docs/reference/tables.md describes them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+import psycopg
+from psycopg import sql as compose
+
+from scapp.channels.admission import ChannelContext
+from scapp.channels.deployment import Deployment, deployment_id
+from scapp.channels.types import Address
+from scapp.reducers.manifest import Column, Manifest, Table, encode_manifest
+from scapp.runtime.database import binary, sql
+from scapp.runtime.database.binary import Raw, array
+from scapp.runtime.database.connecting import Connection
+from scapp.runtime.database.port import READER, Backend, Capability, DatabaseError
+from scapp.runtime.database.write import quoted
+
+_LOCK = 0x5CA99  # advisory lock that keeps two processes from making schemas at the same time
+_TAKEN_SCHEMAS = frozenset({"scapp", "public", "information_schema", "pg_catalog", "pg_toast"})
+_log = logging.getLogger(__name__)
+
+
+class AppSchema(msgspec.Struct, frozen=True, gc=False):
+    """Where a deployment's tables are."""
+
+    name: str
+    manifest: Manifest
+
+
+def prepare_database(backend: Backend, node: Address) -> None:
+    """Make or migrate the `scapp` schema and claim it for `node`. Idempotent.
+
+    Raises DatabaseError when the database belongs to another node or to a newer version of scapp."""
+    with backend.connect() as connection:
+        if Capability.ROLES in backend.capabilities:
+            _make_reader_role(connection)
+        with connection.transaction():
+            _lock(connection)
+            migrate(connection)
+            _claim(connection, node)
+            _grant(connection, backend, "scapp")
+
+
+def migrate(connection: Connection, folder: Path | None = None) -> int:
+    """Bring the `scapp` schema to the newest version; returns it. Runs inside the caller's transaction."""
+    steps = sql.migrations(folder)
+    newest = max(steps)
+    found = schema_version(connection)
+    if found > newest:
+        raise DatabaseError(f"the database's schema is version {found}, this scapp knows up to {newest}: update scapp")
+    if found == 0 and folder is None:
+        connection.execute(sql.text("schema").encode())
+        connection.execute("INSERT INTO scapp.schema_version (version) VALUES (%s)", [newest])
+        return newest
+    for version in range(found + 1, newest + 1):
+        connection.execute(steps[version].encode())
+        connection.execute("INSERT INTO scapp.schema_version (version) VALUES (%s)", [version])
+    return newest
+
+
+def schema_version(connection: Connection) -> int:
+    """Version of the `scapp` schema, 0 where there is none."""
+    row = connection.execute("SELECT to_regclass('scapp.schema_version') IS NOT NULL").fetchone()
+    if row is None or not row[0]:
+        return 0
+    row = connection.execute("SELECT coalesce(max(version), 0) FROM scapp.schema_version").fetchone()
+    assert row is not None
+    return int(str(row[0]))
+
+
+def ensure_deployment(backend: Backend, deployment: Deployment, manifest: Manifest) -> AppSchema:
+    """Make the deployment's schema and tables, once; later calls find them.
+
+    The schema is named after the app, with the deployment's first eight digits behind it when that name is taken."""
+    identity = bytes(deployment_id(deployment))
+    with backend.connect() as connection, connection.transaction():
+        _lock(connection)
+        known = connection.execute(
+            "SELECT schema_name FROM scapp.deployments WHERE deployment = %s", [identity]
+        ).fetchone()
+        if known is not None:
+            return AppSchema(str(known[0]), manifest)
+        name = _free_name(connection, manifest.name, identity)
+        for statement in deployment_ddl(name, manifest):
+            connection.execute(statement.encode())
+        connection.execute(
+            "INSERT INTO scapp.deployments (deployment, schema_name, app, version, abi, reducer, manifest)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            [
+                identity,
+                name,
+                manifest.name,
+                manifest.version,
+                deployment.abi,
+                deployment.reducer,
+                encode_manifest(manifest).decode(),
+            ],
+        )
+        _grant(connection, backend, name)
+    return AppSchema(name, manifest)
+
+
+def find_schema(connection: Connection, deployment: bytes) -> str | None:
+    """Name of a deployment's schema; None while it has none."""
+    row = connection.execute("SELECT schema_name FROM scapp.deployments WHERE deployment = %s", [deployment]).fetchone()
+    return None if row is None else str(row[0])
+
+
+def register_channel(connection: Connection, context: ChannelContext) -> None:
+    """Make the channel's row and its cursor before entry 0. Registering again changes nothing."""
+    binary.register(connection)
+    parameters = [
+        Raw(context.channel_id),
+        Raw(deployment_id(context.deployment)),
+        array("bytea", binary.bytes_fields(context.participants)),
+        array("bytea", binary.bytes_fields(asset for asset, _, _ in context.slots)),
+        array("bytea", binary.bytes_fields(destination for _, destination, _ in context.slots)),
+        binary.text_array(amount for _, _, amount in context.slots),
+    ]
+    psycopg.RawCursor(connection).execute(sql.text("channel_register").encode(), parameters)
+
+
+def deployment_ddl(schema: str, manifest: Manifest) -> Iterator[str]:
+    """Statements that make a deployment's schema, tables, indexes and views.
+
+    Every key starts with the channel, so that tables can be partitioned or spread by it. Unique indexes of the
+    manifest become plain ones: the kernel enforces uniqueness per message, and two rows that swap a value within
+    one batch would fail against a unique index."""
+    yield f"CREATE SCHEMA {quoted(schema)}"
+    for table in manifest.tables:
+        target = f"{quoted(schema)}.{quoted(table.name)}"
+        lines = ["channel_id scapp.bytes32 NOT NULL", *(_column_ddl(column) for column in table.columns)]
+        keys = ", ".join(("channel_id", *(quoted(column.name) for column in table.key_columns)))
+        # Manifest names cannot start with scapp_, so the constraint's name is free.
+        lines.append(f"CONSTRAINT {quoted('scapp_' + table.name)} PRIMARY KEY ({keys})")
+        yield f"CREATE TABLE {target} (\n  " + ",\n  ".join(lines) + "\n)"
+        for index in table.indexes:
+            names = ", ".join(("channel_id", *(quoted(name) for name in index.columns)))
+            yield f"CREATE INDEX {quoted(index.name)} ON {target} ({names})"
+    for view in manifest.views:
+        names = ", ".join(("channel_id", *(quoted(name) for name in view.columns)))
+        yield (
+            f"CREATE VIEW {quoted(schema)}.{quoted(view.name)} WITH (security_invoker = true) AS"  # noqa: S608 - identifiers are checked, quoted
+            f" SELECT {names} FROM {quoted(schema)}.{quoted(view.table)}"
+        )
+
+
+def _column_ddl(column: Column) -> str:
+    kind = f"scapp.{column.type}" if column.type in ("bytes32", "address") else column.type
+    collation = ' COLLATE "C"' if column.type == "text" else ""
+    return f"{quoted(column.name)} {kind}{collation}{'' if column.nullable else ' NOT NULL'}"
+
+
+def _free_name(connection: Connection, app: str, identity: bytes) -> str:
+    taken = connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [app]).fetchone() is not None
+    if app in _TAKEN_SCHEMAS or app.startswith("pg_") or taken:
+        return f"{'app_' if app.startswith('pg_') else ''}{app}_{identity[:4].hex()}"
+    return app
+
+
+def _claim(connection: Connection, node: Address) -> None:
+    connection.execute("INSERT INTO scapp.node (address) VALUES (%s) ON CONFLICT DO NOTHING", [bytes(node)])
+    row = connection.execute("SELECT address FROM scapp.node").fetchone()
+    assert row is not None
+    assert isinstance(row[0], bytes)
+    if row[0] != node:
+        raise DatabaseError(
+            f"this database belongs to node 0x{row[0].hex()}, and this is 0x{node.hex()}: "
+            "every node needs a database of its own"
+        )
+
+
+def _make_reader_role(connection: Connection) -> None:
+    name = compose.Identifier(READER)
+    if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [READER]).fetchone() is None:
+        try:
+            connection.execute(compose.SQL("CREATE ROLE {} NOLOGIN").format(name))
+        except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+            _log.debug("another process made role %s at the same moment", READER)
+    row = connection.execute(
+        "SELECT rolsuper OR pg_has_role(%s, 'MEMBER') FROM pg_roles WHERE rolname = current_user", [READER]
+    ).fetchone()
+    if row is None or not row[0]:
+        connection.execute(compose.SQL("GRANT {} TO CURRENT_USER").format(name))
+
+
+def _grant(connection: Connection, backend: Backend, schema: str) -> None:
+    if Capability.ROLES in backend.capabilities:
+        connection.execute(sql.text("reader_grants").format(schema=quoted(schema)).encode())
+
+
+def _lock(connection: Connection) -> None:
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+
+
+def tables_by_name(manifest: Manifest) -> Mapping[str, Table]:
+    """The manifest's tables by their names."""
+    return {table.name: table for table in manifest.tables}
