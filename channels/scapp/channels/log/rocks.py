@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -117,8 +118,10 @@ class RocksLog:
                 if self._store.is_open and self._failure is None:
                     self.flush()
             finally:
-                self._store.close()
                 self._heads.clear()
+                # After a failure the close fails as well; whoever wrote has been told already.
+                with suppress(LogWriteFailed) if self._failure is not None else nullcontext():
+                    self._store.close()
 
     def __enter__(self) -> RocksLog:
         return self

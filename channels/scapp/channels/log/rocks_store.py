@@ -79,10 +79,15 @@ class Family:
     def delete(self, batch: WriteBatch, key: bytes) -> None:
         batch.delete(key, self._handle)
 
-    def release(self) -> None:
-        if self._db is not None:
-            self._db.close()
-        self._db = self._handle = None
+    def release(self) -> Exception | None:
+        """Let go of the database in any case; returns what closing it raised."""
+        db, self._db, self._handle = self._db, None, None
+        try:
+            if db is not None:
+                db.close()
+        except Exception as error:  # rocksdict raises nothing narrower
+            return error
+        return None
 
     def _open(self) -> Rdict:
         if self._db is None:
@@ -138,10 +143,14 @@ class Store:
         return self._db.property_value("rocksdb.stats") or ""
 
     def close(self) -> None:
-        """Release the lock. RocksDB keeps it as long as any handle lives, so all are dropped here."""
+        """Release the lock; RocksDB keeps it as long as any handle lives, so all are dropped here.
+
+        Raises LogWriteFailed, with everything released, when the disk refused the last bytes."""
         self._db = None
-        for family in (self.outbox, self.snapshots, self.heads, self.pages):
-            family.release()
+        families = (self.outbox, self.snapshots, self.heads, self.pages)
+        errors = [error for error in [family.release() for family in families] if error is not None]
+        if errors:
+            raise LogWriteFailed(f"{self.path}: closing failed: {errors[0]}") from errors[0]
 
     @contextmanager
     def _writing(self) -> Iterator[Rdict]:
