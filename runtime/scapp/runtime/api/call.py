@@ -1,0 +1,89 @@
+"""One request as a handler sees it: path, query and body, checked; `server.py` makes it from HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from scapp.channels.errors import LocalError
+from scapp.channels.service import ChannelInfo
+from scapp.channels.types import Address, ChannelId
+from scapp.runtime.api.context import ApiContext
+from scapp.runtime.api.errors import ApiError
+from scapp.runtime.deployments import App, UnknownApp
+
+CHANNEL_PREFIX_DIGITS_MIN = 4
+T = TypeVar("T")
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """`body` is the decoded request document, the raw bytes of an upload, or None."""
+
+    context: ApiContext
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: Any = None
+
+    def document(self, kind: type[T]) -> T:
+        """The body, which `server.py` decoded as the route's request type."""
+        assert isinstance(self.body, kind)
+        return self.body
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        """A number from the query string."""
+        text = self.query.get(name)
+        if text is None:
+            return default
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise ApiError("bad_request", f"{name}={text!r} is not allowed; allowed are {low} to {high}")
+        return int(text)
+
+    def channel(self) -> ChannelInfo:
+        """The channel the path names, by id or by a unique beginning of it."""
+        return find_channel(self.context, self.path["channel"])
+
+
+def find_channel(context: ApiContext, text: str) -> ChannelInfo:
+    """By id or unique prefix of at least 4 digits. Raises ApiError."""
+    digits = text.lower().removeprefix("0x")
+    if len(digits) == 64:
+        try:
+            return context.service.channel(ChannelId(bytes.fromhex(digits)))
+        except (LocalError, ValueError):
+            raise _unknown_channel(text) from None
+    if len(digits) < CHANNEL_PREFIX_DIGITS_MIN or set(digits) - set("0123456789abcdef"):
+        raise ApiError(
+            "bad_request",
+            f"{text[:80]!r} is not a channel id; allowed are 64 hex digits or the first {CHANNEL_PREFIX_DIGITS_MIN} "
+            "and more of one",
+        )
+    found = [info for info in context.service.channels() if info.channel_id.hex().startswith(digits)]
+    if len(found) > 1:
+        raise ApiError("ambiguous", f"{text} is the beginning of {len(found)} channel ids", "give more digits")
+    if not found:
+        raise _unknown_channel(text)
+    return found[0]
+
+
+def _unknown_channel(text: str) -> ApiError:
+    return ApiError("unknown_channel", f"no channel {text[:80]} at this node", "`scapp channel list` shows them all")
+
+
+def find_app(context: ApiContext, text: str) -> App:
+    """By name or id prefix. Raises ApiError."""
+    try:
+        return context.apps.resolve(text)
+    except UnknownApp as error:
+        raise ApiError("unknown_app", str(error), "`scapp deploy MODULE.wasm` makes an app known") from None
+    except LocalError as error:
+        raise ApiError("ambiguous", str(error)) from None
+
+
+def find_peer(context: ApiContext, text: str) -> Address:
+    """By address or name. Raises ApiError."""
+    try:
+        return context.peers.resolve(text)
+    except LocalError as error:
+        raise ApiError("unknown_peer", str(error), "`scapp peers add ADDRESS HOST:PORT --name NAME`") from None

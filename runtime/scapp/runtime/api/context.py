@@ -1,0 +1,79 @@
+"""What the handlers of the API work on: the node, its apps, its peers, its database; `compose.py` fills it in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from scapp.channels.service import NodeService
+from scapp.channels.types import ChannelId
+from scapp.runtime.api.entries import EntryReader
+from scapp.runtime.changes import AppEvent, BatchChanges
+from scapp.runtime.deployments import DeploymentStore
+from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, VerifyAnswer
+from scapp.runtime.peerbook import PeerBook
+
+T = TypeVar("T")
+
+
+class Derivation(msgspec.Struct, frozen=True, gc=False):
+    """Told after entries `first_sequence .. end_sequence-1` of a channel are in the database."""
+
+    channel_id: ChannelId
+    first_sequence: int
+    end_sequence: int
+    turn: int
+    changes: BatchChanges
+
+
+class Derived(Protocol):
+    """The database side of a node. `view`, `cursor` and `schema_of` answer from memory; the rest block."""
+
+    def view(self) -> DatabaseView: ...
+
+    def cursor(self, channel_id: ChannelId) -> DerivedView | None: ...
+
+    def schema_of(self, deployment_id: bytes) -> str: ...
+
+    def query(self, sql: str, params: Sequence[Any], rows_max: int, timeout_s: float) -> QueryAnswer:
+        """Raises ApiError: bad_sql, timeout or database_down."""
+        ...
+
+    def verify(self, channel_id: ChannelId) -> VerifyAnswer:
+        """Raises ApiError: refused (nothing derived yet) or database_down."""
+        ...
+
+    def app_events(self, channel_id: ChannelId, first_sequence: int, end_sequence: int) -> list[AppEvent]: ...
+
+    def subscribe(self, listener: Callable[[Derivation], None]) -> Callable[[], None]:
+        """Call `listener`, on the worker's thread, after each commit and before `cursor` shows it; returns a function
+        that ends it."""
+        ...
+
+
+class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
+    """`listen` is where peers reach the node; `policy` is the accept setting in force; `threads` run what blocks:
+    not the loop's own, which the node needs for its log."""
+
+    service: NodeService
+    apps: DeploymentStore
+    peers: PeerBook
+    derived: Derived
+    entries: EntryReader
+    home: Path
+    listen: str
+    policy: str
+    version: str
+    started_ms: int
+    threads: Executor
+    pid: int = msgspec.field(default_factory=os.getpid)
+
+    async def blocking(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run a blocking function on the API's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)

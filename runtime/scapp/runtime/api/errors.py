@@ -1,0 +1,71 @@
+"""Errors of the local API: what a caller gets for each failure inside; `server.py` applies it.
+
+Every error is `{"error": {"code", "message", "hint"}}`. The codes are stable; docs/reference/http-api.md lists
+them.
+"""
+
+from __future__ import annotations
+
+from scapp.channels.admission import AdmissionError
+from scapp.channels.errors import CorruptionError, LocalError, PeerError
+from scapp.runtime.documents import ErrorBody, ErrorDocument
+
+STATUS_OF_CODE = {
+    "bad_request": 400,
+    "bad_json": 400,
+    "bad_payload": 400,
+    "bad_module": 422,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "bad_host": 403,
+    "bad_origin": 403,
+    "not_found": 404,
+    "unknown_channel": 404,
+    "unknown_app": 404,
+    "unknown_peer": 404,
+    "ambiguous": 409,
+    "method_not_allowed": 405,
+    "refused": 409,
+    "too_large": 413,
+    "unsupported_media_type": 415,
+    "bad_sql": 422,
+    "busy": 429,
+    "corrupt": 500,
+    "internal": 500,
+    "database_down": 503,
+    "timeout": 504,
+}
+
+
+class ApiError(Exception):
+    """An answer other than success: `code` from `STATUS_OF_CODE`, a message, and what to do about it."""
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+    @property
+    def status(self) -> int:
+        return STATUS_OF_CODE[self.code]
+
+    def document(self) -> ErrorDocument:
+        return ErrorDocument(error=ErrorBody(code=self.code, message=self.message, hint=self.hint))
+
+
+def as_api_error(error: BaseException) -> ApiError | None:
+    """The answer for an expected error of the rooms below; None for a bug."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, AdmissionError):
+        return ApiError("refused", str(error), "`scapp deploy MODULE.wasm` makes an app known to this node")
+    if isinstance(error, LocalError):
+        return ApiError("refused", str(error))
+    if isinstance(error, PeerError):
+        return ApiError("refused", f"the peer did not follow the protocol: {error}")
+    if isinstance(error, CorruptionError):
+        return ApiError("corrupt", str(error), "the channel stays halted; see docs/howto/verify.md")
+    if isinstance(error, TimeoutError):
+        return ApiError("timeout", str(error) or "not done in time", "ask again, or wait longer with --timeout")
+    return None

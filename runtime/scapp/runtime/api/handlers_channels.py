@@ -1,0 +1,123 @@
+"""Handlers about channels: open, answer, close, send, read the log."""
+
+from __future__ import annotations
+
+from scapp.channels.service import OpenRequest
+from scapp.channels.types import ChannelId
+from scapp.runtime.api.call import Call, find_app, find_peer
+from scapp.runtime.api.errors import ApiError
+from scapp.runtime.api.payloads import from_json, payload_of
+from scapp.runtime.api.views import channel_view, encoding_of, entry_view, hexed, receipt_view
+from scapp.runtime.documents import (
+    ChannelList,
+    ChannelView,
+    EntryPage,
+    OpenChannelRequest,
+    RejectRequest,
+    SendAnswer,
+    SendRequest,
+    SlotView,
+    WaitRequest,
+)
+
+PAGE_MAX = 1_000
+SETTLED = ("running", "closed", "rejected", "halted")
+
+
+async def channels(call: Call) -> ChannelList:
+    phase = call.query.get("phase")
+    found = [info for info in call.context.service.channels() if phase in (None, info.phase)]
+    return ChannelList(channels=[channel_view(info, call.context) for info in found])
+
+
+async def channel(call: Call) -> ChannelView:
+    return channel_view(call.channel(), call.context)
+
+
+async def open_channel(call: Call) -> ChannelView:
+    request = call.document(OpenChannelRequest)
+    app = find_app(call.context, request.app)
+    channel_id = await call.context.service.open_channel(
+        OpenRequest(
+            peers=tuple(find_peer(call.context, text) for text in request.peers),
+            deployment=app.deployment,
+            params=from_json(request.params),
+            slots=tuple(_slot(slot) for slot in request.slots),
+            challenge_duration=request.challenge_duration_s,
+        )
+    )
+    return await _settled(call, channel_id, request.wait_s)
+
+
+def _slot(slot: SlotView) -> tuple[bytes, bytes, int]:
+    destination = bytes.fromhex(slot.destination[2:])
+    amount = int(slot.amount)
+    if amount >= 2**256:
+        raise ApiError("bad_request", f"amount {slot.amount} does not fit 256 bits")
+    return bytes.fromhex(slot.asset[2:]), destination.rjust(32, b"\x00"), amount
+
+
+async def accept(call: Call) -> ChannelView:
+    info = call.channel()
+    if call.context.apps.get(info.deployment_id) is None:
+        raise ApiError(
+            "unknown_app",
+            f"channel {hexed(info.channel_id)} runs deployment {hexed(info.deployment_id)}, which is not known here",
+            "`scapp deploy` the same module with the same limits, then accept",
+        )
+    await call.context.service.accept(info.channel_id)
+    return await _settled(call, info.channel_id, call.document(WaitRequest).wait_s)
+
+
+async def reject(call: Call) -> ChannelView:
+    info = call.channel()
+    await call.context.service.reject(info.channel_id, call.document(RejectRequest).reason)
+    return channel_view(call.context.service.channel(info.channel_id), call.context)
+
+
+async def close(call: Call) -> ChannelView:
+    info = call.channel()
+    await call.context.service.close_channel(info.channel_id)
+    return await _settled(call, info.channel_id, call.document(WaitRequest).wait_s, ("closed", "halted"))
+
+
+async def _settled(call: Call, channel_id: ChannelId, wait_s: float, phases: tuple[str, ...] = SETTLED) -> ChannelView:
+    """The channel as it stands when it settles or the wait ends: what was asked is durable either way."""
+    service = call.context.service
+    info = service.channel(channel_id)
+    if wait_s > 0:
+        try:
+            info = await service.wait_phase(channel_id, phases, wait_s)
+        except TimeoutError:
+            info = service.channel(channel_id)
+    return channel_view(info, call.context)
+
+
+async def send(call: Call) -> SendAnswer:
+    info = call.channel()
+    request = call.document(SendRequest)
+    if bool(request.messages) == request.tick:
+        raise ApiError("bad_request", "allowed is either `messages` with at least one or `tick`: true, not both")
+    encoding = encoding_of(call.context.apps.get(info.deployment_id))
+    payloads = [payload_of(item, encoding, index) for index, item in enumerate(request.messages)]
+    limit = info.deployment.limits.payload_bytes_max
+    for index, payload in enumerate(payloads):
+        if len(payload) > limit:
+            raise ApiError("bad_payload", f"message {index} has {len(payload)} bytes; the signed limit is {limit}")
+    receipts = await call.context.service.submit(
+        info.channel_id, payloads or [b""], tick=request.tick, timeout=request.timeout_s
+    )
+    return SendAnswer(receipts=[receipt_view(receipt) for receipt in receipts])
+
+
+async def entries(call: Call) -> EntryPage:
+    info = call.channel()
+    start = call.integer("from", 0, 0, 2**63 - 1)
+    limit = call.integer("limit", 100, 1, PAGE_MAX)
+    stored, following = await call.context.blocking(call.context.entries.page, info.channel_id, start, limit)
+    encoding = encoding_of(call.context.apps.get(info.deployment_id))
+    return EntryPage(
+        channel_id=hexed(info.channel_id),
+        entries=[entry_view(entry, info.participants, encoding) for entry in stored],
+        next=following,
+    )

@@ -1,0 +1,101 @@
+"""Handlers about the node itself: health, status, counters, peers, deployments."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from scapp.channels.deployment import Limits
+from scapp.channels.errors import ScappError
+from scapp.channels.types import Address
+from scapp.reducers.manifest import ManifestError
+from scapp.runtime.api.call import Call, find_app
+from scapp.runtime.api.errors import ApiError, as_api_error
+from scapp.runtime.api.views import app_view, hexed, peer_view
+from scapp.runtime.documents import AppList, AppView, Counters, Health, PeerList, PeerRequest, PeerView, Status
+
+
+async def health(call: Call) -> Health:
+    return Health(ok=True, database=call.context.derived.view().state)
+
+
+async def status(call: Call) -> Status:
+    context = call.context
+    known = _peers(call)
+    return Status(
+        address=hexed(context.service.address),
+        version=context.version,
+        pid=context.pid,
+        started_ms=context.started_ms,
+        home=str(context.home),
+        listen=context.listen,
+        database=context.derived.view(),
+        channels=dict(Counter(info.phase for info in context.service.channels())),
+        peers_connected=sum(peer.connected for peer in known),
+        peers_known=len(known),
+        apps=len(context.apps.all()),
+        policy=context.policy,
+    )
+
+
+async def counters(call: Call) -> Counters:
+    return Counters(counters=call.context.service.counters())
+
+
+async def peers(call: Call) -> PeerList:
+    return PeerList(peers=_peers(call))
+
+
+async def add_peer(call: Call) -> PeerView:
+    request = call.document(PeerRequest)
+    address = Address(bytes.fromhex(request.address[2:]))
+    if address == call.context.service.address:
+        raise ApiError("refused", f"{request.address} is this node itself", "add the other node's address")
+    peer = await call.context.blocking(call.context.peers.add, address, request.endpoint, request.name)
+    call.context.service.add_peer(address, request.endpoint)
+    return peer_view(peer, next((s for s in call.context.service.peers() if s.address == address), None))
+
+
+def _peers(call: Call) -> list[PeerView]:
+    statuses = {status.address: status for status in call.context.service.peers()}
+    listed = {peer.raw: peer for peer in call.context.peers.all()}
+    return [peer_view(listed.get(a), statuses.get(a)) for a in sorted({*statuses, *listed})]
+
+
+async def deployments(call: Call) -> AppList:
+    context = call.context
+    return AppList(deployments=[app_view(app, context.derived.schema_of(app.id)) for app in context.apps.all()])
+
+
+async def deployment(call: Call) -> AppView:
+    app = find_app(call.context, call.path["app"])
+    return app_view(app, call.context.derived.schema_of(app.id))
+
+
+async def deploy(call: Call) -> AppView:
+    """Checking and compiling a module takes a while: not on the event loop."""
+    assert isinstance(call.body, bytes)
+    limits = _limits(call.query.get("limits"))
+    try:
+        app = await call.context.blocking(call.context.apps.add, call.body, limits)
+    except (ScappError, ManifestError, ValueError) as error:
+        known = as_api_error(error) if isinstance(error, ApiError) else None
+        raise known or ApiError("bad_module", str(error), "docs/reference/abi.md says what a module must be") from error
+    return app_view(app, call.context.derived.schema_of(app.id))
+
+
+def _limits(text: str | None) -> Limits:
+    if not text:
+        return Limits()
+    try:
+        wanted = msgspec.json.decode(text, type=dict[str, int])
+    except msgspec.MsgspecError as error:
+        raise ApiError("bad_request", f"limits is not a JSON object of integers: {error}") from None
+    unknown = sorted(set(wanted) - set(Limits.__struct_fields__))
+    if unknown:
+        known = ", ".join(Limits.__struct_fields__)
+        raise ApiError("bad_request", f"unknown limit {', '.join(unknown)}; known are {known}")
+    if any(value < 1 or value >= 2**63 for value in wanted.values()):
+        raise ApiError("bad_request", f"limits {wanted} has a value below 1 or above 2^63-1")
+    return Limits(**wanted)

@@ -1,0 +1,160 @@
+"""Every path of the API: method, permission, documents in and out, and who handles it.
+
+`server.py` serves this table and `openapi.py` describes it; nothing else lists the paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+import msgspec
+
+from scapp.runtime.api import handlers_channels, handlers_data, handlers_node
+from scapp.runtime.api.call import Call
+from scapp.runtime.documents import (
+    AppList,
+    AppView,
+    ChannelList,
+    ChannelView,
+    Counters,
+    Document,
+    EntryPage,
+    Health,
+    OpenChannelRequest,
+    PeerList,
+    PeerRequest,
+    PeerView,
+    Permission,
+    QueryAnswer,
+    QueryRequest,
+    RejectRequest,
+    RequestDocument,
+    SendAnswer,
+    SendRequest,
+    Status,
+    StreamItem,
+    VerifyAnswer,
+    WaitRequest,
+)
+
+Handler = Callable[[Call], Awaitable[Document]]
+
+
+class Query(msgspec.Struct, frozen=True):
+    """One parameter of the query string."""
+
+    name: str
+    description: str
+    kind: Literal["string", "integer"] = "string"
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """`permission` None: no token needed. `request`: the body's document, or bytes for an upload. `handler` None:
+    the server answers itself (the stream and the OpenAPI document)."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    name: str
+    summary: str
+    permission: Permission | None = "read"
+    response: type[Document] | None = None
+    request: type[RequestDocument] | type[bytes] | None = None
+    query: tuple[Query, ...] = ()
+    handler: Handler | None = None
+
+
+_CHANNEL = "/v1/channels/{channel}"
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="GET", path="/v1/health", name="health", summary="Whether the node answers", permission=None,
+        response=Health, handler=handlers_node.health,
+    ),
+    Route(
+        method="GET", path="/v1/openapi.json", name="openapi", summary="This description", permission=None,
+    ),
+    Route(
+        method="GET", path="/v1/status", name="status", summary="The node at a glance",
+        response=Status, handler=handlers_node.status,
+    ),
+    Route(
+        method="GET", path="/v1/counters", name="counters", summary="Metrics",
+        response=Counters, handler=handlers_node.counters,
+    ),
+    Route(
+        method="GET", path="/v1/peers", name="list_peers", summary="Peers and their links",
+        response=PeerList, handler=handlers_node.peers,
+    ),
+    Route(
+        method="POST", path="/v1/peers", name="add_peer", summary="Add or change a peer", permission="admin",
+        request=PeerRequest, response=PeerView, handler=handlers_node.add_peer,
+    ),
+    Route(
+        method="GET", path="/v1/deployments", name="list_deployments", summary="Apps known to this node",
+        response=AppList, handler=handlers_node.deployments,
+    ),
+    Route(
+        method="POST", path="/v1/deployments", name="deploy", permission="admin",
+        summary="Check and keep a reducer module (body: its bytes)", request=bytes, response=AppView,
+        query=(Query("limits", "JSON object of signed limits that differ from the defaults"),),
+        handler=handlers_node.deploy,
+    ),
+    Route(
+        method="GET", path="/v1/deployments/{app}", name="get_deployment", summary="One app, by name or id",
+        response=AppView, handler=handlers_node.deployment,
+    ),
+    Route(
+        method="GET", path="/v1/channels", name="list_channels", summary="Channels of this node",
+        response=ChannelList, query=(Query("phase", "only channels in this phase"),),
+        handler=handlers_channels.channels,
+    ),
+    Route(
+        method="POST", path="/v1/channels", name="open_channel", summary="Propose a channel", permission="admin",
+        request=OpenChannelRequest, response=ChannelView, handler=handlers_channels.open_channel,
+    ),
+    Route(
+        method="GET", path=_CHANNEL, name="get_channel", summary="One channel",
+        response=ChannelView, handler=handlers_channels.channel,
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/accept", name="accept_channel", summary="Accept a proposed channel",
+        permission="admin", request=WaitRequest, response=ChannelView, handler=handlers_channels.accept,
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/reject", name="reject_channel", summary="Reject a proposed channel",
+        permission="admin", request=RejectRequest, response=ChannelView, handler=handlers_channels.reject,
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/close", name="close_channel", summary="Ask for the final state",
+        permission="admin", request=WaitRequest, response=ChannelView, handler=handlers_channels.close,
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/messages", name="send", summary="Submit messages or a tick",
+        permission="send", request=SendRequest, response=SendAnswer, handler=handlers_channels.send,
+    ),
+    Route(
+        method="GET", path=_CHANNEL + "/entries", name="list_entries", summary="A page of the co-signed log",
+        response=EntryPage, handler=handlers_channels.entries,
+        query=(
+            Query("from", "first sequence, 0 by default", "integer"),
+            Query("limit", f"1 to {handlers_channels.PAGE_MAX}, 100 by default", "integer"),
+        ),
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/verify", name="verify", response=VerifyAnswer, handler=handlers_data.verify,
+        summary="Compare the database with the co-signed root",
+    ),
+    Route(
+        method="POST", path="/v1/query", name="query", summary="Read the tables with SQL",
+        request=QueryRequest, response=QueryAnswer, handler=handlers_data.query,
+    ),
+    Route(
+        method="GET", path="/v1/stream", name="stream", response=StreamItem,
+        summary="Server-sent events: entries, row changes, app events, node events",
+        query=(
+            Query("channel", "only this channel; may be repeated; all channels without it"),
+            Query("from", "CHANNEL:ENTRIES[:DERIVED], the sequences to go on from; may be repeated; 0 is the start"),
+            Query("kinds", "comma-separated: entries, rows, app, node"),
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,242 @@
+"""The stream: what happens at the node, in order, to any number of followers, without losing anything on the way.
+
+A follower keeps two sequences per channel, entries and derived, and *pulls*: news only wake it. Entries come from
+the log, app events from memory or the database, so both can be resumed from any sequence. Row changes are kept for
+the latest batches only; a follower that asks for older ones gets `reset` and reads the tables instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from collections.abc import AsyncIterator, Callable, Iterable
+
+import msgspec
+
+from scapp.channels.service import ChannelInfo, NodeEvent
+from scapp.channels.types import ChannelId
+from scapp.runtime.api.context import ApiContext, Derivation
+from scapp.runtime.api.views import app_event_item, encoding_of, entry_view, hexed, rows_item
+from scapp.runtime.deployments import App
+from scapp.runtime.documents import StreamItem
+
+KINDS = ("entries", "rows", "app", "node")
+RECENT_BATCHES = 1_024  # per channel
+RECENT_EVENTS = 4_096  # per follower
+ENTRIES_PER_ITEM = 256
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a follower asked for. `channels` empty: all. `start`: channel to (entries, derived) sequences; channels
+    that are not in it begin with what is new."""
+
+    channels: frozenset[ChannelId] = frozenset()
+    start: dict[ChannelId, tuple[int, int]] = {}
+    kinds: frozenset[str] = frozenset(KINDS)
+
+    def covers(self, channel_id: ChannelId | None) -> bool:
+        return not self.channels or channel_id in self.channels
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """One item and, for those of a channel, the id to go on from after it."""
+
+    item: StreamItem
+    resume: str = ""
+
+
+class StreamHub:
+    """One per node. `close` ends every follower. Belongs to the event loop; derivations arrive from their thread."""
+
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._recent: dict[ChannelId, collections.deque[Derivation]] = {}
+        self._followers: set[_Follower] = set()
+        self._closed = False
+        self._unsubscribe: list[Callable[[], None]] = [
+            context.service.subscribe(self._on_event),
+            context.derived.subscribe(self._from_worker),
+        ]
+
+    def close(self) -> None:
+        """End all followers. Idempotent."""
+        self._closed = True
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self._unsubscribe.clear()
+        for follower in self._followers:
+            follower.news.set()
+
+    def _on_event(self, event: NodeEvent) -> None:
+        for follower in self._followers:
+            follower.hear(event)
+
+    def _from_worker(self, derivation: Derivation) -> None:
+        if not self._closed:
+            self._loop.call_soon_threadsafe(self._on_derivation, derivation)
+
+    def _on_derivation(self, derivation: Derivation) -> None:
+        recent = self._recent.setdefault(derivation.channel_id, collections.deque(maxlen=RECENT_BATCHES))
+        recent.append(derivation)
+        for follower in self._followers:
+            follower.news.set()
+
+    def derived_since(self, channel_id: ChannelId, sequence: int) -> list[Derivation]:
+        """Recent derivations that end after `sequence`."""
+        return [d for d in self._recent.get(channel_id, ()) if d.end_sequence > sequence]
+
+    def oldest(self, channel_id: ChannelId) -> int | None:
+        """First sequence of the oldest derivation at hand."""
+        recent = self._recent.get(channel_id)
+        return recent[0].first_sequence if recent else None
+
+    async def follow(self, wish: Wish) -> AsyncIterator[Sent | None]:
+        """Items as they come; None every 15 seconds without any, so that the server can probe the connection."""
+        follower = _Follower(self._context, self, wish)
+        self._followers.add(follower)
+        try:
+            while not self._closed:
+                follower.news.clear()
+                async for sent in follower.pull():
+                    yield sent
+                if follower.news.is_set():
+                    continue
+                try:
+                    async with asyncio.timeout(15):
+                        await follower.news.wait()
+                except TimeoutError:
+                    yield None
+        finally:
+            self._followers.discard(follower)
+
+
+class _Follower:
+    """One connection: its sequences, its unread node events."""
+
+    def __init__(self, context: ApiContext, hub: StreamHub, wish: Wish) -> None:
+        self.news = asyncio.Event()
+        self._context = context
+        self._hub = hub
+        self._wish = wish
+        self._events: collections.deque[NodeEvent] = collections.deque(maxlen=RECENT_EVENTS)
+        self._at: dict[ChannelId, tuple[int, int]] = {}
+        for info in context.service.channels():
+            if wish.covers(info.channel_id):
+                cursor = context.derived.cursor(info.channel_id)
+                now = (info.sequence, cursor.sequence if cursor else 0)
+                self._at[info.channel_id] = wish.start.get(info.channel_id, now)
+
+    def hear(self, event: NodeEvent) -> None:
+        if "node" in self._wish.kinds and (event.channel_id is None or self._wish.covers(event.channel_id)):
+            self._events.append(event)
+        self.news.set()
+
+    async def pull(self) -> AsyncIterator[Sent]:
+        """Everything that is new since the last call."""
+        while self._events:
+            yield Sent(_node_item(self._events.popleft()))
+        for info in self._channels():
+            entries, _ = self._at.setdefault(info.channel_id, (0, 0))
+            app = self._context.apps.get(info.deployment_id)
+            if info.sequence > entries:
+                async for sent in self._entries(info.channel_id, info.participants, encoding_of(app)):
+                    yield sent
+            async for sent in self._derived(info.channel_id, app):
+                yield sent
+
+    def _channels(self) -> list[ChannelInfo]:
+        service = self._context.service
+        if self._wish.channels:
+            return [service.channel(channel_id) for channel_id in self._wish.channels]
+        return service.channels()
+
+    async def _derived(self, channel_id: ChannelId, app: App | None) -> AsyncIterator[Sent]:
+        encoding = encoding_of(app)
+        horizon = await self._horizon(channel_id)
+        if horizon > self._at[channel_id][1]:
+            async for sent in self._missed(channel_id, horizon, encoding):
+                yield sent
+        for derivation in self._hub.derived_since(channel_id, self._at[channel_id][1]):
+            entries, derived = self._at[channel_id]
+            self._at[channel_id] = (entries, derivation.end_sequence)
+            resume = self._resume(channel_id)
+            if "rows" in self._wish.kinds:
+                yield Sent(rows_item(derivation, app), resume)
+            if "app" in self._wish.kinds:
+                for event in derivation.changes.events:
+                    if event.sequence >= derived:
+                        yield Sent(app_event_item(channel_id, event, encoding), resume)
+
+    async def _horizon(self, channel_id: ChannelId) -> int:
+        """The sequence from which on derivations are at hand; everything before must come from the database."""
+        oldest = self._hub.oldest(channel_id)
+        if oldest is not None:
+            return oldest
+        cursor = self._context.derived.cursor(channel_id)
+        if cursor is None or cursor.sequence <= self._at[channel_id][1]:
+            return 0
+        await asyncio.sleep(0)  # a derivation told before the cursor moved is delivered by now
+        oldest = self._hub.oldest(channel_id)
+        return cursor.sequence if oldest is None else oldest
+
+    async def _entries(
+        self, channel_id: ChannelId, participants: tuple[bytes, ...], encoding: str
+    ) -> AsyncIterator[Sent]:
+        following: int | None = self._at[channel_id][0]
+        while following is not None:
+            stored, following = await self._context.blocking(
+                self._context.entries.page, channel_id, following, ENTRIES_PER_ITEM
+            )
+            if not stored:
+                return
+            self._at[channel_id] = (stored[-1].sequence + 1, self._at[channel_id][1])
+            if "entries" in self._wish.kinds:
+                item = StreamItem(
+                    kind="entries",
+                    channel_id=hexed(channel_id),
+                    sequence=stored[-1].sequence + 1,
+                    turn=stored[-1].turn,
+                    entries=[entry_view(entry, participants, encoding) for entry in stored],
+                )
+                yield Sent(item, self._resume(channel_id))
+
+    async def _missed(self, channel_id: ChannelId, horizon: int, encoding: str) -> AsyncIterator[Sent]:
+        """What lies between the follower's derived sequence and the oldest derivation at hand."""
+        entries, derived = self._at[channel_id]
+        missed = await self._context.blocking(self._context.derived.app_events, channel_id, derived, horizon)
+        self._at[channel_id] = (entries, horizon)
+        if "app" in self._wish.kinds:
+            for event in missed:
+                yield Sent(app_event_item(channel_id, event, encoding))
+        if "rows" in self._wish.kinds:
+            detail = "row changes before this sequence are no longer at hand; read the tables, then go on"
+            item = StreamItem(kind="reset", channel_id=hexed(channel_id), sequence=horizon, detail=detail)
+            yield Sent(item, self._resume(channel_id))
+
+    def _resume(self, channel_id: ChannelId) -> str:
+        entries, derived = self._at[channel_id]
+        return f"{hexed(channel_id)}:{entries}:{derived}"
+
+
+def _node_item(event: NodeEvent) -> StreamItem:
+    return StreamItem(
+        kind="node",
+        channel_id=hexed(event.channel_id) if event.channel_id else None,
+        sequence=event.sequence,
+        turn=event.turn,
+        event=event.kind,
+        peer=hexed(event.peer) if event.peer else None,
+        detail=event.detail or None,
+    )
+
+
+def parse_start(texts: Iterable[str]) -> list[tuple[str, int, int]]:
+    """`CHANNEL:ENTRIES[:DERIVED]` to its parts; DERIVED is ENTRIES when left out. Raises ValueError."""
+    found = []
+    for text in texts:
+        channel, *numbers = text.split(":")
+        if not 1 <= len(numbers) <= 2 or not all(n.isascii() and n.isdigit() and len(n) < 19 for n in numbers):
+            raise ValueError(f"{text[:120]!r} is not CHANNEL:ENTRIES or CHANNEL:ENTRIES:DERIVED")
+        found.append((channel, int(numbers[0]), int(numbers[-1])))
+    return found

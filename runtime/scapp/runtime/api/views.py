@@ -1,0 +1,176 @@
+"""From the node's own types to the documents of the API. Hexadecimal begins here."""
+
+from __future__ import annotations
+
+import base64
+
+import msgspec
+
+from scapp.channels.crypto import keccak256
+from scapp.channels.entries import Kind, decode_entry
+from scapp.channels.service import ChannelInfo, Receipt
+from scapp.channels.transport.port import PeerStatus
+from scapp.runtime.api.context import ApiContext, Derivation
+from scapp.runtime.api.entries import StoredEntry
+from scapp.runtime.api.payloads import decode_payload
+from scapp.runtime.api.rows import row_as_json
+from scapp.runtime.changes import AppEvent, TableChange
+from scapp.runtime.deployments import App
+from scapp.runtime.documents import (
+    AppView,
+    ChannelView,
+    ColumnView,
+    EntryView,
+    PeerView,
+    ReceiptView,
+    SlotView,
+    StreamItem,
+    TableChangeView,
+    TableView,
+)
+from scapp.runtime.peerbook import Peer
+
+
+def hexed(data: bytes) -> str:
+    """`0x` and lower-case digits."""
+    return "0x" + bytes(data).hex()
+
+
+def encoding_of(app: App | None) -> str:
+    """The payload encoding; `raw` for an app that is not known here."""
+    return app.manifest.encoding if app else "raw"
+
+
+def channel_view(info: ChannelInfo, context: ApiContext) -> ChannelView:
+    app = context.apps.get(info.deployment_id)
+    return ChannelView(
+        channel_id=hexed(info.channel_id),
+        phase=info.phase,  # type: ignore[arg-type]  # the service's words are the document's
+        waiting_for=info.waiting_for,
+        participants=[hexed(participant) for participant in info.participants],
+        my_index=info.my_index,
+        app=app.name if app else "",
+        deployment_id=hexed(info.deployment_id),
+        slots=[slot_view(slot) for slot in info.slots],
+        turn=info.turn,
+        signed_turn=info.signed_turn,
+        sequence=info.sequence,
+        log_root=hexed(info.log_root),
+        state_root=hexed(info.state_root),
+        amounts=[str(amount) for amount in info.amounts],
+        time_ms=info.time_ms,
+        pending=info.pending,
+        reason=info.reason,
+        derived=context.derived.cursor(info.channel_id),
+    )
+
+
+def slot_view(slot: tuple[bytes, bytes, int]) -> SlotView:
+    """A destination that is an address is shown as one."""
+    asset, destination, amount = slot
+    shown = destination[12:] if destination[:12] == bytes(12) else destination
+    return SlotView(asset=hexed(asset), destination=hexed(shown), amount=str(amount))
+
+
+def app_view(app: App, schema: str) -> AppView:
+    limits = msgspec.structs.asdict(app.deployment.limits)
+    return AppView(
+        name=app.name,
+        app_version=app.manifest.version,
+        deployment_id=hexed(app.id),
+        reducer=hexed(app.deployment.reducer),
+        abi=app.deployment.abi,
+        encoding=app.manifest.encoding,
+        wasm_bytes=app.wasm_bytes,
+        limits=limits,
+        tables=[
+            TableView(
+                name=table.name,
+                columns=[
+                    ColumnView(name=column.name, type=column.type, key=index < table.key, nullable=column.nullable)
+                    for index, column in enumerate(table.columns)
+                ],
+            )
+            for table in app.manifest.tables
+        ],
+        schema=schema,
+    )
+
+
+def peer_view(peer: Peer | None, status: PeerStatus | None) -> PeerView:
+    """One of the two may be missing: a peer that is not in the list, or one not heard of since the start."""
+    assert peer or status
+    return PeerView(
+        address=hexed(status.address) if status else peer.address if peer else "",
+        name=peer.name if peer else "",
+        endpoint=(status.endpoint if status and status.endpoint else peer.endpoint if peer else ""),
+        connected=status.connected if status else False,
+        queued=status.queued if status else 0,
+        sent=status.sent if status else 0,
+        received=status.received if status else 0,
+        refused=status.refused if status else 0,
+        last_error=(status.last_error if status else None) or "",
+    )
+
+
+def receipt_view(receipt: Receipt) -> ReceiptView:
+    return ReceiptView(
+        counter=receipt.counter,
+        status=receipt.status,  # type: ignore[arg-type]  # the service's words are the document's
+        sequence=receipt.sequence,
+        turn=receipt.turn,
+        code=receipt.code,
+        reason=receipt.reason,
+    )
+
+
+def entry_view(stored: StoredEntry, participants: tuple[bytes, ...], encoding: str) -> EntryView:
+    entry = decode_entry(stored.data)
+    author = participants[entry.author] if entry.author < len(participants) else b""
+    known = "msgpack" if entry.kind is Kind.OPEN else encoding
+    return EntryView(
+        sequence=stored.sequence,
+        turn=stored.turn,
+        kind=entry.kind.name.lower(),
+        author=entry.author,
+        author_address=hexed(author),
+        counter=entry.counter,
+        time_ms=entry.time_ms,
+        payload=decode_payload(entry.payload, known),
+        payload_base64=base64.b64encode(entry.payload).decode(),
+        hash=hexed(keccak256(stored.data)),
+    )
+
+
+def rows_item(derivation: Derivation, app: App | None) -> StreamItem:
+    """The row changes of one derived batch; tables of an app that is not known here are left out."""
+    views = [_table_change(change, app) for change in derivation.changes.tables]
+    return StreamItem(
+        kind="rows",
+        channel_id=hexed(derivation.channel_id),
+        sequence=derivation.end_sequence,
+        turn=derivation.turn,
+        tables=[view for view in views if view is not None],
+    )
+
+
+def _table_change(change: TableChange, app: App | None) -> TableChangeView | None:
+    table = app.table(change.table) if app else None
+    if table is None:
+        return None
+    return TableChangeView(
+        table=change.table,
+        upserts=[row_as_json(table.columns, row) for row in change.upserts],
+        deletes=[row_as_json(table.columns, key) for key in change.deletes],
+    )
+
+
+def app_event_item(channel_id: bytes, event: AppEvent, encoding: str) -> StreamItem:
+    return StreamItem(
+        kind="app",
+        channel_id=hexed(channel_id),
+        sequence=event.sequence,
+        topic=event.topic,
+        data=decode_payload(event.data, encoding),
+        data_base64=base64.b64encode(event.data).decode(),
+    )

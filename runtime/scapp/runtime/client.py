@@ -1,0 +1,365 @@
+"""The Python client of a node's local API, synchronous and over the standard library only.
+
+    with Client.at_home(Path("~/.scapp").expanduser()) as node:
+        channel = node.open_channel(["bob"], "duel", wait_s=10)
+        receipt, = node.send(channel.channel_id, {"move": [3, 4]})
+
+Answers are the documents of `scapp.runtime.documents`; every failure is a `ClientError`. A client belongs to one
+thread at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import select
+import socket
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from scapp.channels.errors import LocalError, ScappError
+from scapp.runtime.documents import (
+    AppList,
+    AppView,
+    ChannelList,
+    ChannelView,
+    Counters,
+    EntryPage,
+    EntryView,
+    ErrorDocument,
+    Health,
+    NodeFile,
+    PeerList,
+    PeerView,
+    QueryAnswer,
+    ReceiptView,
+    SendAnswer,
+    SlotView,
+    Status,
+    StreamItem,
+    VerifyAnswer,
+)
+from scapp.runtime.keys_file import check_private
+
+T = TypeVar("T")
+NODE_FILE = "node.json"
+TOKEN_FILE = "api.token"  # noqa: S105  # the file's name, not a token
+
+
+class ClientError(ScappError):
+    """Base of what a call can raise; `code` is the API's error code, `hint` says what to do."""
+
+    def __init__(self, message: str, *, code: str = "", hint: str = "", status: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.hint = hint
+        self.status = status
+
+
+class NodeUnreachable(ClientError):
+    """Nobody answers at the address; nothing is known about what was asked."""
+
+
+class NotAllowed(ClientError):
+    """The token is unknown or does not permit this."""
+
+
+class Refused(ClientError):
+    """The node refused what was asked; nothing changed."""
+
+
+class NodeTimeout(ClientError):
+    """Not done in time; it may still happen."""
+
+
+class NodeFailed(ClientError):
+    """The node could not do it now: the database is down, a channel is corrupt, or a bug."""
+
+
+class Client:
+    """Talks to the node at `url` ("http://host:port") with a token. `timeout_s` bounds each answer."""
+
+    def __init__(self, url: str, token: str, *, timeout_s: float = 60.0) -> None:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise LocalError(f"{url!r} is not the URL of a node; allowed is http://host:port")
+        self.url = url.rstrip("/")
+        self._https = parts.scheme == "https"
+        self._host, self._port = parts.hostname, parts.port
+        self._base = parts.path.rstrip("/")
+        self._token = token
+        self._timeout_s = timeout_s
+        self._connection: http.client.HTTPConnection | None = None
+
+    @classmethod
+    def at_home(cls, home: Path, *, timeout_s: float = 60.0) -> Client:
+        """The node that runs in this directory, with its operator's token. Raises NodeUnreachable, LocalError."""
+        try:
+            node = msgspec.json.decode((home / NODE_FILE).read_bytes(), type=NodeFile)
+        except FileNotFoundError:
+            hint = f"start it with `scapp -C {home} node`"
+            raise NodeUnreachable(f"no node runs in {home}", hint=hint) from None
+        except msgspec.MsgspecError as error:
+            raise NodeUnreachable(f"{home / NODE_FILE} is damaged: {error}", hint="restart the node") from None
+        path = home / TOKEN_FILE
+        if not path.exists():
+            raise LocalError(f"{path} does not exist; restart the node to make a new operator's token")
+        check_private(path)
+        return cls(node.api, path.read_text("ascii").strip(), timeout_s=timeout_s)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connection; the next call makes a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # -- the node ---------------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        return self._get("/v1/health", Health)
+
+    def status(self) -> Status:
+        return self._get("/v1/status", Status)
+
+    def counters(self) -> dict[str, int]:
+        return self._get("/v1/counters", Counters).counters
+
+    def peers(self) -> list[PeerView]:
+        return self._get("/v1/peers", PeerList).peers
+
+    def add_peer(self, address: str, endpoint: str, name: str | None = None) -> PeerView:
+        return self._post("/v1/peers", PeerView, {"address": address, "endpoint": endpoint, "name": name})
+
+    def deployments(self) -> list[AppView]:
+        return self._get("/v1/deployments", AppList).deployments
+
+    def deployment(self, app: str) -> AppView:
+        return self._get(f"/v1/deployments/{_quote(app)}", AppView)
+
+    def deploy(self, wasm: bytes, limits: dict[str, int] | None = None) -> AppView:
+        """Check and keep a module at the node; `limits` are those that differ from the defaults."""
+        query = "?" + urllib.parse.urlencode({"limits": msgspec.json.encode(limits).decode()}) if limits else ""
+        return self._call("POST", f"/v1/deployments{query}", AppView, wasm, "application/wasm")
+
+    # -- channels ---------------------------------------------------------------------------------------------
+
+    def channels(self, phase: str | None = None) -> list[ChannelView]:
+        return self._get("/v1/channels" + (f"?phase={_quote(phase)}" if phase else ""), ChannelList).channels
+
+    def channel(self, channel: str) -> ChannelView:
+        return self._get(f"/v1/channels/{_quote(channel)}", ChannelView)
+
+    def open_channel(
+        self,
+        peers: Sequence[str],
+        app: str,
+        *,
+        params: Any = None,
+        slots: Sequence[SlotView] = (),
+        challenge_duration_s: int = 86_400,
+        wait_s: float = 0.0,
+    ) -> ChannelView:
+        """Propose a channel to `peers` (addresses or names); waits up to `wait_s` for it to run."""
+        body = {
+            "peers": list(peers),
+            "app": app,
+            "params": params,
+            "slots": [msgspec.structs.asdict(slot) for slot in slots],
+            "challenge_duration_s": challenge_duration_s,
+            "wait_s": wait_s,
+        }
+        return self._post("/v1/channels", ChannelView, body, wait_s)
+
+    def accept(self, channel: str, wait_s: float = 0.0) -> ChannelView:
+        return self._post(f"/v1/channels/{_quote(channel)}/accept", ChannelView, {"wait_s": wait_s}, wait_s)
+
+    def reject(self, channel: str, reason: str = "rejected by the operator") -> ChannelView:
+        return self._post(f"/v1/channels/{_quote(channel)}/reject", ChannelView, {"reason": reason})
+
+    def close_channel(self, channel: str, wait_s: float = 0.0) -> ChannelView:
+        return self._post(f"/v1/channels/{_quote(channel)}/close", ChannelView, {"wait_s": wait_s}, wait_s)
+
+    def send(self, channel: str, *messages: Any, timeout_s: float = 30.0) -> list[ReceiptView]:
+        """Submit messages in order and wait for their decisions. Bytes go as they are; anything else is JSON in the
+        app's encoding (bytes inside: `{"$hex": "0x…"}`)."""
+        items = [
+            {"base64": base64.b64encode(message).decode()} if isinstance(message, bytes) else {"json": message}
+            for message in messages
+        ]
+        return self._submit(channel, {"messages": items, "timeout_s": timeout_s}, timeout_s)
+
+    def tick(self, channel: str, timeout_s: float = 30.0) -> list[ReceiptView]:
+        """Submit the passing of time."""
+        return self._submit(channel, {"tick": True, "timeout_s": timeout_s}, timeout_s)
+
+    def _submit(self, channel: str, body: dict[str, Any], wait_s: float) -> list[ReceiptView]:
+        return self._post(f"/v1/channels/{_quote(channel)}/messages", SendAnswer, body, wait_s).receipts
+
+    def entries(self, channel: str, from_sequence: int = 0, limit: int = 100) -> EntryPage:
+        """One page of the co-signed log."""
+        return self._get(f"/v1/channels/{_quote(channel)}/entries?from={from_sequence}&limit={limit}", EntryPage)
+
+    def log(self, channel: str, from_sequence: int = 0) -> Iterator[EntryView]:
+        """The co-signed log from a sequence to its present end, page by page."""
+        following: int | None = from_sequence
+        while following is not None:
+            page = self.entries(channel, following, 1_000)
+            yield from page.entries
+            following = page.next
+
+    # -- derived data -----------------------------------------------------------------------------------------
+
+    def query(
+        self, sql: str, params: Sequence[Any] = (), *, rows_max: int = 1_000, timeout_s: float = 10.0
+    ) -> QueryAnswer:
+        """One read-only SQL statement over the derived tables."""
+        body = {"sql": sql, "params": list(params), "rows_max": rows_max, "timeout_s": timeout_s}
+        return self._post("/v1/query", QueryAnswer, body, timeout_s)
+
+    def verify(self, channel: str, timeout_s: float = 300.0) -> VerifyAnswer:
+        """Compare the database's rows with the co-signed root."""
+        return self._post(f"/v1/channels/{_quote(channel)}/verify", VerifyAnswer, {}, timeout_s)
+
+    def stream(
+        self,
+        *,
+        channels: Sequence[str] = (),
+        start: Sequence[str] = (),
+        kinds: Sequence[str] = (),
+        idle_s: float = 60.0,
+    ) -> Iterator[StreamItem]:
+        """Follow the node, on a connection of its own. `start`: `CHANNEL:ENTRIES[:DERIVED]`, the sequences to go on
+        from. Ends when the node stops; raises NodeUnreachable when it falls silent for `idle_s` (it never does by
+        itself: it writes a comment every 15 seconds)."""
+        query = [("channel", c) for c in channels] + [("from", text) for text in start]
+        if kinds:
+            query.append(("kinds", ",".join(kinds)))
+        connection = self._connect(idle_s)
+        try:
+            connection.request(
+                "GET", f"{self._base}/v1/stream?{urllib.parse.urlencode(query)}", headers=self._headers()
+            )
+            response = connection.getresponse()
+            if response.status != 200:
+                raise _error(response.status, response.read())
+            for name, data in _sse(response):
+                if name == "error":
+                    raise _error(500, data)
+                yield msgspec.json.decode(data, type=StreamItem)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+        finally:
+            connection.close()
+
+    # -- plumbing ---------------------------------------------------------------------------------------------
+
+    def _get(self, path: str, kind: type[T]) -> T:
+        return self._call("GET", path, kind)
+
+    def _post(self, path: str, kind: type[T], body: Any, wait_s: float = 0.0) -> T:
+        return self._call("POST", path, kind, msgspec.json.encode(body), "application/json", wait_s)
+
+    def _call(
+        self, method: str, path: str, kind: type[T], body: bytes | None = None, media: str = "", wait_s: float = 0.0
+    ) -> T:
+        headers = self._headers()
+        if body is not None:
+            headers["Content-Type"] = media
+        connection = self._usable(self._timeout_s + wait_s)
+        try:
+            connection.request(method, self._base + path, body=body, headers=headers)
+            response = connection.getresponse()
+            data = response.read()
+        except TimeoutError as error:
+            self.close()
+            raise NodeTimeout(
+                f"{self.url} did not answer within {self._timeout_s + wait_s:g} s", code="timeout"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise self._unreachable(error) from error
+        if response.status != 200:
+            raise _error(response.status, data)
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except msgspec.MsgspecError as error:
+            raise NodeFailed(f"{self.url} answered with something else than {kind.__name__}: {error}") from error
+
+    def _usable(self, timeout_s: float) -> http.client.HTTPConnection:
+        """The kept connection, unless the node has closed it meanwhile: a request sent into a closed connection
+        would leave open whether it was carried out."""
+        connection = self._connection
+        if connection is not None:
+            if connection.sock is None or select.select([connection.sock], [], [], 0)[0]:
+                self.close()
+            else:
+                connection.sock.settimeout(timeout_s)
+                return connection
+        self._connection = self._connect(timeout_s)
+        return self._connection
+
+    def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
+        kind = http.client.HTTPSConnection if self._https else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=timeout_s)
+        try:
+            connection.connect()
+        except OSError as error:
+            raise self._unreachable(error) from error
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
+
+    def _unreachable(self, error: Exception) -> NodeUnreachable:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return NodeUnreachable(f"the node at {self.url} does not answer: {reason}", hint="is `scapp node` running?")
+
+
+def _sse(response: http.client.HTTPResponse) -> Iterator[tuple[str, bytes]]:
+    """(event name, data) of each server-sent event; comments are skipped."""
+    name, data = "message", b""
+    while True:
+        line = response.readline()
+        if not line:
+            return
+        line = line.rstrip(b"\r\n")
+        if not line:
+            if data:
+                yield name, data
+            name, data = "message", b""
+        elif line.startswith(b"event:"):
+            name = line[6:].strip().decode()
+        elif line.startswith(b"data:"):
+            data += line[5:].strip()
+
+
+def _error(status: int, data: bytes) -> ClientError:
+    try:
+        body = msgspec.json.decode(data, type=ErrorDocument).error
+    except msgspec.MsgspecError:
+        return NodeFailed(f"HTTP {status}, and not from a scapp node: {data[:200]!r}", status=status)
+    if body.code == "timeout":
+        kind: type[ClientError] = NodeTimeout
+    elif status in (401, 403):
+        kind = NotAllowed
+    elif status >= 500:
+        kind = NodeFailed
+    else:
+        kind = Refused
+    return kind(body.message, code=body.code, hint=body.hint, status=status)
+
+
+def _quote(text: str) -> str:
+    return urllib.parse.quote(text, safe="")

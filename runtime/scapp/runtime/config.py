@@ -1,0 +1,277 @@
+"""What a node is told: defaults, a TOML file, the environment and flags, each stronger than the one before.
+
+`compose.py` builds a node from the result. Every setting is `section.key`; its environment variable is
+`SCAPP_SECTION_KEY`. Unknown names are refused with the closest known one, wherever they come from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from scapp.channels.errors import LocalError
+
+CONFIG_FILE = "scapp.toml"
+_NOT_SETTINGS = frozenset(
+    {
+        "SCAPP_HOME",
+        "SCAPP_URL",
+        "SCAPP_TOKEN",
+        "SCAPP_CONFIG",
+        "SCAPP_KEY_PASSWORD",
+        "SCAPP_KILLS",
+        "SCAPP_DATABASE",
+        "SCAPP_POSTGRES_BIN",
+    }
+)
+_FREE_PREFIXES = ("SCAPP_TEST_", "SCAPP_BENCH_")
+_ENV_ALIASES = {"SCAPP_DATABASE": ("database", "backend")}
+
+
+class ConfigError(LocalError):
+    """A setting is unknown or its value is not allowed; the text names it, where it came from and what is allowed."""
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where other nodes reach this one, and how its key is unlocked."""
+
+    listen: str = "127.0.0.1:7420"
+    key_password_file: str = ""
+
+
+class ApiSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The local HTTP API. `hosts`: further Host names it answers to; `origins`: web pages that may call it."""
+
+    listen: str = "127.0.0.1:7421"
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    body_bytes_max: int = 33_554_432
+
+
+class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where derived tables live. `url` is read when `backend` is "url" (and implies it when set)."""
+
+    backend: Literal["embedded", "url", "pglite", "none"] = "embedded"
+    url: str = ""
+
+
+class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which proposed channels are accepted without asking (`allow` is read by "allow-list")."""
+
+    accept: Literal["none", "known-deployments", "allow-list"] = "known-deployments"
+    allow: tuple[str, ...] = ()
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the process prints on stderr. `levels`: logger name to level, over `level`."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "human"] = "auto"
+    levels: dict[str, Literal["debug", "info", "warning", "error"]] = {}
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings. `peers`: name to `0xADDRESS@host:port`."""
+
+    node: NodeSettings = NodeSettings()
+    api: ApiSettings = ApiSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    policy: PolicySettings = PolicySettings()
+    log: LogSettings = LogSettings()
+    peers: dict[str, str] = {}
+
+
+_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "node": NodeSettings,
+    "api": ApiSettings,
+    "database": DatabaseSettings,
+    "policy": PolicySettings,
+    "log": LogSettings,
+}
+
+
+def known_settings() -> list[str]:
+    """Every `section.key`, in the order of the reference."""
+    return [f"{section}.{field}" for section, kind in _SECTIONS.items() for field in kind.__struct_fields__]
+
+
+def load_config(
+    home: Path,
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Config:
+    """Merge defaults < file (`file`, else `home/scapp.toml` when there) < environment < flags (`section.key`: value).
+
+    Raises ConfigError."""
+    environ = os.environ if environ is None else environ
+    tree: dict[str, Any] = {}
+    named = file or (Path(environ["SCAPP_CONFIG"]) if environ.get("SCAPP_CONFIG") else None)
+    path = named or home / CONFIG_FILE
+    if named is not None or path.exists():
+        _merge(tree, _read_file(path), str(path))
+    for (section, key), (name, text) in _from_environment(environ).items():
+        _set(tree, section, key, text, name)
+    for dotted, value in (flags or {}).items():
+        section, key = _split(dotted, "the command line")
+        _set(tree, section, key, value, "the command line")
+    return _build(tree)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _merge(tree: dict[str, Any], found: Mapping[str, Any], origin: str) -> None:
+    for section, values in found.items():
+        if section == "peers":
+            if not isinstance(values, dict):
+                raise ConfigError(
+                    f"{origin}: `peers` is {values!r}; allowed is a table of name = '0xADDRESS@host:port'"
+                )
+            tree["peers"] = dict(values)
+            continue
+        if section not in _SECTIONS:
+            raise ConfigError(f"{origin}: unknown section [{section}]{_closest(section, [*_SECTIONS, 'peers'])}")
+        if not isinstance(values, dict):
+            raise ConfigError(f"{origin}: `{section}` is {values!r}; allowed is a section [{section}]")
+        for key, value in values.items():
+            _set(tree, section, key, value, origin)
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[tuple[str, str], tuple[str, str]]:
+    by_name = {f"SCAPP_{name.replace('.', '_').upper()}": _pair(name) for name in known_settings()}
+    by_name.update(_ENV_ALIASES)
+    found = {}
+    for name, text in sorted(environ.items()):
+        if name in by_name:
+            if text:
+                found[by_name[name]] = (name, text)
+        elif name.startswith("SCAPP_") and name not in _NOT_SETTINGS and not name.startswith(_FREE_PREFIXES):
+            raise ConfigError(f"unknown environment variable {name}{_closest(name, list(by_name))}")
+    return found
+
+
+def _pair(dotted: str) -> tuple[str, str]:
+    section, key = dotted.split(".")
+    return section, key
+
+
+def _split(dotted: str, origin: str) -> tuple[str, str]:
+    if dotted not in known_settings():
+        raise ConfigError(f"{origin}: unknown setting {dotted!r}{_closest(dotted, known_settings())}")
+    return _pair(dotted)
+
+
+def _set(tree: dict[str, Any], section: str, key: str, value: Any, origin: str) -> None:
+    fields = _SECTIONS[section].__struct_fields__
+    if key not in fields:
+        raise ConfigError(f"{origin}: unknown key `{key}` in [{section}]{_closest(key, list(fields))}")
+    kind = msgspec.inspect.type_info(_SECTIONS[section])
+    assert isinstance(kind, msgspec.inspect.StructType)
+    declared = next(f.type for f in kind.fields if f.name == key)
+    if isinstance(value, str):
+        value = _from_text(value, declared)
+    try:
+        checked = msgspec.convert({key: value}, _SECTIONS[section])
+    except msgspec.ValidationError as error:
+        reason = str(error).split(" - at `")[0]
+        raise ConfigError(
+            f"{origin}: {section}.{key} = {value!r} is not allowed: {reason}{_allowed(declared)}"
+        ) from None
+    tree.setdefault(section, {})[key] = getattr(checked, key)
+
+
+def _from_text(value: str, declared: msgspec.inspect.Type) -> Any:
+    """Environment and flags are text: lists are comma-separated, tables `name=value,name=value`."""
+    if isinstance(declared, msgspec.inspect.IntType):
+        return int(value) if value.lstrip("-").isdigit() else value
+    if isinstance(declared, msgspec.inspect.VarTupleType):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(declared, msgspec.inspect.DictType):
+        return dict(part.strip().split("=", 1) for part in value.split(",") if "=" in part)
+    return value
+
+
+def _allowed(declared: msgspec.inspect.Type) -> str:
+    if isinstance(declared, msgspec.inspect.LiteralType):
+        return f"; allowed are {', '.join(map(str, declared.values))}"
+    return ""
+
+
+def _closest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def _build(tree: dict[str, Any]) -> Config:
+    parts: dict[str, Any] = {section: kind(**tree.get(section, {})) for section, kind in _SECTIONS.items()}
+    database: DatabaseSettings = parts["database"]
+    if database.url and "backend" not in tree.get("database", {}):
+        parts["database"] = database = DatabaseSettings(backend="url", url=database.url)
+    if database.backend == "url" and not database.url:
+        raise ConfigError("database.backend is 'url' but database.url is empty; set SCAPP_DATABASE_URL=postgresql://…")
+    for name in ("node", "api"):
+        parse_listen(parts[name].listen, f"{name}.listen")
+    for name, text in tree.get("peers", {}).items():
+        parse_peer(text, f"peers.{name}")
+    return Config(**parts, peers=tree.get("peers", {}))
+
+
+def parse_listen(text: str, name: str) -> tuple[str, int]:
+    """`host:port` (or `[v6]:port`) to its parts; port 0 lets the system choose."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(f"{name} = {text!r} is not host:port with a port from 0 to 65535")
+    return host.strip("[]"), int(port)
+
+
+def parse_peer(text: str, name: str) -> tuple[bytes, str]:
+    """`0xADDRESS@host:port` to (20 bytes, "host:port")."""
+    address, at, endpoint = text.partition("@") if isinstance(text, str) else ("", "", "")
+    try:
+        raw = bytes.fromhex(address.removeprefix("0x"))
+    except ValueError:
+        raw = b""
+    if len(raw) != 20 or not at:
+        raise ConfigError(f"{name} = {text!r} is not 0xADDRESS@host:port (an address has 40 hex digits)")
+    parse_listen(endpoint, name)
+    return raw, endpoint
+
+
+def config_as_toml(config: Config) -> str:
+    """The settings as a file that `load_config` reads back; a password inside database.url is hidden."""
+    lines: list[str] = []
+    for section in _SECTIONS:
+        lines.append(f"[{section}]")
+        for key, value in msgspec.to_builtins(getattr(config, section)).items():
+            lines.append(f"{key} = {_toml(hide_password(value) if key == 'url' else value)}")
+        lines.append("")
+    if config.peers:
+        lines += ["[peers]", *(f"{_toml(name)} = {_toml(text)}" for name, text in config.peers.items()), ""]
+    return "\n".join(lines)
+
+
+def hide_password(url: str) -> str:
+    """A database URL fit for display."""
+    scheme, separator, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{user.partition(':')[0]}:***@{host}" if at and ":" in user else url
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,163 @@
+"""The channel key on disk, and private files in general; `scapp keys` and `compose.py` use it.
+
+A key is a file of mode 0600: `key` holds 32 bytes as hexadecimal, `key.json` an encrypted Ethereum keystore.
+Files that others may read are refused. `eth_account` is imported only to read or write a keystore.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from scapp.channels.crypto import keccak256
+from scapp.channels.errors import LocalError
+from scapp.channels.types import Address
+
+RAW_FILE = "key"
+KEYSTORE_FILE = "key.json"
+_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+
+
+class KeyInfo(msgspec.Struct, frozen=True):
+    """A key file; `address` is the channel key's."""
+
+    path: Path
+    kind: str  # "raw" | "keystore"
+    address: Address
+
+
+def check_private(path: Path) -> None:
+    """Raises LocalError when group or others may read or write the file."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise LocalError(f"{path} has mode {mode:04o}: others can read it. Run `chmod 600 {path}`")
+
+
+def write_private(path: Path, text: str, *, replace: bool = False) -> None:
+    """Write a file of mode 0600 durably and atomically. Raises LocalError when it exists and `replace` is not set."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            temporary.replace(path)
+        else:
+            os.link(temporary, path)  # fails when it exists, where a rename would overwrite a key
+    except FileExistsError:
+        raise LocalError(f"{path} exists already; nothing was written") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def address_of(secret: bytes) -> Address:
+    """The Ethereum address of a 32-byte private key."""
+    from coincurve import PrivateKey
+
+    public = PrivateKey(secret).public_key.format(compressed=False)
+    return Address(keccak256(public[1:])[12:])
+
+
+def new_key(home: Path, password: str | None = None) -> KeyInfo:
+    """Create the node's key. Raises LocalError when the directory has one: a key is never overwritten."""
+    found = find_key(home)
+    if found is not None:
+        raise LocalError(f"{home} has a key already ({found.name}); a node has exactly one, choose another --home")
+    secret = _fresh_secret()
+    if password is None:
+        path, text = home / RAW_FILE, "0x" + secret.hex() + "\n"
+    else:
+        path, text = home / KEYSTORE_FILE, json.dumps(_encrypt(secret, password)) + "\n"
+    write_private(path, text)
+    return KeyInfo(path, "raw" if password is None else "keystore", address_of(secret))
+
+
+def _fresh_secret() -> bytes:
+    while True:
+        secret = secrets.token_bytes(32)
+        if 0 < int.from_bytes(secret) < _ORDER:
+            return secret
+
+
+def find_key(home: Path) -> Path | None:
+    """The key file of a node directory, if there is one."""
+    for name in (RAW_FILE, KEYSTORE_FILE):
+        if (home / name).exists():
+            return home / name
+    return None
+
+
+def key_info(home: Path) -> KeyInfo:
+    """What can be said of the key without a password. Raises LocalError."""
+    path = _require(home)
+    check_private(path)
+    if path.name == RAW_FILE:
+        return KeyInfo(path, "raw", address_of(_read_raw(path)))
+    return KeyInfo(path, "keystore", Address(bytes.fromhex(str(_read_keystore(path)["address"]).removeprefix("0x"))))
+
+
+def load_key(home: Path, password: Callable[[], str]) -> bytes:
+    """The 32-byte private key; `password` is asked only for a keystore. Raises LocalError."""
+    path = _require(home)
+    check_private(path)
+    if path.name == RAW_FILE:
+        return _read_raw(path)
+    from eth_account import Account
+
+    try:
+        return bytes(Account.decrypt(_read_keystore(path), password()))
+    except ValueError as error:
+        raise LocalError(f"{path} cannot be unlocked: {error}. Is the password right?") from None
+
+
+def _require(home: Path) -> Path:
+    path = find_key(home)
+    if path is None:
+        raise LocalError(f"no key in {home}; create one with `scapp -C {home} keys new`")
+    return path
+
+
+def _read_raw(path: Path) -> bytes:
+    text = path.read_text("utf-8").strip()
+    try:
+        secret = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        secret = b""
+    if len(secret) != 32 or not 0 < int.from_bytes(secret) < _ORDER:
+        raise LocalError(f"{path} is not a key: allowed are 64 hexadecimal digits of a secp256k1 key")
+    return secret
+
+
+def _read_keystore(path: Path) -> dict[str, object]:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        bytes.fromhex(str(document["address"]).removeprefix("0x"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise LocalError(f"{path} is not an Ethereum keystore: {error!r}") from None
+    assert isinstance(document, dict)
+    return document
+
+
+def _encrypt(secret: bytes, password: str) -> dict[str, object]:
+    from eth_account import Account
+
+    return dict(Account.encrypt(secret, password))
