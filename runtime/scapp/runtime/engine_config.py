@@ -1,0 +1,96 @@
+"""The one place that builds wasmtime configurations; `engine_calls.py` crosses into the engine.
+
+Invalid combinations abort the whole process in this package (no exception), so a Config is only ever built from the
+constants below; a test builds each of them in a subprocess. Why each setting: docs/adrs/0017-determinism-rules.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import threading
+
+from wasmtime import Config, Engine
+
+from scapp.runtime.kernel import Budget
+
+# What a reducer may use: core WebAssembly with bulk memory, sign extension, saturating conversions, multiple values,
+# mutable globals and funcref tables. Order matters: relaxed SIMD goes off before SIMD.
+FEATURES: dict[str, bool] = {
+    "wasm_threads": False,
+    "shared_memory": False,
+    "wasm_relaxed_simd": False,
+    "wasm_simd": False,
+    "wasm_tail_call": False,
+    "wasm_function_references": False,
+    "wasm_gc": False,
+    "gc_support": False,
+    "wasm_exceptions": False,
+    "wasm_stack_switching": False,
+    "wasm_memory64": False,
+    "wasm_custom_page_sizes": False,
+    "wasm_wide_arithmetic": False,
+    "wasm_component_model": False,
+    "wasm_multi_memory": False,
+    "wasm_multi_value": True,
+    "wasm_bulk_memory": True,
+}
+ALLOWED_FEATURES = "the core instructions with bulk memory, sign extension, saturating conversion and multiple values"
+
+CODE: dict[str, object] = {
+    "consume_fuel": True,
+    "cranelift_nan_canonicalization": True,
+    "cranelift_opt_level": "speed",
+    "epoch_interruption": False,
+    # Small reservations, so that thousands of Stores fit the address space; the base may then move on growth.
+    "memory_reservation": 1 << 24,
+    "memory_reservation_for_growth": 1 << 20,
+    "memory_guard_size": 1 << 16,
+    "memory_may_move": True,
+}
+# Stack depth depends on compiler and machine, so reaching it is undecidable; a wider budget leaves room for what
+# another machine's sequencer let pass. The package aborts above 2 MiB.
+STACK_BYTES: dict[Budget, int] = {Budget.ORDER: 256 << 10, Budget.CHECK: 1 << 20, Budget.DERIVE: 3 << 19}
+
+TABLE_ELEMENTS_MAX = 10_000
+PAGE_BYTES = 65_536
+
+_lock = threading.Lock()
+_engines: dict[Budget | None, Engine] = {}
+
+
+def strict_engine() -> Engine:
+    """Validates reducers: every feature outside the deterministic set is off."""
+    return _engine(None)
+
+
+def run_engine(budget: Budget) -> Engine:
+    """Runs reducers under a budget's stack limit. Compiled code is the same for all budgets."""
+    return _engine(budget)
+
+
+def build_config(budget: Budget | None) -> Config:
+    """A fresh Config: the strict one for None. A Config belongs to one Engine."""
+    config = Config()
+    features = FEATURES if budget is None else FEATURES | {"wasm_multi_memory": True}  # for the kernel's bridge
+    for name, value in (features | CODE).items():
+        setattr(config, name, value)
+    config.max_wasm_stack = STACK_BYTES[budget or Budget.ORDER]
+    return config
+
+
+@functools.cache
+def engine_id() -> str:
+    """Names engine version and settings; equal ids give equal fuel counts and interchangeable compiled modules."""
+    settings = json.dumps([FEATURES, CODE, sorted(STACK_BYTES.items()), TABLE_ELEMENTS_MAX], sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:16]
+    return f"wasmtime-{importlib.metadata.version('wasmtime')}-{digest}"
+
+
+def _engine(budget: Budget | None) -> Engine:
+    with _lock:
+        if budget not in _engines:
+            _engines[budget] = Engine(build_config(budget))
+        return _engines[budget]
