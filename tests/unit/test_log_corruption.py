@@ -1,0 +1,267 @@
+"""Stored bytes that were altered, moved or lost: each is found when read, named, and never papered over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rocksdict import WriteBatch
+
+from scapp.channels.log.framing import Head, frame_head, frame_page, page_key, unframe_head, unframe_outbox, unframe_page
+from scapp.channels.log.port import Append, LogCorrupt, Page, Snapshot, StreamWrite
+from scapp.channels.log.rocks import RocksLog
+from scapp.channels.log.rocks_store import Store
+
+A = b"\x0a" * 32
+B = b"\x0b" * 32
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A log with stream A in pages at 0, 3, 5, 6 (7 events) and stream B alike."""
+    with RocksLog(tmp_path / "log") as log:
+        for stream in (A, B):
+            for version, count in ((0, 3), (3, 2), (5, 1), (6, 1)):
+                events = tuple(b"%d of %d" % (version + index, stream[0]) for index in range(count))
+                log.append(Append((StreamWrite(stream, version, events),)), durable=False)
+        log.append(Append((), {b"k": b"value"}))
+    return tmp_path / "log"
+
+
+def damage(path: Path, change: Callable[[Store, WriteBatch], None]) -> None:
+    store = Store(path)
+    batch = WriteBatch(raw_mode=True)
+    change(store, batch)
+    store.write(batch, sync=True)
+    store.close()
+
+
+def value_at(store: Store, stream: bytes, version: int) -> bytes:
+    value = store.pages.get(page_key(stream, version))
+    assert value is not None
+    return value
+
+
+def alter(stream: bytes, version: int, position: int) -> Callable[[Store, WriteBatch], None]:
+    def change(store: Store, batch: WriteBatch) -> None:
+        value = bytearray(value_at(store, stream, version))
+        value[position] ^= 0x10
+        store.pages.put(batch, page_key(stream, version), bytes(value))
+
+    return change
+
+
+def remove(stream: bytes, *versions: int) -> Callable[[Store, WriteBatch], None]:
+    def change(store: Store, batch: WriteBatch) -> None:
+        for version in versions:
+            store.pages.delete(batch, page_key(stream, version))
+
+    return change
+
+
+def swap(first: tuple[bytes, int], second: tuple[bytes, int]) -> Callable[[Store, WriteBatch], None]:
+    def change(store: Store, batch: WriteBatch) -> None:
+        store.pages.put(batch, page_key(*first), value_at(store, *second))
+        store.pages.put(batch, page_key(*second), value_at(store, *first))
+
+    return change
+
+
+def rewrite(store: Store, batch: WriteBatch) -> None:
+    """Another, self-consistent page in the place of the second."""
+    key = page_key(A, 3)
+    store.pages.put(batch, key, frame_page(key, (b"forged", b"page"), 12345)[0])
+
+
+def rewrite_and_link(store: Store, batch: WriteBatch) -> None:
+    """The second page replaced by one that follows the first correctly; the third then does not follow it."""
+    first = unframe_page(page_key(A, 0), value_at(store, A, 0))
+    key = page_key(A, 3)
+    store.pages.put(batch, key, frame_page(key, (b"other", b"events"), first.chain)[0])
+
+
+def stretch(store: Store, batch: WriteBatch) -> None:
+    """The second page with one event too many."""
+    first = unframe_page(page_key(A, 0), value_at(store, A, 0))
+    key = page_key(A, 3)
+    store.pages.put(batch, key, frame_page(key, (b"3", b"4", b"5"), first.chain)[0])
+
+
+def read_all(path: Path, from_version: int = 0) -> Iterator[Page]:
+    with RocksLog(path) as log:
+        yield from log.read(A, from_version)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (alter(A, 3, 8), "page at version 3: checksum expected .*, found"),
+        (alter(A, 3, 0), "page at version 3: checksum"),
+        (alter(A, 3, 3), "page at version 3: checksum"),
+        (alter(A, 3, -1), "page at version 3: checksum"),
+        (remove(A, 0), "expected a page at version 0, found one at 3"),
+        (remove(A, 3), "expected a page at version 3, found one at 5"),
+        (remove(A, 3, 5), "expected a page at version 3, found one at 6"),
+        (remove(A, 6), "expected to end at version 7 .*, found its last page to end at version 6"),
+        (remove(A, 0, 3, 5, 6), "expected to end at version 7 .*, found its last page to end at version 0"),
+        (swap((A, 0), (B, 0)), "page at version 0: checksum"),
+        (swap((A, 5), (A, 6)), "page at version (5|6): checksum"),
+        (rewrite, "page at version 3: expected to follow checksum .*, found 00003039"),
+        (rewrite_and_link, "page at version 5: expected to follow checksum"),
+        (stretch, "expected a page at version 6, found one at 5"),
+    ],
+)
+def test_a_damaged_page_is_found_by_reading_past_it(
+    path: Path, change: Callable[[Store, WriteBatch], None], message: str
+) -> None:
+    damage(path, change)
+    with pytest.raises(LogCorrupt, match=f"stream {A.hex()}.*{message}"):
+        list(read_all(path))
+    with RocksLog(path) as log:
+        if change.__qualname__.startswith("swap"):
+            return
+        assert sum(len(page.events) for page in log.read(B)) == 7, "the neighbour is unharmed"
+
+
+def test_pages_before_the_damage_are_still_delivered(path: Path) -> None:
+    damage(path, alter(A, 5, 8))
+    reading = read_all(path)
+    assert [next(reading).first_version, next(reading).first_version] == [0, 3]
+    with pytest.raises(LogCorrupt, match="version 5"):
+        next(reading)
+
+
+def test_damage_is_found_when_reading_from_the_middle(path: Path) -> None:
+    damage(path, alter(A, 3, 8))
+    with pytest.raises(LogCorrupt, match="version 3"):
+        list(read_all(path, 4))
+    assert [page.first_version for page in read_all(path, 5)] == [5, 6]
+    damage(path, remove(A, 3))
+    with pytest.raises(LogCorrupt, match="expected a page with version 4, found one of versions 0 to 2"):
+        list(read_all(path, 4))
+
+
+def test_nothing_is_appended_to_a_stream_whose_end_is_damaged(path: Path) -> None:
+    damage(path, alter(A, 6, 8))
+    with RocksLog(path) as log:
+        with pytest.raises(LogCorrupt, match="version 6"):
+            log.append(Append((StreamWrite(B, 7, (b"x",)), StreamWrite(A, 7, (b"x",)))))
+        assert log.version(B) == 7
+        log.append(Append((StreamWrite(B, 7, (b"x",)),)))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (b"\xc1", "head: c1 does not decode"),
+        (b"\x93\xff\x00\x00", "does not decode"),
+        (b"\x93\x07\x00\x00", "head at version 7: checksum expected 00000000, found"),
+        (frame_head(B, Head(7, 1)), "head at version 7: checksum"),
+        (frame_head(A, Head(6, 1)), "expected to end at version 6 .* found its last page to end at version 7"),
+        (None, "expected to end at version 0 .* found its last page to end at version 7"),
+    ],
+)
+def test_a_damaged_or_missing_head_is_found(path: Path, row: bytes | None, message: str) -> None:
+    def change(store: Store, batch: WriteBatch) -> None:
+        if row is None:
+            store.heads.delete(batch, A)
+        else:
+            store.heads.put(batch, A, row)
+
+    damage(path, change)
+    with RocksLog(path) as log, pytest.raises(LogCorrupt, match=f"stream {A.hex()}.*{message}"):
+        log.version(A)
+
+
+@pytest.mark.parametrize("row", [b"\xc1", b"\x92\xc4\x05value\x00"])
+def test_a_damaged_outbox_row_is_found(path: Path, row: bytes) -> None:
+    damage(path, lambda store, batch: store.outbox.put(batch, b"k", row))
+    with RocksLog(path) as log, pytest.raises(LogCorrupt, match="outbox row 6b"):
+        log.outbox()
+
+
+def test_the_newest_snapshot_that_holds_is_loaded(path: Path) -> None:
+    with RocksLog(path) as log:
+        for version in (2, 5, 7):
+            log.save_snapshot(A, Snapshot(version, b"at %d" % version))
+        assert [key for key, _ in log._store.snapshots.rows()] == [page_key(A, 5), page_key(A, 7)]
+
+    def spoil(version: int) -> Callable[[Store, WriteBatch], None]:
+        def change(store: Store, batch: WriteBatch) -> None:
+            value = bytearray(store.snapshots.get(page_key(A, version)) or b"")
+            value[4] ^= 1
+            store.snapshots.put(batch, page_key(A, version), bytes(value))
+
+        return change
+
+    damage(path, spoil(7))
+    with RocksLog(path) as log:
+        assert log.load_snapshot(A) == Snapshot(5, b"at 5")
+    damage(path, spoil(5))
+    with RocksLog(path) as log:
+        assert log.load_snapshot(A) is None
+        log.save_snapshot(A, Snapshot(7, b"again"))
+        assert log.load_snapshot(A) == Snapshot(7, b"again")
+    damage(path, lambda store, batch: store.snapshots.put(batch, page_key(A, 7), b"garbage"))
+    with RocksLog(path) as log:
+        assert log.load_snapshot(A) is None
+
+
+def lose_tail(store: Store, batch: WriteBatch) -> None:
+    """The stream as it was when it ended with version 4."""
+    remove(A, 5, 6)(store, batch)
+    store.heads.put(batch, A, frame_head(A, Head(5, unframe_page(page_key(A, 3), value_at(store, A, 3)).chain)))
+
+
+def test_a_snapshot_of_lost_events_is_ignored_also_when_others_take_their_place(path: Path) -> None:
+    with RocksLog(path) as log:
+        log.save_snapshot(A, Snapshot(5, b"at 5"))
+        log.save_snapshot(A, Snapshot(7, b"of lost events"))
+    damage(path, lose_tail)
+    with RocksLog(path) as log:
+        assert log.version(A) == 5
+        assert log.load_snapshot(A) == Snapshot(5, b"at 5")
+        log.append(Append((StreamWrite(A, 5, (b"other", b"history")),)))
+        assert log.load_snapshot(A) == Snapshot(5, b"at 5")
+
+
+def test_a_snapshot_beyond_the_end_does_not_push_out_good_ones(path: Path) -> None:
+    with RocksLog(path) as log:
+        log.save_snapshot(A, Snapshot(6, b"lost"))
+        log.save_snapshot(A, Snapshot(7, b"lost"))
+    damage(path, lose_tail)
+    with RocksLog(path) as log:
+        log.save_snapshot(A, Snapshot(4, b"at 4"))
+        log.save_snapshot(A, Snapshot(5, b"at 5"))
+        assert log.load_snapshot(A) == Snapshot(5, b"at 5")
+        assert [key for key, _ in log._store.snapshots.rows()] == [page_key(A, 4), page_key(A, 5)]
+
+
+@given(st.lists(st.binary(max_size=50), min_size=1, max_size=5), st.integers(0, 2**32 - 1), st.data())
+def test_any_flipped_bit_of_a_page_is_found(events: list[bytes], previous: int, data: st.DataObject) -> None:
+    key = page_key(A, 9)
+    value, chain = frame_page(key, events, previous)
+    page = unframe_page(key, value)
+    assert (page.events, page.previous_chain, page.chain, page.end_version) == (
+        tuple(events),
+        previous,
+        chain,
+        9 + len(events),
+    )
+    bit = data.draw(st.integers(0, len(value) * 8 - 1))
+    flipped = bytearray(value)
+    flipped[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(LogCorrupt):
+        unframe_page(key, bytes(flipped))
+
+
+@given(st.binary(max_size=60))
+def test_arbitrary_bytes_in_a_row_are_corrupt_and_never_another_error(stored: bytes) -> None:
+    for unframe in (lambda: unframe_page(page_key(A, 0), stored), lambda: unframe_head(A, stored)):
+        with pytest.raises(LogCorrupt):
+            unframe()
+    with pytest.raises(LogCorrupt):
+        unframe_outbox(b"k", stored)
