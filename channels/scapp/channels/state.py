@@ -6,7 +6,6 @@ Outcomes stand in `outcome.py`; `abi.StateHasher` is the fast way for app channe
 from __future__ import annotations
 
 import msgspec
-
 from scapp.channels import abi
 from scapp.channels.abi import InvalidValue
 from scapp.channels.crypto import keccak256
@@ -43,8 +42,7 @@ def encode_fixed_part(fixed: FixedPart) -> bytes:
             _PARTICIPANTS_OFFSET,
             abi.uint(fixed.nonce, 64, "channel nonce"),
             abi.address(fixed.app_definition, "app definition"),
-            # The contract's field has 48 bits; go-nitro's has 32, so no channel uses more.
-            abi.uint(fixed.challenge_duration, DURATION_BITS, "challenge duration"),
+            abi.uint(fixed.challenge_duration, 48, "challenge duration"),
             abi.word(len(participants)),
             *[abi.address(participant, "participant") for participant in participants],
         )
@@ -55,31 +53,30 @@ _PARTICIPANTS_OFFSET = abi.word(4 * abi.WORD)
 
 
 def channel_id(fixed: FixedPart) -> ChannelId:
-    """The channel's id. Raises `InvalidValue` for a fixed part that breaks a rule of `check_fixed_part`."""
-    _check_participants(fixed.participants)
-    return _usable_id(keccak256(encode_fixed_part(fixed)))
+    """The channel's id; the hash and nothing else, except that an unusable id is refused with `InvalidValue`.
 
-
-def check_fixed_part(fixed: FixedPart) -> None:
-    """Refuse what can never work: doubled, missing or too many participants, numbers outside their fields, bad id."""
-    channel_id(fixed)
-
-
-def _check_participants(participants: tuple[Address, ...]) -> None:
-    count = len(participants)
-    if not 1 <= count <= PARTICIPANTS_MAX:
-        raise InvalidValue(f"{count} participants; allowed are 1 to {PARTICIPANTS_MAX}")
-    if len(set(participants)) != count:
-        doubled = next(item for item in participants if participants.count(item) > 1)
-        # A signer sets one bit only, so such a channel could never be unanimous.
-        raise InvalidValue(f"participant 0x{doubled.hex()} appears more than once")
-
-
-def _usable_id(digest: bytes) -> ChannelId:
+    Ids of channels that a node is to take part in go through `check_fixed_part`."""
+    digest = keccak256(encode_fixed_part(fixed))
     if is_external(Destination(digest)):
         # Payouts to it would go to an address instead of the channel. Probability 2^-96 for an honest nonce.
         raise InvalidValue(f"channel id 0x{digest.hex()} begins with twelve zero bytes; take another nonce")
     return ChannelId(digest)
+
+
+def check_fixed_part(fixed: FixedPart) -> ChannelId:
+    """The id of a channel that can work; raises `InvalidValue` for one that cannot.
+
+    Refused are no, doubled or too many participants, a challenge duration above 32 bits (go-nitro's limit; the
+    contract's field has 48), numbers and addresses that do not fit their fields, and an unusable id."""
+    participants = fixed.participants
+    if not 1 <= len(participants) <= PARTICIPANTS_MAX:
+        raise InvalidValue(f"{len(participants)} participants; allowed are 1 to {PARTICIPANTS_MAX}")
+    if len(set(participants)) != len(participants):
+        doubled = next(item for item in participants if participants.count(item) > 1)
+        # A signer sets one bit only, so such a channel could never be unanimous.
+        raise InvalidValue(f"participant 0x{doubled.hex()} appears more than once")
+    abi.uint(fixed.challenge_duration, DURATION_BITS, "challenge duration")
+    return channel_id(fixed)
 
 
 def encode_state(channel: ChannelId, variable: VariablePart) -> bytes:

@@ -1,0 +1,149 @@
+"""Conformance runner for Nitro vectors: `python -m tests.spec.nitro_vectors FILE`.
+
+Prints one line for each section of `generated`, each kind in `known`, and each part of the file that belongs to a
+later feature: `SECTION passed failed skipped`, the reason behind it where something is skipped. A section that the
+file does not have counts 0. Reasons of failures go to standard error. Exit status: 0 when nothing failed, 1 when
+something did, 2 when the file cannot be read as vectors. The checks stand in `nitro_checks.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.spec import nitro_checks
+
+LATER_KINDS = {
+    "consensusChannelJSON": "ledger channels are not part of scapp yet",
+    "channelJSON": "go-nitro's channel record comes with direct funding",
+    "messageJSON": "go-nitro's message envelope is not part of scapp yet",
+    "rpcRequestJSON": "go-nitro's RPC is not part of scapp",
+    "rpcResponses": "go-nitro's RPC is not part of scapp",
+    "voucherManager": "a description in words; payment channels are not part of scapp yet",
+    "stateStatusNotifications": "ledger and payment channels are not part of scapp yet",
+    "deployedAddresses": "a list of addresses, nothing to compute",
+    "anvilKeys": "a list of keys without results, nothing to compute",
+    "gas": "needs the contracts and an EVM",
+}
+LATER_PARTS = {
+    "onchain": ("scenarios", "needs the contracts and an EVM"),
+    "goLedger": ("errors", "ledger channels are not part of scapp yet"),
+}
+
+
+@dataclass
+class Tally:
+    """Counts of one section."""
+
+    section: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    reason: str = ""
+
+    def line(self) -> str:
+        return f"{self.section} {self.passed} {self.failed} {self.skipped}" + (
+            f" ({self.reason})" if self.reason else ""
+        )
+
+
+def _check(tally: Tally, check: Callable[[Any], None], entry: Any, index: int, complain: Callable[[str], None]) -> None:
+    try:
+        check(entry)
+    except Exception as error:  # a malformed entry is a failed one, whatever it breaks
+        tally.failed += 1
+        kind = "differs" if isinstance(error, AssertionError) else f"is malformed or refused, {type(error).__name__}"
+        complain(f"{tally.section}[{index}] {kind}: {str(error)[:500]}")
+    else:
+        tally.passed += 1
+
+
+def _entries(value: Any, tally: Tally, complain: Callable[[str], None]) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    tally.failed += 1
+    complain(f"{tally.section} is no list")
+    return []
+
+
+def run_generated(generated: Any, complain: Callable[[str], None]) -> Iterable[Tally]:
+    """One tally for each section known here, and one for each other section in the file."""
+    if not isinstance(generated, dict):
+        complain("generated is no object")
+        yield Tally("generated", failed=1)
+        generated = {}
+    checks = nitro_checks.generated_checks(generated)
+    for section, check in checks.items():
+        tally = Tally(section)
+        for index, entry in enumerate(_entries(generated.get(section, []), tally, complain)):
+            _check(tally, check, entry, index, complain)
+        yield tally
+    for section, value in generated.items():
+        if section not in checks:
+            yield Tally(section, skipped=len(value) if isinstance(value, list) else 1, reason="unknown section")
+
+
+def run_known(known: Any, complain: Callable[[str], None]) -> Iterable[Tally]:
+    """One tally for each kind, those known here first; an entry counts once, whatever number of cases it has."""
+    tallies = {kind: Tally(f"known.{kind}") for kind in nitro_checks.KNOWN_CHECKS}
+    broken = Tally("known")
+    for index, entry in enumerate(_entries(known, broken, complain)):
+        kind = entry.get("kind") if isinstance(entry, dict) else None
+        if not isinstance(kind, str):
+            broken.failed += 1
+            complain(f"known[{index}] has no kind")
+            continue
+        tally = tallies.setdefault(kind, Tally(f"known.{kind}", reason=LATER_KINDS.get(kind, "unknown kind")))
+        if kind in nitro_checks.KNOWN_CHECKS:
+            _check(tally, nitro_checks.KNOWN_CHECKS[kind], entry, index, complain)
+        else:
+            tally.skipped += 1
+    yield from tallies.values()
+    if broken.failed:
+        yield broken
+
+
+def run_later(document: dict[str, Any]) -> Iterable[Tally]:
+    """The parts of the file that other features check."""
+    for part, (counted, reason) in LATER_PARTS.items():
+        value = document.get(part)
+        inner = value.get(counted) if isinstance(value, dict) else None
+        if value is not None:
+            yield Tally(part, skipped=len(inner) if isinstance(inner, list) else 1, reason=reason)
+
+
+def run(document: dict[str, Any], complain: Callable[[str], None]) -> list[Tally]:
+    """All tallies of a parsed vectors file; `complain` gets a line for each failure."""
+    return [
+        *run_generated(document.get("generated", {}), complain),
+        *run_known(document.get("known", []), complain),
+        *run_later(document),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.spec.nitro_vectors", description="Check Nitro vectors.")
+    parser.add_argument("file", type=Path, metavar="FILE")
+    path: Path = parser.parse_args(arguments).file
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        print(f"{path} cannot be read as JSON: {error}", file=sys.stderr)
+        return 2
+    if not isinstance(document, dict):
+        print(f"{path} holds no JSON object, so no vectors", file=sys.stderr)
+        return 2
+    tallies = run(document, lambda line: print(line, file=sys.stderr))
+    for tally in tallies:
+        print(tally.line())
+    return 1 if any(tally.failed for tally in tallies) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
