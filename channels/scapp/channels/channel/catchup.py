@@ -1,0 +1,229 @@
+"""Status, answers to it, and what a stored send says when it goes out.
+
+Everything a peer may have missed can be told again from the state; anyone who has it answers.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from scapp.channels.channel.effects import (
+    Effect,
+    Fetch,
+    SendCountersign,
+    SendDecisions,
+    SendNow,
+    SendProposal,
+    SendPropose,
+    SendRejected,
+    SendSubmit,
+    SendSupported,
+    StoredSend,
+)
+from scapp.channels.channel.events import Signed
+from scapp.channels.channel.full_set import fully_signed, supported_message
+from scapp.channels.channel.messages import (
+    Countersign,
+    Decisions,
+    EntriesWanted,
+    Message,
+    Proposal,
+    Propose,
+    Rejected,
+    Status,
+    Submit,
+    encode_message,
+)
+from scapp.channels.channel.model import ChannelState, Submission
+from scapp.channels.channel.session import NOTHING, Session, Step
+from scapp.channels.deployment import encode_deployment
+
+STATUS_FIRST_MS = 1_000
+STATUS_SLOWEST_MS = 30_000
+SUBMIT_ITEMS_MAX = 1_000
+SUBMIT_BYTES_MAX = 1_048_576
+DECISIONS_MAX = 256
+
+
+def status_message(state: ChannelState, *, answer: bool) -> bytes:
+    """Where we stand, encoded."""
+    return encode_message(
+        Status(state.setup.channel_id, state.turn, state.signed_turn, state.sequence, state.log_root, answer)
+    )
+
+
+def receive_status(state: ChannelState, session: Session, index: int, message: Status) -> Step:
+    """Tell the sender what it lacks, and our own status when asked."""
+    session.peer_turns[index] = max(session.peer_turns[index], message.supported_turn)
+    effects: list[Effect] = [SendNow(index, m) for m in lacking(state, session, index, message.supported_turn)]
+    if message.answer:
+        effects.append(SendNow(index, status_message(state, answer=message.supported_turn > state.turn)))
+    return Step(effects=tuple(effects))
+
+
+def lacking(state: ChannelState, session: Session, peer: int, supported_turn: int) -> list[bytes]:
+    """Messages for a peer whose latest supported turn is `supported_turn`, computed from state alone."""
+    sends: list[StoredSend] = []
+    if state.rejected is not None:
+        sends.append(SendRejected(peer))
+    else:
+        full = supported_message(state)
+        if full is not None and supported_turn < full.turn:
+            sends.append(SendSupported(peer, full.turn))
+        newest = state.candidates[-1] if state.candidates else None
+        if newest is not None:
+            sends.extend(_in_flight(state, peer, newest))
+        if peer == 0 and state.outstanding:
+            sends.append(SendSubmit(peer, state.outstanding[0].counter))
+    return [message for send in sends for message in materialize(state, session, send)]
+
+
+def _in_flight(state: ChannelState, peer: int, newest: Signed) -> list[StoredSend]:
+    if state.setup.my_index != 0:
+        return [SendCountersign(peer, newest.turn)]
+    if newest.signatures[peer]:
+        return []
+    return [SendProposal(peer) if newest.turn == 0 else SendPropose(peer, newest.turn)]
+
+
+def materialize(state: ChannelState, session: Session, send: StoredSend) -> list[bytes]:
+    """The encoded messages a stored send stands for now; empty when it no longer matters."""
+    channel = state.setup.channel_id
+    message: Message | None = None
+    match send:
+        case SendPropose(peer, turn):
+            encoded = _propose(state, session, peer, turn)
+            return [encoded] if encoded is not None else []
+        case SendCountersign(_, turn):
+            signature = _my_signature(state, turn)
+            message = Countersign(channel, turn, signature) if signature else None
+        case SendSubmit(_, first_counter):
+            return _submits(state, first_counter)
+        case SendDecisions(peer, counter):
+            refused = [r for r in state.remembered if r.author == peer and r.counter >= counter]
+            message = Decisions(channel, tuple(refused[:DECISIONS_MAX])) if refused else None
+        case SendSupported(_, turn):
+            full = supported_message(state)
+            message = full if full is not None and full.turn >= turn else None
+        case SendProposal(peer):
+            message = _proposal(state, peer)
+        case SendRejected(_):
+            message = Rejected(channel, state.rejected) if state.rejected is not None else None
+    return [encode_message(message)] if message is not None else []
+
+
+def _propose(state: ChannelState, session: Session, peer: int, turn: int) -> bytes | None:
+    candidate = state.candidate(turn)
+    if candidate is None or state.setup.my_index != 0:
+        return None
+    full = fully_signed(state)
+    if full is not None and candidate.log_root == full.log_root and session.peer_turns[peer] == full.turn:
+        return encode_message(_as_propose(state, candidate, candidate.sequence, ()))
+    known = session.wire.get(turn)
+    if known is None:
+        known = encode_message(_as_propose(state, candidate, state.sequence, candidate.entries))
+        session.wire[turn] = known
+    return known
+
+
+def _as_propose(state: ChannelState, candidate: Signed, first: int, entries: tuple[bytes, ...]) -> Propose:
+    return Propose(
+        state.setup.channel_id,
+        candidate.turn,
+        candidate.is_final,
+        first,
+        entries,
+        candidate.log_root,
+        candidate.state_root,
+        candidate.amounts,
+        candidate.time_ms,
+        state.since_head,
+        candidate.signatures[0],
+    )
+
+
+def _my_signature(state: ChannelState, turn: int) -> bytes:
+    me = state.setup.my_index
+    candidate = state.candidate(turn)
+    if candidate is not None:
+        return candidate.signatures[me]
+    head = state.head
+    return head.signatures[me] if head is not None and head.turn == turn else b""
+
+
+def _submits(state: ChannelState, first_counter: int) -> list[bytes]:
+    """Runs of consecutive counters of one kind, each within a frame."""
+    left = [s for s in state.outstanding if s.counter >= first_counter]
+    messages: list[bytes] = []
+    runs = groupby(enumerate(left), key=lambda pair: (pair[1].counter - pair[0], pair[1].kind))
+    for (_, kind), run in runs:
+        for chunk in _chunks([submission for _, submission in run]):
+            payloads = tuple(s.payload for s in chunk)
+            messages.append(encode_message(Submit(state.setup.channel_id, chunk[0].counter, kind, payloads)))
+    return messages
+
+
+def _chunks(run: list[Submission]) -> list[list[Submission]]:
+    chunks: list[list[Submission]] = []
+    size = 0
+    for submission in run:
+        size += len(submission.payload)
+        if not chunks or len(chunks[-1]) >= SUBMIT_ITEMS_MAX or size > SUBMIT_BYTES_MAX:
+            chunks.append([])
+            size = len(submission.payload)
+        chunks[-1].append(submission)
+    return chunks
+
+
+def _proposal(state: ChannelState, peer: int) -> Proposal | None:
+    prefund = state.candidate(0)
+    if prefund is None or prefund.signatures[peer] or state.setup.my_index != 0:
+        return None
+    fixed = state.setup.fixed
+    created_slots = tuple((a, d, v.to_bytes(32, "big")) for a, d, v in state.setup.slots)
+    return Proposal(
+        state.setup.channel_id,
+        fixed.participants,
+        fixed.nonce,
+        fixed.app_definition,
+        fixed.challenge_duration,
+        encode_deployment(state.setup.deployment),
+        created_slots,
+        prefund.entries[0],
+        prefund.state_root,
+        prefund.time_ms,
+        prefund.signatures[0],
+    )
+
+
+def receive_entries_wanted(state: ChannelState, index: int, message: EntriesWanted) -> Step:
+    """Serve a range of the supported log."""
+    end = min(message.end, state.sequence)
+    if message.first >= end:
+        return NOTHING
+    return Step(effects=(Fetch(index, message.first, end),))
+
+
+def unsettled(state: ChannelState, session: Session) -> bool:
+    """Is there something that only another participant can bring on?"""
+    if state.rejected is not None or state.phase in ("proposed", "closed"):
+        return False
+    waiting = bool(state.candidates or state.outstanding or session.held or session.wanted)
+    return waiting or state.turn < 1
+
+
+def tick(state: ChannelState, session: Session, now_ms: int) -> Step:
+    """While unsettled, ask everybody where they stand: after a second, then ever less often."""
+    if not unsettled(state, session):
+        session.status_wait_ms = 0
+        return NOTHING
+    if session.status_wait_ms == 0:
+        session.status_wait_ms = STATUS_FIRST_MS
+        session.next_status_ms = now_ms + STATUS_FIRST_MS
+        return NOTHING
+    if now_ms < session.next_status_ms:
+        return NOTHING
+    session.status_wait_ms = min(2 * session.status_wait_ms, STATUS_SLOWEST_MS)
+    session.next_status_ms = now_ms + session.status_wait_ms
+    status = status_message(state, answer=True)
+    return Step(effects=tuple(SendNow(peer, status) for peer in state.setup.others))

@@ -1,0 +1,251 @@
+"""A countersigner's decisions: may this proposal carry our signature? (safety rules 1-5)
+
+The cheap checks come first and need no reducer; then admission runs the batch and its answer is compared.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from scapp.channels.admission import Admitted
+from scapp.channels.channel.effects import (
+    CommitBatch,
+    Effect,
+    RollbackBatch,
+    SendCountersign,
+    SendNow,
+    Tell,
+    TryBatch,
+)
+from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, StateSupported, SubmissionsRefused
+from scapp.channels.channel.full_set import fully_signed, supported_message
+from scapp.channels.channel.messages import Propose, Refuse, encode_message
+from scapp.channels.channel.model import ChannelState
+from scapp.channels.channel.ordering import payload_fault
+from scapp.channels.channel.session import NOTHING, Checking, Session, Step
+from scapp.channels.channel.signing_rules import TURN_LEAD_MAX, MayNotSign, StateSigner, check_may_sign, sign_state
+from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, extend_log_root
+from scapp.channels.errors import PeerError
+from scapp.channels.types import Hash
+
+SEQUENCER = 0
+
+
+class Fault(msgspec.Struct, frozen=True, gc=False):
+    """Why a proposal is not signed; `entry` blames one entry, or is -1."""
+
+    code: str
+    reason: str
+    entry: int = -1
+
+
+def receive_propose(state: ChannelState, session: Session, message: Propose, now_ms: int) -> Step:
+    """Check the sequencer's proposal up to the point where the reducer must run.
+
+    Raises PeerError for what nobody honest sends; answers with Refuse what an honest sequencer can mend."""
+    if state.head is None or state.rejected is not None:
+        raise PeerError(f"proposal of turn {message.turn} in a channel that is {state.phase}")
+    mine = state.candidate(message.turn)
+    if mine is not None:
+        return _again(state, session, mine, message)
+    if message.turn <= state.turn or message.first_sequence < state.sequence:
+        return _answer_with_full_set(state)
+    if message.turn > state.turn + TURN_LEAD_MAX:
+        raise PeerError(f"turn {message.turn} is more than {TURN_LEAD_MAX} above supported turn {state.turn}")
+    if message.first_sequence > state.sequence:
+        session.held = message
+        return NOTHING
+    return _check(state, session, message, now_ms)
+
+
+def _again(state: ChannelState, session: Session, mine: Signed, message: Propose) -> Step:
+    if message.signature == mine.signatures[SEQUENCER] and message.log_root == mine.log_root:
+        return Step(effects=(SendCountersign(SEQUENCER, mine.turn),))
+    raise PeerError(f"a second proposal of turn {message.turn}, which is signed already")
+
+
+def _answer_with_full_set(state: ChannelState) -> Step:
+    full = supported_message(state)
+    return Step(effects=(SendNow(SEQUENCER, encode_message(full)),)) if full is not None else NOTHING
+
+
+def _check(state: ChannelState, session: Session, message: Propose, now_ms: int) -> Step:
+    proposed = Signed(
+        turn=message.turn,
+        is_final=message.is_final,
+        entries=message.entries,
+        sequence=state.sequence + len(message.entries),
+        log_root=message.log_root,
+        state_root=message.state_root,
+        amounts=message.amounts,
+        time_ms=message.time_ms,
+        signatures=(message.signature,) + (b"",) * (state.setup.count - 1),
+    )
+    fault = state.setup.amounts_fault(message.amounts)
+    if fault:
+        raise PeerError(fault)
+    state_hash = state.setup.hash(proposed)
+    if not state.setup.verify(SEQUENCER, state_hash, message.signature):
+        raise PeerError(f"wrong signature under the proposal of turn {message.turn}")
+    found = _find_fault(state, proposed, message.refused, now_ms)
+    if found is not None:
+        return refuse_proposal(message.channel, message.turn, found)
+    session.hashes[message.turn] = state_hash
+    session.work = Checking(proposed, message.refused)
+    return Step(effects=(TryBatch(state.sequence, message.entries, strict=True),))
+
+
+def refuse_proposal(channel: bytes, turn: int, fault: Fault) -> Step:
+    """Tell the sequencer and the operator."""
+    text = f"refused turn {turn}: {fault.code}: {fault.reason}"
+    answer = Refuse(channel, turn, fault.code, fault.reason[:1024], fault.entry)
+    return Step(effects=(SendNow(SEQUENCER, encode_message(answer)), Tell("refused", text)))
+
+
+def _find_fault(state: ChannelState, proposed: Signed, refused: tuple[Refused, ...], now_ms: int) -> Fault | None:
+    """The signed bytes are the sequencer's; are they ones we may sign as well?"""
+    try:
+        check_may_sign(state, proposed)
+    except MayNotSign as error:
+        return Fault("turn", str(error))
+    full = fully_signed(state)
+    if full is not None and proposed.entries[: len(full.entries)] != full.entries:
+        return Fault("fork", f"turn {full.turn} has all signatures and is not extended")
+    if extend_log_root(Hash(state.log_root), proposed.entries) != proposed.log_root:
+        return Fault("log", "the log root does not follow from the entries")
+    head = state.head
+    assert head is not None
+    if not proposed.entries:
+        same = (proposed.state_root, proposed.amounts, proposed.time_ms) == (
+            head.state_root,
+            head.amounts,
+            head.time_ms,
+        )
+        return None if same else Fault("root", "a state without entries changes root, outcome or time")
+    return (
+        _size_fault(state, proposed) or _time_fault(state, proposed, now_ms) or check_entries(state, proposed, refused)
+    )
+
+
+def _size_fault(state: ChannelState, proposed: Signed) -> Fault | None:
+    limits = state.setup.limits
+    size = sum(map(len, proposed.entries))
+    if len(proposed.entries) > limits.batch_entries_max or size > limits.batch_bytes_max:
+        return Fault(
+            "limit",
+            f"batch of {len(proposed.entries)} entries, {size} bytes; "
+            f"the limits are {limits.batch_entries_max} and {limits.batch_bytes_max}",
+        )
+    return None
+
+
+def _time_fault(state: ChannelState, proposed: Signed, now_ms: int) -> Fault | None:
+    tolerance = state.setup.limits.time_tolerance_ms
+    if abs(proposed.time_ms - now_ms) > tolerance and proposed.time_ms > state.time_ms:
+        return Fault("time", f"state time {proposed.time_ms} ms, our clock {now_ms}, tolerance {tolerance}")
+    return None
+
+
+def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused, ...]) -> Fault | None:
+    """Safety rule 3: own entries unaltered and complete, counters increase, times never decrease."""
+    setup = state.setup
+    me = setup.my_index
+    last = list(state.included)
+    own = {s.counter: s for s in state.outstanding}
+    gone = {r.counter for r in refused if r.author == me}
+    payload_max = setup.limits.payload_bytes_max
+    count = setup.count
+    time_before = state.time_ms
+    unpack = HEADER.unpack_from
+    for position, data in enumerate(proposed.entries):
+        if len(data) < HEADER_BYTES:
+            return Fault("entry", f"entry of {len(data)} bytes", position)
+        kind, author, counter, time_ms = unpack(data)
+        if author >= count:
+            return Fault("entry", f"author {author} of {count} participants", position)
+        if kind != 1 or len(data) - HEADER_BYTES > payload_max:
+            fault = payload_fault(kind, data[HEADER_BYTES:], payload_max)
+            if fault:
+                return Fault("entry", fault, position)
+            if kind == Kind.CLOSE and len(proposed.entries) != 1:
+                return Fault("entry", "a close shares its batch", position)
+        if counter <= last[author]:
+            return Fault("entry", f"counter {counter} of author {author} after {last[author]}", position)
+        last[author] = counter
+        if time_ms < time_before or time_ms > proposed.time_ms:
+            return Fault("entry", f"entry time {time_ms} outside {time_before}..{proposed.time_ms}", position)
+        time_before = time_ms
+        if author == me:
+            submitted = own.pop(counter, None)
+            if submitted is None or submitted.kind != kind or submitted.payload != data[HEADER_BYTES:]:
+                return Fault("entry", f"entry {counter} of ours is not what we submitted", position)
+    if proposed.is_final != (proposed.entries[0][0] == Kind.CLOSE):
+        return Fault("entry", "a state is final exactly when its batch is a close")
+    skipped = [c for c in own if c < last[me] and c not in gone]
+    if skipped:
+        return Fault("omitted", f"our submission {skipped[0]} is left out and not refused")
+    return None
+
+
+def checked(state: ChannelState, session: Session, signer: StateSigner, work: Checking, result: Admitted) -> Step:
+    """Admission has run the batch: sign when everything is equal, else refuse."""
+    proposed = work.state
+    channel = state.setup.channel_id
+    fault = compare(state, proposed, result)
+    if fault is not None:
+        step = refuse_proposal(channel, proposed.turn, fault)
+        return Step(effects=(RollbackBatch(), *step.effects))
+    return countersign(state, session, signer, proposed, work.refused)
+
+
+def compare(state: ChannelState, proposed: Signed, result: Admitted) -> Fault | None:
+    """Does our own run give what the state commits to?"""
+    if result.refusals:
+        first = result.refusals[0]
+        return Fault(first.code, first.reason, first.index)
+    if result.state_root != proposed.state_root:
+        return Fault("root", f"state root 0x{proposed.state_root.hex()}, ours is 0x{result.state_root.hex()}")
+    if result.amounts != state.setup.unpack(proposed.amounts):
+        return Fault("outcome", f"outcome {state.setup.unpack(proposed.amounts)}, ours is {result.amounts}")
+    return None
+
+
+def countersign(
+    state: ChannelState, session: Session, signer: StateSigner, proposed: Signed, refused: tuple[Refused, ...]
+) -> Step:
+    """Sign, and see whether ours was the last signature missing."""
+    with_early = _add_early(state, session, proposed)
+    signed = sign_state(state, session, signer, with_early, _hash_of(session, proposed.turn))
+    session.layer = signed.turn
+    mine = tuple(r for r in refused if r.author == state.setup.my_index)
+    mine = tuple(r for r in mine if any(s.counter == r.counter for s in state.outstanding))
+    events: list[Event] = [own_refusals(state, mine)] if mine else []
+    events.append(StateSigned(signed))
+    effects: list[Effect] = [SendCountersign(peer, signed.turn) for peer in state.setup.others]
+    if all(signed.signatures):
+        events.append(StateSupported(signed.turn, signed.signatures))
+        effects.append(CommitBatch())
+    return Step(tuple(events), tuple(effects))
+
+
+def _hash_of(session: Session, turn: int) -> Hash | None:
+    known = session.hashes.get(turn)
+    return Hash(known) if known is not None else None
+
+
+def own_refusals(state: ChannelState, refused: tuple[Refused, ...]) -> SubmissionsRefused:
+    """The fact that the sequencer refused submissions of ours, its texts cut to what we keep."""
+    me = state.setup.my_index
+    return SubmissionsRefused(tuple(Refused(me, r.counter, r.code[:32], r.reason[:1024]) for r in refused))
+
+
+def _add_early(state: ChannelState, session: Session, proposed: Signed) -> Signed:
+    """Signatures that came before the proposal, where they are valid for it."""
+    early = {i: s for (turn, i), s in session.early.items() if turn == proposed.turn}
+    if not early:
+        return proposed
+    state_hash = state.setup.hash(proposed)
+    signatures = list(proposed.signatures)
+    for index, signature in early.items():
+        if not signatures[index] and state.setup.verify(index, state_hash, signature):
+            signatures[index] = signature
+    return msgspec.structs.replace(proposed, signatures=tuple(signatures))

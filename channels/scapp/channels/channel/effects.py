@@ -1,0 +1,121 @@
+"""Orders to the shell, imperative. Sends are kept in the log's outbox until the peer has acknowledged them.
+
+A stored send names what to say, not the words: `engine.materialize` builds the message from the state when it
+goes out, so that a resend after a restart says what is true then, or nothing when it no longer matters.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class SendProposal(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="open"):
+    """The channel proposal, to a participant that has not signed the prefund state."""
+
+    peer: int
+
+
+class SendRejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="reject"):
+    """That we do not join."""
+
+    peer: int
+
+
+class SendPropose(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="propose"):
+    """Our proposal of `turn`."""
+
+    peer: int
+    turn: int
+
+
+class SendCountersign(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="sign"):
+    """Our signature under `turn`."""
+
+    peer: int
+    turn: int
+
+
+class SendSubmit(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="submit"):
+    """Our undecided submissions from `first_counter` on."""
+
+    peer: int
+    first_counter: int
+
+
+class SendDecisions(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="decide"):
+    """That submissions of `peer` from `counter` on were refused, with the recorded reasons."""
+
+    peer: int
+    counter: int
+
+
+class SendSupported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="full"):
+    """The full signature set of the latest supported state, when it is of `turn` or above."""
+
+    peer: int
+    turn: int
+
+
+StoredSend = SendProposal | SendRejected | SendPropose | SendCountersign | SendSubmit | SendDecisions | SendSupported
+
+
+class SendNow(msgspec.Struct, frozen=True, gc=False):
+    """A message that is not kept: a status, an answer, a refusal. Losing it delays, never breaks."""
+
+    peer: int
+    message: bytes
+
+
+class LoadAdmission(msgspec.Struct, frozen=True, gc=False):
+    """Build the admission base for a new channel."""
+
+
+class TryBatch(msgspec.Struct, frozen=True, gc=False):
+    """Ask admission what the candidates do; the answer goes to `engine.admitted`."""
+
+    first_sequence: int
+    candidates: tuple[bytes, ...]
+    strict: bool
+
+
+class CommitBatch(msgspec.Struct, frozen=True, gc=False):
+    """The admission layer's batch is supported."""
+
+
+class RollbackBatch(msgspec.Struct, frozen=True, gc=False):
+    """The admission layer's batch is abandoned."""
+
+
+class Fetch(msgspec.Struct, frozen=True, gc=False):
+    """Read entries `first .. end-1` of the supported log and send them to `peer`, as many as a frame takes."""
+
+    peer: int
+    first: int
+    end: int
+
+
+class Tell(msgspec.Struct, frozen=True, gc=False):
+    """Tell local listeners (kind as in `service.NodeEvent`)."""
+
+    kind: str
+    detail: str = ""
+    refused_counter: int = -1
+
+
+Effect = StoredSend | SendNow | LoadAdmission | TryBatch | CommitBatch | RollbackBatch | Fetch | Tell
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(StoredSend)
+
+STORED = (SendProposal, SendRejected, SendPropose, SendCountersign, SendSubmit, SendDecisions, SendSupported)
+
+
+def outbox_row(channel: bytes, send: StoredSend) -> tuple[bytes, bytes]:
+    """Key and value of the send's outbox row. The same order to the same peer has the same key."""
+    value = _encoder.encode(send)
+    return channel + bytes((send.peer,)) + value, value
+
+
+def parse_outbox_row(key: bytes, value: bytes) -> tuple[bytes, StoredSend]:
+    """Inverse of `outbox_row`: channel id and send; raises msgspec.DecodeError for foreign bytes."""
+    return key[:32], _decoder.decode(value)

@@ -1,0 +1,272 @@
+"""One channel's engine: inputs in, decisions out. The shell (`scapp.channels.node`, or a simulation) drives it so:
+
+1. call one input method (`receive`, `submit`, `admitted`, …) and get a `Step`;
+2. store `step.events` in the channel's stream together with the outbox rows of its stored sends, durably when
+   `step.durable`;
+3. `apply(step.events)`;
+4. carry out `step.effects` in order; the answer to `TryBatch` is the next input;
+5. call `follow_up` until it returns None.
+
+One input at a time. An input method raises PeerError or LocalError when it changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scapp.channels.admission import Admitted
+from scapp.channels.channel import catchup, checking, opening, ordering, signatures
+from scapp.channels.channel.effects import RollbackBatch, SendCountersign, SendNow, SendSubmit, StoredSend, Tell
+from scapp.channels.channel.events import ChannelCreated, Event, Submitted
+from scapp.channels.channel.messages import (
+    Countersign,
+    Decisions,
+    Entries,
+    EntriesWanted,
+    Message,
+    Proposal,
+    Propose,
+    Refuse,
+    Rejected,
+    Status,
+    Submit,
+    Supported,
+)
+from scapp.channels.channel.model import ChannelState, create, evolve
+from scapp.channels.channel.session import (
+    NOTHING,
+    Adopting,
+    Checking,
+    Opening,
+    Ordering,
+    Rebasing,
+    Session,
+    Step,
+)
+from scapp.channels.channel.signing_rules import StateSigner
+from scapp.channels.entries import Kind
+from scapp.channels.errors import LocalError, PeerError
+
+OWN_OUTSTANDING_MAX = 10_000
+STOPPED = frozenset(("closing", "closed", "rejected", "halted"))
+
+
+class Engine:
+    """`state` is the fold of the stream so far; the rest is volatile."""
+
+    def __init__(self, state: ChannelState, signer: StateSigner) -> None:
+        self.state = state
+        self.session = Session(state.setup.count)
+        self.signer = signer
+        self._next_own = state.next_counter
+        if state.setup.my_index == 0:
+            for own in state.outstanding:
+                ordering.enqueue_own(state, self.session, own.counter, own.kind, (own.payload,))
+
+    @classmethod
+    def created(cls, event: ChannelCreated, signer: StateSigner) -> Engine:
+        """An engine for a new channel whose only event is `event`."""
+        return cls(create(event), signer)
+
+    @property
+    def is_sequencer(self) -> bool:
+        return self.state.setup.my_index == 0
+
+    @property
+    def phase(self) -> str:
+        """As in `service.ChannelInfo`."""
+        return "halted" if self.session.failure else self.state.phase
+
+    def apply(self, events: Sequence[Event]) -> None:
+        """Fold stored events."""
+        before = self.state.turn
+        for event in events:
+            self.state = evolve(self.state, event)
+        if self.state.turn > before:
+            self.session.settle(self.state.turn)
+            self.session.retimed = 0
+
+    # Inputs: the operator and the local user
+
+    def opened(self) -> Step:
+        """First input of a channel this node opens; its `created` event is stored already."""
+        return opening.opened(self.state, self.session)
+
+    def accept(self) -> Step:
+        return opening.accept(self.state, self.session)
+
+    def reject(self, reason: str) -> Step:
+        return opening.reject(self.state, reason)
+
+    def submit(self, payloads: Sequence[bytes], kind: Kind) -> tuple[int, Step]:
+        """Own submissions: the first counter they get, and the step. Raises LocalError when they can never be ordered.
+
+        The sequencer's own messages go straight into its queue: its signed proposal is the record. A wish to close
+        is recorded by everybody."""
+        if self.phase in STOPPED or self.phase == "proposed":
+            raise LocalError(
+                f"the channel is {self.phase}" + (f": {self.session.failure}" if self.session.failure else "")
+            )
+        limit = self.state.setup.limits.payload_bytes_max
+        for payload in payloads:
+            fault = ordering.payload_fault(kind, payload, limit)
+            if fault:
+                raise LocalError(fault)
+        waiting = len(self.session.queue) + len(self.state.outstanding)
+        if waiting + len(payloads) > OWN_OUTSTANDING_MAX:
+            raise LocalError(f"{waiting} submissions are waiting, at most {OWN_OUTSTANDING_MAX} may; try again later")
+        first = self._next_own
+        self._next_own += len(payloads)
+        if not self.is_sequencer:
+            event = Submitted(first, int(kind), tuple(payloads))
+            return first, Step((event,), (SendSubmit(0, first),))
+        ordering.enqueue_own(self.state, self.session, first, int(kind), payloads)
+        return first, NOTHING
+
+    # Inputs: other participants
+
+    def receive(self, index: int, message: Message, now_ms: int) -> Step:
+        """A message of participant `index` (proved by the transport). Raises PeerError when it changes nothing."""
+        state, session = self.state, self.session
+        match message:
+            case Propose():
+                self._only(index, 0, "propose")
+                return checking.receive_propose(state, session, message, now_ms)
+            case Countersign():
+                return signatures.receive_countersign(state, session, index, message)
+            case Submit():
+                self._only(state.setup.my_index, 0, "be asked to order")
+                return ordering.receive_submit(state, session, index, message, now_ms)
+            case Decisions():
+                self._only(index, 0, "decide")
+                return self._decisions(message)
+            case Refuse():
+                self._only(state.setup.my_index, 0, "be refused")
+                return ordering.receive_refuse(state, session, index, message, now_ms)
+            case Status():
+                return catchup.receive_status(state, session, index, message)
+            case Supported():
+                return signatures.receive_supported(state, session, index, message)
+            case EntriesWanted():
+                return catchup.receive_entries_wanted(state, index, message)
+            case Entries():
+                return signatures.receive_entries(state, session, index, message)
+            case Rejected():
+                return opening.receive_rejected(state, index, message.reason)
+            case Proposal():
+                return self._proposal_again(index, message)
+
+    def _only(self, index: int, wanted: int, verb: str) -> None:
+        if index != wanted:
+            raise PeerError(f"participant {index} cannot {verb}: participant {wanted} does")
+
+    def _proposal_again(self, index: int, message: Proposal) -> Step:
+        self._only(index, 0, "propose a channel")
+        if self.state.rejected is not None:
+            return Step(effects=tuple(SendNow(0, m) for m in catchup.lacking(self.state, self.session, 0, -1)))
+        prefund = self.state.candidate(0)
+        if prefund is not None and prefund.signatures[0] == message.signature:
+            return Step(effects=(SendCountersign(0, 0),))
+        return NOTHING
+
+    def _decisions(self, message: Decisions) -> Step:
+        state = self.state
+        waiting = {s.counter for s in state.outstanding}
+        mine = tuple(r for r in message.refused if r.author == state.setup.my_index and r.counter in waiting)
+        if not mine:
+            return NOTHING
+        return Step((checking.own_refusals(state, mine),))
+
+    def link_up(self, index: int) -> Step:
+        """A participant is reachable (again): compare notes."""
+        if self.state.phase == "proposed":
+            return NOTHING
+        return Step(effects=(SendNow(index, catchup.status_message(self.state, answer=True)),))
+
+    def tick(self, now_ms: int) -> Step:
+        """Time has passed."""
+        return catchup.tick(self.state, self.session, now_ms)
+
+    # Inputs: admission
+
+    def admitted(self, result: Admitted, now_ms: int) -> Step:
+        """Admission's answer to the last `TryBatch`."""
+        work, self.session.work = self.session.work, None
+        state, session, signer = self.state, self.session, self.signer
+        match work:
+            case Opening():
+                return opening.accepted(state, session, signer, result)
+            case Ordering():
+                return ordering.ordered(state, session, signer, work, result, now_ms)
+            case Checking():
+                return checking.checked(state, session, signer, work, result)
+            case Adopting():
+                return signatures.adopted(state, session, work, result)
+            case Rebasing():
+                return signatures.rebased(state, session, work, result)
+            case None:
+                raise AssertionError("admission answered without being asked")
+
+    def admission_failed(self, reason: str) -> Step:
+        """Admission could not answer: this channel stands still here, nothing is signed."""
+        work, self.session.work = self.session.work, None
+        if isinstance(work, Opening):
+            step = opening.reject(self.state, reason)
+            return Step(step.events, (RollbackBatch(), *step.effects))
+        self.session.failure = reason
+        return Step(effects=(Tell("halted", reason),))
+
+    # After every step
+
+    def follow_up(self, now_ms: int) -> Step | None:
+        """What can be done now without a new input; None when there is nothing."""
+        state, session = self.state, self.session
+        if session.work is not None or session.failure or state.rejected is not None:
+            return None
+        if not self.is_sequencer:
+            return self._held(now_ms)
+        if state.turn == 0 and not state.candidates:
+            return ordering.propose_postfund(state, session, self.signer)
+        return ordering.propose_over_fork(state, session, self.signer) or ordering.next_batch(state, session, now_ms)
+
+    def _held(self, now_ms: int) -> Step | None:
+        held = self.session.held
+        if held is None or held.first_sequence > self.state.sequence:
+            return None
+        self.session.held = None
+        try:
+            return checking.receive_propose(self.state, self.session, held, now_ms)
+        except PeerError:
+            return None  # it was valid for a state that we do not share; the sequencer sends it again
+
+    def materialize(self, send: StoredSend) -> list[bytes]:
+        """What a stored send says now; empty when it no longer matters and its row can go."""
+        return catchup.materialize(self.state, self.session, send)
+
+    @property
+    def waiting_for(self) -> str:
+        """In words, what this channel waits for; computed, never stored."""
+        return describe(self)
+
+
+def describe(engine: Engine) -> str:
+    """The pause point of a channel, for people."""
+    state, session = engine.state, engine.session
+    if session.failure:
+        return session.failure
+    if state.phase == "proposed":
+        return "this node's acceptance"
+    if state.phase in ("closed", "rejected"):
+        return ""
+    refused = [f"participant {i} refuses turn {t}: {r}" for i, (t, r) in sorted(session.refusals.items())]
+    if refused:
+        return "; ".join(refused)
+    if state.candidates:
+        newest = state.candidates[-1]
+        missing = [str(i) for i, s in enumerate(newest.signatures) if not s]
+        return f"signatures of participants {', '.join(missing)} under turn {newest.turn}"
+    if state.turn < 1:
+        return "the sequencer's postfund state"
+    if state.outstanding and not engine.is_sequencer:
+        return f"the sequencer to order {len(state.outstanding)} submissions"
+    return ""

@@ -1,0 +1,121 @@
+"""Stored facts of one channel, in the past tense; `model.evolve` folds them. Inputs are never stored, decisions are.
+
+Each type's tag carries its version and never changes meaning; a new shape gets a new tag and an upcaster.
+Amounts are one blob of 32-byte big-endian integers, one per outcome slot.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from scapp.channels.errors import CorruptionError
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A submission decided as refused: author index, the author's counter, machine-readable code, reason."""
+
+    author: int
+    counter: int
+    code: str
+    reason: str
+
+
+class Signed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One state as its signers see it, relative to a supported base whose log has `sequence - len(entries)` entries.
+
+    `signatures` has one item per participant, empty where it is not known yet."""
+
+    turn: int
+    is_final: bool
+    entries: tuple[bytes, ...]
+    sequence: int  # after the entries
+    log_root: bytes
+    state_root: bytes
+    amounts: bytes
+    time_ms: int
+    signatures: tuple[bytes, ...]
+
+
+class ChannelCreated(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="created.1"):
+    """A channel came to be here: opened by this node (index 0), or proposed to it with `prefund` signed by index 0."""
+
+    my_index: int
+    participants: tuple[bytes, ...]
+    nonce: int
+    app_definition: bytes
+    challenge_duration: int
+    deployment: bytes  # canonical deployment bytes
+    slots: tuple[tuple[bytes, bytes, bytes], ...]  # asset, destination, amount (32 B)
+    prefund: Signed
+
+
+class ChannelRejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="rejected.1"):
+    """Participant `by` refused to join; the channel never runs."""
+
+    by: int
+    reason: str
+
+
+class StateSigned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="signed.1"):
+    """This node put its signature under the state (own signature included). Stored before it leaves the node."""
+
+    state: Signed
+
+
+class SignatureSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="seen.1"):
+    """A valid signature of another participant under one of our signed, not yet supported states."""
+
+    turn: int
+    index: int
+    signature: bytes
+
+
+class StateSupported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="supported.1"):
+    """All signatures of a state we have signed are here; its entries are part of the log."""
+
+    turn: int
+    signatures: tuple[bytes, ...]
+
+
+class StateAdopted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="adopted.1"):
+    """A fully signed state that this log did not hold, with its entries, checked like a proposal."""
+
+    state: Signed
+
+
+class Submitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="submitted.1"):
+    """Own submissions, recorded before they are sent; counters `first_counter ..`, all of one kind."""
+
+    first_counter: int
+    kind: int
+    payloads: tuple[bytes, ...]
+
+
+class SubmissionsRefused(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="refused.1"):
+    """Submissions decided as refused: by us (the sequencer), or told to us about our own."""
+
+    refused: tuple[Refused, ...]
+
+
+Event = (
+    ChannelCreated
+    | ChannelRejected
+    | StateSigned
+    | SignatureSeen
+    | StateSupported
+    | StateAdopted
+    | Submitted
+    | SubmissionsRefused
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+
+encode_event = _encoder.encode
+
+
+def decode_event(data: bytes) -> Event:
+    """Raises CorruptionError for bytes that are no known event: an unknown event is never skipped."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise CorruptionError(f"stored event cannot be read: {error}; first bytes {data[:24].hex()}") from error

@@ -1,0 +1,33 @@
+"""Full signature sets we hold: the head's, and that of a replaced proposal which was completed all the same."""
+
+from __future__ import annotations
+
+from scapp.channels.channel.events import Signed
+from scapp.channels.channel.messages import Supported
+from scapp.channels.channel.model import ChannelState
+
+
+def fully_signed(state: ChannelState) -> Signed | None:
+    """A candidate with all signatures that could not be appended because something above it is signed."""
+    for candidate in reversed(state.candidates):
+        if all(candidate.signatures):
+            return candidate
+    return None
+
+
+def supported_message(state: ChannelState) -> Supported | None:
+    """The newest full signature set we hold: the head's, or that of a replaced proposal that was completed."""
+    full = fully_signed(state) or state.head
+    if full is None:
+        return None
+    return Supported(
+        state.setup.channel_id,
+        full.turn,
+        full.is_final,
+        full.sequence,
+        full.log_root,
+        full.state_root,
+        full.amounts,
+        full.time_ms,
+        full.signatures,
+    )

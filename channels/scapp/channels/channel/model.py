@@ -1,0 +1,232 @@
+"""The state of one channel and `evolve`, the fold of its events. Nothing here decides anything.
+
+A node that replays its events gets this state and nothing else; what need not survive a restart is `Session`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from scapp.channels.channel.events import (
+    ChannelCreated,
+    ChannelRejected,
+    Event,
+    Refused,
+    SignatureSeen,
+    Signed,
+    StateAdopted,
+    StateSigned,
+    StateSupported,
+    SubmissionsRefused,
+    Submitted,
+)
+from scapp.channels.channel.setup import Setup
+from scapp.channels.entries import EMPTY_LOG_ROOT, HEADER, Kind
+from scapp.channels.errors import CorruptionError
+
+REMEMBERED_REFUSALS = 1024
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """The latest supported state, without its entries."""
+
+    turn: int
+    is_final: bool
+    sequence: int
+    log_root: bytes
+    state_root: bytes
+    amounts: bytes
+    time_ms: int
+    signatures: tuple[bytes, ...]
+
+
+class Submission(msgspec.Struct, frozen=True, gc=False):
+    """One own submission that is not decided yet."""
+
+    counter: int
+    kind: int
+    payload: bytes
+
+
+class ChannelState(msgspec.Struct, frozen=True):
+    """All that this node knows durably of one channel."""
+
+    setup: Setup
+    prefund: Signed
+    head: Head | None = None
+    candidates: tuple[Signed, ...] = ()  # signed by us, above the head, ascending turns
+    included: tuple[int, ...] = ()  # per author: highest counter in the supported log
+    decided: tuple[int, ...] = ()  # per author: highest counter included or refused
+    outstanding: tuple[Submission, ...] = ()  # own, ascending counters
+    next_counter: int = 1
+    since_head: tuple[Refused, ...] = ()  # refused since the last supported state
+    remembered: tuple[Refused, ...] = ()  # the newest refusals, to answer repeats
+    rejected: str | None = None
+
+    @property
+    def turn(self) -> int:
+        """Latest supported turn, -1 before the prefund state is supported."""
+        return self.head.turn if self.head is not None else -1
+
+    @property
+    def sequence(self) -> int:
+        return self.head.sequence if self.head is not None else 0
+
+    @property
+    def log_root(self) -> bytes:
+        return self.head.log_root if self.head is not None else EMPTY_LOG_ROOT
+
+    @property
+    def time_ms(self) -> int:
+        return self.head.time_ms if self.head is not None else 0
+
+    @property
+    def signed_turn(self) -> int:
+        """Highest turn this node has signed, -1 for none."""
+        return self.candidates[-1].turn if self.candidates else self.turn
+
+    @property
+    def final_signed(self) -> bool:
+        """Safety rule 5: after this only the same final outcome may be signed."""
+        return (self.head is not None and self.head.is_final) or any(c.is_final for c in self.candidates)
+
+    @property
+    def phase(self) -> str:
+        """Computed, never stored: see `service.ChannelInfo`."""
+        if self.rejected is not None:
+            return "rejected"
+        if self.head is None:
+            return "opening" if self.candidates else "proposed"
+        if self.head.is_final:
+            return "closed"
+        if self.final_signed:
+            return "closing"
+        return "running" if self.head.turn >= 1 else "opening"
+
+    def candidate(self, turn: int) -> Signed | None:
+        """Our signed, not yet superseded state of that turn."""
+        for candidate in self.candidates:
+            if candidate.turn == turn:
+                return candidate
+        return None
+
+
+def create(created: ChannelCreated) -> ChannelState:
+    """State after a channel's first event."""
+    setup = Setup(created)
+    zeros = (0,) * setup.count
+    return ChannelState(setup=setup, prefund=created.prefund, included=zeros, decided=zeros)
+
+
+def evolve(state: ChannelState, event: Event) -> ChannelState:
+    """The next state. Raises CorruptionError when the event cannot follow (the log contradicts itself)."""
+    fold = _FOLDS.get(type(event))
+    if fold is None:
+        raise CorruptionError(f"event {type(event).__name__} cannot follow the creation of a channel")
+    return fold(state, event)
+
+
+_replace = msgspec.structs.replace
+
+
+def _rejected(state: ChannelState, event: ChannelRejected) -> ChannelState:
+    return _replace(state, rejected=event.reason)
+
+
+def _signed(state: ChannelState, event: StateSigned) -> ChannelState:
+    if event.state.turn <= state.signed_turn:
+        raise CorruptionError(f"turn {event.state.turn} signed after turn {state.signed_turn}")
+    return _replace(state, candidates=(*state.candidates, event.state))
+
+
+def _seen(state: ChannelState, event: SignatureSeen) -> ChannelState:
+    return _replace(
+        state,
+        candidates=tuple(
+            _with_signature(c, event.index, event.signature) if c.turn == event.turn else c for c in state.candidates
+        ),
+    )
+
+
+def _with_signature(state: Signed, index: int, signature: bytes) -> Signed:
+    signatures = (*state.signatures[:index], signature, *state.signatures[index + 1 :])
+    return _replace(state, signatures=signatures)
+
+
+def _supported(state: ChannelState, event: StateSupported) -> ChannelState:
+    supported = state.candidate(event.turn)
+    if supported is None:
+        raise CorruptionError(f"turn {event.turn} supported but never signed here")
+    supported = _replace(supported, signatures=event.signatures)
+    if state.candidates[-1].turn > event.turn:
+        # Signed something higher that does not extend it (safety rule 4): keep the full set, append nothing.
+        kept = tuple(supported if c.turn == event.turn else c for c in state.candidates)
+        return _replace(state, candidates=kept)
+    return _advance(state, supported)
+
+
+def _adopted(state: ChannelState, event: StateAdopted) -> ChannelState:
+    return _advance(state, event.state)
+
+
+def _advance(state: ChannelState, to: Signed) -> ChannelState:
+    """`to` becomes the head; its entries join the log, and what they decide is settled."""
+    head = Head(to.turn, to.is_final, to.sequence, to.log_root, to.state_root, to.amounts, to.time_ms, to.signatures)
+    if not to.entries:
+        return _replace(state, head=head, candidates=(), since_head=())
+    included = list(state.included)
+    for entry in to.entries:
+        kind, author, counter, _ = HEADER.unpack_from(entry)
+        if kind != Kind.OPEN:
+            included[author] = counter
+    mine = included[state.setup.my_index]
+    outstanding = state.outstanding
+    if outstanding and outstanding[0].counter <= mine:
+        outstanding = tuple(s for s in outstanding if s.counter > mine)
+    return _replace(
+        state,
+        head=head,
+        candidates=(),
+        since_head=(),
+        included=tuple(included),
+        decided=tuple(map(max, state.decided, included)),
+        outstanding=outstanding,
+        next_counter=max(state.next_counter, mine + 1),
+    )
+
+
+def _submitted(state: ChannelState, event: Submitted) -> ChannelState:
+    if event.first_counter != state.next_counter:
+        raise CorruptionError(f"own counter {event.first_counter} recorded, {state.next_counter} is next")
+    new = tuple(Submission(event.first_counter + i, event.kind, p) for i, p in enumerate(event.payloads))
+    return _replace(state, outstanding=state.outstanding + new, next_counter=event.first_counter + len(event.payloads))
+
+
+def _refused(state: ChannelState, event: SubmissionsRefused) -> ChannelState:
+    decided = list(state.decided)
+    gone = set()
+    for item in event.refused:
+        decided[item.author] = max(decided[item.author], item.counter)
+        if item.author == state.setup.my_index:
+            gone.add(item.counter)
+    return _replace(
+        state,
+        decided=tuple(decided),
+        outstanding=tuple(s for s in state.outstanding if s.counter not in gone),
+        next_counter=max(state.next_counter, decided[state.setup.my_index] + 1),
+        since_head=state.since_head + event.refused,
+        remembered=(state.remembered + event.refused)[-REMEMBERED_REFUSALS:],
+    )
+
+
+_FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
+    ChannelRejected: _rejected,
+    StateSigned: _signed,
+    SignatureSeen: _seen,
+    StateSupported: _supported,
+    StateAdopted: _adopted,
+    Submitted: _submitted,
+    SubmissionsRefused: _refused,
+}

@@ -1,0 +1,177 @@
+"""The first steps of a channel: proposal, acceptance, prefund (docs/reference/app-channel.md section 5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from scapp.channels.admission import Admitted
+from scapp.channels.channel.checking import Fault, compare, countersign
+from scapp.channels.channel.effects import (
+    LoadAdmission,
+    RollbackBatch,
+    SendProposal,
+    SendRejected,
+    Tell,
+    TryBatch,
+)
+from scapp.channels.channel.events import ChannelCreated, ChannelRejected, Event, Signed, StateSigned
+from scapp.channels.channel.messages import Proposal
+from scapp.channels.channel.model import ChannelState
+from scapp.channels.channel.session import NOTHING, Opening, Session, Step
+from scapp.channels.channel.setup import Setup, SetupError, pack_amounts
+from scapp.channels.channel.signing_rules import StateSigner
+from scapp.channels.entries import (
+    EMPTY_LOG_ROOT,
+    HEADER_BYTES,
+    Kind,
+    OpenPayload,
+    Slot,
+    decode_entry,
+    encode_entry,
+    extend_log_root,
+)
+from scapp.channels.errors import LocalError, PeerError
+from scapp.channels.types import Address
+
+_payload_encoder = msgspec.msgpack.Encoder()
+_payload_decoder = msgspec.msgpack.Decoder(OpenPayload)
+
+
+def opening_entry(
+    participants: tuple[bytes, ...], slots: tuple[tuple[bytes, bytes, bytes], ...], params: Any, time_ms: int
+) -> bytes:
+    """Entry 0. Raises SetupError when `params` cannot be written as MessagePack."""
+    payload = OpenPayload(participants, tuple(Slot(*slot) for slot in slots), params)
+    try:
+        encoded = _payload_encoder.encode(payload)
+    except (TypeError, OverflowError, ValueError) as error:
+        raise SetupError(f"params cannot be written as MessagePack: {error}") from error
+    return encode_entry(Kind.OPEN, 0, 0, time_ms, encoded)
+
+
+def prefund_of(
+    slots: tuple[tuple[bytes, bytes, bytes], ...], count: int, entry: bytes, state_root: bytes, time_ms: int
+) -> Signed:
+    """The prefund state: turn 0, entry 0, the negotiated outcome, no signatures yet."""
+    return Signed(
+        turn=0,
+        is_final=False,
+        entries=(entry,),
+        sequence=1,
+        log_root=extend_log_root(EMPTY_LOG_ROOT, (entry,)),
+        state_root=state_root,
+        amounts=pack_amounts(tuple(int.from_bytes(v, "big") for _, _, v in slots)),
+        time_ms=time_ms,
+        signatures=(b"",) * count,
+    )
+
+
+def open_signed(created: ChannelCreated, signer: StateSigner, result: Admitted) -> ChannelCreated:
+    """Our own new channel with the root of entry 0 and our prefund signature filled in.
+
+    Raises LocalError when the reducer refuses the parameters."""
+    if result.refusals:
+        refusal = result.refusals[0]
+        raise LocalError(f"the app refuses these parameters: {refusal.code}: {refusal.reason}")
+    setup = Setup(created)
+    prefund = msgspec.structs.replace(created.prefund, state_root=result.state_root)
+    if result.amounts != setup.start_amounts:
+        raise LocalError("the app changes the outcome while opening")
+    signature = signer.sign(setup.hash(prefund))
+    signed = msgspec.structs.replace(prefund, signatures=(signature,) + (b"",) * (setup.count - 1))
+    return msgspec.structs.replace(created, prefund=signed)
+
+
+def opened(state: ChannelState, session: Session) -> Step:
+    """First step of the channel we have opened: the prefund signature is stored, then everybody is asked."""
+    session.layer = 0
+    sends = tuple(SendProposal(peer) for peer in state.setup.others)
+    return Step((StateSigned(state.prefund),), sends)
+
+
+def created_from_proposal(proposal: Proposal, me: Address, now_ms: int) -> ChannelCreated:
+    """Check a stranger's proposal as far as it can be without running the reducer. Raises PeerError."""
+    if me not in proposal.participants[1:]:
+        raise PeerError("proposed a channel in which we are no countersigner")
+    prefund = prefund_of(
+        proposal.slots, len(proposal.participants), proposal.entry, proposal.state_root, proposal.time_ms
+    )
+    prefund = msgspec.structs.replace(prefund, signatures=(proposal.signature, *prefund.signatures[1:]))
+    created = ChannelCreated(
+        my_index=proposal.participants.index(me),
+        participants=proposal.participants,
+        nonce=proposal.nonce,
+        app_definition=proposal.app_definition,
+        challenge_duration=proposal.challenge_duration,
+        deployment=proposal.deployment,
+        slots=proposal.slots,
+        prefund=prefund,
+    )
+    try:
+        setup = Setup(created)
+    except SetupError as error:
+        raise PeerError(f"proposed channel is not allowed: {error}") from error
+    if setup.channel_id != proposal.channel:
+        raise PeerError("the channel id does not follow from the proposal")
+    _check_entry(setup, proposal.entry, proposal.time_ms, now_ms)
+    if not setup.verify(0, setup.hash(prefund), proposal.signature):
+        raise PeerError("wrong signature under the proposed channel")
+    return created
+
+
+def _check_entry(setup: Setup, data: bytes, time_ms: int, now_ms: int) -> None:
+    try:
+        entry = decode_entry(data)
+        payload = _payload_decoder.decode(entry.payload)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise PeerError(f"entry 0 cannot be read: {error}") from error
+    slots = tuple((s.asset, s.destination, int.from_bytes(s.amount, "big")) for s in payload.slots)
+    if entry.kind != Kind.OPEN or entry.author != 0 or entry.counter != 0 or entry.time_ms != time_ms:
+        raise PeerError("entry 0 is not the opening of this channel")
+    if payload.participants != setup.participants or slots != setup.slots:
+        raise PeerError("entry 0 names other participants or slots than the channel")
+    if len(data) > HEADER_BYTES + setup.limits.batch_bytes_max:
+        raise PeerError(f"entry 0 has {len(data)} bytes")
+    tolerance = setup.limits.time_tolerance_ms
+    if abs(time_ms - now_ms) > tolerance:
+        raise PeerError(f"opening time {time_ms} ms, our clock {now_ms}, tolerance {tolerance}")
+
+
+def accept(state: ChannelState, session: Session) -> Step:
+    """The operator or a policy agrees: run entry 0, then sign. Raises LocalError when there is nothing to accept."""
+    if state.phase != "proposed" or session.work is not None:
+        raise LocalError(f"channel is {state.phase}, there is nothing to accept")
+    session.work = Opening()
+    return Step(effects=(LoadAdmission(), TryBatch(0, state.prefund.entries, strict=True)))
+
+
+def accepted(state: ChannelState, session: Session, signer: StateSigner, result: Admitted) -> Step:
+    """Admission has run entry 0: sign the prefund state, or reject with the reason."""
+    fault = compare(state, state.prefund, result)
+    if fault is not None:
+        return Step((), (RollbackBatch(),)) if state.rejected else _reject_after(state, fault)
+    return countersign(state, session, signer, state.prefund, ())
+
+
+def _reject_after(state: ChannelState, fault: Fault) -> Step:
+    step = reject(state, f"{fault.code}: {fault.reason}")
+    return Step(step.events, (RollbackBatch(), *step.effects))
+
+
+def reject(state: ChannelState, reason: str) -> Step:
+    """We do not join. Raises LocalError once the prefund state is supported."""
+    if state.head is not None or state.rejected is not None:
+        raise LocalError(f"channel is {state.phase}, it can no longer be rejected")
+    event: Event = ChannelRejected(state.setup.my_index, reason[:1024])
+    return Step((event,), (*(SendRejected(peer) for peer in state.setup.others), Tell("rejected", reason)))
+
+
+def receive_rejected(state: ChannelState, index: int, reason: str) -> Step:
+    """A participant does not join. Only a participant of the channel can say so, and only before it is running."""
+    if state.rejected is not None:
+        return NOTHING
+    if state.head is not None:
+        raise PeerError("rejected a channel whose prefund state is fully signed")
+    text = f"participant {index} (0x{state.setup.participants[index].hex()}) does not join: {reason}"
+    return Step((ChannelRejected(index, text[:1024]),), (Tell("rejected", text),))

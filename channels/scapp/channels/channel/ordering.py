@@ -1,0 +1,247 @@
+"""The sequencer's decisions: what becomes a batch, and the proposal of the next state.
+
+Only participant 0 runs this. One proposal is in flight at a time; what arrives meanwhile gathers into the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from scapp.channels.admission import Admitted
+from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendPropose, TryBatch
+from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, SubmissionsRefused
+from scapp.channels.channel.full_set import fully_signed
+from scapp.channels.channel.messages import Refuse, Submit
+from scapp.channels.channel.model import ChannelState
+from scapp.channels.channel.session import NOTHING, Ordering, Queued, Session, Step
+from scapp.channels.channel.setup import pack_amounts
+from scapp.channels.channel.signing_rules import StateSigner, sign_state
+from scapp.channels.entries import HEADER_BYTES, Kind, decode_entry, encode_entry, extend_log_root
+from scapp.channels.errors import PeerError
+from scapp.channels.types import Hash
+
+SUBMITTABLE = frozenset((int(Kind.MESSAGE), int(Kind.TICK), int(Kind.CLOSE)))
+QUEUE_BATCHES_MAX = 4  # per author, in full batches
+REFUSALS_PER_WINDOW_MAX = 200
+REFUSAL_WINDOW_MS = 10_000
+RETIMED_MAX = 3
+
+
+def payload_fault(kind: int, payload: bytes, payload_bytes_max: int) -> str:
+    """Why such an entry is never ordered, or an empty string."""
+    if kind not in SUBMITTABLE:
+        return f"kind {kind} cannot be submitted"
+    if len(payload) > payload_bytes_max:
+        return f"payload of {len(payload)} bytes, the channel's limit is {payload_bytes_max}"
+    if kind != Kind.MESSAGE and payload:
+        return f"a {Kind(kind).name.lower()} carries no payload"
+    return ""
+
+
+def receive_submit(state: ChannelState, session: Session, author: int, message: Submit, now_ms: int) -> Step:
+    """Queue a participant's submissions; repeats are answered with what was decided."""
+    limits = state.setup.limits
+    if state.phase not in ("running", "closing", "opening"):
+        raise PeerError(f"submission to a channel that is {state.phase}")
+    _check_rate(session, author, now_ms)
+    waiting = sum(1 for q in session.queue if q.author == author)
+    if waiting + len(message.payloads) > QUEUE_BATCHES_MAX * limits.batch_entries_max:
+        raise PeerError(f"participant {author} has {waiting} submissions waiting")
+    refused: list[Refused] = []
+    repeated = False
+    for counter, payload in enumerate(message.payloads, message.first_counter):
+        if counter <= state.decided[author]:
+            repeated = True
+        elif counter > session.queued[author]:
+            fault = payload_fault(message.kind, payload, limits.payload_bytes_max)
+            session.queued[author] = counter
+            if fault:
+                refused.append(Refused(author, counter, "limit", fault))
+            else:
+                session.queue.append(Queued(author, counter, message.kind, payload))
+    effects: list[Effect] = []
+    if repeated:
+        effects.append(SendDecisions(author, message.first_counter))
+    return refuse(state, session, refused, now_ms, effects)
+
+
+def _check_rate(session: Session, author: int, now_ms: int) -> None:
+    times = session.refusal_times[author]
+    while times and times[0] < now_ms - REFUSAL_WINDOW_MS:
+        times.popleft()
+    if len(times) >= REFUSALS_PER_WINDOW_MAX:
+        raise PeerError(f"participant {author} had {len(times)} submissions refused in {REFUSAL_WINDOW_MS} ms")
+
+
+def enqueue_own(
+    state: ChannelState, session: Session, first_counter: int, kind: int, payloads: Iterable[bytes]
+) -> None:
+    """Queue our own submissions (checked before)."""
+    me = state.setup.my_index
+    for counter, payload in enumerate(payloads, first_counter):
+        session.queue.append(Queued(me, counter, kind, payload))
+        session.queued[me] = counter
+
+
+def refuse(
+    state: ChannelState, session: Session, refused: Sequence[Refused], now_ms: int, effects: Sequence[Effect] = ()
+) -> Step:
+    """Record refusals and tell their authors."""
+    orders = list(effects)
+    told = set()
+    for item in refused:
+        if item.author != state.setup.my_index:
+            session.refusal_times[item.author].append(now_ms)
+            if item.author not in told:
+                told.add(item.author)
+                orders.append(SendDecisions(item.author, item.counter))
+    events: tuple[Event, ...] = (SubmissionsRefused(tuple(refused)),) if refused else ()
+    return Step(events, tuple(orders))
+
+
+def next_batch(state: ChannelState, session: Session, now_ms: int) -> Step | None:
+    """Hand the next batch to admission, or None when there is nothing to order now."""
+    if not session.queue or session.work is not None or state.candidates or session.failure:
+        return None
+    if state.final_signed:
+        rest = [Refused(q.author, q.counter, "closing", "the channel is closing") for q in session.queue]
+        session.queue.clear()
+        return refuse(state, session, rest, now_ms)
+    if state.turn < 1:
+        return None
+    return _try(state, session, _take(state, session), (), now_ms)
+
+
+def _take(state: ChannelState, session: Session) -> list[Queued]:
+    """The longest prefix of the queue that fits a batch. A close is a batch of its own, so that the final state's
+    outcome is the one already supported."""
+    limits = state.setup.limits
+    queue = session.queue
+    taken: list[Queued] = []
+    size = 0
+    while queue and len(taken) < limits.batch_entries_max:
+        item = queue[0]
+        size += HEADER_BYTES + len(item.payload)
+        if taken and (size > limits.batch_bytes_max or item.kind == Kind.CLOSE):
+            break
+        taken.append(queue.popleft())
+        if item.kind == Kind.CLOSE:
+            break
+    return taken
+
+
+def _try(
+    state: ChannelState, session: Session, items: Sequence[Queued], dropped: tuple[Refused, ...], now_ms: int
+) -> Step:
+    time_ms = max(now_ms, state.time_ms)
+    entries = tuple(encode_entry(q.kind, q.author, q.counter, time_ms, q.payload) for q in items)
+    session.work = Ordering(tuple(items), entries, time_ms, dropped)
+    return Step(effects=(TryBatch(state.sequence, entries, strict=False),))
+
+
+def ordered(
+    state: ChannelState, session: Session, signer: StateSigner, work: Ordering, result: Admitted, now_ms: int
+) -> Step:
+    """Admission has decided: propose the accepted entries, refuse the others."""
+    refused = list(work.dropped)
+    for refusal in result.refusals:
+        item = work.items[refusal.index]
+        refused.append(Refused(item.author, item.counter, refusal.code, refusal.reason[:1024]))
+    entries = work.entries
+    if len(result.accepted) != len(entries):
+        entries = tuple(entries[i] for i in result.accepted)
+    step = refuse(state, session, refused, now_ms)
+    if not entries and not state.candidates:
+        return Step(step.events, (RollbackBatch(), *step.effects))
+    proposal = Signed(
+        turn=state.signed_turn + 1,
+        is_final=bool(entries) and entries[-1][0] == Kind.CLOSE,
+        entries=entries,
+        sequence=state.sequence + len(entries),
+        log_root=extend_log_root(Hash(state.log_root), entries),
+        state_root=result.state_root,
+        amounts=pack_amounts(result.amounts),
+        time_ms=work.time_ms,
+        signatures=(b"",) * state.setup.count,
+    )
+    return _propose(state, session, signer, proposal, step)
+
+
+def _propose(state: ChannelState, session: Session, signer: StateSigner, proposal: Signed, before: Step) -> Step:
+    signed = sign_state(state, session, signer, proposal)
+    session.layer = signed.turn
+    sends = tuple(SendPropose(peer, signed.turn) for peer in state.setup.others)
+    return Step((*before.events, StateSigned(signed)), (*before.effects, *sends))
+
+
+def propose_postfund(state: ChannelState, session: Session, signer: StateSigner) -> Step:
+    """Turn 1: everybody confirms that the channel is funded (nothing to wait for when it is unfunded)."""
+    assert state.head is not None
+    step = _propose(state, session, signer, _unchanged(state, turn=1), NOTHING)
+    session.layer = None
+    return step
+
+
+def _unchanged(state: ChannelState, turn: int) -> Signed:
+    head = state.head
+    assert head is not None
+    return Signed(
+        turn=turn,
+        is_final=head.is_final,
+        entries=(),
+        sequence=head.sequence,
+        log_root=head.log_root,
+        state_root=head.state_root,
+        amounts=head.amounts,
+        time_ms=head.time_ms,
+        signatures=(b"",) * state.setup.count,
+    )
+
+
+def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner) -> Step | None:
+    """When a replaced proposal turns out to be fully signed, propose its content again above everything signed.
+
+    Its entries may be appended only under a turn higher than all that we have signed (safety rule 4)."""
+    full = fully_signed(state)
+    newest = state.candidates[-1] if state.candidates else None
+    if full is None or newest is None or newest.log_root == full.log_root or session.work is not None:
+        return None
+    again = Signed(
+        turn=state.signed_turn + 1,
+        is_final=full.is_final,
+        entries=full.entries,
+        sequence=full.sequence,
+        log_root=full.log_root,
+        state_root=full.state_root,
+        amounts=full.amounts,
+        time_ms=full.time_ms,
+        signatures=(b"",) * state.setup.count,
+    )
+    step = _propose(state, session, signer, again, NOTHING)
+    session.layer = None
+    return step
+
+
+def receive_refuse(state: ChannelState, session: Session, index: int, message: Refuse, now_ms: int) -> Step:
+    """A participant will not sign our proposal: replace it without the entry to blame, or wait and say so."""
+    newest = state.candidates[-1] if state.candidates else None
+    if newest is None or message.turn != newest.turn:
+        return NOTHING
+    session.refusals[index] = (message.turn, f"{message.code}: {message.reason}")
+    if session.work is not None or fully_signed(state) is not None:
+        return NOTHING
+    blamed = 0 <= message.entry < len(newest.entries) and not newest.is_final
+    retime = message.code == "time" and session.retimed < RETIMED_MAX
+    if not blamed and not retime:
+        return NOTHING
+    session.retimed += 1 if retime else 0
+    kept: list[Queued] = []
+    dropped: tuple[Refused, ...] = ()
+    for position, data in enumerate(newest.entries):
+        entry = decode_entry(data)
+        if blamed and not retime and position == message.entry:
+            reason = f"participant {index} does not accept it: {message.reason}"
+            dropped = (Refused(entry.author, entry.counter, message.code, reason[:1024]),)
+        else:
+            kept.append(Queued(entry.author, entry.counter, entry.kind, entry.payload))
+    return _try(state, session, kept, dropped, now_ms)

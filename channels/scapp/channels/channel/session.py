@@ -1,0 +1,104 @@
+"""What one running channel holds besides its durable state: all of it may be lost at any moment.
+
+A restart begins with an empty session; status messages bring back whatever mattered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+from scapp.channels.channel.effects import Effect
+from scapp.channels.channel.events import Event, Refused, Signed
+from scapp.channels.channel.messages import Propose
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """A decision: facts to store, then orders to carry out. With `durable` the orders wait for the disk."""
+
+    events: tuple[Event, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    durable: bool = True
+
+
+NOTHING = Step()
+
+
+class Queued(msgspec.Struct, frozen=True, gc=False):
+    """A submission waiting at the sequencer."""
+
+    author: int
+    counter: int
+    kind: int
+    payload: bytes
+
+
+class Opening(msgspec.Struct, frozen=True, gc=False):
+    """Admission is looking at entry 0 of a channel proposed to us."""
+
+
+class Ordering(msgspec.Struct, frozen=True, gc=False):
+    """Admission is looking at a batch that we, the sequencer, may propose."""
+
+    items: tuple[Queued, ...]
+    entries: tuple[bytes, ...]
+    time_ms: int
+    dropped: tuple[Refused, ...] = ()
+
+
+class Checking(msgspec.Struct, frozen=True, gc=False):
+    """Admission is looking at the sequencer's proposal; `state` carries the sequencer's signature."""
+
+    state: Signed
+    refused: tuple[Refused, ...]
+
+
+class Adopting(msgspec.Struct, frozen=True, gc=False):
+    """Admission is looking at entries of a fully signed state that our log lacks."""
+
+    state: Signed
+
+
+class Rebasing(msgspec.Struct, frozen=True, gc=False):
+    """Admission runs a batch again that became supported after its layer was replaced or lost."""
+
+    state: Signed
+
+
+Work = Opening | Ordering | Checking | Adopting | Rebasing
+
+
+class Session:
+    """Mutable and volatile. Belongs to one `engine.Engine`."""
+
+    def __init__(self, count: int) -> None:
+        self.queue: deque[Queued] = deque()
+        self.queued = [0] * count  # highest counter queued per author
+        self.work: Work | None = None
+        self.layer: int | None = None  # turn whose batch lies on the admission base
+        self.hashes: dict[int, bytes] = {}  # turn of a candidate: its state hash
+        self.wire: dict[int, bytes] = {}  # turn of our proposal: the encoded Propose
+        self.early: dict[tuple[int, int], bytes] = {}  # (turn, index): signature of a state we have not signed yet
+        self.held: Propose | None = None  # a proposal over a state we do not yet know to be supported
+        self.wanted: Signed | None = None  # a fully signed state whose entries we fetch
+        self.fetched: list[bytes] = []
+        self.peer_turns = [-1] * count  # latest supported turn each participant has reported
+        self.refusals: dict[int, tuple[int, str]] = {}  # index: (turn, reason) of its last Refuse
+        self.retimed = 0  # times in a row that a proposal was replaced because of its clock
+        self.refusal_times: list[deque[int]] = [deque() for _ in range(count)]
+        self.next_status_ms = 0
+        self.status_wait_ms = 0
+        self.failure = ""  # why this channel stands still here
+
+    def settle(self, turn: int) -> None:
+        """Forget what concerns turns up to `turn`."""
+        for known in (self.hashes, self.wire):
+            for old in [t for t in known if t <= turn]:
+                del known[old]
+        for key in [k for k in self.early if k[0] <= turn]:
+            del self.early[key]
+        self.refusals = {i: r for i, r in self.refusals.items() if r[0] > turn}
+        if self.wanted is not None and self.wanted.turn <= turn:
+            self.wanted = None
+            self.fetched = []
+        self.status_wait_ms = 0

@@ -1,0 +1,140 @@
+"""A channel's constants, checked once: who, by which rules, with which outcome slots. `model.py` has what changes."""
+
+from __future__ import annotations
+
+import functools
+
+from scapp.channels.admission import ChannelContext
+from scapp.channels.app_data import encode_app_data
+from scapp.channels.channel.events import ChannelCreated, Signed
+from scapp.channels.deployment import Deployment, decode_deployment, deployment_id
+from scapp.channels.errors import LocalError
+from scapp.channels.signing import InvalidSignature, Verifier
+from scapp.channels.state import FixedPart, channel_id
+from scapp.channels.state_hasher import StateHasher
+from scapp.channels.types import Address, ChannelId, Hash
+
+SLOTS_MAX = 256
+PARTICIPANTS_MAX = 255
+
+
+class SetupError(LocalError):
+    """The parameters of a channel are not allowed."""
+
+
+class Setup:
+    """Constants of one channel and what follows from them. Raises SetupError for parameters that are not allowed."""
+
+    def __init__(self, created: ChannelCreated) -> None:
+        self.my_index = created.my_index
+        self.participants = tuple(Address(p) for p in created.participants)
+        self.count = len(self.participants)
+        self.deployment: Deployment = _deployment(created.deployment)
+        self.limits = self.deployment.limits
+        self.deployment_id = deployment_id(self.deployment)
+        self.slots = tuple((a, d, int.from_bytes(v, "big")) for a, d, v in created.slots)
+        _check(created)
+        self.fixed = FixedPart(
+            participants=self.participants,
+            nonce=created.nonce,
+            app_definition=Address(created.app_definition),
+            challenge_duration=created.challenge_duration,
+        )
+        try:
+            self.channel_id: ChannelId = channel_id(self.fixed)
+        except ValueError as error:
+            raise SetupError(str(error)) from error
+        self.start_amounts = tuple(v for _, _, v in self.slots)
+        self._hasher = StateHasher(self.channel_id, self.slots)
+        self._verifiers = tuple(Verifier(p) for p in self.participants)
+
+    @functools.cached_property
+    def context(self) -> ChannelContext:
+        """What derivation may know of the channel."""
+        return ChannelContext(self.channel_id, self.participants, self.deployment, self.slots)
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """Indices of everyone else."""
+        return tuple(i for i in range(self.count) if i != self.my_index)
+
+    def hash(self, state: Signed) -> Hash:
+        """State hash of Nitro's variable part that `state` stands for."""
+        app_data = encode_app_data(
+            self.deployment_id, state.sequence, Hash(state.log_root), Hash(state.state_root), state.time_ms
+        )
+        return self._hasher.hash(app_data, self.unpack(state.amounts), state.turn, state.is_final)
+
+    def verify(self, index: int, state_hash: Hash, signature: bytes) -> bool:
+        """Is this participant `index`'s signature under the hash?"""
+        try:
+            self._verifiers[index].verify(state_hash, signature)
+        except InvalidSignature:
+            return False
+        return True
+
+    def unpack(self, amounts: bytes) -> tuple[int, ...]:
+        """Amounts from their blob; the caller has checked its length."""
+        if amounts == self._start_blob:
+            return self.start_amounts
+        return tuple(int.from_bytes(amounts[i : i + 32], "big") for i in range(0, len(amounts), 32))
+
+    @functools.cached_property
+    def _start_blob(self) -> bytes:
+        return pack_amounts(self.start_amounts)
+
+    def amounts_fault(self, amounts: bytes) -> str:
+        """Why the blob is no outcome of this channel, or an empty string: one amount per slot, sums per asset kept."""
+        if len(amounts) != 32 * len(self.slots):
+            return f"outcome has {len(amounts)} bytes for {len(self.slots)} slots"
+        return "" if amounts == self._start_blob else self._sum_fault(self.unpack(amounts))
+
+    def _sum_fault(self, amounts: tuple[int, ...]) -> str:
+        before: dict[bytes, int] = {}
+        after: dict[bytes, int] = {}
+        for (asset, _, start), now in zip(self.slots, amounts, strict=True):
+            before[asset] = before.get(asset, 0) + start
+            after[asset] = after.get(asset, 0) + now
+        for asset, total in before.items():
+            if after[asset] != total:
+                return f"outcome pays {after[asset]} of asset 0x{asset.hex()}, the channel holds {total}"
+        return ""
+
+
+def pack_amounts(amounts: tuple[int, ...]) -> bytes:
+    """One blob of 32-byte big-endian integers."""
+    return b"".join(amount.to_bytes(32, "big") for amount in amounts)
+
+
+def _deployment(data: bytes) -> Deployment:
+    try:
+        return decode_deployment(data)
+    except Exception as error:  # msgspec raises several kinds; all mean the same here
+        raise SetupError(f"deployment cannot be read: {error}") from error
+
+
+def _check(created: ChannelCreated) -> None:
+    count = len(created.participants)
+    if not 2 <= count <= PARTICIPANTS_MAX:
+        raise SetupError(f"{count} participants: a channel has 2 to {PARTICIPANTS_MAX}")
+    if len(set(created.participants)) != count:
+        raise SetupError("a participant is named twice")
+    if not 0 <= created.my_index < count:
+        raise SetupError("this node is not a participant")
+    if created.challenge_duration < 1:
+        raise SetupError("challenge duration 0: a dispute could not be answered")
+    if len(created.slots) > SLOTS_MAX:
+        raise SetupError(f"{len(created.slots)} outcome slots: at most {SLOTS_MAX}")
+    _check_slots(created.slots)
+
+
+def _check_slots(slots: tuple[tuple[bytes, bytes, bytes], ...]) -> None:
+    assets = [asset for asset, _, _ in slots]
+    runs = [a for i, a in enumerate(assets) if i == 0 or assets[i - 1] != a]
+    if len(set(runs)) != len(runs):
+        raise SetupError("outcome slots of one asset must stand together")
+    totals: dict[bytes, int] = {}
+    for asset, _, amount in slots:
+        totals[asset] = totals.get(asset, 0) + int.from_bytes(amount, "big")
+        if totals[asset] >= 2**256:
+            raise SetupError(f"the amounts of asset 0x{asset.hex()} sum to 2^256 or more")

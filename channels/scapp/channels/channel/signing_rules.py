@@ -1,0 +1,56 @@
+"""The one place where this node puts its signature under a channel state (safety rules 2 and 5)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+from scapp.channels.channel.events import Signed
+from scapp.channels.channel.model import ChannelState
+from scapp.channels.channel.session import Session
+from scapp.channels.errors import ScappError
+from scapp.channels.types import Address, Hash, Signature
+
+TURN_LEAD_MAX = 2**16
+
+
+class StateSigner(Protocol):
+    """`scapp.channels.signing.Signer`, as far as it is needed here."""
+
+    @property
+    def address(self) -> Address: ...
+
+    def sign(self, state_hash: Hash, /) -> Signature: ...
+
+
+class MayNotSign(ScappError):
+    """Signing this state would break a safety rule; nothing was signed."""
+
+
+def check_may_sign(state: ChannelState, new: Signed) -> None:
+    """Raises MayNotSign with the rule that forbids it."""
+    if new.turn <= state.signed_turn:
+        raise MayNotSign(f"turn {new.turn} is not above turn {state.signed_turn}, which is signed already (rule 2)")
+    if new.turn > state.turn + TURN_LEAD_MAX:
+        raise MayNotSign(f"turn {new.turn} is more than {TURN_LEAD_MAX} above supported turn {state.turn} (rule 2)")
+    if not state.final_signed:
+        return
+    if not new.is_final:
+        raise MayNotSign("a final state is signed already (rule 5)")
+    for old in (state.head, *state.candidates):
+        if old is not None and old.is_final and old.amounts != new.amounts:
+            raise MayNotSign("a final state with another outcome is signed already (rule 5)")
+
+
+def sign_state(
+    state: ChannelState, session: Session, signer: StateSigner, new: Signed, state_hash: Hash | None = None
+) -> Signed:
+    """`new` with our signature added. Raises MayNotSign."""
+    check_may_sign(state, new)
+    if state_hash is None:
+        state_hash = state.setup.hash(new)
+    session.hashes[new.turn] = state_hash
+    index = state.setup.my_index
+    signature = signer.sign(state_hash)
+    signatures = (*new.signatures[:index], signature, *new.signatures[index + 1 :])
+    return msgspec.structs.replace(new, signatures=signatures)

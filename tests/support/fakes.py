@@ -1,0 +1,78 @@
+"""A small deterministic admission for tests of ordering and signing: no reducer, real undo.
+
+A payload of `bad…` is refused, `move:i:j:n` moves n from slot i to slot j of the outcome, anything else is appended
+to the state, whose root is a hash chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scapp.channels.admission import AdmissionError, Admitted, ChannelContext, Refusal
+from scapp.channels.crypto import keccak256
+from scapp.channels.entries import Kind, decode_entry
+from scapp.channels.types import ChannelId
+
+State = tuple[bytes, tuple[int, ...]]
+
+
+class SumAdmission:
+    """Implements `scapp.channels.admission.Admission`."""
+
+    def __init__(self, *, wrong_root: bool = False, refuse: bytes = b"bad") -> None:
+        self.bases: dict[bytes, State] = {}
+        self.layers: dict[bytes, State] = {}
+        self.wrong_root = wrong_root
+        self.refuse = refuse
+        self.calls = 0
+
+    def load(self, context: ChannelContext, entries: Sequence[bytes]) -> Admitted:
+        state: State = (bytes(32), tuple(amount for _, _, amount in context.slots))
+        for entry in entries:
+            state = self._apply(state, entry)
+        self.bases[context.channel_id] = state
+        self.layers.pop(context.channel_id, None)
+        return Admitted(tuple(range(len(entries))), (), *state)
+
+    def try_batch(
+        self, channel_id: ChannelId, first_sequence: int, candidates: Sequence[bytes], *, strict: bool
+    ) -> Admitted:
+        self.calls += 1
+        if channel_id not in self.bases:
+            raise AdmissionError("channel is not loaded")
+        state = self.bases[channel_id]
+        accepted, refusals = [], []
+        for index, entry in enumerate(candidates):
+            if decode_entry(entry).payload.startswith(self.refuse):
+                refusals.append(Refusal(index, "rejected", "the payload is bad"))
+                continue
+            state = self._apply(state, entry)
+            accepted.append(index)
+        self.layers[channel_id] = state
+        root = bytes(31) + b"x" if self.wrong_root else state[0]
+        return Admitted(tuple(accepted), tuple(refusals), root, state[1])
+
+    @staticmethod
+    def _apply(state: State, entry: bytes) -> State:
+        decoded = decode_entry(entry)
+        amounts = state[1]
+        if decoded.kind == Kind.MESSAGE and decoded.payload.startswith(b"move:"):
+            i, j, n = (int(x) for x in decoded.payload.split(b":")[1:4])
+            moved = list(amounts)
+            n = min(n, moved[i])
+            moved[i] -= n
+            moved[j] += n
+            amounts = tuple(moved)
+        if decoded.kind == Kind.CLOSE:
+            return state
+        return keccak256(state[0] + entry), amounts
+
+    def commit(self, channel_id: ChannelId) -> None:
+        self.bases[channel_id] = self.layers.pop(channel_id)
+
+    def rollback(self, channel_id: ChannelId) -> None:
+        self.layers.pop(channel_id, None)
+
+    def unload(self, channel_id: ChannelId) -> None:
+        self.bases.pop(channel_id, None)
+        self.layers.pop(channel_id, None)
