@@ -28,6 +28,7 @@ class Halt(enum.StrEnum):
     CORRUPT = "corrupt"  # what is stored contradicts itself or a signed commitment
     UNDECIDABLE = "undecidable"  # this machine cannot tell what the entries do
     REFUSED = "refused"  # the database refuses a write that every check allowed
+    FAULT = "fault"  # an error nobody foresaw; its trace is in the log
 
 
 class DerivationHalted(ScappError):

@@ -170,6 +170,7 @@ def _cursor_parameters(commit: Commit) -> list[Raw]:
         binary.int8(new.time_ms),
         binary.boolean(new.is_final),
         binary.int8(new.position),
+        binary.int8(expected.turn),
     ]
 
 
@@ -211,7 +212,7 @@ def _row_parameters(table: Table, change: TableChange) -> list[Raw]:
 
 @functools.lru_cache(maxsize=1024)
 def _statement(schema: str, tables: tuple[tuple[Table, bool, bool], ...], events: bool, notify: bool) -> bytes:
-    numbers = itertools.count(12)
+    numbers = itertools.count(13)
     parts = [f"messages AS (\n{_numbered(sql.text('messages_insert'), numbers)})"]
     if events:
         parts.append(f"events AS (\n{_numbered(sql.text('events_insert'), numbers)})")

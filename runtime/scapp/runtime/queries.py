@@ -1,0 +1,154 @@
+"""A user's SQL, read-only: bounded in time and rows, answered in values that JSON can hold.
+
+The reader's rights come from `database/`: a role of its own where the backend has roles; the read-only transaction
+holds everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import decimal
+import math
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+
+from scapp.channels.errors import LocalError
+from scapp.runtime.database.connecting import Connection
+from scapp.runtime.database.port import Backend, Capability
+
+ROWS_MAX = 1_000
+TIMEOUT_S = 10.0
+_AS_TEXT = ("timestamptz", "timestamp", "date", "time", "timetz", "interval", "numeric")
+
+
+class QueryError(LocalError):
+    """The statement cannot be answered; the text is the server's, with its hint and where it applies."""
+
+
+class BadQuery(QueryError):
+    """The statement itself is wrong, or tries to change something."""
+
+
+class QueryTimeout(QueryError):
+    """The statement ran longer than allowed and was ended."""
+
+
+class DatabaseDown(QueryError):
+    """The database cannot be reached now."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """Name and PostgreSQL type of a result column."""
+
+    name: str
+    type: str
+
+
+class QueryResult(msgspec.Struct, frozen=True):
+    """`truncated`: there were more rows than asked for. bytea is 0x-hexadecimal, numeric text, times ISO 8601."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    truncated: bool
+
+
+def run_query(
+    backend: Backend,
+    statement: str,
+    params: Sequence[Any] = (),
+    *,
+    rows_max: int = ROWS_MAX,
+    timeout_s: float = TIMEOUT_S,
+) -> QueryResult:
+    """Answer one SELECT (or WITH, VALUES, EXPLAIN, SHOW, TABLE); `params` fill $1, $2 …
+
+    Raises BadQuery, QueryTimeout or DatabaseDown."""
+    try:
+        with contextlib.closing(backend.connect_reader()) as connection:
+            return _answer(connection, backend.capabilities, statement, params, rows_max, timeout_s)
+    except psycopg.errors.QueryCanceled:
+        raise QueryTimeout(f"the statement ran longer than the {timeout_s:g} s it is allowed") from None
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise DatabaseDown(f"the database cannot answer now: {error}") from error
+    except psycopg.Error as error:
+        raise BadQuery(_explained(error)) from error
+
+
+def _answer(
+    connection: Connection,
+    capabilities: frozenset[Capability],
+    statement: str,
+    params: Sequence[Any],
+    rows_max: int,
+    timeout_s: float,
+) -> QueryResult:
+    for name in _AS_TEXT:
+        connection.adapters.register_loader(name, _TextLoader)
+    connection.read_only = True
+    connection.autocommit = False
+    if Capability.TIMEOUTS in capabilities:
+        connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(max(1, int(timeout_s * 1000)))])
+    cursor: psycopg.RawCursor[tuple[Any, ...]] = psycopg.RawCursor(connection)
+    rows: list[tuple[Any, ...]] = []
+    try:
+        # One row at a time, so that a huge result is neither held nor waited for; it also allows one statement only.
+        stream = cursor.stream(statement.encode(), params)
+        with contextlib.closing(stream):  # type: ignore[type-var,unused-ignore]
+            for row in stream:
+                if len(rows) == rows_max:
+                    return QueryResult(_columns(cursor), tuple(rows), True)
+                rows.append(tuple(to_json(value) for value in row))
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is None:  # the client's own complaint: the statement gives no rows
+            raise BadQuery("the statement returns no rows; allowed are statements that read, like SELECT") from error
+        raise
+    return QueryResult(_columns(cursor), tuple(rows), False)
+
+
+def to_json(value: Any) -> Any:
+    """The value in a form JSON can hold, without losing anything."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value).replace("inf", "Infinity").replace("nan", "NaN")
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "0x" + bytes(value).hex()
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal | uuid.UUID):
+        return str(value)
+    return str(value)
+
+
+class _TextLoader(Loader):
+    """The server's own text: exact for every numeric, and for years that Python's datetime does not know."""
+
+    def load(self, data: Buffer) -> str:
+        text = bytes(data).decode()
+        if len(text) > 10 and text[4:5] == "-" and text[10:11] == " ":
+            return text.replace(" ", "T", 1)
+        return text
+
+
+def _columns(cursor: psycopg.RawCursor[tuple[Any, ...]]) -> tuple[Column, ...]:
+    return tuple(Column(item.name, item.type_display) for item in cursor.description or ())
+
+
+def _explained(error: psycopg.Error) -> str:
+    parts = [error.diag.message_primary or str(error)]
+    if error.diag.statement_position:
+        parts.append(f"at character {error.diag.statement_position}")
+    if error.diag.message_hint:
+        parts.append(f"({error.diag.message_hint})")
+    return " ".join(parts)

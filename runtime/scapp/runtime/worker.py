@@ -1,0 +1,315 @@
+"""The derivation worker: a thread that keeps the database up with the supported log, channel by channel.
+`follow.py` derives one channel; here are waking, waiting, retrying, status and listeners.
+
+A failure of one channel halts that channel; a database that is down makes everything wait and retry, and nothing is
+lost by it. The worker may be killed at any time.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import enum
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+import psycopg
+
+from scapp.channels.admission import AdmissionError, ChannelContext
+from scapp.channels.deployment import Deployment, deployment_id
+from scapp.channels.errors import ScappError
+from scapp.channels.reading import EntrySource
+from scapp.channels.types import Address, ChannelId
+from scapp.reducers.manifest import Manifest
+from scapp.runtime.database.connecting import Connection
+from scapp.runtime.database.port import Backend, Capability, DatabaseError
+from scapp.runtime.database.rejections import Rejection, store_rejections
+from scapp.runtime.database.write import Cursor
+from scapp.runtime.derive import DerivationHalted, Halt
+from scapp.runtime.follow import ChannelFollower, Committed, Writing
+from scapp.runtime.kernel import Kernel
+from scapp.runtime.schema import AppSchema, ensure_deployment, prepare_database
+
+RETRY_FIRST_S, RETRY_MAX_S = 0.1, 10.0
+REJECTIONS_QUEUED_MAX = 1_000
+TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction, DatabaseError)
+"""Errors of the database that pass: everything is retried until they do."""
+_log = logging.getLogger(__name__)
+
+
+class State(enum.StrEnum):
+    """How a channel's derivation is doing."""
+
+    FOLLOWING = "following"
+    RETRYING = "retrying"  # the database does not take it now
+    BLOCKED = "blocked"  # something is missing here, e.g. the app is not deployed; looked at again in every round
+    HALTED = "halted"
+
+
+class ChannelStatus(msgspec.Struct, frozen=True, gc=False):
+    """`cursor`: what is in the database, None before the first look; `detail` says why it does not go on."""
+
+    channel_id: ChannelId
+    state: State
+    cursor: Cursor | None = None
+    detail: str = ""
+    halt: Halt | None = None
+
+
+class DatabaseStatus(msgspec.Struct, frozen=True, gc=False):
+    """`state`: starting, up or down; `detail` is the last error of a database that is down."""
+
+    backend: str
+    state: str
+    detail: str = ""
+
+
+class Worker:
+    """`kernel_for` builds a channel's kernel with no entries applied; it and `manifest_for` may raise AdmissionError
+    or a ScappError, which blocks the channel until they do not. `poll_s`: how often to look without a `notify`."""
+
+    def __init__(
+        self,
+        source: EntrySource,
+        backend: Backend,
+        node: Address,
+        *,
+        kernel_for: Callable[[ChannelContext], Kernel],
+        manifest_for: Callable[[Deployment], Manifest],
+        poll_s: float | None = 1.0,
+        kernels_max: int = 256,
+    ) -> None:
+        self._source = source
+        self._backend = backend
+        self._node = node
+        self._kernel_for = kernel_for
+        self._manifest_for = manifest_for
+        self._poll_s = poll_s
+        self._kernels_max = kernels_max
+        self._followers: collections.OrderedDict[ChannelId, ChannelFollower] = collections.OrderedDict()
+        self._schemas: dict[bytes, AppSchema] = {}
+        self._connection: Connection | None = None
+        self._prepared = False
+        self._retry_s = 0.0
+        self._rejections: collections.deque[Rejection] = collections.deque(maxlen=REJECTIONS_QUEUED_MAX)
+        self._listeners: list[Callable[[Committed], None]] = []
+        self._changed = threading.Condition()
+        self._status: dict[ChannelId, ChannelStatus] = {}
+        self._database = DatabaseStatus(backend.name, "starting")
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    # -- for callers, from any thread ---------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Start the database and claim it for this node, in the caller's thread; `start` does it otherwise, and
+        retries. Raises DatabaseError, e.g. when the database belongs to another node."""
+        self._backend.start()
+        prepare_database(self._backend, self._node)
+        self._prepared = True
+
+    def start(self) -> None:
+        """Start the thread; the database is started and prepared there."""
+        assert self._thread is None, "a worker starts once"
+        self._thread = threading.Thread(target=self._run, name="scapp-derivation", daemon=True)
+        self._wake.set()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after the commit it is at. The backend is the caller's and goes on."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._close()
+
+    def notify(self) -> None:
+        """There may be new supported entries."""
+        self._wake.set()
+
+    def status(self) -> dict[ChannelId, ChannelStatus]:
+        """Every channel the worker has looked at."""
+        with self._changed:
+            return dict(self._status)
+
+    def database(self) -> DatabaseStatus:
+        """Whether the database can be used."""
+        with self._changed:
+            return self._database
+
+    def wait_for(self, channel_id: ChannelId, sequence: int, timeout: float) -> bool:
+        """Wait until `sequence` entries of the channel are in the database; False after `timeout` seconds.
+
+        Raises DerivationHalted when the channel is halted."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                status = self._status.get(channel_id)
+                if status is not None and status.cursor is not None and status.cursor.sequence >= sequence:
+                    return True
+                if status is not None and status.halt is not None:
+                    raise DerivationHalted(status.halt, status.detail)
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    return False
+
+    def subscribe(self, listener: Callable[[Committed], None]) -> Callable[[], None]:
+        """Call `listener`, on the worker's thread, after each commit; returns a function that ends it."""
+        self._listeners.append(listener)
+
+        def end() -> None:
+            with contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return end
+
+    def record_rejection(self, rejection: Rejection) -> None:
+        """Keep a refusal of this node's admission in the database, when there is time; never blocks."""
+        self._rejections.append(rejection)
+        self._wake.set()
+
+    def run_once(self) -> None:
+        """One round in the caller's thread, instead of `start`: everything supported now, as far as it goes."""
+        self._round()
+
+    # -- the thread ---------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(self._retry_s or self._poll_s)
+            if self._stopping:
+                return
+            self._wake.clear()
+            self._round()
+            if self._retry_s:
+                # New entries do not make a database come back sooner; only `stop` cuts the pause short.
+                self._pause(self._retry_s)
+                self._wake.set()
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping, seconds)
+
+    def _round(self) -> None:
+        try:
+            writing = self._writing()
+            self._set_database("up")
+            for context in self._source.contexts():
+                if self._stopping:
+                    return
+                self._follow(context, writing)
+            self._store_rejections(writing)
+            self._retry_s = 0.0
+        except TRANSIENT as error:
+            self._close()
+            self._retry_s = min(max(RETRY_FIRST_S, self._retry_s * 2), RETRY_MAX_S)
+            self._set_database("down", str(error))
+            _log.warning("database: %s (retried in %.1f s)", error, self._retry_s)
+
+    def _writing(self) -> Writing:
+        if not self._prepared:
+            self.prepare()
+        if self._connection is None or self._connection.closed:
+            self._connection = self._backend.connect()
+        capabilities = self._backend.capabilities
+        return Writing(self._connection, Capability.NOTIFY_ACROSS in capabilities, Capability.COPY_IN in capabilities)
+
+    def _follow(self, context: ChannelContext, writing: Writing) -> None:
+        channel_id = context.channel_id
+        known = self._status.get(channel_id)
+        if known is not None and known.state is State.HALTED:
+            return
+        follower = self._followers.get(channel_id)
+        with self._classified(channel_id):
+            if follower is None:
+                follower = self._followers[channel_id] = self._follower(context)
+            for committed in follower.advance(writing):
+                self._set(channel_id, State.FOLLOWING)
+                self._tell(committed)
+            self._set(channel_id, State.FOLLOWING)
+            self._followers.move_to_end(channel_id)
+            self._limit_kernels()
+
+    @contextlib.contextmanager
+    def _classified(self, channel_id: ChannelId) -> Iterator[None]:
+        """Turn a channel's failure into its status; what passes goes on to the round as it is."""
+        try:
+            yield
+        except TRANSIENT as error:
+            self._set(channel_id, State.RETRYING, str(error))
+            raise
+        except DerivationHalted as error:
+            self._halt(channel_id, error.kind, error.reason)
+        except psycopg.Error as error:
+            self._halt(channel_id, Halt.REFUSED, f"the database refuses the write: {error}")
+        except (AdmissionError, ScappError) as error:
+            self._set(channel_id, State.BLOCKED, str(error))
+        except Exception as error:
+            _log.exception("channel 0x%s: unexpected error in derivation", channel_id.hex())
+            self._halt(channel_id, Halt.FAULT, f"unexpected {type(error).__name__}: {error}")
+
+    def _follower(self, context: ChannelContext) -> ChannelFollower:
+        identity = deployment_id(context.deployment)
+        schema = self._schemas.get(identity)
+        if schema is None:
+            manifest = self._manifest_for(context.deployment)
+            schema = self._schemas[identity] = ensure_deployment(self._backend, context.deployment, manifest)
+        return ChannelFollower(context, schema, self._source, lambda: self._kernel_for(context))
+
+    def _limit_kernels(self) -> None:
+        loaded = [follower for follower in self._followers.values() if follower.has_kernel]
+        for follower in loaded[: max(0, len(loaded) - self._kernels_max)]:
+            follower.release()
+
+    def _store_rejections(self, writing: Writing) -> None:
+        batch: list[Rejection] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                batch.append(self._rejections.popleft())
+        if not batch:
+            return
+        try:
+            store_rejections(writing.connection, batch)
+        except BaseException:
+            self._rejections.extendleft(reversed(batch))
+            raise
+
+    def _tell(self, committed: Committed) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                listener(committed)
+            except Exception:
+                _log.exception("a listener of the derivation failed")
+
+    # -- status -------------------------------------------------------------------------------------------------
+
+    def _halt(self, channel_id: ChannelId, kind: Halt, reason: str) -> None:
+        _log.error("channel 0x%s halted, %s: %s", channel_id.hex(), kind.value, reason)
+        follower = self._followers.get(channel_id)
+        if follower is not None:
+            follower.release()
+        self._set(channel_id, State.HALTED, reason, kind)
+
+    def _set(self, channel_id: ChannelId, state: State, detail: str = "", halt: Halt | None = None) -> None:
+        follower = self._followers.get(channel_id)
+        cursor = follower.cursor if follower is not None else None
+        with self._changed:
+            self._status[channel_id] = ChannelStatus(channel_id, state, cursor, detail, halt)
+            self._changed.notify_all()
+
+    def _set_database(self, state: str, detail: str = "") -> None:
+        with self._changed:
+            self._database = DatabaseStatus(self._backend.name, state, detail)
+            self._changed.notify_all()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._connection.close()
+            self._connection = None
