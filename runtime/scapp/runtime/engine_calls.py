@@ -24,7 +24,6 @@ Import = Callable[..., int | None]
 _VALUE_BYTES = 16  # sizeof(wasmtime_val_raw_t)
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _NO_FINALIZER = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
-_TRAP_TEXT = b"import failed"
 
 
 class GuestTrap(Exception):
@@ -86,12 +85,13 @@ class Imports:
             # Nothing may escape: ctypes would print it and the guest would go on with a made-up result.
             try:
                 answer = function(*unpack(read(values, size)))
-                if result:
+                if answer is not None and result:
                     result_at(values).value = answer
                 return 0
             except BaseException as failure:
                 self.failure = failure
-                trap = ffi.wasmtime_trap_new(_TRAP_TEXT, len(_TRAP_TEXT))
+                # A trap with a code carries guest frames; one with a text would come out as a bare error.
+                trap = ffi.wasmtime_trap_new_code(TrapCode.UNREACHABLE.value)
                 return ctypes.cast(trap, ctypes.c_void_p).value or 0
 
         return callback
@@ -166,6 +166,8 @@ class Guest:
             code = trap.trap_code
             name = "trap" if code is None else code.name.lower().replace("_", " ")
             raise GuestTrap(code, f"{name} in {_frame_text(trap)}")
+        if failure is not None:
+            raise failure
         if error:
             raise EngineError(str(WasmtimeError._from_ptr(error)))
 
@@ -201,4 +203,6 @@ def _frame_text(trap: Trap) -> str:
         return "no guest frame"
     frame = frames[0]
     name = (frame.func_name or f"#{frame.func_index}")[:100]  # the guest chose it
-    return f"function {name} (module offset {frame.module_offset:#x})"
+    offset = frame.module_offset
+    known = offset not in (0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)
+    return f"function {name} (module offset {offset:#x})" if known else f"function {name}"

@@ -13,7 +13,7 @@ import msgspec
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Limits
 from scapp.channels.entries import Kind
-from scapp.runtime.engine_calls import Guest, ImportTrap, OutOfFuel
+from scapp.runtime.engine_calls import Guest, Import, ImportTrap, OutOfFuel
 from scapp.runtime.rows import RowError
 from scapp.runtime.tables import Cursor, IndexStore, LimitError, Tables, TableStore, scan_bounds
 
@@ -72,10 +72,9 @@ class Host:
         self._cursors.clear()
         return effects
 
-    def functions(self) -> dict[str, object]:
+    def functions(self) -> dict[str, Import]:
         """The imports by name."""
-        names = {"next": self.next_}
-        return {name: names.get(name) or getattr(self, name) for name in SIGNATURES}
+        return {name: self.next_ if name == "next" else getattr(self, name) for name in SIGNATURES}
 
     # -- rows -----------------------------------------------------------------------------------------------------
 
