@@ -1,6 +1,6 @@
 """G11: 1000 events read from disk, checked, decoded and folded, against eventsourcing's `repository.get` on SQLite.
 
-Our stream was written as a channel writes it, ten events a page, and reopened, so that nothing is left in memory tables.
+Our stream was written as a channel writes it, ten events a page, and reopened: nothing is left in memory tables.
 """
 
 from __future__ import annotations

@@ -69,7 +69,11 @@ def test_a_broken_disk_refuses_writes_and_still_reads() -> None:
         log.append(write(A, 0, b"0"))
         log.append(write(A, 1, b"1"), durable=False)
         log.fail_writes("disk full")
-        for attempt in (lambda: log.append(write(A, 2, b"2")), log.flush, lambda: log.save_snapshot(A, Snapshot(1, b""))):
+        for attempt in (
+            lambda: log.append(write(A, 2, b"2")),
+            log.flush,
+            lambda: log.save_snapshot(A, Snapshot(1, b"")),
+        ):
             with pytest.raises(LogWriteFailed, match="disk full"):
                 attempt()
         assert events_of(log, A) == [b"0", b"1"]

@@ -126,7 +126,10 @@ def set_marker(path: Path, value: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        (msgspec.msgpack.encode(("scapp-event-log", 2)), "has log format scapp-event-log 2; this version reads .* 1 only"),
+        (
+            msgspec.msgpack.encode(("scapp-event-log", 2)),
+            "has log format scapp-event-log 2; this version reads .* 1 only",
+        ),
         (msgspec.msgpack.encode(("other", 1)), "has log format other 1"),
         (b"\xc1", "has log format 0xc1"),
         (None, "without a format marker"),

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rocksdict import WriteBatch
+from rocksdict import ColumnFamily, Rdict, WriteBatch
 
-from scapp.channels.log.framing import Head, frame_head, frame_page, page_key, unframe_head, unframe_outbox, unframe_page
-from scapp.channels.log.port import Append, LogCorrupt, Page, Snapshot, StreamWrite
+from scapp.channels.log.framing import (
+    Head,
+    frame_head,
+    frame_page,
+    page_key,
+    unframe_head,
+    unframe_outbox,
+    unframe_page,
+)
+from scapp.channels.log.port import Append, LogCorrupt, LogReadFailed, Page, Snapshot, StreamWrite
 from scapp.channels.log.rocks import RocksLog
-from scapp.channels.log.rocks_store import Store
+from scapp.channels.log.rocks_store import Family, Store
 
 A = b"\x0a" * 32
 B = b"\x0b" * 32
@@ -265,3 +274,59 @@ def test_arbitrary_bytes_in_a_row_are_corrupt_and_never_another_error(stored: by
             unframe()
     with pytest.raises(LogCorrupt):
         unframe_outbox(b"k", stored)
+
+
+def spoil_table_with(path: Path, needle: bytes) -> None:
+    """Flip one bit in the table file that holds `needle`, inside it."""
+    for file in path.glob("*.sst"):
+        data = bytearray(file.read_bytes())
+        position = data.find(needle)
+        if position >= 0:
+            data[position + len(needle) // 2] ^= 1
+            file.write_bytes(data)
+            return
+    raise AssertionError(f"no table file holds {needle!r}")
+
+
+def test_a_damaged_block_of_a_table_file_is_found_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with RocksLog(path) as log:
+        log.append(Append((StreamWrite(A, 0, (b"0" * 200_000,)), StreamWrite(B, 0, (b"x",)))))
+    spoil_table_with(path, b"0" * 100_000)
+    with RocksLog(path) as log:
+        with pytest.raises(LogCorrupt, match=f"reading at stream {A.hex()} version .*Corruption"):
+            log.version(A)
+        with pytest.raises(LogCorrupt, match=f"reading at stream {A.hex()}"):
+            log.append(Append((StreamWrite(A, 0, (b"over it",)),)))
+
+
+def test_a_damaged_block_never_looks_like_fewer_rows(tmp_path: Path) -> None:
+    """An iterator of RocksDB just ends at such a block; only its status tells."""
+    path = tmp_path / "log"
+    with RocksLog(path) as log:
+        log.append(Append((StreamWrite(A, 0, (b"x",)),), {b"a needle in the outbox": b"value"}))
+        head = log._store.heads.get(A)
+        assert head is not None
+    spoil_table_with(path, b"a needle in the outbox")
+    spoil_table_with(path, head)
+    with RocksLog(path) as log:
+        with pytest.raises(LogCorrupt, match="Corruption"):
+            log.outbox()
+        with pytest.raises(LogCorrupt, match="Corruption") as held:
+            log.streams()
+    with RocksLog(path) as log:  # the error still held does not keep the lock
+        assert "Corruption" in str(held.value)
+
+
+class BrokenDisk:
+    """Raises what rocksdict raises when the system fails a read."""
+
+    def get(self, key: bytes) -> bytes:
+        raise Exception("IO error: While pread offset 0 len 4096: 000009.sst: Input/output error")
+
+
+def test_a_failed_read_is_not_called_corruption() -> None:
+    family = Family(Path("/log"), cast(Rdict, BrokenDisk()), cast(ColumnFamily, None))
+    for key, text in ((A, f"stream {A.hex()}"), (page_key(A, 7), f"stream {A.hex()} version 7"), (b"k", "key 0x6b")):
+        with pytest.raises(LogReadFailed, match=f"/log: reading at {text}: IO error"):
+            family.get(key)

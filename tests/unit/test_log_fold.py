@@ -1,4 +1,4 @@
-"""Folding a stream: with and without snapshots the same state; snapshots are taken when due and never trusted blindly."""
+"""Folding a stream: with and without snapshots the same state; when snapshots are taken, and when passed over."""
 
 from __future__ import annotations
 

@@ -59,6 +59,10 @@ class LogWriteFailed(LogClosed):
     """The disk refused a write. The log takes no more writes; reopening tells which of the last ones survived."""
 
 
+class LogReadFailed(ScappError):
+    """The disk failed a read; that says nothing about what is stored, and the read may be tried again."""
+
+
 class LogLocked(ScappError):
     """Another process has this log open."""
 
@@ -96,7 +100,8 @@ class EventLog(Protocol):
     def read(self, stream: bytes, from_version: int = 0) -> Iterator[Page]:
         """Pages in order; the first one starts at exactly `from_version` (cut when the page began before it).
 
-        Shows the stream as it was at the call. Raises LogCorrupt, and LogClosed when the log closes meanwhile."""
+        Shows the stream as it was at the call. Raises LogCorrupt, LogReadFailed, and LogClosed when the log closes
+        meanwhile."""
         ...
 
     def outbox(self) -> list[tuple[bytes, bytes]]:

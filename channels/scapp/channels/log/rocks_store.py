@@ -14,9 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import cast
 
 import msgspec
 from rocksdict import (
@@ -32,7 +30,8 @@ from rocksdict import (
     WriteOptions,
 )
 
-from scapp.channels.log.port import LogClosed, LogCorrupt, LogLocked, LogUnusable, LogWriteFailed
+from scapp.channels.log.framing import STREAM_BYTES, key_version
+from scapp.channels.log.port import LogClosed, LogCorrupt, LogLocked, LogReadFailed, LogUnusable, LogWriteFailed
 
 FORMAT_NAME = "scapp-event-log"
 FORMAT_VERSION = 1
@@ -54,7 +53,7 @@ class Family:
         self._handle: ColumnFamily | None = handle
 
     def get(self, key: bytes) -> bytes | None:
-        with _reading(self._path):
+        with _reading(self._path, key):
             value: bytes | None = self._open().get(key)
             return value
 
@@ -64,14 +63,31 @@ class Family:
         if end is not None:
             # Never `set_iterate_lower_bound`: in rocksdict 0.3.29 it sets the upper bound.
             options.set_iterate_upper_bound(end)
-        with _reading(self._path):
-            rows = cast(Iterator[Row], self._open().items(from_key=start, read_opt=options))
-            return list(islice(rows, limit))
+        found: list[Row] = []
+        with _reading(self._path, start):
+            # `items()` would be faster, but ends without a word at a block that cannot be read; `status` tells.
+            cursor = self._open().iter(options)
+            try:
+                cursor.seek(start)
+                while cursor.valid() and len(found) != limit:
+                    found.append((cursor.key(), cursor.value()))
+                    cursor.next()
+                cursor.status()
+            finally:
+                del cursor  # an error's traceback would keep it alive
+        return found
 
     def row_at_or_before(self, key: bytes) -> Row | None:
         """The last row whose key is at most `key`."""
-        with _reading(self._path):
-            return next(cast(Iterator[Row], self._open().items(backwards=True, from_key=key)), None)
+        with _reading(self._path, key):
+            cursor = self._open().iter(ReadOptions())
+            try:
+                cursor.seek_for_prev(key)
+                row = (cursor.key(), cursor.value()) if cursor.valid() else None
+                cursor.status()
+            finally:
+                del cursor
+            return row
 
     def put(self, batch: WriteBatch, key: bytes, value: bytes) -> None:
         batch.put(key, value, self._handle)
@@ -255,7 +271,7 @@ def _opening_error(path: Path, error: Exception) -> LogLocked | LogCorrupt | Log
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path, key: bytes) -> Iterator[None]:
     try:
         yield
     except DbClosedError as error:
@@ -263,4 +279,13 @@ def _reading(path: Path) -> Iterator[None]:
     except LogClosed:
         raise
     except Exception as error:  # rocksdict raises nothing narrower
-        raise LogCorrupt(f"{path}: reading failed: {error}") from error
+        text = f"{path}: reading at {_key_text(key)}: {error}"
+        raise (LogCorrupt(text) if "Corruption" in str(error) else LogReadFailed(text)) from error
+
+
+def _key_text(key: bytes) -> str:
+    if len(key) == STREAM_BYTES:
+        return f"stream {key.hex()}"
+    if len(key) == STREAM_BYTES + 8:
+        return f"stream {key[:STREAM_BYTES].hex()} version {key_version(key)}"
+    return f"key 0x{key.hex()}"
