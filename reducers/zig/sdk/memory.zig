@@ -1,0 +1,47 @@
+//! One arena from the end of the static data upwards, emptied before each message: what a message allocates never
+//! outlives it, so nothing can be carried from one message to the next by accident.
+
+const std = @import("std");
+
+const page_bytes = 65536;
+var top: usize = 0;
+
+fn base() usize {
+    const heap_base = @extern(*u8, .{ .name = "__heap_base" });
+    return std.mem.alignForward(usize, @intFromPtr(heap_base), 16);
+}
+
+/// Forget everything allocated; called by the entry points only.
+pub fn reset() void {
+    top = base();
+}
+
+/// Where the arena stands, for `release`.
+pub fn mark() usize {
+    return top;
+}
+
+/// Give back everything allocated since `mark`.
+pub fn release(position: usize) void {
+    top = position;
+}
+
+/// `count` values of T, uninitialised, valid until the message ends. Traps when the deployment's memory limit is reached.
+pub fn alloc(comptime T: type, count: usize) []T {
+    const start = std.mem.alignForward(usize, top, @alignOf(T));
+    const end = start + count * @sizeOf(T);
+    const have = @wasmMemorySize(0) * page_bytes;
+    if (end > have) {
+        const pages = (end - have + page_bytes - 1) / page_bytes;
+        if (@wasmMemoryGrow(0, pages) < 0) @panic("out of memory");
+    }
+    top = end;
+    const many: [*]T = @ptrFromInt(start);
+    return many[0..count];
+}
+
+/// Text from a format string, valid until the message ends.
+pub fn format(comptime template: []const u8, args: anytype) []const u8 {
+    const buffer = alloc(u8, std.fmt.count(template, args));
+    return std.fmt.bufPrint(buffer, template, args) catch unreachable;
+}
