@@ -21,6 +21,8 @@ from scapp.runtime.engine_config import TABLE_ELEMENTS_MAX
 ABI_MODULE = "scapp_1"
 Import = Callable[..., int | None]
 
+INSTANTIATION_FUEL = 50_000_000
+
 _VALUE_BYTES = 16  # sizeof(wasmtime_val_raw_t)
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _NO_FINALIZER = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
@@ -109,7 +111,7 @@ class Guest:
         self._imports = imports
         self.store = Store(imports.engine)
         self.store.set_limits(memory_bytes_max, TABLE_ELEMENTS_MAX, 1, 1, 1)
-        self.store.set_fuel(0)
+        self.store.set_fuel(INSTANTIATION_FUEL)  # copying data segments costs fuel too
         self._context = self.store._context()
         self._instance = ffi.wasmtime_instance_t()
         self._trap = ctypes.POINTER(ffi.wasm_trap_t)()

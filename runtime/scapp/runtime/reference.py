@@ -239,7 +239,7 @@ class ReferenceKernel:
             imports = self._imports[budget] = Imports(run_engine(budget), SIGNATURES, self._host.functions())
         try:
             return Guest(imports, self._module.module(budget), self._limits.memory_bytes_max)
-        except EngineError as error:
+        except (EngineError, GuestTrap) as error:
             raise KernelFault(f"no instance of the module: {error}") from error
 
     def _message(
