@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 
 import msgspec
-
 from scapp.channels import abi
 from scapp.channels.crypto import keccak256
 from scapp.channels.types import ZERO_HASH, Hash

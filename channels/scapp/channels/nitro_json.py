@@ -11,8 +11,8 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from scapp.channels.abi import InvalidValue
@@ -20,7 +20,8 @@ from scapp.channels.outcome import Allocation, AssetMetadata, Outcome, SingleAss
 from scapp.channels.state import FixedPart, VariablePart
 from scapp.channels.types import U48_MAX, U64_MAX, U256_MAX, Address, ChannelId, Destination
 
-T = TypeVar("T")
+DEPTH_MAX = 64
+_BRACKET = re.compile(r"[\[\]{}]")
 _HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 _U8_MAX, _U32_MAX = 2**8 - 1, 2**32 - 1
 
@@ -170,14 +171,21 @@ def _signature_text(signature: bytes) -> str:
 
 
 def _parse(text: str | bytes) -> Any:
-    return _refusing(lambda: json.loads(text), "no JSON")
-
-
-def _refusing(action: Callable[[], T], reason: str) -> T:
     try:
-        return action()
-    except (ValueError, RecursionError) as error:
-        raise InvalidValue(f"{reason}: {error}") from error
+        whole = text if isinstance(text, str) else text.decode()
+        _check_depth(whole)
+        return json.loads(whole)
+    except ValueError as error:
+        raise error if isinstance(error, InvalidValue) else InvalidValue(f"no JSON: {error}") from error
+
+
+def _check_depth(text: str) -> None:
+    # Python's parser descends once per bracket, and a raised recursion limit lets it run out of stack.
+    depth = 0
+    for bracket in _BRACKET.findall(text):
+        depth += 1 if bracket in "[{" else -1
+        if depth > DEPTH_MAX:
+            raise InvalidValue(f"JSON nested deeper than {DEPTH_MAX}")
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,6 @@ import enum
 from collections.abc import Iterable, Sequence
 
 import msgspec
-
 from scapp.channels import abi
 from scapp.channels.abi import InvalidValue, OutcomeSlot
 from scapp.channels.crypto import keccak256

@@ -14,7 +14,6 @@ import threading
 from typing import Any, NoReturn, Protocol
 
 from coincurve import GLOBAL_CONTEXT, PrivateKey, PublicKey
-
 from scapp.channels.crypto import keccak256
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.types import Address, Hash, Signature

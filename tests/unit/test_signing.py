@@ -1,0 +1,253 @@
+"""Signatures: known answers, every way a peer's can be wrong, both backends, threads, and no leaked secret."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import pickle
+import sys
+import threading
+
+import pytest
+from eth_account import Account
+from eth_account.messages import encode_defunct
+from hypothesis import given
+from hypothesis import strategies as st
+from scapp.channels import signing
+from scapp.channels.crypto import keccak256
+from scapp.channels.errors import LocalError, PeerError
+from scapp.channels.signing import (
+    ORDER,
+    InvalidKey,
+    InvalidSignature,
+    Signer,
+    Verifier,
+    eth_digest,
+    normalise_v,
+    recover,
+    recover_text,
+    text_digest,
+)
+
+ALICE = Signer(bytes.fromhex("2d999770f7b5d49b694080f987b82bbc9fc9ac2b4dcc10b0f8aba7d700f69c6d"))
+MALLORY = Signer(b"\x66" * 32)
+H = keccak256(b"a state")
+secrets = st.integers(1, ORDER - 1).map(lambda number: number.to_bytes(32, "big"))
+hashes = st.binary(min_size=32, max_size=32)
+
+
+@pytest.fixture(params=["direct", "public"], autouse=True)
+def backend(request, monkeypatch):
+    """Every test here runs over both ways into the library."""
+    chosen = signing.DirectBackend() if request.param == "direct" else signing.PublicBackend()
+    monkeypatch.setattr(signing, "_BACKEND", chosen)
+    return chosen
+
+
+def test_the_direct_backend_is_what_runs_here(monkeypatch):
+    """The tests of the fast way test what is used."""
+    assert isinstance(signing.choose_backend(), signing.DirectBackend)
+
+
+@pytest.mark.parametrize("module", [None, type(sys)("coincurve._libsecp256k1")], ids=["missing", "changed"])
+def test_without_the_private_module_the_public_classes_do_it(monkeypatch, module):
+    """A new coincurve that moves its private parts slows a node down and does not stop it."""
+    monkeypatch.setitem(sys.modules, "coincurve._libsecp256k1", module)
+    chosen = signing.choose_backend()
+    assert type(chosen) is signing.PublicBackend
+    monkeypatch.setattr(signing, "_BACKEND", chosen)
+    assert recover(H, Signer(b"\x01" * 32).sign(H)) == Signer(b"\x01" * 32).address
+
+
+def test_a_backend_that_answers_differently_is_not_used(monkeypatch):
+    """The self-test at import compares results, not names."""
+    monkeypatch.setattr(signing.DirectBackend, "sign", lambda self, secret, digest: bytes(65))
+    assert type(signing.choose_backend()) is signing.PublicBackend
+
+
+@given(secrets, hashes)
+def test_signatures_equal_those_of_eth_account(secret, h):
+    """An independent implementation makes the same 65 bytes and the same address."""
+    signer = Signer(secret)
+    account = Account.from_key(secret)
+    assert signer.address == bytes.fromhex(account.address[2:])
+    signature = signer.sign(h)
+    assert signature == bytes(account.sign_message(encode_defunct(h)).signature)
+    assert recover(h, signature) == signer.address
+    assert signature[64] in (27, 28)
+    assert int.from_bytes(signature[32:64], "big") <= ORDER // 2
+
+
+@given(secrets, st.binary(max_size=300).filter(lambda text: len(text) != 32))
+def test_texts_are_signed_as_by_eth_account(secret, text):
+    """EIP-191 with the text's own length."""
+    signer = Signer(secret)
+    signature = signer.sign_text(text)
+    assert signature == bytes(Account.from_key(secret).sign_message(encode_defunct(text)).signature)
+    assert recover_text(text, signature) == signer.address
+
+
+@pytest.mark.parametrize("call", [ALICE.sign_text, text_digest, lambda text: recover_text(text, bytes(65))])
+def test_a_text_of_32_bytes_is_refused(call):
+    """It would be a signature over a state."""
+    with pytest.raises(LocalError, match="32 bytes"):
+        call(bytes(32))
+
+
+@pytest.mark.parametrize("length", [0, 31, 33, 64])
+def test_only_hashes_of_32_bytes_are_digested(length):
+    """Neither signing nor checking takes anything else for a hash."""
+    for call in (eth_digest, ALICE.sign, lambda h: recover(h, bytes(65))):
+        with pytest.raises(LocalError, match=f"{length} bytes"):
+            call(bytes(length))
+
+
+def with_s(signature: bytes, s: int) -> bytes:
+    """The signature with another s."""
+    return signature[:32] + s.to_bytes(32, "big") + signature[64:]
+
+
+GOOD = ALICE.sign(H)
+S = int.from_bytes(GOOD[32:64], "big")
+TWIN = with_s(GOOD, ORDER - S)[:64] + bytes([55 - GOOD[64]])
+WRONG = {
+    "empty": b"",
+    "64 bytes": GOOD[:64],
+    "66 bytes": GOOD + b"\0",
+    "v 0": GOOD[:64] + bytes([GOOD[64] - 27]),
+    "v 26": GOOD[:64] + b"\x1a",
+    "v 29": GOOD[:64] + b"\x1d",
+    "v 255": GOOD[:64] + b"\xff",
+    "high s, the valid twin": TWIN,
+    "high s, same v": with_s(GOOD, ORDER - S),
+    "s just above half": with_s(GOOD, ORDER // 2 + 1),
+    "s zero": with_s(GOOD, 0),
+    "s above the order": with_s(GOOD, ORDER + 5),
+    "r zero": bytes(32) + GOOD[32:],
+    "r above the order": b"\xff" * 32 + GOOD[32:],
+    "r no point": (5).to_bytes(32, "big") + GOOD[32:],
+    "all zeros": bytes(65),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_signature_of_the_wrong_form_is_refused(case):
+    """With a reason that is the peer's fault, and no other exception."""
+    with pytest.raises(InvalidSignature) as caught:
+        recover(H, WRONG[case])
+    assert isinstance(caught.value, PeerError)
+    assert Verifier(ALICE.address).verify(H, WRONG[case]) is False
+
+
+def test_half_the_order_itself_is_a_low_s():
+    """The bound is inclusive: such a signature has some signer."""
+    assert len(recover(H, with_s(GOOD, ORDER // 2))) == 20
+
+
+@given(hashes, st.binary(min_size=60, max_size=70))
+def test_any_bytes_are_refused_or_recovered(h, signature):
+    """A peer's bytes raise nothing but InvalidSignature."""
+    with contextlib.suppress(InvalidSignature):
+        assert len(recover(h, signature)) == 20
+
+
+def test_a_verifier_knows_its_own_address_only():
+    """Another's valid signature, a flipped v and another hash are all refused."""
+    verifier = Verifier(ALICE.address)
+    assert verifier.verify(H, GOOD) is True
+    assert verifier.verify(H, MALLORY.sign(H)) is False
+    assert verifier.verify(keccak256(b"another"), GOOD) is False
+    # The contracts recover by v: a state signed so would not count there, and must not count here.
+    assert verifier.verify(H, GOOD[:64] + bytes([55 - GOOD[64]])) is False
+
+
+def test_check_says_who_signed():
+    """The reason goes into the log: both addresses."""
+    Verifier(ALICE.address).check(H, GOOD)
+    with pytest.raises(
+        InvalidSignature, match=f"signed by 0x{MALLORY.address.hex()}, expected 0x{ALICE.address.hex()}"
+    ):
+        Verifier(ALICE.address).check(H, MALLORY.sign(H))
+
+
+def test_a_verifier_needs_an_address():
+    """Anything but 20 bytes is our own mistake."""
+    with pytest.raises(LocalError, match="32"):
+        Verifier(bytes(32))
+
+
+@pytest.mark.parametrize("v", [0, 1, 27, 28])
+def test_v_is_normalised_on_request_only(v):
+    """0 and 1 become 27 and 28; the others stay."""
+    assert normalise_v(GOOD[:64] + bytes([v])) == GOOD[:64] + bytes([27 + v % 27])
+
+
+@pytest.mark.parametrize("signature", [b"", GOOD[:64], GOOD + b"\0", GOOD[:64] + b"\x02", GOOD[:64] + b"\x1d"])
+def test_nothing_else_is_normalised(signature):
+    """No guess at what other values of v could mean."""
+    with pytest.raises(InvalidSignature):
+        normalise_v(signature)
+
+
+@pytest.mark.parametrize("number", [0, ORDER, ORDER + 1, 2**256 - 1])
+def test_keys_outside_the_curve_are_refused(number):
+    """And the error does not repeat them."""
+    secret = number.to_bytes(32, "big")
+    with pytest.raises(InvalidKey) as caught:
+        Signer(secret)
+    assert secret.hex() not in str(caught.value)
+    assert str(number) not in str(caught.value).replace("order minus 1", "") or number == 0
+
+
+@pytest.mark.parametrize("length", [0, 31, 33, 64])
+def test_keys_of_another_length_are_refused(length):
+    """A key file with a line end or in hexadecimal is told by its length."""
+    with pytest.raises(InvalidKey, match=f"this one {length}"):
+        Signer(b"\x01" * length)
+
+
+def test_the_secret_does_not_leak():
+    """Neither through text nor through pickling or copying."""
+    secret = bytes(range(1, 33))
+    signer = Signer(secret)
+    for text in (repr(signer), str(signer), f"{signer}", repr([signer])):
+        assert secret.hex() not in text
+        assert repr(secret)[2:-1] not in text
+        assert signer.address.hex() in text
+    for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="private key"):
+            attempt(signer)
+    assert not hasattr(signer, "__dict__")
+
+
+def test_the_direct_backend_guards_what_c_reads():
+    """The library reads 32 bytes whatever it is given, so shorter ones never get there."""
+    direct = signing.DirectBackend()
+    for secret, digest in ((b"\x01" * 31, H), (b"\x01" * 32, H[:31])):
+        with pytest.raises(ValueError, match="31"):
+            direct.sign(secret, digest)
+    with pytest.raises(ValueError, match="not a valid key"):
+        direct.sign(bytes(32), H)
+    assert direct.recover(H[:31], GOOD[:64] + b"\0") is None
+    assert direct.recover(H, GOOD[:64]) is None
+    assert direct.recover(H, GOOD[:64] + b"\x04") is None
+
+
+def test_threads_do_not_share_buffers():
+    """Signing and recovering release the interpreter lock; results must not mix."""
+    wrong: list[str] = []
+
+    def work(number: int) -> None:
+        signer = Signer(bytes([number + 1]) * 32)
+        for index in range(150):
+            h = keccak256(bytes([number, index]))
+            signature = signer.sign(h)
+            if recover(h, signature) != signer.address:
+                wrong.append(f"{number}/{index}")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
