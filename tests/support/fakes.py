@@ -56,7 +56,7 @@ class SumAdmission:
     def _apply(state: State, entry: bytes) -> State:
         decoded = decode_entry(entry)
         amounts = state[1]
-        if decoded.kind == Kind.MESSAGE and decoded.payload.startswith(b"move:"):
+        if amounts and decoded.kind == Kind.MESSAGE and decoded.payload.startswith(b"move:"):
             i, j, n = (int(x) for x in decoded.payload.split(b":")[1:4])
             moved = list(amounts)
             n = min(n, moved[i])

@@ -21,7 +21,7 @@ from scapp.channels.channel.effects import (
     StoredSend,
 )
 from scapp.channels.channel.events import Signed
-from scapp.channels.channel.full_set import fully_signed, supported_message
+from scapp.channels.channel.full_set import fully_signed, status_message, supported_message
 from scapp.channels.channel.messages import (
     Countersign,
     Decisions,
@@ -43,13 +43,6 @@ STATUS_SLOWEST_MS = 30_000
 SUBMIT_ITEMS_MAX = 1_000
 SUBMIT_BYTES_MAX = 1_048_576
 DECISIONS_MAX = 256
-
-
-def status_message(state: ChannelState, *, answer: bool) -> bytes:
-    """Where we stand, encoded."""
-    return encode_message(
-        Status(state.setup.channel_id, state.turn, state.signed_turn, state.sequence, state.log_root, answer)
-    )
 
 
 def receive_status(state: ChannelState, session: Session, index: int, message: Status) -> Step:
@@ -226,4 +219,9 @@ def tick(state: ChannelState, session: Session, now_ms: int) -> Step:
     session.status_wait_ms = min(2 * session.status_wait_ms, STATUS_SLOWEST_MS)
     session.next_status_ms = now_ms + session.status_wait_ms
     status = status_message(state, answer=True)
-    return Step(effects=tuple(SendNow(peer, status) for peer in state.setup.others))
+    effects: list[Effect] = []
+    for peer in state.setup.others:
+        # A peer that has not stored our proposal does not know the channel, so a status would mean nothing to it.
+        proposal = materialize(state, session, SendProposal(peer))
+        effects.extend(SendNow(peer, message) for message in (proposal or [status]))
+    return Step(effects=tuple(effects))

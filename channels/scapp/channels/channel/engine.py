@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel import catchup, checking, opening, ordering, signatures
+from scapp.channels.channel import catchup, checking, full_set, opening, ordering, signatures
 from scapp.channels.channel.effects import RollbackBatch, SendCountersign, SendNow, SendSubmit, StoredSend, Tell
 from scapp.channels.channel.events import ChannelCreated, Event, Submitted
 from scapp.channels.channel.messages import (
@@ -60,6 +60,8 @@ class Engine:
         self.signer = signer
         self._next_own = state.next_counter
         if state.setup.my_index == 0:
+            ordering.count_in_flight(state, self.session)
+            self._next_own = max(self._next_own, self.session.queued[0] + 1)
             for own in state.outstanding:
                 ordering.enqueue_own(state, self.session, own.counter, own.kind, (own.payload,))
 
@@ -181,7 +183,7 @@ class Engine:
         """A participant is reachable (again): compare notes."""
         if self.state.phase == "proposed":
             return NOTHING
-        return Step(effects=(SendNow(index, catchup.status_message(self.state, answer=True)),))
+        return Step(effects=(SendNow(index, full_set.status_message(self.state, answer=True)),))
 
     def tick(self, now_ms: int) -> Step:
         """Time has passed."""
@@ -193,6 +195,7 @@ class Engine:
         """Admission's answer to the last `TryBatch`."""
         work, self.session.work = self.session.work, None
         state, session, signer = self.state, self.session, self.signer
+        session.layer = None  # an earlier layer is gone; the decision says whose this one is
         match work:
             case Opening():
                 return opening.accepted(state, session, signer, result)

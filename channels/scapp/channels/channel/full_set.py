@@ -1,9 +1,9 @@
-"""Full signature sets we hold: the head's, and that of a replaced proposal which was completed all the same."""
+"""What we can say of where we stand: our status, and the newest full signature set we hold."""
 
 from __future__ import annotations
 
 from scapp.channels.channel.events import Signed
-from scapp.channels.channel.messages import Supported
+from scapp.channels.channel.messages import Status, Supported, encode_message
 from scapp.channels.channel.model import ChannelState
 
 
@@ -30,4 +30,11 @@ def supported_message(state: ChannelState) -> Supported | None:
         full.amounts,
         full.time_ms,
         full.signatures,
+    )
+
+
+def status_message(state: ChannelState, *, answer: bool) -> bytes:
+    """Where we stand, encoded."""
+    return encode_message(
+        Status(state.setup.channel_id, state.turn, state.signed_turn, state.sequence, state.log_root, answer)
     )

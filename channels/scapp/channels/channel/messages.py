@@ -16,7 +16,7 @@ B32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 B65 = Annotated[bytes, msgspec.Meta(min_length=65, max_length=65)]
 MaybeB65 = Annotated[bytes, msgspec.Meta(max_length=65)]
 U48 = Annotated[int, msgspec.Meta(ge=0, lt=2**48)]
-U63 = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+U63 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Index = Annotated[int, msgspec.Meta(ge=0, lt=256)]
 Short = Annotated[str, msgspec.Meta(max_length=1024)]
 
@@ -26,7 +26,7 @@ class Proposal(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="open
 
     channel: B32
     participants: Annotated[tuple[B20, ...], msgspec.Meta(min_length=2, max_length=255)]
-    nonce: Annotated[int, msgspec.Meta(ge=0, lt=2**64)]
+    nonce: Annotated[int, msgspec.Meta(ge=0)]
     app_definition: B20
     challenge_duration: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
     deployment: Annotated[bytes, msgspec.Meta(max_length=1024)]

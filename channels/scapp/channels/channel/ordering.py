@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendPropose, TryBatch
+from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
 from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, SubmissionsRefused
-from scapp.channels.channel.full_set import fully_signed
+from scapp.channels.channel.full_set import fully_signed, status_message
 from scapp.channels.channel.messages import Refuse, Submit
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import NOTHING, Ordering, Queued, Session, Step
 from scapp.channels.channel.setup import pack_amounts
 from scapp.channels.channel.signing_rules import StateSigner, sign_state
-from scapp.channels.entries import HEADER_BYTES, Kind, decode_entry, encode_entry, extend_log_root
+from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, decode_entry, encode_entry, extend_log_root
 from scapp.channels.errors import PeerError
 from scapp.channels.types import Hash
 
@@ -48,20 +48,26 @@ def receive_submit(state: ChannelState, session: Session, author: int, message: 
     if waiting + len(message.payloads) > QUEUE_BATCHES_MAX * limits.batch_entries_max:
         raise PeerError(f"participant {author} has {waiting} submissions waiting")
     refused: list[Refused] = []
-    repeated = False
+    repeated = gap = False
     for counter, payload in enumerate(message.payloads, message.first_counter):
-        if counter <= state.decided[author]:
-            repeated = True
-        elif counter > session.queued[author]:
-            fault = payload_fault(message.kind, payload, limits.payload_bytes_max)
-            session.queued[author] = counter
-            if fault:
-                refused.append(Refused(author, counter, "limit", fault))
-            else:
-                session.queue.append(Queued(author, counter, message.kind, payload))
+        known = max(session.queued[author], state.decided[author])
+        if counter <= known:
+            repeated = repeated or counter <= state.decided[author]
+            continue
+        if counter != known + 1:
+            gap = True
+            break
+        fault = payload_fault(message.kind, payload, limits.payload_bytes_max)
+        session.queued[author] = counter
+        if fault:
+            refused.append(Refused(author, counter, "limit", fault))
+        else:
+            session.queue.append(Queued(author, counter, message.kind, payload))
     effects: list[Effect] = []
     if repeated:
         effects.append(SendDecisions(author, message.first_counter))
+    if gap:  # an earlier submission was lost on the way: our status makes the author send all that is undecided
+        effects.append(SendNow(author, status_message(state, answer=False)))
     return refuse(state, session, refused, now_ms, effects)
 
 
@@ -71,6 +77,14 @@ def _check_rate(session: Session, author: int, now_ms: int) -> None:
         times.popleft()
     if len(times) >= REFUSALS_PER_WINDOW_MAX:
         raise PeerError(f"participant {author} had {len(times)} submissions refused in {REFUSAL_WINDOW_MS} ms")
+
+
+def count_in_flight(state: ChannelState, session: Session) -> None:
+    """After a restart: counters in our signed, not yet supported proposals are taken."""
+    for candidate in state.candidates:
+        for data in candidate.entries:
+            _, author, counter, _ = HEADER.unpack_from(data)
+            session.queued[author] = max(session.queued[author], counter)
 
 
 def enqueue_own(
@@ -161,7 +175,7 @@ def ordered(
         log_root=extend_log_root(Hash(state.log_root), entries),
         state_root=result.state_root,
         amounts=pack_amounts(result.amounts),
-        time_ms=work.time_ms,
+        time_ms=work.time_ms if entries else state.time_ms,
         signatures=(b"",) * state.setup.count,
     )
     return _propose(state, session, signer, proposal, step)
@@ -222,6 +236,15 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
     return step
 
 
+def _may_retime(state: ChannelState, session: Session, proposal: Signed, now_ms: int) -> bool:
+    """A proposal that has grown old gets a new time whenever it is refused for that; when it is fresh by our clock, the
+    clocks differ, and trying more than a few times would only pile up signed turns."""
+    if abs(now_ms - proposal.time_ms) > state.setup.limits.time_tolerance_ms // 2:
+        return True
+    session.retimed += 1
+    return session.retimed <= RETIMED_MAX
+
+
 def receive_refuse(state: ChannelState, session: Session, index: int, message: Refuse, now_ms: int) -> Step:
     """A participant will not sign our proposal: replace it without the entry to blame, or wait and say so."""
     newest = state.candidates[-1] if state.candidates else None
@@ -231,10 +254,9 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
     if session.work is not None or fully_signed(state) is not None:
         return NOTHING
     blamed = 0 <= message.entry < len(newest.entries) and not newest.is_final
-    retime = message.code == "time" and session.retimed < RETIMED_MAX
+    retime = message.code == "time" and _may_retime(state, session, newest, now_ms)
     if not blamed and not retime:
         return NOTHING
-    session.retimed += 1 if retime else 0
     kept: list[Queued] = []
     dropped: tuple[Refused, ...] = ()
     for position, data in enumerate(newest.entries):

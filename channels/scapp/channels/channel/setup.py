@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from scapp.channels.abi import StateHasher
 from scapp.channels.admission import ChannelContext
 from scapp.channels.app_data import encode_app_data
 from scapp.channels.channel.events import ChannelCreated, Signed
@@ -11,7 +12,6 @@ from scapp.channels.deployment import Deployment, decode_deployment, deployment_
 from scapp.channels.errors import LocalError
 from scapp.channels.signing import InvalidSignature, Verifier
 from scapp.channels.state import FixedPart, channel_id
-from scapp.channels.state_hasher import StateHasher
 from scapp.channels.types import Address, ChannelId, Hash
 
 SLOTS_MAX = 256
