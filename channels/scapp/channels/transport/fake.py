@@ -278,14 +278,14 @@ class FakeTransport:
         queue, limits, size = self.queues.get(peer), self._limits, len(message)
         if queue is None:
             raise PeerUnknown(f"no endpoint is known for 0x{peer.hex()} and it has not connected to this node")
+        if size + DATA_OVERHEAD_BYTES > limits.frame_bytes_max:
+            allowed = limits.frame_bytes_max - DATA_OVERHEAD_BYTES
+            raise MessageTooLarge(f"message of {size} bytes: at most {allowed} fit a frame")
         if len(queue.messages) >= limits.queue_messages_max or queue.bytes + size > limits.queue_bytes_max:
             raise QueueFull(
                 f"{len(queue.messages)} messages of {queue.bytes} bytes wait for this peer: at most "
                 f"{limits.queue_messages_max} of {limits.queue_bytes_max} bytes may, this one has {size}"
             )
-        if size + DATA_OVERHEAD_BYTES > limits.frame_bytes_max:
-            allowed = limits.frame_bytes_max - DATA_OVERHEAD_BYTES
-            raise MessageTooLarge(f"message of {size} bytes: at most {allowed} fit a frame")
         queue.messages.append(_Message(message, on_acked))
         queue.bytes += size
         self._network.wake()

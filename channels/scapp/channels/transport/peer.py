@@ -189,9 +189,13 @@ class Peer:
         finally:
             self._worker = None
 
+    def hold(self) -> None:
+        """Hand over no further message; the running handler goes on."""
+        self._stopping = True
+
     async def stop(self, within_s: float) -> None:
         """Let the running handler finish, acknowledge what is done, close the link."""
-        self._stopping = True
+        self.hold()
         if self._worker is not None:
             worker = self._worker
             await asyncio.wait([worker], timeout=within_s)

@@ -74,13 +74,13 @@ class PeerSession:
         limits, size = self._limits, len(message)
         if len(self._flying) + len(self._waiting) >= limits.queue_messages_max:
             raise QueueFull(f"{self.queued} messages wait for this peer: at most {limits.queue_messages_max} may")
+        if size + DATA_OVERHEAD_BYTES > limits.frame_bytes_max:
+            allowed = limits.frame_bytes_max - DATA_OVERHEAD_BYTES
+            raise MessageTooLarge(f"message of {size} bytes: at most {allowed} fit a frame")
         if self._queued_bytes + size > limits.queue_bytes_max:
             raise QueueFull(
                 f"{self._queued_bytes} bytes wait for this peer, {size} more would exceed {limits.queue_bytes_max}"
             )
-        if size + DATA_OVERHEAD_BYTES > limits.frame_bytes_max:
-            allowed = limits.frame_bytes_max - DATA_OVERHEAD_BYTES
-            raise MessageTooLarge(f"message of {size} bytes: at most {allowed} fit a frame")
         self._queued_bytes += size
         self._waiting.append((message, on_acked))
 

@@ -13,7 +13,7 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from scapp.channels.errors import LocalError, PeerError
@@ -75,7 +75,7 @@ class TcpTransport:
         self._session = entropy(16)
         self._peers: dict[Address, Peer] = {}
         self._endpoints: dict[Address, str] = {}  # given before start
-        self._strangers: dict[Link, str] = {}  # oldest first, with their source
+        self._strangers: dict[Link, tuple[str, asyncio.Task[None]]] = {}  # oldest first: source, `_greet`
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
         self._handler: Handler | None = None
@@ -111,12 +111,12 @@ class TcpTransport:
         listener, self._listener = self._listener, None
         if listener is None:
             return
+        for peer in self._peers.values():
+            peer.hold()
         dialers = {peer.dialer for peer in self._peers.values() if peer.dialer is not None}
         tasks = self._tasks | dialers
         for task in tasks:
             task.cancel()
-        for link in list(self._strangers):
-            link.abort("the node stops")
         await asyncio.gather(*tasks, return_exceptions=True)
         listener.close()
         await asyncio.gather(*(peer.stop(self._limits.stop_s) for peer in self._peers.values()))
@@ -227,10 +227,11 @@ class TcpTransport:
 
     # --- listening ---------------------------------------------------------------------------------------------
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -246,7 +247,7 @@ class TcpTransport:
     def _admit(self, connection: socket.socket, host: str, endpoint: str) -> None:
         """Give a stranger a chance, within limits that leave room for others."""
         source, limits = source_of(host), self._limits
-        if sum(s == source for s in self._strangers.values()) >= limits.strangers_per_source_max:
+        if sum(held == source for held, _ in self._strangers.values()) >= limits.strangers_per_source_max:
             connection.close()
             reason = f"{limits.strangers_per_source_max} unauthenticated connections from {source} already"
             self._refusals.note("strangers_refused", endpoint, reason)
@@ -254,8 +255,9 @@ class TcpTransport:
         if len(self._strangers) >= limits.strangers_max:
             # The oldest has had the most time; refusing newcomers instead would let strangers shut the door.
             oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
-            oldest.abort(f"more than {limits.strangers_max} unauthenticated connections")
+            self._strangers.pop(oldest)[1].cancel()
+            reason = f"more than {limits.strangers_max} unauthenticated connections, this is the oldest"
+            self._refusals.note("strangers_refused", describe(oldest), reason)
 
         def make_handshake(transport: asyncio.Transport) -> Handshake:
             return Handshake(
@@ -268,8 +270,7 @@ class TcpTransport:
             )
 
         link = Link(self, Role.SERVER, endpoint, limits, self._clock, make_handshake)
-        self._strangers[link] = source
-        self._spawn(self._greet(link, connection))
+        self._strangers[link] = source, self._spawn(self._greet(link, connection))
 
     async def _greet(self, link: Link, connection: socket.socket) -> None:
         """TLS and handshake with whoever connected."""
@@ -289,9 +290,9 @@ class TcpTransport:
             self._note_stranger(link, error)
         finally:
             self._strangers.pop(link, None)
-            if not link.authenticated.done():
-                link.abort("handshake ended")
-                connection.close()
+            if link.address is None:
+                link.abort("the handshake did not end in time")
+                connection.close()  # the case that asyncio never made a transport of it
 
     def _note_stranger(self, link: Link, error: Exception) -> str:
         """Log and count a connection that ended before authentication; returns the reason."""
