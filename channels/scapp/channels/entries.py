@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-
 from scapp.channels.crypto import keccak256
 from scapp.channels.types import ZERO_HASH, Hash
 

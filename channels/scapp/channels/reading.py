@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
-
 from scapp.channels.admission import ChannelContext
 from scapp.channels.types import ChannelId
 
