@@ -14,8 +14,9 @@ CHANNELS, RUNTIME, REDUCERS, GAME = "scapp.channels", "scapp.runtime", "scapp.re
 SHELL = "log|transport|chain|node|service"  # ports with their adapters, and what composes them
 PURE = re.compile(rf"scapp\.channels\.(?!({SHELL})(\.|$)).+")
 PURE_STDLIB = {
-    "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum", "functools",
-    "hashlib", "heapq", "hmac", "itertools", "math", "operator", "re", "string", "struct", "types", "typing",
+    "__future__", "abc", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum",
+    "functools", "hashlib", "heapq", "hmac", "itertools", "json", "math", "operator", "re", "string", "struct",
+    "types", "typing",
 }  # fmt: skip
 PURE_OTHERS = {"msgspec"}
 CRYPTO_OTHERS = {"coincurve", "sha3", "tiny_keccak", "threading"}  # buffers of the C library are one set per thread
@@ -204,7 +205,7 @@ def test_every_module_is_used():
         used |= {i.name for i in module.imports}
     texts = "\n".join(
         path.read_text(errors="replace")
-        for path in tree.tracked_files()
+        for path in {*tree.tracked_files(), *(module.path for module in MODULES.values())}
         if path.suffix in {".py", ".toml", ".sh", ""} and path.stat().st_size < 200_000
     )
     dead = []
@@ -213,8 +214,9 @@ def test_every_module_is_used():
             continue
         imported = name in used or any(target.rpartition(".")[0] == name for target in used)
         # The command line names its modules in a table and imports the one that is run.
-        command = re.search(rf'"[\w-]+": \("{module.path.stem}", "', texts) if inside(name, COMPOSERS[0]) else None
-        started = command or re.search(rf"(-m {re.escape(name)}\b|[\"']{re.escape(name)}[\"':])", texts)
+        command = inside(name, COMPOSERS[0]) and re.search(rf'"[\w-]+": \("{module.path.stem}", "', texts)
+        names = rf"{re.escape(name)}|{re.escape(module.path.name)}"
+        started = command or re.search(rf"(-m {re.escape(name)}\b|[\"']({names})[\"':])", texts)
         if not (imported or started):
             dead.append(tree.relative(module.path))
     assert not dead
