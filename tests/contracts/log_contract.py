@@ -70,6 +70,7 @@ class LogContract:
     # -- appends ---------------------------------------------------------------------------------------------
 
     def test_a_new_log_is_empty(self, log: EventLog) -> None:
+        """A new log is empty."""
         assert log.version(A) == 0
         assert log.streams() == []
         assert list(log.read(A)) == []
@@ -77,12 +78,14 @@ class LogContract:
         assert log.load_snapshot(A) is None
 
     def test_one_append_writes_all_its_streams_and_the_outbox(self, log: EventLog) -> None:
+        """One append writes all its streams and the outbox."""
         log.append(Append((StreamWrite(A, 0, (b"a0", b"a1")), StreamWrite(B, 0, (b"b0",))), {b"k": b"v"}))
         assert contents(log) == ({A: [b"a0", b"a1"], B: [b"b0"]}, [(b"k", b"v")])
         assert (log.version(A), log.version(B)) == (2, 1)
 
     @pytest.mark.parametrize("expected", [0, 1, 3, 100])
     def test_a_wrong_expected_version_writes_nothing_of_the_append(self, log: EventLog, expected: int) -> None:
+        """A wrong expected version writes nothing of the append."""
         log.append(write(A, 0, b"a0", b"a1"))
         before = contents(log)
         refused = Append((StreamWrite(B, 0, (b"b0",)), StreamWrite(A, expected, (b"x",))), {b"k": b"v"})
@@ -93,6 +96,7 @@ class LogContract:
         assert events_of(log, A) == [b"a0", b"a1", b"a2"]
 
     def test_a_write_without_events_checks_the_version_and_adds_no_page(self, log: EventLog) -> None:
+        """A write without events checks the version and adds no page."""
         log.append(Append((StreamWrite(A, 0, ()),), {b"k": b"v"}))
         assert (log.version(A), log.streams(), log.outbox()) == (0, [], [(b"k", b"v")])
         with pytest.raises(VersionConflict):
@@ -100,10 +104,12 @@ class LogContract:
         assert log.outbox() == [(b"k", b"v")]
 
     def test_an_append_of_nothing_is_fine(self, log: EventLog) -> None:
+        """An append of nothing is fine."""
         log.append(Append(()))
         assert contents(log) == ({}, [])
 
     def test_events_may_be_empty_or_large(self, log: EventLog) -> None:
+        """Events may be empty or large."""
         large = bytes(range(256)) * 40_000
         log.append(write(A, 0, b"", large, b""))
         log.append(write(A, 3, b""))
@@ -111,6 +117,7 @@ class LogContract:
         assert events_of(log, A, 2) == [b"", b""]
 
     def test_lists_are_taken_and_copied(self, log: EventLog) -> None:
+        """Lists are taken and copied."""
         events = [b"a0"]
         log.append(Append([StreamWrite(A, 0, events)]))
         events.append(b"later")
@@ -132,6 +139,7 @@ class LogContract:
     def test_a_malformed_append_is_refused_and_takes_its_whole_group_with_it(
         self, log: EventLog, bad: Append, message: str
     ) -> None:
+        """A malformed append is refused and takes its whole group with it."""
         with pytest.raises(LocalError, match=message):
             log.append(bad)
         with pytest.raises(LocalError, match=message):
@@ -141,34 +149,40 @@ class LogContract:
     # -- groups ----------------------------------------------------------------------------------------------
 
     def test_a_group_is_applied_in_order_and_each_sees_those_before(self, log: EventLog) -> None:
+        """A group is applied in order and each sees those before."""
         group = [write(A, 0, b"a0"), write(A, 1, b"a1"), write(B, 0, b"b0"), write(A, 2, b"a2", b"a3")]
         assert log.append_group(group) == [None] * 4
         assert contents(log)[0] == {A: [b"a0", b"a1", b"a2", b"a3"], B: [b"b0"]}
 
     def test_a_conflict_inside_a_group_hurts_no_neighbour(self, log: EventLog) -> None:
+        """A conflict inside a group hurts no neighbour."""
         two_streams = Append((StreamWrite(B, 0, (b"lost",)), StreamWrite(A, 0, (b"lost",))), {b"k": b"lost"})
         outcomes = log.append_group([write(A, 0, b"a0"), two_streams, write(B, 0, b"b0"), write(A, 1, b"a1")])
         assert [type(outcome) for outcome in outcomes] == [type(None), VersionConflict, type(None), type(None)]
         assert contents(log) == ({A: [b"a0", b"a1"], B: [b"b0"]}, [])
 
     def test_a_group_of_conflicts_and_an_empty_group_write_nothing(self, log: EventLog) -> None:
+        """A group of conflicts, and an empty one, write nothing."""
         assert log.append_group([]) == []
         assert all(log.append_group([write(A, 1, b"x"), write(B, 7, b"x")]))
         assert contents(log) == ({}, [])
 
     def test_later_outbox_changes_of_a_group_win(self, log: EventLog) -> None:
+        """Later outbox changes of a group win."""
         log.append_group([Append((), {b"k": b"1", b"l": b"1"}), Append((), {b"k": None}), Append((), {b"l": b"2"})])
         assert log.outbox() == [(b"l", b"2")]
 
     # -- reads -----------------------------------------------------------------------------------------------
 
     def test_a_page_is_what_one_append_wrote(self, log: EventLog) -> None:
+        """A page is what one append wrote."""
         log.append(write(A, 0, b"0", b"1", b"2"))
         log.append(write(A, 3, b"3"))
         assert list(log.read(A)) == [Page(0, (b"0", b"1", b"2")), Page(3, (b"3",))]
 
     @pytest.mark.parametrize("page_size", [1, 3, 7, 100])
     def test_a_read_starts_at_exactly_the_version_asked_for(self, log: EventLog, page_size: int) -> None:
+        """A read starts at exactly the version asked for."""
         everything = [b"%d" % number for number in range(100)]
         for start in range(0, 100, page_size):
             log.append(write(A, start, *everything[start : start + page_size]), durable=False)
@@ -176,16 +190,19 @@ class LogContract:
             assert events_of(log, A, version) == everything[version:]
 
     def test_a_negative_start_is_refused(self, log: EventLog) -> None:
+        """A negative start is refused."""
         with pytest.raises(LocalError, match="version -1"):
             log.read(A, -1)
 
     def test_a_read_shows_the_stream_as_it_was_at_the_call(self, log: EventLog) -> None:
+        """A read shows the stream as it was at the call."""
         log.append(write(A, 0, b"0", b"1"))
         reading = log.read(A)
         log.append(write(A, 2, b"2"))
         assert [event for page in reading for event in page.events] == [b"0", b"1"]
 
     def test_streams_with_adjacent_ids_do_not_leak_into_each_other(self, log: EventLog) -> None:
+        """Streams with adjacent ids do not leak into each other."""
         ids = [NODE_STREAM, bytes(31) + b"\x01", b"\x0a" * 31 + b"\x09", A, b"\x0a" * 31 + b"\x0b", b"\xff" * 32]
         ids += [bytes(31) + b"\xff", b"\xff" * 31 + b"\xfe", bytes(30) + b"\x01\x00"]
         for number, stream in enumerate(ids):
@@ -199,6 +216,7 @@ class LogContract:
             assert log.load_snapshot(stream) is None
 
     def test_an_unknown_neighbour_of_a_stream_is_empty(self, log: EventLog) -> None:
+        """An unknown neighbour of a stream is empty."""
         log.append(write(A, 0, b"0"))
         for neighbour in (b"\x0a" * 31 + b"\x09", b"\x0a" * 31 + b"\x0b"):
             assert (log.version(neighbour), list(log.read(neighbour))) == (0, [])
@@ -206,6 +224,7 @@ class LogContract:
     # -- outbox ----------------------------------------------------------------------------------------------
 
     def test_outbox_rows_come_in_key_order_and_can_be_replaced_and_removed(self, log: EventLog) -> None:
+        """Outbox rows come in key order and can be replaced and removed."""
         log.append(Append((), {b"b": b"2", b"a\xff": b"1", b"a": b"0", b"\xff": b"", b"c": b"9"}))
         log.append(Append((), {b"b": b"3", b"c": None, b"absent": None}))
         assert log.outbox() == [(b"a", b"0"), (b"a\xff", b"1"), (b"b", b"3"), (b"\xff", b"")]
@@ -213,6 +232,7 @@ class LogContract:
     # -- snapshots -------------------------------------------------------------------------------------------
 
     def test_the_newest_snapshot_is_loaded(self, log: EventLog) -> None:
+        """The newest snapshot is loaded."""
         log.append(write(A, 0, b"0", b"1", b"2"))
         log.append(write(B, 0, b"0"))
         log.save_snapshot(A, Snapshot(1, b"one"))
@@ -224,6 +244,7 @@ class LogContract:
         assert log.load_snapshot(A) == Snapshot(3, b"three again")
 
     def test_a_snapshot_may_stand_at_zero_and_inside_a_page(self, log: EventLog) -> None:
+        """A snapshot may stand at zero and inside a page."""
         log.save_snapshot(A, Snapshot(0, b"start"))
         assert log.load_snapshot(A) == Snapshot(0, b"start")
         log.append(write(A, 0, b"0", b"1", b"2"))
@@ -233,6 +254,7 @@ class LogContract:
 
     @pytest.mark.parametrize("version", [-1, 2, 1000])
     def test_a_snapshot_of_events_that_do_not_exist_is_refused(self, log: EventLog, version: int) -> None:
+        """A snapshot of events that do not exist is refused."""
         log.append(write(A, 0, b"0"))
         log.save_snapshot(A, Snapshot(1, b"good"))
         with pytest.raises(LocalError, match=f"snapshot at version {version} .* has 1 events"):
@@ -242,6 +264,7 @@ class LogContract:
     # -- durability ------------------------------------------------------------------------------------------
 
     def test_everything_is_there_after_reopening(self, harness: Harness) -> None:
+        """Everything is there after reopening."""
         log = harness.open()
         log.append(Append((StreamWrite(A, 0, (b"0", b"1")), StreamWrite(B, 0, (b"0",))), {b"k": b"v", b"l": b"w"}))
         log.append(Append((StreamWrite(A, 2, (b"2",)),), {b"l": None}), durable=False)
@@ -257,6 +280,7 @@ class LogContract:
         reopened.close()
 
     def test_what_is_acknowledged_as_durable_survives_a_crash(self, harness: Harness) -> None:
+        """What is acknowledged as durable survives a crash."""
         log = harness.open()
         log.append(write(A, 0, b"0"), durable=False)
         log.append(Append((StreamWrite(B, 0, (b"0",)),), {b"k": b"v"}))
@@ -271,6 +295,7 @@ class LogContract:
         log.close()
 
     def test_what_a_crash_leaves_is_a_prefix_of_what_was_appended(self, harness: Harness) -> None:
+        """What a crash leaves is a prefix of what was appended."""
         log = harness.open()
         log.append(write(A, 0, b"0"))
         for number in range(5):
@@ -289,6 +314,7 @@ class LogContract:
     # -- closing ---------------------------------------------------------------------------------------------
 
     def test_a_closed_log_refuses_everything(self, harness: Harness) -> None:
+        """A closed log refuses everything."""
         log = harness.open()
         log.append(write(A, 0, *[b"0"] * 3))
         log.append(write(A, 3, b"3"))

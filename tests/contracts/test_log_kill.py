@@ -59,9 +59,11 @@ def kill_rounds(path: Path, rounds: int, seed: int) -> None:
 
 
 def test_killed_at_random_moments_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    """Killed at random moments nothing acknowledged is lost."""
     kill_rounds(tmp_path / "log", 10, random.SystemRandom().randrange(2**32))
 
 
 @pytest.mark.slow
 def test_killed_at_many_random_moments_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    """Killed at many random moments nothing acknowledged is lost."""
     kill_rounds(tmp_path / "log", 100, random.SystemRandom().randrange(2**32))

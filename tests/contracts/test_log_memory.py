@@ -30,6 +30,7 @@ class TestMemoryLog(LogContract):
 
 
 def test_a_power_cut_loses_exactly_what_was_not_durable() -> None:
+    """A power cut loses exactly what was not durable."""
     log = MemoryLog()
     log.append(Append((StreamWrite(A, 0, (b"0",)),), {b"k": b"old", b"gone": b"x"}))
     log.save_snapshot(A, Snapshot(1, b"lost"))
@@ -42,6 +43,7 @@ def test_a_power_cut_loses_exactly_what_was_not_durable() -> None:
 
 
 def test_a_durable_append_makes_everything_before_it_durable_even_when_it_writes_nothing() -> None:
+    """A durable append makes everything before it durable even when it writes nothing."""
     log = MemoryLog()
     log.append(write(A, 0, b"0"), durable=False)
     log.append(Append(()))
@@ -49,6 +51,7 @@ def test_a_durable_append_makes_everything_before_it_durable_even_when_it_writes
 
 
 def test_a_refused_append_makes_nothing_durable() -> None:
+    """A refused append makes nothing durable."""
     log = MemoryLog()
     log.append(write(A, 0, b"0"), durable=False)
     assert log.append_group([write(A, 0, b"x")])[0] is not None
@@ -56,6 +59,7 @@ def test_a_refused_append_makes_nothing_durable() -> None:
 
 
 def test_the_copy_and_the_original_go_separate_ways() -> None:
+    """The copy and the original go separate ways."""
     log = MemoryLog()
     log.append(write(A, 0, b"0"))
     copy = log.durable_copy()
@@ -65,6 +69,7 @@ def test_the_copy_and_the_original_go_separate_ways() -> None:
 
 
 def test_a_broken_disk_refuses_writes_and_still_reads() -> None:
+    """A broken disk refuses writes and still reads."""
     with MemoryLog() as log:
         log.append(write(A, 0, b"0"))
         log.append(write(A, 1, b"1"), durable=False)

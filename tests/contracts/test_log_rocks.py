@@ -69,6 +69,7 @@ def run_python(program: str, *arguments: str) -> str:
 
 
 def test_a_second_process_is_told_that_the_log_is_open(tmp_path: Path) -> None:
+    """A second process is told that the log is open."""
     program = (
         "import sys, pathlib\n"
         "from scapp.channels.log.port import LogLocked\n"
@@ -86,6 +87,7 @@ def test_a_second_process_is_told_that_the_log_is_open(tmp_path: Path) -> None:
 
 
 def test_a_second_log_object_is_refused_and_an_unfinished_read_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """A second log object is refused and an unfinished read does not keep the lock."""
     log = RocksLog(tmp_path / "log")
     log.append(write(A, 0, b"0"))
     log.append(write(A, 1, b"1"))
@@ -101,11 +103,13 @@ def test_a_second_log_object_is_refused_and_an_unfinished_read_does_not_keep_the
 
 
 def test_missing_parent_directories_are_made(tmp_path: Path) -> None:
+    """Missing parent directories are made."""
     with RocksLog(tmp_path / "a" / "b" / "log") as log:
         log.append(write(A, 0, b"0"))
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    """A file in the way is named."""
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(LogUnusable, match=re.escape(str(blocked))):
@@ -136,6 +140,7 @@ def set_marker(path: Path, value: bytes | None) -> None:
     ],
 )
 def test_an_unknown_format_is_refused_and_left_alone(tmp_path: Path, marker: bytes | None, message: str) -> None:
+    """An unknown format is refused and left alone."""
     path = tmp_path / "log"
     with RocksLog(path) as log:
         log.append(write(A, 0, b"0"))
@@ -148,6 +153,7 @@ def test_an_unknown_format_is_refused_and_left_alone(tmp_path: Path, marker: byt
 
 
 def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """A foreign database is refused and left alone."""
     path = tmp_path / "foreign"
     db = Rdict(str(path), Options(raw_mode=True))
     db.create_column_family("theirs", Options(raw_mode=True)).close()
@@ -169,6 +175,7 @@ def syncs(log: RocksLog) -> int:
 
 
 def test_a_durable_append_syncs_once_and_so_does_a_whole_group(tmp_path: Path) -> None:
+    """A durable append syncs once and so does a whole group."""
     with RocksLog(tmp_path / "log") as log:
         start = syncs(log)
         log.append(write(A, 0, b"0"), durable=False)
@@ -221,6 +228,7 @@ def test_a_full_disk_fails_the_append_and_closes_the_log_for_writing_only(tmp_pa
 
 
 def test_a_failed_write_leaves_the_log_readable_and_unchanged(tmp_path: Path) -> None:
+    """A failed write leaves the log readable and unchanged."""
     with RocksLog(tmp_path / "log") as log:
         log.append(write(A, 0, b"0"))
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -254,6 +262,7 @@ def test_damage_in_the_middle_of_the_write_ahead_log_is_refused_at_open(tmp_path
 
 
 def test_a_record_cut_off_by_a_crash_is_dropped_whole(tmp_path: Path) -> None:
+    """A record cut off by a crash is dropped whole."""
     log = RocksLog(tmp_path / "log")
     log.append(write(A, 0, b"0" * 1000))
     log.append(Append((StreamWrite(A, 1, (b"1" * 1000,)), StreamWrite(B, 0, (b"0",))), {b"k": b"v"}))
@@ -271,6 +280,7 @@ def test_a_record_cut_off_by_a_crash_is_dropped_whole(tmp_path: Path) -> None:
 
 
 def test_an_independent_decoder_reads_every_stored_value(tmp_path: Path) -> None:
+    """An independent decoder reads every stored value."""
     with RocksLog(tmp_path / "log") as log:
         log.append(Append((StreamWrite(A, 0, (b"", b"one", b"x" * 70_000)), StreamWrite(B, 0, (b"b",))), {b"k": b"v"}))
         log.append(write(A, 3, b"three"))

@@ -41,6 +41,7 @@ class GatedLog(MemoryLog):
 
 
 def test_what_queues_up_during_a_sync_becomes_one_group() -> None:
+    """What queues up during a sync becomes one group."""
     log = GatedLog()
     with Committer(log) as committer:
         first = committer.submit(write(A, 0))
@@ -55,6 +56,7 @@ def test_what_queues_up_during_a_sync_becomes_one_group() -> None:
 
 
 def test_a_group_has_a_bounded_size() -> None:
+    """A group has a bounded size."""
     log = GatedLog()
     with Committer(log, group_appends_max=4) as committer:
         waiters = [committer.submit(write(A, 0))]
@@ -69,6 +71,7 @@ def test_a_group_has_a_bounded_size() -> None:
 
 
 def test_waiters_hear_in_queue_order_and_only_when_durable() -> None:
+    """Waiters hear in queue order and only when durable."""
     heard: list[int] = []
     durable: list[bool] = []
     with MemoryLog() as log, Committer(log) as committer:
@@ -89,6 +92,7 @@ def test_waiters_hear_in_queue_order_and_only_when_durable() -> None:
 
 
 def test_a_conflict_reaches_its_own_waiter_alone() -> None:
+    """A conflict reaches its own waiter alone."""
     log = GatedLog()
     with Committer(log) as committer:
         waiters = [committer.submit(write(A, 0))]
@@ -100,6 +104,7 @@ def test_a_conflict_reaches_its_own_waiter_alone() -> None:
 
 
 def test_a_malformed_append_is_refused_at_once_and_not_queued() -> None:
+    """A malformed append is refused at once and not queued."""
     with MemoryLog() as log, Committer(log) as committer:
         with pytest.raises(LocalError, match="exactly 32 bytes"):
             committer.submit(write(b"short", 0))
@@ -107,6 +112,7 @@ def test_a_malformed_append_is_refused_at_once_and_not_queued() -> None:
 
 
 def test_a_disk_failure_reaches_every_waiter_and_all_later_ones() -> None:
+    """A disk failure reaches every waiter and all later ones."""
     log = GatedLog()
     with Committer(log) as committer:
         waiters = [committer.submit(write(A, 0))]
@@ -122,6 +128,8 @@ def test_a_disk_failure_reaches_every_waiter_and_all_later_ones() -> None:
 
 
 def test_an_unexpected_error_reaches_the_waiters_and_the_thread_lives_on() -> None:
+    """An unexpected error reaches the waiters and the thread lives on."""
+
     class Defective(MemoryLog):
         defect = True
 
@@ -139,6 +147,7 @@ def test_an_unexpected_error_reaches_the_waiters_and_the_thread_lives_on() -> No
 
 
 def test_closing_commits_what_is_queued_and_makes_the_log_durable() -> None:
+    """Closing commits what is queued and makes the log durable."""
     log = GatedLog()
     committer = Committer(log)
     waiters = [committer.submit(write(A, 0))]
@@ -156,6 +165,7 @@ def test_closing_commits_what_is_queued_and_makes_the_log_durable() -> None:
 
 
 def test_closing_flushes_what_others_appended() -> None:
+    """Closing flushes what others appended."""
     log = MemoryLog()
     committer = Committer(log)
     log.append(write(B, 0), durable=False)
@@ -164,6 +174,7 @@ def test_closing_flushes_what_others_appended() -> None:
 
 
 def test_a_log_closed_first_fails_the_waiters_and_not_the_shutdown() -> None:
+    """A log closed first fails the waiters and not the shutdown."""
     log = MemoryLog()
     committer = Committer(log)
     log.close()
@@ -173,6 +184,7 @@ def test_a_log_closed_first_fails_the_waiters_and_not_the_shutdown() -> None:
 
 
 async def test_tasks_commit_in_the_order_of_their_calls() -> None:
+    """Tasks commit in the order of their calls."""
     with MemoryLog() as log, Committer(log) as committer:
         await asyncio.gather(*[committer.append(write(A, number)) for number in range(300)])
         assert log.version(A) == 300
@@ -183,6 +195,7 @@ async def test_tasks_commit_in_the_order_of_their_calls() -> None:
 
 
 async def test_one_call_into_the_event_loop_serves_a_whole_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call into the event loop serves a whole group."""
     log = GatedLog()
     loop = asyncio.get_running_loop()
     calls: list[object] = []
@@ -206,6 +219,7 @@ async def test_one_call_into_the_event_loop_serves_a_whole_group(monkeypatch: py
 
 
 async def test_a_cancelled_task_does_not_take_its_append_back() -> None:
+    """A cancelled task does not take its append back."""
     log = GatedLog()
     with Committer(log) as committer:
         cancelled = asyncio.ensure_future(committer.append(write(A, 0)))
@@ -220,6 +234,7 @@ async def test_a_cancelled_task_does_not_take_its_append_back() -> None:
 
 
 def test_a_closed_event_loop_does_not_stop_the_committer() -> None:
+    """A closed event loop does not stop the committer."""
     log = GatedLog()
     with Committer(log) as committer:
         loop = asyncio.new_event_loop()
@@ -237,6 +252,7 @@ def test_a_closed_event_loop_does_not_stop_the_committer() -> None:
 
 
 def test_many_threads_through_one_committer_on_disk(tmp_path: Path) -> None:
+    """Many threads through one committer on disk."""
     with RocksLog(tmp_path / "log") as log:
         with Committer(log) as committer:
 

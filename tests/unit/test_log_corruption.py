@@ -126,6 +126,7 @@ def read_all(path: Path, from_version: int = 0) -> Iterator[Page]:
 def test_a_damaged_page_is_found_by_reading_past_it(
     path: Path, change: Callable[[Store, WriteBatch], None], message: str
 ) -> None:
+    """A damaged page is found by reading past it."""
     damage(path, change)
     with pytest.raises(LogCorrupt, match=f"stream {A.hex()}.*{message}"):
         list(read_all(path))
@@ -136,6 +137,7 @@ def test_a_damaged_page_is_found_by_reading_past_it(
 
 
 def test_pages_before_the_damage_are_still_delivered(path: Path) -> None:
+    """Pages before the damage are still delivered."""
     damage(path, alter(A, 5, 8))
     reading = read_all(path)
     assert [next(reading).first_version, next(reading).first_version] == [0, 3]
@@ -144,6 +146,7 @@ def test_pages_before_the_damage_are_still_delivered(path: Path) -> None:
 
 
 def test_damage_is_found_when_reading_from_the_middle(path: Path) -> None:
+    """Damage is found when reading from the middle."""
     damage(path, alter(A, 3, 8))
     with pytest.raises(LogCorrupt, match="version 3"):
         list(read_all(path, 4))
@@ -154,6 +157,7 @@ def test_damage_is_found_when_reading_from_the_middle(path: Path) -> None:
 
 
 def test_nothing_is_appended_to_a_stream_whose_end_is_damaged(path: Path) -> None:
+    """Nothing is appended to a stream whose end is damaged."""
     damage(path, alter(A, 6, 8))
     with RocksLog(path) as log:
         with pytest.raises(LogCorrupt, match="version 6"):
@@ -174,6 +178,8 @@ def test_nothing_is_appended_to_a_stream_whose_end_is_damaged(path: Path) -> Non
     ],
 )
 def test_a_damaged_or_missing_head_is_found(path: Path, row: bytes | None, message: str) -> None:
+    """A damaged or missing head is found."""
+
     def change(store: Store, batch: WriteBatch) -> None:
         if row is None:
             store.heads.delete(batch, A)
@@ -187,12 +193,14 @@ def test_a_damaged_or_missing_head_is_found(path: Path, row: bytes | None, messa
 
 @pytest.mark.parametrize("row", [b"\xc1", b"\x92\xc4\x05value\x00"])
 def test_a_damaged_outbox_row_is_found(path: Path, row: bytes) -> None:
+    """A damaged outbox row is found."""
     damage(path, lambda store, batch: store.outbox.put(batch, b"k", row))
     with RocksLog(path) as log, pytest.raises(LogCorrupt, match="outbox row 6b"):
         log.outbox()
 
 
 def test_the_newest_snapshot_that_holds_is_loaded(path: Path) -> None:
+    """The newest snapshot that holds is loaded."""
     with RocksLog(path) as log:
         for version in (2, 5, 7):
             log.save_snapshot(A, Snapshot(version, b"at %d" % version))
@@ -226,6 +234,7 @@ def lose_tail(store: Store, batch: WriteBatch) -> None:
 
 
 def test_a_snapshot_of_lost_events_is_ignored_also_when_others_take_their_place(path: Path) -> None:
+    """A snapshot of lost events is ignored also when others take their place."""
     with RocksLog(path) as log:
         log.save_snapshot(A, Snapshot(5, b"at 5"))
         log.save_snapshot(A, Snapshot(7, b"of lost events"))
@@ -238,6 +247,7 @@ def test_a_snapshot_of_lost_events_is_ignored_also_when_others_take_their_place(
 
 
 def test_a_snapshot_beyond_the_end_does_not_push_out_good_ones(path: Path) -> None:
+    """A snapshot beyond the end does not push out good ones."""
     with RocksLog(path) as log:
         log.save_snapshot(A, Snapshot(6, b"lost"))
         log.save_snapshot(A, Snapshot(7, b"lost"))
@@ -251,6 +261,7 @@ def test_a_snapshot_beyond_the_end_does_not_push_out_good_ones(path: Path) -> No
 
 @given(st.lists(st.binary(max_size=50), min_size=1, max_size=5), st.integers(0, 2**32 - 1), st.data())
 def test_any_flipped_bit_of_a_page_is_found(events: list[bytes], previous: int, data: st.DataObject) -> None:
+    """Any flipped bit of a page is found."""
     key = page_key(A, 9)
     value, chain = frame_page(key, events, previous)
     page = unframe_page(key, value)
@@ -269,6 +280,7 @@ def test_any_flipped_bit_of_a_page_is_found(events: list[bytes], previous: int, 
 
 @given(st.binary(max_size=60))
 def test_arbitrary_bytes_in_a_row_are_corrupt_and_never_another_error(stored: bytes) -> None:
+    """Arbitrary bytes in a row are corrupt and never another error."""
     for unframe in (lambda: unframe_page(page_key(A, 0), stored), lambda: unframe_head(A, stored)):
         with pytest.raises(LogCorrupt):
             unframe()
@@ -289,6 +301,7 @@ def spoil_table_with(path: Path, needle: bytes) -> None:
 
 
 def test_a_damaged_block_of_a_table_file_is_found_and_named(tmp_path: Path) -> None:
+    """A damaged block of a table file is found and named."""
     path = tmp_path / "log"
     with RocksLog(path) as log:
         log.append(Append((StreamWrite(A, 0, (b"0" * 200_000,)), StreamWrite(B, 0, (b"x",)))))
@@ -326,6 +339,7 @@ class BrokenDisk:
 
 
 def test_a_failed_read_is_not_called_corruption() -> None:
+    """A failed read is not called corruption."""
     family = Family(Path("/log"), cast(Rdict, BrokenDisk()), cast(ColumnFamily, None))
     for key, text in ((A, f"stream {A.hex()}"), (page_key(A, 7), f"stream {A.hex()} version 7"), (b"k", "key 0x6b")):
         with pytest.raises(LogReadFailed, match=f"/log: reading at {text}: IO error"):

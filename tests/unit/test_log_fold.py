@@ -45,15 +45,18 @@ def filled(*pages: Sequence[int]) -> MemoryLog:
 
 
 def test_a_stream_that_does_not_exist_folds_to_the_initial_state() -> None:
+    """A stream that does not exist folds to the initial state."""
     assert fold(MemoryLog(), A, decode, evolve, (), snapshot_codec=NotesCodec()) == ((), 0)
 
 
 def test_all_events_are_folded_in_order() -> None:
+    """All events are folded in order."""
     assert fold(filled([1, 2], [3], [4, 5, 6]), A, decode, evolve, ()) == ((1, 2, 3, 4, 5, 6), 6)
 
 
 @pytest.mark.parametrize("version", range(7))
 def test_the_newest_snapshot_replaces_the_events_before_it(version: int) -> None:
+    """The newest snapshot replaces the events before it."""
     log = filled([1, 2], [3], [4, 5, 6])
     marked = tuple(-number for number in range(1, version + 1))  # shows what came from the snapshot
     log.save_snapshot(A, Snapshot(version, NotesCodec().encode(marked)))
@@ -63,18 +66,21 @@ def test_the_newest_snapshot_replaces_the_events_before_it(version: int) -> None
 
 
 def test_snapshots_are_left_alone_without_a_codec() -> None:
+    """Snapshots are left alone without a codec."""
     log = filled([1, 2, 3])
     log.save_snapshot(A, Snapshot(2, b"anything"))
     assert fold(log, A, decode, evolve, ()) == ((1, 2, 3), 3)
 
 
 def test_a_snapshot_in_an_unknown_form_is_passed_over() -> None:
+    """A snapshot in an unknown form is passed over."""
     log = filled([1, 2, 3])
     log.save_snapshot(A, Snapshot(2, b"\xc1 of another release"))
     assert fold(log, A, decode, evolve, (), snapshot_codec=NotesCodec()) == ((1, 2, 3), 3)
 
 
 def test_an_event_that_does_not_decode_is_named() -> None:
+    """An event that does not decode is named."""
     log = filled([1, 2])
     log.append(Append((StreamWrite(A, 2, (msgspec.msgpack.encode(3), b"\xc1")),)))
     with pytest.raises(LogCorrupt, match=f"stream {A.hex()}: event 3 does not decode"):
@@ -82,6 +88,8 @@ def test_an_event_that_does_not_decode_is_named() -> None:
 
 
 def test_an_error_of_evolve_passes_through() -> None:
+    """An error of evolve passes through."""
+
     def refuse(state: Notes, event: int) -> Notes:
         raise ValueError(f"unknown event {event}")
 
@@ -90,6 +98,8 @@ def test_an_error_of_evolve_passes_through() -> None:
 
 
 def test_a_gap_between_pages_is_found() -> None:
+    """A gap between pages is found."""
+
     class Gapped(MemoryLog):
         def read(self, stream: bytes, from_version: int = 0) -> Iterator[Page]:
             return (page for page in super().read(stream, from_version) if page.first_version != 2)
@@ -102,6 +112,7 @@ def test_a_gap_between_pages_is_found() -> None:
 
 
 def test_a_snapshot_is_taken_every_so_many_events() -> None:
+    """A snapshot is taken every so many events."""
     log = filled([1] * 20)
     snapshotter = Snapshotter(log, NotesCodec(), every=5)
     taken = [version for version in range(1, 21) if snapshotter.offer(A, (1,) * version, version)]
@@ -114,12 +125,14 @@ def test_a_snapshot_is_taken_every_so_many_events() -> None:
 
 @pytest.mark.parametrize("every", [0, -1])
 def test_a_snapshot_interval_must_be_positive(every: int) -> None:
+    """A snapshot interval must be positive."""
     with pytest.raises(ValueError, match=f"every {every} events: must be at least 1"):
         Snapshotter(MemoryLog(), NotesCodec(), every=every)
 
 
 @given(st.lists(st.lists(st.integers(0, 99), max_size=4), max_size=12), st.integers(1, 7))
 def test_snapshots_never_change_the_result(pages: list[list[int]], every: int) -> None:
+    """Snapshots never change the result."""
     log = filled(*pages)
     expected = tuple(number for page in pages for number in page)
     snapshotter = Snapshotter(log, NotesCodec(), every=every)
