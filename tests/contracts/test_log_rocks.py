@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgpack
@@ -164,6 +166,39 @@ def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert sorted(Rdict.list_cf(str(path), Options(raw_mode=True))) == ["default", "theirs"]
 
 
+def test_a_crash_between_creation_and_marker_leaves_a_usable_directory(tmp_path: Path) -> None:
+    """A database without any row becomes a log."""
+    path = tmp_path / "log"
+    Rdict(str(path), Options(raw_mode=True)).close()
+    with RocksLog(path) as log:
+        log.append(write(A, 0, b"0"))
+    with RocksLog(path) as log:
+        assert events_of(log, A) == [b"0"]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let the system refuse to make any file larger than `size` bytes, as a full disk would."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("size", [0, 10, 300])
+def test_a_disk_full_at_creation_is_told_and_can_be_mended(tmp_path: Path, size: int) -> None:
+    """Opening fails with a clear error, and works once there is room."""
+    path = tmp_path / "log"
+    with files_of_at_most(size), pytest.raises(LogUnusable, match="cannot be opened|cannot use"):
+        RocksLog(path)
+    with RocksLog(path) as log:
+        log.append(write(A, 0, b"0"))
+
+
 # -- durability ------------------------------------------------------------------------------------------------
 
 
@@ -231,15 +266,8 @@ def test_a_failed_write_leaves_the_log_readable_and_unchanged(tmp_path: Path) ->
     """A failed write leaves the log readable and unchanged."""
     with RocksLog(tmp_path / "log") as log:
         log.append(write(A, 0, b"0"))
-        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-        ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
-        try:
-            with pytest.raises(LogWriteFailed, match="disk refused"):
-                log.append(write(A, 1, bytes(100_000)))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-            signal.signal(signal.SIGXFSZ, ignored)
+        with files_of_at_most(1000), pytest.raises(LogWriteFailed, match="disk refused"):
+            log.append(write(A, 1, bytes(100_000)))
         with pytest.raises(LogClosed, match="takes no more writes since a disk failure"):
             log.append(write(A, 1, b"small"))
         assert contents(log) == ({A: [b"0"]}, [])

@@ -344,3 +344,38 @@ def test_a_failed_read_is_not_called_corruption() -> None:
     for key, text in ((A, f"stream {A.hex()}"), (page_key(A, 7), f"stream {A.hex()} version 7"), (b"k", "key 0x6b")):
         with pytest.raises(LogReadFailed, match=f"/log: reading at {text}: IO error"):
             family.get(key)
+
+
+def test_a_page_whose_checksum_holds_but_whose_events_are_no_events_is_corrupt() -> None:
+    """Only a defect of the writer can make one; it is named all the same."""
+    key = page_key(A, 2)
+    value, _ = frame_page(key, cast(list[bytes], [b"x", "text"]), 0)
+    with pytest.raises(LogCorrupt, match="page at version 2: the checksum holds but the events do not decode"):
+        unframe_page(key, value)
+
+
+def test_a_page_lost_under_an_open_log_is_found(path: Path) -> None:
+    """Heads are verified once per process; reads and snapshots still notice what vanished since."""
+    with RocksLog(path) as log:
+        assert log.version(A) == 7
+        log.save_snapshot(A, Snapshot(7, b"at 7"))
+        batch = WriteBatch(raw_mode=True)
+        remove(A, 6)(log._store, batch)
+        log._store.write(batch, sync=False)
+        with pytest.raises(LogCorrupt, match="expected a page at version 6 of 7, found none"):
+            list(log.read(A))
+        with pytest.raises(LogCorrupt, match="expected a page with version 6, found one of versions 5 to 5"):
+            log.save_snapshot(A, Snapshot(7, b"again"))
+
+
+def test_a_last_page_replaced_under_an_open_log_is_found(path: Path) -> None:
+    """The last page must give the head's checksum, whatever its own says."""
+    with RocksLog(path) as log:
+        assert log.version(A) == 7
+        before = unframe_page(page_key(A, 5), value_at(log._store, A, 5))
+        key = page_key(A, 6)
+        batch = WriteBatch(raw_mode=True)
+        log._store.pages.put(batch, key, frame_page(key, (b"another",), before.chain)[0])
+        log._store.write(batch, sync=False)
+        with pytest.raises(LogCorrupt, match="expected to end at version 7 with checksum .*, found version 7"):
+            list(log.read(A))

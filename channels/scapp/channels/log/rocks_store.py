@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -121,9 +121,15 @@ class Store:
         try:
             # A crash may come between creation and marker; then the database has no row at all.
             self._mark_or_check(db, is_new or db.latest_sequence_number() == 0)
-        except BaseException:
+        except LogUnusable:
             db.close()
             raise
+        except Exception as error:  # rocksdict raises nothing narrower
+            with suppress(
+                Exception
+            ):  # what refused the marker may refuse the close; the first error is the one to tell
+                db.close()
+            raise _opening_error(path, error) from error
         self._db: Rdict | None = db
         self.pages = Family(path, db, db.get_column_family_handle("default"))
         self.heads, self.outbox, self.snapshots = (
