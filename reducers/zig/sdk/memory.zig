@@ -40,8 +40,13 @@ pub fn alloc(comptime T: type, count: usize) []T {
     return many[0..count];
 }
 
-/// Text from a format string, valid until the message ends.
+const text_bytes_max = 4096;
+
+/// Text from a format string, cut at 4096 bytes, valid until the message ends.
 pub fn format(comptime template: []const u8, args: anytype) []const u8 {
-    const buffer = alloc(u8, std.fmt.count(template, args));
-    return std.fmt.bufPrint(buffer, template, args) catch unreachable;
+    const position = mark();
+    var writer: std.Io.Writer = .fixed(alloc(u8, text_bytes_max));
+    writer.print(template, args) catch {}; // full: the rest is cut
+    release(position + writer.end);
+    return writer.buffered();
 }
