@@ -193,7 +193,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 def test_a_disk_full_at_creation_is_told_and_can_be_mended(tmp_path: Path, size: int) -> None:
     """Opening fails with a clear error, and works once there is room."""
     path = tmp_path / "log"
-    with files_of_at_most(size), pytest.raises(LogUnusable, match="cannot be opened|cannot use"):
+    with files_of_at_most(size), pytest.raises(LogUnusable, match=r"cannot be opened|cannot use"):
         RocksLog(path)
     with RocksLog(path) as log:
         log.append(write(A, 0, b"0"))

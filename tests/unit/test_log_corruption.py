@@ -377,5 +377,5 @@ def test_a_last_page_replaced_under_an_open_log_is_found(path: Path) -> None:
         batch = WriteBatch(raw_mode=True)
         log._store.pages.put(batch, key, frame_page(key, (b"another",), before.chain)[0])
         log._store.write(batch, sync=False)
-        with pytest.raises(LogCorrupt, match="expected to end at version 7 with checksum .*, found version 7"):
+        with pytest.raises(LogCorrupt, match=r"expected to end at version 7 with checksum .*, found version 7"):
             list(log.read(A))
