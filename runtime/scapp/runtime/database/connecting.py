@@ -55,8 +55,9 @@ def probe_capabilities(dsn: str) -> frozenset[Capability]:
     with connect(dsn) as first, connect(dsn) as second:
         if first.info.backend_pid != second.info.backend_pid:
             found.add(Capability.CONCURRENT_SESSIONS)
-        if _can_have_roles(first):
-            found.add(Capability.ROLES)
+            # In a session shared by all, a role that one connection takes is every connection's.
+            if _can_have_roles(first):
+                found.add(Capability.ROLES)
         if _stops_in_time(first):
             found.add(Capability.TIMEOUTS)
         if _notifies(first, second):
