@@ -223,7 +223,7 @@ class Client:
     def query(
         self, sql: str, params: Sequence[Any] = (), *, rows_max: int = 1_000, timeout_s: float = 10.0
     ) -> QueryAnswer:
-        """One read-only SQL statement over the derived tables."""
+        """One read-only SQL statement over the derived tables; `params` fill its places `$1`, `$2` and so on."""
         body = {"sql": sql, "params": list(params), "rows_max": rows_max, "timeout_s": timeout_s}
         return self._post("/v1/query", QueryAnswer, body, timeout_s)
 

@@ -246,7 +246,7 @@ class EntryPage(Document, frozen=True, kw_only=True):
 
 
 class QueryRequest(RequestDocument, frozen=True, kw_only=True):
-    """One read-only statement; `params` fill its `%s` places."""
+    """One read-only statement; `params` fill its places `$1`, `$2` and so on."""
 
     sql: Annotated[str, Meta(min_length=1, max_length=100_000)]
     params: list[Any] = []

@@ -14,22 +14,13 @@ import msgspec
 from scapp.channels.service import NodeService
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.entries import EntryReader
-from scapp.runtime.changes import AppEvent, BatchChanges
-from scapp.runtime.deployments import DeploymentStore
+from scapp.runtime.changes import AppEvent
+from scapp.runtime.deployments import App, DeploymentStore
 from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, VerifyAnswer
+from scapp.runtime.follow import Committed
 from scapp.runtime.peerbook import PeerBook
 
 T = TypeVar("T")
-
-
-class Derivation(msgspec.Struct, frozen=True, gc=False):
-    """Told after entries `first_sequence .. end_sequence-1` of a channel are in the database."""
-
-    channel_id: ChannelId
-    first_sequence: int
-    end_sequence: int
-    turn: int
-    changes: BatchChanges
 
 
 class Derived(Protocol):
@@ -39,7 +30,13 @@ class Derived(Protocol):
 
     def cursor(self, channel_id: ChannelId) -> DerivedView | None: ...
 
-    def schema_of(self, deployment_id: bytes) -> str: ...
+    def schema_of(self, deployment_id: bytes) -> str:
+        """Name of the deployment's SQL schema, empty while it is not known."""
+        ...
+
+    def prepare(self, app: App) -> str:
+        """Make the app's schema, if the database is up; returns its name, else an empty string."""
+        ...
 
     def query(self, sql: str, params: Sequence[Any], rows_max: int, timeout_s: float) -> QueryAnswer:
         """Raises ApiError: bad_sql, timeout or database_down."""
@@ -51,9 +48,8 @@ class Derived(Protocol):
 
     def app_events(self, channel_id: ChannelId, first_sequence: int, end_sequence: int) -> list[AppEvent]: ...
 
-    def subscribe(self, listener: Callable[[Derivation], None]) -> Callable[[], None]:
-        """Call `listener`, on the worker's thread, after each commit and before `cursor` shows it; returns a function
-        that ends it."""
+    def subscribe(self, listener: Callable[[Committed], None]) -> Callable[[], None]:
+        """Call `listener`, on the worker's thread, after each commit; returns a function that ends it."""
         ...
 
 

@@ -13,6 +13,7 @@ from scapp.reducers.manifest import ManifestError
 from scapp.runtime.api.call import Call, find_app
 from scapp.runtime.api.errors import ApiError, as_api_error
 from scapp.runtime.api.views import app_view, hexed, peer_view
+from scapp.runtime.deployments import App
 from scapp.runtime.documents import AppList, AppView, Counters, Health, PeerList, PeerRequest, PeerView, Status
 
 
@@ -64,13 +65,17 @@ def _peers(call: Call) -> list[PeerView]:
 
 
 async def deployments(call: Call) -> AppList:
-    context = call.context
-    return AppList(deployments=[app_view(app, context.derived.schema_of(app.id)) for app in context.apps.all()])
+    return AppList(deployments=[await _view(call, app) for app in call.context.apps.all()])
 
 
 async def deployment(call: Call) -> AppView:
-    app = find_app(call.context, call.path["app"])
-    return app_view(app, call.context.derived.schema_of(app.id))
+    return await _view(call, find_app(call.context, call.path["app"]))
+
+
+async def _view(call: Call, app: App) -> AppView:
+    """With the app's schema, made now if it is not there yet: `deploy` is what people expect to make tables."""
+    derived = call.context.derived
+    return app_view(app, derived.schema_of(app.id) or await call.context.blocking(derived.prepare, app))
 
 
 async def deploy(call: Call) -> AppView:
@@ -82,7 +87,7 @@ async def deploy(call: Call) -> AppView:
     except (ScappError, ManifestError, ValueError) as error:
         known = as_api_error(error) if isinstance(error, ApiError) else None
         raise known or ApiError("bad_module", str(error), "docs/reference/abi.md says what a module must be") from error
-    return app_view(app, call.context.derived.schema_of(app.id))
+    return await _view(call, app)
 
 
 def _limits(text: str | None) -> Limits:

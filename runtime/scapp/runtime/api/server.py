@@ -177,9 +177,8 @@ class ApiServer:
                 lines = f"id: {sent.resume}\n" if sent.resume else ""
                 data = msgspec.json.encode(sent.item).decode()  # one line: JSON escapes line breaks
                 await response.write(f"{lines}event: {sent.item.kind}\ndata: {data}\n\n".encode())
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
             _log.debug("a follower of the stream went away")
-            raise
         except Exception as error:
             known = as_api_error(error)
             _log.warning("a stream ended", exc_info=None if known else error, extra={"reason": str(error)})

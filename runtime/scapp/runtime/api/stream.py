@@ -15,15 +15,17 @@ import msgspec
 
 from scapp.channels.service import ChannelInfo, NodeEvent
 from scapp.channels.types import ChannelId
-from scapp.runtime.api.context import ApiContext, Derivation
+from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.views import app_event_item, encoding_of, entry_view, hexed, rows_item
 from scapp.runtime.deployments import App
 from scapp.runtime.documents import StreamItem
+from scapp.runtime.follow import Committed
 
 KINDS = ("entries", "rows", "app", "node")
 RECENT_BATCHES = 1_024  # per channel
 RECENT_EVENTS = 4_096  # per follower
 ENTRIES_PER_ITEM = 256
+_ON_ITS_WAY_S = 0.05
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +53,7 @@ class StreamHub:
     def __init__(self, context: ApiContext) -> None:
         self._context = context
         self._loop = asyncio.get_running_loop()
-        self._recent: dict[ChannelId, collections.deque[Derivation]] = {}
+        self._recent: dict[ChannelId, collections.deque[Committed]] = {}
         self._followers: set[_Follower] = set()
         self._closed = False
         self._unsubscribe: list[Callable[[], None]] = [
@@ -72,17 +74,17 @@ class StreamHub:
         for follower in self._followers:
             follower.hear(event)
 
-    def _from_worker(self, derivation: Derivation) -> None:
+    def _from_worker(self, derivation: Committed) -> None:
         if not self._closed:
             self._loop.call_soon_threadsafe(self._on_derivation, derivation)
 
-    def _on_derivation(self, derivation: Derivation) -> None:
+    def _on_derivation(self, derivation: Committed) -> None:
         recent = self._recent.setdefault(derivation.channel_id, collections.deque(maxlen=RECENT_BATCHES))
         recent.append(derivation)
         for follower in self._followers:
             follower.news.set()
 
-    def derived_since(self, channel_id: ChannelId, sequence: int) -> list[Derivation]:
+    def derived_since(self, channel_id: ChannelId, sequence: int) -> list[Committed]:
         """Recent derivations that end after `sequence`."""
         return [d for d in self._recent.get(channel_id, ()) if d.end_sequence > sequence]
 
@@ -176,7 +178,7 @@ class _Follower:
         cursor = self._context.derived.cursor(channel_id)
         if cursor is None or cursor.sequence <= self._at[channel_id][1]:
             return 0
-        await asyncio.sleep(0)  # a derivation told before the cursor moved is delivered by now
+        await asyncio.sleep(_ON_ITS_WAY_S)  # the cursor shows a commit a moment before listeners hear of it
         oldest = self._hub.oldest(channel_id)
         return cursor.sequence if oldest is None else oldest
 

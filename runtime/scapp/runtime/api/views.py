@@ -10,7 +10,7 @@ from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.service import ChannelInfo, Receipt
 from scapp.channels.transport.port import PeerStatus
-from scapp.runtime.api.context import ApiContext, Derivation
+from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.entries import StoredEntry
 from scapp.runtime.api.payloads import decode_payload
 from scapp.runtime.api.rows import row_as_json
@@ -28,6 +28,7 @@ from scapp.runtime.documents import (
     TableChangeView,
     TableView,
 )
+from scapp.runtime.follow import Committed
 from scapp.runtime.peerbook import Peer
 
 
@@ -142,7 +143,7 @@ def entry_view(stored: StoredEntry, participants: tuple[bytes, ...], encoding: s
     )
 
 
-def rows_item(derivation: Derivation, app: App | None) -> StreamItem:
+def rows_item(derivation: Committed, app: App | None) -> StreamItem:
     """The row changes of one derived batch; tables of an app that is not known here are left out."""
     views = [_table_change(change, app) for change in derivation.changes.tables]
     return StreamItem(

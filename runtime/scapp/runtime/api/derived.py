@@ -1,0 +1,167 @@
+"""The database side of the API over the real worker and backend; `NoDatabase` where there is none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+
+from scapp.channels.admission import AdmissionError
+from scapp.channels.reading import EntrySource
+from scapp.channels.types import ChannelId
+from scapp.runtime.api.errors import ApiError
+from scapp.runtime.changes import AppEvent
+from scapp.runtime.config import hide_password
+from scapp.runtime.database.port import Backend, DatabaseError
+from scapp.runtime.deployments import App
+from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, QueryColumn, VerifyAnswer
+from scapp.runtime.follow import Committed
+from scapp.runtime.modules import Modules
+from scapp.runtime.queries import BadQuery, DatabaseDown, QueryTimeout, run_query
+from scapp.runtime.schema import AppSchema, ensure_deployment
+from scapp.runtime.verify import NothingDerived, read_events, verify_channel
+from scapp.runtime.worker import Worker
+
+_DOWN_HINT = "it is retried by itself, and signing goes on; `scapp status` shows its state"
+
+
+class DerivedData:
+    """Implements `context.Derived`."""
+
+    def __init__(self, worker: Worker, backend: Backend, source: EntrySource, modules: Modules) -> None:
+        self._worker = worker
+        self._backend = backend
+        self._source = source
+        self._modules = modules
+        self._schemas: dict[bytes, AppSchema] = {}
+        self._lock = threading.Lock()
+
+    def view(self) -> DatabaseView:
+        status = self._worker.database()
+        url = (self._backend.reader_dsn or self._backend.dsn) if status.state == "up" else ""
+        return DatabaseView(backend=status.backend, state=status.state, detail=status.detail, url=hide_password(url))
+
+    def cursor(self, channel_id: ChannelId) -> DerivedView | None:
+        status = self._worker.status().get(channel_id)
+        if status is None:
+            return None
+        cursor = status.cursor
+        return DerivedView(
+            sequence=cursor.sequence if cursor else 0,
+            turn=cursor.turn if cursor and cursor.turn >= 0 else None,
+            state_root="0x" + cursor.state_root.hex() if cursor else "",
+            state=status.state.value,
+            detail=status.detail,
+        )
+
+    def schema_of(self, deployment_id: bytes) -> str:
+        known = self._schemas.get(deployment_id)
+        return known.name if known else ""
+
+    def prepare(self, app: App) -> str:
+        if self._worker.database().state != "up":
+            return ""
+        try:
+            return self._schema(app).name
+        except (psycopg.Error, DatabaseError):
+            return ""  # the worker makes it with the first channel
+
+    def _schema(self, app: App) -> AppSchema:
+        with self._lock:
+            known = self._schemas.get(app.id)
+        if known is None:
+            known = ensure_deployment(self._backend, app.deployment, app.manifest)
+            with self._lock:
+                self._schemas[app.id] = known
+        return known
+
+    def query(self, sql: str, params: Sequence[Any], rows_max: int, timeout_s: float) -> QueryAnswer:
+        try:
+            result = run_query(self._backend, sql, params, rows_max=rows_max, timeout_s=timeout_s)
+        except BadQuery as error:
+            raise ApiError("bad_sql", str(error), "docs/howto/send-and-query.md has examples") from None
+        except QueryTimeout as error:
+            raise ApiError("timeout", str(error), "ask for less, or allow more with timeout_s (--timeout)") from None
+        except (DatabaseDown, DatabaseError) as error:
+            raise ApiError("database_down", str(error), _DOWN_HINT) from None
+        columns = [QueryColumn(name=column.name, type=column.type) for column in result.columns]
+        return QueryAnswer(columns=columns, rows=[list(row) for row in result.rows], truncated=result.truncated)
+
+    def verify(self, channel_id: ChannelId) -> VerifyAnswer:
+        context = next((c for c in self._source.contexts() if c.channel_id == channel_id), None)
+        if context is None:
+            raise ApiError("refused", f"channel 0x{channel_id.hex()} has no co-signed state yet")
+        try:
+            app = self._modules.store.get(self._identity(context.deployment))
+            if app is None:
+                raise ApiError("unknown_app", "the channel's app is not deployed here")
+            report = verify_channel(
+                self._backend, self._schema(app), context, self._source, lambda: self._modules.kernel_for(context)
+            )
+        except NothingDerived as error:
+            raise ApiError("refused", str(error), "`scapp status` shows how far the database is") from None
+        except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseError) as error:
+            raise ApiError("database_down", f"the database cannot answer now: {error}", _DOWN_HINT) from None
+        except AdmissionError as error:
+            raise ApiError("refused", str(error)) from None
+        return VerifyAnswer(
+            channel_id="0x" + channel_id.hex(),
+            ok=report.ok,
+            sequence=report.sequence,
+            turn=report.turn,
+            expected_root="0x" + report.expected_root.hex(),
+            found_root="0x" + report.found_root.hex(),
+            rows=report.rows,
+            detail="; ".join(report.problems),
+        )
+
+    @staticmethod
+    def _identity(deployment: Any) -> bytes:
+        from scapp.channels.deployment import deployment_id
+
+        return bytes(deployment_id(deployment))
+
+    def app_events(self, channel_id: ChannelId, first_sequence: int, end_sequence: int) -> list[AppEvent]:
+        try:
+            with self._backend.connect_reader() as connection:
+                return read_events(connection, channel_id, first_sequence, end_sequence)
+        except (psycopg.Error, DatabaseError) as error:
+            raise ApiError("database_down", f"the database cannot answer now: {error}", _DOWN_HINT) from None
+
+    def subscribe(self, listener: Callable[[Committed], None]) -> Callable[[], None]:
+        return self._worker.subscribe(listener)
+
+
+class NoDatabase:
+    """`database.backend` is "none": a node that orders and signs, and derives nothing."""
+
+    def view(self) -> DatabaseView:
+        return DatabaseView(backend="none", state="off")
+
+    def cursor(self, channel_id: ChannelId) -> DerivedView | None:
+        return None
+
+    def schema_of(self, deployment_id: bytes) -> str:
+        return ""
+
+    def prepare(self, app: App) -> str:
+        return ""
+
+    def query(self, sql: str, params: Sequence[Any], rows_max: int, timeout_s: float) -> QueryAnswer:
+        raise self._off()
+
+    def verify(self, channel_id: ChannelId) -> VerifyAnswer:
+        raise self._off()
+
+    def app_events(self, channel_id: ChannelId, first_sequence: int, end_sequence: int) -> list[AppEvent]:
+        return []
+
+    def subscribe(self, listener: Callable[[Committed], None]) -> Callable[[], None]:
+        return lambda: None
+
+    @staticmethod
+    def _off() -> ApiError:
+        hint = "start the node with --database embedded, or with --database-url postgresql://…"
+        return ApiError("database_down", "this node runs without a database (database.backend is none)", hint)

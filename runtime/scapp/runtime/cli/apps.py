@@ -1,0 +1,77 @@
+"""`scapp deploy`: make an app known to the node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from scapp.runtime.cli.common import Problem, common, emit, settings, table, waiting
+
+
+@click.command()
+@common
+@click.argument("module", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.option(
+    "--example", type=click.Choice(["game"]), help="Deploy an example that comes with scapp instead of a file"
+)
+@click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE", help="A signed limit other than the default")
+@click.option("--list", "list_", is_flag=True, help="List the apps this node knows")
+def deploy(module: Path | None, example: str | None, limits: tuple[str, ...], list_: bool) -> None:
+    """Check a reducer MODULE.wasm and make it known to the node.
+
+    All participants deploy the same bytes with the same limits; the deployment id commits to both."""
+    from scapp.runtime.documents import AppView
+
+    if list_:
+        _list()
+        return
+    if (module is None) == (example is None):
+        raise click.UsageError("name either a MODULE.wasm or an --example")
+    wasm = _read(module) if module else _example()
+    with settings().client() as node, waiting("checking and compiling the module"):
+        app = node.deploy(wasm, dict(_limit(text) for text in limits))
+    assert isinstance(app, AppView)
+
+    def text() -> str:
+        rows = [
+            (
+                t.name,
+                ", ".join(f"{c.name}{'*' if c.key else ''} {c.type}{'?' if c.nullable else ''}" for c in t.columns),
+            )
+            for t in app.tables
+        ]
+        return (
+            f"{app.name} {app.app_version}  {app.deployment_id}\n\n{table(('table', 'columns (* key, ? nullable)'), rows)}\n\n"
+            f"Next: scapp channel open PEER --app {app.name}"
+        )
+
+    emit(app, text)
+
+
+def _list() -> None:
+    with settings().client() as node:
+        apps = node.deployments()
+    rows = [(a.name, a.app_version, a.deployment_id, a.schema or "-", len(a.tables)) for a in apps]
+    headers = ("app", "version", "deployment", "schema", "tables")
+    emit({"deployments": apps}, table(headers, rows, right=(4,)) if rows else "no apps; `scapp deploy MODULE.wasm`")
+
+
+def _read(module: Path) -> bytes:
+    try:
+        return module.read_bytes()
+    except FileNotFoundError:
+        raise Problem(f"no file {module}", code="not_found", hint="name the built .wasm file") from None
+
+
+def _example() -> bytes:
+    from scapp.game import wasm_bytes
+
+    return wasm_bytes()
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, equals, value = text.partition("=")
+    if not equals or not value.replace("_", "").isdigit():
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE with a whole number", param_hint="--limit")
+    return name, int(value)

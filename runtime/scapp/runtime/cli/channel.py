@@ -1,0 +1,164 @@
+"""`scapp channel`: open, accept, reject, list, show and close channels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, settings, short, table, waiting
+
+if TYPE_CHECKING:
+    from scapp.runtime.documents import ChannelView, SlotView
+
+_WAIT = click.option(
+    "--wait", "wait_s", type=click.FloatRange(0, 300), default=30.0, show_default=True,
+    help="Seconds to wait for it; 0 returns as soon as the wish is durable",
+)  # fmt: skip
+
+
+@click.group()
+def channel() -> None:
+    """Open, accept, reject, list, show and close channels.
+
+    A CHANNEL is its id or the beginning of it."""
+
+
+@channel.command("open")
+@common
+@click.argument("peers", nargs=-1, required=True, metavar="PEER...")
+@click.option("--app", required=True, help="Name of a deployed app, or the beginning of its deployment id")
+@click.option("--params", metavar="JSON", help="Parameters for the app, handed to the reducer in entry 0")
+@click.option(
+    "--slot", "slots", multiple=True, metavar="ASSET:DESTINATION:AMOUNT", help="An outcome slot; may be repeated"
+)
+@_WAIT
+def open_(peers: tuple[str, ...], app: str, params: str | None, slots: tuple[str, ...], wait_s: float) -> None:
+    """Propose a channel to PEERs (addresses, or names from `scapp peers add`). This node orders its messages."""
+    with settings().client() as node, waiting("opening the channel"):
+        found = node.open_channel(
+            peers, app, params=_json(params) if params else None, slots=[_slot(s) for s in slots], wait_s=wait_s
+        )
+    _settled(found, ("running",), wait_s)
+
+
+@channel.command()
+@common
+@click.argument("channel")
+@_WAIT
+def accept(channel: str, wait_s: float) -> None:
+    """Accept a proposed channel."""
+    with settings().client() as node, waiting("accepting the channel"):
+        found = node.accept(channel, wait_s)
+    _settled(found, ("running",), wait_s)
+
+
+@channel.command()
+@common
+@click.argument("channel")
+@click.option("--reason", default="rejected by the operator", show_default=True)
+def reject(channel: str, reason: str) -> None:
+    """Reject a proposed channel."""
+    with settings().client() as node:
+        found = node.reject(channel, reason)
+    emit(found, _described(found))
+
+
+@channel.command("list")
+@common
+@click.option("--phase", help="Only channels in this phase")
+def list_(phase: str | None) -> None:
+    """List the node's channels."""
+    with settings().client() as node:
+        found = node.channels(phase)
+    rows = [
+        (short(c.channel_id, 12), c.app or short(c.deployment_id), c.phase, c.sequence,
+         c.derived.sequence if c.derived else None, c.turn, len(c.participants), c.waiting_for or c.reason)
+        for c in found
+    ]  # fmt: skip
+    headers = ("channel", "app", "phase", "entries", "derived", "turn", "parties", "waiting for")
+    emit({"channels": found}, table(headers, rows, right=(3, 4, 5, 6)) if rows else "no channels")
+
+
+@channel.command()
+@common
+@click.argument("channel")
+def show(channel: str) -> None:
+    """Show one channel."""
+    with settings().client() as node:
+        found = node.channel(channel)
+    emit(found, _described(found))
+
+
+@channel.command()
+@common
+@click.argument("channel")
+@_WAIT
+def close(channel: str, wait_s: float) -> None:
+    """Ask for the final state, signed by all."""
+    with settings().client() as node, waiting("closing the channel"):
+        found = node.close_channel(channel, wait_s)
+    _settled(found, ("closed",), wait_s)
+
+
+def _settled(found: ChannelView, wanted: tuple[str, ...], wait_s: float) -> None:
+    """Print it, and end with what came of the wish."""
+    emit(found, _described(found))
+    if found.phase in ("rejected", "halted") and found.phase not in wanted:
+        click.get_current_context().exit(REFUSED)
+    if wait_s > 0 and found.phase not in wanted:
+        click.get_current_context().exit(TIMEOUT)
+
+
+def _described(found: ChannelView) -> str:
+    lines = [
+        ("channel", found.channel_id),
+        ("phase", found.phase),
+        ("waiting for", found.waiting_for),
+        ("reason", found.reason),
+        ("app", f"{found.app}  {found.deployment_id}".strip()),
+        *(
+            (f"participant {i}", f"{address}{' (this node)' if i == found.my_index else ''}")
+            for i, address in enumerate(found.participants)
+        ),
+        ("entries", str(found.sequence)),
+        ("turn", "-" if found.turn is None else str(found.turn)),
+        ("log root", found.log_root),
+        ("state root", found.state_root),
+        *(
+            (f"slot {i}", f"{amount} of {slot.asset} to {slot.destination}")
+            for i, (slot, amount) in enumerate(
+                zip(found.slots, found.amounts or [s.amount for s in found.slots], strict=True)
+            )
+        ),
+        ("undecided", str(found.pending) if found.pending else ""),
+        ("database", _derived(found)),
+    ]
+    kept = [(name, value) for name, value in lines if value]
+    width = max(len(name) for name, _ in kept)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in kept)
+
+
+def _derived(found: ChannelView) -> str:
+    if found.derived is None:
+        return "nothing derived yet"
+    text = f"at {found.derived.sequence} of {found.sequence} entries, {found.derived.state}"
+    return f"{text}: {found.derived.detail}" if found.derived.detail else text
+
+
+def _json(text: str) -> object:
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise click.BadParameter(f"{text!r} is not JSON: {error}", param_hint="--params") from None
+
+
+def _slot(text: str) -> SlotView:
+    from scapp.runtime.documents import SlotView
+
+    parts = text.split(":")
+    if len(parts) != 3 or not parts[2].isdigit():
+        raise click.BadParameter(f"{text!r} is not ASSET:DESTINATION:AMOUNT", param_hint="--slot")
+    return SlotView(asset=parts[0], destination=parts[1], amount=parts[2])

@@ -1,0 +1,111 @@
+"""The `scapp` command: a group that loads a command's module only when that command runs.
+
+Help needs click alone; what a command needs (client, server, terminal tables) is imported inside its module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from scapp.runtime.cli.common import BUG, Problem, Settings, common, problem_of, report
+
+# name: (module, attribute, help)
+COMMANDS = {
+    "demo": ("demo", "demo", "Start nodes, play a game, watch the tables fill"),
+    "keys": ("keys", "keys", "Make and show the node's key and API tokens"),
+    "node": ("node", "node", "Run a node"),
+    "status": ("status", "status", "Show a running node at a glance"),
+    "peers": ("status", "peers", "Add and list other nodes"),
+    "deploy": ("apps", "deploy", "Check a reducer module and make it known to the node"),
+    "channel": ("channel", "channel", "Open, accept, reject, list, show and close channels"),
+    "send": ("data", "send", "Send messages into a channel"),
+    "log": ("data", "log", "Show the co-signed log of a channel"),
+    "query": ("data", "query", "Read the derived tables with SQL"),
+    "verify": ("data", "verify", "Compare the database with the co-signed root"),
+}
+EPILOG = (
+    "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 node unreachable, 4 timeout, 5 verify found a difference, "
+    '6 the node failed, 7 not allowed. Completion: eval "$(_SCAPP_COMPLETE=bash_source scapp)" (or zsh_, fish_).'
+)
+
+
+class Scapp(click.Group):
+    """Lists commands from `COMMANDS`, loads them on use, and turns errors into messages and exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        found: click.Command = getattr(importlib.import_module(f"scapp.runtime.cli.{module}"), attribute)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if not close:
+                raise
+            raise click.UsageError(f"{error.format_message()} Did you mean {close[0]!r}?", ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+    def main(  # type: ignore[override]  # one way to end: with an exit code
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        given = list(sys.argv[1:] if args is None else args)
+        extra.pop("standalone_mode", None)
+        try:
+            code = super().main(given, prog_name or "scapp", standalone_mode=False, **extra)
+        except BaseException as error:
+            if isinstance(error, SystemExit):
+                raise
+            problem = problem_of(error)
+            if problem is None:
+                _unexpected(error)
+                hint = "this is a bug in scapp; please report it with the lines above"
+                problem = Problem(f"{type(error).__name__}: {error}", code="internal", hint=hint, exit_code=BUG)
+            report(problem, as_json="--json" in given)
+            sys.exit(problem.exit_code)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unexpected(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error, file=sys.stderr)
+
+
+@click.command(cls=Scapp, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@common
+@click.version_option(package_name="scapp", prog_name="scapp")
+@click.pass_context
+def scapp(context: click.Context) -> None:
+    """Multi-party apps whose every step is co-signed and whose shared PostgreSQL tables derive themselves.
+
+    `scapp demo` shows all of it on this machine."""
+    context.ensure_object(Settings)
+
+
+def main() -> NoReturn:
+    """Entry point."""
+    scapp.main()
+    raise AssertionError("unreachable")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""`scapp status` and `scapp peers`: the node at a glance, and whom it knows."""
+
+from __future__ import annotations
+
+import click
+
+from scapp.runtime.cli.common import common, emit, settings, table
+
+
+@click.command()
+@common
+@click.option("--counters", is_flag=True, help="Also show the node's metrics")
+def status(counters: bool) -> None:
+    """Show a running node at a glance."""
+    import msgspec
+
+    with settings().client() as node:
+        found = node.status()
+        channels = node.channels()
+        metrics = node.counters() if counters else {}
+    document = {
+        **msgspec.to_builtins(found),
+        "derived": {c.channel_id: msgspec.to_builtins(c.derived) for c in channels if c.derived},
+    }
+    if counters:
+        document["counters"] = metrics
+    lines = [
+        ("address", found.address),
+        ("home", found.home),
+        ("listens", found.listen),
+        ("version", f"{found.version} (pid {found.pid})"),
+        ("database", f"{found.database.backend}: {found.database.state} {found.database.detail}".rstrip()),
+        ("psql", found.database.url or "-"),
+        ("peers", f"{found.peers_connected} of {found.peers_known} connected"),
+        ("apps", str(found.apps)),
+        ("channels", ", ".join(f"{n} {phase}" for phase, n in sorted(found.channels.items())) or "none"),
+        ("accepts", found.policy),
+    ]
+    behind = [c for c in channels if c.derived and c.derived.sequence < c.sequence]
+    lines += [(f"  {c.channel_id[:12]}", _lag(c.derived, c.sequence)) for c in behind]
+    lines += sorted((name, str(count)) for name, count in metrics.items())
+    width = max(len(name) for name, _ in lines)
+    emit(document, "\n".join(f"{name.ljust(width)}  {value}" for name, value in lines))
+
+
+def _lag(derived: object, sequence: int) -> str:
+    from scapp.runtime.documents import DerivedView
+
+    assert isinstance(derived, DerivedView)
+    return f"database at {derived.sequence} of {sequence}: {derived.state} {derived.detail}".rstrip()
+
+
+@click.group()
+def peers() -> None:
+    """Add and list other nodes."""
+
+
+@peers.command()
+@common
+@click.argument("address")
+@click.argument("endpoint", metavar="HOST:PORT")
+@click.option("--name", help="A name to use instead of the address")
+def add(address: str, endpoint: str, name: str | None) -> None:
+    """Add or change a peer. The default policy accepts channels for known apps from peers in this list."""
+    with settings().client() as node:
+        peer = node.add_peer(address, endpoint, name)
+    emit(peer, f"{peer.name or peer.address} at {peer.endpoint}")
+
+
+@peers.command("list")
+@common
+def list_() -> None:
+    """List peers and their links."""
+    with settings().client() as node:
+        found = node.peers()
+    rows = [
+        (p.name, p.address, p.endpoint, "up" if p.connected else "down", p.queued, p.sent, p.received, p.last_error)
+        for p in found
+    ]
+    headers = ("name", "address", "endpoint", "link", "queued", "sent", "received", "last error")
+    emit(
+        {"peers": found},
+        table(headers, rows, right=(4, 5, 6)) if rows else "no peers; `scapp peers add` makes one known",
+    )

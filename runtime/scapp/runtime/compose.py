@@ -1,0 +1,278 @@
+"""A whole node process from a configuration: the only place that knows all parts. `scapp node` runs it.
+
+Start: lock, key, log, apps, transport, node, API, and last the derivation with its database, in a thread of its
+own, because signing must neither wait for a database nor fail with it. Stop: the same backwards. A crash anywhere
+is mended by the next start, since each part recovers from its own files.
+
+The directory of a node:
+
+    key or key.json   channel key            log/          event log        node.lock   one process at a time
+    scapp.toml        settings, if any       deployments/  apps             node.json   where it answers, while it runs
+    tokens.json       API tokens (hashes)    modules/      compiled code    peers.json  peers list
+    api.token         operator's API token   pg/           embedded PostgreSQL
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.deployment import Deployment, deployment_id
+from scapp.channels.errors import LocalError
+from scapp.channels.log.committer import Committer
+from scapp.channels.log.rocks import RocksLog
+from scapp.channels.node import Node
+from scapp.channels.service import NodeEvent
+from scapp.channels.signing import Signer
+from scapp.channels.transport.tcp import TcpTransport
+from scapp.channels.types import Address
+from scapp.runtime import logs
+from scapp.runtime.admission import ReducerAdmission
+from scapp.runtime.api.auth import TokenStore
+from scapp.runtime.api.context import ApiContext, Derived
+from scapp.runtime.api.derived import DerivedData, NoDatabase
+from scapp.runtime.api.entries import EntryReader
+from scapp.runtime.api.server import ApiServer
+from scapp.runtime.client import NODE_FILE
+from scapp.runtime.config import Config, parse_listen
+from scapp.runtime.database.open import open_backend
+from scapp.runtime.database.port import Backend
+from scapp.runtime.documents import NodeFile
+from scapp.runtime.keys_file import load_key
+from scapp.runtime.modules import Modules
+from scapp.runtime.peerbook import PeerBook
+from scapp.runtime.policy import AcceptPolicy
+from scapp.runtime.worker import Worker
+
+LOCK_FILE = "node.lock"
+API_THREADS = 8
+_log = logging.getLogger("scapp.process")
+_NEWS = frozenset({"opened", "supported", "closed"})
+
+
+class _Policy:
+    """`AcceptPolicy` as the node asks it: accept, or leave it to the operator."""
+
+    def __init__(self, policy: AcceptPolicy) -> None:
+        self._policy = policy
+
+    def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
+        why_not = self._policy.why_not(deployment_id(deployment), created.participants)
+        if why_not:
+            _log.info("a proposed channel waits for the operator", extra={"proposer": proposer, "why": why_not})
+        return "ask" if why_not else "accept"
+
+
+class NodeProcess:
+    """One node in this process. `start` returns when everything but the database answers."""
+
+    def __init__(self, home: Path, config: Config, password: Callable[[], str]) -> None:
+        self.home = home
+        self.config = config
+        self._password = password
+        self._undo = contextlib.AsyncExitStack()
+        self.file: NodeFile | None = None
+
+    async def start(self) -> NodeFile:
+        """Raises LocalError, OSError or CorruptionError; what was started by then is stopped again."""
+        try:
+            return await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop everything in reverse order. Idempotent."""
+        await self._undo.aclose()
+
+    async def _start(self) -> NodeFile:
+        started_ms = now_ms()
+        self.home.mkdir(parents=True, exist_ok=True)
+        self._undo.callback(_lock(self.home))
+        secret = load_key(self.home, self._password)
+        logs.hide(secret)
+        signer = Signer(secret)
+        peers = PeerBook(self.home, self.config)
+        modules = Modules(self.home / "deployments", self.home / "modules")
+        policy = AcceptPolicy(self.config.policy, modules.store, peers, signer.address)
+
+        log = RocksLog(self.home / "log")
+        self._undo.callback(log.close)
+        committer = Committer(log)
+        self._undo.callback(committer.close)
+        transport = TcpTransport(signer, *parse_listen(self.config.node.listen, "node.listen"))
+        node = Node(
+            signer=signer,
+            log=log,
+            committer=committer,
+            transport=transport,
+            admission=ReducerAdmission(modules.module_for),
+            policy=_Policy(policy),
+            clock_ms=now_ms,
+            nonce=lambda: secrets.randbits(63),
+        )
+        self._undo.push_async_callback(node.stop)
+        await node.start()
+        for peer in peers.all():
+            if peer.raw != signer.address:
+                node.add_peer(peer.raw, peer.endpoint)
+
+        derived, worker = self._derivation(node, modules)
+        tokens = TokenStore(self.home)
+        logs.hide(tokens.ensure_operator())
+        threads = ThreadPoolExecutor(API_THREADS, "scapp-api")
+        self._undo.callback(threads.shutdown, wait=False, cancel_futures=True)
+        context = ApiContext(
+            service=node,
+            apps=modules.store,
+            peers=peers,
+            derived=derived,
+            entries=EntryReader(node.source),
+            home=self.home,
+            listen=transport.endpoint,
+            policy=self.config.policy.accept,
+            version=own_version(),
+            started_ms=started_ms,
+            threads=threads,
+        )
+        server = ApiServer(context, self.config.api, tokens)
+        self._undo.push_async_callback(server.stop)
+        await server.start()
+        if worker is not None:
+            worker.start()
+        self.file = NodeFile(
+            pid=os.getpid(),
+            address="0x" + signer.address.hex(),
+            api=server.url,
+            listen=transport.endpoint,
+            started_ms=started_ms,
+        )
+        self._announce(self.file)
+        return self.file
+
+    def _derivation(self, node: Node, modules: Modules) -> tuple[Derived, Worker | None]:
+        backend = _backend(self.config, self.home)
+        if backend is None:
+            return NoDatabase(), None
+        worker = Worker(
+            node.source, backend, node.address, kernel_for=modules.kernel_for, manifest_for=modules.manifest_for
+        )
+
+        def news(event: NodeEvent) -> None:
+            if event.kind in _NEWS:
+                worker.notify()
+
+        self._undo.push_async_callback(asyncio.to_thread, _stop_database, worker, backend)
+        self._undo.callback(node.subscribe(news))
+        return DerivedData(worker, backend, node.source, modules), worker
+
+    def _announce(self, file: NodeFile) -> None:
+        """Write `node.json`, whole or not at all: clients take it as "the node answers"."""
+        path = self.home / NODE_FILE
+        temporary = path.with_suffix(".new")
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n")
+        temporary.replace(path)
+        self._undo.callback(path.unlink, missing_ok=True)
+
+
+def _stop_database(worker: Worker, backend: Backend) -> None:
+    worker.stop()
+    backend.stop()
+
+
+def _backend(config: Config, home: Path) -> Backend | None:
+    database = config.database
+    if database.backend == "none":
+        return None
+    return open_backend(database.url if database.backend == "url" else database.backend, home)
+
+
+def _lock(home: Path) -> Callable[[], None]:
+    """Take the directory for this process; returns how to give it back. The lock ends with the process at the
+    latest, so a stale file means nothing."""
+    descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise LocalError(f"a node runs in {home} already (process {holder or 'unknown'}); stop it first") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    # What an earlier process left behind when it was killed.
+    (home / NODE_FILE).unlink(missing_ok=True)
+    return lambda: os.close(descriptor)
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def own_version() -> str:
+    """The installed version of scapp."""
+    try:
+        return version("scapp")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def ask_password(config: Config) -> str:
+    """The keystore's password: from the configured file, the environment, or the terminal. Raises LocalError."""
+    if config.node.key_password_file:
+        path = Path(config.node.key_password_file).expanduser()
+        try:
+            return path.read_text("utf-8").rstrip("\n")
+        except OSError as error:
+            raise LocalError(f"node.key_password_file {path}: {error.strerror}") from None
+    given = os.environ.get("SCAPP_KEY_PASSWORD")
+    if given is not None:
+        return given
+    if sys.stdin.isatty():
+        import getpass
+
+        return getpass.getpass("Password of the channel key: ")
+    raise LocalError("the key is encrypted: set node.key_password_file or SCAPP_KEY_PASSWORD")
+
+
+def run_node(home: Path, config: Config, on_ready: Callable[[NodeFile], None] = lambda _: None) -> None:
+    """Run a node until SIGTERM or SIGINT, then stop it in order. A second signal ends the process at once."""
+    logs.configure(config.log.level, config.log.format, config.log.levels)
+    asyncio.run(_until_told(NodeProcess(home.absolute(), config, lambda: ask_password(config)), on_ready))
+
+
+async def _until_told(process: NodeProcess, on_ready: Callable[[NodeFile], None]) -> None:
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+
+    def stop(number: signal.Signals) -> None:
+        _log.info("stopping", extra={"signal": number.name})
+        told.set()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    file = await process.start()
+    _log.info("node ready", extra={"address": file.address, "api": file.api, "listen": file.listen})
+    on_ready(file)
+    try:
+        await told.wait()
+    finally:
+        await process.stop()
+    _log.info("stopped")

@@ -1,0 +1,67 @@
+"""From a deployment to what runs it: checked modules shared between channels, kernels over them, manifests.
+
+`deployments.py` keeps the bytes; `compose.py` hands these functions to admission and to the derivation worker.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from scapp.channels.admission import AdmissionError, ChannelContext
+from scapp.channels.crypto import keccak256
+from scapp.channels.deployment import ABI, Deployment, Limits, deployment_id
+from scapp.reducers.manifest import Manifest
+from scapp.runtime.deployments import DeploymentStore
+from scapp.runtime.kernel import Kernel, KernelFault
+from scapp.runtime.module import CheckedModule, ModuleRefused, check_module
+from scapp.runtime.reference import ReferenceKernel
+
+
+class Modules:
+    """Thread-safe. Compiled code is cached under `cache`; `store` is made here, because it checks through us."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self._cache = cache
+        self._checked: dict[bytes, CheckedModule] = {}
+        self._lock = threading.Lock()
+        self.store = DeploymentStore(folder, self.inspect)
+
+    def inspect(self, wasm: bytes, limits: Limits) -> Manifest:
+        """Check a module; its manifest. Raises ModuleRefused."""
+        return self._check(wasm, Deployment(keccak256(wasm), ABI, limits)).manifest
+
+    def module_for(self, deployment: Deployment) -> CheckedModule:
+        """Raises LookupError for a deployment that is not known here, ModuleRefused for one that cannot run here."""
+        identity = bytes(deployment_id(deployment))
+        with self._lock:
+            known = self._checked.get(identity)
+        if known is not None:
+            return known
+        wasm = self.store.wasm(deployment.reducer) if self.store.get(identity) else None
+        if wasm is None:
+            raise LookupError(f"`scapp deploy` its module (keccak256 0x{deployment.reducer.hex()}) with its limits")
+        return self._check(wasm, deployment)
+
+    def kernel_for(self, context: ChannelContext) -> Kernel:
+        """A kernel with no entries applied. Raises AdmissionError."""
+        identity = deployment_id(context.deployment).hex()
+        try:
+            return ReferenceKernel(self.module_for(context.deployment), context)
+        except LookupError as error:
+            raise AdmissionError(f"deployment 0x{identity} is not known here: {error}") from None
+        except (ModuleRefused, KernelFault, OSError) as error:
+            raise AdmissionError(f"deployment 0x{identity} cannot run here: {error}") from error
+
+    def manifest_for(self, deployment: Deployment) -> Manifest:
+        """Raises AdmissionError for a deployment that is not known here."""
+        identity = bytes(deployment_id(deployment))
+        app = self.store.get(identity)
+        if app is None:
+            raise AdmissionError(f"deployment 0x{identity.hex()} is not known here; `scapp deploy` its module")
+        return app.manifest
+
+    def _check(self, wasm: bytes, deployment: Deployment) -> CheckedModule:
+        checked = check_module(wasm, deployment.limits, cache_folder=self._cache)
+        with self._lock:
+            return self._checked.setdefault(bytes(deployment_id(deployment)), checked)

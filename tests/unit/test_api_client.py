@@ -1,0 +1,379 @@
+"""The local API and its Python client, happy paths: each path once, the stream, and the OpenAPI document."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from openapi_spec_validator import validate
+
+from scapp.runtime.api.routes import ROUTES
+from scapp.runtime.api.stream import RECENT_BATCHES
+from scapp.runtime.changes import AppEvent, BatchChanges, TableChange
+from scapp.runtime.client import Client, NodeTimeout, NodeUnreachable, NotAllowed, Refused
+from scapp.runtime.config import ApiSettings
+from scapp.runtime.documents import DerivedView, QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
+from scapp.runtime.follow import Committed
+from tests.support.api_harness import WASM, Harness, served
+from tests.support.fake_service import ALICE, BOB, CAROL
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Harness]:
+    with served(tmp_path / "alice") as harness:
+        yield harness
+
+
+def test_the_openapi_document_is_valid(node: Harness) -> None:
+    """Against the OpenAPI 3.1 schema, and it lists every path that is served."""
+    with urllib.request.urlopen(node.url + "/v1/openapi.json", timeout=10) as response:
+        document = json.load(response)
+    validate(document)
+    assert document["openapi"].startswith("3.1")
+    listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert listed == {(route.method, route.path) for route in ROUTES}
+    assert document["servers"] == [{"url": node.url}]
+
+
+def test_answers_follow_the_openapi_document(node: Harness) -> None:
+    """What is served validates against the schema that is published for it."""
+    import jsonschema
+
+    channel = node.channel()
+    node.client.send("0x" + channel.hex(), {"move": 1})
+    with urllib.request.urlopen(node.url + "/v1/openapi.json", timeout=10) as response:
+        document = json.load(response)
+    for route in ROUTES:
+        if route.method != "GET" or route.response is None or route.name == "stream":
+            continue
+        path = route.path.replace("{channel}", "0x" + channel.hex()).replace("{app}", "duel")
+        request = urllib.request.Request(node.url + path, headers={"Authorization": f"Bearer {node.operator}"})
+        with urllib.request.urlopen(request, timeout=10) as response:
+            answer = json.load(response)
+        schema = {"$ref": f"#/components/schemas/{route.response.__name__}", "components": document["components"]}
+        jsonschema.validate(answer, schema)
+
+
+def test_status_peers_and_counters(node: Harness) -> None:
+    client = node.client
+    peer = client.add_peer("0x" + BOB.hex(), "127.0.0.1:7000", "bob")
+    assert (peer.name, peer.connected, peer.endpoint) == ("bob", True, "127.0.0.1:7000")
+    assert node.service.linked == {BOB: "127.0.0.1:7000"}
+    status = client.status()
+    assert (status.address, status.peers_connected, status.peers_known) == ("0x" + ALICE.hex(), 1, 1)
+    assert client.counters() == {"batches": 0}
+    assert client.health().ok
+    assert [p.name for p in client.peers()] == ["bob"]
+
+
+def test_a_peer_keeps_its_name_and_names_are_unique(node: Harness) -> None:
+    client = node.client
+    client.add_peer("0x" + BOB.hex(), "h:1", "bob")
+    assert client.add_peer("0x" + BOB.hex(), "h:2").name == "bob"
+    with pytest.raises(Refused, match="belongs to"):
+        client.add_peer("0x" + CAROL.hex(), "h:3", "bob")
+    with pytest.raises(Refused, match="itself"):
+        client.add_peer("0x" + ALICE.hex(), "h:3")
+
+
+def test_deploy_is_idempotent_and_limits_make_another_deployment(node: Harness) -> None:
+    first = node.client.deploy(WASM)
+    assert first == node.client.deploy(WASM) == node.client.deployment("duel")
+    assert [(c.name, c.key, c.nullable) for c in first.tables[0].columns] == [
+        ("player", True, False),
+        ("score", False, False),
+        ("note", False, True),
+    ]
+    other = node.client.deploy(WASM, {"rows_max": 5})
+    assert other.deployment_id != first.deployment_id
+    assert other.limits["rows_max"] == 5
+    assert node.client.deployment(first.deployment_id[:12]).deployment_id == first.deployment_id
+    assert len(node.client.deployments()) == 2
+
+
+def test_open_send_log_close(node: Harness) -> None:
+    """The life of a channel through the client; JSON becomes MessagePack and comes back as JSON."""
+    client = node.client
+    client.deploy(WASM)
+    client.add_peer("0x" + BOB.hex(), "h:1", "bob")
+    channel = client.open_channel(["bob"], "duel", params={"cards": 3, "salt": {"$hex": "0x00ff"}}, wait_s=5)
+    assert (channel.phase, channel.sequence, channel.app) == ("running", 1, "duel")
+    name = channel.channel_id[:10]
+    receipts = client.send(name, {"move": [3, 4]}, {"hash": {"$hex": "0xabcd"}}, b"\x01")
+    assert [(r.status, r.sequence) for r in receipts] == [("accepted", 1), ("accepted", 2), ("accepted", 3)]
+    assert [r.status for r in client.tick(name)] == ["accepted"]
+    entries = list(client.log(name))
+    assert [e.kind for e in entries] == ["open", "message", "message", "message", "tick"]
+    assert entries[0].payload[2] == {"cards": 3, "salt": {"$hex": "0x00ff"}}
+    assert [e.payload for e in entries[1:4]] == [{"move": [3, 4]}, {"hash": {"$hex": "0xabcd"}}, 1]
+    assert client.entries(name, 2, 2).next == 4
+    assert client.close_channel(name, wait_s=5).phase == "closed"
+    assert [c.phase for c in client.channels("closed")] == ["closed"]
+    assert client.channels("running") == []
+
+
+def test_refused_and_pending_receipts(node: Harness) -> None:
+    channel = "0x" + node.channel().hex()
+    node.service.refused[b"\x01"] = "not your turn"
+    accepted, refused = node.client.send(channel, 2, 1)
+    assert accepted.status == "accepted"
+    assert (refused.status, refused.code, refused.reason) == ("refused", "rejected", "not your turn")
+    node.service.stuck = True
+    assert [r.status for r in node.client.send(channel, 3, timeout_s=0)] == ["pending"]
+
+
+def test_accept_and_reject(node: Harness) -> None:
+    proposed = "0x" + node.channel("proposed").hex()
+    assert node.client.accept(proposed, wait_s=5).phase == "running"
+    other = "0x" + node.channel("proposed", number=2).hex()
+    answer = node.client.reject(other, "not today")
+    assert (answer.phase, answer.reason) == ("rejected", "not today")
+
+
+def test_waiting_ends_without_an_error(node: Harness) -> None:
+    """The wish is durable: a channel that is still opening is an answer, not a failure."""
+    node.service.opens_to = "opening"
+    node.deploy()
+    assert node.client.open_channel(["0x" + BOB.hex()], "duel", wait_s=0.05).phase == "opening"
+
+
+def test_pages_deep_in_a_long_log(node: Harness) -> None:
+    """Pages join without gap or repetition, from any start, also when positions were remembered before."""
+    channel = "0x" + node.channel().hex()
+    for _ in range(4):
+        node.client.send(channel, *range(600), timeout_s=30)
+    everything = [e.sequence for e in node.client.log(channel)]
+    assert everything == list(range(2_401))
+    assert [e.sequence for e in node.client.log(channel, 2_300)] == list(range(2_300, 2_401))
+    assert [e.sequence for e in node.client.entries(channel, 1_500, 3).entries] == [1_500, 1_501, 1_502]
+    page = node.client.entries(channel, 9_999)
+    assert (page.entries, page.next) == ([], None)
+
+
+def test_query_and_verify(node: Harness) -> None:
+    channel = node.channel()
+    node.derived.answer = QueryAnswer(columns=[QueryColumn(name="s", type="int8")], rows=[[7]], truncated=True)
+    assert node.client.query("select s from duel.score where player = $1", ["0x01"]) == node.derived.answer
+    assert node.derived.asked == [("select s from duel.score where player = $1", ["0x01"])]
+    verdict = VerifyAnswer(
+        channel_id="0x" + channel.hex(), ok=True, sequence=1, turn=0, expected_root="0x01", found_root="0x01", rows=4
+    )
+    node.derived.verdicts[channel] = verdict
+    assert node.client.verify("0x" + channel.hex()) == verdict
+
+
+# -- the client itself --------------------------------------------------------------------------------------------
+
+
+def test_errors_have_types(node: Harness, tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        node.client.channel("0x" + "ee" * 32)
+    assert (refused.value.code, refused.value.status) == ("unknown_channel", 404)
+    assert "channel list" in refused.value.hint
+    with pytest.raises(NotAllowed):
+        node.with_token("wrong").status()
+    with pytest.raises(NotAllowed, match="needs admin"):
+        node.with_token(node.tokens.add("reader", ("read",))).deploy(WASM)
+    with pytest.raises(NodeUnreachable):
+        Client("http://127.0.0.1:1", "t").status()
+    with pytest.raises(NodeUnreachable, match="no node runs in"):
+        Client.at_home(tmp_path / "nobody")
+
+
+def test_an_answer_that_does_not_come_in_time(node: Harness) -> None:
+    """The wait is bounded, and the connection that still owes an answer is not used again."""
+    release = threading.Event()
+    node.derived.query = lambda *_: release.wait(10)  # type: ignore[method-assign,assignment,return-value]
+    with Client(node.url, node.operator, timeout_s=0.05) as impatient:
+        with pytest.raises(NodeTimeout, match="did not answer"):
+            impatient.query("select 1", timeout_s=0.05)
+        release.set()
+        assert impatient.health().ok
+
+
+def test_the_operators_token_must_be_private(node: Harness) -> None:
+    token = node.home / "api.token"
+    assert token.stat().st_mode & 0o777 == 0o600
+    with Client.at_home(node.home) as client:
+        assert client.status().address == "0x" + ALICE.hex()
+    token.chmod(0o644)
+    with pytest.raises(Exception, match="chmod 600"):
+        Client.at_home(node.home)
+
+
+def test_a_connection_the_node_has_closed_is_replaced(tmp_path: Path) -> None:
+    """A client outlives a restart of the node at the same address."""
+    with served(tmp_path) as harness:
+        client = Client(harness.url, harness.operator)
+        client.status()
+        port = int(harness.url.rpartition(":")[2])
+    with client, served(tmp_path, ApiSettings(listen=f"127.0.0.1:{port}")):
+        assert client.status().address == "0x" + ALICE.hex()
+
+
+# -- the stream ---------------------------------------------------------------------------------------------------
+
+
+def score_row(player: bytes, score: int) -> bytes:
+    """A row of the duel app's only table, as the kernel writes it."""
+    head = (3).to_bytes(2, "big") + (20).to_bytes(4, "big") + player
+    return head + (8).to_bytes(4, "big") + score.to_bytes(8, "big", signed=True) + (-1).to_bytes(4, "big", signed=True)
+
+
+def derivation(channel: bytes, first: int, end: int) -> Committed:
+    """Entries first .. end-1 set Bob's score to `end` and emit one event each."""
+    changes = BatchChanges(
+        (TableChange("score", (score_row(BOB, end),), ((1).to_bytes(2, "big") + (20).to_bytes(4, "big") + ALICE,)),),
+        tuple(AppEvent(sequence, 0, "scored", b"\x81\xa1n" + bytes([sequence])) for sequence in range(first, end)),
+    )
+    return Committed(channel, first, end, end - 1, changes)  # type: ignore[arg-type]
+
+
+def take(items: Iterator[StreamItem], count: int) -> list[StreamItem]:
+    return [next(items) for _ in range(count)]
+
+
+def test_the_stream_from_the_start(node: Harness) -> None:
+    """Entries, then rows and app events once they are derived, then what happens live; nothing twice."""
+    channel = node.channel()
+    name = "0x" + channel.hex()
+    node.client.send(name, {"move": 1})
+    node.run(lambda: node.derived.derive(derivation(channel, 0, 2)))
+    items = node.client.stream(channels=[name], start=[f"{name}:0"], kinds=["entries", "rows", "app"])
+    entries, rows, *events = take(items, 4)
+    assert [e.sequence for e in entries.entries] == [0, 1]
+    assert rows.sequence == 2
+    assert rows.tables[0].upserts == [{"player": "0x" + BOB.hex(), "score": 2, "note": None}]
+    assert rows.tables[0].deletes == [{"player": "0x" + ALICE.hex()}]
+    assert [(e.topic, e.sequence, e.data) for e in events] == [("scored", 0, {"n": 0}), ("scored", 1, {"n": 1})]
+    node.client.send(name, {"move": 2})
+    assert [e.sequence for e in next(items).entries] == [2]
+    node.run(lambda: node.derived.derive(derivation(channel, 2, 3)))
+    rows, event = take(items, 2)
+    assert (rows.kind, rows.sequence, event.kind, event.sequence) == ("rows", 3, "app", 2)
+    items.close()  # type: ignore[attr-defined]
+
+
+def test_the_stream_goes_on_from_two_sequences(node: Harness) -> None:
+    """Entries seen up to 3, derived up to 2: the rest of both comes, and nothing before."""
+    channel = node.channel()
+    name = "0x" + channel.hex()
+    node.client.send(name, 1, 2, 3)
+    for first in range(4):
+        node.run(lambda first=first: node.derived.derive(derivation(channel, first, first + 1)))
+    items = node.client.stream(channels=[name], start=[f"{name}:3:2"], kinds=["entries", "app"])
+    entries, *events = take(items, 3)
+    assert [e.sequence for e in entries.entries] == [3]
+    assert [e.sequence for e in events] == [2, 3]
+    items.close()  # type: ignore[attr-defined]
+
+
+def test_without_a_start_the_stream_begins_with_what_is_new(node: Harness) -> None:
+    channel = node.channel()
+    name = "0x" + channel.hex()
+    node.client.send(name, 1)
+    items = node.client.stream(kinds=["entries", "node"])
+    started = threading.Thread(target=lambda: (_until_followed(node), node.client.send(name, 2)))
+    started.start()
+    found = take(items, 2)
+    started.join()
+    assert {item.kind for item in found} == {"node", "entries"}
+    assert [e.sequence for item in found for e in item.entries] == [2]
+    items.close()  # type: ignore[attr-defined]
+
+
+def _until_followed(node: Harness) -> None:
+    """Return once the server has subscribed a follower (it registers before its first line goes out)."""
+    import gc
+    import time
+
+    from scapp.runtime.api.stream import StreamHub
+
+    hub = next(h for h in gc.get_objects() if isinstance(h, StreamHub) and h._context.service is node.service)
+    deadline = time.monotonic() + 10
+    while not hub._followers and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def test_row_changes_that_are_gone_are_said_to_be_gone(node: Harness) -> None:
+    """After a restart of the node: app events come from the database, rows by `reset`."""
+    channel = node.channel()
+    name = "0x" + channel.hex()
+    node.client.send(name, *range(5))
+    node.derived.events[channel] = [AppEvent(sequence, 0, "old", b"\xc0") for sequence in range(4)]
+    node.derived.cursors[channel] = DerivedView(sequence=4, turn=3, state_root="0x", state="following")
+    items = node.client.stream(channels=[name], start=[f"{name}:6:2"], kinds=["rows", "app"])
+    first, second, reset = take(items, 3)
+    assert [(e.kind, e.sequence) for e in (first, second, reset)] == [("app", 2), ("app", 3), ("reset", 4)]
+    node.run(lambda: node.derived.derive(derivation(channel, 4, 6)))
+    rows, *events = take(items, 3)
+    assert (rows.kind, rows.sequence) == ("rows", 6)
+    assert [e.sequence for e in events] == [4, 5]
+    items.close()  # type: ignore[attr-defined]
+
+
+def test_more_batches_than_are_kept(node: Harness) -> None:
+    """A follower that was away too long gets all app events, in order, and one reset."""
+    channel = node.channel()
+    name = "0x" + channel.hex()
+    total = RECENT_BATCHES + 3
+
+    def derive() -> None:
+        for first in range(total):
+            changes = BatchChanges((), (AppEvent(first, 0, "n", b"\xc0"),))
+            node.derived.derive(Committed(channel, first, first + 1, first, changes))
+
+    node.run(derive)
+    items = node.client.stream(channels=[name], start=[f"{name}:0:0"], kinds=["rows", "app"])
+    sequences, resets = [], []
+    while len(sequences) < total:
+        item = next(items)
+        if item.kind == "app":
+            sequences.append(item.sequence)
+        elif item.kind == "reset":
+            resets.append(item.sequence)
+    assert sequences == list(range(total))
+    assert resets == [3]
+    items.close()  # type: ignore[attr-defined]
+
+
+def test_the_stream_says_how_to_go_on(node: Harness) -> None:
+    """The id of an event, given back as Last-Event-ID, goes on right after it."""
+    channel = node.channel()
+    name = "0x" + channel.hex()
+    node.client.send(name, 1)
+    assert _first_id(node, name, f"{name}:0:0") == f"{name}:2:0"
+    node.client.send(name, 2)
+    request = urllib.request.Request(
+        f"{node.url}/v1/stream?channel={name}&kinds=entries",
+        headers={"Authorization": f"Bearer {node.operator}", "Last-Event-ID": f"{name}:2:0"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        lines = [response.readline().decode().strip() for _ in range(6)]
+    data = next(json.loads(line[5:]) for line in lines if line.startswith("data:"))
+    assert [e["sequence"] for e in data["entries"]] == [2]
+
+
+def _first_id(node: Harness, name: str, start: str) -> str:
+    request = urllib.request.Request(
+        f"{node.url}/v1/stream?channel={name}&from={start}", headers={"Authorization": f"Bearer {node.operator}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        while True:
+            line = response.readline().decode()
+            if line.startswith("id:"):
+                return line[3:].strip()
+
+
+def test_a_stop_of_the_node_ends_streams(tmp_path: Path) -> None:
+    """Followers see the end at once; the stop does not wait for them."""
+    with served(tmp_path) as harness:
+        name = "0x" + harness.channel().hex()
+        items = harness.client.stream(channels=[name], start=[f"{name}:0:0"])
+        assert next(items).kind in ("entries", "node")
+    rest = [item.kind for item in items]
+    assert len(rest) < 3
