@@ -41,7 +41,7 @@ create() {
     "$python" -m venv "$venv"
   else # some distributions package venv's pip apart: borrow the interpreter's own
     "$python" -m venv --without-pip "$venv"
-    "$python" -m pip --python "$venv/bin/python" install --quiet --disable-pip-version-check \
+    "$python" -m pip --python "$venv/bin/python" install -qq --disable-pip-version-check \
       --require-hashes --only-binary :all: -r requirements/pip.txt
   fi
 }
