@@ -25,10 +25,10 @@ CRYPTO = {"scapp.channels.crypto", "scapp.channels.signing"}
 SLOW = ("web3", "eth_account", "eth_abi", "eth_keys", "eth_keyfile", "eth_utils", "eth_hash", "eth_typing", "pydantic")
 
 DERIVATION = re.compile(
-    r"scapp\.runtime\.(?!(cli|api|config|daemon|demo)(\.|$)).+"  # all of runtime but what composes it
+    r"scapp\.runtime\.(?!(cli|api|compose|config|demo)(\.|$)).+"  # all of runtime but what composes it
 )
 DERIVATION_MAY_READ = {"reading", "entries", "deployment", "admission", "crypto", "errors", "types"}
-COMPOSERS = ("scapp.runtime.cli", "scapp.runtime.api")
+COMPOSERS = ("scapp.runtime.cli", "scapp.runtime.api", "scapp.runtime.compose")
 
 MODULES = tree.modules()
 # Modules that are started, not imported.
@@ -140,7 +140,7 @@ def test_derivation_reads_the_log_and_nothing_else_of_channels():
 
 @pytest.mark.parametrize("composer", COMPOSERS)
 def test_nothing_imports_the_composers(composer):
-    """`runtime.cli` and `runtime.api` put the parts together; only the CLI may use the API's client."""
+    """`runtime.cli`, `runtime.api` and `runtime.compose` put the parts together; only they use each other."""
 
     def forbidden(module: tree.Module, target: tree.Import) -> bool:
         return inside(target.name, composer) and not inside(module.name, *COMPOSERS)
