@@ -13,6 +13,7 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 from hypothesis import given
 from hypothesis import strategies as st
+
 from scapp.channels import signing
 from scapp.channels.crypto import keccak256
 from scapp.channels.errors import LocalError, PeerError
@@ -228,9 +229,9 @@ def test_the_direct_backend_guards_what_c_reads():
             direct.sign(secret, digest)
     with pytest.raises(ValueError, match="not a valid key"):
         direct.sign(bytes(32), H)
-    assert direct.recover(H[:31], GOOD[:64] + b"\0") is None
-    assert direct.recover(H, GOOD[:64]) is None
-    assert direct.recover(H, GOOD[:64] + b"\x04") is None
+    assert direct.recover(H[:31], GOOD, 0) is None
+    assert direct.recover(H, GOOD[:63], 0) is None
+    assert direct.recover(H, GOOD, 4) is None
 
 
 def test_threads_do_not_share_buffers():

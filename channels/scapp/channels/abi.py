@@ -81,15 +81,18 @@ def wrong_length(value: bytes, allowed: int, field: str) -> NoReturn:
 def dynamic_bytes(value: bytes) -> bytes:
     """Body of a `bytes` or `string`: its length, itself, and zeros up to a whole word."""
     length = len(value)
-    return word(length) + value + bytes(-length % WORD)
+    return length.to_bytes(32, "big") + value + bytes(-length % WORD)
 
 
 def dynamic_array(bodies: Sequence[bytes]) -> bytes:
     """Body of an array whose items are dynamic: count, offsets counted from after the count, bodies."""
-    offset = WORD * len(bodies)
-    parts = [word(len(bodies))]
+    count = len(bodies)
+    if count == 1:
+        return b"".join((TRUE, OFFSET_OF_ONLY_ARGUMENT, bodies[0]))  # the words 1 and 0x20
+    offset = WORD * count
+    parts = [count.to_bytes(32, "big")]
     for body in bodies:
-        parts.append(word(offset))
+        parts.append(offset.to_bytes(32, "big"))
         offset += len(body)
     parts += bodies
     return b"".join(parts)
@@ -179,6 +182,8 @@ class StateHasher:
         if len(amounts) != len(segments) - 1:
             raise InvalidValue(f"{len(amounts)} amounts for {len(segments) - 1} outcome slots")
         parts = [segments[0]]
-        for amount, segment in zip(amounts, segments[1:], strict=True):
-            parts += (uint(amount, 256, "amount"), segment)
+        for index, amount in enumerate(amounts, 1):
+            if amount >> 256:
+                uint(amount, 256, "amount")
+            parts += (amount.to_bytes(32, "big"), segments[index])
         return b"".join(parts)

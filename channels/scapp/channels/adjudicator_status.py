@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 import msgspec
+
 from scapp.channels import abi
 from scapp.channels.crypto import keccak256
 from scapp.channels.types import ZERO_HASH, Hash
@@ -41,7 +42,10 @@ def fingerprint(state: Hash, outcome: Hash) -> bytes:
 
 def encode_fingerprint(state: Hash, outcome: Hash) -> bytes:
     """`abi.encode(bytes32, bytes32)`."""
-    return abi.bytes32(state, "state hash") + abi.bytes32(outcome, "outcome hash")
+    if len(state) != 32 or len(outcome) != 32:
+        abi.bytes32(state, "state hash")
+        abi.bytes32(outcome, "outcome hash")
+    return state + outcome
 
 
 NO_STATE_FINGERPRINT = fingerprint(ZERO_HASH, ZERO_HASH)

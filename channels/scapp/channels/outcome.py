@@ -10,6 +10,7 @@ import enum
 from collections.abc import Iterable, Sequence
 
 import msgspec
+
 from scapp.channels import abi
 from scapp.channels.abi import InvalidValue, OutcomeSlot
 from scapp.channels.crypto import keccak256
@@ -54,33 +55,36 @@ class SingleAssetExit(msgspec.Struct, frozen=True, array_like=True, gc=False):
 Outcome = tuple[SingleAssetExit, ...]
 
 
-def encode_allocation(allocation: Allocation) -> bytes:
-    """Body of one allocation tuple `(bytes32,uint256,uint8,bytes)`."""
-    return b"".join(
-        (
-            abi.bytes32(allocation.destination, "destination"),
-            abi.uint(allocation.amount, 256, "amount"),
-            abi.uint(allocation.allocation_type, 8, "allocation type"),
-            abi.word(0x80),
-            abi.dynamic_bytes(allocation.metadata),
-        )
-    )
+# Type, offset and length of a guarantee's metadata, which are always two words and follow directly.
+_GUARANTEE_TAIL = abi.word(AllocationType.GUARANTEE) + abi.word(4 * abi.WORD) + abi.word(2 * abi.WORD)
+
+
+def _tail(allocation_type: int, metadata: bytes) -> bytes:
+    """An allocation from its third word on."""
+    if allocation_type == AllocationType.GUARANTEE and len(metadata) == 2 * abi.WORD:
+        return _GUARANTEE_TAIL + metadata
+    type_ = abi.uint(allocation_type, 8, "allocation type")
+    return type_ + abi.word(4 * abi.WORD) + abi.dynamic_bytes(metadata)
 
 
 def allocations_body(allocations: Sequence[Allocation]) -> bytes:
     """Body of `(bytes32,uint256,uint8,bytes)[]`."""
-    parts = [abi.equal_array_head(len(allocations), abi.SIMPLE_ALLOCATION_BYTES)]
+    bodies: list[bytes] = []
+    sizes_differ = False
     for allocation in allocations:
-        if allocation.metadata or allocation.allocation_type:
-            # Allocations of different sizes: take the general way for all of them.
-            return abi.dynamic_array([encode_allocation(item) for item in allocations])
         destination, amount = allocation.destination, allocation.amount
         if len(destination) != 32:
             abi.wrong_length(destination, 32, "destination")
         if amount >> 256:
             abi.uint(amount, 256, "amount")
-        parts += (destination, amount.to_bytes(32, "big"), abi.SIMPLE_ALLOCATION_TAIL)
-    return b"".join(parts)
+        tail = abi.SIMPLE_ALLOCATION_TAIL
+        if allocation.metadata or allocation.allocation_type:
+            tail = _tail(allocation.allocation_type, allocation.metadata)
+            sizes_differ = True
+        bodies.append(destination + amount.to_bytes(32, "big") + tail)
+    if sizes_differ:
+        return abi.dynamic_array(bodies)
+    return b"".join((abi.equal_array_head(len(bodies), abi.SIMPLE_ALLOCATION_BYTES), *bodies))
 
 
 def _exit_body(exit_: SingleAssetExit) -> bytes:

@@ -14,6 +14,7 @@ import threading
 from typing import Any, NoReturn, Protocol
 
 from coincurve import GLOBAL_CONTEXT, PrivateKey, PublicKey
+
 from scapp.channels.crypto import keccak256
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.types import Address, Hash, Signature
@@ -25,11 +26,11 @@ _HALF_ORDER_BYTES = (ORDER // 2).to_bytes(32, "big")
 _PREFIX = b"\x19Ethereum Signed Message:\n"
 _HASH_PREFIX = _PREFIX + b"32"
 _V_OF_ID = (b"\x1b", b"\x1c")
-_ID_OF_V = {27: b"\x00", 28: b"\x01"}
+_ID_OF_V = {27: 0, 28: 1}
 
 
 class Backend(Protocol):
-    """`digest` and `secret` are 32 bytes; a recoverable signature is r || s || recovery id (0 to 3), 65 bytes."""
+    """`digest` and `secret` are 32 bytes; a signed digest is r || s || recovery id (0 to 3), 65 bytes."""
 
     def public_key(self, secret: bytes) -> bytes:
         """Uncompressed point without its prefix, 64 bytes; `secret` must be in range."""
@@ -39,8 +40,8 @@ class Backend(Protocol):
         """A recoverable signature with RFC 6979 nonce and low s."""
         ...
 
-    def recover(self, digest: bytes, signature: bytes) -> bytes | None:
-        """The signer's public key, 64 bytes, or None when no key made this signature."""
+    def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
+        """The signer's public key, 64 bytes, or None when no key made it; `signature` begins with r || s."""
         ...
 
 
@@ -53,9 +54,10 @@ class PublicBackend:
     def sign(self, secret: bytes, digest: bytes) -> bytes:
         return bytes(PrivateKey(secret).sign_recoverable(digest, hasher=None))
 
-    def recover(self, digest: bytes, signature: bytes) -> bytes | None:
+    def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
+        recoverable = signature[:_COMPACT_BYTES] + bytes([recovery_id])
         try:
-            return PublicKey.from_signature_and_message(signature, digest, hasher=None).format(compressed=False)[1:]
+            return PublicKey.from_signature_and_message(recoverable, digest, hasher=None).format(compressed=False)[1:]
         except Exception:  # coincurve raises bare Exception when nothing can be recovered, ValueError when parsing
             return None
 
@@ -99,13 +101,13 @@ class DirectBackend(PublicBackend):
         if not self._sign(self._context, buffers.signature, digest, secret, self._null, self._null):
             raise ValueError("the secret is not a valid key")
         self._serialize(self._context, buffers.compact, buffers.recovery_id, buffers.signature)
-        return bytes(buffers.compact_view) + _RECOVERY_IDS[int(buffers.recovery_id[0])]
+        return buffers.compact_view[:] + _RECOVERY_IDS[buffers.recovery_id[0]]  # type: ignore[no-any-return]
 
-    def recover(self, digest: bytes, signature: bytes) -> bytes | None:
-        if len(digest) != 32 or len(signature) != _COMPACT_BYTES + 1 or signature[_COMPACT_BYTES] > 3:
+    def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
+        if len(digest) != 32 or len(signature) < _COMPACT_BYTES or not 0 <= recovery_id <= 3:
             return None
         buffers, context = self._buffers, self._context
-        if not self._parse(context, buffers.signature, signature, signature[_COMPACT_BYTES]):
+        if not self._parse(context, buffers.signature, signature, recovery_id):
             return None
         if not self._recover(context, buffers.public_key, buffers.signature, digest):
             return None
@@ -124,7 +126,8 @@ def choose_backend() -> Backend:
     expected = public.sign(secret, digest)
     try:
         direct = DirectBackend()
-        if direct.sign(secret, digest) == expected and direct.recover(digest, expected) == public.public_key(secret):
+        recovered = direct.recover(digest, expected, expected[64])
+        if direct.sign(secret, digest) == expected and recovered == public.public_key(secret):
             return direct
     except (ImportError, AttributeError, TypeError):
         pass
@@ -248,7 +251,7 @@ def _recover_digest(digest: bytes, signature: bytes) -> Address:
     # Each signature has a twin with n - s; with one of the two forms forbidden nobody can make a second signature.
     if signature[32:64] > _HALF_ORDER_BYTES:
         raise InvalidSignature(f"s is 0x{signature[32:64].hex()}, above half the curve's order")
-    public_key = _BACKEND.recover(digest, signature[:64] + recovery_id)
+    public_key = _BACKEND.recover(digest, signature, recovery_id)
     if public_key is None:
         raise InvalidSignature(f"no key makes the signature 0x{signature.hex()}")
     return address_of(public_key)

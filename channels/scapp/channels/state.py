@@ -6,6 +6,7 @@ Outcomes stand in `outcome.py`; `abi.StateHasher` is the fast way for app channe
 from __future__ import annotations
 
 import msgspec
+
 from scapp.channels import abi
 from scapp.channels.abi import InvalidValue
 from scapp.channels.crypto import keccak256
@@ -36,20 +37,28 @@ class VariablePart(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 def encode_fixed_part(fixed: FixedPart) -> bytes:
     """`abi.encode(address[], uint64, address, uint48)`: what the channel id is the hash of."""
-    participants = fixed.participants
+    participants, nonce, duration = fixed.participants, fixed.nonce, fixed.challenge_duration
+    if nonce >> 64 or duration >> 48:
+        abi.uint(nonce, 64, "channel nonce")
+        abi.uint(duration, 48, "challenge duration")
+    for participant in participants:
+        if len(participant) != 20:
+            abi.wrong_length(participant, 20, "participant")
     return b"".join(
         (
             _PARTICIPANTS_OFFSET,
-            abi.uint(fixed.nonce, 64, "channel nonce"),
+            nonce.to_bytes(32, "big"),
             abi.address(fixed.app_definition, "app definition"),
-            abi.uint(fixed.challenge_duration, 48, "challenge duration"),
-            abi.word(len(participants)),
-            *[abi.address(participant, "participant") for participant in participants],
+            duration.to_bytes(32, "big"),
+            len(participants).to_bytes(32, "big"),
+            _ADDRESS_PADDING if participants else b"",
+            _ADDRESS_PADDING.join(participants),
         )
     )
 
 
 _PARTICIPANTS_OFFSET = abi.word(4 * abi.WORD)
+_ADDRESS_PADDING = bytes(12)
 
 
 def channel_id(fixed: FixedPart) -> ChannelId:
@@ -115,7 +124,10 @@ def challenge_hash(state: Hash) -> Hash:
 
 def encode_voucher(channel: ChannelId, amount: int) -> bytes:
     """`abi.encode(bytes32, uint256)`; `amount` is everything paid so far, not the last payment."""
-    return abi.bytes32(channel, "channel id") + abi.uint(amount, 256, "voucher amount")
+    if len(channel) != 32 or amount >> 256:
+        abi.bytes32(channel, "channel id")
+        abi.uint(amount, 256, "voucher amount")
+    return channel + amount.to_bytes(32, "big")
 
 
 def voucher_hash(channel: ChannelId, amount: int) -> Hash:
