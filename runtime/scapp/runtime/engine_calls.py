@@ -25,7 +25,19 @@ INSTANTIATION_FUEL = 50_000_000
 
 _VALUE_BYTES = 16  # sizeof(wasmtime_val_raw_t)
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-_NO_FINALIZER = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
+# The package's own prototype wants another callback type, and `ctypes.cast` leaves reference cycles behind.
+_define_function = ctypes.CFUNCTYPE(
+    ctypes.POINTER(ffi.wasmtime_error_t),
+    ctypes.c_void_p,
+    ctypes.c_char_p,
+    ctypes.c_size_t,
+    ctypes.c_char_p,
+    ctypes.c_size_t,
+    ctypes.c_void_p,
+    _CALLBACK,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+)(("wasmtime_linker_define_func_unchecked", ffi.dll))
 
 
 class GuestTrap(Exception):
@@ -70,10 +82,8 @@ class Imports:
         # A FuncType belongs to the first engine that uses it, so it is made afresh here.
         type_ = FuncType([ValType.i32()] * parameters, [ValType.i32()] * result)
         module, field = ABI_MODULE.encode(), name.encode()
-        raw = ctypes.cast(callback, ffi.wasmtime_func_unchecked_callback_t)
-        error = ffi.wasmtime_linker_define_func_unchecked(
-            self.linker.ptr(), module, len(module), field, len(field), type_.ptr(), raw, None, _NO_FINALIZER
-        )
+        linker = self.linker.ptr()
+        error = _define_function(linker, module, len(module), field, len(field), type_.ptr(), callback, None, None)
         if error:
             raise EngineError(str(WasmtimeError._from_ptr(error)))
 
@@ -94,7 +104,7 @@ class Imports:
                 self.failure = failure
                 # A trap with a code carries guest frames; one with a text would come out as a bare error.
                 trap = ffi.wasmtime_trap_new_code(TrapCode.UNREACHABLE.value)
-                return ctypes.cast(trap, ctypes.c_void_p).value or 0
+                return ctypes.addressof(trap.contents)
 
         return callback
 
@@ -178,13 +188,9 @@ class Guest:
         size = ffi.wasmtime_memory_data_size(self._context, ctypes.byref(self._memory))
         if size != self._size:
             base = ffi.wasmtime_memory_data(self._context, ctypes.byref(self._memory))
-            address = ctypes.cast(base, ctypes.c_void_p).value
+            address = ctypes.addressof(base.contents) if size else 0
             self._size = size
-            self.view = (
-                memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
-                if size and address is not None
-                else memoryview(b"")
-            )
+            self.view = memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B") if size else memoryview(b"")
         return self.view
 
     def close(self) -> None:
