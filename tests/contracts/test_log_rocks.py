@@ -166,6 +166,20 @@ def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert sorted(Rdict.list_cf(str(path), Options(raw_mode=True))) == ["default", "theirs"]
 
 
+def test_a_lost_current_file_is_not_taken_for_a_new_log(tmp_path: Path) -> None:
+    """RocksDB alone would begin anew and remove the old tables."""
+    path = tmp_path / "log"
+    with RocksLog(path) as log:
+        log.append(write(A, 0, b"0"))
+    current = (path / "CURRENT").read_bytes()
+    (path / "CURRENT").unlink()
+    with pytest.raises(LogCorrupt, match="but no file CURRENT"):
+        RocksLog(path)
+    (path / "CURRENT").write_bytes(current)
+    with RocksLog(path) as log:
+        assert events_of(log, A) == [b"0"]
+
+
 def test_a_crash_between_creation_and_marker_leaves_a_usable_directory(tmp_path: Path) -> None:
     """A database without any row becomes a log."""
     path = tmp_path / "log"

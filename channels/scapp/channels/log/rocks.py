@@ -1,4 +1,4 @@
-"""The event log on disk, over RocksDB; values are framed by `framing.py`, files opened by `rocks_store.py`.
+"""The event log on disk, over RocksDB; values are framed by `framing.py`, the database behind it is `rocks_store.py`.
 
 Each append writes one page per stream (key: stream, first version), the streams' heads and its outbox changes in
 one WriteBatch; a group of appends shares one batch and one sync (`committer.py` makes the groups). Log order equals

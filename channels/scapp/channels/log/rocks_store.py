@@ -1,45 +1,19 @@
-"""RocksDB as `rocks.py` needs it: opening with lock and format marker, five column families, errors in our terms.
-
-    default     pages      stream 32 | first version u64 big-endian
-    heads                  stream 32
-    outbox                 the caller's key
-    snapshots              stream 32 | version u64 big-endian
-    meta                   "format": [name, version]
+"""RocksDB as `rocks.py` needs it: column families to read and write, errors in our terms; `rocks_open.py` opens it.
 
 rocksdict raises bare `Exception` with RocksDB's text; the text's first words are what tells the kinds apart.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-from rocksdict import (
-    BlockBasedOptions,
-    ColumnFamily,
-    DbClosedError,
-    DBCompressionType,
-    DBRecoveryMode,
-    Options,
-    Rdict,
-    ReadOptions,
-    WriteBatch,
-    WriteOptions,
-)
+from rocksdict import ColumnFamily, DbClosedError, Rdict, ReadOptions, WriteBatch, WriteOptions
 
 from scapp.channels.log.framing import STREAM_BYTES, key_version
-from scapp.channels.log.port import LogClosed, LogCorrupt, LogLocked, LogReadFailed, LogUnusable, LogWriteFailed
-
-FORMAT_NAME = "scapp-event-log"
-FORMAT_VERSION = 1
-_FORMAT_KEY = b"format"
-_FAMILIES = ("heads", "outbox", "snapshots", "meta")
-_BLOCK_BYTES = 64 * 1024
-_WAL_BYTES_MAX = 64 * 1024 * 1024  # bounds the replay at open: about 0.2 s
-_OPEN_FILES_MAX = 512
+from scapp.channels.log.port import LogClosed, LogCorrupt, LogReadFailed, LogWriteFailed
+from scapp.channels.log.rocks_open import open_database
 
 Row = tuple[bytes, bytes]
 
@@ -116,24 +90,12 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        is_new = _prepare_directory(path)
-        db = _open(path)
-        try:
-            # A crash may come between creation and marker; then the database has no row at all.
-            self._mark_or_check(db, is_new or db.latest_sequence_number() == 0)
-        except LogUnusable:
-            db.close()
-            raise
-        except Exception as error:  # rocksdict raises nothing narrower
-            with suppress(
-                Exception
-            ):  # what refused the marker may refuse the close; the first error is the one to tell
-                db.close()
-            raise _opening_error(path, error) from error
+        db = open_database(path)
         self._db: Rdict | None = db
         self.pages = Family(path, db, db.get_column_family_handle("default"))
         self.heads, self.outbox, self.snapshots = (
-            Family(path, db.get_column_family(name), db.get_column_family_handle(name)) for name in _FAMILIES[:3]
+            Family(path, db.get_column_family(name), db.get_column_family_handle(name))
+            for name in ("heads", "outbox", "snapshots")
         )
         self._synced = WriteOptions()
         self._synced.sync = True
@@ -184,96 +146,6 @@ class Store:
             raise LogClosed(f"{self.path} is closed") from error
         except Exception as error:  # rocksdict raises nothing narrower
             raise LogWriteFailed(f"{self.path}: the disk refused a write, the log takes no more: {error}") from error
-
-    def _mark_or_check(self, db: Rdict, is_new: bool) -> None:
-        meta = db.get_column_family("meta")
-        try:
-            if is_new:
-                synced = WriteOptions()
-                synced.sync = True
-                meta.put(_FORMAT_KEY, msgspec.msgpack.encode((FORMAT_NAME, FORMAT_VERSION)), write_opt=synced)
-                return
-            found = meta.get(_FORMAT_KEY)
-        finally:
-            meta.close()
-        if found is None:
-            raise LogUnusable(f"{self.path} is a RocksDB database without a format marker: not an event log of scapp")
-        if found != msgspec.msgpack.encode((FORMAT_NAME, FORMAT_VERSION)):
-            raise LogUnusable(
-                f"{self.path} has log format {_format_text(found)}; "
-                f"this version reads {FORMAT_NAME} {FORMAT_VERSION} only: use the version that wrote it, or migrate it"
-            )
-
-
-def _format_text(found: bytes) -> str:
-    try:
-        name, version = msgspec.msgpack.decode(found, type=tuple[str, int])
-    except msgspec.DecodeError:
-        return f"0x{found.hex()}"
-    return f"{name} {version}"
-
-
-def _prepare_directory(path: Path) -> bool:
-    """Make the directory, durably; tell whether a new database will be created in it."""
-    try:
-        if not path.exists():
-            path.mkdir(parents=True)
-            _sync_directory(path.parent)
-        entries = {entry.name for entry in path.iterdir()}
-    except OSError as error:
-        raise LogUnusable(f"cannot use {path} as the log's directory: {error}") from error
-    if "CURRENT" not in entries:
-        return True
-    try:
-        families = set(Rdict.list_cf(str(path), _options()))
-    except Exception as error:
-        raise _opening_error(path, error) from error
-    unknown = families - {"default", *_FAMILIES}
-    if unknown:
-        raise LogUnusable(f"{path} is a database with the unknown column families {', '.join(sorted(unknown))}")
-    return False
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _open(path: Path) -> Rdict:
-    try:
-        return Rdict(str(path), _options(), column_families={name: _options() for name in _FAMILIES})
-    except Exception as error:  # rocksdict raises nothing narrower
-        raise _opening_error(path, error) from error
-
-
-def _options() -> Options:
-    options = Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.create_missing_column_families(True)
-    table = BlockBasedOptions()
-    table.set_block_size(_BLOCK_BYTES)
-    options.set_block_based_table_factory(table)
-    # Signatures and hashes do not compress, and reading back is a fifth faster without.
-    options.set_compression_type(DBCompressionType.none())
-    options.set_max_total_wal_size(_WAL_BYTES_MAX)
-    options.set_max_open_files(_OPEN_FILES_MAX)
-    options.set_keep_log_file_num(4)
-    # The default would silently drop everything after a damaged record in the middle of the write-ahead log, signed
-    # states among it. This mode accepts an incomplete last record (a crash while writing) and refuses damage.
-    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
-    return options
-
-
-def _opening_error(path: Path, error: Exception) -> LogLocked | LogCorrupt | LogUnusable:
-    text = str(error)
-    if "/LOCK:" in text:
-        return LogLocked(f"{path} is open in another process or log object; close that first ({text})")
-    if "Corruption" in text:
-        return LogCorrupt(f"{path} cannot be opened: {text}")
-    return LogUnusable(f"{path} cannot be opened: {text}")
 
 
 @contextmanager
