@@ -34,6 +34,7 @@ from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.errors import LocalError
 from scapp.channels.log.committer import Committer
+from scapp.channels.log.port import Append
 from scapp.channels.log.rocks import RocksLog
 from scapp.channels.node import Node
 from scapp.channels.service import NodeEvent
@@ -77,6 +78,16 @@ class _Policy:
         return "ask" if why_not else "accept"
 
 
+class _Commits:
+    """The committer as the node asks it. What needs no sync of its own rides with the next group all the same."""
+
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
+
+    async def append(self, append: Append, *, durable: bool = True) -> None:
+        await self._committer.append(append)
+
+
 class NodeProcess:
     """One node in this process. `start` returns when everything but the database answers."""
 
@@ -118,7 +129,7 @@ class NodeProcess:
         node = Node(
             signer=signer,
             log=log,
-            committer=committer,
+            committer=_Commits(committer),
             transport=transport,
             admission=ReducerAdmission(modules.module_for),
             policy=_Policy(policy),
