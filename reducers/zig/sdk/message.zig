@@ -39,7 +39,7 @@ pub const Slot = struct {
 /// A whole payload as T; bytes left over are rejected.
 pub fn decode(comptime T: type, payload: []const u8) Rejection!T {
     var decoder: Decoder = .{ .reader = .{ .data = payload } };
-    const value = if (@typeInfo(T) == .@"union") try decoder.message(T) else try decoder.value(T, "payload");
+    const value = if (@typeInfo(T) == .@"union") try decoder.message(T) else try decoder.value(T, "");
     if (!decoder.reader.ended()) return reject("{d} bytes after the payload's value", .{payload.len - decoder.reader.at});
     return value;
 }
@@ -263,7 +263,7 @@ fn describe(item: msgpack.Item) []const u8 {
 }
 
 fn label(comptime path: []const u8) []const u8 {
-    return if (path.len == 0) "the message's body" else "field '" ++ path ++ "'";
+    return if (path.len == 0) "the body" else "field '" ++ path ++ "'";
 }
 
 fn child(comptime path: []const u8, comptime name: []const u8) []const u8 {
