@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+
 from scapp.channels.errors import LocalError
 from scapp.channels.signing import Signer
 from scapp.channels.transport.fake import FakeNetwork, FakeTransport
-
 from tests.contracts.transport_contract import Bench, TransportContract, numbered
 from tests.support.transport_bench import ALICE, BOB, CAROL, LIMITS, Node
 

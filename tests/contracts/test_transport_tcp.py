@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+
 from scapp.channels.signing import Signer
 from scapp.channels.transport.tcp import TcpTransport
-
 from tests.contracts.transport_contract import Bench, TransportContract
 from tests.support.transport_bench import LIMITS, Node
 

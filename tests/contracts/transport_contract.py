@@ -7,12 +7,12 @@ import logging
 from abc import ABC, abstractmethod
 
 import pytest
+
 from scapp.channels.errors import LocalError
 from scapp.channels.signing import Signer
 from scapp.channels.transport.frames import DATA_OVERHEAD_BYTES
 from scapp.channels.transport.port import PeerUnknown, QueueFull
 from scapp.channels.transport.session import MessageTooLarge
-
 from tests.support.transport_bench import ALICE, BOB, CAROL, LIMITS, Node
 
 

@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+
 from scapp.channels.errors import LocalError
 from scapp.channels.signing import Signer
 from scapp.channels.transport.endpoints import parse_endpoint
 from scapp.channels.transport.frames import Ack, Auth, Data, Frame, Hello, Open, Ping, Pong, encode_frame
 from scapp.channels.transport.handshake import Role, signed_text
 from scapp.channels.transport.tcp import TcpTransport
-
 from tests.support.transport_bench import ALICE, BOB, CAROL, LIMITS, MALLORY, Node
 from tests.support.transport_wire import Wire, WireServer, serve_handshake
 

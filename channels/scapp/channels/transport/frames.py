@@ -11,6 +11,7 @@ import struct
 from typing import Annotated, TypeAlias
 
 import msgspec
+
 from scapp.channels.errors import PeerError
 from scapp.channels.transport.limits import HANDSHAKE_FRAME_BYTES_MAX
 

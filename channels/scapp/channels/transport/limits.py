@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+
 from scapp.channels import deployment
 from scapp.channels.entries import HEADER_BYTES
 

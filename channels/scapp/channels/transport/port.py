@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
+
 from scapp.channels.errors import LocalError
 from scapp.channels.types import Address
 
