@@ -12,12 +12,14 @@ from typing import Any
 
 from scapp.channels.admission import AdmissionError
 from scapp.channels.channel.effects import (
-    STORED,
+    PENDING,
     CommitBatch,
     Fetch,
     LoadAdmission,
     RollbackBatch,
+    SendDecisions,
     SendNow,
+    SendRejected,
     Tell,
     parse_outbox_row,
 )
@@ -29,7 +31,7 @@ from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import Advanced, Ask, ChannelDriver, Clock, Decided, Do, Store, advances, load
+from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Refusals, Store, advances, load
 from scapp.channels.entries import Kind
 from scapp.channels.errors import PeerError
 from scapp.channels.log.memory import MemoryLog
@@ -37,7 +39,6 @@ from scapp.channels.log.port import Append, StreamWrite
 from scapp.channels.log_source import LogSource
 from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS, Address
-
 from tests.support.fakes import SumAdmission
 
 NAMES = ("alice", "bob", "carol", "dave")
@@ -65,7 +66,7 @@ class SimNode:
         self.signed: dict[tuple[bytes, int], bytes] = {}  # everything that ever left: (channel, turn) -> state hash
         self.refused: list[str] = []
         self.told: list[Tell] = []
-        self.decided: list[tuple[bytes, Decided]] = []
+        self.decided: list[tuple[int, str, str]] = []  # own submissions refused
         self.accept = True
         self.start()
 
@@ -82,6 +83,8 @@ class SimNode:
             channel, send = parse_outbox_row(key, value)
             self.deliver(self.drivers[channel], send)
         for stream, driver in list(self.drivers.items()):
+            for pending in driver.engine.pending():
+                self.say(driver, pending)
             if driver.engine.phase == "proposed" and self.accept:
                 self.input(stream, lambda e, _: e.accept())
             for other in driver.engine.state.setup.others:
@@ -179,7 +182,7 @@ class SimNode:
     # The driver's requests
 
     def drive(self, driver: ChannelDriver, step: Step) -> None:
-        run = driver.run(step)
+        run = driver.run(step, self.now())
         answer: object = None
         while True:
             try:
@@ -194,12 +197,10 @@ class SimNode:
                 self._store(driver, request)
             case Ask(batch):
                 return self._ask(driver, batch)
-            case Clock():
-                return self.now()
             case Do(effect):
                 self._do(driver, effect)
-            case Decided():
-                self.decided.append((driver.stream, request))
+            case Refusals(refused):
+                self.decided.extend((r.counter, r.code, r.reason) for r in refused)
             case Advanced():
                 pass
         return None
@@ -257,9 +258,15 @@ class SimNode:
                 self.net.send(self, participants[peer], message, None)
             case Tell():
                 self.told.append(effect)
-            case _:
-                assert isinstance(effect, STORED)
+            case SendRejected() | SendDecisions():
                 self.deliver(driver, effect)
+            case _:
+                assert isinstance(effect, PENDING)
+                self.say(driver, effect)
+
+    def say(self, driver: ChannelDriver, send: Any) -> None:
+        for message in driver.engine.materialize(send):
+            self.net.send(self, driver.engine.state.setup.participants[send.peer], message, None)
 
     def deliver(self, driver: ChannelDriver, send: Any) -> None:
         messages = driver.engine.materialize(send)

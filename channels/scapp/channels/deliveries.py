@@ -1,4 +1,4 @@
-"""Which stored sends are on their way: outbox rows out, acknowledgements back. Used by the node and the simulation.
+"""Which sends of the outbox are on their way: rows out, acknowledgements back. Used by the node and the simulation.
 
 A row stays in the log until the peer has acknowledged the messages it stood for; removals are not urgent and ride
 on a later write (a send that is repeated changes nothing at the receiver).

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
 
 import msgspec
+
 from scapp.channels.admission import AdmissionError, Admitted
 from scapp.channels.channel.effects import (
     STORED,
@@ -21,6 +22,7 @@ from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import (
     ChannelCreated,
     Event,
+    Refused,
     Signed,
     StateAdopted,
     StateSigned,
@@ -32,7 +34,6 @@ from scapp.channels.channel.events import (
 from scapp.channels.channel.model import create, evolve
 from scapp.channels.channel.session import Step
 from scapp.channels.channel.signing_rules import StateSigner
-from scapp.channels.entries import HEADER
 from scapp.channels.errors import CorruptionError
 from scapp.channels.log.port import Append, EventLog, StreamWrite
 
@@ -50,38 +51,26 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     batch: TryBatch
 
 
-class Clock(msgspec.Struct, frozen=True, gc=False):
-    """Answer with the time in milliseconds."""
-
-
 class Do(msgspec.Struct, frozen=True, gc=False):
     """Carry out an effect that has no answer."""
 
     effect: Effect
 
 
-class Decided(msgspec.Struct, frozen=True, gc=False):
-    """An own submission was decided: in the log at `sequence`, or refused (sequence -1)."""
+class Refusals(msgspec.Struct, frozen=True, gc=False):
+    """Own submissions were refused."""
 
-    counter: int
-    sequence: int
-    turn: int
-    code: str = ""
-    reason: str = ""
+    refused: tuple[Refused, ...]
 
 
 class Advanced(msgspec.Struct, frozen=True, gc=False):
     """A state became supported; its entries are in the log."""
 
-    turn: int
-    sequence: int  # after its entries
-    is_final: bool
+    state: Signed
 
 
-Request = Store | Ask | Clock | Do | Decided | Advanced
+Request = Store | Ask | Do | Refusals | Advanced
 Run = Generator[Request, object, None]
-
-_CLOCK = Clock()
 
 
 class ChannelDriver:
@@ -97,38 +86,33 @@ class ChannelDriver:
         self.positions: list[int] = []  # stream version from which that batch is found
         self._after_last = 0
 
-    def run(self, step: Step | None) -> Run:
+    def run(self, step: Step | None, now_ms: int) -> Run:
         """Store and act on `step`, then on all that follows from it. A None step only follows up."""
+        engine = self.engine
         while True:
             if step is None:
-                now = yield _CLOCK
-                assert isinstance(now, int)
-                step = self.engine.follow_up(now)
+                step = engine.follow_up(now_ms)
                 if step is None:
                     return
-            step = yield from self._one(step)
-
-    def _one(self, step: Step) -> Generator[Request, object, Step | None]:
-        if step.events or any(type(e) in STORED for e in step.effects):
-            yield self._store(step)
-        if step.events:
-            notices = self._notices(step.events)
-            self.engine.apply(step.events)
-            yield from notices
-        following: Step | None = None
-        for effect in step.effects:
-            if type(effect) is TryBatch:
-                answer = yield Ask(effect)
-                now = yield _CLOCK
-                assert isinstance(now, int)
-                if isinstance(answer, AdmissionError):
-                    following = self.engine.admission_failed(str(answer))
+            events, effects = step.events, step.effects
+            if events or any(type(e) in STORED for e in effects):
+                yield self._store(step)
+                if events:
+                    notices = self._notices(events)
+                    engine.apply(events)
+                    yield from notices
+            step = None
+            for effect in effects:
+                if type(effect) is TryBatch:
+                    step = self._admitted((yield Ask(effect)), now_ms)
                 else:
-                    assert isinstance(answer, Admitted)
-                    following = self.engine.admitted(answer, now)
-            else:
-                yield Do(effect)
-        return following
+                    yield Do(effect)
+
+    def _admitted(self, answer: object, now_ms: int) -> Step:
+        if isinstance(answer, AdmissionError):
+            return self.engine.admission_failed(str(answer))
+        assert isinstance(answer, Admitted)
+        return self.engine.admitted(answer, now_ms)
 
     def _store(self, step: Step) -> Store:
         rows = (outbox_row(self.stream, e) for e in step.effects if isinstance(e, STORED))
@@ -146,18 +130,30 @@ class ChannelDriver:
         if self._unstored is not None:
             self._unstored = None
             self.version += 1
-        fold = _Advances(self.engine.state.candidates)
         me = self.engine.state.setup.my_index
+        signed: Signed | None = None
         for event in events:
             self.version += 1
-            if isinstance(event, SubmissionsRefused):
-                notices.extend(Decided(r.counter, -1, -1, r.code, r.reason) for r in event.refused if r.author == me)
-            advanced = fold.next(event)
-            if advanced is not None:
-                notices.extend(_own(advanced, me))
-                notices.append(Advanced(advanced.turn, advanced.sequence, advanced.is_final))
-                self.index(advanced)
+            if isinstance(event, StateSigned):
+                signed = event.state
+            elif isinstance(event, StateSupported | StateAdopted):
+                advanced = self._advanced(event, signed)
+                if advanced is not None:
+                    notices.append(Advanced(advanced))
+                    self.index(advanced)
+            elif isinstance(event, SubmissionsRefused):
+                mine = tuple(r for r in event.refused if r.author == me)
+                if mine:
+                    notices.append(Refusals(mine))
         return notices
+
+    def _advanced(self, event: StateSupported | StateAdopted, signed: Signed | None) -> Signed | None:
+        """The state that becomes the head by this event, if any: `model.evolve` agrees."""
+        if isinstance(event, StateAdopted):
+            return event.state
+        candidates = self.engine.state.candidates
+        newest = signed or (candidates[-1] if candidates else None)
+        return newest if newest is not None and newest.turn == event.turn else None
 
     def index(self, advanced: Signed) -> None:
         """Remember where a supported batch stands in the stream."""
@@ -172,19 +168,11 @@ class ChannelDriver:
         return self.positions[at] if at < len(self.positions) else self._after_last
 
 
-def _own(advanced: Signed, me: int) -> Iterator[Decided]:
-    first = advanced.sequence - len(advanced.entries)
-    for sequence, entry in enumerate(advanced.entries, first):
-        _, author, counter, _ = HEADER.unpack_from(entry)
-        if author == me and counter:
-            yield Decided(counter, sequence, advanced.turn)
-
-
 class _Advances:
     """Which events move the supported log, and with which state: the reader's half of `model.evolve`."""
 
-    def __init__(self, candidates: Sequence[Signed] = ()) -> None:
-        self._signed = {c.turn: c for c in candidates}
+    def __init__(self) -> None:
+        self._signed: dict[int, Signed] = {}
 
     def next(self, event: Event) -> Signed | None:
         if isinstance(event, StateSigned):

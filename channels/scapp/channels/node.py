@@ -15,20 +15,23 @@ from typing import Protocol
 
 from scapp.channels.admission import Admission, AdmissionError, Admitted
 from scapp.channels.channel.effects import (
-    STORED,
+    PENDING,
     CommitBatch,
     Effect,
     Fetch,
     LoadAdmission,
+    PendingSend,
     RollbackBatch,
+    SendDecisions,
     SendNow,
+    SendRejected,
     StoredSend,
     Tell,
     TryBatch,
     parse_outbox_row,
 )
 from scapp.channels.channel.engine import Engine
-from scapp.channels.channel.events import ChannelCreated, encode_event
+from scapp.channels.channel.events import ChannelCreated, Signed, encode_event
 from scapp.channels.channel.messages import Entries, Message, Proposal, Rejected, decode_message, encode_message
 from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
 from scapp.channels.channel.session import Step
@@ -36,8 +39,8 @@ from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.deployment import Deployment, encode_deployment
-from scapp.channels.driver import Advanced, Ask, ChannelDriver, Clock, Decided, Do, Request, Store, load
-from scapp.channels.entries import Kind
+from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Refusals, Request, Store, load
+from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.log_source import LogSource
@@ -57,7 +60,7 @@ INBOX_MAX = 10_000
 class Committer(Protocol):
     """`scapp.channels.log.committer.Committer`, as far as the node needs it."""
 
-    async def append(self, append: Append, *, durable: bool = True) -> None: ...
+    async def append(self, append: Append) -> None: ...
 
 
 class Policy(Protocol):
@@ -207,7 +210,7 @@ class Node:
         self._tell(channel, "halted", reason)
 
     async def _drive(self, channel: _Channel, step: Step) -> None:
-        run = channel.driver.run(step)
+        run = channel.driver.run(step, self._clock_ms())
         answer: object = None
         while True:
             try:
@@ -222,16 +225,13 @@ class Node:
                 await self._store(request)
             case Ask():
                 return await asyncio.to_thread(self._ask, channel, request.batch)
-            case Clock():
-                return self._clock_ms()
             case Do():
                 await self._do(channel, request.effect)
-            case Decided():
-                self._decided(channel, request)
+            case Refusals():
+                for refused in request.refused:
+                    self._settle(channel, refused.counter, status="refused", code=refused.code, reason=refused.reason)
             case Advanced():
-                self._count("batches_supported")
-                kind = "closed" if request.is_final else "opened" if request.turn == 1 else "supported"
-                self._tell(channel, kind, "", request.sequence, request.turn)
+                self._advanced(channel, request.state)
         return None
 
     async def _store(self, store: Store) -> None:
@@ -239,7 +239,10 @@ class Node:
         append = store.append
         if done:
             append = Append(append.writes, {**done, **append.outbox})
-        await self._committer.append(append, durable=store.durable)
+        if store.durable:
+            await self._committer.append(append)
+        else:
+            await asyncio.to_thread(self._log.append, append, durable=False)
 
     def _ask(self, channel: _Channel, batch: TryBatch) -> Admitted | AdmissionError:
         """In a worker thread: the channel's task waits for it, so nothing else touches this channel."""
@@ -285,11 +288,18 @@ class Node:
                 log("channel 0x%s: %s: %s", channel_id.hex(), kind, detail)
                 self._count(f"told_{kind}")
                 self._tell(channel, kind, detail)
-            case _:
-                assert isinstance(effect, STORED)
+            case SendRejected() | SendDecisions():
                 self._deliver(channel, effect)
+            case _:
+                assert isinstance(effect, PENDING)
+                self._say(channel, effect)
 
     # Sending
+
+    def _say(self, channel: _Channel, send: PendingSend) -> None:
+        peer = channel.engine.state.setup.participants[send.peer]
+        for message in channel.engine.materialize(send):
+            self._send(peer, message, None)
 
     def _deliver(self, channel: _Channel, send: StoredSend) -> None:
         setup = channel.engine.state.setup
@@ -315,6 +325,9 @@ class Node:
             channel = self._channels.get(channel_id)
             if channel is not None:
                 self._deliver(channel, send)
+        for channel in self._channels.values():
+            for pending in channel.engine.pending():
+                self._say(channel, pending)
 
     async def _send_entries(self, channel: _Channel, fetch: Fetch) -> None:
         setup = channel.engine.state.setup
@@ -379,7 +392,7 @@ class Node:
         self._creating.pop(message.channel, None)
 
     async def _create(self, stream: bytes, created: ChannelCreated) -> _Channel:
-        await self._committer.append(Append((StreamWrite(stream, 0, (encode_event(created),)),)), durable=True)
+        await self._committer.append(Append((StreamWrite(stream, 0, (encode_event(created),)),)))
         return self._begin(ChannelDriver(Engine.created(created, self._signer), 1))
 
     def _refuse_peer(self, stream: bytes | None, error: PeerError, peer: Address | None = None) -> None:
@@ -406,7 +419,7 @@ class Node:
                     self._try_input(channel, lambda engine, now: engine.tick(now))
             done = self._deliveries.take_done()
             if done:
-                await self._committer.append(Append((), done), durable=False)
+                await asyncio.to_thread(self._log.append, Append((), done), durable=False)
 
     @staticmethod
     def _try_input(channel: _Channel, decide: Input) -> None:
@@ -447,22 +460,34 @@ class Node:
         channel_id = ChannelId(channel.driver.stream)
         self._emit(NodeEvent(kind=kind, channel_id=channel_id, sequence=sequence, turn=turn, detail=detail))
 
-    def _decided(self, channel: _Channel, decided: Decided) -> None:
-        accepted = decided.sequence >= 0
-        self._count("submissions_accepted" if accepted else "submissions_refused")
-        future = channel.receipts.pop(decided.counter, None)
-        if future is None or future.done():
-            return
-        future.set_result(
-            Receipt(
-                counter=decided.counter,
-                status="accepted" if accepted else "refused",
-                sequence=decided.sequence if accepted else None,
-                turn=decided.turn if accepted else None,
-                code=decided.code,
-                reason=decided.reason,
+    def _advanced(self, channel: _Channel, state: Signed) -> None:
+        self._count("batches_supported")
+        if channel.receipts:
+            me = channel.engine.state.setup.my_index
+            for sequence, entry in enumerate(state.entries, state.sequence - len(state.entries)):
+                _, author, counter, _ = HEADER.unpack_from(entry)
+                if author == me:
+                    self._settle(channel, counter, status="accepted", sequence=sequence, turn=state.turn)
+        kind = "closed" if state.is_final else "opened" if state.turn == 1 else "supported"
+        self._tell(channel, kind, "", state.sequence, state.turn)
+
+    def _settle(
+        self,
+        channel: _Channel,
+        counter: int,
+        *,
+        status: str,
+        sequence: int | None = None,
+        turn: int | None = None,
+        code: str = "",
+        reason: str = "",
+    ) -> None:
+        self._count(f"submissions_{status}")
+        future = channel.receipts.pop(counter, None)
+        if future is not None and not future.done():
+            future.set_result(
+                Receipt(counter=counter, status=status, sequence=sequence, turn=turn, code=code, reason=reason)
             )
-        )
 
     def _count(self, name: str) -> None:
         self._counters[name] += 1

@@ -1,4 +1,4 @@
-"""Status, answers to it, and what a stored send says when it goes out.
+"""Status, answers to it, and what a send says when it goes out.
 
 Everything a peer may have missed can be told again from the state; anyone who has it answers.
 """
@@ -10,6 +10,8 @@ from itertools import groupby
 from scapp.channels.channel.effects import (
     Effect,
     Fetch,
+    PendingSend,
+    Send,
     SendCountersign,
     SendDecisions,
     SendNow,
@@ -18,7 +20,6 @@ from scapp.channels.channel.effects import (
     SendRejected,
     SendSubmit,
     SendSupported,
-    StoredSend,
 )
 from scapp.channels.channel.events import Signed
 from scapp.channels.channel.full_set import fully_signed, status_message, supported_message
@@ -56,22 +57,27 @@ def receive_status(state: ChannelState, session: Session, index: int, message: S
 
 def lacking(state: ChannelState, session: Session, peer: int, supported_turn: int) -> list[bytes]:
     """Messages for a peer whose latest supported turn is `supported_turn`, computed from state alone."""
-    sends: list[StoredSend] = []
+    sends: list[Send] = []
     if state.rejected is not None:
         sends.append(SendRejected(peer))
-    else:
-        full = supported_message(state)
-        if full is not None and supported_turn < full.turn:
-            sends.append(SendSupported(peer, full.turn))
-        newest = state.candidates[-1] if state.candidates else None
-        if newest is not None:
-            sends.extend(_in_flight(state, peer, newest))
-        if peer == 0 and state.outstanding:
-            sends.append(SendSubmit(peer, state.outstanding[0].counter))
+    full = supported_message(state)
+    if full is not None and supported_turn < full.turn:
+        sends.append(SendSupported(peer, full.turn))
+    sends.extend(pending(state, peer))
     return [message for send in sends for message in materialize(state, session, send)]
 
 
-def _in_flight(state: ChannelState, peer: int, newest: Signed) -> list[StoredSend]:
+def pending(state: ChannelState, peer: int) -> list[PendingSend]:
+    """What we have to say to a peer until a fact shows it done (ADR 0007): computed, never stored."""
+    if state.rejected is not None:
+        return []
+    sends = _in_flight(state, peer, state.candidates[-1]) if state.candidates else []
+    if peer == 0 and state.outstanding:
+        sends.append(SendSubmit(peer, state.outstanding[0].counter))
+    return sends
+
+
+def _in_flight(state: ChannelState, peer: int, newest: Signed) -> list[PendingSend]:
     if state.setup.my_index != 0:
         return [SendCountersign(peer, newest.turn)]
     if newest.signatures[peer]:
@@ -79,8 +85,8 @@ def _in_flight(state: ChannelState, peer: int, newest: Signed) -> list[StoredSen
     return [SendProposal(peer) if newest.turn == 0 else SendPropose(peer, newest.turn)]
 
 
-def materialize(state: ChannelState, session: Session, send: StoredSend) -> list[bytes]:
-    """The encoded messages a stored send stands for now; empty when it no longer matters."""
+def materialize(state: ChannelState, session: Session, send: Send) -> list[bytes]:
+    """The encoded messages a send stands for now; empty when it no longer matters."""
     channel = state.setup.channel_id
     message: Message | None = None
     match send:

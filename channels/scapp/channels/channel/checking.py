@@ -6,6 +6,7 @@ The cheap checks come first and need no reducer; then admission runs the batch a
 from __future__ import annotations
 
 import msgspec
+
 from scapp.channels.admission import Admitted
 from scapp.channels.channel.effects import (
     CommitBatch,
@@ -79,6 +80,7 @@ def _check(state: ChannelState, session: Session, message: Propose, now_ms: int)
         amounts=message.amounts,
         time_ms=message.time_ms,
         signatures=(message.signature,) + (b"",) * (state.setup.count - 1),
+        last=state.included,  # filled in when the entries are checked
     )
     fault = state.setup.amounts_fault(message.amounts)
     if fault:
@@ -86,9 +88,11 @@ def _check(state: ChannelState, session: Session, message: Propose, now_ms: int)
     state_hash = state.setup.hash(proposed)
     if not state.setup.verify(SEQUENCER, state_hash, message.signature):
         raise PeerError(f"wrong signature under the proposal of turn {message.turn}")
-    found = _find_fault(state, proposed, message.refused, now_ms)
+    last = list(state.included)
+    found = _find_fault(state, proposed, message.refused, now_ms, last)
     if found is not None:
         return refuse_proposal(message.channel, message.turn, found)
+    proposed = msgspec.structs.replace(proposed, last=tuple(last))
     session.hashes[message.turn] = state_hash
     session.work = Checking(proposed, message.refused)
     return Step(effects=(TryBatch(state.sequence, message.entries, strict=True),))
@@ -101,7 +105,9 @@ def refuse_proposal(channel: bytes, turn: int, fault: Fault) -> Step:
     return Step(effects=(SendNow(SEQUENCER, encode_message(answer)), Tell("refused", text)))
 
 
-def _find_fault(state: ChannelState, proposed: Signed, refused: tuple[Refused, ...], now_ms: int) -> Fault | None:
+def _find_fault(
+    state: ChannelState, proposed: Signed, refused: tuple[Refused, ...], now_ms: int, last: list[int]
+) -> Fault | None:
     """The signed bytes are the sequencer's; are they ones we may sign as well?"""
     try:
         check_may_sign(state, proposed)
@@ -122,7 +128,9 @@ def _find_fault(state: ChannelState, proposed: Signed, refused: tuple[Refused, .
         )
         return None if same else Fault("root", "a state without entries changes root, outcome or time")
     return (
-        _size_fault(state, proposed) or _time_fault(state, proposed, now_ms) or check_entries(state, proposed, refused)
+        _size_fault(state, proposed)
+        or _time_fault(state, proposed, now_ms)
+        or check_entries(state, proposed, refused, last)
     )
 
 
@@ -145,11 +153,12 @@ def _time_fault(state: ChannelState, proposed: Signed, now_ms: int) -> Fault | N
     return None
 
 
-def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused, ...]) -> Fault | None:
-    """Safety rule 3: own entries unaltered and complete, counters increase, times never decrease."""
+def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused, ...], last: list[int]) -> Fault | None:
+    """Safety rule 3: own entries unaltered and complete, counters increase, times never decrease.
+
+    `last` holds each author's highest counter so far and is moved on."""
     setup = state.setup
     me = setup.my_index
-    last = list(state.included)
     own = {s.counter: s for s in state.outstanding}
     gone = {r.counter for r in refused if r.author == me}
     payload_max = setup.limits.payload_bytes_max

@@ -1,7 +1,9 @@
-"""Orders to the shell, imperative. Sends are kept in the log's outbox until the peer has acknowledged them.
+"""Orders to the shell, imperative; a send names what to say, not the words (`engine.materialize` finds them).
 
-A stored send names what to say, not the words: `engine.materialize` builds the message from the state when it
-goes out, so that a resend after a restart says what is true then, or nothing when it no longer matters.
+Most sends are pending as long as the state says so (`engine.pending`): our proposal until everybody has signed it, our
+signature until the turn is supported, our submissions until they are decided. The few whose end no fact of ours shows
+are kept in the log's outbox, written with the events they follow from, until the peer has acknowledged them.
+Either way a send that is repeated after a restart says what is true then, or nothing when it no longer matters.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class SendSupported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
     turn: int
 
 
-StoredSend = SendProposal | SendRejected | SendPropose | SendCountersign | SendSubmit | SendDecisions | SendSupported
+StoredSend = SendRejected | SendDecisions
+PendingSend = SendProposal | SendPropose | SendCountersign | SendSubmit | SendSupported
+Send = StoredSend | PendingSend
 
 
 class SendNow(msgspec.Struct, frozen=True, gc=False):
@@ -102,12 +106,13 @@ class Tell(msgspec.Struct, frozen=True, gc=False):
     refused_counter: int = -1
 
 
-Effect = StoredSend | SendNow | LoadAdmission | TryBatch | CommitBatch | RollbackBatch | Fetch | Tell
+Effect = Send | SendNow | LoadAdmission | TryBatch | CommitBatch | RollbackBatch | Fetch | Tell
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(StoredSend)
 
-STORED = (SendProposal, SendRejected, SendPropose, SendCountersign, SendSubmit, SendDecisions, SendSupported)
+STORED = (SendRejected, SendDecisions)
+PENDING = (SendProposal, SendPropose, SendCountersign, SendSubmit, SendSupported)
 
 
 def outbox_row(channel: bytes, send: StoredSend) -> tuple[bytes, bytes]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from scapp.channels.admission import Admitted
 from scapp.channels.channel import catchup, checking, full_set, opening, ordering, signatures
-from scapp.channels.channel.effects import RollbackBatch, SendCountersign, SendNow, SendSubmit, StoredSend, Tell
+from scapp.channels.channel.effects import PendingSend, RollbackBatch, Send, SendCountersign, SendNow, SendSubmit, Tell
 from scapp.channels.channel.events import ChannelCreated, Event, Submitted
 from scapp.channels.channel.messages import (
     Countersign,
@@ -242,8 +242,12 @@ class Engine:
         except PeerError:
             return None  # it was valid for a state that we do not share; the sequencer sends it again
 
-    def materialize(self, send: StoredSend) -> list[bytes]:
-        """What a stored send says now; empty when it no longer matters and its row can go."""
+    def pending(self) -> list[PendingSend]:
+        """What the state says we still have to say; goes out again after a restart."""
+        return [send for peer in self.state.setup.others for send in catchup.pending(self.state, peer)]
+
+    def materialize(self, send: Send) -> list[bytes]:
+        """What a send says now; empty when it no longer matters."""
         return catchup.materialize(self.state, self.session, send)
 
     @property

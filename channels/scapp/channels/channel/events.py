@@ -7,6 +7,7 @@ Amounts are one blob of 32-byte big-endian integers, one per outcome slot.
 from __future__ import annotations
 
 import msgspec
+
 from scapp.channels.errors import CorruptionError
 
 
@@ -33,6 +34,7 @@ class Signed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     amounts: bytes
     time_ms: int
     signatures: tuple[bytes, ...]
+    last: tuple[int, ...]  # per author: highest counter in the log after the entries
 
 
 class ChannelCreated(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="created.1"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+
 from scapp.channels.channel.events import Refused
 from scapp.channels.errors import PeerError
 

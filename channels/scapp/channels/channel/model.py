@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+
 from scapp.channels.channel.events import (
     ChannelCreated,
     ChannelRejected,
@@ -23,7 +24,7 @@ from scapp.channels.channel.events import (
     Submitted,
 )
 from scapp.channels.channel.setup import Setup
-from scapp.channels.entries import EMPTY_LOG_ROOT, HEADER, Kind
+from scapp.channels.entries import EMPTY_LOG_ROOT
 from scapp.channels.errors import CorruptionError
 
 REMEMBERED_REFUSALS = 1024
@@ -176,12 +177,7 @@ def _advance(state: ChannelState, to: Signed) -> ChannelState:
     head = Head(to.turn, to.is_final, to.sequence, to.log_root, to.state_root, to.amounts, to.time_ms, to.signatures)
     if not to.entries:
         return _replace(state, head=head, candidates=(), since_head=())
-    included = list(state.included)
-    for entry in to.entries:
-        kind, author, counter, _ = HEADER.unpack_from(entry)
-        if kind != Kind.OPEN:
-            included[author] = counter
-    mine = included[state.setup.my_index]
+    mine = to.last[state.setup.my_index]
     outstanding = state.outstanding
     if outstanding and outstanding[0].counter <= mine:
         outstanding = tuple(s for s in outstanding if s.counter > mine)
@@ -190,8 +186,8 @@ def _advance(state: ChannelState, to: Signed) -> ChannelState:
         head=head,
         candidates=(),
         since_head=(),
-        included=tuple(included),
-        decided=tuple(map(max, state.decided, included)),
+        included=to.last,
+        decided=tuple(map(max, state.decided, to.last)),
         outstanding=outstanding,
         next_counter=max(state.next_counter, mine + 1),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+
 from scapp.channels.admission import Admitted
 from scapp.channels.channel.checking import Fault, compare, countersign
 from scapp.channels.channel.effects import (
@@ -64,6 +65,7 @@ def prefund_of(
         amounts=pack_amounts(tuple(int.from_bytes(v, "big") for _, _, v in slots)),
         time_ms=time_ms,
         signatures=(b"",) * count,
+        last=(0,) * count,
     )
 
 

@@ -16,7 +16,7 @@ from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import NOTHING, Ordering, Queued, Session, Step
 from scapp.channels.channel.setup import pack_amounts
 from scapp.channels.channel.signing_rules import StateSigner, sign_state
-from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, decode_entry, encode_entry, extend_log_root
+from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, decode_entry, extend_log_root
 from scapp.channels.errors import PeerError
 from scapp.channels.types import Hash
 
@@ -148,7 +148,8 @@ def _try(
     state: ChannelState, session: Session, items: Sequence[Queued], dropped: tuple[Refused, ...], now_ms: int
 ) -> Step:
     time_ms = max(now_ms, state.time_ms)
-    entries = tuple(encode_entry(q.kind, q.author, q.counter, time_ms, q.payload) for q in items)
+    pack = HEADER.pack
+    entries = tuple([pack(q.kind, q.author, q.counter, time_ms) + q.payload for q in items])
     session.work = Ordering(tuple(items), entries, time_ms, dropped)
     return Step(effects=(TryBatch(state.sequence, entries, strict=False),))
 
@@ -177,8 +178,19 @@ def ordered(
         amounts=pack_amounts(result.amounts),
         time_ms=work.time_ms if entries else state.time_ms,
         signatures=(b"",) * state.setup.count,
+        last=last_counters(state.included, entries),
     )
     return _propose(state, session, signer, proposal, step)
+
+
+def last_counters(included: tuple[int, ...], entries: Sequence[bytes]) -> tuple[int, ...]:
+    """Per author: the highest counter in the log after the entries, whose counters increase per author."""
+    last = list(included)
+    unpack = HEADER.unpack_from
+    for entry in entries:
+        _, author, counter, _ = unpack(entry)
+        last[author] = counter
+    return tuple(last)
 
 
 def _propose(state: ChannelState, session: Session, signer: StateSigner, proposal: Signed, before: Step) -> Step:
@@ -209,6 +221,7 @@ def _unchanged(state: ChannelState, turn: int) -> Signed:
         amounts=head.amounts,
         time_ms=head.time_ms,
         signatures=(b"",) * state.setup.count,
+        last=state.included,
     )
 
 
@@ -230,6 +243,7 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
         amounts=full.amounts,
         time_ms=full.time_ms,
         signatures=(b"",) * state.setup.count,
+        last=full.last,
     )
     step = _propose(state, session, signer, again, NOTHING)
     session.layer = None

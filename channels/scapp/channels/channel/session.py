@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 import msgspec
+
 from scapp.channels.channel.effects import Effect
 from scapp.channels.channel.events import Event, Refused, Signed
 from scapp.channels.channel.messages import Propose

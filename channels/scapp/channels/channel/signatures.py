@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+
 from scapp.channels.admission import Admitted
 from scapp.channels.channel.checking import compare
 from scapp.channels.channel.effects import CommitBatch, Effect, RollbackBatch, SendNow, Tell, TryBatch
 from scapp.channels.channel.events import Event, SignatureSeen, Signed, StateAdopted, StateSupported
 from scapp.channels.channel.messages import Countersign, Entries, EntriesWanted, Supported, encode_message
 from scapp.channels.channel.model import ChannelState
+from scapp.channels.channel.ordering import last_counters
 from scapp.channels.channel.session import NOTHING, Adopting, Rebasing, Session, Step
 from scapp.channels.entries import extend_log_root
 from scapp.channels.errors import PeerError
@@ -93,6 +96,7 @@ def receive_supported(state: ChannelState, session: Session, index: int, message
         amounts=message.amounts,
         time_ms=message.time_ms,
         signatures=message.signatures,
+        last=candidate.last if candidate is not None else state.included,
     )
     state_hash = setup.hash(full)
     for signer, signature in enumerate(message.signatures):
@@ -152,9 +156,17 @@ def adopt_when_complete(state: ChannelState, session: Session) -> Step:
         amounts=wanted.amounts,
         time_ms=wanted.time_ms,
         signatures=wanted.signatures,
+        last=_last(state, entries),
     )
     session.work = Adopting(adopted)
     return Step(effects=(TryBatch(state.sequence, entries, strict=True),))
+
+
+def _last(state: ChannelState, entries: tuple[bytes, ...]) -> tuple[int, ...]:
+    try:
+        return last_counters(state.included, entries)
+    except (struct.error, IndexError) as error:
+        raise PeerError(f"an entry cannot be read: {error}") from error
 
 
 def adopted(state: ChannelState, session: Session, work: Adopting, result: Admitted) -> Step:

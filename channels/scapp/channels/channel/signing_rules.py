@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import msgspec
+
 from scapp.channels.channel.events import Signed
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import Session

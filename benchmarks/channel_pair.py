@@ -1,0 +1,132 @@
+"""Two channel engines, sequencer and countersigner, each over its own RocksDB log, driven in one thread.
+
+The real engine, driver and messages, encoded and decoded both ways; admission answers at once (a hash chain), and
+nothing is synced: what remains is the cost of ordering, checking, signing and recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scapp.channels.admission import Admitted
+from scapp.channels.channel.effects import PENDING, SendNow
+from scapp.channels.channel.engine import Engine
+from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.messages import decode_message
+from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
+from scapp.channels.channel.session import Step
+from scapp.channels.channel.setup import Setup
+from scapp.channels.crypto import keccak256
+from scapp.channels.deployment import Deployment, Limits, encode_deployment
+from scapp.channels.driver import Ask, ChannelDriver, Do, Store
+from scapp.channels.entries import Kind
+from scapp.channels.log.rocks import RocksLog
+from scapp.channels.signing import Signer
+from scapp.channels.types import ZERO_ADDRESS
+
+NOW_MS = 1_700_000_000_000
+
+
+class Side:
+    """One participant."""
+
+    def __init__(self, key: bytes, directory: Path) -> None:
+        self.signer = Signer(key)
+        self.log = RocksLog(directory)
+        self.out: list[bytes] = []
+        self.driver: ChannelDriver | None = None
+        self.root = bytes(32)
+
+    def drive(self, step: Step | None) -> None:
+        """Answer the driver's requests in place."""
+        assert self.driver is not None
+        run = self.driver.run(step, NOW_MS)
+        answer: object = None
+        while True:
+            try:
+                request = run.send(answer)
+            except StopIteration:
+                return
+            answer = self._answer(request)
+
+    def _answer(self, request: Any) -> object:
+        kind = type(request)
+        if kind is Store:
+            self.log.append(request.append, durable=False)
+        elif kind is Ask:
+            candidates = request.batch.candidates
+            root = keccak256(self.root + candidates[-1]) if candidates else self.root
+            self.root = root
+            return Admitted(tuple(range(len(candidates))), (), root, ())
+        elif kind is Do:
+            effect = request.effect
+            if type(effect) in PENDING:
+                assert self.driver is not None
+                self.out.extend(self.driver.engine.materialize(effect))
+            elif type(effect) is SendNow:
+                self.out.append(effect.message)
+        return None
+
+    def receive(self, index: int, data: bytes) -> None:
+        """One message of the other side."""
+        assert self.driver is not None
+        self.drive(self.driver.engine.receive(index, decode_message(data), NOW_MS))
+
+
+class Pair:
+    """A running channel between two sides; `round_` orders, co-signs and records one batch of own messages of the
+    sequencer."""
+
+    def __init__(self, directory: Path) -> None:
+        self.a = Side(b"\x11" * 32, directory / "a")
+        self.b = Side(b"\x22" * 32, directory / "b")
+        participants = (self.a.signer.address, self.b.signer.address)
+        entry = opening_entry(participants, (), None, NOW_MS)
+        created = ChannelCreated(
+            my_index=0,
+            participants=participants,
+            nonce=7,
+            app_definition=ZERO_ADDRESS,
+            challenge_duration=60,
+            deployment=encode_deployment(Deployment(bytes(32), limits=Limits())),
+            slots=(),
+            prefund=prefund_of((), 2, entry, bytes(32), NOW_MS),
+        )
+        root = keccak256(bytes(32) + entry)
+        created = open_signed(created, self.a.signer, Admitted((0,), (), root, ()))
+        self.a.root = root
+        self.a.driver = ChannelDriver(Engine.created(created, self.a.signer), 0, unstored=created)
+        self.a.drive(self.a.driver.engine.opened())
+        proposal, self.a.out = self.a.out[0], []
+        received = created_from_proposal(decode_message(proposal), self.b.signer.address, NOW_MS)  # type: ignore[arg-type]
+        self.b.driver = ChannelDriver(Engine.created(received, self.b.signer), 0, unstored=received)
+        self.b.drive(self.b.driver.engine.accept())
+        self.exchange()
+        assert Setup(created).channel_id == self.b.driver.stream
+
+    def exchange(self) -> None:
+        """Deliver until nothing is on its way."""
+        while self.a.out or self.b.out:
+            for sender, receiver, index in ((self.a, self.b, 0), (self.b, self.a, 1)):
+                out, sender.out = sender.out, []
+                for message in out:
+                    receiver.receive(index, message)
+
+    def round_(self, payloads: Sequence[bytes]) -> None:
+        """Messages in, co-signed and recorded at both sides."""
+        assert self.a.driver is not None
+        _, step = self.a.driver.engine.submit(payloads, Kind.MESSAGE)
+        self.a.drive(step)
+        self.exchange()
+
+    def check(self, turn: int) -> None:
+        """Both sides have the turn under all signatures."""
+        for side in (self.a, self.b):
+            assert side.driver is not None
+            assert side.driver.engine.state.turn == turn
+
+    def close(self) -> None:
+        self.a.log.close()
+        self.b.log.close()
