@@ -152,7 +152,10 @@ pub fn message(ctx: *const scapp.Context, msg: Message) scapp.Rejection!void {
         .move => |b| try note(ctx, "{d} {d}", .{ b.x, b.y }),
         .context => try describe(ctx),
         .overflow => |b| try note(ctx, "{d}", .{@as(i32, 2147483647) + b.by}),
-        .recurse => |b| try note(ctx, "{d}", .{deep(b.depth)}),
+        .recurse => |b| {
+            var frame: [16]u32 = @splat(b.depth + 1);
+            try note(ctx, "{d}", .{deep(b.depth, &frame)});
+        },
         .devour => |b| try note(ctx, "{d}", .{scapp.alloc(u8, b.bytes).len}),
         .raw => |b| raw(b),
     }
@@ -184,12 +187,11 @@ fn scanPairs(ctx: *const scapp.Context, b: @FieldType(Message, "scan_pairs")) sc
     try list(ctx, db.scan(Pair, .{ .from = .{from}, .to = .{to}, .to_inclusive = b.inclusive, .backwards = b.backwards }));
 }
 
-/// Not a tail call, and 64 bytes of stack at each level.
-fn deep(depth: u32) u32 {
+/// Each level keeps 64 bytes of stack in use, because the level below reads them.
+fn deep(depth: u32, above: *volatile [16]u32) u32 {
     var frame: [16]u32 = @splat(depth);
-    const seen: *volatile [16]u32 = &frame;
-    if (depth == 0) return 0;
-    return 1 + @call(.never_inline, deep, .{depth - 1}) + seen[3] - depth;
+    if (depth == 0) return above[3] - 1;
+    return 1 + @call(.never_inline, deep, .{ depth - 1, &frame }) + above[7] - depth - 1;
 }
 
 fn raw(b: @FieldType(Message, "raw")) void {

@@ -22,7 +22,7 @@ const Row = struct {
 };
 pub const db = scapp.Database(.{Row});
 pub const Message = union(enum) { add };
-pub fn open(_: *const scapp.Context, _: scapp.Opening(struct {})) scapp.Rejection!void {}
+pub fn open(_: *const scapp.Context, _: scapp.Opening(scapp.NoParams)) scapp.Rejection!void {}
 pub fn message(ctx: *const scapp.Context, _: Message) scapp.Rejection!void {
     _ = db.put(Row{ .id = @intCast(ctx.sequence) });
 }
@@ -44,7 +44,6 @@ def test_the_kept_artifacts_are_what_their_sources_build_to(source: str, artifac
     assert b"producers" not in out.read_bytes()
 
 
-@pytest.mark.slow
 def test_empty_global_caches_and_a_moved_sdk_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "reducers/zig/sdk", tmp_path / "moved")
     monkeypatch.setattr(build, "sdk_folder", lambda: tmp_path / "moved")
@@ -57,9 +56,7 @@ def test_a_failed_build_says_why_and_keeps_the_old_module(tmp_path: Path) -> Non
     source, out = tmp_path / "bad.zig", tmp_path / "bad.wasm"
     out.write_bytes(b"old")
     source.write_text(TINY.replace("i64,", "u7,"))
-    with pytest.raises(
-        build.BuildError, match="bad.zig does not compile:(.|\n)*no column type for u7: allowed are bool"
-    ):
+    with pytest.raises(build.BuildError, match=r"(?s)bad.zig does not compile:.*no column type for u7: allowed"):
         build.build_reducer(source, out)
     assert out.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.wasm", "bad.zig"]

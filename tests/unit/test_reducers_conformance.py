@@ -234,10 +234,15 @@ def test_broken_payloads_are_rejected_with_a_reason(payload: bytes, reason: str)
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=60) | st.builds(lambda x: msgpack.packb({"every": x}), st.dictionaries(st.text(), st.none())))
 def test_no_payload_makes_the_decoder_trap(payload: bytes) -> None:
+    assert _code_of(payload) in ("accepted", "rejected")
+
+
+def _code_of(payload: bytes) -> str:
     try:
         _SHARED.raw(Kind.MESSAGE, 0, payload)
     except Refused as refused:
-        assert refused.code == "rejected", refused
+        return refused.code
+    return "accepted"
 
 
 def test_rejecting_counts_even_when_the_reducer_returns_success() -> None:

@@ -7,7 +7,7 @@ const scapp = @import("scapp");
 const abi = scapp.internal.abi;
 const memory = scapp.internal.memory;
 const manifest = scapp.internal.manifest.json(app);
-const Params = if (@hasDecl(app, "Params")) app.Params else struct {};
+const Params = if (@hasDecl(app, "Params")) app.Params else scapp.NoParams;
 
 /// A failed safety check (overflow, bad index, unreachable) says so in the log and traps; the host undoes the message.
 pub const panic = std.debug.FullPanic(struct {

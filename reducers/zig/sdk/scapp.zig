@@ -31,6 +31,8 @@ pub const commitment = host.commitment;
 
 pub const Opening = message.Opening;
 pub const Slot = message.Slot;
+/// Params of an app that declares none.
+pub const NoParams = struct {};
 pub const decode = message.decode;
 
 /// Memory that lives until the message ends.
