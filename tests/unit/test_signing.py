@@ -137,7 +137,7 @@ def test_a_signature_of_the_wrong_form_is_refused(case):
     with pytest.raises(InvalidSignature) as caught:
         recover(H, WRONG[case])
     assert isinstance(caught.value, PeerError)
-    assert Verifier(ALICE.address).verify(H, WRONG[case]) is False
+    assert Verifier(ALICE.address).matches(H, WRONG[case]) is False
 
 
 def test_half_the_order_itself_is_a_low_s():
@@ -155,20 +155,20 @@ def test_any_bytes_are_refused_or_recovered(h, signature):
 def test_a_verifier_knows_its_own_address_only():
     """Another's valid signature, a flipped v and another hash are all refused."""
     verifier = Verifier(ALICE.address)
-    assert verifier.verify(H, GOOD) is True
-    assert verifier.verify(H, MALLORY.sign(H)) is False
-    assert verifier.verify(keccak256(b"another"), GOOD) is False
+    assert verifier.matches(H, GOOD) is True
+    assert verifier.matches(H, MALLORY.sign(H)) is False
+    assert verifier.matches(keccak256(b"another"), GOOD) is False
     # The contracts recover by v: a state signed so would not count there, and must not count here.
-    assert verifier.verify(H, GOOD[:64] + bytes([55 - GOOD[64]])) is False
+    assert verifier.matches(H, GOOD[:64] + bytes([55 - GOOD[64]])) is False
 
 
-def test_check_says_who_signed():
+def test_verify_says_who_signed():
     """The reason goes into the log: both addresses."""
-    Verifier(ALICE.address).check(H, GOOD)
+    Verifier(ALICE.address).verify(H, GOOD)
     with pytest.raises(
         InvalidSignature, match=f"signed by 0x{MALLORY.address.hex()}, expected 0x{ALICE.address.hex()}"
     ):
-        Verifier(ALICE.address).check(H, MALLORY.sign(H))
+        Verifier(ALICE.address).verify(H, MALLORY.sign(H))
 
 
 def test_a_verifier_needs_an_address():

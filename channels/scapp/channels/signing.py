@@ -210,18 +210,21 @@ class Verifier:
             raise LocalError(f"an address has 20 bytes, this one {len(address)}: 0x{address.hex()}")
         self.address = address
 
-    def verify(self, h: Hash, signature: bytes) -> bool:
-        """Whether `signature` is this address's over the hash; never raises, whatever bytes a peer sent."""
-        try:
-            return recover(h, signature) == self.address
-        except InvalidSignature:
-            return False
+    def verify(self, h: Hash, signature: bytes) -> None:
+        """Raise `InvalidSignature`, with the reason, unless `signature` is this address's over the hash.
 
-    def check(self, h: Hash, signature: bytes) -> None:
-        """Like `verify`, but raises `InvalidSignature` with the reason."""
+        It returns nothing, so that a caller who asks for its truth refuses everything instead of accepting it."""
         signer = recover(h, signature)
         if signer != self.address:
             raise InvalidSignature(f"signed by 0x{signer.hex()}, expected 0x{self.address.hex()}")
+
+    def matches(self, h: Hash, signature: bytes) -> bool:
+        """The same as an answer; never raises, whatever bytes a peer sent as a signature."""
+        try:
+            self.verify(h, signature)
+        except InvalidSignature:
+            return False
+        return True
 
     def __repr__(self) -> str:
         return f"Verifier(0x{self.address.hex()})"
