@@ -260,25 +260,40 @@ def ask_password(config: Config) -> str:
     raise LocalError("the key is encrypted: set node.key_password_file or SCAPP_KEY_PASSWORD")
 
 
-def run_node(home: Path, config: Config, on_ready: Callable[[NodeFile], None] = lambda _: None) -> None:
-    """Run a node until SIGTERM or SIGINT, then stop it in order. A second signal ends the process at once."""
+def run_node(
+    home: Path,
+    config: Config,
+    on_ready: Callable[[NodeFile], None] = lambda _: None,
+    *,
+    stop_with_stdin: bool = False,
+) -> None:
+    """Run a node until SIGTERM or SIGINT (or the end of standard input), then stop it in order. A second signal ends
+    the process at once."""
     logs.configure(config.log.level, config.log.format, config.log.levels)
-    asyncio.run(_until_told(NodeProcess(home.absolute(), config, lambda: ask_password(config)), on_ready))
+    process = NodeProcess(home.absolute(), config, lambda: ask_password(config))
+    asyncio.run(_until_told(process, on_ready, stop_with_stdin))
 
 
-async def _until_told(process: NodeProcess, on_ready: Callable[[NodeFile], None]) -> None:
+async def _until_told(process: NodeProcess, on_ready: Callable[[NodeFile], None], stop_with_stdin: bool) -> None:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
 
-    def stop(number: signal.Signals) -> None:
-        _log.info("stopping", extra={"signal": number.name})
+    def stop(why: str) -> None:
+        _log.info("stopping", extra={"why": why})
         told.set()
+        loop.remove_reader(0)
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
 
+    def read_stdin() -> None:
+        if not os.read(0, 4096):
+            stop("standard input ended")
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
+        loop.add_signal_handler(number, stop, number.name)
+    if stop_with_stdin:
+        loop.add_reader(0, read_stdin)
     file = await process.start()
     _log.info("node ready", extra={"address": file.address, "api": file.api, "listen": file.listen})
     on_ready(file)

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error (log.level)")
 @click.option("--log-format", metavar="FORMAT", help="auto, json or human (log.format)")
 @click.option("--set", "pairs", multiple=True, metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated")
+@click.option("--stop-with-stdin", is_flag=True, hidden=True, help="Stop when standard input ends: for child processes")
 @click.option("--print-config", is_flag=True, help="Print the settings that would apply, as TOML, and stop")
-def node(config: Path | None, pairs: tuple[str, ...], print_config: bool, **given: str | None) -> None:
+def node(
+    config: Path | None, pairs: tuple[str, ...], print_config: bool, stop_with_stdin: bool, **given: str | None
+) -> None:
     """Run a node until SIGTERM or Ctrl-C. Flags are stronger than environment, file and defaults."""
     from scapp.runtime.config import config_as_toml, load_config
 
@@ -58,4 +61,4 @@ def node(config: Path | None, pairs: tuple[str, ...], print_config: bool, **give
         emit(file, f"{file.address} is ready: API {file.api}, peers connect to {file.listen}")
         click.get_text_stream("stdout").flush()
 
-    run_node(home, loaded, ready)
+    run_node(home, loaded, ready, stop_with_stdin=stop_with_stdin)

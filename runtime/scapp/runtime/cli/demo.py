@@ -1,0 +1,175 @@
+"""`scapp demo`: real node processes, a game between bots, tables filling, one root at every node.
+
+`demo_game.py` plays, `demo_screen.py` shows, `processes.py` runs the nodes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scapp.runtime.cli.common import MISMATCH, Problem, common, emit, settings, table
+
+if TYPE_CHECKING:
+    from scapp.runtime.cli.demo_game import Game
+    from scapp.runtime.cli.processes import NodeChild
+    from scapp.runtime.documents import VerifyAnswer
+
+NAMES = ("alice", "bob", "carol", "dave")
+MARK = ".scapp-demo"
+_STANDINGS = (
+    "select rank, seat, score, status, address from {schema}.standings where channel_id = $1::bytea order by rank, seat"
+)
+
+
+@click.command()
+@common
+@click.option("--players", type=click.IntRange(2, 4), default=2, show_default=True, help="Nodes, one bot each")
+@click.option("--cards", type=click.IntRange(3, 13), default=7, show_default=True, help="Cards in each hand: rounds")
+@click.option(
+    "--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path("scapp-demo"), show_default=True,
+    help="Where the nodes' directories go; a second run there goes on with the same nodes",
+)  # fmt: skip
+@click.option("--keep/--no-keep", default=True, show_default=True, help="Leave the directory to explore")
+def demo(players: int, cards: int, folder: Path, keep: bool) -> None:
+    """Start nodes on this machine, open a channel, let bots play a game of cards, and watch the tables fill.
+
+    Everything is real: processes, sockets, TLS, signatures, WebAssembly, PostgreSQL. All of it is stopped at the end."""
+    from scapp.runtime.cli.demo_game import Game
+    from scapp.runtime.cli.demo_screen import screen
+
+    began = time.monotonic()
+    home = _folder(folder.absolute())
+    children = [_child(name, home) for name in NAMES[:players]]
+    try:
+        with _terminable(), screen(settings().json) as show, _running(children):
+            show.note(f"starting {players} nodes in {home}")
+            game = Game(children, cards, show)
+            game.prepare()
+            game.play()
+            result = _result(game, children, home, began)
+    finally:
+        if not keep:
+            shutil.rmtree(home, ignore_errors=True)
+    emit(result, lambda: _text(result, keep))
+    if not result["equal"]:
+        click.get_current_context().exit(MISMATCH)
+
+
+def _folder(home: Path) -> Path:
+    """The demo's directory: new, empty, or an earlier demo's."""
+    if home.exists() and any(home.iterdir()) and not (home / MARK).exists():
+        raise Problem(
+            f"{home} is not empty and not an earlier demo's", code="refused", hint="choose another with --dir"
+        )
+    home.mkdir(parents=True, exist_ok=True)
+    (home / MARK).touch()
+    return home
+
+
+def _child(name: str, folder: Path) -> NodeChild:
+    """A node's directory with key and settings, made once."""
+    from scapp.runtime.cli.processes import NodeChild, free_ports, write_settings
+    from scapp.runtime.config import CONFIG_FILE
+    from scapp.runtime.keys_file import find_key, new_key
+
+    home = folder / name
+    if find_key(home) is None:
+        new_key(home)
+    if not (home / CONFIG_FILE).exists():
+        write_settings(home, *free_ports(2))
+    return NodeChild(name, home)
+
+
+@contextlib.contextmanager
+def _running(children: list[NodeChild]) -> Iterator[None]:
+    from scapp.runtime.cli.processes import stop_all
+
+    try:
+        for child in children:
+            child.start()
+        yield
+    finally:
+        stop_all(children)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM stops the nodes as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _result(game: Game, children: list[NodeChild], home: Path, began: float) -> dict[str, Any]:
+    """Ask every node the same questions; the answers must be equal."""
+    verdicts: list[VerifyAnswer] = [node.verify(game.channel) for node in game.clients]
+    asked = _STANDINGS.format(schema=game.schema)
+    answers = [node.query(asked, ["\\x" + game.channel[2:]]) for node in game.clients]
+    standings = [dict(zip((c.name for c in answers[0].columns), row, strict=True)) for row in answers[0].rows]
+    for row in standings:
+        row["player"] = NAMES[row["seat"]]
+    roots = {verdict.found_root for verdict in verdicts}
+    equal = len(roots) == 1 and all(v.ok for v in verdicts) and all(a.rows == answers[0].rows for a in answers)
+    return {
+        "channel": game.channel,
+        "schema": game.schema,
+        "entries": verdicts[0].sequence,
+        "seconds": round(time.monotonic() - began, 2),
+        "seconds_to_final_table": round(game.over_at - began, 2),
+        "standings": standings,
+        "nodes": [
+            {"name": c.name, "home": str(c.home), "root": v.found_root, "verified": v.ok, "detail": v.detail}
+            for c, v in zip(children, verdicts, strict=True)
+        ],
+        "equal": equal,
+        "directory": str(home),
+    }
+
+
+def _text(result: dict[str, Any], keep: bool) -> str:
+    rows = [(r["rank"], r["player"], r["score"], r["status"], r["address"]) for r in result["standings"]]
+    nodes = [(n["name"], "equal" if n["verified"] else "DIFFERENT", n["root"], n["detail"]) for n in result["nodes"]]
+    lines = [
+        "\nFinal standings, by SQL at every node:\n",
+        table(("rank", "player", "score", "status", "address"), rows, right=(0, 2)),
+        "\nDatabase against co-signed root, by `scapp verify` at every node:\n",
+        table(("node", "result", "root of the rows", "detail"), nodes),
+        f"\n{result['entries']} entries, every one signed by all; final table after "
+        f"{result['seconds_to_final_table']:.1f} s, all done after {result['seconds']:.1f} s."
+        if result["equal"]
+        else "\nTHE NODES DIFFER. This must never happen: please report it, with the directory.",
+    ]
+    if keep:
+        lines.append(_next_steps(result))
+    return "\n".join(lines)
+
+
+def _next_steps(result: dict[str, Any]) -> str:
+    home, channel = result["nodes"][0]["home"], result["channel"][:10]
+    query = f"select * from {result['schema']}.round order by round"
+    return (
+        f"\nAll is stopped, and kept in {result['directory']}. To explore it:\n\n"
+        f"  scapp -C {home} node &\n"
+        f"  scapp -C {home} status\n"
+        f"  scapp -C {home} log {channel}\n"
+        f'  scapp -C {home} query "{query}"\n'
+        f"  scapp -C {home} verify {channel}\n"
+        f'  psql "$(scapp -C {home} status --json | python3 -c '
+        '\'import json,sys; print(json.load(sys.stdin)["database"]["url"])\')"\n'
+        f"  kill %1"
+    )

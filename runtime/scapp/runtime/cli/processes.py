@@ -1,0 +1,138 @@
+"""Node processes as children of this one: started, awaited, stopped or killed. The demo and acceptance tests use it.
+
+A child stops when this process ends in whatever way, because it watches its standard input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from scapp.channels.errors import LocalError
+from scapp.runtime.client import NODE_FILE, Client
+from scapp.runtime.config import CONFIG_FILE
+from scapp.runtime.documents import NodeFile
+
+LOG_FILE = "node.log"
+_POLL_S = 0.02
+
+
+class NodeChild:
+    """One `scapp node` in `home`, which has a key and a `scapp.toml` with fixed ports."""
+
+    def __init__(self, name: str, home: Path) -> None:
+        self.name = name
+        self.home = home
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, "not started"
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self, environ: Mapping[str, str] | None = None) -> None:
+        """Start the process; `wait_ready` says when it answers."""
+        assert not self.running, f"{self.name} runs already"
+        # The process itself removes the file of an earlier one, but only once it has the lock.
+        (self.home / NODE_FILE).unlink(missing_ok=True)
+        command = [sys.executable, "-m", "scapp.runtime.cli.main", "-C", str(self.home), "node", "--stop-with-stdin"]
+        with (self.home / LOG_FILE).open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=dict(os.environ if environ is None else environ),
+                start_new_session=True,  # Ctrl-C is ours to handle: the children are stopped in order
+            )
+
+    def wait_ready(self, timeout_s: float = 30.0) -> NodeFile:
+        """Wait until the node answers. Raises LocalError with the end of its log when it does not."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            file = self.file()
+            if file is not None and file.pid == self.pid:
+                return file
+            if not self.running:
+                raise LocalError(f"node {self.name} ended while starting:\n{self.log_tail()}")
+            time.sleep(_POLL_S)
+        raise LocalError(f"node {self.name} did not answer within {timeout_s:g} s:\n{self.log_tail()}")
+
+    def file(self) -> NodeFile | None:
+        """What the running node says of itself."""
+        try:
+            return msgspec.json.decode((self.home / NODE_FILE).read_bytes(), type=NodeFile)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def client(self, timeout_s: float = 60.0) -> Client:
+        return Client.at_home(self.home, timeout_s=timeout_s)
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM."""
+        if self.process is not None and self.running:
+            self.process.send_signal(signal.SIGTERM)
+
+    def wait_stopped(self, timeout_s: float = 20.0) -> int | None:
+        """The exit status; after the timeout the process is killed."""
+        if self.process is None:
+            return None
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is tidied up."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            if self.process.stdin is not None:
+                self.process.stdin.close()
+
+    def log_tail(self, lines: int = 12) -> str:
+        """The end of the process's log."""
+        with contextlib.suppress(OSError):
+            return "\n".join((self.home / LOG_FILE).read_text("utf-8", "replace").splitlines()[-lines:])
+        return ""
+
+
+def stop_all(children: Iterable[NodeChild]) -> None:
+    """Stop processes together; those that do not stop are killed."""
+    found = list(children)
+    for child in found:
+        child.ask_to_stop()
+    for child in found:
+        child.wait_stopped()
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports of 127.0.0.1 that nobody uses now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def write_settings(home: Path, listen_port: int, api_port: int, more: str = "") -> None:
+    """A `scapp.toml` with fixed ports, so that a node comes back where its peers look for it."""
+    (home / CONFIG_FILE).write_text(
+        f'[node]\nlisten = "127.0.0.1:{listen_port}"\n\n[api]\nlisten = "127.0.0.1:{api_port}"\n{more}', "utf-8"
+    )
