@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from scapp.channels.admission import AdmissionError, Admitted, ChannelContext, Refusal
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.entries import EMPTY_LOG_ROOT, extend_log_root
+from scapp.channels.errors import ScappError
 from scapp.channels.types import ChannelId, Hash
 from scapp.runtime.kernel import BatchResult, Budget, Kernel, KernelFault
-from scapp.runtime.module import CheckedModule, ModuleRefused
+from scapp.runtime.module import CheckedModule
 from scapp.runtime.reference import ReferenceKernel
 
 ModuleFor = Callable[[Deployment], CheckedModule]
-"""The deployment store: a checked module, shared between channels. Raises LookupError, ModuleRefused or OSError."""
+"""The deployment store: a checked module, shared between channels. Raises LookupError, ScappError or OSError."""
 
 
 class _Loaded:
@@ -119,7 +120,7 @@ class ReducerAdmission:
             return ReferenceKernel(self._module_for(context.deployment), context)
         except LookupError as error:
             raise AdmissionError(f"deployment {deployment} is not known here: {error}") from None
-        except (ModuleRefused, KernelFault, OSError) as error:
+        except (ScappError, KernelFault, OSError) as error:
             raise AdmissionError(f"deployment {deployment} cannot run here: {error}") from error
 
     def _replay(self, channel_id: ChannelId, loaded: _Loaded, entries: Sequence[bytes]) -> Admitted:

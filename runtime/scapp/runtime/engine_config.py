@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import json
 import threading
 
@@ -84,9 +83,11 @@ def build_config(budget: Budget | None) -> Config:
 @functools.cache
 def engine_id() -> str:
     """Names engine version and settings; equal ids give equal fuel counts and interchangeable compiled modules."""
+    from importlib.metadata import version  # costs more to import than all the rest here
+
     settings = json.dumps([FEATURES, CODE, sorted(STACK_BYTES.items()), TABLE_ELEMENTS_MAX], sort_keys=True)
     digest = hashlib.sha256(settings.encode()).hexdigest()[:16]
-    return f"wasmtime-{importlib.metadata.version('wasmtime')}-{digest}"
+    return f"wasmtime-{version('wasmtime')}-{digest}"
 
 
 def _engine(budget: Budget | None) -> Engine:

@@ -12,6 +12,7 @@ from wasmtime import FuncType, GlobalType, MemoryType, Module, TableType, Wasmti
 
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import ABI, Deployment, Limits
+from scapp.channels.errors import LocalError
 from scapp.reducers.manifest import DOCUMENT_BYTES_MAX, Manifest, ManifestError, parse_manifest
 from scapp.runtime import wasm_sections
 from scapp.runtime.compiled import CodeCache, CompiledModule
@@ -30,7 +31,7 @@ _EXPORTS = {"scapp_manifest": "() -> i64", "scapp_alloc": "(i32) -> i32", "scapp
 _TOLERATED = "globals named __* and the table __indirect_function_table"
 
 
-class ModuleRefused(ValueError):
+class ModuleRefused(LocalError, ValueError):
     """The module may not be deployed; the text names the offender and what is allowed."""
 
 

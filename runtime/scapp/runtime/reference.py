@@ -102,9 +102,11 @@ class ReferenceKernel:
 
         try:
             result = admit(len(entries), attempt)
-        except BaseException:
+        except BaseException as error:
             self._host.end()  # an interrupt may have left the middle of a message
             self.rollback()
+            if isinstance(error, EngineError):
+                raise KernelFault(f"the engine failed: {error}") from error
             raise
         assert self._batch is not None
         return BatchResult(
@@ -190,10 +192,10 @@ class ReferenceKernel:
         self._imports = {}
 
     def prove(self, table_position: int, key: bytes) -> tuple[bytes | None, Proof]:
-        """Committed row of an encoded key, or None, and the proof of it; looks at every row in the second case."""
+        """Committed row of an encoded key, or None, and the proof of it; absence may have to look at every row."""
         path = row_path(table_position, key)
         siblings, found = walk(self._base.tree, path)
-        row = {k: r for k, r in self._committed(table_position) if k == key}.get(key)
+        row = self._committed_row(table_position, key)
         if row is not None or found is None:
             return row, Proof(tuple(siblings))
         return None, Proof(tuple(siblings), self._leaf_at(found))
@@ -337,6 +339,11 @@ class ReferenceKernel:
         amounts = tuple(int.from_bytes(amount, "big") for amount in export.amounts)
         self._base = _State(tree, export.event_root, amounts, [])
 
+    def _committed_row(self, table_position: int, key: bytes) -> bytes | None:
+        store = self._tables.tables[table_position]
+        originals = next((old for changed, old in self._tables.net() if changed is store), {})
+        return originals[key] if key in originals else store.rows.get(key)
+
     def _committed(self, table_position: int) -> list[tuple[bytes, bytes]]:
         codec = self._module.tables[table_position]
         return [(codec.read_row(row)[0], row) for row in self.rows(codec.table.name)]
@@ -372,4 +379,5 @@ def _code(failure: BaseException, budget: Budget) -> str:
 
 def _reason(failure: BaseException) -> str:
     text = fault_text(failure) if isinstance(failure, GuestTrap | ImportTrap) else str(failure)
-    return (text or type(failure).__name__)[:REASON_CHARACTERS_MAX]
+    # Function names are the guest's own words, and PostgreSQL cannot store a NUL.
+    return (text or type(failure).__name__)[:REASON_CHARACTERS_MAX].replace("\0", "�")

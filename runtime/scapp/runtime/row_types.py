@@ -89,7 +89,7 @@ def numeric_to_int(value: bytes) -> int:
         if weight:
             raise ValueError(f"numeric zero with weight {weight}; allowed is 0")
         return 0
-    digits = struct.unpack_from(f">{count}H", value, 8)
+    digits: tuple[int, ...] = struct.unpack_from(f">{count}H", value, 8)
     if not count - 1 <= weight < NUMERIC_DIGITS_MAX or max(digits) > 9999 or not digits[0] or not digits[-1]:
         raise ValueError(f"numeric {value.hex()} is not the canonical form of an integer")
     number = 0
