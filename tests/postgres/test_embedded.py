@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,8 +176,17 @@ def child(folder: Path) -> tuple[subprocess.Popen[str], int]:
     process = subprocess.Popen(
         [sys.executable, "-c", _CHILD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+    return process, server_of(process)
+
+
+def server_of(process: subprocess.Popen[str]) -> int:
+    """Process id of the server that the child reports."""
     assert process.stdout is not None
-    return process, int(process.stdout.readline())
+    line = process.stdout.readline()
+    if not line:
+        end(process)
+        pytest.fail(f"the child ended with status {process.returncode}")
+    return int(line)
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -206,12 +216,13 @@ def test_a_killed_parent_leaves_no_server_behind(folder: Path) -> None:
 
 
 def test_a_start_beside_a_server_that_is_going_down_waits_for_it(folder: Path) -> None:
-    process, _ = child(folder)
+    process, pid = child(folder)
+    server = psutil.Process(pid)
     process.kill()  # its server gets the signal now; no waiting for that here
     backend = EmbeddedBackend(folder)
     backend.start()
-    assert count(backend) == 1
     end(process)
+    server.wait(30)
     assert count(backend) == 1
     backend.stop()
 
@@ -247,7 +258,11 @@ def test_long_paths_work(folder: Path) -> None:
 
 
 @as_root
-def test_a_folder_behind_a_closed_one_is_left_closed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_behind_a_closed_one_is_left_closed(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is temporary is moved to a place that is temporary too."""
+    monkeypatch.setattr(tempfile, "tempdir", str(folder.parent))
     closed = folder / "closed"
     closed.mkdir(parents=True, mode=0o700)
     backend = EmbeddedBackend(closed / "pg")
@@ -257,7 +272,7 @@ def test_a_folder_behind_a_closed_one_is_left_closed(folder: Path, caplog: pytes
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
     assert f"may not enter {closed}" in caplog.text
     moved = choose_places(closed / "pg").home
-    assert moved != closed / "pg"
+    assert moved.parent == folder.parent / "scapp-postgres"
     backend.remove()
     assert not moved.exists()
 
@@ -291,10 +306,9 @@ def test_it_runs_for_a_user_who_is_not_root(folder: Path) -> None:
         cwd="/",
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
-    assert process.stdout is not None
-    line = process.stdout.readline()
+    pid = server_of(process)
     try:
-        assert psutil.Process(int(line)).uids().effective == user.pw_uid
+        assert psutil.Process(pid).uids().effective == user.pw_uid
     finally:
         end(process)
 

@@ -137,9 +137,9 @@ class EmbeddedBackend:
     def _connect(self, dsn: str) -> connecting.Connection:
         try:
             return connecting.connect(dsn)
-        except psycopg.OperationalError:
-            # A server that is alive says itself what is wrong; one that is gone is brought back.
-            if self._users is None or self.pid is not None:
+        except psycopg.OperationalError as error:
+            # A server that is alive says itself what is wrong; one that is gone or going is brought back.
+            if self._users is None or (self.pid is not None and not _is_going_down(error)):
                 raise
         self.start()
         return connecting.connect(dsn)
@@ -181,20 +181,32 @@ class EmbeddedBackend:
             os.close(descriptor)
 
     def _ensure_running(self) -> None:
-        places = self._here
-        found = read_pid_file(places)
-        if found is not None and is_running(found.pid, places) and self._wait_ready(found.pid):
-            self._ensure_database()
-            return
-        binaries = places.usable(self._binaries or find_binaries())
-        if not (places.cluster / "PG_VERSION").exists():
+        """Join the running server, or start one; again while a server found ready turns out to be going down."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if not self._joins() and not self._launch(self._usable_binaries()):
+                continue
+            try:
+                self._ensure_database()
+            except psycopg.OperationalError as error:
+                if not _is_going_down(error):
+                    raise DatabaseError(f"the embedded PostgreSQL refuses its owner: {error}") from error
+                time.sleep(_POLL_S)
+            else:
+                return
+        raise DatabaseError(f"PostgreSQL does not start:\n{self._log_tail()}")
+
+    def _joins(self) -> bool:
+        found = read_pid_file(self._here)
+        return found is not None and is_running(found.pid, self._here) and self._wait_ready(found.pid)
+
+    def _usable_binaries(self) -> Binaries:
+        """Binaries that fit the cluster, which is made first where there is none."""
+        binaries = self._here.usable(self._binaries or find_binaries())
+        if not (self._here.cluster / "PG_VERSION").exists():
             self._initialise(binaries)
         self._check_major(binaries)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._launch(binaries):
-            if time.monotonic() > deadline:
-                raise DatabaseError(f"PostgreSQL does not start:\n{self._log_tail()}")
-        self._ensure_database()
+        return binaries
 
     @property
     def _here(self) -> Places:
@@ -305,7 +317,7 @@ class EmbeddedBackend:
             connection = connecting.connect(self.dsn)
         except psycopg.OperationalError as error:
             if f'database "{DATABASE}" does not exist' not in str(error):
-                raise DatabaseError(f"the embedded PostgreSQL refuses its owner: {error}") from error
+                raise
             with connecting.connect(make_conninfo(self.dsn, dbname="postgres")) as first:
                 first.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
             connection = connecting.connect(self.dsn)
@@ -431,6 +443,12 @@ def _spawn_from_lasting_thread(command: list[str], log: int) -> subprocess.Popen
     if isinstance(child, BaseException):
         raise DatabaseError(f"{command[0]} cannot be started: {child}") from child
     return child
+
+
+def _is_going_down(error: psycopg.OperationalError) -> bool:
+    """Whether a failed connection says that the server is about to be gone, or was gone just now."""
+    signs = ("shutting down", "closed the connection", "Connection refused", "No such file", "administrator command")
+    return any(sign in str(error) for sign in signs)
 
 
 def _environment() -> dict[str, str]:
