@@ -115,9 +115,9 @@ def _optional_int(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def _milliseconds(value: dt.datetime | str | None) -> int | None:
-    if value is None:
-        return None
+def _milliseconds(value: dt.datetime | str | int | None) -> int | None:
+    if value is None or isinstance(value, int):
+        return value
     moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
