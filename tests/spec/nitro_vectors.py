@@ -80,7 +80,12 @@ def run_generated(generated: Any, complain: Callable[[str], None]) -> Iterable[T
     checks = nitro_checks.generated_checks(generated)
     for section, check in checks.items():
         tally = Tally(section)
-        for index, entry in enumerate(_entries(generated.get(section, []), tally, complain)):
+        entries = _entries(generated.get(section, []), tally, complain)
+        if section == "stateHash" and not generated.get("stateEncoding") and entries:
+            # Its entries name states of that section instead of containing them.
+            yield Tally(section, skipped=len(entries), reason="the file has no stateEncoding to compute it from")
+            continue
+        for index, entry in enumerate(entries):
             _check(tally, check, entry, index, complain)
         yield tally
     for section, value in generated.items():

@@ -181,6 +181,16 @@ def test_missing_sections_count_zero():
     assert complaints == []
 
 
+def test_state_hashes_without_states_are_skipped(golden):
+    """They cannot be computed; with other states in the file, one that is not found is a failure."""
+    found, _ = counts({"generated": {"stateHash": golden["generated"]["stateHash"]}})
+    assert found["stateHash"] == (0, 0, 64)
+    one = {name: golden["generated"][name][:1] for name in ("stateEncoding", "stateHash")}
+    assert counts({"generated": one})[0]["stateHash"] == (1, 0, 0)
+    one["stateHash"] = golden["generated"]["stateHash"][1:2]
+    assert counts({"generated": one})[0]["stateHash"] == (0, 1, 0)
+
+
 def test_unknown_sections_and_kinds_are_skipped():
     """Files of the same format may hold more."""
     found, _ = counts({"generated": {"newSection": [1, 2]}, "known": [{"kind": "newKind"}]})

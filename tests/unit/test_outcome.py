@@ -23,7 +23,7 @@ from scapp.channels.outcome import (
     totals,
     totals_for,
 )
-from scapp.channels.payouts import reclaim_effects, transfer_effects
+from scapp.channels.payouts import predict_reclaim, reclaim_effects, transfer_effects
 from scapp.channels.types import U256_MAX
 
 COIN, TOKEN = bytes(20), b"\x7b" + bytes(19)
@@ -177,7 +177,8 @@ def test_reclaim_credits_left_and_right_by_position():
     """The target's destinations and its further allocations are not read."""
     ledger = [Allocation(ALICE, 1), Allocation(BOB, 1), guarantee(8), Allocation(ALICE, 100)]
     target = [Allocation(CAROL, 3), Allocation(CAROL, 5), Allocation(CAROL, 1000)]
-    assert reclaim_effects(ledger, target, 2) == (Allocation(ALICE, 4), Allocation(BOB, 6), Allocation(ALICE, 100))
+    expected = (Allocation(ALICE, 4), Allocation(BOB, 6), Allocation(ALICE, 100))
+    assert reclaim_effects(ledger, target, 2) == predict_reclaim(ledger, target, 2) == expected
 
 
 def test_reclaim_ignores_metadata_after_the_two_destinations():
@@ -209,4 +210,4 @@ def test_reclaim_refuses_what_the_contract_reverts(case):
     """Each revert has its reason."""
     source, target, index, reason = IRRECLAIMABLE[case]
     with pytest.raises(InvalidValue, match=reason):
-        reclaim_effects(source, target, index)
+        predict_reclaim(source, target, index)

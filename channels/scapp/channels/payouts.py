@@ -73,8 +73,8 @@ def reclaim_effects(
 
     The guarantee goes; its left and right party get what the target's first and second allocation say. Destinations
     of the target and further allocations in it are not read, as in the contract. Raises `InvalidValue` where the
-    contract reverts."""
-    guarantee = _guarantee_at(source, guarantee_index)
+    contract reverts; whether the allocation is a guarantee at all is looked at before, by `predict_reclaim`."""
+    guarantee = _allocation_at(source, guarantee_index)
     if len(guarantee.metadata) < 64:
         raise InvalidValue(f"guarantee metadata of {len(guarantee.metadata)} bytes; left and right need 64")
     # The contract's decoder ignores what follows the two words; `split_guarantee_metadata` would refuse it.
@@ -90,11 +90,19 @@ def reclaim_effects(
     return tuple(remaining)
 
 
-def _guarantee_at(source: Sequence[Allocation], index: int) -> Allocation:
+def predict_reclaim(
+    source: Sequence[Allocation], target: Sequence[Allocation], guarantee_index: int
+) -> tuple[Allocation, ...]:
+    """What the contract's `reclaim` makes of the ledger: `reclaim_effects`, for allocations of type 2 only."""
+    kind = _allocation_at(source, guarantee_index).allocation_type
+    if kind != AllocationType.GUARANTEE:
+        raise InvalidValue(f"allocation {guarantee_index} is of type {kind}, not a guarantee allocation")
+    return reclaim_effects(source, target, guarantee_index)
+
+
+def _allocation_at(source: Sequence[Allocation], index: int) -> Allocation:
     if not 0 <= index < len(source):
         raise InvalidValue(f"guarantee index {index}; the source has {len(source)} allocations")
-    if source[index].allocation_type != AllocationType.GUARANTEE:
-        raise InvalidValue(f"allocation {index} is of type {source[index].allocation_type}, not a guarantee allocation")
     return source[index]
 
 
