@@ -78,6 +78,7 @@ class TcpTransport:
         self._strangers: dict[Link, tuple[str, asyncio.Task[None]]] = {}  # oldest first: source, `_greet`
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
+        self._acceptor: asyncio.Task[None] | None = None
         self._handler: Handler | None = None
         self._on_link: LinkListener | None = None
 
@@ -102,7 +103,7 @@ class TcpTransport:
         self._listener.setblocking(False)
         self._server_context, self._own_hash = server_context()
         self._handler, self._on_link = handler, on_link
-        self._spawn(self._accept(self._listener))
+        self._acceptor = self._spawn(self._accept(self._listener))
         for peer, endpoint in self._endpoints.items():
             self.add_peer(peer, endpoint)
 
@@ -113,6 +114,9 @@ class TcpTransport:
             return
         for peer in self._peers.values():
             peer.hold()
+        if self._acceptor is not None:
+            self._acceptor.cancel()
+        await _let_asyncio_make_transports()
         dialers = {peer.dialer for peer in self._peers.values() if peer.dialer is not None}
         tasks = self._tasks | dialers
         for task in tasks:
@@ -243,6 +247,7 @@ class TcpTransport:
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
             self._admit(connection, address[0], show_endpoint(*address[:2]))
+            await _let_asyncio_make_transports()
 
     def _admit(self, connection: socket.socket, host: str, endpoint: str) -> None:
         """Give a stranger a chance, within limits that leave room for others."""
@@ -277,6 +282,12 @@ class TcpTransport:
         loop, limits = asyncio.get_running_loop(), self._limits
         try:
             _no_delay(connection)
+        except OSError as error:
+            connection.close()
+            self._strangers.pop(link, None)
+            self._note_stranger(link, error)
+            return
+        try:
             async with asyncio.timeout(limits.handshake_s):
                 await loop.connect_accepted_socket(
                     lambda: link,
@@ -292,7 +303,6 @@ class TcpTransport:
             self._strangers.pop(link, None)
             if link.address is None:
                 link.abort("the handshake did not end in time")
-                connection.close()  # the case that asyncio never made a transport of it
 
     def _note_stranger(self, link: Link, error: Exception) -> str:
         """Log and count a connection that ended before authentication; returns the reason."""
@@ -382,6 +392,15 @@ class TcpTransport:
             extra={"peer": show(peer.address), "reason": reason},
         )
         return reason
+
+
+async def _let_asyncio_make_transports() -> None:
+    """Give the tasks of connections just accepted the few turns after which cancelling them closes the socket.
+
+    Before that, asyncio's TLS layer has not begun and ignores being closed.
+    """
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def _no_delay(connection: Any) -> None:
