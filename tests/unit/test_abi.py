@@ -8,6 +8,7 @@ import eth_abi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from scapp.channels import abi
 from scapp.channels.abi import InvalidValue, StateHasher
 from scapp.channels.adjudicator_status import encode_fingerprint

@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from scapp.channels.abi import InvalidValue
 from scapp.channels.nitro_json import (
     SignedState,

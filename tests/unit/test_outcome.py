@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from scapp.channels.abi import InvalidValue
 from scapp.channels.outcome import (
     Allocation,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from scapp.channels import state
 from scapp.channels.abi import InvalidValue
 from scapp.channels.addresses import checksum_address, parse_address, peer_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+
 from scapp.channels import abi
 from scapp.channels.abi import InvalidValue
 from scapp.channels.types import U64_MAX, Hash

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+
 from scapp.channels.abi import InvalidValue
 from scapp.channels.outcome import Allocation, AssetMetadata, Outcome, SingleAssetExit
 from scapp.channels.state import FixedPart, VariablePart

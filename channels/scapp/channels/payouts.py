@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Sequence
 
 import msgspec
+
 from scapp.channels.abi import InvalidValue
 from scapp.channels.outcome import Allocation, AllocationType, split_guarantee_metadata
 from scapp.channels.types import U256_MAX, Destination
