@@ -175,6 +175,7 @@ def test_a_verifier_needs_an_address():
     """Anything but 20 bytes is our own mistake."""
     with pytest.raises(LocalError, match="32"):
         Verifier(bytes(32))
+    assert repr(Verifier(ALICE.address)) == f"Verifier(0x{ALICE.address.hex()})"
 
 
 @pytest.mark.parametrize("v", [0, 1, 27, 28])
