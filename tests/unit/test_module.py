@@ -118,8 +118,21 @@ def test_memory_and_table_sizes() -> None:
     assert "2 memories; at most one" in refused(*GOOD, "(memory 1)")
     assert "2 tables; at most one" in refused(*GOOD, "(table 1 funcref) (table 1 funcref)")
     check_module(wat.module('(memory (export "memory") 4 65536)', wat.ALLOC, REDUCE), limits)
-    with pytest.raises(ModuleRefused, match="memory_bytes_max 0; allowed are 65536"):
-        check_module(wat.module(*GOOD), Limits(memory_bytes_max=0))
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        (Limits(memory_bytes_max=0), "limit memory_bytes_max 0; allowed are 65536 to 1073741824"),
+        (Limits(memory_bytes_max=2**31), "memory_bytes_max 2147483648"),
+        (Limits(fuel_per_message=2**60), "fuel_per_message 1152921504606846976; allowed are 1 to 1000000000000"),
+        (Limits(fuel_per_message=0), "fuel_per_message 0"),
+        (Limits(rows_max=-1), "limit rows_max -1; allowed are 0 to 4294967295"),
+    ],
+)
+def test_limits_no_engine_could_keep_are_refused(limits: Limits, text: str) -> None:
+    with pytest.raises(ModuleRefused, match=text):
+        check_module(wat.module(*GOOD), limits)
 
 
 FORBIDDEN = {

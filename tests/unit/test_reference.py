@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import gc
 import weakref
+from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from scapp.channels.deployment import Limits
 from scapp.channels.entries import Kind, encode_entry
 from scapp.runtime.clean_run import HIDDEN_STATE
+from scapp.runtime.engine_calls import EngineError
 from scapp.runtime.kernel import Budget, KernelFault
 from scapp.runtime.module import check_module
 from scapp.runtime.proofs import verify_absence, verify_inclusion
@@ -202,6 +205,48 @@ def test_wider_budgets_let_pass_what_was_ordered_and_their_end_is_undecidable(ke
     for budget in (Budget.CHECK, Budget.DERIVE):
         for endless in (wat.LOOP, wat.BURN):
             assert small.run(1, [message(op(endless))], budget=budget).refusals[0].code == "undecidable"
+
+
+def test_out_of_fuel_anywhere_in_a_message_leaves_all_or_nothing(tmp_path: Path) -> None:
+    script = message(
+        put_score("a", 1),
+        op(wat.SET_OUTCOME, wat.amounts(1, 99)),
+        op(wat.EMIT, b"e"),
+        put_seat(1, 1, "x"),
+        op(wat.HASH),
+    )
+    ends = set()
+    for fuel in [*range(1, 300, 7), *range(300, 6_000, 150)]:
+        checked = check_module(wat.scripted_wasm(), Limits(fuel_per_message=fuel), cache_folder=tmp_path)
+        kernel = ReferenceKernel(checked, wat.context_of(checked))
+        kernel.run(0, [wat.open_entry()], budget=Budget.DERIVE)
+        kernel.commit()
+        before = kernel.state_root()
+        result = kernel.run(1, [script], budget=Budget.ORDER)
+        if result.accepted:
+            ends.add((result.state_root, result.amounts))
+        else:
+            assert "out of fuel" in result.refusals[0].reason
+            assert (result.state_root, result.amounts) == (before, (60, 40))
+            ends.add((before, (60, 40)))
+        kernel.close()
+    assert len(ends) == 2
+
+
+def test_a_failure_of_the_engine_says_nothing_about_the_entries(
+    kernel: ReferenceKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> NoReturn:
+        raise EngineError("mmap failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scapp.runtime.engine_calls.Guest.call", broken)
+        with pytest.raises(KernelFault, match="the engine failed: mmap failed"):
+            kernel.run(1, [message()], budget=Budget.ORDER)
+        patch.setattr("scapp.runtime.guest_run.Guest", broken)
+        with pytest.raises(KernelFault, match="no instance of the module: mmap failed"):
+            kernel.run(1, [message()], budget=Budget.ORDER)
+    assert kernel.run(1, [message()], budget=Budget.ORDER).accepted == (0,)
 
 
 def test_running_out_of_host_memory_is_undecidable(kernel: ReferenceKernel, monkeypatch: pytest.MonkeyPatch) -> None:

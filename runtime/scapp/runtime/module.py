@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 from wasmtime import FuncType, GlobalType, MemoryType, Module, TableType, WasmtimeError
 
 from scapp.channels.crypto import keccak256
@@ -27,6 +28,12 @@ MODULE_BYTES_MAX = 8_388_608
 MANIFEST_FUEL = 50_000_000
 MEMORY_BYTES_CEILING = 1 << 30  # of any deployment's memory limit: a host must be able to hold many channels
 
+U32_MAX = 2**32 - 1
+_LIMIT_RANGES = {
+    "memory_bytes_max": (PAGE_BYTES, MEMORY_BYTES_CEILING),
+    "fuel_per_message": (1, 10**12),  # times the widest budget it must fit the engine's 64 bits
+    "row_bytes_total_max": (0, 2**48),
+}
 _EXPORTS = {"scapp_manifest": "() -> i64", "scapp_alloc": "(i32) -> i32", "scapp_reduce": "(i32, i32) -> i32"}
 _TOLERATED = "globals named __* and the table __indirect_function_table"
 
@@ -54,10 +61,7 @@ class CheckedModule:
 def check_module(wasm: bytes, limits: Limits | None = None, *, cache_folder: Path | None = None) -> CheckedModule:
     """Check, compile and describe a module; raises ModuleRefused, or PermissionError for an unsafe cache folder."""
     limits = limits or Limits()
-    if not PAGE_BYTES <= limits.memory_bytes_max <= MEMORY_BYTES_CEILING:
-        raise ModuleRefused(
-            f"memory_bytes_max {limits.memory_bytes_max}; allowed are {PAGE_BYTES} to {MEMORY_BYTES_CEILING} bytes"
-        )
+    _check_limits(limits)
     if len(wasm) > MODULE_BYTES_MAX:
         raise ModuleRefused(f"module of {len(wasm)} bytes; at most {MODULE_BYTES_MAX} are allowed")
     try:
@@ -73,6 +77,14 @@ def check_module(wasm: bytes, limits: Limits | None = None, *, cache_folder: Pat
     _check_imports(module)
     _check_exports(module)
     return CheckedModule(wasm, limits, _read_manifest(module, limits), compiled)
+
+
+def _check_limits(limits: Limits) -> None:
+    """Signed limits come from strangers: what the engine and PostgreSQL can take bounds them."""
+    for name, value in msgspec.structs.asdict(limits).items():
+        least, most = _LIMIT_RANGES.get(name, (0, U32_MAX))
+        if not least <= value <= most:
+            raise ModuleRefused(f"limit {name} {value}; allowed are {least} to {most}")
 
 
 def _check_sections(wasm: bytes, limits: Limits) -> bytes:

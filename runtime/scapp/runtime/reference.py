@@ -1,27 +1,27 @@
 """The kernel in plain Python: runs a batch through the reducer and keeps tables, root, events and amounts.
 
 It is the readable statement of what a kernel does, and the oracle for a native one. Around it: `host.py` serves the
-imports, `tables.py` holds the rows, `root.py` the tree, `clean_run.py` decides what a batch admits.
+imports, `guest_run.py` runs one message, `tables.py` holds the rows, `root.py` the tree, `clean_run.py` decides what a
+batch admits.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-from wasmtime import TrapCode
 
 from scapp.channels.admission import ChannelContext, Refusal
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import deployment_id
-from scapp.channels.entries import Kind, decode_entry
+from scapp.channels.entries import Kind
 from scapp.runtime.changes import AppEvent, BatchChanges, LogLine
 from scapp.runtime.clean_run import Pass, admit
-from scapp.runtime.engine_calls import EngineError, Guest, GuestTrap, Imports, ImportTrap, OutOfFuel, fault_text
-from scapp.runtime.engine_config import run_engine
-from scapp.runtime.host import SIGNATURES, Host
+from scapp.runtime.engine_calls import EngineError, Guest, GuestTrap, ImportTrap
+from scapp.runtime.guest_run import REASON_CHARACTERS_MAX, Runner, failure_code, failure_reason
+from scapp.runtime.host import Host
 from scapp.runtime.kernel import BatchResult, Budget, KernelFault
+from scapp.runtime.kernel_export import Export, decode_export, encode_export
 from scapp.runtime.module import CheckedModule
 from scapp.runtime.proofs import Proof, walk
 from scapp.runtime.root import (
@@ -37,27 +37,6 @@ from scapp.runtime.root import (
 )
 from scapp.runtime.rows import RowError, TableCodec
 from scapp.runtime.tables import LimitError, Tables, UniqueViolation
-
-MESSAGE_HEADER = struct.Struct("<BBHIQQ20s32sI")
-MESSAGE_HEADER_BYTES = MESSAGE_HEADER.size  # 80
-REASON_CHARACTERS_MAX = 2_000
-_UNDECIDABLE = {TrapCode.STACK_OVERFLOW, TrapCode.INTERRUPT}
-
-
-class Export(msgspec.Struct, frozen=True, array_like=True):
-    """What `export_state` writes, in MessagePack."""
-
-    version: int
-    deployment: bytes
-    channel_id: bytes
-    event_root: bytes
-    amounts: tuple[bytes, ...]  # 32 bytes each, big-endian
-    rows: tuple[tuple[bytes, ...], ...]  # by table position, in key order
-    state_root: bytes
-
-
-_export_decoder = msgspec.msgpack.Decoder(Export)
-EXPORT_VERSION = 1
 
 
 class _State(msgspec.Struct):
@@ -80,17 +59,20 @@ class ReferenceKernel:
             )
         self._module = module
         self._context = context
-        self._limits = module.limits
-        self._imports: dict[Budget, Imports] = {}
-        self._reset()
+        self._fresh()
 
-    def _reset(self) -> None:
-        self.close()
-        self._tables = Tables(self._module.tables, self._limits)
-        self._host = Host(self._tables, self._limits, self._context.slots)
+    def _fresh(self) -> None:
+        limits = self._module.limits
+        self._tables = Tables(self._module.tables, limits)
+        self._host = Host(self._tables, limits, self._context.slots)
+        self._runner = Runner(self._module, self._context, self._host)
         amounts = tuple(slot[2] for slot in self._context.slots)
         self._base = _State(apply_updates(None, [event_leaf(EMPTY)]), EMPTY, amounts, [])
         self._batch: _State | None = None
+
+    def _reset(self) -> None:
+        self.close()
+        self._fresh()
 
     # -- the port -------------------------------------------------------------------------------------------------
 
@@ -153,32 +135,11 @@ class ReferenceKernel:
         return [row for row in committed if row is not None]
 
     def export_state(self) -> bytes:
-        export = Export(
-            EXPORT_VERSION,
-            deployment_id(self._context.deployment),
-            self._context.channel_id,
-            self._base.event_root,
-            tuple(amount.to_bytes(32, "big") for amount in self._base.amounts),
-            tuple(tuple(self.rows(store.codec.table.name)) for store in self._tables.tables),
-            self.state_root(),
-        )
-        return msgspec.msgpack.encode(export)
+        rows = tuple(tuple(self.rows(store.codec.table.name)) for store in self._tables.tables)
+        return encode_export(self._context, self._base.event_root, self._base.amounts, rows, self.state_root())
 
     def import_state(self, data: bytes) -> None:
-        try:
-            export = _export_decoder.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ValueError(f"not an export of a kernel: {error}") from None
-        found = (export.version, export.deployment, export.channel_id, len(export.amounts), len(export.rows))
-        expected = (
-            EXPORT_VERSION,
-            deployment_id(self._context.deployment),
-            self._context.channel_id,
-            len(self._context.slots),
-            len(self._tables.tables),
-        )
-        if found != expected:
-            raise ValueError(f"export of another channel, deployment or version: {found}; expected {expected}")
+        export = decode_export(self._context, len(self._tables.tables), data)
         self._reset()
         try:
             self._fill(export)
@@ -187,9 +148,7 @@ class ReferenceKernel:
             raise ValueError(f"export does not hold together: {error}") from None
 
     def close(self) -> None:
-        for imports in self._imports.values():
-            imports.close()
-        self._imports = {}
+        self._runner.close()
 
     def prove(self, table_position: int, key: bytes) -> tuple[bytes | None, Proof]:
         """Committed row of an encoded key, or None, and the proof of it; absence may have to look at every row."""
@@ -213,7 +172,7 @@ class ReferenceKernel:
         try:
             for index in indices:
                 if guest is None:
-                    guest = self._guest(budget)
+                    guest = self._runner.guest(budget)
                 sequence = first_sequence + len(result.accepted)
                 refusal, trapped = self._message(guest, index, sequence, entries[index], budget, batch, result)
                 if refusal is None:
@@ -235,15 +194,6 @@ class ReferenceKernel:
         result.amounts = batch.amounts
         return result
 
-    def _guest(self, budget: Budget) -> Guest:
-        imports = self._imports.get(budget)
-        if imports is None:
-            imports = self._imports[budget] = Imports(run_engine(budget), SIGNATURES, self._host.functions())
-        try:
-            return Guest(imports, self._module.module(budget), self._limits.memory_bytes_max)
-        except (EngineError, GuestTrap) as error:
-            raise KernelFault(f"no instance of the module: {error}") from error
-
     def _message(
         self,
         guest: Guest,
@@ -256,7 +206,7 @@ class ReferenceKernel:
     ) -> tuple[Refusal | None, bool]:
         """Refusal of one entry, or None, and whether the instance must not be used any more."""
         try:
-            kind, message = self._message_bytes(sequence, entry_bytes)
+            kind, message = self._runner.message_bytes(sequence, entry_bytes)
         except ValueError as error:
             return Refusal(index, "rejected", str(error)), False
         if kind is Kind.CLOSE:
@@ -264,7 +214,7 @@ class ReferenceKernel:
         mark = self._tables.mark()
         trapped = True
         try:
-            status = self._reduce(guest, kind, message, budget)
+            status = self._runner.reduce(guest, kind, message, budget)
             trapped = False
             if not status and self._host.effects.rejection is None:
                 self._tables.check_unique()
@@ -272,7 +222,7 @@ class ReferenceKernel:
             self._tables.undo(mark)
             effects = self._host.end()
             result.add_logs(LogLine(index, level, text) for level, text in effects.logs)
-            return Refusal(index, _code(failure, budget), _reason(failure)), trapped
+            return Refusal(index, failure_code(failure, budget), failure_reason(failure)), trapped
         effects = self._host.end()
         result.add_logs(LogLine(index, level, text) for level, text in effects.logs)
         if status or effects.rejection is not None:
@@ -285,41 +235,6 @@ class ReferenceKernel:
             batch.events.append(AppEvent(sequence, number, topic, data))
             batch.event_root = extend_event_root(batch.event_root, sequence, topic.encode(), data)
         return None, False
-
-    def _message_bytes(self, sequence: int, entry_bytes: bytes) -> tuple[Kind, bytes]:
-        """Kind and guest buffer of an entry; raises ValueError for what is no entry of this channel."""
-        entry = decode_entry(entry_bytes)
-        participants = self._context.participants
-        if entry.author >= len(participants):
-            raise ValueError(f"author {entry.author}; the channel has {len(participants)} participants, from 0")
-        if (entry.kind is Kind.OPEN) != (sequence == 0):
-            raise ValueError(f"{entry.kind.name} at sequence {sequence}; OPEN is entry 0 and nothing else")
-        header = MESSAGE_HEADER.pack(
-            entry.kind,
-            entry.author,
-            0,
-            len(entry.payload),
-            sequence,
-            entry.time_ms,
-            participants[entry.author],
-            self._context.channel_id,
-            0,
-        )
-        return entry.kind, header + entry.payload
-
-    def _reduce(self, guest: Guest, kind: Kind, message: bytes, budget: Budget) -> int:
-        fuel = self._limits.fuel_per_message * budget
-        guest.store.set_fuel(fuel)
-        pointer = guest.call("scapp_alloc", len(message)) & 0xFFFF_FFFF
-        memory = guest.refresh()
-        if pointer + len(message) > len(memory):
-            raise ImportTrap(
-                f"scapp_alloc returned pointer {pointer} for {len(message)} bytes, outside the memory of {len(memory)}"
-            )
-        memory[pointer : pointer + len(message)] = message
-        self._host.begin(guest, kind, fuel)
-        status = guest.call("scapp_reduce", pointer, len(message)) & 0xFFFF_FFFF
-        return status - (status >> 31 << 32)  # i32
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -366,18 +281,3 @@ def root_of_rows(tables: Sequence[TableCodec], rows: Mapping[str, Iterable[bytes
         for row in rows.get(codec.table.name, ()):
             updates.append(row_update(position, codec.read_row(row)[0], row))
     return root_of(apply_updates(None, updates))
-
-
-def _code(failure: BaseException, budget: Budget) -> str:
-    if isinstance(failure, MemoryError) or (isinstance(failure, GuestTrap) and failure.code in _UNDECIDABLE):
-        return "undecidable"
-    out_of_fuel = isinstance(failure, OutOfFuel) or (
-        isinstance(failure, GuestTrap) and failure.code is TrapCode.OUT_OF_FUEL
-    )
-    return "undecidable" if out_of_fuel and budget is not Budget.ORDER else "fault"
-
-
-def _reason(failure: BaseException) -> str:
-    text = fault_text(failure) if isinstance(failure, GuestTrap | ImportTrap) else str(failure)
-    # Function names are the guest's own words, and PostgreSQL cannot store a NUL.
-    return (text or type(failure).__name__)[:REASON_CHARACTERS_MAX].replace("\0", "�")

@@ -95,7 +95,7 @@ def numeric_to_int(value: bytes) -> int:
     number = 0
     for digit in digits:
         number = number * 10_000 + digit
-    number *= 10_000 ** (weight + 1 - count)
+    number *= int(10_000 ** (weight + 1 - count))
     if number > NUMERIC_MAX:
         raise ValueError(f"numeric {number}; allowed are 0 to 2^256-1")
     return number
