@@ -75,6 +75,8 @@ def run_query(
             return _answer(connection, backend.capabilities, statement, params, rows_max, timeout_s)
     except psycopg.errors.QueryCanceled:
         raise QueryTimeout(f"the statement ran longer than the {timeout_s:g} s it is allowed") from None
+    except psycopg.errors.ProtocolViolation as error:  # e.g. another number of parameters than the statement has
+        raise BadQuery(_explained(error)) from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise DatabaseDown(f"the database cannot answer now: {error}") from error
     except psycopg.Error as error:
@@ -95,21 +97,27 @@ def _answer(
     connection.autocommit = False
     if Capability.TIMEOUTS in capabilities:
         connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(max(1, int(timeout_s * 1000)))])
+    if not statement.strip():
+        raise BadQuery("the statement is empty, so it returns no rows")
     cursor: psycopg.RawCursor[tuple[Any, ...]] = psycopg.RawCursor(connection)
     rows: list[tuple[Any, ...]] = []
+    truncated = False
     try:
         # One row at a time, so that a huge result is neither held nor waited for; it also allows one statement only.
         stream = cursor.stream(statement.encode(), params)
         with contextlib.closing(stream):  # type: ignore[type-var,unused-ignore]
             for row in stream:
-                if len(rows) == rows_max:
-                    return QueryResult(_columns(cursor), tuple(rows), True)
-                rows.append(tuple(to_json(value) for value in row))
+                if len(rows) < rows_max:
+                    rows.append(tuple(to_json(value) for value in row))
+                    continue
+                truncated = True
+                if Capability.TIMEOUTS in capabilities:  # leaving early asks the server to cancel
+                    break
     except psycopg.ProgrammingError as error:
         if error.sqlstate is None:  # the client's own complaint: the statement gives no rows
             raise BadQuery("the statement returns no rows; allowed are statements that read, like SELECT") from error
         raise
-    return QueryResult(_columns(cursor), tuple(rows), False)
+    return QueryResult(_columns(cursor), tuple(rows), truncated)
 
 
 def to_json(value: Any) -> Any:
