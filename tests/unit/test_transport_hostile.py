@@ -15,7 +15,7 @@ import pytest
 from scapp.channels.errors import LocalError
 from scapp.channels.signing import Signer
 from scapp.channels.transport.endpoints import parse_endpoint
-from scapp.channels.transport.frames import Ack, Auth, Data, Frame, Hello, Open, Ping, Pong, encode_frame
+from scapp.channels.transport.frames import Ack, Auth, Data, Frame, FrameDecoder, Hello, Open, Ping, Pong, encode_frame
 from scapp.channels.transport.handshake import Role, signed_text
 from scapp.channels.transport.tcp import TcpTransport
 from tests.support.transport_bench import ALICE, BOB, CAROL, LIMITS, MALLORY, Node
@@ -533,3 +533,42 @@ async def test_bad_endpoint(bob: Node, endpoint: str) -> None:
     """An endpoint that cannot be dialled is refused when it is given."""
     with pytest.raises(LocalError, match="host:port"):
         bob.transport.add_peer(ALICE.address, endpoint)
+
+
+async def test_a_peer_that_does_not_read_is_not_read() -> None:
+    """While a peer leaves our bytes lying, writing stops and so does reading; when it reads, all of it comes."""
+    limits = msgspec.structs.replace(LIMITS, queue_bytes_max=2**26)
+    node = await Node(TcpTransport(BOB, limits=limits)).start()
+    wire = await Wire.connect(node.transport.endpoint)
+    await wire.link(ALICE, BOB.address)
+    await node.until(lambda: node.links == [(ALICE.address, True)])
+    link = node.transport._peers[ALICE.address].link
+    for _ in range(20):
+        node.transport.send(ALICE.address, bytes(2_000_000))
+    async with asyncio.timeout(10):
+        while not link.write_paused:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    decoder = FrameDecoder(limits.frame_bytes_max)
+    received: list[Frame] = []
+    async with asyncio.timeout(20):
+        while len(received) < 20:
+            received += decoder.feed(await wire.reader.read(1_000_000))
+    assert received == [Data(n + 1, bytes(2_000_000)) for n in range(20)]
+    assert not link.write_paused
+    await wire.close()
+    await node.transport.stop()
+
+
+async def test_stop_does_not_wait_for_ever() -> None:
+    """A handler that does not end is cancelled after the time for it, its message not acknowledged."""
+    limits = msgspec.structs.replace(LIMITS, stop_s=0.05)
+    node = await Node(TcpTransport(BOB, limits=limits)).start()
+    node.gate.clear()
+    wire = await Wire.connect(node.transport.endpoint)
+    await wire.link(ALICE, BOB.address)
+    wire.send(Data(1, b"one"))
+    await node.until(lambda: node.bodies() == [b"one"])
+    await node.transport.stop()
+    assert node.finished == 0
+    assert not any(isinstance(frame, Ack) for frame in await wire.receive_until_closed())
+    await wire.close()

@@ -27,6 +27,7 @@ from scapp.channels.transport.link import Link, describe
 from scapp.channels.transport.peer import Peer
 from scapp.channels.transport.port import Handler, LinkListener, PeerStatus, PeerUnknown
 from scapp.channels.transport.refusals import Refusals
+from scapp.channels.transport.sockets import let_asyncio_make_transports, listen, no_delay
 from scapp.channels.types import Address
 
 _log = logging.getLogger("scapp.transport")
@@ -96,11 +97,7 @@ class TcpTransport:
         """Listen and dial; raises OSError when the address cannot be listened on."""
         if self._handler is not None:
             raise LocalError("a transport starts once")
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        self._listener = socket.create_server(address[:2], family=family, backlog=128)
-        self._listener.setblocking(False)
+        self._listener = await listen(self._host, self._port)
         self._server_context, self._own_hash = server_context()
         self._handler, self._on_link = handler, on_link
         self._acceptor = self._spawn(self._accept(self._listener))
@@ -116,7 +113,7 @@ class TcpTransport:
             peer.hold()
         if self._acceptor is not None:
             self._acceptor.cancel()
-        await _let_asyncio_make_transports()
+        await let_asyncio_make_transports()
         dialers = {peer.dialer for peer in self._peers.values() if peer.dialer is not None}
         tasks = self._tasks | dialers
         for task in tasks:
@@ -247,7 +244,7 @@ class TcpTransport:
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
             self._admit(connection, address[0], show_endpoint(*address[:2]))
-            await _let_asyncio_make_transports()
+            await let_asyncio_make_transports()
 
     def _admit(self, connection: socket.socket, host: str, endpoint: str) -> None:
         """Give a stranger a chance, within limits that leave room for others."""
@@ -281,7 +278,7 @@ class TcpTransport:
         """TLS and handshake with whoever connected."""
         loop, limits = asyncio.get_running_loop(), self._limits
         try:
-            _no_delay(connection)
+            no_delay(connection)
         except OSError as error:
             connection.close()
             self._strangers.pop(link, None)
@@ -365,7 +362,7 @@ class TcpTransport:
                     ssl_handshake_timeout=limits.handshake_s,
                     ssl_shutdown_timeout=limits.close_s,
                 )
-                _no_delay(transport.get_extra_info("socket"))
+                no_delay(transport.get_extra_info("socket"))
                 await link.authenticated
         except (OSError, PeerError) as error:
             peer.last_error = self._dial_failed(peer, link, error)
@@ -392,17 +389,3 @@ class TcpTransport:
             extra={"peer": show(peer.address), "reason": reason},
         )
         return reason
-
-
-async def _let_asyncio_make_transports() -> None:
-    """Give the tasks of connections just accepted the few turns after which cancelling them closes the socket.
-
-    Before that, asyncio's TLS layer has not begun and ignores being closed.
-    """
-    for _ in range(3):
-        await asyncio.sleep(0)
-
-
-def _no_delay(connection: Any) -> None:
-    """Small frames go out at once: writes are already gathered (`Peer.flush_soon`)."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
