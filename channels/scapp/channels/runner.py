@@ -1,0 +1,355 @@
+"""One channel at run time: an inbox, one task that drives the engine, and the receipts that local callers wait for.
+
+`node.py` owns one `ChannelRunner` per channel and everything they share (`Shared`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from scapp.channels.admission import Admission, AdmissionError, Admitted
+from scapp.channels.channel.effects import (
+    PENDING,
+    CommitBatch,
+    Effect,
+    Fetch,
+    LoadAdmission,
+    PendingSend,
+    RollbackBatch,
+    SendDecisions,
+    SendNow,
+    SendRejected,
+    StoredSend,
+    Tell,
+    TryBatch,
+)
+from scapp.channels.channel.engine import Engine
+from scapp.channels.channel.events import Signed
+from scapp.channels.channel.messages import Entries, encode_message
+from scapp.channels.channel.session import Step
+from scapp.channels.channel.signing_rules import StateSigner
+from scapp.channels.deliveries import Deliveries
+from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Refusals, Request, Store
+from scapp.channels.entries import HEADER, Kind
+from scapp.channels.errors import LocalError, PeerError, ScappError
+from scapp.channels.log.port import Append, EventLog
+from scapp.channels.log_source import LogSource
+from scapp.channels.service import ChannelInfo, NodeEvent, Receipt
+from scapp.channels.transport.port import Transport
+from scapp.channels.types import Address, ChannelId
+
+logger = logging.getLogger("scapp.node")
+
+FETCH_BYTES_MAX = 1_048_576
+FETCH_ENTRIES_MAX = 10_000
+INBOX_MAX = 10_000
+
+Input = Callable[[Engine, int], Step]
+"""Decides one step from an engine and the time in milliseconds."""
+
+
+class Committer(Protocol):
+    """`scapp.channels.log.committer.Committer`, as far as it is needed here."""
+
+    async def append(self, append: Append) -> None: ...
+
+
+@dataclass
+class Shared:
+    """What all channels of a node have in common."""
+
+    signer: StateSigner
+    log: EventLog
+    committer: Committer
+    transport: Transport
+    admission: Admission
+    clock_ms: Callable[[], int]
+    source: LogSource
+    emit: Callable[[NodeEvent], None]
+    deliveries: Deliveries = field(default_factory=Deliveries)
+    counters: Counter[str] = field(default_factory=Counter)
+
+    def send(self, peer: Address, message: bytes, on_acked: Callable[[], None] | None = None) -> bool:
+        """False when it cannot be queued: status messages bring back what is not sent now."""
+        try:
+            self.transport.send(peer, message, on_acked)
+        except LocalError as error:
+            self.counters["sends_dropped"] += 1
+            logger.warning("peer 0x%s: %s", peer.hex(), error)
+            return False
+        return True
+
+    async def store(self, append: Append, *, durable: bool) -> None:
+        """Append, together with the removal of outbox rows that are done."""
+        done = self.deliveries.take_done()
+        if done:
+            append = Append(append.writes, {**done, **append.outbox})
+        if durable:
+            await self.committer.append(append)
+        elif append.writes or append.outbox:
+            await asyncio.to_thread(self.log.append, append, durable=False)
+
+
+class ChannelRunner:
+    """Belongs to the node's event loop."""
+
+    def __init__(self, shared: Shared, driver: ChannelDriver) -> None:
+        self._shared = shared
+        self.driver = driver
+        self._inbox: asyncio.Queue[tuple[Input, asyncio.Future[None] | None]] = asyncio.Queue(INBOX_MAX)
+        self._receipts: dict[int, asyncio.Future[Receipt]] = {}
+        self._changed = asyncio.Event()
+        self.admission_loaded = False
+        name = f"scapp-channel-{driver.stream.hex()[:8]}"
+        self._task = asyncio.create_task(self._serve(), name=name)
+
+    @property
+    def engine(self) -> Engine:
+        return self.driver.engine
+
+    @property
+    def channel_id(self) -> ChannelId:
+        return self.engine.state.setup.channel_id
+
+    @property
+    def participants(self) -> tuple[Address, ...]:
+        return self.engine.state.setup.participants
+
+    async def stop(self) -> None:
+        """End the task, answer waiting callers with "pending", free admission."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        for counter, future in self._receipts.items():
+            if not future.done():
+                future.set_result(Receipt(counter=counter, status="pending"))
+        if self.admission_loaded:
+            await asyncio.to_thread(self._shared.admission.unload, self.channel_id)
+
+    # Inputs
+
+    async def input(self, decide: Input) -> None:
+        """Queue an input; returns when it and what follows from it are stored and done. Raises its ScappError."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._inbox.put((decide, done))
+        await done
+
+    def try_input(self, decide: Input) -> None:
+        """For inputs that come again by themselves: a full inbox drops them."""
+        with contextlib.suppress(asyncio.QueueFull):
+            self._inbox.put_nowait((decide, None))
+
+    async def submit(self, payloads: Sequence[bytes], kind: Kind) -> list[tuple[int, asyncio.Future[Receipt]]]:
+        """Submit, and get for each counter the future of its receipt."""
+        loop = asyncio.get_running_loop()
+        futures: list[tuple[int, asyncio.Future[Receipt]]] = []
+
+        def decide(engine: Engine, _: int) -> Step:
+            first, step = engine.submit(payloads, kind)
+            for counter in range(first, first + len(payloads)):
+                future: asyncio.Future[Receipt] = loop.create_future()
+                self._receipts[counter] = future
+                futures.append((counter, future))
+            return step
+
+        await self.input(decide)
+        return futures
+
+    async def _serve(self) -> None:
+        while True:
+            decide, done = await self._inbox.get()
+            error: ScappError | None = None
+            try:
+                await self._drive(decide(self.engine, self._shared.clock_ms()))
+            except PeerError as refused:
+                error = refused
+                self._shared.counters["messages_refused"] += 1
+                logger.warning("channel 0x%s: refused: %s", self.channel_id.hex(), refused)
+            except LocalError as refused:
+                error = refused
+            except ScappError as failed:
+                error = failed
+                self._halt(str(failed))
+            except Exception as bug:
+                logger.exception("channel 0x%s: a bug stopped it", self.channel_id.hex())
+                error = ScappError(f"internal error: {bug!r}")
+                self._halt(str(error))
+            if done is not None and not done.done():
+                done.set_exception(error) if error is not None else done.set_result(None)
+
+    def _halt(self, reason: str) -> None:
+        self.engine.session.failure = reason
+        self._shared.counters["channels_halted"] += 1
+        logger.error("channel 0x%s halted: %s", self.channel_id.hex(), reason)
+        self._tell("halted", reason)
+
+    # The driver's requests
+
+    async def _drive(self, step: Step) -> None:
+        run = self.driver.run(step, self._shared.clock_ms())
+        answer: object = None
+        while True:
+            try:
+                request = run.send(answer)
+            except StopIteration:
+                return
+            answer = await self._answer(request)
+
+    async def _answer(self, request: Request) -> object:
+        match request:
+            case Store(append, durable):
+                await self._shared.store(append, durable=durable)
+            case Ask(batch):
+                return await asyncio.to_thread(self._ask, batch)
+            case Do(effect):
+                await self._do(effect)
+            case Refusals(refused):
+                for item in refused:
+                    self._settle(Receipt(counter=item.counter, status="refused", code=item.code, reason=item.reason))
+            case Advanced(state):
+                self._advanced(state)
+        return None
+
+    def _ask(self, batch: TryBatch) -> Admitted | AdmissionError:
+        """In a worker thread: the channel's task waits for it, so nothing else touches this channel."""
+        try:
+            if not self.admission_loaded:
+                self._load_admission(batch.first_sequence)
+            return self._shared.admission.try_batch(
+                self.channel_id, batch.first_sequence, batch.candidates, strict=batch.strict
+            )
+        except AdmissionError as error:
+            return error
+
+    def _load_admission(self, sequence: int) -> None:
+        """Replay the entries before `sequence` and compare with what is signed, before anything is signed again."""
+        state = self.engine.state
+        entries = self._shared.source.entries(self.channel_id, 0, sequence)
+        base = self._shared.admission.load(state.setup.context, entries)
+        head = state.head
+        if head is not None and head.sequence == sequence:
+            amounts = state.setup.unpack(head.amounts)
+            if base.state_root != head.state_root or base.amounts != amounts:
+                raise AdmissionError(
+                    f"replaying {len(entries)} entries gives root 0x{base.state_root.hex()}, "
+                    f"turn {head.turn} is signed with 0x{head.state_root.hex()}"
+                )
+        self.admission_loaded = True
+
+    async def _do(self, effect: Effect) -> None:
+        match effect:
+            case SendNow(peer, message):
+                self._shared.send(self.participants[peer], message)
+            case CommitBatch():
+                await asyncio.to_thread(self._shared.admission.commit, self.channel_id)
+            case RollbackBatch():
+                if self.admission_loaded:
+                    await asyncio.to_thread(self._shared.admission.rollback, self.channel_id)
+            case LoadAdmission():
+                self.admission_loaded = False
+            case Fetch():
+                await self._send_entries(effect)
+            case Tell(kind, detail):
+                log = logger.warning if kind in ("refused", "halted") else logger.info
+                log("channel 0x%s: %s: %s", self.channel_id.hex(), kind, detail)
+                self._shared.counters[f"told_{kind}"] += 1
+                self._tell(kind, detail)
+            case SendRejected() | SendDecisions():
+                self.deliver(effect)
+            case _:
+                assert isinstance(effect, PENDING)
+                self.say(effect)
+
+    # Sending
+
+    def say(self, send: PendingSend) -> None:
+        """Say what the state says is pending."""
+        for message in self.engine.materialize(send):
+            self._shared.send(self.participants[send.peer], message)
+
+    def deliver(self, send: StoredSend) -> None:
+        """Say what an outbox row stands for, and forget the row once it is acknowledged (or cannot be queued)."""
+        messages = self.engine.materialize(send)
+        deliveries = self._shared.deliveries
+        key = deliveries.begin(self.channel_id, send, len(messages))
+        for message in messages:
+            if not self._shared.send(self.participants[send.peer], message, lambda: deliveries.acknowledged(key)):
+                deliveries.acknowledged(key)
+
+    async def _send_entries(self, fetch: Fetch) -> None:
+        end = min(fetch.end, fetch.first + FETCH_ENTRIES_MAX)
+        found = await asyncio.to_thread(self._shared.source.entries, self.channel_id, fetch.first, end)
+        chosen: list[bytes] = []
+        size = 0
+        for entry in found:
+            size += len(entry)
+            if chosen and size > FETCH_BYTES_MAX:
+                break
+            chosen.append(entry)
+        message = encode_message(Entries(self.channel_id, fetch.first, tuple(chosen)))
+        self._shared.send(self.participants[fetch.peer], message)
+
+    # Telling
+
+    def _advanced(self, state: Signed) -> None:
+        self._shared.counters["batches_supported"] += 1
+        if self._receipts:
+            me = self.engine.state.setup.my_index
+            for sequence, entry in enumerate(state.entries, state.sequence - len(state.entries)):
+                _, author, counter, _ = HEADER.unpack_from(entry)
+                if author == me:
+                    self._settle(Receipt(counter=counter, status="accepted", sequence=sequence, turn=state.turn))
+        kind = "closed" if state.is_final else "opened" if state.turn == 1 else "supported"
+        self._tell(kind, "", state.sequence, state.turn)
+
+    def _settle(self, receipt: Receipt) -> None:
+        self._shared.counters[f"submissions_{receipt.status}"] += 1
+        future = self._receipts.pop(receipt.counter, None)
+        if future is not None and not future.done():
+            future.set_result(receipt)
+
+    def told(self, kind: str, detail: str) -> None:
+        """Something happened to the channel that its engine does not tell."""
+        self._tell(kind, detail)
+
+    def _tell(self, kind: str, detail: str = "", sequence: int | None = None, turn: int | None = None) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+        self._shared.emit(NodeEvent(kind=kind, channel_id=self.channel_id, sequence=sequence, turn=turn, detail=detail))
+
+    async def wait_phase(self, phases: Sequence[str]) -> ChannelInfo:
+        """Wait until the channel is in one of `phases`."""
+        while self.engine.phase not in phases:
+            await self._changed.wait()
+        return self.info()
+
+    def info(self) -> ChannelInfo:
+        """The channel as its owner sees it."""
+        engine = self.engine
+        state = engine.state
+        head = state.head
+        setup = state.setup
+        return ChannelInfo(
+            channel_id=setup.channel_id,
+            phase=engine.phase,
+            waiting_for=engine.waiting_for,
+            participants=setup.participants,
+            my_index=setup.my_index,
+            deployment=setup.deployment,
+            deployment_id=setup.deployment_id,
+            slots=setup.slots,
+            turn=head.turn if head else None,
+            signed_turn=state.signed_turn if state.signed_turn >= 0 else None,
+            sequence=state.sequence,
+            log_root=state.log_root,
+            state_root=head.state_root if head else bytes(32),
+            amounts=setup.unpack(head.amounts) if head else setup.start_amounts,
+            time_ms=state.time_ms,
+            pending=len(state.outstanding) or len(self._receipts),
+            reason=state.rejected or engine.session.failure,
+        )
