@@ -48,7 +48,7 @@ def admission(context: ChannelContext) -> ReducerAdmission:
 LOG = [open_entry(), message(put_score("a", 1)), message(put_score("b", 2), op(wat.SET_OUTCOME, wat.amounts(30, 70)))]
 
 
-def test_it_is_an_admission() -> None:
+def test_it_fits_the_port_of_the_engine() -> None:
     admission: Admission = ReducerAdmission(module_for)
     assert admission
 

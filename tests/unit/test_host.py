@@ -131,7 +131,7 @@ def test_results_of_put_delete_get_and_next_as_the_guest_sees_them() -> None:
 
 
 @pytest.mark.parametrize("code", [wat.PUT, wat.DELETE, wat.GET])
-def test_an_unknown_table_traps(code: int) -> None:
+def test_an_unknown_table_number_traps(code: int) -> None:
     assert "table 2; the manifest has 2, numbered from 0" in fault(op(code, join([b"x"]), 2))
 
 
@@ -149,7 +149,7 @@ def test_a_malformed_row_or_key_traps_with_table_and_column() -> None:
     )
 
 
-def test_bad_pointers_trap() -> None:
+def test_pointers_and_lengths_outside_memory_trap() -> None:
     assert "pointer 262140 with length 8 is outside the memory of 262144 bytes" in fault(
         op(wat.PUT_AT, struct.pack("<II", 262_140, 8), SCORE)
     )
@@ -237,7 +237,7 @@ def test_an_index_follows_updates_and_deletes() -> None:
     ]
 
 
-def test_scan_traps() -> None:
+def test_scan_traps_on_bad_numbers_flags_and_bounds() -> None:
     assert "scan: number 4; there are 2 tables and then 2 indexes" in fault(scan_op(4))
     assert "scan: flags 0x4; allowed are bit 0" in fault(scan_op(SEAT, flags=4))
     assert "key of table seat: 3 columns; allowed are at most 2" in fault(scan_op(SEAT, bound(1, 2, 3)))
@@ -281,7 +281,7 @@ def test_a_cursor_sees_the_table_as_it_is_now() -> None:
 # -- emit, set_outcome, reject, log, hashes ---------------------------------------------------------------------------
 
 
-def test_emit_limits() -> None:
+def test_emit_bounds_events_per_message_and_bytes() -> None:
     many = Limits(events_per_message_max=2, event_bytes_max=10)
     assert events(op(wat.EMIT, b"123456789"), limits=many) == [("e", b"123456789")]
     assert "event of 11 bytes; at most 10" in fault(op(wat.EMIT, b"1234567890"), limits=many)
@@ -292,14 +292,14 @@ def test_emit_limits() -> None:
     ("topic", "length", "text"),
     [("\\ff", 1, "not UTF-8"), ("\\00", 1, "NUL"), ("", 0, "topic of 0 bytes"), ("a", 257, "topic of 257 bytes")],
 )
-def test_emit_topics(topic: str, length: int, text: str) -> None:
+def test_emit_takes_only_topics_postgresql_can_store(topic: str, length: int, text: str) -> None:
     body = f"(call $emit (i32.const 600) (i32.const {length}) (i32.const 0) (i32.const 0)) (i32.const 0)"
     parts = wat.IMPORTS, wat.MEMORY, wat.ALLOC, f'(data (i32.const 600) "{topic}")', DIRECT.replace("BODY", body)
     result = run(wat.opened(check_module(wat.module(*parts))))
     assert text in result.refusals[0].reason
 
 
-def test_set_outcome() -> None:
+def test_set_outcome_keeps_slots_and_sums_per_asset() -> None:
     kernel = wat.opened(wat.scripted())
     assert kernel.amounts() == (60, 40)
     assert run(kernel, op(wat.SET_OUTCOME, wat.amounts(100, 0))).amounts == (100, 0)
@@ -335,7 +335,7 @@ def test_log_lines_are_kept_whatever_happens_and_bounded() -> None:
     assert "log: level 4; allowed are 0 error" in fault(op(wat.LOG, b"x", 4))
 
 
-def test_hashes() -> None:
+def test_hash_imports_equal_the_known_functions() -> None:
     assert events(op(wat.HASH, b"abc")) == [("k", keccak256(b"abc")), ("h", hashlib.sha256(b"abc").digest())]
     assert events(op(wat.HASH, b""))[0] == ("k", keccak256(b""))
 

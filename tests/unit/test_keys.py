@@ -19,7 +19,7 @@ VECTORS = json.loads((Path(__file__).parents[1] / "golden" / "keys-vectors.json"
 
 
 @pytest.mark.parametrize("vector", VECTORS["types"], ids=lambda vector: vector["type"])
-def test_vectors_of_each_type(vector: dict[str, Any]) -> None:
+def test_encodings_equal_the_vectors_of_each_type(vector: dict[str, Any]) -> None:
     codec = KeyCodec([Column("c", vector["type"])])
     check = CODECS[vector["type"]].check
     keys = []

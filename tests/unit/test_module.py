@@ -109,7 +109,7 @@ def test_a_start_function_is_refused() -> None:
     assert "a start function" in refused(*GOOD, "(func $s) (start $s)")
 
 
-def test_memory_and_table_sizes() -> None:
+def test_memory_and_table_sizes_are_bounded_by_the_deployment() -> None:
     limits = Limits(memory_bytes_max=4 * 65_536)
     assert "a memory minimum of 5 pages; the limit of this deployment is 4 pages" in refused(
         '(memory (export "memory") 5)', wat.ALLOC, REDUCE, limits=limits
@@ -306,11 +306,11 @@ def test_maxima_are_written_where_there_were_none_or_larger_ones() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 16_383, 16_384, 2**32 - 1])
-def test_numbers_of_sections(value: int) -> None:
+def test_numbers_of_sections_survive_a_round_trip(value: int) -> None:
     assert read_u32(write_u32(value) + b"\xff", 0) == (value, len(write_u32(value)))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80", b"\xff\xff\xff\xff\xff", b"\xff\xff\xff\xff\x7f", b"\x80" * 6])
-def test_broken_numbers_are_refused(data: bytes) -> None:
+def test_broken_numbers_of_sections_are_refused(data: bytes) -> None:
     with pytest.raises(SectionError):
         read_u32(data, 0)

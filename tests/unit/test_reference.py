@@ -190,7 +190,7 @@ def test_memory_that_moved_while_growing_is_still_read_and_written() -> None:
 
 
 @pytest.mark.parametrize("bits", ["7ff8dead00000001", "fff8000000000000", "0000000000000000", "7ff0000000000000"])
-def test_nan_bits_are_canonical(kernel: ReferenceKernel, bits: str) -> None:
+def test_nan_bits_of_arithmetic_are_canonical(kernel: ReferenceKernel, bits: str) -> None:
     kernel.run(1, [message(op(wat.NAN, bytes.fromhex(bits)[::-1]))], budget=Budget.ORDER)
     (event,) = kernel.commit().events
     assert event.data[::-1].hex() == "7ff8000000000000"

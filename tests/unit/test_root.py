@@ -35,12 +35,12 @@ def tree_of(rows: Rows) -> Node:
 
 
 @pytest.mark.parametrize("vector", VECTORS["roots"], ids=lambda vector: vector["name"])
-def test_root_vectors(vector: dict[str, Any]) -> None:
+def test_roots_equal_the_golden_vectors(vector: dict[str, Any]) -> None:
     rows = {(r["table"], bytes.fromhex(r["key"])): bytes.fromhex(r["row"]) for r in vector["rows"]}
     assert root_of(tree_of(rows)).hex() == vector["root"]
 
 
-def test_event_chain_vectors() -> None:
+def test_the_event_chain_equals_its_vectors() -> None:
     assert EVENT_PATH.hex() == VECTORS["event_path"]
     root = EMPTY
     for event in VECTORS["events"]:

@@ -135,11 +135,11 @@ def test_a_bad_value_is_refused_by_column(column: str, value: bytes | None, text
 
 
 @pytest.mark.parametrize("value", ["7ff8000000000000", "8000000000000000", "7ff0000000000000", "0000000000000001"])
-def test_float_edges_are_kept(value: str) -> None:
+def test_float_edges_are_kept_bit_by_bit(value: str) -> None:
     TableCodec(ALL).read_row(row_with("f", bytes.fromhex(value)))
 
 
-def test_timestamp_edges_are_kept() -> None:
+def test_timestamps_at_both_edges_are_kept() -> None:
     for micros in (TIMESTAMP_MIN, TIMESTAMP_END - 1):
         TableCodec(ALL).read_row(row_with("l", micros.to_bytes(8, "big", signed=True)))
 
