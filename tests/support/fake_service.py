@@ -144,7 +144,12 @@ class FakeService:
             raise LocalError(f"channel 0x{channel_id.hex()} is {found}; this is allowed only while {phase}")
 
     async def submit(
-        self, channel_id: ChannelId, payloads: Sequence[bytes], *, tick: bool = False, timeout: float = 30.0
+        self,
+        channel_id: ChannelId,
+        payloads: Sequence[bytes],
+        *,
+        tick: bool = False,
+        timeout: float = 30.0,  # the port's
     ) -> list[Receipt]:
         self._must_be(channel_id, "running")
         info = self.infos[channel_id]
@@ -168,10 +173,21 @@ class FakeService:
         self._must_be(channel_id, "running")
         self.set_phase(channel_id, "closing" if self.stuck else "closed")
 
-    async def wait_phase(self, channel_id: ChannelId, phases: Sequence[str], timeout: float) -> ChannelInfo:
-        async with asyncio.timeout(timeout):
-            while self.channel(channel_id).phase not in phases:
-                await asyncio.sleep(0.005)
+    async def wait_phase(
+        self,
+        channel_id: ChannelId,
+        phases: Sequence[str],
+        timeout: float,  # the port's
+    ) -> ChannelInfo:
+        changed = asyncio.Event()
+        end = self.subscribe(lambda _: changed.set())
+        try:
+            async with asyncio.timeout(timeout):
+                while self.channel(channel_id).phase not in phases:
+                    await changed.wait()
+                    changed.clear()
+        finally:
+            end()
         return self.channel(channel_id)
 
     def subscribe(self, listener: Callable[[NodeEvent], None]) -> Callable[[], None]:

@@ -18,19 +18,6 @@ import msgspec
 from scapp.channels.errors import LocalError
 
 CONFIG_FILE = "scapp.toml"
-_NOT_SETTINGS = frozenset(
-    {
-        "SCAPP_HOME",
-        "SCAPP_URL",
-        "SCAPP_TOKEN",
-        "SCAPP_CONFIG",
-        "SCAPP_KEY_PASSWORD",
-        "SCAPP_KILLS",
-        "SCAPP_DATABASE",
-        "SCAPP_POSTGRES_BIN",
-    }
-)
-_FREE_PREFIXES = ("SCAPP_TEST_", "SCAPP_BENCH_")
 _ENV_ALIASES = {"SCAPP_DATABASE": ("database", "backend")}
 
 
@@ -159,9 +146,15 @@ def _from_environment(environ: Mapping[str, str]) -> dict[tuple[str, str], tuple
         if name in by_name:
             if text:
                 found[by_name[name]] = (name, text)
-        elif name.startswith("SCAPP_") and name not in _NOT_SETTINGS and not name.startswith(_FREE_PREFIXES):
+        elif _is_meant(name, list(by_name)):
             raise ConfigError(f"unknown environment variable {name}{_closest(name, list(by_name))}")
     return found
+
+
+def _is_meant(name: str, known: list[str]) -> bool:
+    """Whether an unknown variable must be a misspelt setting; other SCAPP_ variables are clients' and tests'."""
+    sections = tuple(f"SCAPP_{section.upper()}_" for section in _SECTIONS)
+    return name.startswith(sections) or bool(difflib.get_close_matches(name, known, n=1, cutoff=0.88))
 
 
 def _pair(dotted: str) -> tuple[str, str]:
@@ -207,7 +200,7 @@ def _from_text(value: str, declared: msgspec.inspect.Type) -> Any:
 
 def _allowed(declared: msgspec.inspect.Type) -> str:
     if isinstance(declared, msgspec.inspect.LiteralType):
-        return f"; allowed are {', '.join(map(str, declared.values))}"
+        return f"; allowed are {', '.join(sorted(map(str, declared.values)))}"
     return ""
 
 

@@ -10,8 +10,10 @@ import json
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -121,10 +123,8 @@ def load_key(home: Path, password: Callable[[], str]) -> bytes:
     check_private(path)
     if path.name == RAW_FILE:
         return _read_raw(path)
-    from eth_account import Account
-
     try:
-        return bytes(Account.decrypt(_read_keystore(path), password()))
+        return bytes(_accounts().decrypt(_read_keystore(path), password()))
     except ValueError as error:
         raise LocalError(f"{path} cannot be unlocked: {error}. Is the password right?") from None
 
@@ -158,6 +158,15 @@ def _read_keystore(path: Path) -> dict[str, object]:
 
 
 def _encrypt(secret: bytes, password: str) -> dict[str, object]:
-    from eth_account import Account
+    return dict(_accounts().encrypt(secret, password))
 
-    return dict(Account.encrypt(secret, password))
+
+def _accounts() -> Any:
+    """`eth_account.Account`. A package below it raises Python's recursion limit to 100,000 at import, beyond what the
+    C stack holds: deeply nested bytes from a peer would then crash the process instead of raising RecursionError."""
+    limit = sys.getrecursionlimit()
+    try:
+        from eth_account import Account
+    finally:
+        sys.setrecursionlimit(limit)
+    return Account

@@ -42,7 +42,8 @@ def deploy(module: Path | None, example: str | None, limits: tuple[str, ...], li
             for t in app.tables
         ]
         return (
-            f"{app.name} {app.app_version}  {app.deployment_id}\n\n{table(('table', 'columns (* key, ? nullable)'), rows)}\n\n"
+            f"{app.name} {app.app_version}  {app.deployment_id}\n\n"
+            f"{table(('table', 'columns (* key, ? nullable)'), rows)}\n\n"
             f"Next: scapp channel open PEER --app {app.name}"
         )
 

@@ -35,10 +35,9 @@ def channel() -> None:
 @_WAIT
 def open_(peers: tuple[str, ...], app: str, params: str | None, slots: tuple[str, ...], wait_s: float) -> None:
     """Propose a channel to PEERs (addresses, or names from `scapp peers add`). This node orders its messages."""
+    given, wanted = _json(params) if params else None, [_slot(text) for text in slots]
     with settings().client() as node, waiting("opening the channel"):
-        found = node.open_channel(
-            peers, app, params=_json(params) if params else None, slots=[_slot(s) for s in slots], wait_s=wait_s
-        )
+        found = node.open_channel(peers, app, params=given, slots=wanted, wait_s=wait_s)
     _settled(found, ("running",), wait_s)
 
 

@@ -42,7 +42,7 @@ _STANDINGS = (
 def demo(players: int, cards: int, folder: Path, keep: bool) -> None:
     """Start nodes on this machine, open a channel, let bots play a game of cards, and watch the tables fill.
 
-    Everything is real: processes, sockets, TLS, signatures, WebAssembly, PostgreSQL. All of it is stopped at the end."""
+    Everything is real: processes, sockets, TLS, signatures, WebAssembly, PostgreSQL. All is stopped at the end."""
     from scapp.runtime.cli.demo_game import Game
     from scapp.runtime.cli.demo_screen import screen
 
@@ -85,7 +85,8 @@ def _child(name: str, folder: Path) -> NodeChild:
     if find_key(home) is None:
         new_key(home)
     if not (home / CONFIG_FILE).exists():
-        write_settings(home, *free_ports(2))
+        listen, api = free_ports(2)
+        write_settings(home, listen, api)
     return NodeChild(name, home)
 
 
@@ -161,7 +162,7 @@ def _text(result: dict[str, Any], keep: bool) -> str:
 
 def _next_steps(result: dict[str, Any]) -> str:
     home, channel = result["nodes"][0]["home"], result["channel"][:10]
-    query = f"select * from {result['schema']}.round order by round"
+    query = f"select * from {result['schema']}.round order by round"  # noqa: S608  # a line to copy, from names of our own
     return (
         f"\nAll is stopped, and kept in {result['directory']}. To explore it:\n\n"
         f"  scapp -C {home} node &\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,6 @@ def node(
 
     def ready(file: NodeFile) -> None:
         emit(file, f"{file.address} is ready: API {file.api}, peers connect to {file.listen}")
-        click.get_text_stream("stdout").flush()
+        sys.stdout.flush()
 
     run_node(home, loaded, ready, stop_with_stdin=stop_with_stdin)

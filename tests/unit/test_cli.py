@@ -1,0 +1,406 @@
+"""The command line against a served fake node: exit codes, one JSON document, errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from scapp.channels.errors import LocalError
+from scapp.runtime import keys_file
+from scapp.runtime.cli.common import table
+from scapp.runtime.cli.main import COMMANDS, scapp
+from scapp.runtime.documents import QueryAnswer, QueryColumn, VerifyAnswer
+from tests.support.api_harness import WASM, Harness, served
+from tests.support.fake_service import ALICE, BOB
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Harness]:
+    with served(tmp_path / "alice") as harness:
+        yield harness
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No node of the person who runs the tests."""
+    for name in ("SCAPP_URL", "SCAPP_TOKEN", "SCAPP_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SCAPP_HOME", str(tmp_path / "nobody"))
+
+
+def run(*args: str, home: Path | None = None, stdin: str = "") -> Result:
+    """One command; `home` becomes -C."""
+    return CliRunner().invoke(scapp, [*(["-C", str(home)] if home else []), *args], input=stdin)
+
+
+def document(result: Result, code: int = 0) -> Any:
+    """The one JSON document on stdout, after checking the exit code."""
+    assert result.exit_code == code, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 1, lines
+    return json.loads(lines[0])
+
+
+def refused(result: Result, code: int, says: str) -> None:
+    """Exit code, text on stderr, nothing on stdout."""
+    assert result.exit_code == code, result.output
+    assert says in result.stderr
+    assert result.stdout == ""
+
+
+# -- errors -------------------------------------------------------------------------------------------------------
+
+
+def test_no_node_runs_there(tmp_path: Path) -> None:
+    """Exit code 3, and the command that starts one."""
+    refused(run("status", home=tmp_path), 3, f"scapp -C {tmp_path} node")
+
+
+def test_a_node_that_is_gone(node: Harness, tmp_path: Path) -> None:
+    """A node.json left by a killed process: unreachable, not a traceback."""
+    file = json.loads((node.home / "node.json").read_text())
+    file["api"] = "http://127.0.0.1:1"
+    (node.home / "node.json").write_text(json.dumps(file))
+    refused(run("channel", "list", home=node.home), 3, "does not answer")
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["stauts"], "Did you mean 'status'?"),
+        (["frobnicate"], "No such command"),
+        (["send"], "CHANNEL"),
+        (["send", "0xabcd"], "--tick"),
+        (["send", "0xabcd", "{not json"], "is not JSON"),
+        (["send", "--hex", "0xabcd", "xy"], "is not hexadecimal"),
+        (["verify"], "--all"),
+        (["deploy"], "MODULE.wasm"),
+        (["deploy", "x.wasm", "--example", "game"], "either"),
+        (["channel", "open", "bob"], "--app"),
+        (["channel", "open", "bob", "--app", "duel", "--params", "{"], "--params"),
+        (["channel", "open", "bob", "--app", "duel", "--slot", "a:b"], "ASSET:DESTINATION:AMOUNT"),
+        (["keys", "token", "x", "-p", "everything"], "everything"),
+        (["demo", "--players", "9"], "--players"),
+        (["node", "--set", "nonsense"], "SECTION.KEY=VALUE"),
+        (["node", "--accept", "everyone"], "known-deployments"),
+        (["node", "--set", "api.lisen=127.0.0.1:1"], "did you mean api.listen?"),
+        (["--url", "http://127.0.0.1:1", "status"], "--token"),
+    ],
+)
+def test_wrong_usage(args: list[str], says: str) -> None:
+    """Exit code 2; the message names what was wrong. With --json the same as a document."""
+    refused(run(*args), 2, says)
+    error = document(run("--json", *args), 2)["error"]
+    assert says in error["message"]
+    assert set(error) == {"code", "message", "hint"}
+
+
+def test_refused_by_the_node(node: Harness) -> None:
+    """Exit code 1 with the node's words and hint, in text and in JSON, wherever --json stands."""
+    refused(run("channel", "show", "0xeeee", home=node.home), 1, "scapp channel list")
+    for args in (["--json", "channel", "show", "0xeeee"], ["channel", "show", "0xeeee", "--json"]):
+        assert document(run(*args, home=node.home), 1)["error"]["code"] == "unknown_channel"
+
+
+def test_the_token_does_not_permit_it(node: Harness) -> None:
+    """Exit code 7."""
+    reader = node.tokens.add("reader", ("read",))
+    args = ["--url", node.url, "--token", reader]
+    assert run(*args, "channel", "list").exit_code == 0
+    refused(run(*args, "peers", "add", "0x" + BOB.hex(), "h:1"), 7, "needs admin")
+
+
+def test_the_database_is_down(node: Harness) -> None:
+    """Exit code 6; status still answers and says so."""
+    node.derived.down = True
+    refused(run("query", "select 1", home=node.home), 6, "retried by itself")
+    assert document(run("status", "--json", home=node.home))["database"]["state"] == "down"
+
+
+def test_an_address_that_is_none(node: Harness) -> None:
+    refused(run("peers", "add", "0x12", "h:1", home=node.home), 1, "address")
+    refused(run("peers", "add", "0x" + BOB.hex(), "nowhere", home=node.home), 1, "host:port")
+
+
+def test_a_module_that_does_not_exist(node: Harness) -> None:
+    refused(run("deploy", "nowhere.wasm", home=node.home), 1, "nowhere.wasm")
+
+
+def test_a_bug_says_so(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 70, with the traceback on stderr and no secret in the message."""
+    from scapp.runtime.client import Client
+
+    monkeypatch.setattr(Client, "status", lambda self: 1 // 0)
+    result = run("status", home=node.home)
+    assert result.exit_code == 70
+    assert "report it" in result.stderr
+    assert "ZeroDivisionError" in result.stderr
+
+
+def test_interrupted(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 130."""
+    from scapp.runtime.client import Client
+
+    def interrupt(self: Client) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "status", interrupt)
+    assert run("status", home=node.home).exit_code == 130
+
+
+# -- what the commands do -----------------------------------------------------------------------------------------
+
+
+def test_a_channels_life(node: Harness, tmp_path: Path) -> None:
+    """From peers to close, by the command line alone; ids may be shortened and peers named."""
+    home = node.home
+    module = tmp_path / "duel.wasm"
+    module.write_bytes(WASM)
+    assert document(run("peers", "add", "0x" + BOB.hex(), "h:1", "--name", "bob", "--json", home=home))["name"] == "bob"
+    app = document(run("deploy", str(module), "--limit", "rows_max=9", "--json", home=home))
+    assert app["limits"]["rows_max"] == 9
+    opened = document(run("channel", "open", "bob", "--app", "duel", "--params", '{"n": 1}', "--json", home=home))
+    assert opened["phase"] == "running"
+    name = opened["channel_id"][:10]
+    sent = document(run("send", name, '{"move": [3, 4]}', "--json", home=home))
+    assert [(r["status"], r["sequence"]) for r in sent["receipts"]] == [("accepted", 1)]
+    assert run("send", name, "-", home=home, stdin='{"a": 1}\n\n{"a": 2}\n').exit_code == 0
+    assert run("send", name, "--hex", "0x01", home=home).exit_code == 0
+    assert run("send", name, "--tick", home=home).exit_code == 0
+    entries = document(run("log", name, "--json", home=home))["entries"]
+    assert [e["payload"] for e in entries[1:5]] == [{"move": [3, 4]}, {"a": 1}, {"a": 2}, 1]
+    assert [
+        e["sequence"] for e in document(run("log", name, "--from", "2", "-n", "2", "--json", home=home))["entries"]
+    ] == [2, 3]
+    assert document(run("channel", "list", "--json", home=home))["channels"][0]["sequence"] == 6
+    assert document(run("channel", "close", name, "--json", home=home))["phase"] == "closed"
+
+
+def test_text_for_people(node: Harness) -> None:
+    """The same without --json: tables with the facts in them, and what to do next."""
+    home = node.home
+    channel = "0x" + node.channel().hex()
+    run("peers", "add", "0x" + BOB.hex(), "h:1", "--name", "bob", home=home)
+    expectations: list[tuple[list[str], list[str]]] = [
+        (["status"], ["0x" + ALICE.hex(), "1 running", "known-deployments"]),
+        (["status", "--counters"], ["batches"]),
+        (["peers", "list"], ["bob", "up", "h:1"]),
+        (["deploy", "--list"], ["duel", "1.2.0"]),
+        (["channel", "list"], [channel[:12], "running"]),
+        (["channel", "show", channel], [channel, "(this node)", "nothing derived yet"]),
+        (["send", channel, "1"], ["accepted"]),
+        (["log", channel], ["open", "message", "0xa11ce000"]),
+        (["query", "select 1"], ["n", "(1 row)"]),
+        (["keys", "list"], ["operator", "admin"]),
+    ]
+    for args, words in expectations:
+        result = run(*args, home=home)
+        assert result.exit_code == 0, result.output
+        assert all(word in result.stdout for word in words), result.stdout
+
+
+def test_receipts_decide_the_exit_code(node: Harness) -> None:
+    """1 when one message was refused, 4 when one is undecided; the receipts are printed in both cases."""
+    channel = "0x" + node.channel().hex()
+    node.service.refused[b"\x02"] = "not your turn"
+    result = run("send", channel, "1", "2", home=node.home)
+    assert result.exit_code == 1
+    assert "not your turn" in result.stdout
+    node.service.stuck = True
+    assert [r["status"] for r in document(run("send", channel, "1", "--json", home=node.home), 4)["receipts"]] == [
+        "pending"
+    ]
+
+
+def test_a_channel_that_does_not_open_in_time(node: Harness) -> None:
+    """Exit code 4, with what it waits for; --wait 0 does not wait and is no error."""
+    node.deploy()
+    node.service.opens_to = "opening"
+    open_ = ["channel", "open", "0x" + BOB.hex(), "--app", "duel", "--wait"]
+    result = run(*open_, "0.05", home=node.home)
+    assert result.exit_code == 4
+    assert "bob's signature" in result.stdout
+    assert run(*open_, "0", home=node.home).exit_code == 0
+    node.service.opens_to = "rejected"
+    assert run(*open_, "5", home=node.home).exit_code == 1
+
+
+def test_accept_and_reject(node: Harness) -> None:
+    one, two = ("0x" + node.channel("proposed", number=n).hex() for n in (1, 2))
+    assert document(run("channel", "accept", one, "--json", home=node.home))["phase"] == "running"
+    rejected = document(run("channel", "reject", two, "--reason", "no", "--json", home=node.home))
+    assert (rejected["phase"], rejected["reason"]) == ("rejected", "no")
+    refused(run("channel", "accept", two, home=node.home), 1, "rejected")
+
+
+def test_verify_exit_codes(node: Harness) -> None:
+    """0 when equal, 5 when not; --all asks for every derived channel."""
+    channel = node.channel()
+    good = VerifyAnswer(
+        channel_id="0x" + channel.hex(), ok=True, sequence=1, turn=0, expected_root="0xaa", found_root="0xaa", rows=4
+    )
+    node.derived.verdicts[channel] = good
+    assert document(run("verify", "0x" + channel.hex(), "--json", home=node.home))["ok"]
+    import msgspec
+
+    node.derived.verdicts[channel] = msgspec.structs.replace(good, ok=False, found_root="0xbb", detail="row 1 differs")
+    result = run("verify", "0x" + channel.hex(), home=node.home)
+    assert result.exit_code == 5
+    assert "DIFFERENT" in result.stdout
+    assert "row 1 differs" in result.stdout
+    assert "0xaa" in result.stderr
+    assert document(run("verify", "--all", "--json", home=node.home)) == {"results": []}
+
+
+def test_query_shows_values_plainly(node: Harness) -> None:
+    """Nulls, nested JSON, and nothing that could drive a terminal."""
+    node.derived.answer = QueryAnswer(
+        columns=[QueryColumn(name="name", type="text"), QueryColumn(name="n", type="numeric")],
+        rows=[["a\x1b[31mred", "340282366920938463463374607431768211456"], [None, "1"], [{"a": [1]}, "2"]],
+        truncated=True,
+    )
+    result = run("query", "select $1", "x", home=node.home)
+    assert "\x1b" not in result.stdout
+    assert "\\x1b[31mred" in result.stdout
+    assert '{"a":[1]}' in result.stdout
+    assert "there are more" in result.stdout
+    assert node.derived.asked[-1] == ("select $1", ["x"])
+
+
+def test_tables_align() -> None:
+    assert table(("a", "n"), [("x", 1), ("long", 22)], right=(1,)).splitlines() == ["a      n", "x      1", "long  22"]
+
+
+def test_by_url_from_the_environment(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCAPP_URL", node.url)
+    monkeypatch.setenv("SCAPP_TOKEN", node.operator)
+    assert document(run("status", "--json"))["address"] == "0x" + ALICE.hex()
+
+
+def test_follow_prints_as_it_happens(node: Harness) -> None:
+    """`log --follow` shows the past, then news, and ends with the node."""
+    channel = "0x" + node.channel().hex()
+    node.client.send(channel, {"n": 1})
+    command = [sys.executable, "-m", "scapp.runtime.cli.main", "-C", str(node.home), "log", channel, "-f", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        assert [e["sequence"] for e in first["entries"]] == [0, 1]
+        node.client.send(channel, {"n": 2})
+        kinds = []
+        while "entries" not in kinds:
+            item = json.loads(process.stdout.readline())
+            kinds.append(item["kind"])
+        assert [e["payload"] for e in item["entries"]] == [{"n": 2}]
+        process.terminate()
+
+
+# -- keys and settings --------------------------------------------------------------------------------------------
+
+
+def test_keys_are_made_once_and_privately(tmp_path: Path) -> None:
+    made = document(run("keys", "new", "--json", home=tmp_path))
+    key = tmp_path / "key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert document(run("keys", "show", "--json", home=tmp_path))["address"] == made["address"]
+    refused(run("keys", "new", home=tmp_path), 1, "already")
+    key.chmod(0o640)
+    refused(run("keys", "show", home=tmp_path), 1, f"chmod 600 {key}")
+
+
+def test_a_known_key_has_its_known_address(tmp_path: Path) -> None:
+    """The first account of the well-known development mnemonic."""
+    (tmp_path / "key").write_text("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80\n")
+    (tmp_path / "key").chmod(0o600)
+    shown = document(run("keys", "show", "--json", home=tmp_path))
+    assert shown["address"] == "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266"
+
+
+@pytest.mark.parametrize("text", ["", "0x12", "zz" * 32, "00" * 32, "ff" * 32])
+def test_a_file_that_is_no_key(tmp_path: Path, text: str) -> None:
+    """Zero and numbers beyond the curve's order are no keys either."""
+    (tmp_path / "key").write_text(text)
+    (tmp_path / "key").chmod(0o600)
+    refused(run("keys", "show", home=tmp_path), 1, "64 hexadecimal digits")
+
+
+def test_a_keystore_keeps_the_key_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made with a password, readable with it alone; its address is known without."""
+    account = keys_file._accounts()
+    encrypt = account.encrypt
+    cheap = staticmethod(lambda key, password: encrypt(key, password, kdf="pbkdf2", iterations=10))
+    monkeypatch.setattr(account, "encrypt", cheap)
+    result = run("keys", "new", "--password", "--json", home=tmp_path, stdin="correct horse\ncorrect horse\n")
+    made = json.loads(result.stdout.splitlines()[-1])
+    assert made["kind"] == "keystore"
+    assert document(run("keys", "show", "--json", home=tmp_path))["address"] == made["address"]
+    secret = keys_file.load_key(tmp_path, lambda: "correct horse")
+    assert "0x" + keys_file.address_of(secret).hex() == made["address"]
+    assert secret.hex() not in (tmp_path / "key.json").read_text()
+    with pytest.raises(LocalError, match="cannot be unlocked"):
+        keys_file.load_key(tmp_path, lambda: "wrong")
+
+
+def test_unlocking_a_keystore_leaves_the_recursion_limit(tmp_path: Path) -> None:
+    """Else deeply nested bytes would crash a node with an encrypted key (py_ecc raises the limit to 100,000)."""
+    code = "import sys; from scapp.runtime import keys_file; before = sys.getrecursionlimit(); keys_file._accounts()\n"
+    code += "assert sys.getrecursionlimit() == before, sys.getrecursionlimit()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tokens_are_shown_once_and_can_be_revoked(node: Harness) -> None:
+    made = document(run("keys", "token", "ci", "-p", "read", "-p", "send", "--json", home=node.home))
+    assert made["token"] not in (node.home / "tokens.json").read_text()
+    assert node.with_token(made["token"]).status().pid
+    refused(run("keys", "token", "ci", home=node.home), 1, "already")
+    listed = document(run("keys", "list", "--json", home=node.home))["tokens"]
+    assert {t["name"]: t["permissions"] for t in listed}["ci"] == ["read", "send"]
+    assert run("keys", "token", "ci", "--revoke", home=node.home).exit_code == 0
+    refused(run("keys", "token", "ci", "--revoke", home=node.home), 1, "operator")
+
+
+def test_print_config_reads_back(tmp_path: Path) -> None:
+    """What --print-config prints is a file that gives the same settings; a password in it is hidden."""
+    args = [
+        "--database-url",
+        "postgresql://u:secret@h/d",
+        "--set",
+        "policy.allow=0x" + "11" * 20,
+        "--log-level",
+        "debug",
+    ]
+    printed = run("node", *args, "--print-config", home=tmp_path)
+    assert printed.exit_code == 0
+    assert "secret" not in printed.output
+    (tmp_path / "scapp.toml").write_text(printed.stdout)
+    again = document(run("node", "--print-config", "--json", home=tmp_path))
+    assert again == document(run("node", *args, "--print-config", "--json", home=tmp_path))
+    assert again["database"]["backend"] == "url"
+
+
+def test_a_node_needs_a_key_and_a_directory_of_its_own(tmp_path: Path) -> None:
+    refused(run("node", "--database", "none", "--api", "127.0.0.1:0", home=tmp_path), 1, "keys new")
+
+
+def test_every_command_has_help() -> None:
+    """And says what it does in the list of commands."""
+    listing = run("--help").stdout
+    for name, (_, _, text) in COMMANDS.items():
+        assert text in " ".join(listing.split())
+        assert run(name, "--help").exit_code == 0
+
+
+def test_help_is_fast_because_it_loads_little() -> None:
+    """The parts that take long to import stay out of `scapp --help`."""
+    code = "import sys; sys.argv = ['scapp', '--help']\nfrom scapp.runtime.cli.main import main\n"
+    code += "try: main()\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('aiohttp', 'asyncio', 'psycopg', 'wasmtime', 'rich', 'msgspec') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
