@@ -121,6 +121,18 @@ def test_an_entry_that_does_not_replay_halts_the_channel_and_keeps_what_was_load
     assert admission.try_batch(CHANNEL, 1, [LOG[1]], strict=False).accepted == (0,)
 
 
+def test_a_reducer_that_fills_its_memory_replays_after_a_restart(context: ChannelContext) -> None:
+    """Each message was signed alone; together in one instance the second would fail."""
+    leaking = [message(op(wat.COUNT_UP_TO, arg=1), put_score("a", number)) for number in range(5)]
+    admission = ReducerAdmission(module_for)
+    admission.load(context, [open_entry()])
+    for sequence, entry in enumerate(leaking, 1):
+        assert admission.try_batch(CHANNEL, sequence, [entry], strict=True).refusals == ()
+        admission.commit(CHANNEL)
+    signed = admission.try_batch(CHANNEL, 6, [], strict=True)
+    assert ReducerAdmission(module_for).load(context, [open_entry(), *leaking]) == signed
+
+
 def test_a_snapshot_and_the_tail_give_the_same_base(context: ChannelContext) -> None:
     admission = ReducerAdmission(module_for)
     admission.load(context, LOG[:2])

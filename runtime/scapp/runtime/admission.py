@@ -126,12 +126,13 @@ class ReducerAdmission:
     def _replay(self, channel_id: ChannelId, loaded: _Loaded, entries: Sequence[bytes]) -> Admitted:
         try:
             for chunk in _chunks(loaded.sequence, entries):
-                result = _run(channel_id, loaded.kernel, loaded.sequence, chunk, Budget.DERIVE)
-                if result.refusals:
-                    raise AdmissionError(_replay_text(channel_id, loaded.sequence, result.refusals[0]))
-                loaded.kernel.commit()
-                loaded.sequence += len(chunk)
-                loaded.log_root = extend_log_root(loaded.log_root, chunk)
+                # Pieces are larger than the batches that were signed. A reducer that fills its memory over many
+                # messages may fail here where it did not then, so single entries have the last word.
+                if _replay_piece(channel_id, loaded, chunk):
+                    for entry in chunk:
+                        refusals = _replay_piece(channel_id, loaded, [entry])
+                        if refusals:
+                            raise AdmissionError(_replay_text(channel_id, loaded.sequence, refusals[0]))
         except AdmissionError:
             loaded.kernel.close()
             raise
@@ -168,6 +169,16 @@ def _run(
         return kernel.run(first_sequence, entries, budget=budget)
     except KernelFault as error:
         raise AdmissionError(f"{_name(channel_id)}: {error}") from error
+
+
+def _replay_piece(channel_id: ChannelId, loaded: _Loaded, entries: Sequence[bytes]) -> tuple[Refusal, ...]:
+    """Make supported entries part of the base, all or none; why some would not run."""
+    result = _run(channel_id, loaded.kernel, loaded.sequence, entries, Budget.DERIVE)
+    if not result.refusals:
+        loaded.kernel.commit()
+        loaded.sequence += len(entries)
+        loaded.log_root = extend_log_root(loaded.log_root, entries)
+    return result.refusals
 
 
 def _base(kernel: Kernel) -> Admitted:
