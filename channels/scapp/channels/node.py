@@ -111,6 +111,7 @@ class Node:
 
     async def stop(self) -> None:
         """Stop talking, finish what is being stored, free admission."""
+        self._shared.stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
         await self._transport.stop()

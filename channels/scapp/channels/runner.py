@@ -74,6 +74,7 @@ class Shared:
     emit: Callable[[NodeEvent], None]
     deliveries: Deliveries = field(default_factory=Deliveries)
     counters: Counter[str] = field(default_factory=Counter)
+    stopping: bool = False
 
     def send(self, peer: Address, message: bytes, on_acked: Callable[[], None] | None = None) -> bool:
         """False when it cannot be queued: status messages bring back what is not sent now."""
@@ -81,7 +82,7 @@ class Shared:
             self.transport.send(peer, message, on_acked)
         except LocalError as error:
             self.counters["sends_dropped"] += 1
-            logger.warning("peer 0x%s: %s", peer.hex(), error)
+            logger.log(logging.DEBUG if self.stopping else logging.WARNING, "peer 0x%s: %s", peer.hex(), error)
             return False
         return True
 

@@ -11,7 +11,7 @@ from scapp.channels.channel.events import ChannelCreated, Signed
 from scapp.channels.deployment import Deployment, decode_deployment, deployment_id
 from scapp.channels.errors import LocalError
 from scapp.channels.signing import InvalidSignature, Verifier
-from scapp.channels.state import FixedPart, channel_id
+from scapp.channels.state import FixedPart, check_fixed_part
 from scapp.channels.types import Address, ChannelId, Hash
 
 SLOTS_MAX = 256
@@ -41,7 +41,7 @@ class Setup:
             challenge_duration=created.challenge_duration,
         )
         try:
-            self.channel_id: ChannelId = channel_id(self.fixed)
+            self.channel_id: ChannelId = check_fixed_part(self.fixed)
         except ValueError as error:
             raise SetupError(str(error)) from error
         self.start_amounts = tuple(v for _, _, v in self.slots)

@@ -1,0 +1,235 @@
+"""The node's shell: several real nodes over the in-process transport, a committer and memory logs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.messages import Status, encode_message
+from scapp.channels.deployment import Deployment
+from scapp.channels.entries import Kind, decode_entry
+from scapp.channels.errors import LocalError
+from scapp.channels.log.committer import Committer
+from scapp.channels.log.memory import MemoryLog
+from scapp.channels.node import Node
+from scapp.channels.service import NodeEvent, OpenRequest
+from scapp.channels.signing import Signer
+from scapp.channels.transport.fake import FakeNetwork, FakeTransport
+from scapp.channels.types import Address, ChannelId
+from tests.support.fakes import SumAdmission
+
+START_MS = 1_700_000_000_000
+DEPLOYMENT = Deployment(bytes(32))
+
+
+class FixedPolicy:
+    """Always the same answer."""
+
+    def __init__(self, answer: str) -> None:
+        self.answer = answer
+
+    def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
+        return self.answer
+
+
+class Cast:
+    """Nodes that are stopped and closed at the end of a test."""
+
+    def __init__(self) -> None:
+        self.network = FakeNetwork(seed=1, automatic=True)
+        self.nodes: list[Node] = []
+        self.ends: list[Callable[[], None]] = []
+
+    async def node(
+        self, key: int, *, policy: str = "accept", log: MemoryLog | None = None, admission: SumAdmission | None = None
+    ) -> Node:
+        signer = Signer(bytes([key]) * 32)
+        log = log or MemoryLog()
+        committer = Committer(log)
+        clock = itertools.count(START_MS)
+        nonces = itertools.count(key * 1000)
+        node = Node(
+            signer=signer,
+            log=log,
+            committer=committer,
+            transport=FakeTransport(self.network, signer.address),
+            admission=admission or SumAdmission(),
+            policy=FixedPolicy(policy),
+            clock_ms=lambda: next(clock),
+            nonce=lambda: next(nonces),
+        )
+        await node.start()
+        self.nodes.append(node)
+        self.ends.append(committer.close)
+        for other in self.nodes[:-1]:
+            node.add_peer(other.address, "sim:1")
+            other.add_peer(node.address, "sim:1")
+        return node
+
+    async def end(self) -> None:
+        for node in self.nodes:
+            await node.stop()
+        for end in self.ends:
+            end()
+
+
+@pytest.fixture
+async def cast() -> AsyncIterator[Cast]:
+    made = Cast()
+    yield made
+    await made.end()
+
+
+async def until(node: Node, happened: Callable[[], bool]) -> None:
+    """Wait for something that the node tells its listeners about."""
+    news = asyncio.Event()
+    end = node.subscribe(lambda _: news.set())
+    async with asyncio.timeout(10):
+        while not happened():
+            news.clear()
+            await news.wait()
+    end()
+
+
+async def opened(alice: Node, bob: Node) -> ChannelId:
+    """A running channel between the two."""
+    channel = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
+    await alice.wait_phase(channel, ("running",), 5)
+    await bob.wait_phase(channel, ("running",), 5)
+    return channel
+
+
+async def test_two_nodes_open_order_and_close(cast: Cast) -> None:
+    """The local service end to end: receipts name the sequence, both logs are equal, the channel ends closed."""
+    alice, bob = await cast.node(1), await cast.node(2)
+    channel = await opened(alice, bob)
+    first = await bob.submit(channel, [b"one", b"bad", b"two"])
+    assert [(r.status, r.sequence) for r in first] == [("accepted", 1), ("refused", None), ("accepted", 2)]
+    assert first[1].reason == "the payload is bad"
+    assert (await alice.submit(channel, [b"three"]))[0].sequence == 3
+    await bob.close_channel(channel)
+    for node in (alice, bob):
+        info = await node.wait_phase(channel, ("closed",), 5)
+        assert info.sequence == 5
+        assert not info.pending
+    logs = [[e for b in node.source.batches(channel) for e in b.entries] for node in (alice, bob)]
+    assert logs[0] == logs[1]
+    assert [decode_entry(e).kind for e in logs[0]] == [Kind.OPEN, Kind.MESSAGE, Kind.MESSAGE, Kind.MESSAGE, Kind.CLOSE]
+    assert alice.source.entries(channel, 2, 4) == logs[0][2:4]
+    assert [c.channel_id for c in bob.source.contexts()] == [channel]
+
+
+async def test_ticks_are_ordered_like_messages(cast: Cast) -> None:
+    alice, bob = await cast.node(1), await cast.node(2)
+    channel = await opened(alice, bob)
+    (receipt,) = await bob.submit(channel, [b""], tick=True)
+    assert receipt.status == "accepted"
+    assert decode_entry(bob.source.entries(channel, 1, 2)[0]).kind == Kind.TICK
+
+
+async def test_the_operator_decides_when_policy_asks(cast: Cast) -> None:
+    alice, bob = await cast.node(1), await cast.node(2, policy="ask")
+    channel = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
+    await until(bob, lambda: bool(bob.channels()))
+    assert bob.channel(channel).phase == "proposed"
+    assert bob.channel(channel).waiting_for == "this node's acceptance"
+    await bob.accept(channel)
+    await bob.wait_phase(channel, ("running",), 5)
+    with pytest.raises(LocalError, match="nothing to accept"):
+        await bob.accept(channel)
+
+
+async def test_a_rejected_proposal_says_why_and_stores_nothing(cast: Cast) -> None:
+    alice, bob = await cast.node(1), await cast.node(2, policy="reject: unknown app")
+    channel = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
+    info = await alice.wait_phase(channel, ("rejected",), 5)
+    assert "unknown app" in info.reason
+    assert bob.channels() == []
+
+
+async def test_parameters_the_app_refuses_open_nothing(cast: Cast) -> None:
+    class Refusing(SumAdmission):
+        def try_batch(self, channel_id, first_sequence, candidates, *, strict):  # type: ignore[no-untyped-def]
+            from scapp.channels.admission import AdmissionError
+
+            raise AdmissionError("no such app here")
+
+    alice, bob = await cast.node(1, admission=Refusing()), await cast.node(2)
+    with pytest.raises(LocalError, match="no such app here"):
+        await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
+    assert alice.channels() == []
+
+
+async def test_opening_again_with_the_same_nonce_is_refused(cast: Cast) -> None:
+    alice, bob = await cast.node(1), await cast.node(2)
+    request = OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT, nonce=7)
+    await alice.open_channel(request)
+    with pytest.raises(LocalError, match="exists already"):
+        await alice.open_channel(request)
+
+
+async def test_unknown_channels_and_own_address_are_refused(cast: Cast) -> None:
+    alice = await cast.node(1)
+    with pytest.raises(LocalError, match="no channel"):
+        alice.channel(bytes(32))  # type: ignore[arg-type]
+    with pytest.raises(LocalError, match="own address"):
+        alice.add_peer(alice.address, "sim:1")
+
+
+async def test_garbage_and_foreign_messages_are_counted_and_change_nothing(cast: Cast) -> None:
+    """A peer's bytes never crash the node, whatever they are."""
+    alice, bob, eve = await cast.node(1), await cast.node(2), await cast.node(3)
+    channel = await opened(alice, bob)
+    before = alice.channel(channel)
+    status = encode_message(Status(channel, 0, 0, 1, bytes(32), True))
+    unknown = encode_message(Status(bytes(32), 0, 0, 1, bytes(32), True))
+    for sender, data in ((bob, b"\xc1garbage"), (eve, status), (bob, unknown)):
+        await alice._on_message(sender.address, data)
+    assert alice.counters()["messages_refused"] == 3
+    assert alice.channel(channel) == before
+
+
+async def test_a_restarted_node_continues_its_channels(cast: Cast) -> None:
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log)
+    channel = await opened(alice, bob)
+    await bob.submit(channel, [b"before"])
+    await bob.stop()
+    cast.nodes.remove(bob)
+    again = await cast.node(2, log=log)
+    assert again.channel(channel).sequence == 2
+    (receipt,) = await again.submit(channel, [b"after"])
+    assert (receipt.status, receipt.sequence) == ("accepted", 2)
+
+
+async def test_listeners_hear_what_happens_and_a_failing_one_is_dropped(cast: Cast) -> None:
+    alice, bob = await cast.node(1), await cast.node(2)
+    heard: list[str] = []
+
+    def failing(event: NodeEvent) -> None:
+        raise RuntimeError("listener")
+
+    end = bob.subscribe(lambda event: heard.append(event.kind))
+    bob.subscribe(failing)
+    channel = await opened(alice, bob)
+    await bob.submit(channel, [b"x"])
+    end()
+    await bob.submit(channel, [b"y"])
+    assert heard.count("supported") == 2  # the prefund state and one batch; the second batch came after the end
+    assert "opened" in heard
+
+
+async def test_a_submission_without_the_peer_stays_pending(cast: Cast) -> None:
+    alice, bob = await cast.node(1), await cast.node(2)
+    channel = await opened(alice, bob)
+    cast.network.partition([alice.address], [bob.address])
+    (receipt,) = await bob.submit(channel, [b"later"], timeout=0.05)
+    assert receipt.status == "pending"
+    assert bob.channel(channel).pending == 1
+    cast.network.heal()
+    await until(bob, lambda: not bob.channel(channel).pending)
+    assert decode_entry(bob.source.entries(channel, 1, 2)[0]).payload == b"later"
