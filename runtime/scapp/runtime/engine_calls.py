@@ -25,6 +25,7 @@ INSTANTIATION_FUEL = 50_000_000
 
 _VALUE_BYTES = 16  # sizeof(wasmtime_val_raw_t)
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_library: Any = ffi.dll
 # The package's own prototype wants another callback type, and `ctypes.cast` leaves reference cycles behind.
 _define_function = ctypes.CFUNCTYPE(
     ctypes.POINTER(ffi.wasmtime_error_t),
@@ -37,7 +38,7 @@ _define_function = ctypes.CFUNCTYPE(
     _CALLBACK,
     ctypes.c_void_p,
     ctypes.c_void_p,
-)(("wasmtime_linker_define_func_unchecked", ffi.dll))
+)(("wasmtime_linker_define_func_unchecked", _library))
 
 
 class GuestTrap(Exception):
