@@ -13,9 +13,10 @@ from typing import Any, Generic, TypeVar
 from scapp.channels.deployment import Limits
 from scapp.runtime.changes import TableChange
 from scapp.runtime.keys import after_prefix
-from scapp.runtime.rows import IndexCodec, TableCodec, Values
+from scapp.runtime.rows import IndexCodec, TableCodec
 
 K = TypeVar("K", bound=Any)
+IndexEntry = tuple[bytes, bool]  # index key of a row, and whether a NULL is in it
 
 
 class LimitError(ValueError):
@@ -56,16 +57,16 @@ class IndexStore:
         self.sorted: SortedKeys[tuple[bytes, bytes]] = SortedKeys(self.entries)
         self.counts: dict[bytes, int] = {}  # of unique indexes: rows by index key, those with a NULL left out
 
-    def change(self, key: bytes, values: Values, *, add: bool) -> bytes | None:
+    def change(self, key: bytes, entry: IndexEntry, *, add: bool) -> bytes | None:
         """Add or remove a row's entry; the index key where uniqueness has to be looked at."""
-        index_key, has_null = self.codec.entry(values)
-        entry = index_key, key
+        index_key, has_null = entry
+        item = index_key, key
         if add:
-            self.entries.add(entry)
-            self.sorted.add(entry)
+            self.entries.add(item)
+            self.sorted.add(item)
         else:
-            self.entries.remove(entry)
-            self.sorted.remove(entry)
+            self.entries.remove(item)
+            self.sorted.remove(item)
         if not self.codec.index.unique or has_null:
             return None
         count = self.counts.get(index_key, 0) + (1 if add else -1)
@@ -85,6 +86,11 @@ class TableStore:
         self.rows: dict[bytes, bytes] = {}
         self.sorted: SortedKeys[bytes] = SortedKeys(self.rows)
         self.indexes = [IndexStore(index) for index in codec.indexes]
+
+    def index_entries(self, row: bytes) -> list[IndexEntry]:
+        """The entry of a stored row in each index."""
+        values = self.codec.row.split(row)
+        return [index.codec.entry(values) for index in self.indexes]
 
 
 class Cursor:
@@ -133,8 +139,7 @@ class Tables:
     def put(self, table: TableStore, data: bytes) -> bool:
         """Insert or replace; whether it replaced. Raises RowError, LimitError."""
         key, values = table.codec.read_row(data)
-        for index in table.indexes:
-            index.codec.entry(values)  # its length limit, before anything changes
+        entries = [index.codec.entry(values) for index in table.indexes]  # may refuse, so before anything changes
         old = table.rows.get(key)
         count = self.row_count + (old is None)
         total = self.row_bytes + len(data) - (0 if old is None else len(old))
@@ -144,7 +149,7 @@ class Tables:
                 f"{self._limits.rows_max} rows of {self._limits.row_bytes_total_max} bytes are allowed"
             )
         self._journal.append((table, key, old))
-        self._set(table, key, data, values)
+        self._set(table, key, data, entries)
         return old is not None
 
     def delete(self, table: TableStore, key: bytes) -> bool:
@@ -156,10 +161,11 @@ class Tables:
         self._set(table, key, None, None)
         return True
 
-    def _set(self, table: TableStore, key: bytes, row: bytes | None, values: Values | None) -> None:
+    def _set(self, table: TableStore, key: bytes, row: bytes | None, entries: list[IndexEntry] | None) -> None:
+        """Make `row` the row of `key`, None for no row; `entries` are its index entries where they are known."""
         old = table.rows.get(key)
         if table.indexes:
-            self._index(table, key, old, row, values)
+            self._index(table, key, old, row, entries)
         if old is not None:
             self.row_count -= 1
             self.row_bytes -= len(old)
@@ -174,15 +180,18 @@ class Tables:
             del table.rows[key]
 
     def _index(
-        self, table: TableStore, key: bytes, old: bytes | None, row: bytes | None, values: Values | None
+        self, table: TableStore, key: bytes, old: bytes | None, row: bytes | None, entries: list[IndexEntry] | None
     ) -> None:
-        split = table.codec.row.split
-        gone = None if old is None else split(old)
-        come = None if row is None else values or split(row)
-        for index in table.indexes:
-            if gone is not None:
-                index.change(key, gone, add=False)
-            if come is not None and (touched := index.change(key, come, add=True)) is not None:
+        gone = None if old is None else table.index_entries(old)
+        come = None if row is None else entries or table.index_entries(row)
+        for position, index in enumerate(table.indexes):
+            before = None if gone is None else gone[position]
+            after = None if come is None else come[position]
+            if before == after:
+                continue
+            if before is not None:
+                index.change(key, before, add=False)
+            if after is not None and (touched := index.change(key, after, add=True)) is not None:
                 self._unique.append((index, touched))
 
     def check_unique(self) -> None:
