@@ -91,6 +91,7 @@ def test_views_take_rows_as_the_database_and_the_http_api_give_them() -> None:
 
 
 def test_misuse_is_named() -> None:
+    """Wrong arguments raise an error that shows the value and what is allowed."""
     with pytest.raises(ValueError, match="unknown strength 'strong': known are random, sensible"):
         Bot(0, random.Random(0), "strong")
     with pytest.raises(ValueError, match="secret of 3 bytes"):

@@ -67,7 +67,6 @@ def test_a_row_of_every_type_is_written_and_read_back() -> None:
     assert [row["id"] for row in target.rows("every")] == [2]
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.integers(-(2**63), 2**63 - 1),
     st.integers(0, 2**256 - 1) | st.integers(0, 70).map(lambda n: 10**n),
@@ -231,7 +230,7 @@ def test_broken_payloads_are_rejected_with_a_reason(payload: bytes, reason: str)
     assert refused.value.code == "rejected"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=max(150, settings.default.max_examples))
 @given(st.binary(max_size=60) | st.builds(lambda x: msgpack.packb({"every": x}), st.dictionaries(st.text(), st.none())))
 def test_no_payload_makes_the_decoder_trap(payload: bytes) -> None:
     assert _code_of(payload) in ("accepted", "rejected")

@@ -89,7 +89,7 @@ const Decoder = struct {
         if (T == []const u8) return self.text(path);
         if (T == types.Bytes) return .{ .data = try self.bytes(null, path) };
         if (T == types.Json) return .{ .text = try self.text(path) };
-        if (T == types.Timestamp) return .fromMs(try self.integer(u42, path));
+        if (T == types.Timestamp) return .fromMs(try self.integer(u53, path));
         if (comptime types.isScalarStruct(T)) return T.of(try self.bytes(T.byte_count, path));
         return switch (@typeInfo(T)) {
             .optional => |optional| if (self.reader.skipNil()) null else try self.value(optional.child, path),
