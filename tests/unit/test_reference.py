@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 from typing import NoReturn
@@ -169,6 +171,35 @@ def test_a_hostile_message_is_contained(kernel: ReferenceKernel, name: str) -> N
     assert result.state_root == expected.state_root
     kernel.commit()
     assert list(kernel.rows("score")) == scores(("a", 3), ("b", 2), ("c", 4))
+
+
+DEEP = """
+import threading
+from scapp.runtime.kernel import Budget
+from scapp.runtime.module import check_module
+from tests.support import wat
+body = '''(func $deep (param i32) (result i32) (call $log (i32.const 2) (i32.const 0) (i32.const 4))
+  (i32.add (i32.const 1) (call $deep (i32.add (local.get 0) (i32.const 1)))))
+(func (export "scapp_reduce") (param $at i32) (param i32) (result i32)
+  (if (i32.eqz (i32.load8_u (local.get $at))) (then (return (i32.const 0))))
+  (drop (call $deep (i32.const 0))) (i32.const 0))'''
+kernel = wat.opened(check_module(wat.module(wat.IMPORTS, wat.MEMORY, wat.ALLOC, body)))
+def recurse():
+    for budget in Budget:
+        (refusal,) = kernel.run(1, [wat.message()], budget=budget).refusals
+        print(refusal.code, refusal.reason)
+threading.stack_size(2 << 20)
+thread = threading.Thread(target=recurse)
+thread.start()
+thread.join()
+print("alive")
+"""
+
+
+def test_recursion_that_calls_imports_to_the_end_of_the_stack_leaves_the_process_alive() -> None:
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", DEEP], capture_output=True, text=True, check=False, cwd=root)
+    assert done.stdout.splitlines() == ["undecidable stack overflow in function deep"] * 3 + ["alive"], done.stderr
 
 
 def test_a_memory_bomb_stops_at_the_signed_limit_everywhere() -> None:

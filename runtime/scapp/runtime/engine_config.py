@@ -50,7 +50,8 @@ CODE: dict[str, object] = {
     "memory_may_move": True,
 }
 # Stack depth depends on compiler and machine, so reaching it is undecidable; a wider budget leaves room for what
-# another machine's sequencer let pass. The package aborts above 2 MiB.
+# another machine's sequencer let pass. The package aborts above 2 MiB, and the engine does not know how large the
+# calling thread's stack is: threads that run kernels need 2 MiB, a quarter of what Linux with glibc gives them.
 STACK_BYTES: dict[Budget, int] = {Budget.ORDER: 256 << 10, Budget.CHECK: 1 << 20, Budget.DERIVE: 3 << 19}
 
 TABLE_ELEMENTS_MAX = 10_000
