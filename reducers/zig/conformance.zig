@@ -120,7 +120,7 @@ pub fn message(ctx: *const scapp.Context, msg: Message) scapp.Rejection!void {
             .uid = b.uid,
             .at = b.at,
             .doc = b.doc,
-            .colour = @enumFromInt(@intFromEnum(b.colour)),
+            .colour = @fromBackingInt(@intCast(@backingInt(b.colour))),
             .note = b.note,
         }),
         .copy => |b| {
@@ -145,7 +145,7 @@ pub fn message(ctx: *const scapp.Context, msg: Message) scapp.Rejection!void {
         .pay => |b| scapp.setOutcome(b.amounts),
         .hash_both => |b| try note(ctx, "{f} {f}", .{ scapp.keccak256(b.data.data), scapp.sha256(b.data.data) }),
         .hide => |b| try note(ctx, "{f}", .{scapp.commitment(ctx, b.salt, b.round, b.value.data)}),
-        .speak => |b| scapp.log(@enumFromInt(@intFromEnum(b.level)), "{s}", .{b.text}),
+        .speak => |b| scapp.log(@fromBackingInt(@intCast(@backingInt(b.level))), "{s}", .{b.text}),
         .announce => |b| scapp.emitRaw(b.topic, b.data.data),
         .announce_values => |b| scapp.emit("values", .{ .a = b.a, .b = b.b, .c = b.c, .d = b.d, .list = .{ b.a, b.d } }),
         .refuse_but_accept => |b| abi.reject(b.reason.ptr, b.reason.len),

@@ -39,6 +39,6 @@ fn reduce(buffer: []const u8) scapp.Rejection!void {
         .open => try app.open(&ctx, try scapp.decode(scapp.Opening(Params), payload)),
         .message => try app.message(&ctx, try scapp.decode(app.Message, payload)),
         .tick => if (@hasDecl(app, "tick")) try app.tick(&ctx) else return scapp.reject("this app takes no ticks", .{}),
-        else => return scapp.reject("entries of kind {d} are unknown here", .{@intFromEnum(ctx.kind)}),
+        else => return scapp.reject("entries of kind {d} are unknown here", .{@backingInt(ctx.kind)}),
     }
 }

@@ -20,7 +20,7 @@ pub const Level = enum(u32) { err = 0, warn = 1, info = 2, debug = 3 };
 /// A line of diagnostics; never part of state.
 pub fn log(level: Level, comptime template: []const u8, args: anytype) void {
     const text = memory.format(template, args);
-    abi.log(@intFromEnum(level), text.ptr, text.len);
+    abi.log(@backingInt(level), text.ptr, text.len);
 }
 
 /// An app event; `value` travels as MessagePack (structs as maps, so it shows as JSON).
@@ -69,7 +69,7 @@ pub const Context = struct {
     /// From the header of a message buffer.
     pub fn of(buffer: []const u8) Context {
         return .{
-            .kind = @enumFromInt(buffer[0]),
+            .kind = @fromBackingInt(@intCast(buffer[0])),
             .author = buffer[1],
             .address = .of(buffer[24..44]),
             .channel_id = .of(buffer[44..76]),
