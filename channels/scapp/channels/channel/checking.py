@@ -20,7 +20,7 @@ from scapp.channels.channel.effects import (
 from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, StateSupported, SubmissionsRefused
 from scapp.channels.channel.full_set import fully_signed, supported_message
 from scapp.channels.channel.messages import Propose, Refuse, encode_message
-from scapp.channels.channel.model import ChannelState
+from scapp.channels.channel.model import ChannelState, Head
 from scapp.channels.channel.ordering import payload_fault
 from scapp.channels.channel.session import NOTHING, Checking, Session, Step
 from scapp.channels.channel.signing_rules import TURN_LEAD_MAX, MayNotSign, StateSigner, check_may_sign, sign_state
@@ -52,10 +52,17 @@ def receive_propose(state: ChannelState, session: Session, message: Propose, now
         return _answer_with_full_set(state)
     if message.turn > state.turn + TURN_LEAD_MAX:
         raise PeerError(f"turn {message.turn} is more than {TURN_LEAD_MAX} above supported turn {state.turn}")
-    if message.first_sequence > state.sequence:
+    if session.failure:
+        return refuse_proposal(message.channel, message.turn, Fault("halted", session.failure))
+    if is_ahead(state, message):
         session.held = message
         return NOTHING
     return _check(state, session, message, now_ms)
+
+
+def is_ahead(state: ChannelState, message: Propose) -> bool:
+    """Is the proposal over a state that is not supported here yet? No entry before the postfund state (rule 8)."""
+    return message.first_sequence > state.sequence or (state.turn < 1 and bool(message.entries))
 
 
 def _again(state: ChannelState, session: Session, mine: Signed, message: Propose) -> Step:
@@ -114,23 +121,33 @@ def _find_fault(
     except MayNotSign as error:
         return Fault("turn", str(error))
     full = fully_signed(state)
-    if full is not None and proposed.entries[: len(full.entries)] != full.entries:
-        return Fault("fork", f"turn {full.turn} has all signatures and is not extended")
+    if full is not None:
+        if proposed.entries[: len(full.entries)] != full.entries:
+            return Fault("fork", f"turn {full.turn} has all signatures and is not extended")
+        if _same_content(proposed, full):  # signed by us before; by now its time is old and our entries may be decided
+            last[:] = full.last
+            return None
     if extend_log_root(Hash(state.log_root), proposed.entries) != proposed.log_root:
         return Fault("log", "the log root does not follow from the entries")
     head = state.head
     assert head is not None
     if not proposed.entries:
-        same = (proposed.state_root, proposed.amounts, proposed.time_ms) == (
-            head.state_root,
-            head.amounts,
-            head.time_ms,
-        )
-        return None if same else Fault("root", "a state without entries changes root, outcome or time")
+        same = _same_content(proposed, head)
+        return None if same else Fault("root", "a state without entries changes root, outcome, time or finality")
     return (
         _size_fault(state, proposed)
         or _time_fault(state, proposed, now_ms)
         or check_entries(state, proposed, refused, last)
+    )
+
+
+def _same_content(proposed: Signed, known: Signed | Head) -> bool:
+    return (proposed.log_root, proposed.state_root, proposed.amounts, proposed.time_ms, proposed.is_final) == (
+        known.log_root,
+        known.state_root,
+        known.amounts,
+        known.time_ms,
+        known.is_final,
     )
 
 
@@ -187,6 +204,8 @@ def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused,
             submitted = own.pop(counter, None)
             if submitted is None or submitted.kind != kind or submitted.payload != data[HEADER_BYTES:]:
                 return Fault("entry", f"entry {counter} of ours is not what we submitted", position)
+            if counter in gone:
+                return Fault("entry", f"entry {counter} of ours is included and refused at once", position)
     if proposed.is_final != (proposed.entries[0][0] == Kind.CLOSE):
         return Fault("entry", "a state is final exactly when its batch is a close")
     skipped = [c for c in own if c < last[me] and c not in gone]

@@ -166,8 +166,9 @@ class Engine:
         self._only(index, 0, "propose a channel")
         if self.state.rejected is not None:
             return Step(effects=tuple(SendNow(0, m) for m in catchup.lacking(self.state, self.session, 0, -1)))
-        prefund = self.state.candidate(0)
-        if prefund is not None and prefund.signatures[0] == message.signature:
+        if message.signature != self.state.prefund.signatures[0]:
+            raise PeerError("a second proposal of this channel, unlike the first")
+        if self.state.candidate(0) is not None:
             return Step(effects=(SendCountersign(0, 0),))
         return NOTHING
 
@@ -234,7 +235,7 @@ class Engine:
 
     def _held(self, now_ms: int) -> Step | None:
         held = self.session.held
-        if held is None or held.first_sequence > self.state.sequence:
+        if held is None or checking.is_ahead(self.state, held):
             return None
         self.session.held = None
         try:

@@ -119,5 +119,5 @@ def decode_event(data: bytes) -> Event:
     """Raises CorruptionError for bytes that are no known event: an unknown event is never skipped."""
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own errors and UnicodeDecodeError are ValueErrors
         raise CorruptionError(f"stored event cannot be read: {error}; first bytes {data[:24].hex()}") from error

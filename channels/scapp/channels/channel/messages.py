@@ -164,5 +164,5 @@ def decode_message(data: bytes) -> Message:
     """Raises MalformedMessage."""
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own errors and UnicodeDecodeError are ValueErrors
         raise MalformedMessage(f"message of {len(data)} bytes cannot be read: {error}") from error

@@ -126,7 +126,7 @@ def _check_entry(setup: Setup, data: bytes, time_ms: int, now_ms: int) -> None:
     try:
         entry = decode_entry(data)
         payload = _payload_decoder.decode(entry.payload)
-    except (ValueError, msgspec.DecodeError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own errors and UnicodeDecodeError are ValueErrors
         raise PeerError(f"entry 0 cannot be read: {error}") from error
     slots = tuple((s.asset, s.destination, int.from_bytes(s.amount, "big")) for s in payload.slots)
     if entry.kind != Kind.OPEN or entry.author != 0 or entry.counter != 0 or entry.time_ms != time_ms:

@@ -25,6 +25,7 @@ QUEUE_BATCHES_MAX = 4  # per author, in full batches
 REFUSALS_PER_WINDOW_MAX = 200
 REFUSAL_WINDOW_MS = 10_000
 RETIMED_MAX = 3
+REPLACED_MAX = 256  # replaced proposals are kept until one above them is supported, so their number is bounded
 
 
 def payload_fault(kind: int, payload: bytes, payload_bytes_max: int) -> str:
@@ -265,7 +266,9 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
     if newest is None or message.turn != newest.turn:
         return NOTHING
     session.refusals[index] = (message.turn, f"{message.code}: {message.reason}")
-    if session.work is not None or fully_signed(state) is not None:
+    if session.work is not None or fully_signed(state) is not None or not newest.entries:
+        return NOTHING  # a state without entries holds nothing that could be left out, or be too old
+    if len(state.candidates) >= REPLACED_MAX:
         return NOTHING
     blamed = 0 <= message.entry < len(newest.entries) and not newest.is_final
     retime = message.code == "time" and _may_retime(state, session, newest, now_ms)

@@ -8,7 +8,8 @@ from scapp.channels.abi import StateHasher
 from scapp.channels.admission import ChannelContext
 from scapp.channels.app_data import encode_app_data
 from scapp.channels.channel.events import ChannelCreated, Signed
-from scapp.channels.deployment import Deployment, decode_deployment, deployment_id
+from scapp.channels.deployment import Deployment, Limits, decode_deployment, deployment_id
+from scapp.channels.entries import HEADER_BYTES
 from scapp.channels.errors import LocalError
 from scapp.channels.signing import InvalidSignature, Verifier
 from scapp.channels.state import FixedPart, check_fixed_part
@@ -34,6 +35,7 @@ class Setup:
         self.deployment_id = deployment_id(self.deployment)
         self.slots = tuple((a, d, int.from_bytes(v, "big")) for a, d, v in created.slots)
         _check(created)
+        _check_limits(self.limits)
         self.fixed = FixedPart(
             participants=self.participants,
             nonce=created.nonce,
@@ -126,6 +128,19 @@ def _check(created: ChannelCreated) -> None:
     if len(created.slots) > SLOTS_MAX:
         raise SetupError(f"{len(created.slots)} outcome slots: at most {SLOTS_MAX}")
     _check_slots(created.slots)
+
+
+def _check_limits(limits: Limits) -> None:
+    """Limits under which ordering would stand still: no entry fits a batch, or no clock is good enough."""
+    if not 0 <= limits.payload_bytes_max <= limits.batch_bytes_max - HEADER_BYTES:
+        raise SetupError(
+            f"payloads of up to {limits.payload_bytes_max} bytes in batches of up to {limits.batch_bytes_max}: "
+            f"an entry is its payload and {HEADER_BYTES} bytes, and must fit"
+        )
+    if not 1 <= limits.batch_entries_max < 2**32:
+        raise SetupError(f"{limits.batch_entries_max} entries per batch: 1 to {2**32 - 1} are allowed")
+    if not 0 <= limits.time_tolerance_ms < 2**48:
+        raise SetupError(f"time tolerance {limits.time_tolerance_ms} ms: 0 to {2**48 - 1} are allowed")
 
 
 def _check_slots(slots: tuple[tuple[bytes, bytes, bytes], ...]) -> None:
