@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 import psycopg
 from psycopg.abc import Buffer
-from psycopg.adapt import Loader
+from psycopg.adapt import Loader, PyFormat, Transformer
+from psycopg.pq import ExecStatus
 
 from scapp.channels.errors import LocalError
 from scapp.runtime.database.connecting import Connection
@@ -95,10 +96,11 @@ def _answer(
         connection.adapters.register_loader(name, _TextLoader)
     connection.read_only = True
     connection.autocommit = False
-    if Capability.TIMEOUTS in capabilities:
-        connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(max(1, int(timeout_s * 1000)))])
     if not statement.strip():
         raise BadQuery("the statement is empty, so it returns no rows")
+    if Capability.TIMEOUTS not in capabilities:
+        return _answer_at_once(connection, statement, params, rows_max)
+    connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(max(1, int(timeout_s * 1000)))])
     cursor: psycopg.RawCursor[tuple[Any, ...]] = psycopg.RawCursor(connection)
     rows: list[tuple[Any, ...]] = []
     truncated = False
@@ -110,14 +112,33 @@ def _answer(
                 if len(rows) < rows_max:
                     rows.append(tuple(to_json(value) for value in row))
                     continue
-                truncated = True
-                if Capability.TIMEOUTS in capabilities:  # leaving early asks the server to cancel
-                    break
+                truncated = True  # leaving early asks the server to cancel
+                break
     except psycopg.ProgrammingError as error:
         if error.sqlstate is None:  # the client's own complaint: the statement gives no rows
             raise BadQuery("the statement returns no rows; allowed are statements that read, like SELECT") from error
         raise
     return QueryResult(_columns(cursor), tuple(rows), truncated)
+
+
+def _answer_at_once(connection: Connection, statement: str, params: Sequence[Any], rows_max: int) -> QueryResult:
+    """For a backend that cannot cancel: streaming cancels after every error, and would wait for that in vain."""
+    connection.execute("SELECT 1")  # opens the read-only transaction
+    adapt = Transformer(connection)
+    values = adapt.dump_sequence(params, [PyFormat.AUTO] * len(params))
+    result = connection.pgconn.exec_params(statement.encode(), values, adapt.types, adapt.formats)
+    if result.status == ExecStatus.FATAL_ERROR:
+        raise psycopg.errors.error_from_result(result)
+    if result.status != ExecStatus.TUPLES_OK:
+        raise BadQuery("the statement returns no rows; allowed are statements that read, like SELECT")
+    adapt.set_pgresult(result)
+    rows = adapt.load_rows(0, min(rows_max, result.ntuples), tuple)
+    columns = []
+    for index in range(result.nfields):
+        known = connection.adapters.types.get(result.ftype(index))
+        columns.append(Column((result.fname(index) or b"").decode(), known.name if known else str(result.ftype(index))))
+    shown = tuple(tuple(to_json(value) for value in row) for row in rows)
+    return QueryResult(tuple(columns), shown, result.ntuples > rows_max)
 
 
 def to_json(value: Any) -> Any:

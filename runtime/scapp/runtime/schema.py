@@ -43,7 +43,7 @@ def prepare_database(backend: Backend, node: Address) -> None:
         if Capability.ROLES in backend.capabilities:
             _make_reader_role(connection)
         with connection.transaction():
-            _lock(connection)
+            _begin(connection)
             migrate(connection)
             _claim(connection, node)
             _grant(connection, backend, "scapp")
@@ -82,7 +82,7 @@ def ensure_deployment(backend: Backend, deployment: Deployment, manifest: Manife
     The schema is named after the app, with the deployment's first eight digits behind it when that name is taken."""
     identity = bytes(deployment_id(deployment))
     with backend.connect() as connection, connection.transaction():
-        _lock(connection)
+        _begin(connection)
         known = connection.execute(
             "SELECT schema_name FROM scapp.deployments WHERE deployment = %s", [identity]
         ).fetchone()
@@ -197,7 +197,9 @@ def _grant(connection: Connection, backend: Backend, schema: str) -> None:
         connection.execute(sql.text("reader_grants").format(schema=quoted(schema)).encode())
 
 
-def _lock(connection: Connection) -> None:
+def _begin(connection: Connection) -> None:
+    """One at a time, and durable: the log refills lost rows, but not lost tables under a worker that knows of them."""
+    connection.execute("SET LOCAL synchronous_commit = on")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
 
 

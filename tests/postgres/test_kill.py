@@ -1,0 +1,105 @@
+"""PostgreSQL killed in the middle of writes, again and again: restarted, nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from scapp.runtime.database.embedded import EmbeddedBackend
+from scapp.runtime.schema import AppSchema
+from scapp.runtime.verify import verify_channel
+from tests.support.postgres import (
+    ACCOUNT,
+    SHOP,
+    ScriptedKernel,
+    SignedLog,
+    account,
+    channel,
+    delete,
+    open_folder,
+    rows_of,
+    worker_for,
+)
+
+ONE = channel(1)
+
+
+@pytest.fixture
+def own_backend() -> Iterator[EmbeddedBackend]:
+    """A server of this test's own, because it is going to be killed."""
+    folder = open_folder("scapp-kill-")
+    backend = EmbeddedBackend(folder / "pg")
+    backend.start()
+    yield backend
+    backend.remove()
+    shutil.rmtree(folder)
+
+
+def kill(backend: EmbeddedBackend, draw: random.Random) -> str:
+    """Kill the postmaster, or one of its processes, or all of them, without warning."""
+    pid = backend.pid
+    if pid is None:
+        return "nothing"
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        children = parent.children()
+        victims, what = draw.choice(
+            [
+                ([parent], "the postmaster"),
+                ([draw.choice(children)] if children else [parent], "one process"),
+                ([parent, *children], "all processes"),
+            ]
+        )
+        for victim in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.send_signal(signal.SIGKILL)
+        return what
+    return "nothing"
+
+
+def storm(backend: EmbeddedBackend, seed: str, rounds: int) -> None:
+    """Kill at drawn moments while a worker writes; after each the tables must come to equal the log again."""
+    draw, content, log = random.Random(seed), random.Random(seed), SignedLog(ONE)
+    killed: list[str] = []
+    worker = worker_for(log, backend, poll_s=0.01)
+    worker.start()
+    try:
+        for number in range(rounds):
+            timer = threading.Timer(draw.uniform(0.01, 0.1), lambda: killed.append(kill(backend, draw)))
+            timer.start()
+            while timer.is_alive():  # writes go on until the kill, so it strikes in their middle
+                gone, changed = content.sample(range(50), 2)
+                log.append(
+                    ONE, [delete(ACCOUNT, gone.to_bytes(20, "big"))], [account(changed, content.getrandbits(64))]
+                )
+                worker.notify()
+            timer.join()
+            assert worker.wait_for(ONE.channel_id, log.sequence(ONE), timeout=60), (seed, number, worker.database())
+    finally:
+        worker.stop()
+    assert len(killed) - killed.count("nothing") > rounds // 2, "most rounds must kill something"
+    report = verify_channel(backend, AppSchema("shop", SHOP), ONE, log, lambda: ScriptedKernel(SHOP, ONE))
+    assert report.problems == (), seed
+    assert report.sequence == log.sequence(ONE)
+    with backend.connect() as connection:
+        assert rows_of(connection, "SELECT count(*), min(sequence), max(sequence) FROM scapp.messages") == [
+            (log.sequence(ONE), 0, log.sequence(ONE) - 1)
+        ]
+
+
+def test_killed_while_writing(own_backend: EmbeddedBackend, seed: str) -> None:
+    storm(own_backend, seed, rounds=int(os.environ.get("SCAPP_KILLS", "10")))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_while_writing_a_hundred_times(own_backend: EmbeddedBackend, seed: str) -> None:
+    storm(own_backend, seed, rounds=100)
