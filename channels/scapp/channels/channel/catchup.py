@@ -224,10 +224,11 @@ def tick(state: ChannelState, session: Session, now_ms: int) -> Step:
         return NOTHING
     session.status_wait_ms = min(2 * session.status_wait_ms, STATUS_SLOWEST_MS)
     session.next_status_ms = now_ms + session.status_wait_ms
-    status = status_message(state, answer=True)
-    effects: list[Effect] = []
-    for peer in state.setup.others:
-        # A peer that has not stored our proposal does not know the channel, so a status would mean nothing to it.
-        proposal = materialize(state, session, SendProposal(peer))
-        effects.extend(SendNow(peer, message) for message in (proposal or [status]))
-    return Step(effects=tuple(effects))
+    return Step(effects=tuple(effect for peer in state.setup.others for effect in greet(state, session, peer)))
+
+
+def greet(state: ChannelState, session: Session, peer: int) -> tuple[Effect, ...]:
+    """Ask a peer where it stands. One that has not stored our proposal does not know the channel: it gets that."""
+    proposal = materialize(state, session, SendProposal(peer))
+    messages = proposal or [status_message(state, answer=True)]
+    return tuple(SendNow(peer, message) for message in messages)

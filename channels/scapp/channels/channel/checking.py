@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from scapp.channels.admission import Admitted
+from scapp.channels.channel.decided import keys, left_out, settled_by
 from scapp.channels.channel.effects import (
     CommitBatch,
     Effect,
@@ -17,7 +18,7 @@ from scapp.channels.channel.effects import (
     Tell,
     TryBatch,
 )
-from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, StateSupported, SubmissionsRefused
+from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, StateSupported
 from scapp.channels.channel.full_set import fully_signed, supported_message
 from scapp.channels.channel.messages import Propose, Refuse, encode_message
 from scapp.channels.channel.model import ChannelState, Head
@@ -244,13 +245,11 @@ def countersign(
     with_early = _add_early(state, session, proposed)
     signed = sign_state(state, session, signer, with_early, _hash_of(session, proposed.turn))
     session.layer = signed.turn
-    mine = tuple(r for r in refused if r.author == state.setup.my_index)
-    mine = tuple(r for r in mine if any(s.counter == r.counter for s in state.outstanding))
-    events: list[Event] = [own_refusals(state, mine)] if mine else []
-    events.append(StateSigned(signed))
+    events: list[Event] = [*_own_left_out(state, proposed, refused), StateSigned(signed)]
     effects: list[Effect] = [SendCountersign(peer, signed.turn) for peer in state.setup.others]
     if all(signed.signatures):
         events.append(StateSupported(signed.turn, signed.signatures))
+        events.extend(settled_by(state, signed))
         effects.append(CommitBatch())
     return Step(tuple(events), tuple(effects))
 
@@ -260,10 +259,20 @@ def _hash_of(session: Session, turn: int) -> Hash | None:
     return Hash(known) if known is not None else None
 
 
-def own_refusals(state: ChannelState, refused: tuple[Refused, ...]) -> SubmissionsRefused:
-    """The fact that the sequencer refused submissions of ours, its texts cut to what we keep."""
+def _own_left_out(state: ChannelState, proposed: Signed, refused: tuple[Refused, ...]) -> tuple[Event, ...]:
     me = state.setup.my_index
-    return SubmissionsRefused(tuple(Refused(me, r.counter, r.code[:32], r.reason[:1024]) for r in refused))
+    if not any(r.author == me for r in refused):
+        return ()
+    included = keys(proposed.entries)
+    return left_out(state, [r for r in own_refusals(state, refused) if (me, r.counter) not in included])
+
+
+def own_refusals(state: ChannelState, refused: tuple[Refused, ...]) -> list[Refused]:
+    """Undecided submissions of ours that the sequencer says it refused, its texts cut to what we keep."""
+    me = state.setup.my_index
+    waiting = {s.counter for s in state.outstanding}
+    mine = {r.counter: r for r in refused if r.author == me and r.counter in waiting}
+    return [Refused(me, r.counter, r.code[:32], r.reason[:1024]) for r in mine.values()]
 
 
 def _add_early(state: ChannelState, session: Session, proposed: Signed) -> Signed:

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel import catchup, checking, full_set, opening, ordering, signatures
+from scapp.channels.channel import catchup, checking, opening, ordering, signatures
+from scapp.channels.channel.decided import left_out
 from scapp.channels.channel.effects import PendingSend, RollbackBatch, Send, SendCountersign, SendNow, SendSubmit, Tell
 from scapp.channels.channel.events import ChannelCreated, Event, Submitted
 from scapp.channels.channel.messages import (
@@ -173,18 +174,15 @@ class Engine:
         return NOTHING
 
     def _decisions(self, message: Decisions) -> Step:
-        state = self.state
-        waiting = {s.counter for s in state.outstanding}
-        mine = tuple(r for r in message.refused if r.author == state.setup.my_index and r.counter in waiting)
-        if not mine:
-            return NOTHING
-        return Step((checking.own_refusals(state, mine),))
+        mine = checking.own_refusals(self.state, message.refused)
+        events = left_out(self.state, mine) if mine else ()
+        return Step(events) if events else NOTHING
 
     def link_up(self, index: int) -> Step:
         """A participant is reachable (again): compare notes."""
         if self.state.phase == "proposed":
             return NOTHING
-        return Step(effects=(SendNow(index, full_set.status_message(self.state, answer=True)),))
+        return Step(effects=catchup.greet(self.state, self.session, index))
 
     def tick(self, now_ms: int) -> Step:
         """Time has passed."""

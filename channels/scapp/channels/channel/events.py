@@ -98,6 +98,13 @@ class SubmissionsRefused(msgspec.Struct, frozen=True, array_like=True, gc=False,
     refused: tuple[Refused, ...]
 
 
+class SubmissionsDropped(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="dropped.1"):
+    """Submissions of a signed proposal that its replacement leaves out. They are refused once a state without them is
+    supported; until then the replaced proposal may still be completed."""
+
+    refused: tuple[Refused, ...]
+
+
 Event = (
     ChannelCreated
     | ChannelRejected
@@ -107,6 +114,7 @@ Event = (
     | StateAdopted
     | Submitted
     | SubmissionsRefused
+    | SubmissionsDropped
 )
 
 _encoder = msgspec.msgpack.Encoder()

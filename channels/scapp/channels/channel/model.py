@@ -20,6 +20,7 @@ from scapp.channels.channel.events import (
     StateAdopted,
     StateSigned,
     StateSupported,
+    SubmissionsDropped,
     SubmissionsRefused,
     Submitted,
 )
@@ -63,6 +64,7 @@ class ChannelState(msgspec.Struct, frozen=True):
     outstanding: tuple[Submission, ...] = ()  # own, ascending counters
     next_counter: int = 1
     since_head: tuple[Refused, ...] = ()  # refused since the last supported state
+    dropped: tuple[Refused, ...] = ()  # left out of a replacement, refused once that is supported
     remembered: tuple[Refused, ...] = ()  # the newest refusals, to answer repeats
     rejected: str | None = None
 
@@ -176,7 +178,7 @@ def _advance(state: ChannelState, to: Signed) -> ChannelState:
     """`to` becomes the head; its entries join the log, and what they decide is settled."""
     head = Head(to.turn, to.is_final, to.sequence, to.log_root, to.state_root, to.amounts, to.time_ms, to.signatures)
     if not to.entries:
-        return _replace(state, head=head, candidates=(), since_head=())
+        return _replace(state, head=head, candidates=(), since_head=(), dropped=())
     mine = to.last[state.setup.my_index]
     outstanding = state.outstanding
     if outstanding and outstanding[0].counter <= mine:
@@ -186,6 +188,7 @@ def _advance(state: ChannelState, to: Signed) -> ChannelState:
         head=head,
         candidates=(),
         since_head=(),
+        dropped=(),
         included=to.last,
         decided=tuple(map(max, state.decided, to.last)),
         outstanding=outstanding,
@@ -217,6 +220,10 @@ def _refused(state: ChannelState, event: SubmissionsRefused) -> ChannelState:
     )
 
 
+def _dropped(state: ChannelState, event: SubmissionsDropped) -> ChannelState:
+    return _replace(state, since_head=state.since_head + event.refused, dropped=state.dropped + event.refused)
+
+
 _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     ChannelRejected: _rejected,
     StateSigned: _signed,
@@ -225,4 +232,5 @@ _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     StateAdopted: _adopted,
     Submitted: _submitted,
     SubmissionsRefused: _refused,
+    SubmissionsDropped: _dropped,
 }

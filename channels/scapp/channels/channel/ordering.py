@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from scapp.channels.admission import Admitted
+from scapp.channels.channel.decided import left_out
 from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
-from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, SubmissionsRefused
+from scapp.channels.channel.events import Refused, Signed, StateSigned
 from scapp.channels.channel.full_set import fully_signed, status_message
 from scapp.channels.channel.messages import Refuse, Submit
 from scapp.channels.channel.model import ChannelState
@@ -110,8 +111,7 @@ def refuse(
             if item.author not in told:
                 told.add(item.author)
                 orders.append(SendDecisions(item.author, item.counter))
-    events: tuple[Event, ...] = (SubmissionsRefused(tuple(refused)),) if refused else ()
-    return Step(events, tuple(orders))
+    return Step(left_out(state, refused), tuple(orders))
 
 
 def next_batch(state: ChannelState, session: Session, now_ms: int) -> Step | None:

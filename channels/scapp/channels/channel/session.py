@@ -15,11 +15,15 @@ from scapp.channels.channel.messages import Propose
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
-    """A decision: facts to store, then orders to carry out. With `durable` the orders wait for the disk."""
+    """A decision: facts to store, then orders to carry out. With `durable` the orders wait for the disk.
+
+    With `joins` nothing leaves the node because of it and a peer would bring it back if it were lost: its events may
+    be folded and its effects carried out at once, and the events stored with those of what follows from it."""
 
     events: tuple[Event, ...] = ()
     effects: tuple[Effect, ...] = ()
     durable: bool = True
+    joins: bool = False
 
 
 NOTHING = Step()
@@ -94,11 +98,15 @@ class Session:
     def settle(self, turn: int) -> None:
         """Forget what concerns turns up to `turn`."""
         for known in (self.hashes, self.wire):
-            for old in [t for t in known if t <= turn]:
-                del known[old]
-        for key in [k for k in self.early if k[0] <= turn]:
-            del self.early[key]
-        self.refusals = {i: r for i, r in self.refusals.items() if r[0] > turn}
+            known.pop(turn, None)
+            if known:
+                for old in [t for t in known if t < turn]:
+                    del known[old]
+        if self.early:
+            for key in [k for k in self.early if k[0] <= turn]:
+                del self.early[key]
+        if self.refusals:
+            self.refusals = {i: r for i, r in self.refusals.items() if r[0] > turn}
         if self.wanted is not None and self.wanted.turn <= turn:
             self.wanted = None
             self.fetched = []

@@ -6,7 +6,8 @@ import struct
 
 from scapp.channels.admission import Admitted
 from scapp.channels.channel.checking import compare
-from scapp.channels.channel.effects import CommitBatch, Effect, RollbackBatch, SendNow, Tell, TryBatch
+from scapp.channels.channel.decided import authors_to_tell, settled_by
+from scapp.channels.channel.effects import CommitBatch, Effect, RollbackBatch, SendDecisions, SendNow, Tell, TryBatch
 from scapp.channels.channel.events import Event, SignatureSeen, Signed, StateAdopted, StateSupported
 from scapp.channels.channel.messages import Countersign, Entries, EntriesWanted, Supported, encode_message
 from scapp.channels.channel.model import ChannelState
@@ -23,7 +24,7 @@ def receive_countersign(state: ChannelState, session: Session, index: int, messa
     """One participant's signature. Raises PeerError when it is not valid for the state we know."""
     candidate = state.candidate(message.turn)
     if candidate is None:
-        if message.turn > state.signed_turn and len(session.early) < EARLY_TURNS_MAX * state.setup.count:
+        if message.turn > state.signed_turn and sum(1 for _, i in session.early if i == index) < EARLY_TURNS_MAX:
             session.early[(message.turn, index)] = message.signature
         return NOTHING
     if candidate.signatures[index]:
@@ -49,7 +50,17 @@ def support(state: ChannelState, session: Session, candidate: Signed, signatures
     event: Event = StateSupported(candidate.turn, signatures)
     if state.signed_turn > candidate.turn:
         return Step((event,), (Tell("refused", f"turn {candidate.turn} was completed after it was replaced"),))
-    return Step((event,), (base_effect(state, session, candidate),))
+    effect = base_effect(state, session, candidate)
+    settled = settled_by(state, candidate)
+    if settled:
+        return Step((event, *settled), (*_told(state, settled), effect))
+    # Committing the layer tells nobody anything, and whoever countersigned gives the signatures again (Status), so
+    # the sequencer, who orders the next batch at once, may store both in one append.
+    return Step((event,), (effect,), joins=type(effect) is CommitBatch and state.setup.my_index == 0)
+
+
+def _told(state: ChannelState, settled: tuple[Event, ...]) -> tuple[Effect, ...]:
+    return tuple(SendDecisions(author, counter) for author, counter in authors_to_tell(state, settled).items())
 
 
 def base_effect(state: ChannelState, session: Session, supported: Signed) -> Effect:
@@ -176,4 +187,5 @@ def adopted(state: ChannelState, session: Session, work: Adopting, result: Admit
         session.failure = f"turn {work.state.turn} is fully signed but derives differently here: {fault.reason}"
         return Step(effects=(RollbackBatch(), Tell("halted", session.failure)))
     session.layer = work.state.turn
-    return Step((StateAdopted(work.state),), (CommitBatch(),))
+    settled = settled_by(state, work.state)
+    return Step((StateAdopted(work.state), *settled), (*_told(state, settled), CommitBatch()))
