@@ -5,6 +5,8 @@ The cheap checks come first and need no reducer; then admission runs the batch a
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 from scapp.channels.admission import Admitted
@@ -21,7 +23,7 @@ from scapp.channels.channel.effects import (
 from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, StateSupported
 from scapp.channels.channel.full_set import fully_signed, supported_message
 from scapp.channels.channel.messages import Propose, Refuse, encode_message
-from scapp.channels.channel.model import ChannelState, Head
+from scapp.channels.channel.model import ChannelState, Head, evolve
 from scapp.channels.channel.ordering import payload_fault
 from scapp.channels.channel.session import NOTHING, Checking, Session, Step
 from scapp.channels.channel.signing_rules import TURN_LEAD_MAX, MayNotSign, StateSigner, check_may_sign, sign_state
@@ -245,11 +247,12 @@ def countersign(
     with_early = _add_early(state, session, proposed)
     signed = sign_state(state, session, signer, with_early, _hash_of(session, proposed.turn))
     session.layer = signed.turn
-    events: list[Event] = [*_own_left_out(state, proposed, refused), StateSigned(signed)]
+    left = _own_left_out(state, proposed, refused)
+    events: list[Event] = [*left, StateSigned(signed)]
     effects: list[Effect] = [SendCountersign(peer, signed.turn) for peer in state.setup.others]
     if all(signed.signatures):
         events.append(StateSupported(signed.turn, signed.signatures))
-        events.extend(settled_by(state, signed))
+        events.extend(settled_by(functools.reduce(evolve, left, state), signed))
         effects.append(CommitBatch())
     return Step(tuple(events), tuple(effects))
 

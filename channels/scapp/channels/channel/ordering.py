@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel.decided import left_out
+from scapp.channels.channel.decided import authors_to_tell, left_out
 from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
 from scapp.channels.channel.events import Refused, Signed, StateSigned
 from scapp.channels.channel.full_set import fully_signed, status_message
@@ -102,16 +102,13 @@ def enqueue_own(
 def refuse(
     state: ChannelState, session: Session, refused: Sequence[Refused], now_ms: int, effects: Sequence[Effect] = ()
 ) -> Step:
-    """Record refusals and tell their authors."""
-    orders = list(effects)
-    told = set()
+    """Record refusals and tell the authors of those that are final."""
+    events = left_out(state, refused)
+    told = authors_to_tell(state, events)
     for item in refused:
-        if item.author != state.setup.my_index:
+        if item.author in told:
             session.refusal_times[item.author].append(now_ms)
-            if item.author not in told:
-                told.add(item.author)
-                orders.append(SendDecisions(item.author, item.counter))
-    return Step(left_out(state, refused), tuple(orders))
+    return Step(events, (*effects, *(SendDecisions(author, counter) for author, counter in told.items())))
 
 
 def next_batch(state: ChannelState, session: Session, now_ms: int) -> Step | None:
