@@ -14,15 +14,19 @@ _KNOWN_ANSWERS = (
 )
 
 
+def _sha3(data: bytes) -> bytes:
+    from sha3 import keccak_256
+
+    digest: bytes = keccak_256(data).digest()
+    return digest
+
+
 def _choose() -> Callable[[bytes], bytes]:
+    chosen: Callable[[bytes], bytes]
     try:
         from tiny_keccak import keccak256 as chosen
     except ImportError:
-        from sha3 import keccak_256
-
-        def chosen(data: bytes) -> bytes:
-            return keccak_256(data).digest()
-
+        chosen = _sha3
     for data, answer in _KNOWN_ANSWERS:
         if chosen(data).hex() != answer:
             raise ImportError(f"{chosen!r} does not compute keccak256; reinstall it")
