@@ -2,6 +2,9 @@
 
 The real engine, driver and messages, encoded and decoded both ways; admission answers at once (a hash chain), and
 nothing is synced: what remains is the cost of ordering, checking, signing and recording.
+
+A round is one of a busy channel: the next batch is submitted while the last one is in flight, so that the sequencer
+records that a state is supported together with its next proposal, as it does whenever something waits to be ordered.
 """
 
 from __future__ import annotations
@@ -42,14 +45,13 @@ class Side:
     def drive(self, step: Step | None) -> None:
         """Answer the driver's requests in place."""
         assert self.driver is not None
-        run = self.driver.run(step, NOW_MS)
+        send = self.driver.run(step, NOW_MS).send
         answer: object = None
-        while True:
-            try:
-                request = run.send(answer)
-            except StopIteration:
-                return
-            answer = self._answer(request)
+        try:
+            while True:
+                answer = self._answer(send(answer))
+        except StopIteration:
+            return
 
     def _answer(self, request: Any) -> object:
         kind = type(request)
@@ -76,8 +78,8 @@ class Side:
 
 
 class Pair:
-    """A running channel between two sides; `round_` orders, co-signs and records one batch of own messages of the
-    sequencer."""
+    """A running channel between two sides; `round_` orders, co-signs and records one batch of the sequencer's own
+    messages."""
 
     def __init__(self, directory: Path) -> None:
         self.a = Side(b"\x11" * 32, directory / "a")
@@ -109,17 +111,26 @@ class Pair:
     def exchange(self) -> None:
         """Deliver until nothing is on its way."""
         while self.a.out or self.b.out:
-            for sender, receiver, index in ((self.a, self.b, 0), (self.b, self.a, 1)):
-                out, sender.out = sender.out, []
-                for message in out:
-                    receiver.receive(index, message)
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """What the sequencer has said, then what the other has."""
+        for sender, receiver, index in ((self.a, self.b, 0), (self.b, self.a, 1)):
+            out, sender.out = sender.out, []
+            for message in out:
+                receiver.receive(index, message)
 
     def round_(self, payloads: Sequence[bytes]) -> None:
-        """Messages in, co-signed and recorded at both sides."""
+        """Messages in; the batch before them is co-signed and recorded at both sides, and they are on their way."""
+        if not self.a.out:
+            self._submit(payloads)
+        self._submit(payloads)
+        self._deliver()
+
+    def _submit(self, payloads: Sequence[bytes]) -> None:
         assert self.a.driver is not None
         _, step = self.a.driver.engine.submit(payloads, Kind.MESSAGE)
         self.a.drive(step)
-        self.exchange()
 
     def check(self, turn: int) -> None:
         """Both sides have the turn under all signatures."""

@@ -32,7 +32,7 @@ from scapp.channels.channel.events import (
     encode_event,
 )
 from scapp.channels.channel.model import create, evolve
-from scapp.channels.channel.session import Step
+from scapp.channels.channel.session import NOTHING, Step
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.errors import CorruptionError
 from scapp.channels.log.port import Append, EventLog, StreamWrite
@@ -74,13 +74,17 @@ Run = Generator[Request, object, None]
 
 
 class ChannelDriver:
-    """`version` is the number of events in the channel's stream; `ends` and `positions` index its batches."""
+    """`version` is the number of events in the channel's stream, folded ones that wait for the next append included;
+    `ends` and `positions` index its batches."""
 
     def __init__(self, engine: Engine, version: int, unstored: ChannelCreated | None = None) -> None:
         """`unstored` is the first event of a channel of our own; it is stored with the first step."""
         self.engine = engine
-        self._unstored = unstored
-        self.version = version
+        # Folded events that the next append stores before its own, and what listeners hear once it has. They belong
+        # to the driver, not to one run: should a run be broken off, no later event is stored without them.
+        self._held: list[bytes] = [] if unstored is None else [encode_event(unstored)]
+        self._held_notices: list[Request] = []
+        self.version = version + len(self._held)
         self.stream: bytes = engine.state.setup.channel_id
         self.ends: list[int] = []  # sequence after each supported batch that has entries
         self.positions: list[int] = []  # stream version from which that batch is found
@@ -93,20 +97,35 @@ class ChannelDriver:
             if step is None:
                 step = engine.follow_up(now_ms)
                 if step is None:
+                    if self._held:
+                        yield self._store(NOTHING)
+                        yield from self._told()
                     return
             events, effects = step.events, step.effects
-            if events or any(type(e) in STORED for e in effects):
+            if step.joins:
+                self._held.extend(map(encode_event, events))
+                self._held_notices += self._fold(events)
+            elif events or self._must_store(effects):
                 yield self._store(step)
+                notices = self._told()
                 if events:
-                    notices = self._notices(events)
-                    engine.apply(events)
-                    yield from notices
+                    notices += self._fold(events)
+                yield from notices
             step = None
             for effect in effects:
                 if type(effect) is TryBatch:
                     step = self._admitted((yield Ask(effect)), now_ms)
                 else:
                     yield Do(effect)
+
+    def _must_store(self, effects: Sequence[Effect]) -> bool:
+        """Do effects without events need an append? Stored sends do; and only admission, which is undone by a crash,
+        may run while folded events are held back."""
+        for effect in effects:
+            kind = type(effect)
+            if kind in STORED or (self._held and kind is not TryBatch):
+                return True
+        return False
 
     def _admitted(self, answer: object, now_ms: int) -> Step:
         if isinstance(answer, AdmissionError):
@@ -115,45 +134,51 @@ class ChannelDriver:
         return self.engine.admitted(answer, now_ms)
 
     def _store(self, step: Step) -> Store:
-        rows = (outbox_row(self.stream, e) for e in step.effects if isinstance(e, STORED))
+        """One append of all events held and those of the step."""
+        held = self._held
         writes: tuple[StreamWrite, ...] = ()
-        if step.events:
-            events = tuple(map(encode_event, step.events))
-            if self._unstored is not None:
-                events = (encode_event(self._unstored), *events)
-            writes = (StreamWrite(self.stream, self.version, events),)
-        return Store(Append(writes, dict(rows)), step.durable and bool(step.events))
+        if held or step.events:
+            events = (*held, *map(encode_event, step.events))
+            writes = (StreamWrite(self.stream, self.version - len(held), events),)
+        rows: dict[bytes, bytes] = {}
+        for effect in step.effects:
+            if isinstance(effect, STORED):
+                key, row = outbox_row(self.stream, effect)
+                rows[key] = row
+        return Store(Append(writes, rows), bool(held) or (step.durable and bool(step.events)))
 
-    def _notices(self, events: Sequence[Event]) -> list[Request]:
-        """What local listeners hear about these events; computed before they are folded."""
+    def _told(self) -> list[Request]:
+        """The held events are stored: what listeners hear of them now."""
+        notices, self._held_notices = self._held_notices, []
+        self._held.clear()
+        return notices
+
+    def _fold(self, events: Sequence[Event]) -> list[Request]:
+        """Fold the events; returns what listeners hear of them."""
         notices: list[Request] = []
-        if self._unstored is not None:
-            self._unstored = None
-            self.version += 1
-        me = self.engine.state.setup.my_index
-        signed: Signed | None = None
+        state = self.engine.state
+        newest = state.candidates[-1] if state.candidates else None
         for event in events:
             self.version += 1
             if isinstance(event, StateSigned):
-                signed = event.state
-            elif isinstance(event, StateSupported | StateAdopted):
-                advanced = self._advanced(event, signed)
-                if advanced is not None:
-                    notices.append(Advanced(advanced))
-                    self.index(advanced)
+                newest = event.state
+            elif isinstance(event, StateSupported):
+                # `model.evolve` agrees: a supported state below the newest signed one does not become the head.
+                if newest is not None and newest.turn == event.turn:
+                    notices.append(self._advanced(newest))
+            elif isinstance(event, StateAdopted):
+                notices.append(self._advanced(event.state))
             elif isinstance(event, SubmissionsRefused):
+                me = state.setup.my_index
                 mine = tuple(r for r in event.refused if r.author == me)
                 if mine:
                     notices.append(Refusals(mine))
+        self.engine.apply(events)
         return notices
 
-    def _advanced(self, event: StateSupported | StateAdopted, signed: Signed | None) -> Signed | None:
-        """The state that becomes the head by this event, if any: `model.evolve` agrees."""
-        if isinstance(event, StateAdopted):
-            return event.state
-        candidates = self.engine.state.candidates
-        newest = signed or (candidates[-1] if candidates else None)
-        return newest if newest is not None and newest.turn == event.turn else None
+    def _advanced(self, state: Signed) -> Advanced:
+        self.index(state)
+        return Advanced(state)
 
     def index(self, advanced: Signed) -> None:
         """Remember where a supported batch stands in the stream."""

@@ -5,6 +5,8 @@ The checks stand in one place so that the adapters cannot differ in what they re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scapp.channels.errors import LocalError
 from scapp.channels.log.port import Append, StreamWrite, VersionConflict
 
@@ -21,17 +23,24 @@ def check_stream(stream: bytes) -> None:
 
 def check_append(append: Append) -> None:
     """Raises LocalError when the append is malformed: ids, versions, types, or a stream named twice."""
-    seen: set[bytes] = set()
-    for write in append.writes:
+    writes = append.writes
+    for write in writes:
         _check_write(write)
-        if write.stream in seen:
-            raise LocalError(f"stream {write.stream.hex()} is named twice in one append: put its events in one write")
-        seen.add(write.stream)
+    if len(writes) > 1:
+        _check_distinct(writes)
     for key, value in append.outbox.items():
         if type(key) is not bytes or not key:
             raise LocalError(f"outbox key {key!r}: must be bytes, at least one")
         if value is not None and type(value) is not bytes:
             raise LocalError(f"outbox value of {key.hex()} is {type(value).__name__}: must be bytes, or None to remove")
+
+
+def _check_distinct(writes: Sequence[StreamWrite]) -> None:
+    seen: set[bytes] = set()
+    for write in writes:
+        if write.stream in seen:
+            raise LocalError(f"stream {write.stream.hex()} is named twice in one append: put its events in one write")
+        seen.add(write.stream)
 
 
 def _check_write(write: StreamWrite) -> None:

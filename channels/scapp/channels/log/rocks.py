@@ -53,9 +53,16 @@ class RocksLog:
         self._failure: LogWriteFailed | None = None
 
     def append(self, append: Append, *, durable: bool = True) -> None:
-        refused = self.append_group((append,), durable=durable)[0]
-        if refused is not None:
-            raise refused
+        check_append(append)
+        with self._lock:
+            self._check_writable()
+            batch = WriteBatch(raw_mode=True)
+            heads: dict[bytes, Head] = {}
+            refused = self._stage(batch, append, heads)
+            if refused is not None:
+                raise refused
+            self._commit(batch, durable=durable)
+            self._heads.update(heads)
 
     def append_group(self, appends: Sequence[Append], *, durable: bool = True) -> list[VersionConflict | None]:
         for append in appends:
@@ -133,13 +140,13 @@ class RocksLog:
 
     def _stage(self, batch: WriteBatch, append: Append, heads: dict[bytes, Head]) -> VersionConflict | None:
         """Add one append to the batch, or return its conflict and leave batch and heads as they were."""
-        for write in append.writes:
-            found = (heads.get(write.stream) or self._head(write.stream)).version
-            if found != write.expected_version:
-                return conflict(write, found)
-        for write in append.writes:
+        before = [heads.get(write.stream) or self._head(write.stream) for write in append.writes]
+        for write, head in zip(append.writes, before, strict=True):
+            if head.version != write.expected_version:
+                return conflict(write, head.version)
+        for write, head in zip(append.writes, before, strict=True):
             if write.events:
-                self._stage_page(batch, write, heads)
+                heads[write.stream] = self._stage_page(batch, write, head)
         for key, value in append.outbox.items():
             if value is None:
                 self._store.outbox.delete(batch, key)
@@ -147,15 +154,15 @@ class RocksLog:
                 self._store.outbox.put(batch, key, framing.frame_outbox(key, value))
         return None
 
-    def _stage_page(self, batch: WriteBatch, write: StreamWrite, heads: dict[bytes, Head]) -> None:
+    def _stage_page(self, batch: WriteBatch, write: StreamWrite, before: Head) -> Head:
+        """Add a page after `before`; returns the new head."""
         stream = write.stream
-        before = heads.get(stream) or self._head(stream)
         key = page_key(stream, before.version)
         value, chain = framing.frame_page(key, write.events, before.chain)
         head = Head(before.version + len(write.events), chain)
         self._store.pages.put(batch, key, value)
         self._store.heads.put(batch, stream, framing.frame_head(stream, head))
-        heads[stream] = head
+        return head
 
     def _commit(self, batch: WriteBatch, *, durable: bool) -> None:
         """Write the batch, if anything is in it; with `durable` everything up to here is on disk afterwards."""

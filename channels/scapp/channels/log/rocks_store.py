@@ -107,24 +107,27 @@ class Store:
 
     def check_open(self) -> None:
         """Raises LogClosed."""
-        if self._db is None:
-            raise LogClosed(f"{self.path} is closed")
+        self._open()
 
     def write(self, batch: WriteBatch, *, sync: bool) -> None:
         """Raises LogWriteFailed; whether the batch will be found after reopening is then unknown."""
-        with self._writing() as db:
+        db = self._open()
+        try:
             db.write(batch, self._synced if sync else self._unsynced)
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise self._write_error(error) from error
 
     def sync(self) -> None:
         """Bring everything written before onto the disk; raises LogWriteFailed."""
-        with self._writing() as db:
+        db = self._open()
+        try:
             db.flush_wal(True)
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise self._write_error(error) from error
 
     def statistics(self) -> str:
         """RocksDB's own account, for diagnosis."""
-        self.check_open()
-        assert self._db is not None
-        return self._db.property_value("rocksdb.stats") or ""
+        return self._open().property_value("rocksdb.stats") or ""
 
     def close(self) -> None:
         """Release the lock; RocksDB keeps it as long as any handle lives, so all are dropped here.
@@ -136,16 +139,15 @@ class Store:
         if errors:
             raise LogWriteFailed(f"{self.path}: closing failed: {errors[0]}") from errors[0]
 
-    @contextmanager
-    def _writing(self) -> Iterator[Rdict]:
-        self.check_open()
-        assert self._db is not None
-        try:
-            yield self._db
-        except DbClosedError as error:
-            raise LogClosed(f"{self.path} is closed") from error
-        except Exception as error:  # rocksdict raises nothing narrower
-            raise LogWriteFailed(f"{self.path}: the disk refused a write, the log takes no more: {error}") from error
+    def _open(self) -> Rdict:
+        if self._db is None:
+            raise LogClosed(f"{self.path} is closed")
+        return self._db
+
+    def _write_error(self, error: Exception) -> LogClosed:
+        if isinstance(error, DbClosedError):
+            return LogClosed(f"{self.path} is closed")
+        return LogWriteFailed(f"{self.path}: the disk refused a write, the log takes no more: {error}")
 
 
 @contextmanager
