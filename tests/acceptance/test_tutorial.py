@@ -1,0 +1,51 @@
+"""The tutorial's commands, run as they stand in docs/tutorial/first-channel.md."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.cluster import environment
+
+from scapp.runtime.cli.processes import free_ports
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorial" / "first-channel.md"
+PORTS = ("7430", "7431", "7440", "7441")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory that PostgreSQL's own user may enter, also under root."""
+    found = Path(tempfile.mkdtemp(prefix="scapp-test-"))
+    found.chmod(0o755)
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+def test_the_first_channel(folder: Path) -> None:
+    """Every block runs, in one shell, and both databases are equal to the root in the end."""
+    script = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.S))
+    for port, free in zip(PORTS, free_ports(len(PORTS)), strict=True):
+        assert port in script
+        script = script.replace(port, str(free))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with subprocess.Popen(
+        ["bash", "-c", f"set -em\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"],
+        cwd=folder, env=environment() | {"PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, out + err
+    assert "refused, as it must be" in out
+    assert "not your" not in out
+    verdicts = re.findall(r"^(equal|DIFFERENT)\s+0x\w+….*?(0x\w{64})", out, re.M)
+    assert [verdict for verdict, _ in verdicts] == ["equal", "equal"]
+    assert len({root for _, root in verdicts}) == 1
+    for name in ("alice", "bob"):
+        assert not (folder / name / "node.json").exists(), "the node still runs"
