@@ -109,6 +109,7 @@ def test_a_connection_is_utf8_in_autocommit_with_our_durability(backend: Backend
 
 
 def test_another_node_is_refused(backend: Backend) -> None:
+    """The message names both nodes; the right one may come again."""
     prepare_database(backend, NODE)
     prepare_database(backend, NODE)
     with pytest.raises(DatabaseError, match=f"belongs to node 0x{NODE.hex()}, and this is 0x{OTHER_NODE.hex()}"):

@@ -250,6 +250,7 @@ def test_processes_starting_at_once_share_one_server(folder: Path) -> None:
 
 
 def test_long_paths_work(folder: Path) -> None:
+    """A socket path has at most 107 bytes; longer folders get a short one elsewhere."""
     deep = EmbeddedBackend(folder / ("long" * 20) / ("longer" * 10))
     deep.start()
     write_one(deep)

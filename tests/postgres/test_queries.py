@@ -50,6 +50,7 @@ def prepared(backend: Backend) -> Backend:
 
 
 def test_columns_parameters_and_truncation(backend: Backend) -> None:
+    """Columns parameters and truncation."""
     prepare_database(backend, NODE)
     result = run_query(backend, "SELECT g AS number, 't' AS letter FROM generate_series(1, $1::int) g", [5], rows_max=3)
     assert [(column.name, column.type) for column in result.columns] == [("number", "int4"), ("letter", "text")]
@@ -93,6 +94,7 @@ def test_the_embedded_reader_cannot_take_more_rights(embedded: EmbeddedBackend) 
 
 
 def test_too_long_is_ended(embedded: EmbeddedBackend) -> None:
+    """A statement over its time is ended and said to be."""
     prepare_database(embedded, NODE)
     with pytest.raises(QueryTimeout, match=r"longer than the 0\.05 s"):
         run_query(embedded, "SELECT pg_sleep(60)", timeout_s=0.05)

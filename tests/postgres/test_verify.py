@@ -85,6 +85,7 @@ _CHANNEL = f"decode('{ONE.channel_id.hex()}', 'hex')"
     ],
 )
 def test_tampering_is_named(embedded: EmbeddedBackend, log: SignedLog, tampering: str, problem: str) -> None:
+    """Whatever somebody changes by hand is found, and the place is named."""
     with embedded.connect() as connection:
         connection.execute(tampering.encode())
     report = verify(embedded, log)

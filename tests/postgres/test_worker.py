@@ -70,6 +70,7 @@ def agrees(backend: EmbeddedBackend, log: SignedLog, context: ChannelContext = O
 
 
 def test_all_channels_are_followed(embedded: EmbeddedBackend, log: SignedLog) -> None:
+    """All channels are followed."""
     worker = run(worker_for(log, embedded))
     assert [status.state for status in worker.status().values()] == [State.FOLLOWING] * 2
     assert balances(embedded) == [1, 2]

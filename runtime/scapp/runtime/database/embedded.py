@@ -31,6 +31,13 @@ from scapp.runtime.database import connecting
 from scapp.runtime.database.binaries import Binaries, find_binaries
 from scapp.runtime.database.places import Places, choose_places, is_running, read_pid_file
 from scapp.runtime.database.port import READER, Capability, DatabaseError
+from scapp.runtime.database.server_process import (
+    environment,
+    explained,
+    is_going_down,
+    open_lock,
+    spawn_from_lasting_thread,
+)
 
 OWNER = "scapp"
 DATABASE = "scapp"
@@ -95,7 +102,7 @@ class EmbeddedBackend:
         with self._mutex:
             self._prepare_folder()
             if self._users is None:
-                self._users = _open_lock(self.folder / "users", fcntl.LOCK_SH)
+                self._users = open_lock(self.folder / "users", fcntl.LOCK_SH)
             try:
                 with self._exclusively():
                     self._ensure_running()
@@ -139,7 +146,7 @@ class EmbeddedBackend:
             return connecting.connect(dsn)
         except psycopg.OperationalError as error:
             # A server that is alive says itself what is wrong; one that is gone or going is brought back.
-            if self._users is None or (self.pid is not None and not _is_going_down(error)):
+            if self._users is None or (self.pid is not None and not is_going_down(error)):
                 raise
         self.start()
         return connecting.connect(dsn)
@@ -174,7 +181,7 @@ class EmbeddedBackend:
 
     @contextlib.contextmanager
     def _exclusively(self) -> Iterator[None]:
-        descriptor = _open_lock(self.folder / "lock", fcntl.LOCK_EX)
+        descriptor = open_lock(self.folder / "lock", fcntl.LOCK_EX)
         try:
             yield
         finally:
@@ -189,7 +196,7 @@ class EmbeddedBackend:
             try:
                 self._ensure_database()
             except psycopg.OperationalError as error:
-                if not _is_going_down(error):
+                if not is_going_down(error):
                     raise DatabaseError(f"the embedded PostgreSQL refuses its owner: {error}") from error
                 time.sleep(_POLL_S)
             else:
@@ -239,12 +246,10 @@ class EmbeddedBackend:
 
     def _run_initdb(self, command: list[str]) -> None:
         done = subprocess.run(
-            self._as_server_user(command, self._here.home, parent=0), capture_output=True, text=True, env=_environment()
+            self._as_server_user(command, self._here.home, parent=0), capture_output=True, text=True, env=environment()
         )
         if done.returncode != 0:
-            raise DatabaseError(
-                f"initdb failed with status {done.returncode}: {_explained(done.stderr or done.stdout)}"
-            )
+            raise DatabaseError(f"initdb failed with status {done.returncode}: {explained(done.stderr or done.stdout)}")
 
     def _check_major(self, binaries: Binaries) -> None:
         found = (self._here.cluster / "PG_VERSION").read_text().strip()
@@ -266,7 +271,7 @@ class EmbeddedBackend:
         command = [str(binaries.bin / "postgres"), "-D", str(places.cluster)]
         for key, value in settings.items():
             command += ["-c", f"{key}={value}"]
-        self._process = _spawn_from_lasting_thread(
+        self._process = spawn_from_lasting_thread(
             self._as_server_user(command, places.cluster, parent=os.getpid()), self._open_log()
         )
         if self._wait_ready(self._process.pid):
@@ -275,7 +280,7 @@ class EmbeddedBackend:
         if any(fault in tail for fault in _PASSING_FAULTS):
             time.sleep(0.1)
             return False
-        raise DatabaseError(f"PostgreSQL ended while starting: {_explained(tail)}\nits log is {self.folder}/server.log")
+        raise DatabaseError(f"PostgreSQL ended while starting: {explained(tail)}\nits log is {self.folder}/server.log")
 
     def _as_server_user(self, command: list[str], folder: Path, *, parent: int) -> list[str]:
         places = self._here
@@ -373,7 +378,7 @@ class EmbeddedBackend:
 
     def _is_last_user(self) -> bool:
         try:
-            os.close(_open_lock(self.folder / "users", fcntl.LOCK_EX | fcntl.LOCK_NB))
+            os.close(open_lock(self.folder / "users", fcntl.LOCK_EX | fcntl.LOCK_NB))
         except BlockingIOError:
             return False
         return True
@@ -399,71 +404,3 @@ class EmbeddedBackend:
                 return True
             time.sleep(_POLL_S)
         return False
-
-
-def _open_lock(file: Path, operation: int) -> int:
-    """A descriptor that holds the lock until it is closed, also by the end of the process."""
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise DatabaseError(f"{file} cannot be opened: {error.strerror}; is the folder another user's?") from error
-    try:
-        fcntl.flock(descriptor, operation)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _spawn_from_lasting_thread(command: list[str], log: int) -> subprocess.Popen[bytes]:
-    """Start a child from a thread that lasts as long as the child: Linux sends the parent-death signal when the
-    *thread* that forked ends, and whoever calls us may be a short-lived one."""
-    started: list[subprocess.Popen[bytes] | BaseException] = []
-    ready = threading.Event()
-
-    def keep() -> None:
-        try:
-            child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(), start_new_session=True
-            )
-        except BaseException as error:
-            started.append(error)
-            return
-        finally:
-            os.close(log)
-            if started:
-                ready.set()
-        started.append(child)
-        ready.set()
-        child.wait()
-
-    threading.Thread(target=keep, name="scapp-postgres-keeper", daemon=True).start()
-    ready.wait()
-    child = started[0]
-    if isinstance(child, BaseException):
-        raise DatabaseError(f"{command[0]} cannot be started: {child}") from child
-    return child
-
-
-def _is_going_down(error: psycopg.OperationalError) -> bool:
-    """Whether a failed connection says that the server is about to be gone, or was gone just now."""
-    signs = ("shutting down", "closed the connection", "Connection refused", "No such file", "administrator command")
-    return any(sign in str(error) for sign in signs)
-
-
-def _environment() -> dict[str, str]:
-    """What the server needs of our environment; PG* variables and secrets of the node are none of its business."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
-    return kept | {"LC_ALL": "C", "TZ": "UTC"}
-
-
-def _explained(text: str) -> str:
-    """The server's own words, with what to do about the usual causes in front."""
-    hints = {
-        "No space left on device": "the disk is full: free space and start again; nothing is lost. ",
-        "could not bind": "the port is taken: choose another, or leave the port out. ",
-        "Address already in use": "the port is taken: choose another, or leave the port out. ",
-        "Permission denied": "a file or folder is not accessible to the server's user. ",
-    }
-    hint = next((advice for sign, advice in hints.items() if sign in text), "")
-    return hint + text.strip()
