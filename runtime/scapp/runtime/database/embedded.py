@@ -35,7 +35,9 @@ from scapp.runtime.database.server_process import (
     environment,
     explained,
     is_going_down,
+    log_tail,
     open_lock,
+    open_log,
     spawn_from_lasting_thread,
 )
 
@@ -43,7 +45,6 @@ OWNER = "scapp"
 DATABASE = "scapp"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
-LOG_BYTES_MAX = 16 * 1024 * 1024
 _POLL_S = 0.01
 _LAUNCHER = Path(__file__).with_name("launch.py")
 # A crashed server's last processes may still hold its shared memory or be going down: worth another attempt.
@@ -272,7 +273,7 @@ class EmbeddedBackend:
         for key, value in settings.items():
             command += ["-c", f"{key}={value}"]
         self._process = spawn_from_lasting_thread(
-            self._as_server_user(command, places.cluster, parent=os.getpid()), self._open_log()
+            self._as_server_user(command, places.cluster, parent=os.getpid()), open_log(self.folder / "server.log")
         )
         if self._wait_ready(self._process.pid):
             return True
@@ -357,19 +358,8 @@ class EmbeddedBackend:
 
     # -- log and end --------------------------------------------------------------------------------------------------
 
-    def _open_log(self) -> int:
-        file = self.folder / "server.log"
-        if file.exists() and file.stat().st_size > LOG_BYTES_MAX:
-            file.replace(self.folder / "server.log.old")
-        return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def _log_tail(self, lines: int = 8) -> str:
-        try:
-            with open(self.folder / "server.log", "rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-                return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
-        except OSError:
-            return ""
+    def _log_tail(self) -> str:
+        return log_tail(self.folder / "server.log")
 
     def _leave(self) -> None:
         if self._users is not None:

@@ -12,6 +12,8 @@ import psycopg
 
 from scapp.runtime.database.port import DatabaseError
 
+LOG_BYTES_MAX = 16 * 1024 * 1024
+
 
 def open_lock(file: Path, operation: int) -> int:
     """A descriptor that holds the lock until it is closed, also by the end of the process."""
@@ -79,3 +81,20 @@ def explained(text: str) -> str:
     }
     hint = next((advice for sign, advice in hints.items() if sign in text), "")
     return hint + text.strip()
+
+
+def open_log(file: Path) -> int:
+    """A descriptor that appends to the server's log; a log that has grown too long is put aside first."""
+    if file.exists() and file.stat().st_size > LOG_BYTES_MAX:
+        file.replace(file.with_name(file.name + ".old"))
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def log_tail(log: Path, lines: int = 8) -> str:
+    """The last lines of the server's log, empty when there is none."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""
