@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+RECURSION_LIMIT = sys.getrecursionlimit()
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # `from tests.support…` also where pytest is started elsewhere
     sys.path.insert(0, str(ROOT))
@@ -42,6 +43,15 @@ def pytest_report_header(config: pytest.Config) -> str:
 def seed(request: pytest.FixtureRequest) -> str:
     """A seed for `random.Random`, different for each test and the same whenever SCAPP_SEED is."""
     return f"{os.environ['SCAPP_SEED']}/{request.node.nodeid}"
+
+
+@pytest.fixture(autouse=True)
+def recursion_limit() -> Iterator[None]:
+    """Libraries that only tests use raise the process's limit to 100,000, with which a deeply nested document
+    overflows the C stack instead of being refused; the product runs with the interpreter's own limit."""
+    sys.setrecursionlimit(RECURSION_LIMIT)
+    yield
+    sys.setrecursionlimit(RECURSION_LIMIT)
 
 
 @pytest.fixture
