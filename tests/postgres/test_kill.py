@@ -90,6 +90,7 @@ def storm(backend: EmbeddedBackend, seed: str, rounds: int) -> None:
                 )
                 worker.notify()
             timer.join()
+            log.append(ONE, [account(99, number)])  # can be written only once the database is back
             assert worker.wait_for(ONE.channel_id, log.sequence(ONE), timeout=60), (seed, number, worker.database())
     finally:
         worker.stop()

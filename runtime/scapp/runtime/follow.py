@@ -67,6 +67,7 @@ class ChannelFollower:
         self._make_kernel = make_kernel
         self._kernel: Kernel | None = None
         self._at: Cursor | None = None  # what the kernel's tables stand at
+        self._doubted = False
         self._unwritten: Commit | None = None  # derived and checked, but the database did not take it yet
 
     @property
@@ -82,8 +83,12 @@ class ChannelFollower:
 
     def _pass(self, writing: Writing) -> Generator[Committed, None, bool]:
         """False when the database's cursor turned out to stand elsewhere and deriving starts over from there."""
-        if self.cursor is None:
-            self._read_cursor(writing)
+        if self.cursor is None or self._doubted:
+            known = self.cursor
+            if self._read_cursor(writing) != known:
+                self.release()
+                self._unwritten = None
+            self._doubted = False
         if self._unwritten is not None:
             done = self._write(writing, self._unwritten)
             if done is None:
@@ -97,6 +102,10 @@ class ChannelFollower:
         if self.cursor is not None and self.cursor.is_final:
             self.release()
         return True
+
+    def doubt(self) -> None:
+        """The database went away: it may come back without its last commits, so look at the cursor again."""
+        self._doubted = True
 
     def release(self) -> None:
         """Free the kernel; the next batch replays the log into a new one. Keeps what is not written yet."""

@@ -208,6 +208,8 @@ class Worker:
             self._retry_s = 0.0
         except TRANSIENT as error:
             self._close()
+            for follower in self._followers.values():
+                follower.doubt()
             self._prepared = False  # whatever comes back may be an older copy
             self._retry_s = min(max(RETRY_FIRST_S, self._retry_s * 2), RETRY_MAX_S)
             self._set_database("down", str(error))
