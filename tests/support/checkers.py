@@ -1,0 +1,200 @@
+"""The safety rules as checks that look at logs and messages only, by the clear implementations (no fast hasher).
+
+`check_log` reads one node's durable stream; `Watch` sees all that leaves a node. Neighbour of `sim.py`, which plays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from scapp.channels.app_data import encode_app_data
+from scapp.channels.channel.events import (
+    ChannelCreated,
+    Signed,
+    StateAdopted,
+    StateSigned,
+    StateSupported,
+    SubmissionsRefused,
+    Submitted,
+    decode_event,
+)
+from scapp.channels.channel.messages import Countersign, Proposal, Propose, Supported, decode_message
+from scapp.channels.channel.setup import Setup
+from scapp.channels.crypto import keccak256
+from scapp.channels.entries import Kind, decode_entry
+from scapp.channels.log.port import EventLog
+from scapp.channels.outcome import Allocation, SingleAssetExit
+from scapp.channels.signing import recover
+from scapp.channels.state import VariablePart, state_hash
+from scapp.channels.types import Address, Destination, Hash
+
+
+class Broken(AssertionError):
+    """A safety rule is broken; the text begins with its number."""
+
+
+def require(truth: object, text: str) -> None:
+    """Raises Broken unless it is so."""
+    if not truth:
+        raise Broken(text)
+
+
+def plain_hash(setup: Setup, state: Signed) -> Hash:
+    """The hash of the state by the clear implementation in `state.py`, whatever slots its outcome has."""
+    amounts = [int.from_bytes(state.amounts[i : i + 32], "big") for i in range(0, len(state.amounts), 32)]
+    slots = list(setup.slots) + [setup.slots[-1]] * (len(amounts) - len(setup.slots)) if amounts else []
+    exits: list[SingleAssetExit] = []
+    for (asset, destination, _), amount in zip(slots, amounts, strict=False):
+        allocation = Allocation(Destination(destination), amount)
+        if exits and exits[-1].asset == asset:
+            exits[-1] = msgspec.structs.replace(exits[-1], allocations=(*exits[-1].allocations, allocation))
+        else:
+            exits.append(SingleAssetExit(Address(asset), (allocation,)))
+    app_data = encode_app_data(
+        setup.deployment_id, state.sequence, Hash(state.log_root), Hash(state.state_root), state.time_ms
+    )
+    return state_hash(setup.channel_id, VariablePart(tuple(exits), app_data, state.turn, state.is_final))
+
+
+class LogCheck:
+    """What one node's stream says, rule by rule; `feed` raises Broken."""
+
+    def __init__(self, created: ChannelCreated) -> None:
+        self.setup = Setup(created)
+        self.me = created.my_index
+        self.signed: dict[int, Signed] = {}
+        self.head: Signed | None = None
+        self.log: list[bytes] = []
+        self.root = bytes(32)
+        self.submitted: dict[int, tuple[int, bytes]] = {}
+        self.included: set[tuple[int, int]] = set()
+        self.refused: set[tuple[int, int]] = set()
+
+    def feed(self, event: Any) -> None:
+        match event:
+            case StateSigned(state):
+                self._signed(state)
+            case StateSupported(turn, signatures):
+                require(turn in self.signed, f"6: turn {turn} supported but never signed here")
+                self._full(msgspec.structs.replace(self.signed[turn], signatures=signatures))
+                if turn == max(self.signed):
+                    self._advance(self.signed[turn])
+            case StateAdopted(state):
+                self._full(state)
+                self._advance(state)
+            case Submitted(first, kind, payloads):
+                self.submitted.update({first + i: (kind, p) for i, p in enumerate(payloads)})
+            case SubmissionsRefused(refused):
+                for item in refused:
+                    key = (item.author, item.counter)
+                    require(key not in self.included, f"6: {key} is in the log and then refused")
+                    self.refused.add(key)
+
+    def _signed(self, state: Signed) -> None:
+        newest = max([*self.signed, self.head.turn if self.head else -1], default=-1)
+        require(state.turn > newest, f"2: turn {state.turn} signed after turn {newest}")
+        signer = recover(plain_hash(self.setup, state), state.signatures[self.me])
+        require(signer == self.setup.participants[self.me], "1: the recorded signature is not ours")
+        for old in (*self.signed.values(), *([self.head] if self.head else [])):
+            if old.is_final:
+                require(state.is_final, f"5: turn {state.turn} is not final, turn {old.turn} was")
+                require(state.amounts == old.amounts, f"5: final turns {old.turn} and {state.turn} differ in outcome")
+        full = [s for s in self.signed.values() if all(s.signatures)]
+        if full:
+            extended = full[-1].entries == state.entries[: len(full[-1].entries)]
+            require(extended, f"4: turn {state.turn} does not extend fully signed turn {full[-1].turn}")
+        self.signed[state.turn] = state
+
+    def _full(self, state: Signed) -> None:
+        digest = plain_hash(self.setup, state)
+        signers = tuple(recover(digest, signature) for signature in state.signatures)
+        require(signers == self.setup.participants, f"7: turn {state.turn} is not signed by everybody")
+        if state.turn in self.signed:
+            self.signed[state.turn] = state
+
+    def _advance(self, state: Signed) -> None:
+        before = self.head.turn if self.head else -1
+        require(state.turn > before, f"6: turn {state.turn} follows turn {before}")
+        require(not self.signed or state.turn >= max(self.signed), "4: appended below a turn that is signed")
+        require(len(self.log) + len(state.entries) == state.sequence, "6: the log has a gap")
+        for data in state.entries:
+            self.root = keccak256(self.root + keccak256(data))
+            self._entry(data)
+        require(self.root == state.log_root, "6: the signed log root is another one")
+        require(self.head is None or state.time_ms >= self.head.time_ms, "3: time runs backwards")
+        require(self.head is None or not self.head.is_final or state.is_final, "5: a state after the final one")
+        self.head = state
+        self.signed = {turn: s for turn, s in self.signed.items() if turn > state.turn}
+
+    def _entry(self, data: bytes) -> None:
+        entry = decode_entry(data)
+        key = (entry.author, entry.counter)
+        require(key not in self.included, f"6: {key} is in the log twice")
+        require(key not in self.refused, f"6: {key} was refused and is in the log")
+        if entry.author == self.me and self.me != 0 and entry.kind != Kind.OPEN:
+            said = self.submitted.get(entry.counter)
+            require(said == (entry.kind, entry.payload), f"3: {key} is not what this participant said")
+        if entry.kind != Kind.OPEN:
+            self.included.add(key)
+        self.log.append(data)
+
+
+def check_log(log: EventLog, channel: bytes) -> LogCheck | None:
+    """Rules 1 to 7 over one node's stream, from its first event; None when it does not know the channel."""
+    check: LogCheck | None = None
+    for page in log.read(channel):
+        for data in page.events:
+            event = decode_event(data)
+            if check is None:
+                require(isinstance(event, ChannelCreated), "6: the stream does not begin with its creation")
+                check = LogCheck(event)
+            else:
+                check.feed(event)
+    return check
+
+
+class Watch:
+    """Sees every message that leaves a node: nothing signed before it is durable (rule 1), one state per turn (2)."""
+
+    def __init__(self, sim: Any, honest: set[int] | None = None) -> None:
+        self.sim = sim
+        self.honest = honest
+        self.left: dict[tuple[int, bytes, int], bytes] = {}  # (node, channel, turn): the signature that left
+        self.messages = 0
+        self._inner = sim.tap
+        sim.tap = self._tap
+
+    def _tap(self, sender: int, to: Address, data: bytes) -> bytes | None:
+        if self.honest is None or sender in self.honest:
+            self._check(sender, decode_message(data))
+            self.messages += 1
+        inner: bytes | None = self._inner(sender, to, data) if self._inner is not None else data
+        return inner
+
+    def _check(self, sender: int, message: Any) -> None:
+        match message:
+            case Proposal():
+                turn, signature = 0, message.signature
+            case Propose() | Countersign():
+                turn, signature = message.turn, message.signature
+            case Supported():
+                node = self.sim.nodes[sender]
+                index = node.engine(message.channel).state.setup.my_index
+                turn, signature = message.turn, message.signatures[index]
+            case _:
+                return
+        key = (sender, message.channel, turn)
+        require(self.left.setdefault(key, signature) == signature, f"2: node {sender} said turn {turn} in two ways")
+        require(signature in self._durable(sender, message.channel), f"1: turn {turn} left node {sender} unrecorded")
+
+    def _durable(self, sender: int, channel: bytes) -> set[bytes]:
+        """Every signature of its own that the node would still know after a power cut now."""
+        known: set[bytes] = set()
+        for page in self.sim.nodes[sender].log.durable_copy().read(channel):
+            for data in page.events:
+                event = decode_event(data)
+                if isinstance(event, StateSigned | StateAdopted):
+                    known.update(event.state.signatures)
+        return known
