@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,12 @@ def pay(nodes: Cluster, sender: str, channel: str, recipient: str, *amounts: int
 
 def scapp(nodes: Cluster, name: str, *args: str) -> tuple[int, Any]:
     """The command line against a node: exit code and JSON document."""
-    command = [sys.executable, "-m", "scapp.runtime.cli.main", "-C", str(nodes.nodes[name].home), "--json", *args]
+    return scapp_at(nodes.nodes[name].home, *args)
+
+
+def scapp_at(home: Path, *args: str) -> tuple[int, Any]:
+    """The command line in a directory."""
+    command = [sys.executable, "-m", "scapp.runtime.cli.main", "-C", str(home), "--json", *args]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
     return done.returncode, json.loads(done.stdout)
 
@@ -198,14 +205,49 @@ def test_one_process_at_a_time(two: Cluster) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
     assert done.returncode == 1
     assert "runs in" in done.stderr
+    assert str(two.nodes["alice"].pid) in done.stderr
     assert two.client("alice").status().pid == two.nodes["alice"].pid
 
 
+def test_an_address_that_is_taken(two: Cluster, tmp_path: Path) -> None:
+    """The message names the setting and the flag; nothing of the half-started node stays behind."""
+    assert scapp_at(tmp_path, "keys", "new")[0] == 0
+    taken = two.client("alice").url.removeprefix("http://")
+    for flags, says in ((["--listen", "127.0.0.1:0", "--api", taken], "--api"), (["--listen", taken], "--listen")):
+        code, document = scapp_at(tmp_path, "node", "--database", "none", *flags)
+        assert code == 1
+        assert says in document["error"]["message"]
+        assert not (tmp_path / "node.json").exists()
+
+
+def test_refusals_are_kept_for_whoever_asks(two: Cluster) -> None:
+    """Both admissions that refused write it into scapp.rejections, with author, counter and reason."""
+    channel = open_ledger(two)
+    (receipt,) = two.client("bob").send(channel, {"nonsense": 1})
+    sql = "select author, counter, code, reason from scapp.rejections where channel_id = $1::bytea"
+
+    def kept() -> list[list[Any]] | None:
+        return two.rows("alice", sql, "\\x" + channel[2:]) or None
+
+    author, counter, code, reason = eventually(kept, lambda: two.state("alice", channel))[0]
+    assert (author, int(counter), code) == (1, receipt.counter, "rejected")
+    assert "nonsense" in reason
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A directory that PostgreSQL's own user may enter, also under root."""
+    found = Path(tempfile.mkdtemp(prefix="scapp-test-"))
+    found.chmod(0o755)
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
 @pytest.mark.parametrize("players", [2, 3])
-def test_the_demo(players: int, tmp_path: Path) -> None:
+def test_the_demo(players: int, open_folder: Path) -> None:
     """`scapp demo`: a game to its end, equal standings by SQL, equal roots, a directory to go on with."""
     command = [sys.executable, "-m", "scapp.runtime.cli.main", "demo", "--players", str(players), "--cards", "3"]
-    folder = tmp_path / "demo"
+    folder = open_folder / "demo"
     done = subprocess.run(
         [*command, "--dir", str(folder), "--json"], capture_output=True, text=True, timeout=110, env=environment()
     )

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.cluster import environment
 
 from scapp.runtime.cli.processes import free_ports
+from tests.support.cluster import environment
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorial" / "first-channel.md"
 PORTS = ("7430", "7431", "7440", "7441")

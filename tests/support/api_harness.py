@@ -106,7 +106,8 @@ class Harness:
         with ThreadPoolExecutor(4, "api") as threads:
             context = ApiContext(
                 service=self.service, apps=self.apps, peers=self.peers, derived=self.derived,
-                entries=EntryReader(self.service.source), home=self.home, listen="127.0.0.1:7420",
+                entries=EntryReader(self.service.source), counters=lambda: self.service.counters(),
+                home=self.home, listen="127.0.0.1:7420",
                 policy="known-deployments", version="0.1.0", started_ms=NOW_MS, threads=threads,
             )  # fmt: skip
             server = ApiServer(context, self.settings, self.tokens)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -23,7 +24,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,11 +53,13 @@ from scapp.runtime.client import NODE_FILE
 from scapp.runtime.config import Config, parse_listen
 from scapp.runtime.database.open import open_backend
 from scapp.runtime.database.port import Backend
+from scapp.runtime.database.rejections import Rejection
 from scapp.runtime.documents import NodeFile
 from scapp.runtime.keys_file import load_key
 from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.policy import AcceptPolicy
+from scapp.runtime.recording import RecordingAdmission
 from scapp.runtime.worker import Worker
 
 LOCK_FILE = "node.lock"
@@ -96,7 +99,7 @@ class NodeProcess:
         self.config = config
         self._password = password
         self._undo = contextlib.AsyncExitStack()
-        self.file: NodeFile | None = None
+        self._worker: Worker | None = None
 
     async def start(self) -> NodeFile:
         """Raises LocalError, OSError or CorruptionError; what was started by then is stopped again."""
@@ -119,67 +122,70 @@ class NodeProcess:
         signer = Signer(secret)
         peers = PeerBook(self.home, self.config)
         modules = Modules(self.home / "deployments", self.home / "modules")
-        policy = AcceptPolicy(self.config.policy, modules.store, peers, signer.address)
-
-        log = RocksLog(self.home / "log")
-        self._undo.callback(log.close)
-        committer = Committer(log)
-        self._undo.callback(committer.close)
         transport = TcpTransport(signer, *parse_listen(self.config.node.listen, "node.listen"))
-        node = Node(
-            signer=signer,
-            log=log,
-            committer=_Commits(committer),
-            transport=transport,
-            admission=ReducerAdmission(modules.module_for),
-            policy=_Policy(policy),
-            clock_ms=now_ms,
-            nonce=lambda: secrets.randbits(63),
-        )
-        self._undo.push_async_callback(node.stop)
-        await node.start()
-        for peer in peers.all():
-            if peer.raw != signer.address:
-                node.add_peer(peer.raw, peer.endpoint)
-
-        derived, worker = self._derivation(node, modules)
-        tokens = TokenStore(self.home)
-        logs.hide(tokens.ensure_operator())
-        threads = ThreadPoolExecutor(API_THREADS, "scapp-api")
-        self._undo.callback(threads.shutdown, wait=False, cancel_futures=True)
+        node = await self._start_node(signer, modules, peers, transport)
+        derived = self._derivation(node, modules)
         context = ApiContext(
             service=node,
             apps=modules.store,
             peers=peers,
             derived=derived,
             entries=EntryReader(node.source),
+            counters=lambda: node.counters() | {f"transport_{name}": n for name, n in transport.counters.items()},
             home=self.home,
             listen=transport.endpoint,
             policy=self.config.policy.accept,
             version=own_version(),
             started_ms=started_ms,
-            threads=threads,
+            threads=self._threads(),
         )
-        server = ApiServer(context, self.config.api, tokens)
-        self._undo.push_async_callback(server.stop)
-        await server.start()
-        if worker is not None:
-            worker.start()
-        self.file = NodeFile(
-            pid=os.getpid(),
-            address="0x" + signer.address.hex(),
-            api=server.url,
-            listen=transport.endpoint,
-            started_ms=started_ms,
+        api = await self._start_api(context)
+        if self._worker is not None:
+            self._worker.start()
+        return self._announce(
+            NodeFile(
+                pid=os.getpid(),
+                address="0x" + signer.address.hex(),
+                api=api,
+                listen=transport.endpoint,
+                started_ms=started_ms,
+            )
         )
-        self._announce(self.file)
-        return self.file
 
-    def _derivation(self, node: Node, modules: Modules) -> tuple[Derived, Worker | None]:
+    async def _start_node(self, signer: Signer, modules: Modules, peers: PeerBook, transport: TcpTransport) -> Node:
+        """Log, admission, policy and node. Refusals go to the worker as soon as there is one."""
+        log = RocksLog(self.home / "log")
+        self._undo.callback(log.close)
+        committer = Committer(log)
+        self._undo.callback(committer.close)
+        node = Node(
+            signer=signer,
+            log=log,
+            committer=_Commits(committer),
+            transport=transport,
+            admission=RecordingAdmission(ReducerAdmission(modules.module_for), self._record),
+            policy=_Policy(AcceptPolicy(self.config.policy, modules.store, peers, signer.address)),
+            clock_ms=now_ms,
+            nonce=lambda: secrets.randbits(63),
+        )
+        self._undo.push_async_callback(node.stop)
+        with _address("node.listen", self.config.node.listen, "--listen"):
+            await node.start()
+        for peer in peers.all():
+            if peer.raw != signer.address:
+                node.add_peer(peer.raw, peer.endpoint)
+        return node
+
+    def _record(self, rejection: Rejection) -> None:
+        if self._worker is not None:
+            self._worker.record_rejection(rejection)
+
+    def _derivation(self, node: Node, modules: Modules) -> Derived:
+        """The worker, not started yet, and the API's view of it."""
         backend = _backend(self.config, self.home)
         if backend is None:
-            return NoDatabase(), None
-        worker = Worker(
+            return NoDatabase()
+        self._worker = worker = Worker(
             node.source, backend, node.address, kernel_for=modules.kernel_for, manifest_for=modules.manifest_for
         )
 
@@ -189,15 +195,42 @@ class NodeProcess:
 
         self._undo.push_async_callback(asyncio.to_thread, _stop_database, worker, backend)
         self._undo.callback(node.subscribe(news))
-        return DerivedData(worker, backend, node.source, modules), worker
+        return DerivedData(worker, backend, node.source, modules)
 
-    def _announce(self, file: NodeFile) -> None:
+    def _threads(self) -> ThreadPoolExecutor:
+        """For what blocks in the API; a query that still runs must not hold up the stop."""
+        threads = ThreadPoolExecutor(API_THREADS, "scapp-api")
+        self._undo.callback(threads.shutdown, wait=False, cancel_futures=True)
+        return threads
+
+    async def _start_api(self, context: ApiContext) -> str:
+        """Its URL."""
+        tokens = TokenStore(self.home)
+        logs.hide(tokens.ensure_operator())
+        server = ApiServer(context, self.config.api, tokens)
+        self._undo.push_async_callback(server.stop)
+        with _address("api.listen", self.config.api.listen, "--api"):
+            await server.start()
+        return server.url
+
+    def _announce(self, file: NodeFile) -> NodeFile:
         """Write `node.json`, whole or not at all: clients take it as "the node answers"."""
         path = self.home / NODE_FILE
         temporary = path.with_suffix(".new")
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n")
         temporary.replace(path)
         self._undo.callback(path.unlink, missing_ok=True)
+        return file
+
+
+@contextlib.contextmanager
+def _address(setting: str, value: str, flag: str) -> Iterator[None]:
+    """An address that cannot be listened on, in words that help."""
+    try:
+        yield
+    except OSError as error:
+        reason = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        raise LocalError(f"{setting} = {value!r} cannot be used: {reason}; choose another with {flag}") from None
 
 
 def _stop_database(worker: Worker, backend: Backend) -> None:

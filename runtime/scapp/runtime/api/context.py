@@ -62,6 +62,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     peers: PeerBook
     derived: Derived
     entries: EntryReader
+    counters: Callable[[], dict[str, int]]
     home: Path
     listen: str
     policy: str

@@ -41,7 +41,7 @@ async def status(call: Call) -> Status:
 
 
 async def counters(call: Call) -> Counters:
-    return Counters(counters=call.context.service.counters())
+    return Counters(counters=call.context.counters())
 
 
 async def peers(call: Call) -> PeerList:

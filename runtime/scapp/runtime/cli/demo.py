@@ -52,13 +52,13 @@ def demo(players: int, cards: int, folder: Path, keep: bool) -> None:
     try:
         with _terminable(), screen(settings().json) as show, _running(children):
             show.note(f"starting {players} nodes in {home}")
-            game = Game(children, cards, show)
-            game.prepare()
-            game.play()
-            result = _result(game, children, home, began)
+            with Game(children, cards, show) as game:
+                game.prepare()
+                game.play()
+                result = _result(game, children, home, began)
     finally:
         if not keep:
-            shutil.rmtree(home, ignore_errors=True)
+            _remove(home, children)
     emit(result, lambda: _text(result, keep))
     if not result["equal"]:
         click.get_current_context().exit(MISMATCH)
@@ -88,6 +88,16 @@ def _child(name: str, folder: Path) -> NodeChild:
         listen, api = free_ports(2)
         write_settings(home, listen, api)
     return NodeChild(name, home)
+
+
+def _remove(home: Path, children: list[NodeChild]) -> None:
+    """Also what PostgreSQL had to put elsewhere."""
+    from scapp.runtime.database.embedded import EmbeddedBackend
+
+    for child in children:
+        if (child.home / "pg").exists():
+            EmbeddedBackend(child.home / "pg").remove()
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,13 @@ class Game:
         self.schema = ""
         self.over_at = 0.0
 
+    def __enter__(self) -> Game:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for client in self.clients:
+            client.close()
+
     def prepare(self) -> None:
         """Make the nodes known to each other, deploy, wait for the databases, open the channel."""
         files = [child.wait_ready() for child in self._children]

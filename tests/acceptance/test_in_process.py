@@ -1,0 +1,173 @@
+"""Two whole node processes' worth of parts in one event loop: start, serve, stop, and start again."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from click.testing import CliRunner
+
+from scapp.channels.errors import LocalError
+from scapp.reducers import library
+from scapp.runtime.cli.main import scapp
+from scapp.runtime.client import Client, NodeFailed, Refused
+from scapp.runtime.compose import NodeProcess, ask_password
+from scapp.runtime.config import Config, load_config
+from scapp.runtime.keys_file import new_key
+from tests.support.cluster import eventually
+
+T = TypeVar("T")
+LEDGER = library.wasm_bytes("ledger")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory that PostgreSQL's own user may enter, also under root."""
+    found = Path(tempfile.mkdtemp(prefix="scapp-test-"))
+    found.chmod(0o755)
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+def settings(home: Path, database: str) -> Config:
+    flags = {"node.listen": "127.0.0.1:0", "api.listen": "127.0.0.1:0", "database.backend": database}
+    return load_config(home, environ={}, flags=flags)
+
+
+@asynccontextmanager
+async def running(home: Path, database: str = "none") -> AsyncIterator[Client]:
+    """A started node and a client of it; the client blocks, so it is for threads."""
+    process = NodeProcess(home, settings(home, database), lambda: "")
+    file = await process.start()
+    try:
+        with Client.at_home(home) as client:
+            assert client.url == file.api
+            yield client
+    finally:
+        await process.stop()
+        await process.stop()  # a second stop does nothing
+    assert not (home / "node.json").exists()
+
+
+async def call(function: Callable[..., T], *args: object, **named: object) -> T:
+    return await asyncio.to_thread(function, *args, **named)
+
+
+async def test_without_a_database_everything_but_queries_works(folder: Path) -> None:
+    """Ordering and signing need no database; query and verify say that there is none."""
+    for name in ("alice", "bob"):
+        new_key(folder / name)
+    async with running(folder / "alice") as alice, running(folder / "bob") as bob:
+        status = await call(bob.status)
+        await call(alice.add_peer, status.address, status.listen, "bob")
+        own = await call(alice.status)
+        await call(bob.add_peer, own.address, own.listen, "alice")
+        await call(alice.deploy, LEDGER)
+        await call(bob.deploy, LEDGER)
+        opened = await call(alice.open_channel, ["bob"], "ledger", params={"issuer": own.address}, wait_s=20)
+        mint = {"mint": {"to": status.address, "amount": 5}}
+        (receipt,) = await call(alice.send, opened.channel_id, mint)
+        assert receipt.status == "accepted"
+        with pytest.raises(NodeFailed, match=r"database\.backend is none"):
+            await call(alice.query, "select 1")
+        with pytest.raises(NodeFailed, match=r"database\.backend is none"):
+            await call(alice.verify, opened.channel_id)
+        assert (await call(alice.health)).database == "off"
+        counters = await call(alice.counters)
+        assert counters["messages_received"] > 0
+
+
+async def test_a_node_comes_back_with_everything(folder: Path) -> None:
+    """Channels, peers, apps, tokens and rows after a stop in order; SQL, verify and events over a real database."""
+    for name in ("alice", "bob"):
+        new_key(folder / name)
+    async with running(folder / "bob") as bob:
+        async with running(folder / "alice", "embedded") as alice:
+            status, own = await call(bob.status), await call(alice.status)
+            await call(alice.add_peer, status.address, status.listen, "bob")
+            await call(bob.add_peer, own.address, own.listen, "alice")
+            app = await call(alice.deploy, LEDGER)
+            await call(bob.deploy, LEDGER)
+            opened = await call(alice.open_channel, ["bob"], "ledger", params={"issuer": own.address}, wait_s=20)
+            channel = opened.channel_id
+            with pytest.raises((Refused, NodeFailed)):
+                await call(alice.query, "drop table ledger.account")
+            await call(alice.send, channel, {"mint": {"to": status.address, "amount": 5}})
+            await call(eventually, lambda: _derived(alice, channel, 2), lambda: str(alice.channel(channel)))
+            token = (folder / "alice" / "api.token").read_text()
+        async with running(folder / "alice", "embedded") as alice:
+            assert (folder / "alice" / "api.token").read_text() == token
+            await call(eventually, lambda: _derived(alice, channel, 2), lambda: str(alice.channel(channel)))
+            answer = await call(
+                alice.query, "select balance from ledger.account where owner = $1::bytea", ["\\x" + status.address[2:]]
+            )
+            assert answer.rows == [["5"]]
+            assert (await call(alice.verify, channel)).ok
+            assert (await call(alice.deployment, "ledger")).schema == "ledger"
+            assert (await call(alice.deployments))[0].deployment_id == app.deployment_id
+            assert [peer.name for peer in await call(alice.peers)] == ["bob"]
+            items = alice.stream(channels=[channel], start=[f"{channel}:2:0"], kinds=["rows", "app"])
+            kinds = [(await call(next, items)).kind for _ in range(2)]
+            assert kinds == ["app", "reset"], "events from the database, then that row changes are gone"
+            await call(items.close)  # type: ignore[attr-defined]
+            with pytest.raises(Refused, match="syntax error"):
+                await call(alice.query, "selec")
+            with pytest.raises(Exception, match="longer than"):
+                await call(alice.query, "select pg_sleep(5)", timeout_s=0.05)
+            with pytest.raises(Refused, match="running"):
+                await call(alice.accept, channel)
+
+
+def _derived(node: Client, channel: str, sequence: int) -> bool | None:
+    found = node.channel(channel).derived
+    return True if found and found.sequence >= sequence else None
+
+
+async def test_what_cannot_start_leaves_nothing_running(folder: Path) -> None:
+    """No key, a directory that is taken: refused in words, and the directory is free again afterwards."""
+    with pytest.raises(LocalError, match="keys new"):
+        async with running(folder / "alice"):
+            pass
+    new_key(folder / "alice")
+    async with running(folder / "alice"):
+        with pytest.raises(LocalError, match="runs in"):
+            async with running(folder / "alice"):
+                pass
+        assert (folder / "alice" / "node.json").exists(), "the first goes on"
+    async with running(folder / "alice"):
+        pass
+
+
+def test_where_the_password_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file, then the environment; without a terminal there is nobody to ask."""
+    monkeypatch.delenv("SCAPP_KEY_PASSWORD", raising=False)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(LocalError, match="key_password_file"):
+        ask_password(Config())
+    monkeypatch.setenv("SCAPP_KEY_PASSWORD", "from the environment")
+    assert ask_password(Config()) == "from the environment"
+    (tmp_path / "password").write_text("from the file\n")
+    given = load_config(tmp_path, environ={}, flags={"node.key_password_file": str(tmp_path / "password")})
+    assert ask_password(given) == "from the file"
+    missing = load_config(tmp_path, environ={}, flags={"node.key_password_file": str(tmp_path / "nowhere")})
+    with pytest.raises(LocalError, match="nowhere"):
+        ask_password(missing)
+
+
+def test_the_demo_tells_what_happens(folder: Path) -> None:
+    """Off a terminal: plain lines, then standings, roots, and commands to go on with; a second run goes on there."""
+    for _ in range(2):
+        result = CliRunner().invoke(scapp, ["demo", "--cards", "3", "--dir", str(folder / "demo")])
+        assert result.exit_code == 0, result.output
+        for words in ("round 3 of 3", "hides a card", "Final standings", "equal", "scapp -C"):
+            assert words in result.output
+    gone = CliRunner().invoke(scapp, ["demo", "--cards", "3", "--dir", str(folder / "demo"), "--no-keep", "--json"])
+    assert gone.exit_code == 0, gone.output
+    assert not (folder / "demo").exists()
