@@ -56,7 +56,7 @@ format: setup ## let ruff rewrite the code
 
 types: setup ## mypy strict, then pyright
 	@$(BIN)/mypy
-	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: setup ## every measure beside its reference; ONLY=NAME runs one
 	@$(RUN) -m benchmarks $(if $(ONLY),--only $(ONLY))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
+
 from scapp.channels.deployment import Deployment
 from scapp.channels.types import ChannelId
 

@@ -7,6 +7,7 @@ reducer's bytes and so under `reducer`; its types live in `scapp.reducers.manife
 from __future__ import annotations
 
 import msgspec
+
 from scapp.channels.crypto import keccak256
 from scapp.channels.types import Hash
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+
 from scapp.channels.crypto import keccak256
 from scapp.channels.types import ZERO_HASH, Hash
 
@@ -69,16 +70,12 @@ def decode_entry(data: bytes) -> Entry:
     return Entry(Kind(kind), author, counter, time_ms, data[HEADER_BYTES:])
 
 
-def extend_log_root(
-    root: Hash,
-    entries: Iterable[bytes],
-) -> Hash:
+def extend_log_root(root: bytes, entries: Iterable[bytes]) -> Hash:
     """The log root after appending `entries` to a log whose root is `root` (`ZERO_HASH` for an empty one)."""
-    value: bytes = root
     hash_ = keccak256
-    for entry in entries:
-        value = hash_(value + hash_(entry))
-    return Hash(value)
+    for entry_hash in map(hash_, entries):
+        root = hash_(root + entry_hash)
+    return root  # type: ignore[return-value]  # a call of `Hash` costs as much as a short hash
 
 
 EMPTY_LOG_ROOT = ZERO_HASH

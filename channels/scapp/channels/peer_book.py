@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+
 from scapp.channels.errors import CorruptionError
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.types import Address

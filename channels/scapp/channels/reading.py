@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
+
 from scapp.channels.admission import ChannelContext
 from scapp.channels.types import ChannelId
 

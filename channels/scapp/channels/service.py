@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
+
 from scapp.channels.deployment import Deployment
 from scapp.channels.reading import EntrySource
 from scapp.channels.transport.port import PeerStatus

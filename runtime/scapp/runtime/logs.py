@@ -102,7 +102,7 @@ def configure(
 
     Replaces an earlier configuration of this function and returns the handler."""
     stream = sys.stderr if stream is None else stream
-    terminal = stream.isatty()
+    terminal = stream is not None and stream.isatty()
     human = style == "human" or (style == "auto" and terminal)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(HumanFormatter(colour=terminal if colour is None else colour) if human else JsonFormatter())

@@ -37,7 +37,9 @@ def main(arguments: list[str]) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     # The child reads the same pipe and ends with it; its exit, whatever the reason, ends us too.
-    manager.process.wait()
+    process = manager.process
+    assert process is not None
+    process.wait()
 
 
 def _drain(process: Any) -> None:
