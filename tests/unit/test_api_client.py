@@ -59,6 +59,7 @@ def test_answers_follow_the_openapi_document(node: Harness) -> None:
 
 
 def test_status_peers_and_counters(node: Harness) -> None:
+    """A peer that is added is dialled, listed and counted."""
     client = node.client
     peer = client.add_peer("0x" + BOB.hex(), "127.0.0.1:7000", "bob")
     assert (peer.name, peer.connected, peer.endpoint) == ("bob", True, "127.0.0.1:7000")
@@ -117,6 +118,7 @@ def test_open_send_log_close(node: Harness) -> None:
 
 
 def test_refused_and_pending_receipts(node: Harness) -> None:
+    """Each message has its own receipt: one may be refused while its neighbour is accepted."""
     channel = "0x" + node.channel().hex()
     node.service.refused[b"\x01"] = "not your turn"
     accepted, refused = node.client.send(channel, 2, 1)
@@ -127,6 +129,7 @@ def test_refused_and_pending_receipts(node: Harness) -> None:
 
 
 def test_accept_and_reject(node: Harness) -> None:
+    """The operator's answers to proposals; the reason is kept."""
     proposed = "0x" + node.channel("proposed").hex()
     assert node.client.accept(proposed, wait_s=5).phase == "running"
     other = "0x" + node.channel("proposed", number=2).hex()
@@ -155,6 +158,7 @@ def test_pages_deep_in_a_long_log(node: Harness) -> None:
 
 
 def test_query_and_verify(node: Harness) -> None:
+    """Statement and parameters reach the database as they are, and its answers come back so."""
     channel = node.channel()
     node.derived.answer = QueryAnswer(columns=[QueryColumn(name="s", type="int8")], rows=[[7]], truncated=True)
     assert node.client.query("select s from duel.score where player = $1", ["0x01"]) == node.derived.answer
@@ -170,6 +174,7 @@ def test_query_and_verify(node: Harness) -> None:
 
 
 def test_errors_have_types(node: Harness, tmp_path: Path) -> None:
+    """Refused, not allowed, unreachable: told apart by class, with code, status and hint."""
     with pytest.raises(Refused) as refused:
         node.client.channel("0x" + "ee" * 32)
     assert (refused.value.code, refused.value.status) == ("unknown_channel", 404)

@@ -233,6 +233,7 @@ def test_a_channel_that_does_not_open_in_time(node: Harness) -> None:
 
 
 def test_accept_and_reject(node: Harness) -> None:
+    """Each prints the channel as it is afterwards; a second answer is refused."""
     one, two = ("0x" + node.channel("proposed", number=n).hex() for n in (1, 2))
     assert document(run("channel", "accept", one, "--json", home=node.home))["phase"] == "running"
     rejected = document(run("channel", "reject", two, "--reason", "no", "--json", home=node.home))
@@ -275,6 +276,7 @@ def test_query_shows_values_plainly(node: Harness) -> None:
 
 
 def test_tables_align() -> None:
+    """Columns are as wide as their widest cell, numbers to the right."""
     assert table(("a", "n"), [("x", 1), ("long", 22)], right=(1,)).splitlines() == ["a      n", "x      1", "long  22"]
 
 
