@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from scapp.channels.channel.full_set import fully_signed
-from scapp.channels.channel.messages import Countersign, Propose, Refuse, encode_message
+from scapp.channels.channel.messages import Countersign, Refuse, encode_message
 from scapp.channels.entries import Kind, decode_entry
 from tests.support.checkers import Watch, check_log
 from tests.support.mallory import Mallory, stored

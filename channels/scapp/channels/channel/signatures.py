@@ -42,7 +42,7 @@ def candidate_hash(state: ChannelState, session: Session, candidate: Signed) -> 
     known = session.hashes.get(candidate.turn)
     if known is None:
         known = session.hashes[candidate.turn] = state.setup.hash(candidate)
-    return Hash(known)
+    return known
 
 
 def support(state: ChannelState, session: Session, candidate: Signed, signatures: tuple[bytes, ...]) -> Step:
@@ -85,7 +85,6 @@ def rebased(state: ChannelState, session: Session, work: Rebasing, result: Admit
 
 def receive_supported(state: ChannelState, session: Session, index: int, message: Supported) -> Step:
     """A full signature set. Adopt it when it is above ours; raises PeerError when any signature is wrong."""
-    session.peer_turns[index] = max(session.peer_turns[index], message.turn)
     if message.turn <= state.turn or state.rejected is not None:
         return NOTHING
     setup = state.setup
@@ -153,7 +152,7 @@ def adopt_when_complete(state: ChannelState, session: Session) -> Step:
     assert wanted is not None
     entries = tuple(session.fetched)
     session.fetched = []
-    if extend_log_root(Hash(state.log_root), entries) != wanted.log_root:
+    if extend_log_root(state.log_root, entries) != wanted.log_root:
         session.wanted = None
         raise PeerError(f"the entries sent for turn {wanted.turn} do not lead to its log root")
     session.wanted = None
