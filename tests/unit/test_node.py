@@ -15,7 +15,7 @@ from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.errors import LocalError
 from scapp.channels.log.committer import Committer
 from scapp.channels.log.memory import MemoryLog
-from scapp.channels.node import Node
+from scapp.channels.node import PROPOSALS_PER_PEER_MAX, Node
 from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.signing import Signer
 from scapp.channels.transport.fake import FakeNetwork, FakeTransport
@@ -233,3 +233,18 @@ async def test_a_submission_without_the_peer_stays_pending(cast: Cast) -> None:
     cast.network.heal()
     await until(bob, lambda: not bob.channel(channel).pending)
     assert decode_entry(bob.source.entries(channel, 1, 2)[0]).payload == b"later"
+
+
+async def test_one_peer_cannot_fill_the_log_with_proposals(cast: Cast) -> None:
+    """Only so many channels may wait for the operator; the rest is refused and not stored."""
+    alice, bob = await cast.node(1), await cast.node(2, policy="ask")
+    for _ in range(PROPOSALS_PER_PEER_MAX):
+        await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
+    await until(bob, lambda: len(bob.channels()) == PROPOSALS_PER_PEER_MAX)
+    cast.network.partition([alice.address], [bob.address])
+    one_more = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
+    engine = alice._runners[one_more].engine
+    (proposal,) = [m for send in engine.pending() for m in engine.materialize(send)]
+    await bob._on_message(alice.address, proposal)
+    assert len(bob.channels()) == PROPOSALS_PER_PEER_MAX
+    assert bob.counters()["messages_refused"] == 1

@@ -25,7 +25,6 @@ from scapp.channels.entries import Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.log_source import LogSource
-from scapp.channels.peer_book import PeerBook
 from scapp.channels.runner import ChannelRunner, Committer, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
 from scapp.channels.transport.port import PeerStatus, Transport
@@ -34,6 +33,8 @@ from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 logger = logging.getLogger("scapp.node")
 
 TICK_SECONDS = 0.5
+PROPOSALS_MAX = 256  # waiting for the operator; anybody with a key may propose, and each proposal is stored
+PROPOSALS_PER_PEER_MAX = 16
 QUIET_PHASES = frozenset(("closed", "rejected", "proposed"))
 
 
@@ -70,7 +71,6 @@ class Node:
         self._creating: dict[bytes, asyncio.Lock] = {}
         self._listeners: list[Callable[[NodeEvent], None]] = []
         self._ticker: asyncio.Task[None] | None = None
-        self._book = PeerBook(log)
 
     # Life
 
@@ -80,8 +80,6 @@ class Node:
             if stream != NODE_STREAM:
                 await self._load(stream)
         await self._transport.start(self._on_message, self._on_link)
-        for address, endpoint in self._book.peers().items():
-            self._transport.add_peer(address, endpoint)
         self._resend()
         self._ticker = asyncio.create_task(self._tick_forever(), name="scapp-ticker")
 
@@ -159,6 +157,9 @@ class Node:
     async def _proposed(self, peer: Address, message: Proposal) -> None:
         if self._log.version(message.channel):
             raise PeerError(f"channel 0x{message.channel.hex()} was here before and cannot be opened")
+        waiting = [r for r in self._runners.values() if r.engine.state.phase == "proposed"]
+        if len(waiting) >= PROPOSALS_MAX or sum(r.participants[0] == peer for r in waiting) >= PROPOSALS_PER_PEER_MAX:
+            raise PeerError(f"{len(waiting)} proposed channels wait for the operator already")
         created = created_from_proposal(message, self.address, self._shared.clock_ms())
         decision = self._policy.decide(peer, Setup(created).deployment, created)
         if decision.startswith("reject"):
@@ -202,7 +203,6 @@ class Node:
     def add_peer(self, address: Address, endpoint: str) -> None:
         if address == self.address:
             raise LocalError(f"0x{address.hex()} is this node's own address")
-        self._book.remember(address, endpoint)
         self._transport.add_peer(address, endpoint)
 
     def channels(self) -> list[ChannelInfo]:
