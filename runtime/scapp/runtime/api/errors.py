@@ -29,7 +29,6 @@ STATUS_OF_CODE = {
     "too_large": 413,
     "unsupported_media_type": 415,
     "bad_sql": 422,
-    "busy": 429,
     "corrupt": 500,
     "internal": 500,
     "database_down": 503,

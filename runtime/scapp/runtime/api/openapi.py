@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from scapp.runtime.api.errors import STATUS_OF_CODE
 from scapp.runtime.api.routes import ROUTES, Route
 from scapp.runtime.documents import ErrorDocument
 
@@ -91,8 +90,3 @@ def _json(description: str, kind: type) -> dict[str, Any]:
 
 def _reference(kind: Any) -> str:
     return _REF.format(name=kind.__name__)
-
-
-def error_codes() -> list[tuple[str, int]]:
-    """Every error code with its HTTP status, for the reference."""
-    return sorted(STATUS_OF_CODE.items(), key=lambda item: (item[1], item[0]))

@@ -1,15 +1,15 @@
-"""Rows for people: PostgreSQL COPY BINARY tuples as JSON objects (`row_as_json`), query values as JSON (`plain`).
+"""Rows for people: PostgreSQL COPY BINARY tuples as JSON objects, for the stream's row changes.
 
-Both write a value of one type alike: bytes as `0x…`, numeric as decimal text, times as ISO 8601 in UTC.
+Values look as in answers to queries (`queries.py`): bytes as `0x…`, numeric as decimal text, times as ISO 8601.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import math
 import struct
 import uuid
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -42,29 +42,6 @@ def row_as_json(columns: Sequence[Column], row: bytes) -> dict[str, Any]:
     return values
 
 
-def plain(value: Any) -> Any:
-    """A value as psycopg gives it, in JSON."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value if not isinstance(value, float) or value - value == 0 else str(value)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return "0x" + bytes(value).hex()
-    if isinstance(value, dt.datetime):
-        return iso(value)
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, Decimal):
-        return format(value, "f") if value.is_finite() else str(value)
-    return str(value)
-
-
-def iso(moment: dt.datetime) -> str:
-    """ISO 8601 in UTC with a Z."""
-    text = (moment.astimezone(dt.UTC) if moment.tzinfo else moment).isoformat()
-    return text.replace("+00:00", "Z")
-
-
 def _integer(data: bytes) -> int:
     return int.from_bytes(data, "big", signed=True)
 
@@ -83,14 +60,18 @@ def _hex(data: bytes) -> str:
     return "0x" + data.hex()
 
 
-def _float(data: bytes) -> Any:
-    return plain(struct.unpack(">d", data)[0])
+def _float(data: bytes) -> float | str:
+    """JSON has no NaN and no infinities."""
+    (value,) = struct.unpack(">d", data)
+    if math.isfinite(value):
+        return float(value)
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _timestamp(data: bytes) -> str:
     microseconds = _integer(data)
     try:
-        return iso(_EPOCH + dt.timedelta(microseconds=microseconds))
+        return (_EPOCH + dt.timedelta(microseconds=microseconds)).isoformat().replace("+00:00", "Z")
     except OverflowError:  # PostgreSQL's years go beyond Python's
         return f"2000-01-01T00:00:00Z{microseconds:+d}us"
 
