@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from scapp.channels.admission import Admitted
+from scapp.channels.channel import catchup
 from scapp.channels.channel.decided import authors_to_tell, left_out
 from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
 from scapp.channels.channel.events import Refused, Signed, StateSigned
@@ -19,9 +20,9 @@ from scapp.channels.channel.setup import pack_amounts
 from scapp.channels.channel.signing_rules import StateSigner, sign_state
 from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, decode_entry, extend_log_root
 from scapp.channels.errors import PeerError
-from scapp.channels.types import Hash
 
-SUBMITTABLE = frozenset((int(Kind.MESSAGE), int(Kind.TICK), int(Kind.CLOSE)))
+MESSAGE, CLOSE = int(Kind.MESSAGE), int(Kind.CLOSE)  # plain integers: members of an enumeration compare slower
+SUBMITTABLE = frozenset((MESSAGE, int(Kind.TICK), CLOSE))
 QUEUE_BATCHES_MAX = 4  # per author, in full batches
 REFUSALS_PER_WINDOW_MAX = 200
 REFUSAL_WINDOW_MS = 10_000
@@ -38,6 +39,13 @@ def payload_fault(kind: int, payload: bytes, payload_bytes_max: int) -> str:
     if kind != Kind.MESSAGE and payload:
         return f"a {Kind(kind).name.lower()} carries no payload"
     return ""
+
+
+def payloads_fault(kind: int, payloads: Sequence[bytes], payload_bytes_max: int) -> str:
+    """The first fault of several payloads of one kind, or an empty string."""
+    if kind == MESSAGE and len(max(payloads, key=len, default=b"")) <= payload_bytes_max:
+        return ""
+    return next(filter(None, [payload_fault(kind, payload, payload_bytes_max) for payload in payloads]), "")
 
 
 def receive_submit(state: ChannelState, session: Session, author: int, message: Submit, now_ms: int) -> Step:
@@ -66,8 +74,9 @@ def receive_submit(state: ChannelState, session: Session, author: int, message: 
         else:
             session.queue.append(Queued(author, counter, message.kind, payload))
     effects: list[Effect] = []
-    if repeated:
-        effects.append(SendDecisions(author, message.first_counter))
+    if repeated:  # the recorded decision again; not kept in the outbox, for a repetition stores nothing (rule 11)
+        answer = catchup.materialize(state, session, SendDecisions(author, message.first_counter))
+        effects.extend(SendNow(author, decisions) for decisions in answer)
     if gap:  # an earlier submission was lost on the way: our status makes the author send all that is undecided
         effects.append(SendNow(author, status_message(state, answer=False)))
     return refuse(state, session, refused, now_ms, effects)
@@ -128,17 +137,20 @@ def _take(state: ChannelState, session: Session) -> list[Queued]:
     """The longest prefix of the queue that fits a batch. A close is a batch of its own, so that the final state's
     outcome is the one already supported."""
     limits = state.setup.limits
-    queue = session.queue
-    taken: list[Queued] = []
-    size = 0
-    while queue and len(taken) < limits.batch_entries_max:
-        item = queue[0]
+    queue, entries_max, bytes_max = session.queue, limits.batch_entries_max, limits.batch_bytes_max
+    count = size = 0
+    for item in queue:
         size += HEADER_BYTES + len(item.payload)
-        if taken and (size > limits.batch_bytes_max or item.kind == Kind.CLOSE):
+        closes = item.kind == CLOSE
+        if count and (closes or size > bytes_max or count == entries_max):
             break
-        taken.append(queue.popleft())
-        if item.kind == Kind.CLOSE:
+        count += 1
+        if closes:
             break
+    if count < len(queue):
+        return [queue.popleft() for _ in range(count)]
+    taken = list(queue)
+    queue.clear()
     return taken
 
 
@@ -163,7 +175,7 @@ def ordered(
     entries = work.entries
     if len(result.accepted) != len(entries):
         entries = tuple(entries[i] for i in result.accepted)
-    step = refuse(state, session, refused, now_ms)
+    step = refuse(state, session, refused, now_ms) if refused else NOTHING
     if not entries and not state.candidates:
         return Step(step.events, (RollbackBatch(), *step.effects))
     proposal = Signed(
@@ -171,7 +183,7 @@ def ordered(
         is_final=bool(entries) and entries[-1][0] == Kind.CLOSE,
         entries=entries,
         sequence=state.sequence + len(entries),
-        log_root=extend_log_root(Hash(state.log_root), entries),
+        log_root=extend_log_root(state.log_root, entries),
         state_root=result.state_root,
         amounts=pack_amounts(result.amounts),
         time_ms=work.time_ms if entries else state.time_ms,
@@ -185,8 +197,7 @@ def last_counters(included: tuple[int, ...], entries: Sequence[bytes]) -> tuple[
     """Per author: the highest counter in the log after the entries, whose counters increase per author."""
     last = list(included)
     unpack = HEADER.unpack_from
-    for entry in entries:
-        _, author, counter, _ = unpack(entry)
+    for author, counter in dict([unpack(entry)[1:3] for entry in entries]).items():
         last[author] = counter
     return tuple(last)
 
