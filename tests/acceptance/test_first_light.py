@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from scapp.game import wasm_bytes
@@ -259,6 +261,30 @@ def test_the_demo(players: int, open_folder: Path) -> None:
     assert (folder / MARK).exists()
     assert not list(folder.glob("*/node.json")), "a node still runs"
     assert result["entries"] == 1 + 2 * 3 * players + 1, "open, a commit and a reveal per card and player, close"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_the_demo_leaves_no_process_behind(number: signal.Signals, code: int, open_folder: Path) -> None:
+    """Interrupted, terminated, even killed in the middle: nodes and databases stop, and the directory is reusable."""
+    folder = open_folder / "demo"
+    command = [sys.executable, "-m", "scapp.runtime.cli.main", "demo", "--cards", "13", "--dir", str(folder)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "the bots play" in line:
+                break
+        demo.send_signal(number)
+        demo.communicate(timeout=60)
+    assert demo.returncode == code
+
+    def alone() -> bool | None:
+        mine = [p for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or ())]
+        return None if mine else True
+
+    eventually(alone, lambda: f"processes still run in {folder}")
+    assert not list(folder.glob("*/node.json"))
 
 
 def test_the_demo_keeps_away_from_other_directories(tmp_path: Path) -> None:
