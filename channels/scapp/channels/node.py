@@ -15,7 +15,15 @@ from scapp.channels.admission import Admission, AdmissionError
 from scapp.channels.channel.effects import parse_outbox_row
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated, encode_event
-from scapp.channels.channel.messages import Message, Proposal, Rejected, decode_message, encode_message
+from scapp.channels.channel.messages import (
+    AnyMessage,
+    ModulePart,
+    ModuleWanted,
+    Proposal,
+    Rejected,
+    decode_message,
+    encode_message,
+)
 from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
 from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.signing_rules import StateSigner
@@ -25,6 +33,7 @@ from scapp.channels.entries import Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.log_source import LogSource
+from scapp.channels.module_exchange import ModuleExchange, ModuleOf
 from scapp.channels.runner import ChannelRunner, Committer, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
 from scapp.channels.transport.port import PeerStatus, Transport
@@ -60,10 +69,13 @@ class Node:
         policy: Policy,
         clock_ms: Callable[[], int],
         nonce: Callable[[], int],
+        module_of: ModuleOf = lambda _: None,
     ) -> None:
+        """`module_of` gives reducer modules by hash, for participants that ask for a channel's module."""
         self._runners: dict[bytes, ChannelRunner] = {}
         self.source = LogSource(log, lambda: {key: runner.driver for key, runner in list(self._runners.items())})
         self._shared = Shared(signer, log, committer, transport, admission, clock_ms, self.source, self._emit)
+        self._modules = ModuleExchange(self._shared, module_of)
         self._log = log
         self._transport = transport
         self._policy = policy
@@ -137,14 +149,21 @@ class Node:
             if peer not in runner.participants:
                 raise PeerError(f"no participant of channel 0x{message.channel.hex()}")
             index = runner.participants.index(peer)
+            if isinstance(message, ModuleWanted):
+                await self._modules.serve(runner, index, message)
+                return
+            if isinstance(message, ModulePart):
+                self._modules.receive(runner, index, message)
+                return
         except PeerError as error:
             self._shared.counters["messages_refused"] += 1
             logger.warning("peer 0x%s: refused: %s", peer.hex(), error)
+            self._emit(NodeEvent(kind="refused", peer=peer, detail=str(error)))
             return
         with contextlib.suppress(ScappError):  # counted and logged where it was raised
             await runner.input(lambda engine, now: engine.receive(index, message, now))
 
-    async def _unknown_channel(self, peer: Address, message: Message) -> None:
+    async def _unknown_channel(self, peer: Address, message: AnyMessage) -> None:
         if not isinstance(message, Proposal):
             raise PeerError(f"{type(message).__name__} for unknown channel 0x{message.channel.hex()}")
         if message.participants[0] != peer:
@@ -255,6 +274,9 @@ class Node:
 
     async def accept(self, channel_id: ChannelId) -> None:
         await self._find(channel_id).input(lambda engine, _: engine.accept())
+
+    async def fetch_module(self, channel_id: ChannelId, timeout: float) -> bytes:
+        return await self._modules.fetch(self._find(channel_id), timeout)
 
     async def reject(self, channel_id: ChannelId, reason: str) -> None:
         await self._find(channel_id).input(lambda engine, _: engine.reject(reason))

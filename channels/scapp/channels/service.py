@@ -108,6 +108,10 @@ class NodeService(Protocol):
 
     async def accept(self, channel_id: ChannelId) -> None: ...
 
+    async def fetch_module(self, channel_id: ChannelId, timeout: float) -> bytes:
+        """The reducer module of a proposed channel, from its proposer, checked against the deployment's hash."""
+        ...
+
     async def reject(self, channel_id: ChannelId, reason: str) -> None: ...
 
     async def submit(

@@ -136,6 +136,22 @@ class Entries(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="entri
     entries: tuple[bytes, ...]
 
 
+class ModuleWanted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="module?"):
+    """Ask for the bytes of the channel's reducer module from `first` on."""
+
+    channel: B32
+    first: U63
+
+
+class ModulePart(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="module"):
+    """Bytes `first …` of a module of `total` bytes."""
+
+    channel: B32
+    first: U63
+    total: U63
+    data: bytes
+
+
 Message = (
     Proposal
     | Rejected
@@ -149,9 +165,12 @@ Message = (
     | EntriesWanted
     | Entries
 )
+"""What the engine takes."""
+
+AnyMessage = Message | ModuleWanted | ModulePart
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
 
 encode_message = _encoder.encode
 
@@ -160,7 +179,7 @@ class MalformedMessage(PeerError):
     """The bytes are no message of this protocol."""
 
 
-def decode_message(data: bytes) -> Message:
+def decode_message(data: bytes) -> AnyMessage:
     """Raises MalformedMessage."""
     try:
         return _decoder.decode(data)

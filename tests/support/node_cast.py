@@ -1,0 +1,89 @@
+"""Real nodes in one process over the in-process transport, for tests of the node's shell."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+
+from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.deployment import Deployment
+from scapp.channels.log.committer import Committer
+from scapp.channels.log.memory import MemoryLog
+from scapp.channels.node import Node
+from scapp.channels.signing import Signer
+from scapp.channels.transport.fake import FakeNetwork, FakeTransport
+from scapp.channels.types import Address
+from tests.support.fakes import SumAdmission
+
+START_MS = 1_700_000_000_000
+DEPLOYMENT = Deployment(bytes(32))
+
+
+class FixedPolicy:
+    """Always the same answer."""
+
+    def __init__(self, answer: str) -> None:
+        self.answer = answer
+
+    def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
+        return self.answer
+
+
+class Cast:
+    """Nodes that are stopped and closed at the end of a test."""
+
+    def __init__(self) -> None:
+        self.network = FakeNetwork(seed=1, automatic=True)
+        self.nodes: list[Node] = []
+        self.ends: list[Callable[[], None]] = []
+
+    async def node(
+        self,
+        key: int,
+        *,
+        policy: str = "accept",
+        log: MemoryLog | None = None,
+        admission: SumAdmission | None = None,
+        modules: dict[bytes, bytes] | None = None,
+    ) -> Node:
+        signer = Signer(bytes([key]) * 32)
+        log = log or MemoryLog()
+        committer = Committer(log)
+        clock = itertools.count(START_MS)
+        nonces = itertools.count(key * 1000)
+        node = Node(
+            signer=signer,
+            log=log,
+            committer=committer,
+            transport=FakeTransport(self.network, signer.address),
+            admission=admission or SumAdmission(),
+            policy=FixedPolicy(policy),
+            clock_ms=lambda: next(clock),
+            nonce=lambda: next(nonces),
+            module_of=(modules or {}).get,
+        )
+        await node.start()
+        self.nodes.append(node)
+        self.ends.append(committer.close)
+        for other in self.nodes[:-1]:
+            node.add_peer(other.address, "sim:1")
+            other.add_peer(node.address, "sim:1")
+        return node
+
+    async def end(self) -> None:
+        for node in self.nodes:
+            await node.stop()
+        for end in self.ends:
+            end()
+
+
+async def until(node: Node, happened: Callable[[], bool]) -> None:
+    """Wait for something that the node tells its listeners about."""
+    news = asyncio.Event()
+    end = node.subscribe(lambda _: news.set())
+    async with asyncio.timeout(10):
+        while not happened():
+            news.clear()
+            await news.wait()
+    end()
