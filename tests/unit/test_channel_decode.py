@@ -113,7 +113,8 @@ LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.binary(max_size=70), st.text(max_size=8), st.floats()
 )
 TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=6), max_leaves=25)
-TAGS = tuple("open reject submit decide propose sign refuse status full want entries signed.1".split())
+MESSAGE_TAGS = ("open", "reject", "submit", "decide", "propose", "sign", "refuse", "status", "full", "want", "entries")
+TAGS = (*MESSAGE_TAGS, "signed.1")
 TAGGED = st.builds(lambda tag, rest: plain_msgpack([tag, *rest]), st.sampled_from(TAGS), st.lists(TREES, max_size=12))
 
 
