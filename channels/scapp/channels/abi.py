@@ -171,7 +171,7 @@ class StateHasher:
 
     def hash(self, app_data: bytes, amounts: Sequence[int], turn: int, is_final: bool) -> Hash:
         """The state hash to sign; raises `InvalidValue` for a number outside its field or a wrong count of amounts."""
-        return Hash(keccak256(self.encode(app_data, amounts, turn, is_final)))
+        return keccak256(self.encode(app_data, amounts, turn, is_final))
 
     def _head_for(self, length: int) -> tuple[int, bytes, bytes]:
         outcome_offset = word(STATE_HEAD_BYTES + WORD + length + -length % WORD)

@@ -24,7 +24,7 @@ class AppData(msgspec.Struct, frozen=True, array_like=True, gc=False):
     time_ms: int
 
 
-def encode_app_data(deployment: Hash, sequence: int, log_root: Hash, state_root: Hash, time_ms: int) -> bytes:
+def encode_app_data(deployment: bytes, sequence: int, log_root: bytes, state_root: bytes, time_ms: int) -> bytes:
     """`abi.encode(uint8 version, bytes32, uint64, bytes32, bytes32, uint64)`, 192 bytes; raises `InvalidValue`."""
     if len(deployment) != 32 or len(log_root) != 32 or len(state_root) != 32:
         for value, field in ((deployment, "deployment"), (log_root, "log root"), (state_root, "state root")):

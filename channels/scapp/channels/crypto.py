@@ -7,6 +7,9 @@ that a platform without a wheel of the first still runs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
+
+from scapp.channels.types import Hash
 
 _KNOWN_ANSWERS = (
     (b"", "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"),
@@ -21,7 +24,7 @@ def _sha3(data: bytes) -> bytes:
     return digest
 
 
-def _choose() -> Callable[[bytes], bytes]:
+def _choose() -> Callable[[bytes], Hash]:
     chosen: Callable[[bytes], bytes]
     try:
         from tiny_keccak import keccak256 as chosen
@@ -30,7 +33,7 @@ def _choose() -> Callable[[bytes], bytes]:
     for data, answer in _KNOWN_ANSWERS:
         if chosen(data).hex() != answer:
             raise ImportError(f"{chosen!r} does not compute keccak256; reinstall it")
-    return chosen
+    return cast(Callable[[bytes], Hash], chosen)
 
 
-keccak256: Callable[[bytes], bytes] = _choose()
+keccak256: Callable[[bytes], Hash] = _choose()

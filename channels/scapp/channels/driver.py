@@ -105,12 +105,12 @@ class ChannelDriver:
             if step.joins:
                 self._held.extend(map(encode_event, events))
                 self._held_notices += self._fold(events)
-            elif events or self._must_store(effects):
+            elif events or (effects and self._must_store(effects)):
                 yield self._store(step)
-                notices = self._told()
+                told = self._told() if self._held else []
                 if events:
-                    notices += self._fold(events)
-                yield from notices
+                    told += self._fold(events)
+                yield from told
             step = None
             for effect in effects:
                 if type(effect) is TryBatch:
@@ -140,11 +140,7 @@ class ChannelDriver:
         if held or step.events:
             events = (*held, *map(encode_event, step.events))
             writes = (StreamWrite(self.stream, self.version - len(held), events),)
-        rows: dict[bytes, bytes] = {}
-        for effect in step.effects:
-            if isinstance(effect, STORED):
-                key, row = outbox_row(self.stream, effect)
-                rows[key] = row
+        rows = dict([outbox_row(self.stream, effect) for effect in step.effects if isinstance(effect, STORED)])
         return Store(Append(writes, rows), bool(held) or (step.durable and bool(step.events)))
 
     def _told(self) -> list[Request]:
@@ -165,9 +161,11 @@ class ChannelDriver:
             elif isinstance(event, StateSupported):
                 # `model.evolve` agrees: a supported state below the newest signed one does not become the head.
                 if newest is not None and newest.turn == event.turn:
-                    notices.append(self._advanced(newest))
+                    self.index(newest)
+                    notices.append(Advanced(newest))
             elif isinstance(event, StateAdopted):
-                notices.append(self._advanced(event.state))
+                self.index(event.state)
+                notices.append(Advanced(event.state))
             elif isinstance(event, SubmissionsRefused):
                 me = state.setup.my_index
                 mine = tuple(r for r in event.refused if r.author == me)
@@ -175,10 +173,6 @@ class ChannelDriver:
                     notices.append(Refusals(mine))
         self.engine.apply(events)
         return notices
-
-    def _advanced(self, state: Signed) -> Advanced:
-        self.index(state)
-        return Advanced(state)
 
     def index(self, advanced: Signed) -> None:
         """Remember where a supported batch stands in the stream."""

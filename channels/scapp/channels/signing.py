@@ -40,8 +40,17 @@ class Backend(Protocol):
         """A recoverable signature with RFC 6979 nonce and low s."""
         ...
 
+    def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
+        """The signer's public key in the backend's own form, the same bytes for the same key, or None when no key
+        made the signature, which begins with r || s."""
+        ...
+
+    def serialize_key(self, key: bytes) -> bytes:
+        """The public key, 64 bytes, of `recover_key`'s answer."""
+        ...
+
     def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
-        """The signer's public key, 64 bytes, or None when no key made it; `signature` begins with r || s."""
+        """Both in one: the signer's public key, 64 bytes, or None."""
         ...
 
 
@@ -55,6 +64,13 @@ class PublicBackend:
         return bytes(PrivateKey(secret).sign_recoverable(digest, hasher=None))
 
     def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
+        key = self.recover_key(digest, signature, recovery_id)
+        return self.serialize_key(key) if key is not None else None
+
+    def serialize_key(self, key: bytes) -> bytes:
+        return key
+
+    def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
         recoverable = signature[:_COMPACT_BYTES] + bytes([recovery_id])
         try:
             return PublicKey.from_signature_and_message(recoverable, digest, hasher=None).format(compressed=False)[1:]
@@ -74,6 +90,7 @@ class _Buffers(threading.local):
         self.point = ffi.new("unsigned char[65]")
         self.compact_view = ffi.buffer(self.compact)
         self.point_view = ffi.buffer(self.point)
+        self.key_view = ffi.buffer(self.public_key)
 
 
 class DirectBackend(PublicBackend):
@@ -103,7 +120,7 @@ class DirectBackend(PublicBackend):
         self._serialize(self._context, buffers.compact, buffers.recovery_id, buffers.signature)
         return buffers.compact_view[:] + _RECOVERY_IDS[buffers.recovery_id[0]]  # type: ignore[no-any-return]
 
-    def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
+    def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
         if len(digest) != 32 or len(signature) < _COMPACT_BYTES or not 0 <= recovery_id <= 3:
             return None
         buffers, context = self._buffers, self._context
@@ -111,8 +128,13 @@ class DirectBackend(PublicBackend):
             return None
         if not self._recover(context, buffers.public_key, buffers.signature, digest):
             return None
+        return buffers.key_view[:]  # type: ignore[no-any-return]
+
+    def serialize_key(self, key: bytes) -> bytes:
+        buffers = self._buffers
+        buffers.key_view[:] = key
         buffers.length[0] = 65
-        self._serialize_key(context, buffers.point, buffers.length, buffers.public_key, self._uncompressed)
+        self._serialize_key(self._context, buffers.point, buffers.length, buffers.public_key, self._uncompressed)
         return buffers.point_view[1:65]  # type: ignore[no-any-return]
 
 
@@ -203,20 +225,25 @@ class Verifier:
     such a check does not look at v, and a state that a counterparty signed with the wrong v counts for nothing on
     chain, where v decides which key is recovered."""
 
-    __slots__ = ("address",)
+    __slots__ = ("_key", "address")
 
     def __init__(self, address: Address) -> None:
         if len(address) != 20:
             raise LocalError(f"an address has 20 bytes, this one {len(address)}: 0x{address.hex()}")
         self.address = address
+        self._key: bytes | None = None  # a recovered key that hashes to the address, in the backend's form
 
     def verify(self, h: Hash, signature: bytes) -> None:
         """Raise `InvalidSignature`, with the reason, unless `signature` is this address's over the hash.
 
         It returns nothing, so that a caller who asks for its truth refuses everything instead of accepting it."""
-        signer = recover(h, signature)
+        key = _recover_key(eth_digest(h), signature)
+        if key == self._key:  # the hash of the same key needs no second look
+            return
+        signer = address_of(_BACKEND.serialize_key(key))
         if signer != self.address:
             raise InvalidSignature(f"signed by 0x{signer.hex()}, expected 0x{self.address.hex()}")
+        self._key = key
 
     def matches(self, h: Hash, signature: bytes) -> bool:
         """The same as an answer; never raises, whatever bytes a peer sent as a signature."""
@@ -246,6 +273,11 @@ def recover_text(data: bytes, signature: bytes) -> Address:
 
 
 def _recover_digest(digest: bytes, signature: bytes) -> Address:
+    return address_of(_BACKEND.serialize_key(_recover_key(digest, signature)))
+
+
+def _recover_key(digest: bytes, signature: bytes) -> bytes:
+    """The signer's key in the backend's form."""
     if len(signature) != SIGNATURE_BYTES:
         raise InvalidSignature(f"a signature has {SIGNATURE_BYTES} bytes, this one {len(signature)}")
     recovery_id = _ID_OF_V.get(signature[64])
@@ -254,10 +286,10 @@ def _recover_digest(digest: bytes, signature: bytes) -> Address:
     # Each signature has a twin with n - s; with one of the two forms forbidden nobody can make a second signature.
     if signature[32:64] > _HALF_ORDER_BYTES:
         raise InvalidSignature(f"s is 0x{signature[32:64].hex()}, above half the curve's order")
-    public_key = _BACKEND.recover(digest, signature, recovery_id)
-    if public_key is None:
+    key = _BACKEND.recover_key(digest, signature, recovery_id)
+    if key is None:
         raise InvalidSignature(f"no key makes the signature 0x{signature.hex()}")
-    return address_of(public_key)
+    return key
 
 
 def normalise_v(signature: bytes) -> Signature:

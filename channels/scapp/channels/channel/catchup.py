@@ -89,10 +89,10 @@ def materialize(state: ChannelState, session: Session, send: Send) -> list[bytes
     """The encoded messages a send stands for now; empty when it no longer matters."""
     channel = state.setup.channel_id
     message: Message | None = None
+    if type(send) is SendPropose:
+        encoded = _propose(state, session, send.peer, send.turn)
+        return [encoded] if encoded is not None else []
     match send:
-        case SendPropose(peer, turn):
-            encoded = _propose(state, session, peer, turn)
-            return [encoded] if encoded is not None else []
         case SendCountersign(_, turn):
             signature = _my_signature(state, turn)
             message = Countersign(channel, turn, signature) if signature else None
@@ -143,11 +143,11 @@ def _as_propose(state: ChannelState, candidate: Signed, first: int, entries: tup
 
 def _my_signature(state: ChannelState, turn: int) -> bytes:
     me = state.setup.my_index
-    candidate = state.candidate(turn)
-    if candidate is not None:
-        return candidate.signatures[me]
     head = state.head
-    return head.signatures[me] if head is not None and head.turn == turn else b""
+    if head is not None and head.turn == turn:
+        return head.signatures[me]
+    candidate = state.candidate(turn)
+    return candidate.signatures[me] if candidate is not None else b""
 
 
 def _submits(state: ChannelState, first_counter: int) -> list[bytes]:

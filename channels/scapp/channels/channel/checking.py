@@ -29,7 +29,6 @@ from scapp.channels.channel.session import NOTHING, Checking, Session, Step
 from scapp.channels.channel.signing_rules import TURN_LEAD_MAX, MayNotSign, StateSigner, check_may_sign, sign_state
 from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, extend_log_root
 from scapp.channels.errors import PeerError
-from scapp.channels.types import Hash
 
 SEQUENCER = 0
 
@@ -130,7 +129,7 @@ def _find_fault(
         if _same_content(proposed, full):  # signed by us before; by now its time is old and our entries may be decided
             last[:] = full.last
             return None
-    if extend_log_root(Hash(state.log_root), proposed.entries) != proposed.log_root:
+    if extend_log_root(state.log_root, proposed.entries) != proposed.log_root:
         return Fault("log", "the log root does not follow from the entries")
     head = state.head
     assert head is not None
@@ -245,9 +244,9 @@ def countersign(
 ) -> Step:
     """Sign, and see whether ours was the last signature missing."""
     with_early = _add_early(state, session, proposed)
-    signed = sign_state(state, session, signer, with_early, _hash_of(session, proposed.turn))
+    signed = sign_state(state, session, signer, with_early, session.hashes.get(proposed.turn))
     session.layer = signed.turn
-    left = _own_left_out(state, proposed, refused)
+    left = _own_left_out(state, proposed, refused) if refused else ()
     events: list[Event] = [*left, StateSigned(signed)]
     effects: list[Effect] = [SendCountersign(peer, signed.turn) for peer in state.setup.others]
     if all(signed.signatures):
@@ -255,11 +254,6 @@ def countersign(
         events.extend(settled_by(functools.reduce(evolve, left, state), signed))
         effects.append(CommitBatch())
     return Step(tuple(events), tuple(effects))
-
-
-def _hash_of(session: Session, turn: int) -> Hash | None:
-    known = session.hashes.get(turn)
-    return Hash(known) if known is not None else None
 
 
 def _own_left_out(state: ChannelState, proposed: Signed, refused: tuple[Refused, ...]) -> tuple[Event, ...]:
@@ -280,7 +274,7 @@ def own_refusals(state: ChannelState, refused: tuple[Refused, ...]) -> list[Refu
 
 def _add_early(state: ChannelState, session: Session, proposed: Signed) -> Signed:
     """Signatures that came before the proposal, where they are valid for it."""
-    early = {i: s for (turn, i), s in session.early.items() if turn == proposed.turn}
+    early = {i: s for (turn, i), s in session.early.items() if turn == proposed.turn} if session.early else {}
     if not early:
         return proposed
     state_hash = state.setup.hash(proposed)

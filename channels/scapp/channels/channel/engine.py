@@ -59,6 +59,7 @@ class Engine:
         self.state = state
         self.session = Session(state.setup.count)
         self.signer = signer
+        self.is_sequencer = state.setup.my_index == 0
         self._next_own = state.next_counter
         if state.setup.my_index == 0:
             ordering.count_in_flight(state, self.session)
@@ -72,21 +73,18 @@ class Engine:
         return cls(create(event), signer)
 
     @property
-    def is_sequencer(self) -> bool:
-        return self.state.setup.my_index == 0
-
-    @property
     def phase(self) -> str:
         """As in `service.ChannelInfo`."""
         return "halted" if self.session.failure else self.state.phase
 
     def apply(self, events: Sequence[Event]) -> None:
         """Fold stored events."""
-        before = self.state.turn
+        before = state = self.state
         for event in events:
-            self.state = evolve(self.state, event)
-        if self.state.turn > before:
-            self.session.settle(self.state.turn)
+            state = evolve(state, event)
+        self.state = state
+        if state.head is not before.head:
+            self.session.settle(state.turn)
             self.session.retimed = 0
 
     # Inputs: the operator and the local user
@@ -110,11 +108,9 @@ class Engine:
             raise LocalError(
                 f"the channel is {self.phase}" + (f": {self.session.failure}" if self.session.failure else "")
             )
-        limit = self.state.setup.limits.payload_bytes_max
-        for payload in payloads:
-            fault = ordering.payload_fault(kind, payload, limit)
-            if fault:
-                raise LocalError(fault)
+        fault = ordering.payloads_fault(kind, payloads, self.state.setup.limits.payload_bytes_max)
+        if fault:
+            raise LocalError(fault)
         waiting = len(self.session.queue) + len(self.state.outstanding)
         if waiting + len(payloads) > OWN_OUTSTANDING_MAX:
             raise LocalError(f"{waiting} submissions are waiting, at most {OWN_OUTSTANDING_MAX} may; try again later")
@@ -227,9 +223,11 @@ class Engine:
             return None
         if not self.is_sequencer:
             return self._held(now_ms)
-        if state.turn == 0 and not state.candidates:
+        if state.candidates:
+            return ordering.propose_over_fork(state, session, self.signer)
+        if state.turn == 0:
             return ordering.propose_postfund(state, session, self.signer)
-        return ordering.propose_over_fork(state, session, self.signer) or ordering.next_batch(state, session, now_ms)
+        return ordering.next_batch(state, session, now_ms)
 
     def _held(self, now_ms: int) -> Step | None:
         held = self.session.held

@@ -67,23 +67,11 @@ class ChannelState(msgspec.Struct, frozen=True):
     dropped: tuple[Refused, ...] = ()  # left out of a replacement, refused once that is supported
     remembered: tuple[Refused, ...] = ()  # the newest refusals, to answer repeats
     rejected: str | None = None
-
-    @property
-    def turn(self) -> int:
-        """Latest supported turn, -1 before the prefund state is supported."""
-        return self.head.turn if self.head is not None else -1
-
-    @property
-    def sequence(self) -> int:
-        return self.head.sequence if self.head is not None else 0
-
-    @property
-    def log_root(self) -> bytes:
-        return self.head.log_root if self.head is not None else EMPTY_LOG_ROOT
-
-    @property
-    def time_ms(self) -> int:
-        return self.head.time_ms if self.head is not None else 0
+    # Of the head, or of a log without entries; only `_advance` sets them, with the head.
+    turn: int = -1
+    sequence: int = 0
+    log_root: bytes = EMPTY_LOG_ROOT
+    time_ms: int = 0
 
     @property
     def signed_turn(self) -> int:
@@ -93,7 +81,12 @@ class ChannelState(msgspec.Struct, frozen=True):
     @property
     def final_signed(self) -> bool:
         """Safety rule 5: after this only the same final outcome may be signed."""
-        return (self.head is not None and self.head.is_final) or any(c.is_final for c in self.candidates)
+        if self.head is not None and self.head.is_final:
+            return True
+        for candidate in self.candidates:  # noqa: SIM110 - asked several times per state, and a generator costs more
+            if candidate.is_final:
+                return True
+        return False
 
     @property
     def phase(self) -> str:
@@ -139,9 +132,11 @@ def _rejected(state: ChannelState, event: ChannelRejected) -> ChannelState:
 
 
 def _signed(state: ChannelState, event: StateSigned) -> ChannelState:
-    if event.state.turn <= state.signed_turn:
-        raise CorruptionError(f"turn {event.state.turn} signed after turn {state.signed_turn}")
-    return _replace(state, candidates=(*state.candidates, event.state))
+    candidates, new = state.candidates, event.state
+    signed_turn = candidates[-1].turn if candidates else state.turn
+    if new.turn <= signed_turn:
+        raise CorruptionError(f"turn {new.turn} signed after turn {signed_turn}")
+    return _replace(state, candidates=(*candidates, new))
 
 
 def _seen(state: ChannelState, event: SignatureSeen) -> ChannelState:
@@ -159,40 +154,49 @@ def _with_signature(state: Signed, index: int, signature: bytes) -> Signed:
 
 
 def _supported(state: ChannelState, event: StateSupported) -> ChannelState:
+    candidates = state.candidates
+    if candidates and candidates[-1].turn == event.turn:
+        return _advance(state, candidates[-1], event.signatures)
     supported = state.candidate(event.turn)
     if supported is None:
         raise CorruptionError(f"turn {event.turn} supported but never signed here")
-    supported = _replace(supported, signatures=event.signatures)
-    if state.candidates[-1].turn > event.turn:
-        # Signed something higher that does not extend it (safety rule 4): keep the full set, append nothing.
-        kept = tuple(supported if c.turn == event.turn else c for c in state.candidates)
-        return _replace(state, candidates=kept)
-    return _advance(state, supported)
+    # Signed something higher that does not extend it (safety rule 4): keep the full set, append nothing.
+    complete = _replace(supported, signatures=event.signatures)
+    return _replace(state, candidates=tuple(complete if c is supported else c for c in candidates))
 
 
 def _adopted(state: ChannelState, event: StateAdopted) -> ChannelState:
-    return _advance(state, event.state)
+    return _advance(state, event.state, event.state.signatures)
 
 
-def _advance(state: ChannelState, to: Signed) -> ChannelState:
+def _advance(state: ChannelState, to: Signed, signatures: tuple[bytes, ...]) -> ChannelState:
     """`to` becomes the head; its entries join the log, and what they decide is settled."""
-    head = Head(to.turn, to.is_final, to.sequence, to.log_root, to.state_root, to.amounts, to.time_ms, to.signatures)
-    if not to.entries:
-        return _replace(state, head=head, candidates=(), since_head=(), dropped=())
-    mine = to.last[state.setup.my_index]
-    outstanding = state.outstanding
-    if outstanding and outstanding[0].counter <= mine:
-        outstanding = tuple(s for s in outstanding if s.counter > mine)
-    return _replace(
-        state,
-        head=head,
-        candidates=(),
-        since_head=(),
-        dropped=(),
-        included=to.last,
-        decided=tuple(map(max, state.decided, to.last)),
-        outstanding=outstanding,
-        next_counter=max(state.next_counter, mine + 1),
+    head = Head(to.turn, to.is_final, to.sequence, to.log_root, to.state_root, to.amounts, to.time_ms, signatures)
+    included, decided, outstanding, next_counter = state.included, state.decided, state.outstanding, state.next_counter
+    if to.entries:
+        included = to.last
+        decided = tuple(map(max, decided, included))
+        mine = included[state.setup.my_index]
+        if outstanding and outstanding[0].counter <= mine:
+            outstanding = tuple(s for s in outstanding if s.counter > mine)
+        next_counter = max(next_counter, mine + 1)
+    return ChannelState(
+        state.setup,
+        state.prefund,
+        head,
+        (),
+        included,
+        decided,
+        outstanding,
+        next_counter,
+        (),
+        (),
+        state.remembered,
+        state.rejected,
+        to.turn,
+        to.sequence,
+        to.log_root,
+        to.time_ms,
     )
 
 

@@ -274,8 +274,10 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
     if newest is None or message.turn != newest.turn:
         return NOTHING
     session.refusals[index] = (message.turn, f"{message.code}: {message.reason}")
-    if session.work is not None or fully_signed(state) is not None or not newest.entries:
-        return NOTHING  # a state without entries holds nothing that could be left out, or be too old
+    if session.work is not None or fully_signed(state) is not None:
+        return NOTHING
+    if state.turn < 1 or not newest.entries:  # prefund, postfund, or nothing that could be left out or be too old
+        return NOTHING
     if len(state.candidates) >= REPLACED_MAX:
         return NOTHING
     blamed = 0 <= message.entry < len(newest.entries) and not newest.is_final

@@ -12,6 +12,7 @@ import msgspec
 from scapp.channels.channel.effects import Effect
 from scapp.channels.channel.events import Event, Refused, Signed
 from scapp.channels.channel.messages import Propose
+from scapp.channels.types import Hash
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -81,7 +82,7 @@ class Session:
         self.queued = [0] * count  # highest counter queued per author
         self.work: Work | None = None
         self.layer: int | None = None  # turn whose batch lies on the admission base
-        self.hashes: dict[int, bytes] = {}  # turn of a candidate: its state hash
+        self.hashes: dict[int, Hash] = {}  # turn of a candidate: its state hash
         self.wire: dict[int, bytes] = {}  # turn of our proposal: the encoded Propose
         self.early: dict[tuple[int, int], bytes] = {}  # (turn, index): signature of a state we have not signed yet
         self.held: Propose | None = None  # a proposal over a state we do not yet know to be supported

@@ -11,7 +11,7 @@ from scapp.channels.channel.events import ChannelCreated, Signed
 from scapp.channels.deployment import Deployment, Limits, decode_deployment, deployment_id
 from scapp.channels.entries import HEADER_BYTES
 from scapp.channels.errors import LocalError
-from scapp.channels.signing import InvalidSignature, Verifier
+from scapp.channels.signing import Verifier
 from scapp.channels.state import FixedPart, check_fixed_part
 from scapp.channels.types import Address, ChannelId, Hash
 
@@ -55,25 +55,20 @@ class Setup:
         """What derivation may know of the channel."""
         return ChannelContext(self.channel_id, self.participants, self.deployment, self.slots)
 
-    @property
+    @functools.cached_property
     def others(self) -> tuple[int, ...]:
         """Indices of everyone else."""
         return tuple(i for i in range(self.count) if i != self.my_index)
 
     def hash(self, state: Signed) -> Hash:
         """State hash of Nitro's variable part that `state` stands for."""
-        app_data = encode_app_data(
-            self.deployment_id, state.sequence, Hash(state.log_root), Hash(state.state_root), state.time_ms
-        )
-        return self._hasher.hash(app_data, self.unpack(state.amounts), state.turn, state.is_final)
+        app_data = encode_app_data(self.deployment_id, state.sequence, state.log_root, state.state_root, state.time_ms)
+        amounts = self.start_amounts if state.amounts == self._start_blob else self.unpack(state.amounts)
+        return self._hasher.hash(app_data, amounts, state.turn, state.is_final)
 
     def verify(self, index: int, state_hash: Hash, signature: bytes) -> bool:
         """Is this participant `index`'s signature under the hash?"""
-        try:
-            self._verifiers[index].verify(state_hash, signature)
-        except InvalidSignature:
-            return False
-        return True
+        return self._verifiers[index].matches(state_hash, signature)
 
     def unpack(self, amounts: bytes) -> tuple[int, ...]:
         """Amounts from their blob; the caller has checked its length."""

@@ -14,6 +14,8 @@ from scapp.channels.types import Address, Hash, Signature
 
 TURN_LEAD_MAX = 2**16
 
+_replace = msgspec.structs.replace
+
 
 class StateSigner(Protocol):
     """`scapp.channels.signing.Signer`, as far as it is needed here."""
@@ -30,10 +32,12 @@ class MayNotSign(ScappError):
 
 def check_may_sign(state: ChannelState, new: Signed) -> None:
     """Raises MayNotSign with the rule that forbids it."""
-    if new.turn <= state.signed_turn:
-        raise MayNotSign(f"turn {new.turn} is not above turn {state.signed_turn}, which is signed already (rule 2)")
-    if new.turn > state.turn + TURN_LEAD_MAX:
-        raise MayNotSign(f"turn {new.turn} is more than {TURN_LEAD_MAX} above supported turn {state.turn} (rule 2)")
+    supported = state.turn
+    signed = state.candidates[-1].turn if state.candidates else supported
+    if new.turn <= signed:
+        raise MayNotSign(f"turn {new.turn} is not above turn {signed}, which is signed already (rule 2)")
+    if new.turn > supported + TURN_LEAD_MAX:
+        raise MayNotSign(f"turn {new.turn} is more than {TURN_LEAD_MAX} above supported turn {supported} (rule 2)")
     if not state.final_signed:
         return
     if not new.is_final:
@@ -54,4 +58,4 @@ def sign_state(
     index = state.setup.my_index
     signature = signer.sign(state_hash)
     signatures = (*new.signatures[:index], signature, *new.signatures[index + 1 :])
-    return msgspec.structs.replace(new, signatures=signatures)
+    return _replace(new, signatures=signatures)

@@ -45,15 +45,14 @@ def _check_distinct(writes: Sequence[StreamWrite]) -> None:
 
 def _check_write(write: StreamWrite) -> None:
     check_stream(write.stream)
-    if type(write.expected_version) is not int or not 0 <= write.expected_version <= VERSION_MAX:
-        raise LocalError(f"expected version {write.expected_version!r}: must be an integer of 0 to {VERSION_MAX}")
-    if type(write.events) not in (tuple, list):
-        raise LocalError(
-            f"events of stream {write.stream.hex()} are {type(write.events).__name__}: must be tuple or list"
-        )
+    version, events = write.expected_version, write.events
+    if type(version) is not int or not 0 <= version <= VERSION_MAX:
+        raise LocalError(f"expected version {version!r}: must be an integer of 0 to {VERSION_MAX}")
+    if type(events) is not tuple and type(events) is not list:
+        raise LocalError(f"events of stream {write.stream.hex()} are {type(events).__name__}: must be tuple or list")
     # One pass in C over a thousand events instead of a Python loop.
-    if write.events and set(map(type, write.events)) != _ONLY_BYTES:
-        kinds = sorted({kind.__name__ for kind in map(type, write.events)} - {"bytes"})
+    if events and set(map(type, events)) != _ONLY_BYTES:
+        kinds = sorted({kind.__name__ for kind in map(type, events)} - {"bytes"})
         raise LocalError(f"events of stream {write.stream.hex()} contain {', '.join(kinds)}: must all be bytes")
 
 

@@ -117,7 +117,8 @@ def unframe_page(key: bytes, value: bytes) -> StoredPage:
 
 def frame_head(stream: bytes, head: Head) -> bytes:
     """Value of a head row."""
-    return _encode(_HeadRow(head.version, head.chain, _head_check(stream, head.version, head.chain)))
+    version, chain = head.version, head.chain
+    return _encode((version, chain, crc32(_NUMBERS.pack(version, chain), crc32(stream))))  # a _HeadRow
 
 
 def unframe_head(stream: bytes, value: bytes) -> Head:

@@ -11,7 +11,7 @@ Nothing is repaired silently: what fails its checksum, or does not follow its pr
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -140,29 +140,32 @@ class RocksLog:
 
     def _stage(self, batch: WriteBatch, append: Append, heads: dict[bytes, Head]) -> VersionConflict | None:
         """Add one append to the batch, or return its conflict and leave batch and heads as they were."""
-        before = [heads.get(write.stream) or self._head(write.stream) for write in append.writes]
-        for write, head in zip(append.writes, before, strict=True):
-            if head.version != write.expected_version:
-                return conflict(write, head.version)
-        for write, head in zip(append.writes, before, strict=True):
+        for write in append.writes:
+            found = (heads.get(write.stream) or self._head(write.stream)).version
+            if found != write.expected_version:
+                return conflict(write, found)
+        for write in append.writes:
             if write.events:
-                heads[write.stream] = self._stage_page(batch, write, head)
-        for key, value in append.outbox.items():
+                self._stage_page(batch, write, heads)
+        if append.outbox:
+            self._stage_outbox(batch, append.outbox)
+        return None
+
+    def _stage_page(self, batch: WriteBatch, write: StreamWrite, heads: dict[bytes, Head]) -> None:
+        stream, events, store = write.stream, write.events, self._store
+        before = heads.get(stream) or self._head(stream)
+        key = page_key(stream, before.version)
+        value, chain = framing.frame_page(key, events, before.chain)
+        heads[stream] = head = Head(before.version + len(events), chain)
+        batch.put(key, value, store.pages.handle)
+        batch.put(stream, framing.frame_head(stream, head), store.heads.handle)
+
+    def _stage_outbox(self, batch: WriteBatch, rows: Mapping[bytes, bytes | None]) -> None:
+        for key, value in rows.items():
             if value is None:
                 self._store.outbox.delete(batch, key)
             else:
                 self._store.outbox.put(batch, key, framing.frame_outbox(key, value))
-        return None
-
-    def _stage_page(self, batch: WriteBatch, write: StreamWrite, before: Head) -> Head:
-        """Add a page after `before`; returns the new head."""
-        stream = write.stream
-        key = page_key(stream, before.version)
-        value, chain = framing.frame_page(key, write.events, before.chain)
-        head = Head(before.version + len(write.events), chain)
-        self._store.pages.put(batch, key, value)
-        self._store.heads.put(batch, stream, framing.frame_head(stream, head))
-        return head
 
     def _commit(self, batch: WriteBatch, *, durable: bool) -> None:
         """Write the batch, if anything is in it; with `durable` everything up to here is on disk afterwards."""
@@ -179,9 +182,9 @@ class RocksLog:
         self._undurable = not durable
 
     def _head(self, stream: bytes) -> Head:
-        self._store.check_open()
-        head = self._heads.get(stream)
+        head = self._heads.get(stream)  # empty when closed
         if head is None:
+            self._store.check_open()
             with self._lock:  # a writer may be about to publish a newer one
                 head = self._heads.get(stream) or self._load_head(stream)
                 self._heads[stream] = head

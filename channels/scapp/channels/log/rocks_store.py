@@ -24,7 +24,7 @@ class Family:
     def __init__(self, path: Path, db: Rdict, handle: ColumnFamily) -> None:
         self._path = path
         self._db: Rdict | None = db
-        self._handle: ColumnFamily | None = handle
+        self.handle: ColumnFamily | None = handle  # where a WriteBatch puts rows of this family
 
     def get(self, key: bytes) -> bytes | None:
         with _reading(self._path, key):
@@ -64,14 +64,14 @@ class Family:
             return row
 
     def put(self, batch: WriteBatch, key: bytes, value: bytes) -> None:
-        batch.put(key, value, self._handle)
+        batch.put(key, value, self.handle)
 
     def delete(self, batch: WriteBatch, key: bytes) -> None:
-        batch.delete(key, self._handle)
+        batch.delete(key, self.handle)
 
     def release(self) -> Exception | None:
         """Let go of the database in any case; returns what closing it raised."""
-        db, self._db, self._handle = self._db, None, None
+        db, self._db, self.handle = self._db, None, None
         try:
             if db is not None:
                 db.close()
