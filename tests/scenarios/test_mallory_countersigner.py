@@ -404,6 +404,23 @@ def test_a_state_without_entries_is_not_replaced() -> None:
     assert pending(alice, channel) == 1
 
 
+@pytest.mark.parametrize(("code", "entry"), [("mine", 0), ("time", -1)])
+def test_the_prefund_state_is_not_replaced(code: str, entry: int) -> None:
+    """Who does not want the channel rejects it; a refusal changes nothing."""
+    sim = Sim(2)
+    alice, bob = sim.nodes
+    bob.accept = False
+    channel = alice.open([bob])
+    sim.run()
+    mallory = Mallory(sim, bob, channel)
+    before = stored(alice, channel)
+    sim.now_ms += 100_000
+    mallory.say(alice, Refuse(channel, 0, code, "not this opening", entry))
+    assert stored(alice, channel) == before
+    mallory.say(alice, mallory.countersign(alice, 0))
+    assert alice.engine(channel).state.turn == 0
+
+
 def test_junk_signatures_of_mallory_leave_room_for_bobs() -> None:
     """Signatures that come before their proposal are kept, a few per participant."""
     sim = Sim(4)
