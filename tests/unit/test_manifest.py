@@ -9,6 +9,7 @@ import pytest
 
 from scapp.reducers.manifest import (
     DOCUMENT_BYTES_MAX,
+    SYSTEM_COLUMNS,
     ManifestError,
     encode_manifest,
     parse_manifest,
@@ -86,6 +87,7 @@ REFUSED: list[tuple[Any, str]] = [
     (table(columns=[{"name": "f", "type": "float8"}], indexes=[]), "key column f"),
     (table(columns=[{"name": "f", "type": "int8", "nullable": True}], indexes=[]), "key column f .* NOT NULL"),
     (column(name="channel_id"), "'channel_id' of table account is reserved"),
+    *((column(name=name), f"'{name}' of table account is PostgreSQL's own") for name in sorted(SYSTEM_COLUMNS)),
     (column(name="id"), "'id' appears twice"),
     (column(type="varchar"), "varchar"),
     (column(type="int2", default=40_000), "default 40000 of column x"),

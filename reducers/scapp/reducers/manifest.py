@@ -42,6 +42,7 @@ Default = bool | int | float | str | None
 
 UNSORTABLE = frozenset({"float8", "json"})
 RESERVED_COLUMNS = frozenset({"channel_id"})
+SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})  # PostgreSQL's own, in every table
 RESERVED_RELATIONS = frozenset({"skipped"})
 RESERVED_PREFIXES = ("scapp_", "pg_")
 
@@ -185,6 +186,10 @@ def _check_column(column: Column, where: str) -> None:
     _identifier(column.name, f"column of {where}")
     if column.name in RESERVED_COLUMNS:
         raise ManifestError(f"column {column.name!r} of {where} is reserved: every table gets it by itself")
+    if column.name in SYSTEM_COLUMNS:
+        raise ManifestError(
+            f"column {column.name!r} of {where} is PostgreSQL's own; not allowed are {_listing(SYSTEM_COLUMNS)}"
+        )
     if column.default is not None and not _default_fits(column.type, column.default):
         raise ManifestError(
             f"default {column.default!r} of column {column.name} of {where} does not fit type {column.type}; "
