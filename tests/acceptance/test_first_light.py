@@ -187,7 +187,8 @@ def test_policy_leaves_strangers_to_the_operator() -> None:
         assert eventually(proposed, lambda: two.nodes["bob"].log_tail()) == name
         code, document = scapp(two, "bob", "channel", "accept", name)
         assert (code, document["error"]["code"]) == (1, "unknown_app")
-        two.client("bob").deploy(LEDGER)
+        code, app = scapp(two, "bob", "deploy", "--from", name)
+        assert (code, app["deployment_id"]) == (0, opened.deployment_id)
         assert scapp(two, "bob", "channel", "accept", name)[1]["phase"] == "running"
         rejected = two.client("alice").open_channel(["bob"], "ledger").channel_id
         eventually(lambda: len(two.client("bob").channels("proposed")) or None, lambda: two.nodes["bob"].log_tail())

@@ -57,6 +57,7 @@ class FakeService:
         self.opens_to = "running"
         self.infos: dict[ChannelId, ChannelInfo] = {}
         self.linked: dict[Address, str] = {}
+        self.modules: dict[ChannelId, bytes] = {}
         self.listeners: list[Callable[[NodeEvent], None]] = []
         self._nonce = 0
 
@@ -133,6 +134,10 @@ class FakeService:
     async def accept(self, channel_id: ChannelId) -> None:
         self._must_be(channel_id, "proposed")
         self.state(channel_id, self.infos[channel_id].participants, self.infos[channel_id].deployment, "running")
+
+    async def fetch_module(self, channel_id: ChannelId, timeout: float) -> bytes:  # the port's
+        self._must_be(channel_id, "proposed")
+        return self.modules[channel_id]
 
     async def reject(self, channel_id: ChannelId, reason: str) -> None:
         self._must_be(channel_id, "proposed")

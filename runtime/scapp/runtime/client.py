@@ -152,6 +152,10 @@ class Client:
         query = "?" + urllib.parse.urlencode({"limits": msgspec.json.encode(limits).decode()}) if limits else ""
         return self._call("POST", f"/v1/deployments{query}", AppView, wasm, "application/wasm")
 
+    def deploy_of_channel(self, channel: str, wait_s: float = 30.0) -> AppView:
+        """Fetch a proposed channel's module from its proposer, check and keep it at the node."""
+        return self._post(f"/v1/channels/{_quote(channel)}/deploy", AppView, {"wait_s": wait_s}, wait_s)
+
     # -- channels ---------------------------------------------------------------------------------------------
 
     def channels(self, phase: str | None = None) -> list[ChannelView]:

@@ -167,6 +167,7 @@ class NodeProcess:
             policy=_Policy(AcceptPolicy(self.config.policy, modules.store, peers, signer.address)),
             clock_ms=now_ms,
             nonce=lambda: secrets.randbits(63),
+            module_of=modules.store.wasm,
         )
         self._undo.push_async_callback(node.stop)
         with _address("node.listen", self.config.node.listen, "--listen"):

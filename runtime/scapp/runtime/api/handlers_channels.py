@@ -63,7 +63,7 @@ async def accept(call: Call) -> ChannelView:
         raise ApiError(
             "unknown_app",
             f"channel {hexed(info.channel_id)} runs deployment {hexed(info.deployment_id)}, which is not known here",
-            "`scapp deploy` the same module with the same limits, then accept",
+            "`scapp deploy --from CHANNEL` fetches it from the proposer; then accept",
         )
     await call.context.service.accept(info.channel_id)
     return await _settled(call, info.channel_id, call.document(WaitRequest).wait_s)

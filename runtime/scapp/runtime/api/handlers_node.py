@@ -14,7 +14,19 @@ from scapp.runtime.api.call import Call, find_app
 from scapp.runtime.api.errors import ApiError, as_api_error
 from scapp.runtime.api.views import app_view, hexed, peer_view
 from scapp.runtime.deployments import App
-from scapp.runtime.documents import AppList, AppView, Counters, Health, PeerList, PeerRequest, PeerView, Status
+from scapp.runtime.documents import (
+    AppList,
+    AppView,
+    Counters,
+    Health,
+    PeerList,
+    PeerRequest,
+    PeerView,
+    Status,
+    WaitRequest,
+)
+
+FETCH_S = 30.0
 
 
 async def health(call: Call) -> Health:
@@ -81,9 +93,20 @@ async def _view(call: Call, app: App) -> AppView:
 async def deploy(call: Call) -> AppView:
     """Checking and compiling a module takes a while: not on the event loop."""
     assert isinstance(call.body, bytes)
-    limits = _limits(call.query.get("limits"))
+    return await _deployed(call, call.body, _limits(call.query.get("limits")))
+
+
+async def deploy_of_channel(call: Call) -> AppView:
+    """The bytes come from the proposer and are checked against the hash in the proposal, then like any module."""
+    info = call.channel()
+    wait_s = call.document(WaitRequest).wait_s or FETCH_S
+    wasm = await call.context.service.fetch_module(info.channel_id, wait_s)
+    return await _deployed(call, wasm, info.deployment.limits)
+
+
+async def _deployed(call: Call, wasm: bytes, limits: Limits) -> AppView:
     try:
-        app = await call.context.blocking(call.context.apps.add, call.body, limits)
+        app = await call.context.blocking(call.context.apps.add, wasm, limits)
     except (ScappError, ManifestError, ValueError) as error:
         known = as_api_error(error) if isinstance(error, ApiError) else None
         raise known or ApiError("bad_module", str(error), "docs/reference/abi.md says what a module must be") from error

@@ -121,6 +121,11 @@ ROUTES: tuple[Route, ...] = (
         permission="admin", request=WaitRequest, response=ChannelView, handler=handlers_channels.accept,
     ),
     Route(
+        method="POST", path=_CHANNEL + "/deploy", name="deploy_of_channel", permission="admin",
+        summary="Fetch a proposed channel's module from its proposer, check and keep it",
+        request=WaitRequest, response=AppView, handler=handlers_node.deploy_of_channel,
+    ),
+    Route(
         method="POST", path=_CHANNEL + "/reject", name="reject_channel", summary="Reject a proposed channel",
         permission="admin", request=RejectRequest, response=ChannelView, handler=handlers_channels.reject,
     ),

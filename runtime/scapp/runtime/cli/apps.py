@@ -15,9 +15,10 @@ from scapp.runtime.cli.common import Problem, common, emit, settings, table, wai
 @click.option(
     "--example", type=click.Choice(["game"]), help="Deploy an example that comes with scapp instead of a file"
 )
+@click.option("--from", "channel", metavar="CHANNEL", help="Fetch the module of a proposed channel from its proposer")
 @click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE", help="A signed limit other than the default")
 @click.option("--list", "list_", is_flag=True, help="List the apps this node knows")
-def deploy(module: Path | None, example: str | None, limits: tuple[str, ...], list_: bool) -> None:
+def deploy(module: Path | None, example: str | None, channel: str | None, limits: tuple[str, ...], list_: bool) -> None:
     """Check a reducer MODULE.wasm and make it known to the node.
 
     All participants deploy the same bytes with the same limits; the deployment id commits to both."""
@@ -26,11 +27,14 @@ def deploy(module: Path | None, example: str | None, limits: tuple[str, ...], li
     if list_:
         _list()
         return
-    if (module is None) == (example is None):
-        raise click.UsageError("name either a MODULE.wasm or an --example")
-    wasm = _read(module) if module else _example()
+    if [module, example, channel].count(None) != 2 or (channel and limits):
+        raise click.UsageError("name either a MODULE.wasm or an --example, or --from a CHANNEL (it has its own limits)")
+    wasm = _read(module) if module else b"" if channel else _example()
     with settings().client() as node, waiting("checking and compiling the module"):
-        app = node.deploy(wasm, dict(_limit(text) for text in limits))
+        if channel:
+            app = node.deploy_of_channel(channel)
+        else:
+            app = node.deploy(wasm, dict(_limit(text) for text in limits))
     assert isinstance(app, AppView)
 
     def text() -> str:
