@@ -130,7 +130,7 @@ def proposal(scene: Scene, *, turn: int = 2, payload: bytes = b"hi", root: bytes
     entries = (encode_entry(Kind.MESSAGE, 0, 1, now, payload),)
     admission = SumAdmission()
     state = scene.honest._runners[scene.channel].engine.state
-    admission.load(state.setup.context, scene.honest.source.entries(scene.channel, 0, info.sequence))
+    admission.load(state.setup.context, [scene.honest.source.entries(scene.channel, 0, info.sequence)])
     right = admission.try_batch(scene.channel, info.sequence, entries, strict=True)
     unsigned = Propose(
         scene.channel,

@@ -262,7 +262,7 @@ def test_rule_5_after_a_final_state_only_that_outcome_is_signed() -> None:
     bob.crash()
     bob.start()
     sim.run()
-    bob.admission.load(bob.engine(channel).state.setup.context, bob.supported(channel))
+    bob.admission.load(bob.engine(channel).state.setup.context, [bob.supported(channel)])
     assert "rule 5" in mallory.propose(bob, [mallory.entry()])
     assert mallory.propose(bob, [close]) == ""
     assert len(bob.engine(channel).state.candidates) == 2

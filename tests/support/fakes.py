@@ -6,9 +6,11 @@ to the state, whose root is a hash chain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from scapp.channels.admission import AdmissionError, Admitted, ChannelContext, Refusal
+import msgspec
+
+from scapp.channels.admission import AdmissionError, Admitted, BaseSnapshot, ChannelContext, Refusal
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.types import ChannelId
@@ -22,17 +24,36 @@ class SumAdmission:
     def __init__(self, *, wrong_root: bool = False, refuse: bytes = b"bad") -> None:
         self.bases: dict[bytes, State] = {}
         self.layers: dict[bytes, State] = {}
+        self.sequences: dict[bytes, tuple[int, int]] = {}  # entries in the base, and in the layer
         self.wrong_root = wrong_root
         self.refuse = refuse
         self.calls = 0
 
-    def load(self, context: ChannelContext, entries: Sequence[bytes]) -> Admitted:
+    def load(
+        self, context: ChannelContext, batches: Iterable[Sequence[bytes]], snapshot: BaseSnapshot | None = None
+    ) -> Admitted:
         state: State = (bytes(32), tuple(amount for _, _, amount in context.slots))
-        for entry in entries:
-            state = self._apply(state, entry)
+        sequence = 0
+        if snapshot is not None:
+            try:
+                root, amounts = msgspec.msgpack.decode(snapshot.data, type=tuple[bytes, list[bytes]])
+            except msgspec.MsgspecError as error:
+                raise AdmissionError(f"the snapshot cannot be used: {error}") from None
+            state = (root, tuple(int.from_bytes(amount, "big") for amount in amounts))
+            sequence = snapshot.sequence
+        for entries in batches:
+            for entry in entries:
+                state = self._apply(state, entry)
+            sequence += len(entries)
         self.bases[context.channel_id] = state
+        self.sequences[context.channel_id] = (sequence, 0)
         self.layers.pop(context.channel_id, None)
-        return Admitted(tuple(range(len(entries))), (), *state)
+        return Admitted((), (), *state)
+
+    def snapshot(self, channel_id: ChannelId) -> BaseSnapshot | None:
+        root, amounts = self.bases[channel_id]
+        data = msgspec.msgpack.encode((root, [amount.to_bytes(32, "big") for amount in amounts]))
+        return BaseSnapshot(self.sequences[channel_id][0], root, data)
 
     def try_batch(
         self, channel_id: ChannelId, first_sequence: int, candidates: Sequence[bytes], *, strict: bool
@@ -49,6 +70,7 @@ class SumAdmission:
             state = self._apply(state, entry)
             accepted.append(index)
         self.layers[channel_id] = state
+        self.sequences[channel_id] = (first_sequence, len(accepted))
         root = bytes(31) + b"x" if self.wrong_root else state[0]
         return Admitted(tuple(accepted), tuple(refusals), root, state[1])
 
@@ -69,6 +91,7 @@ class SumAdmission:
 
     def commit(self, channel_id: ChannelId) -> None:
         self.bases[channel_id] = self.layers.pop(channel_id)
+        self.sequences[channel_id] = (sum(self.sequences[channel_id]), 0)
 
     def rollback(self, channel_id: ChannelId) -> None:
         self.layers.pop(channel_id, None)

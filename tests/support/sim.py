@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from scapp.channels.admission import AdmissionError
+from scapp.channels.admission_base import AdmissionBase
 from scapp.channels.channel.effects import (
     PENDING,
     CommitBatch,
@@ -44,6 +45,7 @@ from tests.support.fakes import SumAdmission
 NAMES = ("alice", "bob", "carol", "dave")
 KEYS = tuple(bytes([n + 1]) * 32 for n in range(len(NAMES)))
 START_MS = 1_700_000_000_000
+SNAPSHOT_ENTRIES = 3
 
 
 class Crash(Exception):
@@ -73,7 +75,7 @@ class SimNode:
     def start(self) -> None:
         self.admission = self.make_admission()
         self.drivers: dict[bytes, ChannelDriver] = {}
-        self.loaded: set[bytes] = set()
+        self.bases: dict[bytes, AdmissionBase] = {}
         self.deliveries = Deliveries()
         self.source = LogSource(self.log, lambda: self.drivers)
         self.up = True
@@ -128,7 +130,7 @@ class SimNode:
         created = open_signed(created, self.signer, result)
         driver = ChannelDriver(Engine.created(created, self.signer), 0, unstored=created)
         self.drivers[setup.channel_id] = driver
-        self.loaded.add(setup.channel_id)
+        self.base(driver).loaded = True
         self.input(setup.channel_id, lambda e, _: e.opened())
         return setup.channel_id
 
@@ -149,6 +151,8 @@ class SimNode:
             return
         try:
             self.drive(driver, decide(driver.engine, self.now()))
+            if self.base(driver).is_due:
+                self.base(driver).save()
         except PeerError as error:
             self.refused.append(str(error))
         except Crash:
@@ -232,13 +236,18 @@ class SimNode:
     def _ask(self, driver: ChannelDriver, batch: Any) -> object:
         channel = driver.engine.state.setup.channel_id
         try:
-            if channel not in self.loaded:
-                entries = self.source.entries(channel, 0, batch.first_sequence)
-                self.admission.load(driver.engine.state.setup.context, entries)
-                self.loaded.add(channel)
+            if not self.base(driver).loaded:
+                self.base(driver).load(batch.first_sequence)
             return self.admission.try_batch(channel, batch.first_sequence, batch.candidates, strict=batch.strict)
         except AdmissionError as error:
             return error
+
+    def base(self, driver: ChannelDriver) -> AdmissionBase:
+        """The channel's admission base, with a snapshot after every few entries."""
+        if driver.stream not in self.bases:
+            base = AdmissionBase(self.admission, self.log, self.source, driver, entries_min=SNAPSHOT_ENTRIES)
+            self.bases[driver.stream] = base
+        return self.bases[driver.stream]
 
     def _do(self, driver: ChannelDriver, effect: Any) -> None:
         channel = driver.engine.state.setup.channel_id
@@ -251,7 +260,7 @@ class SimNode:
             case RollbackBatch():
                 self.admission.rollback(channel)
             case LoadAdmission():
-                self.loaded.discard(channel)
+                self.base(driver).loaded = False
             case Fetch(peer, first, end):
                 entries = tuple(self.source.entries(channel, first, end))
                 message = encode_message(Entries(channel, first, entries))

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from scapp.channels.admission import Admission, AdmissionError, Admitted, ChannelContext
+from scapp.channels.admission import Admission, AdmissionError, Admitted, BaseSnapshot, ChannelContext
 from scapp.channels.deployment import Deployment, Limits
-from scapp.channels.entries import EMPTY_LOG_ROOT, extend_log_root
 from scapp.channels.types import ChannelId
 from scapp.runtime.admission import ReducerAdmission
 from scapp.runtime.module import CheckedModule, ModuleRefused, check_module
@@ -46,6 +47,7 @@ def admission(context: ChannelContext) -> ReducerAdmission:
 
 
 LOG = [open_entry(), message(put_score("a", 1)), message(put_score("b", 2), op(wat.SET_OUTCOME, wat.amounts(30, 70)))]
+SIGNED = [LOG[:1], LOG[1:]]  # the batches
 
 
 def test_it_fits_the_port_of_the_engine() -> None:
@@ -62,7 +64,7 @@ def test_the_sequencer_leaves_out_what_is_refused_and_the_countersigner_agrees(
     assert [(refusal.index, refusal.code) for refusal in ours.refusals] == [(1, "fault"), (3, "rejected")]
     assert ours.amounts == (30, 70)
     other = ReducerAdmission(module_for)
-    other.load(context, LOG[:1])
+    other.load(context, [LOG[:1]])
     theirs = other.try_batch(CHANNEL, 1, [candidates[index] for index in ours.accepted], strict=True)
     assert theirs == Admitted((0, 1), (), ours.state_root, ours.amounts)
 
@@ -88,7 +90,7 @@ def test_a_new_layer_replaces_the_old_one_and_rollback_forgets_it(
         admission.commit(CHANNEL)
     admission.try_batch(CHANNEL, 1, [LOG[1]], strict=False)
     admission.commit(CHANNEL)
-    assert admission.load(context, LOG[:2]).state_root == first.state_root
+    assert admission.load(context, [LOG[:1], LOG[1:2]]).state_root == first.state_root
 
 
 def test_a_batch_has_to_start_where_the_base_ends(admission: ReducerAdmission) -> None:
@@ -99,15 +101,15 @@ def test_a_batch_has_to_start_where_the_base_ends(admission: ReducerAdmission) -
 
 def test_load_replays_to_the_same_base_however_often(context: ChannelContext) -> None:
     admission = ReducerAdmission(module_for)
-    loaded = admission.load(context, LOG)
+    loaded = admission.load(context, SIGNED)
     assert loaded.amounts == (30, 70)
     assert (loaded.accepted, loaded.refusals) == ((), ())
     admission.try_batch(CHANNEL, 3, [message(put_score("z", 1))], strict=False)
-    assert admission.load(context, LOG) == loaded  # and the layer is gone
+    assert admission.load(context, SIGNED) == loaded  # and the layer is gone
     with pytest.raises(AdmissionError, match="commit without"):
         admission.commit(CHANNEL)
-    assert ReducerAdmission(module_for).load(context, LOG) == loaded
-    assert admission.load(context, LOG[:2]) != loaded
+    assert ReducerAdmission(module_for).load(context, SIGNED) == loaded
+    assert admission.load(context, [LOG[:1], LOG[1:2]]) != loaded
     assert admission.load(context, []).amounts == (60, 40)
 
 
@@ -117,7 +119,7 @@ def test_an_entry_that_does_not_replay_halts_the_channel_and_keeps_what_was_load
     with pytest.raises(
         AdmissionError, match=r"supported entry 2 does not replay here \(rejected: no\); the channel halts"
     ):
-        admission.load(context, [*LOG[:2], message(op(wat.REJECT, b"no"))])
+        admission.load(context, [LOG[:2], [message(op(wat.REJECT, b"no"))]])
     assert admission.try_batch(CHANNEL, 1, [LOG[1]], strict=False).accepted == (0,)
 
 
@@ -125,25 +127,65 @@ def test_a_reducer_that_fills_its_memory_replays_after_a_restart(context: Channe
     """Each message was signed alone; together in one instance the second would fail."""
     leaking = [message(op(wat.COUNT_UP_TO, arg=1), put_score("a", number)) for number in range(5)]
     admission = ReducerAdmission(module_for)
-    admission.load(context, [open_entry()])
+    admission.load(context, [[open_entry()]])
     for sequence, entry in enumerate(leaking, 1):
         assert admission.try_batch(CHANNEL, sequence, [entry], strict=True).refusals == ()
         admission.commit(CHANNEL)
     signed = admission.try_batch(CHANNEL, 6, [], strict=True)
-    assert ReducerAdmission(module_for).load(context, [open_entry(), *leaking]) == signed
+    assert ReducerAdmission(module_for).load(context, [[open_entry()], *([entry] for entry in leaking)]) == signed
 
 
-def test_a_snapshot_and_the_tail_give_the_same_base(context: ChannelContext) -> None:
+def test_a_reducer_that_counts_messages_replays_as_it_was_signed(context: ChannelContext) -> None:
+    """What a reducer remembers outside its tables lasts a batch, so in other batches entries give another root."""
+    counting = [message(op(wat.EMIT_COUNT)) for _ in range(4)]
     admission = ReducerAdmission(module_for)
-    admission.load(context, LOG[:2])
-    snapshot, sequence, log_root = admission.snapshot(CHANNEL)
-    assert (sequence, log_root) == (2, extend_log_root(EMPTY_LOG_ROOT, LOG[:2]))
+    signed = [[open_entry()], counting[:1], counting[1:]]
+    base = admission.load(context, [])
+    for batch in signed:
+        sequence = admission.snapshot(CHANNEL).sequence
+        base = admission.try_batch(CHANNEL, sequence, batch, strict=False)
+        admission.commit(CHANNEL)
+    assert ReducerAdmission(module_for).load(context, signed).state_root == base.state_root
+    assert ReducerAdmission(module_for).load(context, [[open_entry()], counting]).state_root != base.state_root
+
+
+@settings(max_examples=30)
+@given(st.lists(st.lists(st.integers(0, 8), min_size=1, max_size=4), max_size=6), st.data())
+def test_a_snapshot_and_the_tail_give_the_same_base(points: list[list[int]], data: st.DataObject) -> None:
+    """Wherever the snapshot was taken, and also when it went over with a layer on the base."""
+    context = wat.context_of(wat.scripted(Limits()))
+    batches = [
+        [open_entry()],
+        *([message(put_score(f"p{n}", n), op(wat.EMIT_COUNT)) for n in batch] for batch in points),
+    ]
+    taken = data.draw(st.integers(0, len(batches)))
+    admission = ReducerAdmission(module_for)
+    admission.load(context, batches[:taken])
+    sequence = sum(map(len, batches[:taken]))
+    admission.try_batch(CHANNEL, sequence, [message(put_score("p1", 99)) if taken else open_entry()], strict=False)
+    snapshot = admission.snapshot(CHANNEL)
+    assert snapshot.sequence == sequence
     other = ReducerAdmission(module_for)
-    restored = other.restore(context, snapshot, sequence, log_root, LOG[2:])
-    assert restored == admission.load(context, LOG)
-    assert other.load(context, LOG) == restored
-    with pytest.raises(AdmissionError, match="the snapshot cannot be used"):
-        other.restore(context, snapshot[:-1], sequence, log_root, LOG[2:])
+    assert other.load(context, batches[taken:], snapshot) == admission.load(context, batches)
+    assert other.snapshot(CHANNEL) == admission.snapshot(CHANNEL)
+
+
+def test_a_snapshot_that_does_not_hold_together_is_refused(context: ChannelContext) -> None:
+    """And what was loaded before stays."""
+    admission = ReducerAdmission(module_for)
+    before = admission.load(context, SIGNED)
+    good = admission.snapshot(CHANNEL)
+    other = wat.context_of(wat.scripted(Limits()), ChannelId(b"\x77" * 32))
+    stranger = ReducerAdmission(module_for)
+    stranger.load(other, SIGNED)
+    for bad in (
+        BaseSnapshot(3, good.state_root, good.data[:-1]),
+        BaseSnapshot(3, bytes(32), good.data),
+        stranger.snapshot(other.channel_id),
+    ):
+        with pytest.raises(AdmissionError, match=r"channel 0xc4c4.*: the snapshot cannot be used: "):
+            admission.load(context, [], bad)
+    assert admission.try_batch(CHANNEL, 3, [], strict=False).state_root == before.state_root
 
 
 def test_errors_name_channel_and_deployment(context: ChannelContext) -> None:
@@ -178,14 +220,14 @@ def test_a_module_that_fails_when_the_channel_opens_is_reported() -> None:
     with pytest.raises(
         AdmissionError, match=r"supported entry 0 does not replay here \(fault: unreachable in function"
     ):
-        admission.load(wat.context_of(checked), [open_entry()])
+        admission.load(wat.context_of(checked), [[open_entry()]])
 
 
 def test_unload_frees_and_load_builds_again(admission: ReducerAdmission, context: ChannelContext) -> None:
     admission.unload(CHANNEL)
     with pytest.raises(AdmissionError, match="is not loaded"):
         admission.commit(CHANNEL)
-    assert admission.load(context, LOG).amounts == (30, 70)
+    assert admission.load(context, SIGNED).amounts == (30, 70)
 
 
 def test_channels_run_side_by_side_and_keep_to_themselves() -> None:
@@ -196,7 +238,7 @@ def test_channels_run_side_by_side_and_keep_to_themselves() -> None:
     def play(number: int) -> Admitted:
         channel = ChannelId(bytes([number]) * 32)
         context = wat.context_of(checked, channel)
-        admission.load(context, [open_entry()])
+        admission.load(context, [[open_entry()]])
         spoil = op(wat.TRAP) if number % 2 else op(wat.SET_OUTCOME, b"short")
         sequence = 1
         for turn in range(12):

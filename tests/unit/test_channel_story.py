@@ -71,6 +71,7 @@ def test_submitting_to_a_closed_channel_says_so() -> None:
 
 
 def test_outcome_follows_the_app() -> None:
+    """What the app sets as amounts is what the next state of each participant pays out."""
     sim = Sim(2)
     alice, bob = sim.nodes
     channel = alice.open([bob], slots=(10, 5))

@@ -63,6 +63,7 @@ async def until_refused(node: Node, count: int = 1, counter: str = "strangers_re
     "garbage", [b"GET / HTTP/1.1\r\n\r\n", bytes(100), b"\xff" * 70_000], ids=["http", "zeros", "ff"]
 )
 async def test_garbage_instead_of_tls(bob: Node, caplog: pytest.LogCaptureFixture, garbage: bytes) -> None:
+    """A connection that does not speak TLS is refused and counted; the node goes on."""
     _, writer = await tcp(bob)
     writer.write(garbage)
     await until_refused(bob)
@@ -152,6 +153,7 @@ async def test_the_oldest_stranger_makes_room() -> None:
     ids=["msgpack", "version", "empty", "huge", "above", "data", "auth", "flood", "kind"],
 )
 async def test_garbage_after_tls(bob: Node, caplog: pytest.LogCaptureFixture, data: bytes, reason: str) -> None:
+    """Bytes that are no frame of ours end the connection with the reason, told to the other side too."""
     wire = await Wire.connect(bob.transport.endpoint)
     wire.raw(data)
     assert reason in await wire.close_reason()

@@ -7,7 +7,7 @@ the latest supported state plus at most one undoable candidate layer on top.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -42,6 +42,14 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     amounts: tuple[int, ...]  # one per outcome slot
 
 
+class BaseSnapshot(msgspec.Struct, frozen=True, gc=False):
+    """A base as bytes, for `Admission.load`; a shortcut, never the only copy of anything."""
+
+    sequence: int  # entries that are in it
+    state_root: bytes  # 32, after them
+    data: bytes  # in a form of the implementation's own, which names channel and deployment
+
+
 class AdmissionError(Exception):
     """This channel cannot be decided here (unknown deployment, module fault at load, corrupt base). Text says why."""
 
@@ -49,10 +57,18 @@ class AdmissionError(Exception):
 class Admission(Protocol):
     """Implementations: `scapp.runtime.admission.ReducerAdmission`, and `tests.support.fakes.SumAdmission`."""
 
-    def load(self, context: ChannelContext, entries: Sequence[bytes]) -> Admitted:
-        """Build the base by replaying `entries` (all supported so far; empty for a new channel). Idempotent.
+    def load(
+        self, context: ChannelContext, batches: Iterable[Sequence[bytes]], snapshot: BaseSnapshot | None = None
+    ) -> Admitted:
+        """Build the base from `snapshot` (from nothing without one) and the supported entries after it.
 
-        Returns root and amounts of the base. Raises AdmissionError."""
+        `batches` are the entries as they were signed together: each is one clean run. A new channel has none.
+        Returns root and amounts of the base. Raises AdmissionError, also for a snapshot that cannot be used; what
+        was loaded before then stays."""
+        ...
+
+    def snapshot(self, channel_id: ChannelId) -> BaseSnapshot | None:
+        """The base, without a layer that lies on it; None from an implementation that has no snapshots."""
         ...
 
     def try_batch(

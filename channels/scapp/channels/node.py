@@ -253,7 +253,7 @@ class Node:
             await asyncio.to_thread(admission.unload, setup.channel_id)
             raise LocalError(str(error)) from error
         runner = self._begin(ChannelDriver(Engine.created(created, self._shared.signer), 0, unstored=created))
-        runner.admission_loaded = True
+        runner.base.loaded = True
         await runner.input(lambda engine, _: engine.opened())
         return setup.channel_id
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from scapp.channels.admission import Admission, AdmissionError, Admitted
+from scapp.channels.admission_base import AdmissionBase
 from scapp.channels.channel.effects import (
     PENDING,
     CommitBatch,
@@ -106,7 +107,7 @@ class ChannelRunner:
         self._inbox: asyncio.Queue[tuple[Input, asyncio.Future[None] | None]] = asyncio.Queue(INBOX_MAX)
         self._receipts: dict[int, asyncio.Future[Receipt]] = {}
         self._changed = asyncio.Event()
-        self.admission_loaded = False
+        self.base = AdmissionBase(shared.admission, shared.log, shared.source, driver)
         name = f"scapp-channel-{driver.stream.hex()[:8]}"
         self._task = asyncio.create_task(self._serve(), name=name)
 
@@ -129,8 +130,7 @@ class ChannelRunner:
         for counter, future in self._receipts.items():
             if not future.done():
                 future.set_result(Receipt(counter=counter, status="pending"))
-        if self.admission_loaded:
-            await asyncio.to_thread(self._shared.admission.unload, self.channel_id)
+        await asyncio.to_thread(self._unload)
 
     # Inputs
 
@@ -167,6 +167,8 @@ class ChannelRunner:
             error: ScappError | None = None
             try:
                 await self._drive(decide(self.engine, self._shared.clock_ms()))
+                if self.base.is_due:
+                    await asyncio.to_thread(self.base.save)
             except PeerError as refused:
                 error = refused
                 self._shared.counters["messages_refused"] += 1
@@ -219,28 +221,18 @@ class ChannelRunner:
     def _ask(self, batch: TryBatch) -> Admitted | AdmissionError:
         """In a worker thread: the channel's task waits for it, so nothing else touches this channel."""
         try:
-            if not self.admission_loaded:
-                self._load_admission(batch.first_sequence)
+            if not self.base.loaded:
+                self.base.load(batch.first_sequence)
             return self._shared.admission.try_batch(
                 self.channel_id, batch.first_sequence, batch.candidates, strict=batch.strict
             )
         except AdmissionError as error:
             return error
 
-    def _load_admission(self, sequence: int) -> None:
-        """Replay the entries before `sequence` and compare with what is signed, before anything is signed again."""
-        state = self.engine.state
-        entries = self._shared.source.entries(self.channel_id, 0, sequence)
-        base = self._shared.admission.load(state.setup.context, entries)
-        head = state.head
-        if head is not None and head.sequence == sequence:
-            amounts = state.setup.unpack(head.amounts)
-            if base.state_root != head.state_root or base.amounts != amounts:
-                raise AdmissionError(
-                    f"replaying {len(entries)} entries gives root 0x{base.state_root.hex()}, "
-                    f"turn {head.turn} is signed with 0x{head.state_root.hex()}"
-                )
-        self.admission_loaded = True
+    def _unload(self) -> None:
+        if not self.engine.session.failure:
+            self.base.save()
+        self.base.unload()
 
     async def _do(self, effect: Effect) -> None:
         match effect:
@@ -249,10 +241,10 @@ class ChannelRunner:
             case CommitBatch():
                 await asyncio.to_thread(self._shared.admission.commit, self.channel_id)
             case RollbackBatch():
-                if self.admission_loaded:
+                if self.base.loaded:
                     await asyncio.to_thread(self._shared.admission.rollback, self.channel_id)
             case LoadAdmission():
-                self.admission_loaded = False
+                self.base.loaded = False
             case Fetch():
                 await self._send_entries(effect)
             case Tell(kind, detail):

@@ -7,14 +7,13 @@ never reads PostgreSQL, so a database that is down, slow or edited can neither b
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from scapp.channels.admission import AdmissionError, Admitted, ChannelContext, Refusal
+from scapp.channels.admission import AdmissionError, Admitted, BaseSnapshot, ChannelContext, Refusal
 from scapp.channels.deployment import Deployment, deployment_id
-from scapp.channels.entries import EMPTY_LOG_ROOT, extend_log_root
 from scapp.channels.errors import ScappError
-from scapp.channels.types import ChannelId, Hash
+from scapp.channels.types import ChannelId
 from scapp.runtime.kernel import BatchResult, Budget, Kernel, KernelFault
 from scapp.runtime.module import CheckedModule
 from scapp.runtime.reference import ReferenceKernel
@@ -24,14 +23,13 @@ ModuleFor = Callable[[Deployment], CheckedModule]
 
 
 class _Loaded:
-    """One channel: its kernel, how much of the log is in the base, and the layer's entries."""
+    """One channel: its kernel, how many entries are in the base, and how many in the layer."""
 
     def __init__(self, kernel: ReferenceKernel) -> None:
         self.lock = threading.Lock()
         self.kernel = kernel
         self.sequence = 0
-        self.log_root = EMPTY_LOG_ROOT
-        self.layer: list[bytes] | None = None
+        self.layer: int | None = None
 
 
 class ReducerAdmission:
@@ -41,34 +39,30 @@ class ReducerAdmission:
         self._module_for = module_for
         self._channels: dict[bytes, _Loaded] = {}
 
-    def load(self, context: ChannelContext, entries: Sequence[bytes]) -> Admitted:
-        """Replay the whole supported log; at once when exactly these entries are loaded already."""
-        known = self._channels.get(context.channel_id)
-        if known is not None:
-            with known.lock:
-                if known.sequence == len(entries) and known.log_root == extend_log_root(EMPTY_LOG_ROOT, entries):
-                    self._drop_layer(known)
-                    return _base(known.kernel)
-        loaded = _Loaded(self._kernel(context))
-        return self._replay(context.channel_id, loaded, entries)
-
-    def restore(
-        self, context: ChannelContext, snapshot: bytes, sequence: int, log_root: Hash, tail: Sequence[bytes]
+    def load(
+        self, context: ChannelContext, batches: Iterable[Sequence[bytes]], snapshot: BaseSnapshot | None = None
     ) -> Admitted:
-        """Like `load`, from an earlier `snapshot` taken at `sequence` and `log_root`, and the entries since."""
+        """See `Admission.load`."""
         loaded = _Loaded(self._kernel(context))
         try:
-            loaded.kernel.import_state(snapshot)
-        except ValueError as error:
+            if snapshot is not None:
+                _restore(context.channel_id, loaded, snapshot)
+            for entries in batches:
+                _replay(context.channel_id, loaded, entries)
+        except BaseException:
             loaded.kernel.close()
-            raise AdmissionError(f"{_name(context.channel_id)}: the snapshot cannot be used: {error}") from None
-        loaded.sequence, loaded.log_root = sequence, log_root
-        return self._replay(context.channel_id, loaded, tail)
+            raise
+        old = self._channels.get(context.channel_id)
+        self._channels[context.channel_id] = loaded
+        if old is not None:
+            with old.lock:
+                old.kernel.close()
+        return _base(loaded.kernel)
 
-    def snapshot(self, channel_id: ChannelId) -> tuple[bytes, int, Hash]:
-        """The base for `restore`: bytes, sequence, log root."""
+    def snapshot(self, channel_id: ChannelId) -> BaseSnapshot:
+        """See `Admission.snapshot`."""
         with self._held(channel_id) as loaded:
-            return loaded.kernel.export_state(), loaded.sequence, loaded.log_root
+            return BaseSnapshot(loaded.sequence, loaded.kernel.state_root(), loaded.kernel.export_state())
 
     def try_batch(
         self, channel_id: ChannelId, first_sequence: int, candidates: Sequence[bytes], *, strict: bool
@@ -84,7 +78,7 @@ class ReducerAdmission:
                 loaded.kernel.rollback()
                 base = _base(loaded.kernel)
                 return Admitted((), result.refusals, base.state_root, base.amounts)
-            loaded.layer = [candidates[index] for index in result.accepted]
+            loaded.layer = len(result.accepted)
             return Admitted(result.accepted, result.refusals, result.state_root, result.amounts)
 
     def commit(self, channel_id: ChannelId) -> None:
@@ -92,8 +86,7 @@ class ReducerAdmission:
             if loaded.layer is None:
                 raise AdmissionError(f"{_name(channel_id)}: commit without a batch; try one first")
             loaded.kernel.commit()
-            loaded.sequence += len(loaded.layer)
-            loaded.log_root = extend_log_root(loaded.log_root, loaded.layer)
+            loaded.sequence += loaded.layer
             loaded.layer = None
 
     def rollback(self, channel_id: ChannelId) -> None:
@@ -123,43 +116,12 @@ class ReducerAdmission:
         except (ScappError, KernelFault, OSError) as error:
             raise AdmissionError(f"deployment {deployment} cannot run here: {error}") from error
 
-    def _replay(self, channel_id: ChannelId, loaded: _Loaded, entries: Sequence[bytes]) -> Admitted:
-        try:
-            for chunk in _chunks(loaded.sequence, entries):
-                # Pieces are larger than the batches that were signed. A reducer that fills its memory over many
-                # messages may fail here where it did not then, so single entries have the last word.
-                if _replay_piece(channel_id, loaded, chunk):
-                    for entry in chunk:
-                        refusals = _replay_piece(channel_id, loaded, [entry])
-                        if refusals:
-                            raise AdmissionError(_replay_text(channel_id, loaded.sequence, refusals[0]))
-        except AdmissionError:
-            loaded.kernel.close()
-            raise
-        old = self._channels.get(channel_id)
-        self._channels[channel_id] = loaded
-        if old is not None:
-            with old.lock:
-                old.kernel.close()
-        return _base(loaded.kernel)
-
     def _drop_layer(self, loaded: _Loaded) -> None:
         loaded.kernel.rollback()
         loaded.layer = None
 
 
 _BUDGETS = {False: Budget.ORDER, True: Budget.CHECK}
-_CHUNK_ENTRIES = 1_000
-
-
-def _chunks(sequence: int, entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Entry 0 alone, as its batch was, and the rest in pieces."""
-    start = 0
-    if sequence == 0 and entries:
-        yield entries[:1]
-        start = 1
-    for at in range(start, len(entries), _CHUNK_ENTRIES):
-        yield entries[at : at + _CHUNK_ENTRIES]
 
 
 def _run(
@@ -171,14 +133,27 @@ def _run(
         raise AdmissionError(f"{_name(channel_id)}: {error}") from error
 
 
-def _replay_piece(channel_id: ChannelId, loaded: _Loaded, entries: Sequence[bytes]) -> tuple[Refusal, ...]:
-    """Make supported entries part of the base, all or none; why some would not run."""
+def _restore(channel_id: ChannelId, loaded: _Loaded, snapshot: BaseSnapshot) -> None:
+    try:
+        loaded.kernel.import_state(snapshot.data)
+    except ValueError as error:
+        raise AdmissionError(f"{_name(channel_id)}: the snapshot cannot be used: {error}") from None
+    root = loaded.kernel.state_root()
+    if root != snapshot.state_root:
+        raise AdmissionError(
+            f"{_name(channel_id)}: the snapshot cannot be used: its tables have root 0x{root.hex()}, "
+            f"it was taken at 0x{snapshot.state_root.hex()}"
+        )
+    loaded.sequence = snapshot.sequence
+
+
+def _replay(channel_id: ChannelId, loaded: _Loaded, entries: Sequence[bytes]) -> None:
+    """Make one supported batch part of the base."""
     result = _run(channel_id, loaded.kernel, loaded.sequence, entries, Budget.DERIVE)
-    if not result.refusals:
-        loaded.kernel.commit()
-        loaded.sequence += len(entries)
-        loaded.log_root = extend_log_root(loaded.log_root, entries)
-    return result.refusals
+    if result.refusals:
+        raise AdmissionError(_replay_text(channel_id, loaded.sequence, result.refusals[0]))
+    loaded.kernel.commit()
+    loaded.sequence += len(entries)
 
 
 def _base(kernel: Kernel) -> Admitted:

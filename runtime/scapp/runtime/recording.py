@@ -6,9 +6,9 @@ Only what is told is added: decisions are the inner admission's, and a listener 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from scapp.channels.admission import Admission, Admitted, ChannelContext
+from scapp.channels.admission import Admission, Admitted, BaseSnapshot, ChannelContext
 from scapp.channels.entries import decode_entry
 from scapp.channels.types import ChannelId
 from scapp.runtime.database.rejections import Rejection
@@ -23,8 +23,13 @@ class RecordingAdmission:
         self._inner = inner
         self._told = told
 
-    def load(self, context: ChannelContext, entries: Sequence[bytes]) -> Admitted:
-        return self._inner.load(context, entries)
+    def load(
+        self, context: ChannelContext, batches: Iterable[Sequence[bytes]], snapshot: BaseSnapshot | None = None
+    ) -> Admitted:
+        return self._inner.load(context, batches, snapshot)
+
+    def snapshot(self, channel_id: ChannelId) -> BaseSnapshot | None:
+        return self._inner.snapshot(channel_id)
 
     def try_batch(
         self, channel_id: ChannelId, first_sequence: int, candidates: Sequence[bytes], *, strict: bool
