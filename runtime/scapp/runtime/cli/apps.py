@@ -31,10 +31,8 @@ def deploy(module: Path | None, example: str | None, channel: str | None, limits
         raise click.UsageError("name either a MODULE.wasm or an --example, or --from a CHANNEL (it has its own limits)")
     wasm = _read(module) if module else b"" if channel else _example()
     with settings().client() as node, waiting("checking and compiling the module"):
-        if channel:
-            app = node.deploy_of_channel(channel)
-        else:
-            app = node.deploy(wasm, dict(_limit(text) for text in limits))
+        given = dict(_limit(text) for text in limits)
+        app = node.deploy_of_channel(channel) if channel else node.deploy(wasm, given)
     assert isinstance(app, AppView)
 
     def text() -> str:
