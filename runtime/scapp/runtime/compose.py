@@ -35,7 +35,6 @@ from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.errors import LocalError
 from scapp.channels.log.committer import Committer
-from scapp.channels.log.port import Append
 from scapp.channels.log.rocks import RocksLog
 from scapp.channels.node import Node
 from scapp.channels.service import NodeEvent
@@ -79,16 +78,6 @@ class _Policy:
         if why_not:
             _log.info("a proposed channel waits for the operator", extra={"proposer": proposer, "why": why_not})
         return "ask" if why_not else "accept"
-
-
-class _Commits:
-    """The committer as the node asks it. What needs no sync of its own rides with the next group all the same."""
-
-    def __init__(self, committer: Committer) -> None:
-        self._committer = committer
-
-    async def append(self, append: Append, *, durable: bool = True) -> None:
-        await self._committer.append(append)
 
 
 class NodeProcess:
@@ -161,7 +150,7 @@ class NodeProcess:
         node = Node(
             signer=signer,
             log=log,
-            committer=_Commits(committer),
+            committer=committer,
             transport=transport,
             admission=RecordingAdmission(ReducerAdmission(modules.module_for), self._record),
             policy=_Policy(AcceptPolicy(self.config.policy, modules.store, peers, signer.address)),
