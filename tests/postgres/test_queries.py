@@ -10,7 +10,7 @@ import pytest
 from scapp.runtime.database.embedded import EmbeddedBackend
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.server import ServerBackend
-from scapp.runtime.queries import BadQuery, DatabaseDown, QueryTimeout, run_query
+from scapp.runtime.queries import RESULT_BYTES_MAX, BadQuery, DatabaseDown, QueryTimeout, run_query
 from scapp.runtime.schema import prepare_database
 from tests.support.postgres import NODE
 
@@ -110,3 +110,18 @@ def test_a_database_that_is_down_is_said_so() -> None:
     backend = ServerBackend("postgresql://user@127.0.0.1:1/db", "postgresql://user@127.0.0.1:1/db")
     with pytest.raises(DatabaseDown, match="cannot answer now"):
         run_query(backend, "SELECT 1")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT repeat('x', 1000000) FROM generate_series(1, 1000000)",
+        "SELECT array_fill(1, ARRAY[100000]) FROM generate_series(1, 1000000)",
+        f"SELECT repeat('x', {RESULT_BYTES_MAX + 1})",
+    ],
+)
+def test_a_result_is_bounded_in_bytes(embedded: EmbeddedBackend, statement: str) -> None:
+    """Rows within the limit may still be larger than memory; the session is given up at once."""
+    with pytest.raises(BadQuery, match="larger than 16777216 bytes"):
+        run_query(prepared(embedded), statement)
+    assert run_query(embedded, "SELECT 1").rows == ((1,),)

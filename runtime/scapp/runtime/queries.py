@@ -25,6 +25,7 @@ from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.port import Backend, Capability
 
 ROWS_MAX = 1_000
+RESULT_BYTES_MAX = 16_777_216
 TIMEOUT_S = 10.0
 _AS_TEXT = ("timestamptz", "timestamp", "date", "time", "timetz", "interval", "numeric")
 
@@ -70,6 +71,8 @@ def run_query(
 ) -> QueryResult:
     """Answer one SELECT (or WITH, VALUES, EXPLAIN, SHOW, TABLE); `params` fill $1, $2 …
 
+    The result has at most `rows_max` rows and RESULT_BYTES_MAX bytes.
+
     Raises BadQuery, QueryTimeout or DatabaseDown."""
     try:
         with contextlib.closing(backend.connect_reader()) as connection:
@@ -103,6 +106,7 @@ def _answer(
     connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(max(1, int(timeout_s * 1000)))])
     cursor: psycopg.RawCursor[tuple[Any, ...]] = psycopg.RawCursor(connection)
     rows: list[tuple[Any, ...]] = []
+    size = 0
     truncated = False
     try:
         # One row at a time, so that a huge result is neither held nor waited for; it also allows one statement only.
@@ -111,6 +115,7 @@ def _answer(
             for row in stream:
                 if len(rows) < rows_max:
                     rows.append(tuple(to_json(value) for value in row))
+                    size = _grown(size, rows[-1])
                     continue
                 truncated = True  # leaving early asks the server to cancel
                 break
@@ -138,7 +143,29 @@ def _answer_at_once(connection: Connection, statement: str, params: Sequence[Any
         known = connection.adapters.types.get(result.ftype(index))
         columns.append(Column((result.fname(index) or b"").decode(), known.name if known else str(result.ftype(index))))
     shown = tuple(tuple(to_json(value) for value in row) for row in rows)
+    size = 0
+    for row in shown:
+        size = _grown(size, row)
     return QueryResult(tuple(columns), shown, result.ntuples > rows_max)
+
+
+def _grown(size: int, row: Sequence[Any]) -> int:
+    """Size of the result with one more row. Raises BadQuery: a few rows can be larger than memory."""
+    size += _size(row)
+    if size > RESULT_BYTES_MAX:
+        raise BadQuery(f"the result is larger than {RESULT_BYTES_MAX} bytes; ask for fewer rows, columns or bytes")
+    return size
+
+
+def _size(value: Any) -> int:
+    """About what a value of `to_json` takes."""
+    if isinstance(value, str):
+        return len(value) + 8
+    if isinstance(value, list | tuple):
+        return sum(map(_size, value)) + 8
+    if isinstance(value, dict):
+        return sum(len(key) + _size(item) for key, item in value.items()) + 8
+    return 8
 
 
 def to_json(value: Any) -> Any:
