@@ -655,7 +655,7 @@ def test_a_halted_channel_signs_nothing() -> None:
     mallory = Mallory(sim, alice, channel)
     bob.admission.unload(channel)  # type: ignore[arg-type]
     base = bob.make_admission()
-    base.load(bob.engine(channel).state.setup.context, bob.supported(channel))
+    base.load(bob.engine(channel).state.setup.context, [bob.supported(channel)])
     state = _with_base(mallory, bob, base, [mallory.entry(b"one", counter=1)])
     mallory.say(bob, mallory.proposal(state))
     assert bob.engine(channel).phase == "halted"
