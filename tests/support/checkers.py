@@ -83,7 +83,7 @@ class LogCheck:
                     self._advance(self.signed[turn])
             case StateAdopted(state):
                 self._full(state)
-                self._advance(state)
+                self._advance(state, remembered=False)
             case Submitted(first, kind, payloads):
                 self.submitted.update({first + i: (kind, p) for i, p in enumerate(payloads)})
             case SubmissionsRefused(refused):
@@ -114,26 +114,27 @@ class LogCheck:
         if state.turn in self.signed:
             self.signed[state.turn] = state
 
-    def _advance(self, state: Signed) -> None:
+    def _advance(self, state: Signed, *, remembered: bool = True) -> None:
+        """`remembered` is False after a restore: then our own signature is all that says what we submitted."""
         before = self.head.turn if self.head else -1
         require(state.turn > before, f"6: turn {state.turn} follows turn {before}")
         require(not self.signed or state.turn >= max(self.signed), "4: appended below a turn that is signed")
         require(len(self.log) + len(state.entries) == state.sequence, "6: the log has a gap")
         for data in state.entries:
             self.root = keccak256(self.root + keccak256(data))
-            self._entry(data)
+            self._entry(data, remembered)
         require(self.root == state.log_root, "6: the signed log root is another one")
         require(self.head is None or state.time_ms >= self.head.time_ms, "3: time runs backwards")
         require(self.head is None or not self.head.is_final or state.is_final, "5: a state after the final one")
         self.head = state
         self.signed = {turn: s for turn, s in self.signed.items() if turn > state.turn}
 
-    def _entry(self, data: bytes) -> None:
+    def _entry(self, data: bytes, remembered: bool) -> None:
         entry = decode_entry(data)
         key = (entry.author, entry.counter)
         require(key not in self.included, f"6: {key} is in the log twice")
         require(key not in self.refused, f"6: {key} was refused and is in the log")
-        if entry.author == self.me and self.me != 0 and entry.kind != Kind.OPEN:
+        if remembered and entry.author == self.me and self.me != 0 and entry.kind != Kind.OPEN:
             said = self.submitted.get(entry.counter)
             require(said == (entry.kind, entry.payload), f"3: {key} is not what this participant said")
         if entry.kind != Kind.OPEN:

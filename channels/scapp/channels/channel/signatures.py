@@ -121,6 +121,8 @@ def _want(state: ChannelState, session: Session, index: int, full: Signed) -> St
     """Fully signed, so by us as well, yet our log does not hold it: fetch the entries and check them."""
     if full.sequence < state.sequence:
         raise PeerError(f"turn {full.turn} is fully signed at sequence {full.sequence}, below our {state.sequence}")
+    if full.turn < state.signed_turn:
+        raise PeerError(f"turn {full.turn} is fully signed, but turn {state.signed_turn} is signed here (rule 4)")
     if session.wanted is None or session.wanted.turn < full.turn:
         session.wanted = full
         session.fetched = []
@@ -153,7 +155,7 @@ def adopt_when_complete(state: ChannelState, session: Session) -> Step:
     entries = tuple(session.fetched)
     session.fetched = []
     if extend_log_root(state.log_root, entries) != wanted.log_root:
-        session.wanted = None
+        # Still wanted: the full set is proved, whoever sent these entries; status messages ask again.
         raise PeerError(f"the entries sent for turn {wanted.turn} do not lead to its log root")
     session.wanted = None
     adopted = Signed(
