@@ -17,7 +17,7 @@ from scapp.runtime.database.write import read_cursor
 from scapp.runtime.derive import DerivationHalted, Halt
 from scapp.runtime.follow import Committed
 from scapp.runtime.kernel import Kernel, KernelFault
-from scapp.runtime.schema import AppSchema
+from scapp.runtime.schema import AppSchema, prepare_database
 from scapp.runtime.verify import verify_channel
 from scapp.runtime.worker import State, Worker
 from tests.support.postgres import (
@@ -382,3 +382,73 @@ def test_rejections_are_kept_and_bounded(embedded: EmbeddedBackend, log: SignedL
             (1_000, str(2**64 - 1))
         ]
         assert rows_of(connection, "SELECT reason FROM scapp.rejections ORDER BY id LIMIT 1") == [("no � ? 5",)]
+
+
+def test_refusals_that_cannot_be_recorded_do_not_hold_up_the_rows(embedded: EmbeddedBackend, log: SignedLog) -> None:
+    """Somebody dropped their table: the channels go on."""
+    worker = worker_for(log, embedded)
+    worker.run_once()
+    with embedded.connect() as connection:
+        connection.execute("DROP TABLE scapp.rejections")
+    worker.record_rejection(Rejection(ONE.channel_id, 0, 1, "rejected", "no"))
+    worker.run_once()
+    log.append(ONE, [account(3, 3)])
+    run(worker)
+    assert worker.database().state == "up"
+    assert agrees(embedded, log)
+
+
+class Failing(SignedLog):
+    """A log whose list of channels cannot be read for a while."""
+
+    failures = 2
+
+    def contexts(self) -> list[ChannelContext]:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise RuntimeError("no list of channels")
+        return list(super().contexts())
+
+
+def test_an_unexpected_error_outside_channels_is_shown_and_retried(
+    embedded: EmbeddedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The thread lives on, and says what it met."""
+    log = Failing(ONE)
+    log.append(ONE, [account(1, 1)])
+    worker = worker_for(log, embedded)
+    worker.run_once()
+    assert worker.database().state == "down"
+    assert "no list of channels" in worker.database().detail
+    assert "Traceback" in caplog.text
+    worker.start()
+    try:
+        assert worker.wait_for(ONE.channel_id, 2, timeout=20)
+    finally:
+        worker.stop()
+    assert agrees(embedded, log)
+
+
+class Weak(Switched):
+    """The shared server, connected to as a role that may only read."""
+
+    role = "SET ROLE scapp_reader"
+
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        connection = super().connect()
+        connection.execute(self.role.encode())
+        return connection
+
+
+def test_a_role_without_rights_is_waited_for(embedded: EmbeddedBackend, log: SignedLog) -> None:
+    """Missing rights are named in the status, and granting them is enough."""
+    prepare_database(embedded, NODE)
+    weak = Weak(embedded)
+    worker = worker_for(log, weak)
+    worker.run_once()
+    assert worker.database().state == "down"
+    assert "permission denied" in worker.database().detail
+    weak.role = "RESET ROLE"
+    run(worker)
+    assert worker.database().state == "up"
+    assert agrees(embedded, log)

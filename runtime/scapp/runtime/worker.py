@@ -206,14 +206,20 @@ class Worker:
                 self._follow(context, writing)
             self._store_rejections(writing)
             self._retry_s = 0.0
-        except TRANSIENT as error:
-            self._close()
-            for follower in self._followers.values():
-                follower.doubt()
-            self._prepared = False  # whatever comes back may be an older copy
-            self._retry_s = min(max(RETRY_FIRST_S, self._retry_s * 2), RETRY_MAX_S)
-            self._set_database("down", str(error))
+        except (*TRANSIENT, psycopg.Error) as error:  # a right that the role lacks is retried too: it may be granted
+            self._retry_later(str(error))
             _log.warning("database: %s (retried in %.1f s)", error, self._retry_s)
+        except Exception as error:  # no channel's, so it must not end the thread for all of them
+            self._retry_later(f"unexpected {type(error).__name__}: {error}")
+            _log.exception("derivation failed (retried in %.1f s)", self._retry_s)
+
+    def _retry_later(self, reason: str) -> None:
+        self._close()
+        for follower in self._followers.values():
+            follower.doubt()
+        self._prepared = False  # whatever comes back may be an older copy
+        self._retry_s = min(max(RETRY_FIRST_S, self._retry_s * 2), RETRY_MAX_S)
+        self._set_database("down", reason)
 
     def _writing(self) -> Writing:
         if not self._prepared:
@@ -235,6 +241,8 @@ class Worker:
             for committed in follower.advance(writing):
                 self._set(channel_id, State.FOLLOWING)
                 self._tell(committed)
+                if self._stopping:
+                    return
             self._set(channel_id, State.FOLLOWING)
             self._followers.move_to_end(channel_id)
             self._limit_kernels()
@@ -279,9 +287,11 @@ class Worker:
             return
         try:
             store_rejections(writing.connection, batch)
-        except BaseException:
+        except TRANSIENT:
             self._rejections.extendleft(reversed(batch))
             raise
+        except psycopg.Error as error:  # diagnostics must not hold up the rows
+            _log.warning("%d refusals cannot be recorded: %s", len(batch), error)
 
     def _tell(self, committed: Committed) -> None:
         for listener in tuple(self._listeners):
