@@ -7,6 +7,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 ONLY ?=
 DEMO_ARGS ?=
+NIGHTLY_ARGS ?=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -39,8 +40,8 @@ demo: setup-runtime ## two nodes, PostgreSQL, a game, tables filling
 test: setup ## all tests but the slow ones
 	@$(PYTEST) $(PARALLEL) -m "not slow"
 
-nightly: setup ## all tests, the slow ones included, with many more examples
-	@SCAPP_HYPOTHESIS_PROFILE=nightly $(PYTEST) $(PARALLEL) --timeout 3600
+nightly: setup ## everything, for hours, resumable; the last result stands in docs/reference/qualification.md
+	@$(RUN) -m tests.nightly $(NIGHTLY_ARGS)
 
 cover: setup ## `make test` with the coverage gate (90 % of scapp.channels and scapp.runtime)
 	@$(BIN)/coverage erase
