@@ -140,7 +140,10 @@ class ChannelDriver:
         if held or step.events:
             events = (*held, *map(encode_event, step.events))
             writes = (StreamWrite(self.stream, self.version - len(held), events),)
-        rows = dict([outbox_row(self.stream, effect) for effect in step.effects if isinstance(effect, STORED)])
+        rows: dict[bytes, bytes] = {}
+        for effect in step.effects:
+            if isinstance(effect, STORED):
+                rows.update((outbox_row(self.stream, effect),))
         return Store(Append(writes, rows), bool(held) or (step.durable and bool(step.events)))
 
     def _told(self) -> list[Request]:

@@ -24,10 +24,10 @@ from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, S
 from scapp.channels.channel.full_set import fully_signed, supported_message
 from scapp.channels.channel.messages import Propose, Refuse, encode_message
 from scapp.channels.channel.model import ChannelState, Head, evolve
-from scapp.channels.channel.ordering import payload_fault
+from scapp.channels.channel.ordering import CLOSE, MESSAGE, payload_fault
 from scapp.channels.channel.session import NOTHING, Checking, Session, Step
 from scapp.channels.channel.signing_rules import TURN_LEAD_MAX, MayNotSign, StateSigner, check_may_sign, sign_state
-from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, extend_log_root
+from scapp.channels.entries import HEADER, HEADER_BYTES, extend_log_root
 from scapp.channels.errors import PeerError
 
 SEQUENCER = 0
@@ -178,28 +178,29 @@ def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused,
     `last` holds each author's highest counter so far and is moved on."""
     setup = state.setup
     me = setup.my_index
-    own = {s.counter: s for s in state.outstanding}
-    gone = {r.counter for r in refused if r.author == me}
+    own = {s.counter: s for s in state.outstanding} if state.outstanding else {}
+    gone = {r.counter for r in refused if r.author == me} if refused else set()
     payload_max = setup.limits.payload_bytes_max
     count = setup.count
-    time_before = state.time_ms
+    time_before, time_last = state.time_ms, proposed.time_ms
     unpack = HEADER.unpack_from
     for position, data in enumerate(proposed.entries):
-        if len(data) < HEADER_BYTES:
+        size = len(data) - HEADER_BYTES
+        if size < 0:
             return Fault("entry", f"entry of {len(data)} bytes", position)
         kind, author, counter, time_ms = unpack(data)
         if author >= count:
             return Fault("entry", f"author {author} of {count} participants", position)
-        if kind != 1 or len(data) - HEADER_BYTES > payload_max:
+        if kind != MESSAGE or size > payload_max:
             fault = payload_fault(kind, data[HEADER_BYTES:], payload_max)
             if fault:
                 return Fault("entry", fault, position)
-            if kind == Kind.CLOSE and len(proposed.entries) != 1:
+            if kind == CLOSE and len(proposed.entries) != 1:
                 return Fault("entry", "a close shares its batch", position)
         if counter <= last[author]:
             return Fault("entry", f"counter {counter} of author {author} after {last[author]}", position)
         last[author] = counter
-        if time_ms < time_before or time_ms > proposed.time_ms:
+        if time_ms < time_before or time_ms > time_last:
             return Fault("entry", f"entry time {time_ms} outside {time_before}..{proposed.time_ms}", position)
         time_before = time_ms
         if author == me:
@@ -208,9 +209,9 @@ def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused,
                 return Fault("entry", f"entry {counter} of ours is not what we submitted", position)
             if counter in gone:
                 return Fault("entry", f"entry {counter} of ours is included and refused at once", position)
-    if proposed.is_final != (proposed.entries[0][0] == Kind.CLOSE):
+    if proposed.is_final != (proposed.entries[0][0] == CLOSE):
         return Fault("entry", "a state is final exactly when its batch is a close")
-    skipped = [c for c in own if c < last[me] and c not in gone]
+    skipped = [c for c in own if c < last[me] and c not in gone] if own else []
     if skipped:
         return Fault("omitted", f"our submission {skipped[0]} is left out and not refused")
     return None

@@ -104,10 +104,9 @@ class Engine:
 
         The sequencer's own messages go straight into its queue: its signed proposal is the record. A wish to close
         is recorded by everybody."""
-        if self.phase in STOPPED or self.phase == "proposed":
-            raise LocalError(
-                f"the channel is {self.phase}" + (f": {self.session.failure}" if self.session.failure else "")
-            )
+        phase = self.phase
+        if phase in STOPPED or phase == "proposed":
+            raise LocalError(f"the channel is {phase}" + (f": {self.session.failure}" if self.session.failure else ""))
         fault = ordering.payloads_fault(kind, payloads, self.state.setup.limits.payload_bytes_max)
         if fault:
             raise LocalError(fault)

@@ -9,8 +9,8 @@ from scapp.channels.channel.model import ChannelState
 
 def fully_signed(state: ChannelState) -> Signed | None:
     """A candidate with all signatures that could not be appended because something above it is signed."""
-    for candidate in reversed(state.candidates):
-        if all(candidate.signatures):
+    for candidate in state.candidates[::-1]:
+        if b"" not in candidate.signatures:
             return candidate
     return None
 

@@ -45,7 +45,7 @@ def payloads_fault(kind: int, payloads: Sequence[bytes], payload_bytes_max: int)
     """The first fault of several payloads of one kind, or an empty string."""
     if kind == MESSAGE and len(max(payloads, key=len, default=b"")) <= payload_bytes_max:
         return ""
-    return next(filter(None, [payload_fault(kind, payload, payload_bytes_max) for payload in payloads]), "")
+    return next(filter(None, (payload_fault(kind, payload, payload_bytes_max) for payload in payloads)), "")
 
 
 def receive_submit(state: ChannelState, session: Session, author: int, message: Submit, now_ms: int) -> Step:

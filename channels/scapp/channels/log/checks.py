@@ -5,7 +5,7 @@ The checks stand in one place so that the adapters cannot differ in what they re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scapp.channels.errors import LocalError
 from scapp.channels.log.port import Append, StreamWrite, VersionConflict
@@ -28,7 +28,12 @@ def check_append(append: Append) -> None:
         _check_write(write)
     if len(writes) > 1:
         _check_distinct(writes)
-    for key, value in append.outbox.items():
+    if append.outbox:
+        _check_outbox(append.outbox)
+
+
+def _check_outbox(rows: Mapping[bytes, bytes | None]) -> None:
+    for key, value in rows.items():
         if type(key) is not bytes or not key:
             raise LocalError(f"outbox key {key!r}: must be bytes, at least one")
         if value is not None and type(value) is not bytes:
