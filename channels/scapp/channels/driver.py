@@ -2,6 +2,9 @@
 
 `ChannelDriver.run` yields what has to be done and is sent the answers, so that the asyncio node and the synchronous
 simulation follow the very same order. A run is short-lived: nothing of it needs to survive a restart.
+
+One append per proposal: that a state is supported is stored together with the sequencer's next one when that follows
+at once, and by itself when nothing does. Until then nothing leaves the node, and local listeners hear nothing of it.
 """
 
 from __future__ import annotations

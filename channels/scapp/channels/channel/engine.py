@@ -7,6 +7,9 @@
 4. carry out `step.effects` in order; the answer to `TryBatch` is the next input;
 5. call `follow_up` until it returns None.
 
+A step that `joins` may be folded and carried out before it is stored, as long as its events stand in the next append
+and that comes before anything else leaves the node.
+
 One input at a time. An input method raises PeerError or LocalError when it changes nothing.
 """
 
