@@ -145,16 +145,36 @@ def test_a_deploy_that_was_interrupted_does_not_count(tmp_path: Path) -> None:
     assert again.add(WASM).id == app.id
 
 
-def test_changed_files_are_found(tmp_path: Path) -> None:
-    """Other bytes under a hash, and a deployment that is not its name's, are corruption, not another app."""
+def test_changed_files_are_found_and_mended_by_deploying_again(tmp_path: Path) -> None:
+    """Other bytes under a hash, or none, are corruption and not another app; the error's advice works."""
     store = DeploymentStore(tmp_path, inspect)
     app = store.add(WASM)
-    (tmp_path / "modules" / f"{keccak256(WASM).hex()}.wasm").write_bytes(WASM + b"x")
+    module = tmp_path / "modules" / f"{keccak256(WASM).hex()}.wasm"
+    module.write_bytes(WASM + b"x")
     with pytest.raises(CorruptionError, match="other bytes"):
         store.wasm(keccak256(WASM))
-    (tmp_path / f"{app.id.hex()}.deployment").write_bytes(b"\x93")
-    with pytest.raises(CorruptionError, match="cannot be read"):
-        DeploymentStore(tmp_path, inspect)
+    assert store.add(WASM) == app
+    assert store.wasm(keccak256(WASM)) == WASM
+    module.unlink()
+    assert store.wasm(keccak256(WASM)) is None
+    assert store.add(WASM) == app
+    assert store.wasm(keccak256(WASM)) == WASM
+
+
+def test_one_broken_deployment_keeps_no_other_from_being_known(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named in the log, and deploying its module again brings it back under the same id."""
+    store = DeploymentStore(tmp_path, inspect)
+    app, other = store.add(WASM), store.add(RAW_WASM)
+    for name, data in ((f"{app.id.hex()}.deployment", b"\x93"), (f"{app.id.hex()}.json", b"{}")):
+        (tmp_path / name).write_bytes(data)
+        caplog.clear()
+        again = DeploymentStore(tmp_path, inspect)
+        assert [found.id for found in again.all()] == [other.id]
+        assert f"{app.id.hex()}.deployment cannot be read" in caplog.text
+        assert again.add(WASM).id == app.id
+        assert {found.id for found in DeploymentStore(tmp_path, inspect).all()} == {app.id, other.id}
 
 
 def test_a_name_means_the_latest_and_an_id_may_be_short(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ Layout of the folder: `modules/HASH.wasm`, and per deployment `ID.json` (what pe
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import secrets
 import threading
@@ -24,6 +26,7 @@ from scapp.reducers.manifest import Manifest, Table
 from scapp.runtime.keys_file import sync_folder
 
 ID_PREFIX_DIGITS_MIN = 8
+_log = logging.getLogger(__name__)
 
 
 class UnknownApp(LocalError):
@@ -65,17 +68,23 @@ class DeploymentStore:
         self._apps: dict[bytes, App] = {}
         self._modules.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.glob("*.deployment")):
-            app = self._read(path)
-            self._apps[app.id] = app
+            try:
+                app = self._read(path)
+            except CorruptionError as error:  # one broken file must not keep every other channel from running
+                _log.error("%s; deploy the module again", error)
+            else:
+                self._apps[app.id] = app
 
     def add(self, wasm: bytes, limits: Limits | None = None) -> App:
-        """Check and keep a module; deploying the same bytes under the same limits again gives the same app."""
+        """Check and keep a module; deploying the same bytes under the same limits again gives the same app, and mends
+        files that were lost or changed."""
         limits = limits or Limits()
         deployment = Deployment(keccak256(wasm), ABI, limits)
         identity = bytes(deployment_id(deployment))
         with self._lock:
             known = self._apps.get(identity)
         if known is not None:
+            self._mend(deployment.reducer, wasm)
             return known
         manifest = self._inspect(wasm, limits)
         app = App(
@@ -126,6 +135,15 @@ class DeploymentStore:
         if keccak256(data) != bytes(reducer):
             raise CorruptionError(f"{path} holds other bytes than its name says; deploy the module again")
         return data
+
+    def _mend(self, reducer: bytes, wasm: bytes) -> None:
+        """Write a module's file again when it is gone or holds other bytes."""
+        path = self._modules / f"{reducer.hex()}.wasm"
+        with self._lock, contextlib.suppress(FileNotFoundError):
+            if path.read_bytes() == wasm:
+                return
+        with self._lock:
+            _write(path, wasm)
 
     def _read(self, path: Path) -> App:
         try:
