@@ -77,7 +77,7 @@ def test_with_and_without_snapshot_the_base_is_the_same(batches: int, more: int)
     node, channel = channel_of(batches)
     first = Restart(node, channel)
     first.load()
-    first.base._saved_at = 0
+    first.base.saved_at = 0
     first.base.save()
     assert first.saved()[1][1] == first.sequence
     alice = node.net.nodes[0]
@@ -124,7 +124,7 @@ def test_large_snapshots_are_due_less_often() -> None:
     node, channel = channel_of(3)
     restart = Restart(node, channel)
     restart.load()
-    restart.base._saved_at, restart.base._saved_bytes = 0, 3 * 1024
+    restart.base.saved_at, restart.base._saved_bytes = 0, 3 * 1024
     assert restart.base.is_due
     restart.base._saved_bytes = 1024 * 1024
     assert not restart.base.is_due
@@ -156,7 +156,7 @@ def test_a_snapshot_that_does_not_fit_is_passed_over_with_a_warning(
     right = Restart(node, channel, without_snapshots(node)).load()
     taken = Restart(node, channel)
     taken.load()
-    taken.base._saved_at = 0
+    taken.base.saved_at = 0
     taken.base.save()
     version, saved = taken.saved()
     if tail:
@@ -189,7 +189,7 @@ def test_a_crash_before_the_snapshot_is_durable_loses_only_the_snapshot() -> Non
     right = Restart(node, channel, without_snapshots(node)).load()
     live = Restart(node, channel)
     live.load()
-    live.base._saved_at = 0
+    live.base.saved_at = 0
     live.base.save()  # unsynced: a power cut now takes it back
     after = node.log.durable_copy()
     assert after.load_snapshot(channel) != node.log.load_snapshot(channel)

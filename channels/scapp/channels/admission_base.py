@@ -69,7 +69,7 @@ class AdmissionBase:
         self._source = source
         self._driver = driver
         self._entries_min = entries_min
-        self._saved_at = 0  # sequence of the newest snapshot that is known to fit
+        self.saved_at = 0  # sequence of the newest snapshot that is known to fit
         self._saved_bytes = 0
 
     def load(self, sequence: int) -> None:
@@ -79,13 +79,13 @@ class AdmissionBase:
         if snapshot is not None:
             try:
                 self._replay(sequence, *snapshot)
-                self._saved_at, self._saved_bytes = snapshot[0].sequence, len(snapshot[0].data)
+                self.saved_at, self._saved_bytes = snapshot[0].sequence, len(snapshot[0].data)
                 self.loaded = True
                 return
             except AdmissionError as error:
                 logger.warning("%s: a snapshot is passed over, the whole log is replayed: %s", self._name(), error)
         self._replay(sequence)
-        self._saved_at = self._saved_bytes = 0
+        self.saved_at = self._saved_bytes = 0
         self.loaded = True
 
     def unload(self) -> None:
@@ -97,7 +97,7 @@ class AdmissionBase:
     @property
     def is_due(self) -> bool:
         """Have enough entries become supported since the last snapshot?"""
-        new = self._driver.engine.state.sequence - self._saved_at
+        new = self._driver.engine.state.sequence - self.saved_at
         return self.loaded and new >= max(self._entries_min, self._saved_bytes // BYTES_PER_ENTRY)
 
     def save(self) -> None:
@@ -105,7 +105,7 @@ class AdmissionBase:
         that could not be saved costs time at the next restart and nothing else."""
         channel_id = self._driver.engine.state.setup.channel_id
         head = self._driver.engine.state.head
-        if not self.loaded or head is None or head.is_final or head.sequence <= self._saved_at:
+        if not self.loaded or head is None or head.is_final or head.sequence <= self.saved_at:
             return
         try:
             base = self._admission.snapshot(channel_id)
@@ -118,7 +118,7 @@ class AdmissionBase:
         except (AdmissionError, ScappError) as error:
             logger.warning("%s: no snapshot was saved: %s", self._name(), error)
             return
-        self._saved_at, self._saved_bytes = base.sequence, len(base.data)
+        self.saved_at, self._saved_bytes = base.sequence, len(base.data)
 
     # Replaying
 
