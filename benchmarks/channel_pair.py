@@ -44,17 +44,22 @@ class Side:
 
     def drive(self, step: Step | None) -> None:
         """Answer the driver's requests in place."""
-        assert self.driver is not None
+        driver = self.driver
+        assert driver is not None
         answer: Admitted | None = None
-        send = self.driver.run(step, NOW_MS).send
+        send = driver.run(step, NOW_MS).send
         try:
             while True:
                 request = send(answer)
                 answer = None
-                if type(request) is Store:
+                if type(request) is Do:
+                    effect: Any = request.effect
+                    if type(effect) in PENDING:
+                        self.out += driver.engine.materialize(effect)
+                    elif type(effect) is SendNow:
+                        self.out.append(effect.message)
+                elif type(request) is Store:
                     self.log.append(request.append, durable=False)
-                elif type(request) is Do:
-                    self._do(request.effect)
                 elif type(request) is Ask:
                     answer = self._admit(request.batch.candidates)
         except StopIteration:
@@ -65,13 +70,6 @@ class Side:
         if candidates:
             self.root = keccak256(self.root + candidates[-1])
         return Admitted(tuple(range(len(candidates))), (), self.root, ())
-
-    def _do(self, effect: Any) -> None:
-        if type(effect) in PENDING:
-            assert self.driver is not None
-            self.out += self.driver.engine.materialize(effect)
-        elif type(effect) is SendNow:
-            self.out.append(effect.message)
 
     def receive(self, index: int, data: bytes) -> None:
         """One message of the other side."""

@@ -151,7 +151,7 @@ class StateHasher:
         zeros = (0,) * len(slots)
         # Pairs replaced as a whole, so that a thread never sees one half of a new pair and one of an old.
         self._cached: tuple[tuple[int, ...], bytes] = (zeros, self._outcome_body(zeros))
-        self._head: tuple[int, bytes, bytes] = self._head_for(0)
+        self._head: tuple[int, bytes, bytes, bytes] = self._head_for(0)
 
     def encode(self, app_data: bytes, amounts: Sequence[int], turn: int, is_final: bool) -> bytes:
         """The same bytes as `state.encode_state` for the outcome of the slots with `amounts`, one per slot."""
@@ -163,19 +163,20 @@ class StateHasher:
             if wanted != cached_amounts:
                 body = self._outcome_body(wanted)
             self._cached = (wanted, body)
-        length, head, length_word = self._head
+        length, head, length_word, padding = self._head
         if length != len(app_data):
-            self._head = length, head, length_word = self._head_for(len(app_data))
+            self._head = length, head, length_word, padding = self._head_for(len(app_data))
         final = TRUE if is_final else FALSE
-        return b"".join((head, turn.to_bytes(32, "big"), final, length_word, app_data, bytes(-length % 32), body))
+        return b"".join((head, turn.to_bytes(32, "big"), final, length_word, app_data, padding, body))
 
     def hash(self, app_data: bytes, amounts: Sequence[int], turn: int, is_final: bool) -> Hash:
         """The state hash to sign; raises `InvalidValue` for a number outside its field or a wrong count of amounts."""
         return keccak256(self.encode(app_data, amounts, turn, is_final))
 
-    def _head_for(self, length: int) -> tuple[int, bytes, bytes]:
-        outcome_offset = word(STATE_HEAD_BYTES + WORD + length + -length % WORD)
-        return length, self._channel + STATE_APP_DATA_OFFSET + outcome_offset, word(length)
+    def _head_for(self, length: int) -> tuple[int, bytes, bytes, bytes]:
+        padding = bytes(-length % WORD)
+        outcome_offset = word(STATE_HEAD_BYTES + WORD + length + len(padding))
+        return length, self._channel + STATE_APP_DATA_OFFSET + outcome_offset, word(length), padding
 
     def _outcome_body(self, amounts: tuple[int, ...]) -> bytes:
         segments = self._segments
