@@ -18,6 +18,7 @@ from aiohttp import web
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.auth import TokenRecord, TokenStore
 from scapp.runtime.api.call import Call, find_channel
+from scapp.runtime.api.connections import Connections
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.errors import ApiError, as_api_error
 from scapp.runtime.api.openapi import openapi_document
@@ -42,6 +43,8 @@ class ApiServer:
         self._tokens = tokens
         self._hosts = {*_LOOPBACK, parse_listen(settings.listen, "api.listen")[0], *settings.hosts}
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self._connections: Connections | None = None
         self._hub: StreamHub | None = None
         self.url = ""
 
@@ -54,9 +57,11 @@ class ApiServer:
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0, access_log=None)
         await self._runner.setup()
         host, port = parse_listen(self._settings.listen, "api.listen")
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
-        bound = self._runner.addresses[0]
+        assert self._runner.server is not None
+        self._connections = Connections(self._runner.server)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._connections, host, port, reuse_address=True)
+        bound = self._listener.sockets[0].getsockname()
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         self.url = f"http://{shown}:{bound[1]}"
 
@@ -64,6 +69,10 @@ class ApiServer:
         """End streams, let short requests finish, close. Idempotent."""
         if self._hub:
             self._hub.close()
+        if self._listener:
+            self._listener.close()
+        if self._connections:
+            self._connections.close()
         if self._runner:
             await self._runner.cleanup()
             self._runner = None
@@ -153,6 +162,8 @@ class ApiServer:
                 f"{route.method} {route.path} needs {route.permission}",
                 f"make one with `scapp keys token NAME -p {route.permission}`",
             )  # fmt: skip
+        assert self._connections is not None
+        self._connections.trust(request)
         return record
 
     async def _openapi(self, request: web.Request) -> web.StreamResponse:
