@@ -13,10 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scapp.channels.errors import LocalError
+from scapp.channels.types import ChannelId
 from scapp.runtime import keys_file
-from scapp.runtime.cli.common import table
+from scapp.runtime.cli import data
+from scapp.runtime.cli.common import printable, table
 from scapp.runtime.cli.main import COMMANDS, scapp
-from scapp.runtime.documents import QueryAnswer, QueryColumn, VerifyAnswer
+from scapp.runtime.documents import QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
 from tests.support.api_harness import WASM, Harness, served
 from tests.support.fake_service import ALICE, BOB
 
@@ -278,6 +280,23 @@ def test_query_shows_values_plainly(node: Harness) -> None:
 def test_tables_align() -> None:
     """Columns are as wide as their widest cell, numbers to the right."""
     assert table(("a", "n"), [("x", 1), ("long", 22)], right=(1,)).splitlines() == ["a      n", "x      1", "long  22"]
+
+
+def test_what_others_wrote_cannot_command_the_terminal(node: Harness) -> None:
+    """A peer's reason, an app's topic, a reducer's words in an error: shown, escaped, on their line."""
+    attack, shown = "\x1b]0;owned\x07\x9b2J\r", "\\x1b]0;owned\\x07\\x9b2J\\x0d"
+    channel = "0x" + node.channel("proposed").hex()
+    node.run(lambda: node.service.set_phase(ChannelId(bytes.fromhex(channel[2:])), "rejected", attack))
+    described = run("channel", "show", channel, home=node.home)
+    assert f"reason         {shown}" in described.stdout
+    item = StreamItem(kind="app", channel_id=channel, sequence=4, topic=attack, data={"a": attack})
+    assert [printable(line) for line in data._described(item)] == [
+        f'event      4  {shown}  {{"a":"\\u001b]0;owned\\u0007\\x9b2J\\r"}}'
+    ]
+    result = run("deploy", str(node.home / f"\x1b{1}.wasm"), home=node.home)
+    assert "\\x1b1.wasm" in result.stderr
+    for text in (described.output, result.output):
+        assert not set(text) & set("\x1b\x07\x9b\r")
 
 
 def test_by_url_from_the_environment(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:

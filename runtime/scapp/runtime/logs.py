@@ -80,10 +80,15 @@ class HumanFormatter(logging.Formatter):
             level = f"\x1b[{_COLOURS.get(record.levelname, '0')}m{level}\x1b[0m"
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
         extra = "".join(f" {name}={value}" for name, value in fields_of(record).items())
-        text = f"{moment}.{int(record.msecs):03d} {level} {record.name}: {record.getMessage()}{extra}"
+        text = f"{moment}.{int(record.msecs):03d} {level} {record.name}: {_visible(record.getMessage() + extra)}"
         if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
+            text += "\n" + "\n".join(map(_visible, self.formatException(record.exc_info).split("\n")))
         return _scrub(text)
+
+
+def _visible(text: str) -> str:
+    """One line without what a terminal obeys: reasons come from peers and reducers."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _utc(seconds: float, milliseconds: float) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, settings, short, table, waiting
+from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, printable, settings, short, table, waiting
 
 if TYPE_CHECKING:
     from scapp.runtime.documents import ChannelView, SlotView
@@ -135,7 +135,7 @@ def _described(found: ChannelView) -> str:
     ]
     kept = [(name, value) for name, value in lines if value]
     width = max(len(name) for name, _ in kept)
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in kept)
+    return "\n".join(f"{name.ljust(width)}  {printable(value)}" for name, value in kept)
 
 
 def _derived(found: ChannelView) -> str:

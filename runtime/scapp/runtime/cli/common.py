@@ -116,7 +116,11 @@ def _cell(value: Any) -> str:
         import msgspec
 
         value = msgspec.json.encode(value).decode()
-    text = str(value)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """The text on one line without what a terminal obeys: names, topics and reasons come from reducers and peers."""
     return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
@@ -223,6 +227,6 @@ def report(problem: Problem, *, as_json: bool) -> None:
         if sys.stderr.isatty() and not os.environ.get("NO_COLOR")
         else "error:"
     )
-    click.echo(f"{prefix} {problem.message}", err=True)
-    if problem.hint:
-        click.echo(f"  {problem.hint}", err=True)
+    for start, text in ((prefix, problem.message), (" ", problem.hint)):
+        if text:
+            click.echo(f"{start} " + "\n".join(map(printable, text.splitlines())), err=True)

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scapp.runtime.cli.common import MISMATCH, REFUSED, TIMEOUT, Problem, common, emit, settings, short, table, waiting
+from scapp.runtime.cli.common import (
+    MISMATCH,
+    REFUSED,
+    TIMEOUT,
+    Problem,
+    common,
+    emit,
+    printable,
+    settings,
+    short,
+    table,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from scapp.runtime.documents import EntryView, StreamItem
@@ -102,7 +114,7 @@ def _follow(channel: str, start: int) -> None:
         derived = min(start, found.derived.sequence) if found.derived else 0
         items = node.stream(channels=[found.channel_id], start=[f"{found.channel_id}:{start}:{derived}"])
         for item in items:
-            for line in [msgspec.json.encode(item).decode()] if as_json else _described(item):
+            for line in [msgspec.json.encode(item).decode()] if as_json else map(printable, _described(item)):
                 click.echo(line)
 
 
