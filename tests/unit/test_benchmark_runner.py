@@ -63,6 +63,23 @@ def test_lines_and_file_have_the_promised_form(tmp_path, capsys):
     }
 
 
+@pytest.mark.parametrize("value", [0.000012345, 0.5, 12.0, 123456789.5, 1e15])
+def test_every_line_has_five_words_whatever_the_size_of_the_figure(tmp_path, capsys, value):
+    """A reader takes the lines that begin with a name; titles, parts and notes below them are indented."""
+    parts = Result.of_parts(value, "u/s", [Part("a", value, 0.2, lower_is_better=True)], ["a note"])
+    run_measures(
+        [measure("S9", 5, Result(value, "s"), lower=True), measure("G99", 1, parts)], tmp_path / "f", keep_others=False
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("    ")]
+    assert [line.split()[0] for line in lines] == ["S9", "G99"]
+    for line in lines:
+        _, figure, ratio, goal, verdict = line.split(" ")
+        assert float(figure) == pytest.approx(value, rel=1e-5)
+        assert ratio == "-" or float(ratio) > 0
+        assert float(goal) in (1, 5)
+        assert verdict in ("ok", "SHORT")
+
+
 def test_one_measure_alone_keeps_the_others(tmp_path):
     """And a full run drops what is no longer there."""
     path = tmp_path / "latest.json"
@@ -131,7 +148,7 @@ def test_every_module_here_can_be_imported():
     """And names do not collide."""
     found, broken = runner.discover()
     assert broken == {}
-    assert {"G1", "G3", "G20"} <= set(found)
+    assert {"G1", "G2", "G3", "G6", "G7", "G9", "G11", "G20", "S1", "S2", "S3", "S4"} <= set(found)
     numbers = [int(name[1:]) for name in found if name[0] == "G"]
     assert numbers == sorted(numbers)
 
