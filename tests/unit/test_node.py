@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import pytest
 
+from scapp.channels.admission import Admitted, BaseSnapshot, ChannelContext
+from scapp.channels.admission_base import ENTRIES_MIN
 from scapp.channels.channel.messages import Status, encode_message
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
+from scapp.channels.log.port import Snapshot
 from scapp.channels.node import PROPOSALS_PER_PEER_MAX, Node
 from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.types import ChannelId
@@ -133,6 +136,54 @@ async def test_a_restarted_node_continues_its_channels(cast: Cast) -> None:
     assert again.channel(channel).sequence == 2
     (receipt,) = await again.submit(channel, [b"after"])
     assert (receipt.status, receipt.sequence) == ("accepted", 2)
+
+
+class CountingAdmission(SumAdmission):
+    """Counts the entries that a load replays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.replayed = 0
+
+    def load(
+        self, context: ChannelContext, batches: Iterable[Sequence[bytes]], snapshot: BaseSnapshot | None = None
+    ) -> Admitted:
+        held = [list(batch) for batch in batches]
+        self.replayed += sum(map(len, held))
+        return super().load(context, held, snapshot)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+async def test_a_stopped_node_saves_admission_and_replays_only_what_came_since(cast: Cast, damaged: bool) -> None:
+    """And everything, where its snapshot cannot be used; either way the channel goes on with the right state."""
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log)
+    channel = await opened(alice, bob)
+    await bob.submit(channel, [b"%d" % number for number in range(20)])
+    await bob.stop()
+    cast.nodes.remove(bob)
+    snapshot = log.load_snapshot(channel)
+    assert snapshot is not None
+    if damaged:
+        log.save_snapshot(channel, Snapshot(snapshot.version, snapshot.data[:-1]))
+    admission = CountingAdmission()
+    again = await cast.node(2, log=log, admission=admission)
+    (receipt,) = await again.submit(channel, [b"after"])
+    assert (receipt.status, receipt.sequence) == ("accepted", 21)
+    assert admission.replayed == (21 if damaged else 0)
+    await until(alice, lambda: alice.channel(channel).state_root == again.channel(channel).state_root)
+
+
+async def test_a_busy_channel_saves_admission_as_it_grows(cast: Cast) -> None:
+    """A killed node finds a snapshot that is at most so many entries old."""
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log)
+    channel = await opened(alice, bob)
+    await bob.submit(channel, [b"%d" % number for number in range(ENTRIES_MIN - 2)])
+    assert log.load_snapshot(channel) is None
+    await bob.submit(channel, [b"enough"] * 4)
+    await bob.submit(channel, [b"taken up once the snapshot is saved"])
+    assert log.load_snapshot(channel) is not None
 
 
 async def test_listeners_hear_what_happens_and_a_failing_one_is_dropped(cast: Cast) -> None:
