@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,23 @@ def test_a_module_that_is_refused_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="00 61 73 6d"):
         store.add(b"MZ")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_full_disk_leaves_no_file_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says where; once there is room the same deploy works."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = DeploymentStore(tmp_path, inspect)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            store.add(WASM)
+    assert str(tmp_path) in str(caught.value.filename)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert store.all() == []
+    assert [store.add(WASM)] == store.all()
 
 
 def test_a_deploy_that_was_interrupted_does_not_count(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.errors import LocalError
 from scapp.channels.log.committer import Committer
+from scapp.channels.log.port import Append, LogClosed
 from scapp.channels.log.rocks import RocksLog
 from scapp.channels.node import Node
 from scapp.channels.service import NodeEvent
@@ -78,6 +79,21 @@ class _Policy:
         if why_not:
             _log.info("a proposed channel waits for the operator", extra={"proposer": proposer, "why": why_not})
         return "ask" if why_not else "accept"
+
+
+class _Commits(Committer):
+    """The committer, which also remembers why the log takes no more writes: nothing is signed from then on."""
+
+    failure = ""
+
+    async def append(self, append: Append) -> None:
+        try:
+            await super().append(append)
+        except LogClosed as error:
+            if not self.failure:
+                self.failure = str(error)
+                _log.critical("nothing is signed any more: %s; make room or mend the disk, then start again", error)
+            raise
 
 
 class NodeProcess:
@@ -127,6 +143,7 @@ class NodeProcess:
             version=own_version(),
             started_ms=started_ms,
             threads=self._threads(),
+            log_failure=lambda: self._committer.failure,
         )
         api = await self._start_api(context)
         if self._worker is not None:
@@ -143,9 +160,10 @@ class NodeProcess:
 
     async def _start_node(self, signer: Signer, modules: Modules, peers: PeerBook, transport: TcpTransport) -> Node:
         """Log, admission, policy and node. Refusals go to the worker as soon as there is one."""
+        (self.home / "log").mkdir(mode=0o700, exist_ok=True)  # messages are between the participants
         log = RocksLog(self.home / "log")
         self._undo.callback(log.close)
-        committer = Committer(log)
+        committer = self._committer = _Commits(log)
         self._undo.callback(committer.close)
         node = Node(
             signer=signer,

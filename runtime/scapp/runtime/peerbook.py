@@ -5,6 +5,7 @@ Names exist for people; the node itself knows peers by address. `policy.py` asks
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import msgspec
@@ -34,6 +35,7 @@ class PeerBook:
 
     def __init__(self, home: Path, config: Config | None = None) -> None:
         self._path = home / PEERS_FILE
+        self._lock = threading.Lock()  # of `add`; readers see one list or the next
         self._stored: dict[Address, Peer] = {}
         self._configured: dict[Address, Peer] = {}
         if self._path.exists():
@@ -58,15 +60,20 @@ class PeerBook:
     def add(self, address: Address, endpoint: str, name: str | None = None) -> Peer:
         """Add or change a peer; without `name` an earlier one stays. Raises LocalError."""
         parse_listen(endpoint, "endpoint")
+        with self._lock:
+            return self._add(address, endpoint, name)
+
+    def _add(self, address: Address, endpoint: str, name: str | None) -> Peer:
         before = self.get(address)
         name = name if name is not None else (before.name if before else "")
         taken = next((p for p in self.all() if name and p.name == name and p.raw != address), None)
         if taken:
             raise LocalError(f"the name {name!r} belongs to {taken.address}; choose another")
         peer = Peer("0x" + address.hex(), endpoint, name)
-        self._stored[address] = peer
-        text = msgspec.json.format(msgspec.json.encode(list(self._stored.values())), indent=2).decode()
+        stored = {**self._stored, address: peer}
+        text = msgspec.json.format(msgspec.json.encode(list(stored.values())), indent=2).decode()
         write_private(self._path, text + "\n", replace=True)
+        self._stored = stored  # only what is stored counts
         return peer
 
     def resolve(self, text: str) -> Address:

@@ -55,7 +55,7 @@ class Derived(Protocol):
 
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     """`listen` is where peers reach the node; `policy` is the accept setting in force; `threads` run what blocks:
-    not the loop's own, which the node needs for its log."""
+    not the loop's own, which the node needs for its log. `log_failure`: why the log takes no more writes, if so."""
 
     service: NodeService
     apps: DeploymentStore
@@ -69,6 +69,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     started_ms: int
     threads: Executor
+    log_failure: Callable[[], str] = lambda: ""
     pid: int = msgspec.field(default_factory=os.getpid)
 
     async def blocking(self, function: Callable[..., T], *arguments: Any) -> T:

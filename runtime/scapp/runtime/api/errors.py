@@ -6,9 +6,17 @@ them.
 
 from __future__ import annotations
 
+import errno
+
 from scapp.channels.admission import AdmissionError
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
+from scapp.channels.log.port import LogClosed, LogReadFailed
 from scapp.runtime.documents import ErrorBody, ErrorDocument
+
+_DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EMFILE, errno.EFBIG}
+)
+STORAGE_HINT = "make room on the disk, or mend it, then start the node again; what was signed is not lost"
 
 STATUS_OF_CODE = {
     "bad_request": 400,
@@ -32,6 +40,7 @@ STATUS_OF_CODE = {
     "corrupt": 500,
     "internal": 500,
     "database_down": 503,
+    "storage_failed": 503,
     "timeout": 504,
 }
 
@@ -65,6 +74,13 @@ def as_api_error(error: BaseException) -> ApiError | None:
         return ApiError("refused", f"the peer did not follow the protocol: {error}")
     if isinstance(error, CorruptionError):
         return ApiError("corrupt", str(error), "the channel stays halted; see docs/howto/verify.md")
+    if isinstance(error, LogClosed | LogReadFailed):
+        return ApiError("storage_failed", str(error), STORAGE_HINT)
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        where = f"{error.filename}: " if error.filename else ""
+        return ApiError(
+            "storage_failed", f"{where}{error.strerror}", "make room on the disk, or mend it, then try again"
+        )
     if isinstance(error, TimeoutError):
         return ApiError("timeout", str(error) or "not done in time", "ask again, or wait longer with --timeout")
     return None

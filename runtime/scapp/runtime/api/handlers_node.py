@@ -11,7 +11,7 @@ from scapp.channels.errors import ScappError
 from scapp.channels.types import Address
 from scapp.reducers.manifest import ManifestError
 from scapp.runtime.api.call import Call, find_app
-from scapp.runtime.api.errors import ApiError, as_api_error
+from scapp.runtime.api.errors import STORAGE_HINT, ApiError, as_api_error
 from scapp.runtime.api.views import app_view, hexed, peer_view
 from scapp.runtime.deployments import App
 from scapp.runtime.documents import (
@@ -30,6 +30,9 @@ FETCH_S = 30.0
 
 
 async def health(call: Call) -> Health:
+    if call.context.log_failure():
+        # Without details: this path needs no token.
+        raise ApiError("storage_failed", "the log takes no more writes, so nothing is signed", STORAGE_HINT)
     return Health(ok=True, database=call.context.derived.view().state)
 
 
