@@ -21,7 +21,7 @@ def limit_files(nodes: Cluster, name: str, size: int) -> None:
 
 
 def test_a_full_disk_stops_signing_in_words_and_loses_nothing() -> None:
-    """Callers hear why, though the node's own log file is as full; the peer goes on; after a restart with room the channel does too."""
+    """Callers hear why (the node's own log file is as full); the peer goes on; a restart with room mends it."""
     with cluster(2, WITHOUT_DATABASE) as nodes:
         nodes.deploy(LEDGER)
         alice, bob = nodes.client("alice"), nodes.client("bob")
