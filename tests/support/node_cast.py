@@ -13,6 +13,7 @@ from scapp.channels.log.memory import MemoryLog
 from scapp.channels.node import Node
 from scapp.channels.signing import Signer
 from scapp.channels.transport.fake import FakeNetwork, FakeTransport
+from scapp.channels.transport.limits import TransportLimits
 from scapp.channels.types import Address
 from tests.support.fakes import SumAdmission
 
@@ -46,6 +47,7 @@ class Cast:
         log: MemoryLog | None = None,
         admission: SumAdmission | None = None,
         modules: dict[bytes, bytes] | None = None,
+        frame_bytes_max: int = TransportLimits().frame_bytes_max,
     ) -> Node:
         signer = Signer(bytes([key]) * 32)
         log = log or MemoryLog()
@@ -62,6 +64,7 @@ class Cast:
             clock_ms=lambda: next(clock),
             nonce=lambda: next(nonces),
             module_of=(modules or {}).get,
+            frame_bytes_max=frame_bytes_max,
         )
         await node.start()
         self.nodes.append(node)

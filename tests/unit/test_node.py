@@ -9,6 +9,7 @@ import pytest
 from scapp.channels.admission import Admitted, BaseSnapshot, ChannelContext
 from scapp.channels.admission_base import ENTRIES_MIN
 from scapp.channels.channel.messages import Status, encode_message
+from scapp.channels.deployment import Deployment, Limits
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
@@ -228,3 +229,21 @@ async def test_one_peer_cannot_fill_the_log_with_proposals(cast: Cast) -> None:
     await bob._on_message(alice.address, proposal)
     assert len(bob.channels()) == PROPOSALS_PER_PEER_MAX
     assert bob.counters()["messages_refused"] == 1
+    assert not bob._creating, "a refused proposal leaves nothing behind"
+
+
+async def test_a_channel_whose_batches_fit_no_frame_is_neither_opened_nor_accepted(cast: Cast) -> None:
+    """Its full batches could never be sent, and it would stand still with the first one."""
+    alice, bob = await cast.node(1, frame_bytes_max=2**30), await cast.node(2)
+    wide = OpenRequest(peers=(bob.address,), deployment=Deployment(bytes(32), limits=Limits(batch_bytes_max=2**23)))
+    with pytest.raises(
+        LocalError, match=r"8388608 bytes may need a message of \d+ bytes; this node's frames hold 4194304"
+    ):
+        await bob.open_channel(wide)
+    refused: list[NodeEvent] = []
+    bob.subscribe(lambda event: refused.append(event) if event.kind == "refused" else None)
+    channel = await alice.open_channel(wide)
+    await until(bob, lambda: bool(refused))
+    assert "this node's frames hold 4194304" in refused[0].detail
+    assert bob.channels() == []
+    assert alice.channel(channel).phase == "opening"

@@ -27,7 +27,7 @@ from scapp.channels.channel.messages import (
 from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
 from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.signing_rules import StateSigner
-from scapp.channels.deployment import Deployment, encode_deployment
+from scapp.channels.deployment import Deployment, Limits, encode_deployment
 from scapp.channels.driver import ChannelDriver, load
 from scapp.channels.entries import Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
@@ -36,6 +36,7 @@ from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
 from scapp.channels.runner import ChannelRunner, Committer, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
+from scapp.channels.transport.limits import TransportLimits, frame_bytes_for
 from scapp.channels.transport.port import PeerStatus, Transport
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 
@@ -70,8 +71,10 @@ class Node:
         clock_ms: Callable[[], int],
         nonce: Callable[[], int],
         module_of: ModuleOf = lambda _: None,
+        frame_bytes_max: int = TransportLimits().frame_bytes_max,
     ) -> None:
-        """`module_of` gives reducer modules by hash, for participants that ask for a channel's module."""
+        """`module_of` gives reducer modules by hash, for participants that ask for a channel's module;
+        `frame_bytes_max` is the transport's: channels whose batches would not fit are neither opened nor accepted."""
         self._runners: dict[bytes, ChannelRunner] = {}
         self.source = LogSource(log, lambda: {key: runner.driver for key, runner in list(self._runners.items())})
         self._shared = Shared(signer, log, committer, transport, admission, clock_ms, self.source, self._emit)
@@ -80,7 +83,8 @@ class Node:
         self._transport = transport
         self._policy = policy
         self._nonce = nonce
-        self._creating: dict[bytes, asyncio.Lock] = {}
+        self._frame_bytes_max = frame_bytes_max
+        self._creating: set[bytes] = set()  # proposals that are being checked
         self._listeners: list[Callable[[NodeEvent], None]] = []
         self._ticker: asyncio.Task[None] | None = None
 
@@ -168,10 +172,13 @@ class Node:
             raise PeerError(f"{type(message).__name__} for unknown channel 0x{message.channel.hex()}")
         if message.participants[0] != peer:
             raise PeerError(f"proposes a channel of 0x{message.participants[0].hex()}")
-        async with self._creating.setdefault(message.channel, asyncio.Lock()):
-            if message.channel not in self._runners:
-                await self._proposed(peer, message)
-        self._creating.pop(message.channel, None)
+        if message.channel in self._creating:
+            raise PeerError(f"proposes channel 0x{message.channel.hex()} a second time, before the first is decided")
+        self._creating.add(message.channel)
+        try:
+            await self._proposed(peer, message)
+        finally:
+            self._creating.discard(message.channel)
 
     async def _proposed(self, peer: Address, message: Proposal) -> None:
         if self._log.version(message.channel):
@@ -180,7 +187,11 @@ class Node:
         if len(waiting) >= PROPOSALS_MAX or sum(r.participants[0] == peer for r in waiting) >= PROPOSALS_PER_PEER_MAX:
             raise PeerError(f"{len(waiting)} proposed channels wait for the operator already")
         created = created_from_proposal(message, self.address, self._shared.clock_ms())
-        decision = self._policy.decide(peer, Setup(created).deployment, created)
+        deployment = Setup(created).deployment
+        fault = self._frame_fault(deployment.limits)
+        if fault:
+            raise PeerError(f"proposed channel is not allowed: {fault}")
+        decision = self._policy.decide(peer, deployment, created)
         if decision.startswith("reject"):
             self._turn_down(peer, message, decision.partition(":")[2].strip() or "not accepted here")
             return
@@ -189,6 +200,16 @@ class Node:
         runner.told("proposed", f"by 0x{peer.hex()}")
         if decision == "accept":
             await runner.input(lambda engine, _: engine.accept())
+
+    def _frame_fault(self, limits: Limits) -> str:
+        """Why batches under these limits could not be sent, or an empty string."""
+        needed = frame_bytes_for(limits)
+        if needed <= self._frame_bytes_max:
+            return ""
+        return (
+            f"a batch of {limits.batch_entries_max} entries and {limits.batch_bytes_max} bytes may need a message of "
+            f"{needed} bytes; this node's frames hold {self._frame_bytes_max}"
+        )
 
     def _turn_down(self, peer: Address, message: Proposal, reason: str) -> None:
         """Nothing is stored for a proposal that policy turns down: nothing was signed."""
@@ -237,6 +258,9 @@ class Node:
         return runner
 
     async def open_channel(self, request: OpenRequest) -> ChannelId:
+        fault = self._frame_fault(request.deployment.limits)
+        if fault:
+            raise LocalError(fault)
         now = self._shared.clock_ms()
         created = self._draft(request, now)
         setup = Setup(created)
