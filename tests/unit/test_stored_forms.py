@@ -1,0 +1,89 @@
+"""What nodes keep on disk for ever: every stored type is read back from, and written as, the bytes in tests/golden."""
+
+from __future__ import annotations
+
+import json
+from typing import get_args
+
+import msgspec
+import pytest
+
+from scapp.channels.channel.effects import STORED, SendDecisions, SendRejected, StoredSend, outbox_row, parse_outbox_row
+from scapp.channels.channel.events import (
+    ChannelCreated,
+    ChannelRejected,
+    Event,
+    Refused,
+    SignatureSeen,
+    Signed,
+    StateAdopted,
+    StateSigned,
+    StateSupported,
+    SubmissionsDropped,
+    SubmissionsRefused,
+    Submitted,
+    decode_event,
+    encode_event,
+)
+from tests.support.tree import ROOT
+
+CHANNEL = b"\xc0" * 32
+GOLDEN: dict[str, str] = json.loads((ROOT / "tests" / "golden" / "stored-forms.json").read_text())
+
+SIGNED = Signed(
+    turn=7,
+    is_final=False,
+    entries=(b"first", b"second"),
+    sequence=12,
+    log_root=b"\x01" * 32,
+    state_root=b"\x02" * 32,
+    amounts=b"\x03" * 64,
+    time_ms=1_700_000_000_000,
+    signatures=(b"\x04" * 65, b""),
+    last=(5, 6),
+)
+REFUSED = (Refused(1, 6, "rejected", "not your turn"), Refused(0, 9, "limit", "too long"))
+EVENTS: dict[str, Event] = {
+    "created.1": ChannelCreated(
+        my_index=1,
+        participants=(b"\x0a" * 20, b"\x0b" * 20),
+        nonce=2**63,
+        app_definition=bytes(20),
+        challenge_duration=86_400,
+        deployment=b"deployment",
+        slots=((bytes(20), b"\x0c" * 32, b"\x0d" * 32),),
+        prefund=SIGNED,
+    ),
+    "rejected.1": ChannelRejected(1, "no such app here"),
+    "signed.1": StateSigned(SIGNED),
+    "seen.1": SignatureSeen(7, 1, b"\x05" * 65),
+    "supported.1": StateSupported(7, (b"\x04" * 65, b"\x05" * 65)),
+    "adopted.1": StateAdopted(SIGNED),
+    "submitted.1": Submitted(6, 1, (b"payload", b"")),
+    "refused.1": SubmissionsRefused(REFUSED),
+    "dropped.1": SubmissionsDropped(REFUSED),
+}
+SENDS: dict[str, StoredSend] = {"outbox reject": SendRejected(1), "outbox decide": SendDecisions(1, 6)}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_events_keep_their_bytes(name: str) -> None:
+    """A node of this release reads what earlier ones stored, and writes what they read."""
+    assert encode_event(EVENTS[name]).hex() == GOLDEN[name]
+    assert decode_event(bytes.fromhex(GOLDEN[name])) == EVENTS[name]
+
+
+@pytest.mark.parametrize("name", SENDS)
+def test_outbox_rows_keep_their_bytes(name: str) -> None:
+    """The same for the rows of the outbox, key and value."""
+    key, value = outbox_row(CHANNEL, SENDS[name])
+    assert (key + value).hex() == GOLDEN[name]
+    assert parse_outbox_row(key, value) == (CHANNEL, SENDS[name])
+
+
+def test_no_stored_type_is_without_its_bytes() -> None:
+    """A new stored type brings its golden encoding, and the file holds no other."""
+    assert {type(event) for event in EVENTS.values()} == set(get_args(Event))
+    assert {type(send) for send in SENDS.values()} == set(get_args(StoredSend)) == set(STORED)
+    assert set(EVENTS) == {msgspec.inspect.type_info(kind).tag for kind in get_args(Event)}  # type: ignore[attr-defined]
+    assert set(GOLDEN) == set(EVENTS) | set(SENDS)
