@@ -56,12 +56,14 @@ class PgliteBackend:
         with self._mutex:
             if self._host is not None and self._host.poll() is None:
                 return
+            self._end_host()
             node, npm = find_node()
             self._take_lock()
             try:
                 self._install(node, npm)
                 self._launch(node)
             except BaseException:
+                self._end_host()
                 self._give_lock()
                 raise
             with connecting.connect(self.dsn, prepare=False) as connection:
@@ -83,18 +85,23 @@ class PgliteBackend:
 
     def stop(self) -> None:
         with self._mutex:
-            if self._host is not None:
-                assert self._host.stdin is not None
-                self._host.stdin.close()
-                try:
-                    self._host.wait(STOP_TIMEOUT_S)
-                except subprocess.TimeoutExpired:
-                    self._host.kill()
-                    self._host.wait()
-                if self._host.stdout is not None:
-                    self._host.stdout.close()
-                self._host = None
+            self._end_host()
             self._give_lock()
+
+    def _end_host(self) -> None:
+        """It ends with its standard input; one that does not is killed."""
+        if self._host is None:
+            return
+        assert self._host.stdin is not None
+        self._host.stdin.close()
+        try:
+            self._host.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._host.kill()
+            self._host.wait()
+        if self._host.stdout is not None:
+            self._host.stdout.close()
+        self._host = None
 
     def _take_lock(self) -> None:
         if self._lock is not None:
