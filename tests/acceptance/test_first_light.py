@@ -269,6 +269,8 @@ def test_the_demo_leaves_no_process_behind(number: signal.Signals, code: int, op
     """Interrupted, terminated, even killed in the middle: nodes and databases stop, and the directory is reusable."""
     folder = open_folder / "demo"
     command = [sys.executable, "-m", "scapp.runtime.cli.main", "demo", "--cards", "13", "--dir", str(folder)]
+    # Started in a shell's background, this process ignores SIGINT, and its children would do the same.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     ) as demo:
@@ -278,6 +280,7 @@ def test_the_demo_leaves_no_process_behind(number: signal.Signals, code: int, op
                 break
         demo.send_signal(number)
         demo.communicate(timeout=60)
+    signal.signal(signal.SIGINT, before)
     assert demo.returncode == code
 
     def alone() -> bool | None:
