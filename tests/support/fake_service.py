@@ -15,7 +15,7 @@ from scapp.channels.admission import ChannelContext
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.entries import EMPTY_LOG_ROOT, Kind, OpenPayload, Slot, encode_entry, extend_log_root
-from scapp.channels.errors import LocalError
+from scapp.channels.errors import CorruptionError, LocalError
 from scapp.channels.reading import SupportedBatch
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
 from scapp.channels.transport.port import PeerStatus
@@ -53,6 +53,7 @@ class FakeService:
         self.address = address
         self.source = FakeSource()
         self.refused: dict[bytes, str] = {}
+        self.damaged: dict[ChannelId, str] = {}
         self.stuck = False
         self.opens_to = "running"
         self.infos: dict[ChannelId, ChannelInfo] = {}
@@ -70,10 +71,15 @@ class FakeService:
     def add_peer(self, address: Address, endpoint: str) -> None:
         self.linked[address] = endpoint
 
+    def corrupt(self) -> dict[ChannelId, str]:
+        return dict(self.damaged)
+
     def channels(self) -> list[ChannelInfo]:
         return list(self.infos.values())
 
     def channel(self, channel_id: ChannelId) -> ChannelInfo:
+        if channel_id in self.damaged:
+            raise CorruptionError(f"channel 0x{channel_id.hex()} is corrupt: {self.damaged[channel_id]}")
         if channel_id not in self.infos:
             raise LocalError(f"no channel 0x{channel_id.hex()}")
         return self.infos[channel_id]

@@ -299,6 +299,20 @@ def test_what_others_wrote_cannot_command_the_terminal(node: Harness) -> None:
         assert not set(text) & set("\x1b\x07\x9b\r")
 
 
+def test_a_corrupt_channel_is_shown_and_not_unknown(node: Harness) -> None:
+    """`status` names it with what is wrong; every command about it says so, by id or its beginning."""
+    node.service.damaged[ChannelId(b"\xcc" * 32)] = "page at version 5: checksum expected 9845bbca, found 64ad6da7"
+    shown = run("status", home=node.home)
+    assert "CORRUPT: page at version 5" in shown.stdout
+    assert document(run("status", "--json", home=node.home))["corrupt"]["0x" + "cc" * 32].startswith("page")
+    for command in (("channel", "show"), ("send",), ("verify",), ("log",)):
+        for name in ("0xcccccc", "0x" + "cc" * 32):
+            more = ['{"n": 1}'] if command == ("send",) else []
+            result = run(*command, name, *more, home=node.home)
+            assert result.exit_code == 6, result.output
+            assert "checksum expected" in result.stderr
+
+
 def test_by_url_from_the_environment(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCAPP_URL", node.url)
     monkeypatch.setenv("SCAPP_TOKEN", node.operator)

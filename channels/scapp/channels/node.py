@@ -84,6 +84,7 @@ class Node:
         self._policy = policy
         self._nonce = nonce
         self._frame_bytes_max = frame_bytes_max
+        self._corrupt: dict[ChannelId, str] = {}  # channels that stay closed, and what is wrong with each
         self._creating: set[bytes] = set()  # proposals that are being checked
         self._listeners: list[Callable[[NodeEvent], None]] = []
         self._ticker: asyncio.Task[None] | None = None
@@ -104,6 +105,7 @@ class Node:
             driver = await asyncio.to_thread(load, self._log, stream, self._shared.signer)
         except CorruptionError as error:
             self._shared.counters["channels_corrupt"] += 1
+            self._corrupt[ChannelId(stream)] = str(error)
             logger.error("channel 0x%s is corrupt and stays closed: %s", stream.hex(), error)
             return
         self._begin(driver)
@@ -251,9 +253,15 @@ class Node:
     def channel(self, channel_id: ChannelId) -> ChannelInfo:
         return self._find(channel_id).info()
 
+    def corrupt(self) -> dict[ChannelId, str]:
+        return dict(self._corrupt)
+
     def _find(self, channel_id: bytes) -> ChannelRunner:
         runner = self._runners.get(channel_id)
         if runner is None:
+            fault = self._corrupt.get(ChannelId(channel_id))
+            if fault is not None:
+                raise CorruptionError(f"channel 0x{channel_id.hex()} is corrupt and stays closed: {fault}")
             raise LocalError(f"no channel 0x{channel_id.hex()} at this node")
         return runner
 

@@ -99,7 +99,11 @@ class NodeService(Protocol):
     def channels(self) -> list[ChannelInfo]: ...
 
     def channel(self, channel_id: ChannelId) -> ChannelInfo:
-        """Raises LocalError for an unknown channel."""
+        """Raises LocalError for an unknown channel, CorruptionError for one that cannot be read."""
+        ...
+
+    def corrupt(self) -> dict[ChannelId, str]:
+        """Channels whose stored events cannot be trusted, and what is wrong; they are not among `channels`."""
         ...
 
     async def open_channel(self, request: OpenRequest) -> ChannelId:

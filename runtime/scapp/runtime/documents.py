@@ -58,6 +58,8 @@ class DatabaseView(Document, frozen=True, kw_only=True):
 
 
 class Status(Document, frozen=True, kw_only=True):
+    """`channels`: how many by phase; `corrupt`: those that stay closed, with what is wrong, not among them."""
+
     address: AddressText
     version: str
     pid: int
@@ -70,6 +72,7 @@ class Status(Document, frozen=True, kw_only=True):
     peers_known: int
     apps: int
     policy: str
+    corrupt: dict[str, str] = {}
 
 
 class PeerView(Document, frozen=True, kw_only=True):

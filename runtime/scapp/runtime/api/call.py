@@ -46,7 +46,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_channel(context: ApiContext, text: str) -> ChannelInfo:
-    """By id or unique prefix of at least 4 digits. Raises ApiError."""
+    """By id or unique prefix of at least 4 digits. Raises ApiError, or CorruptionError for one that is unreadable."""
     digits = text.lower().removeprefix("0x")
     if len(digits) == 64:
         try:
@@ -59,12 +59,13 @@ def find_channel(context: ApiContext, text: str) -> ChannelInfo:
             f"{text[:80]!r} is not a channel id; allowed are 64 hex digits or the first {CHANNEL_PREFIX_DIGITS_MIN} "
             "and more of one",
         )
-    found = [info for info in context.service.channels() if info.channel_id.hex().startswith(digits)]
+    known = [*(info.channel_id for info in context.service.channels()), *context.service.corrupt()]
+    found = [channel_id for channel_id in known if channel_id.hex().startswith(digits)]
     if len(found) > 1:
         raise ApiError("ambiguous", f"{text} is the beginning of {len(found)} channel ids", "give more digits")
     if not found:
         raise _unknown_channel(text)
-    return found[0]
+    return context.service.channel(found[0])
 
 
 def _unknown_channel(text: str) -> ApiError:

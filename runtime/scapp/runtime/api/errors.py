@@ -73,7 +73,7 @@ def as_api_error(error: BaseException) -> ApiError | None:
     if isinstance(error, PeerError):
         return ApiError("refused", f"the peer did not follow the protocol: {error}")
     if isinstance(error, CorruptionError):
-        return ApiError("corrupt", str(error), "the channel stays halted; see docs/howto/verify.md")
+        return ApiError("corrupt", str(error), "restore the node's log from a copy; see docs/reference/event-log.md")
     if isinstance(error, LogClosed | LogReadFailed):
         return ApiError("storage_failed", str(error), STORAGE_HINT)
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:

@@ -52,6 +52,7 @@ async def status(call: Call) -> Status:
         peers_known=len(known),
         apps=len(context.apps.all()),
         policy=context.policy,
+        corrupt={hexed(channel_id): reason for channel_id, reason in context.service.corrupt().items()},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from scapp.runtime.cli.common import common, emit, settings, table
+from scapp.runtime.cli.common import common, emit, printable, settings, table
 
 
 @click.command()
@@ -39,8 +39,9 @@ def status(counters: bool) -> None:
     behind = [c for c in channels if c.derived and c.derived.sequence < c.sequence]
     lines += [(f"  {c.channel_id[:12]}", _lag(c.derived, c.sequence)) for c in behind]
     lines += sorted((name, str(count)) for name, count in metrics.items())
+    lines += [(f"  {channel_id[:12]}", f"CORRUPT: {reason}") for channel_id, reason in found.corrupt.items()]
     width = max(len(name) for name, _ in lines)
-    emit(document, "\n".join(f"{name.ljust(width)}  {value}" for name, value in lines))
+    emit(document, "\n".join(f"{name.ljust(width)}  {printable(value)}" for name, value in lines))
 
 
 def _lag(derived: object, sequence: int) -> str:
