@@ -87,7 +87,7 @@ class GoofspielModel:
             if message is None:
                 self._tick(now_ms)
             else:
-                if self.players[seat]["status"] != "playing":
+                if self.players[seat]["status"] == "forfeited":
                     raise Illegal("forfeited")
                 ((name, body),) = message.items()
                 self._commit(seat, **body) if name == "commit" else self._reveal(seat, **body)
@@ -126,7 +126,7 @@ class GoofspielModel:
         if self.deadline is None or now_ms <= self.deadline:
             raise Illegal("tick")
         for player in self.players:
-            if player["status"] == "playing" and not self._moved(player["seat"]):
+            if player["status"] != "forfeited" and not self._moved(player["seat"]):
                 player["status"] = "forfeited"
 
     def _moved(self, seat: int) -> bool:
@@ -134,7 +134,7 @@ class GoofspielModel:
         return bid is not None and (self.phase == "commit" or bid["card"] is not None)
 
     def _playing(self) -> list[Row]:
-        return [player for player in self.players if player["status"] == "playing"]
+        return [player for player in self.players if player["status"] != "forfeited"]
 
     def _advance(self, now_ms: int) -> None:
         playing = self._playing()
@@ -171,9 +171,11 @@ class GoofspielModel:
 
     def _end(self) -> None:
         self.phase, self.deadline = "over", None
-        order = [(player["status"] == "playing", player["score"]) for player in self.players]
+        order = [(player["status"] != "forfeited", player["score"]) for player in self.players]
         for player, own in zip(self.players, order, strict=True):
             player["rank"] = 1 + sum(other > own for other in order)
+            if player["status"] == "playing":
+                player["status"] = "finished"
 
     def _settle(self) -> None:
         if not self.stake:

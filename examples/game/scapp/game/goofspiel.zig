@@ -38,7 +38,7 @@ const Player = struct {
     score: i16,
     /// JSON array of the cards not yet revealed, ascending.
     hand: scapp.Json,
-    status: enum { playing, forfeited },
+    status: enum { playing, finished, forfeited },
     rank: ?i16,
 
     pub const table = .{
@@ -249,7 +249,7 @@ fn endEarly(game: *Game) void {
     }
     var players = db.scan(Player, .{});
     while (players.next()) |player| {
-        if (player.status != .playing) continue;
+        if (player.status == .forfeited) continue;
         award(player.seat, rest);
         game.pot = 0;
     }
@@ -265,6 +265,7 @@ fn endGame(game: *Game) void {
     while (players.next()) |player| : (count += 1) {
         var ranked = player;
         ranked.rank = rankOf(player);
+        if (player.status == .playing) ranked.status = .finished;
         _ = db.put(ranked);
         standing[count] = .{ .seat = player.seat, .score = player.score, .rank = ranked.rank.? };
     }
@@ -276,7 +277,8 @@ fn rankOf(player: Player) i16 {
     var rank: i16 = 1;
     var others = db.scan(Player, .{});
     while (others.next()) |other| {
-        const better = if (other.status == player.status) other.score > player.score else other.status == .playing;
+        const alike = (other.status == .forfeited) == (player.status == .forfeited);
+        const better = if (alike) other.score > player.score else other.status != .forfeited;
         if (better) rank += 1;
     }
     return rank;
@@ -300,7 +302,7 @@ fn hasMoved(game: *const Game, seat: i16) bool {
 fn playing() usize {
     var count: usize = 0;
     var players = db.scan(Player, .{});
-    while (players.next()) |player| count += @intFromBool(player.status == .playing);
+    while (players.next()) |player| count += @intFromBool(player.status != .forfeited);
     return count;
 }
 
@@ -308,7 +310,7 @@ fn allMoved(game: *const Game) bool {
     var moved = true;
     var players = db.scan(Player, .{});
     while (players.next()) |player| {
-        if (player.status == .playing and !hasMoved(game, player.seat)) moved = false;
+        if (player.status != .forfeited and !hasMoved(game, player.seat)) moved = false;
     }
     return moved;
 }
@@ -419,7 +421,7 @@ fn share(game: *const Game, shares: *[players_max]u256, points: i16, sharers: Sh
     var count: u256 = 0;
     var players = db.scan(Player, .{});
     while (players.next()) |player| {
-        const in = player.status == .playing and (sharers == .playing or hasMoved(game, player.seat));
+        const in = player.status != .forfeited and (sharers == .playing or hasMoved(game, player.seat));
         qualified[@intCast(player.seat)] = in;
         count += @intFromBool(in);
     }

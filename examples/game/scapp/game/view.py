@@ -19,7 +19,7 @@ class PlayerView:
     address: bytes
     score: int
     hand: tuple[int, ...]
-    status: str  # "playing" or "forfeited"
+    status: str  # "playing", "finished" (once the game is over) or "forfeited"
     rank: int | None
 
 
@@ -101,8 +101,8 @@ class GameView:
         return tuple(item.prize for item in self.rounds if item.round > self.round)
 
     def standings(self) -> tuple[PlayerView, ...]:
-        """Players, best first: those still in the game by score, then those who forfeited."""
-        return tuple(sorted(self.players, key=lambda player: (player.status != "playing", -player.score, player.seat)))
+        """Players, best first: those who stayed by score, then those who forfeited."""
+        return tuple(sorted(self.players, key=lambda player: (player.status == "forfeited", -player.score, player.seat)))
 
 
 def _bytes(value: Any) -> bytes:
