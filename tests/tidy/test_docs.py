@@ -94,6 +94,19 @@ def test_decisions_have_all_sections():
         assert not missing, f"{record.name} lacks {missing}"
 
 
+CHECK = re.compile(r"`((?:[\w-]+/)*(?:test_\w+|\w+_contract|g\d+_\w+|s\d+_\w+)\.py|tests/\w+(?:/\w+\.py)?)`")
+
+
+def test_accepted_decisions_name_what_checks_them():
+    """The last section of an accepted record names tests or measures, and what it names exists."""
+    paths = [f"/{tree.relative(path)}" for path in tree.tracked_files()]
+    for record in decisions():
+        named = CHECK.findall(record.read_text().partition("## How we check it")[2])
+        missing = [n for n in named if not any(p.endswith(f"/{n}") or f"/{n}/" in p for p in paths)]
+        assert not missing, f"{record.name} names {missing}"
+        assert named or status(record) != "accepted", f"{record.name} names no test"
+
+
 def test_readme_opens_with_what_it_is_and_the_two_commands():
     """The first screen (40 lines) of the README names the purpose and the commands that run and test it."""
     first = (tree.ROOT / "README.md").read_text().splitlines()[:40]
