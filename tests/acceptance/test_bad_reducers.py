@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import shutil
+import struct
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 import wasmtime
 from click.testing import CliRunner
 
-from scapp.reducers.manifest import Column, Table, encode_manifest
+from scapp.reducers.manifest import Column, Index, Table, encode_manifest
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Client
 from scapp.runtime.compose import NodeProcess
@@ -286,3 +287,94 @@ async def test_what_fails_at_entry_0_opens_no_channel() -> None:
             assert words in opened.message, name
         for name in ("alice", "bob"):
             assert (await nodes.json(name, "channel", "list")).document["channels"] == []
+
+
+def value(*items: bytes | None) -> bytes:
+    """A tuple in the binary form of rows."""
+    parts = [struct.pack(">h", len(items))]
+    for item in items:
+        parts.append(struct.pack(">i", -1) if item is None else struct.pack(">i", len(item)) + item)
+    return b"".join(parts)
+
+
+def numeric(digits: list[int]) -> bytes:
+    return struct.pack(f">HhHH{len(digits)}H", len(digits), len(digits) - 1 if digits else 0, 0, 0, *digits)
+
+
+def base_10000(number: int) -> list[int]:
+    digits: list[int] = []
+    while number:
+        number, digit = divmod(number, 10_000)
+        digits.insert(0, digit)
+    return digits
+
+
+LARGEST = numeric(base_10000(2**256 - 1))
+TIMES = (-211813488000000000, 9223371331200000000 - 1)
+WIDE = 250
+EDGES = (
+    Table("user", (Column("select", "bytea"), Column("order", "text")), key=1, indexes=(Index("where", ("order",)),)),
+    Table("wide", tuple(Column(f"c{n:03}_".ljust(48, "x"), "numeric") for n in range(WIDE)), key=1),
+    Table("hashes", tuple(Column(f"h{n}", "bytes32") for n in range(WIDE)), key=16),
+    Table(
+        "edge",
+        (
+            Column("at", "timestamptz"),
+            Column("f", "float8"),
+            Column("j", "json"),
+            Column("n", "numeric", nullable=True),
+            Column("t", "text"),
+            Column("big", "bytea"),
+        ),
+        key=1,
+    ),
+)
+ROWS = (
+    (0, value(b"\0" * 980, b"")),
+    (0, value(b"\xff" * 1_900, "\U0010ffff".encode() * 400)),
+    (1, value(*[LARGEST] * WIDE)),
+    (1, value(numeric([]), *[LARGEST] * (WIDE - 1))),
+    (2, value(*[bytes([n]) * 32 for n in range(WIDE)])),
+    (3, value(struct.pack(">q", TIMES[0]), struct.pack(">d", -0.0), b'{"a":1,"a":2}', None, b"", b"")),
+    (3, value(struct.pack(">q", TIMES[1]), b"\x7f\xf8" + bytes(6), b"[" * 64 + b"]" * 64, LARGEST, b"\x01\x1b", b"")),
+    (3, value(struct.pack(">q", 0), struct.pack(">d", 5e-324), b" 1e999999 ", numeric([]), b"x", b"\xab" * 14_000)),
+)
+REFUSED_ROWS = (
+    (0, value(b"\0" * 1_000, b""), "key"),
+    (0, value(b"k", b"a\0b"), "NUL"),
+    (0, value(b"k", b"\xed\xa0\x80"), "UTF-8"),
+    (1, value(*[numeric(base_10000(2**256))] * WIDE), "2^256"),
+    (3, value(struct.pack(">q", TIMES[0] - 1), bytes(8), b"1", None, b"", b""), "timestamptz"),
+    (3, value(struct.pack(">q", TIMES[1] + 1), bytes(8), b"1", None, b"", b""), "timestamptz"),
+    (3, value(struct.pack(">q", 1), b"\x7f\xf8" + bytes(5) + b"\1", b"1", None, b"", b""), "NaN"),
+    (3, value(struct.pack(">q", 1), bytes(8), b"[" * 65 + b"]" * 65, None, b"", b""), "json"),
+    (3, value(struct.pack(">q", 1), bytes(8), b'"\\u0000"', None, b"", b""), "json"),
+    (3, value(struct.pack(">q", 1), bytes(8), b"01", None, b"", b""), "json"),
+)
+
+
+async def test_rows_at_every_limit_reach_the_database_and_rows_beyond_are_refused() -> None:
+    """What passes the checks before signing never fails in PostgreSQL afterwards, and reads back to the same root."""
+    document = encode_manifest(msgspec.structs.replace(wat.MANIFEST, name="edges", tables=EDGES))
+    memory = '(memory (export "memory") 8)'
+    moved = wat.ALLOC.replace("65536", "262144")  # the manifest is longer than the room before the usual buffer
+    data = wat.module(wat.IMPORTS, memory, moved, wat.SCRIPT, manifest=document)
+    async with pair() as nodes:
+        opened = await nodes.open(data)
+        channel = opened.document["channel_id"]
+        for table, row, words in REFUSED_ROWS:
+            (receipt,) = await nodes.send("bob", channel, wat.op(wat.PUT, row, table))
+            assert (receipt["status"], receipt["code"]) == ("refused", "fault"), receipt
+            assert words in receipt["reason"], receipt
+        payloads = [wat.op(wat.PUT, row, table) for table, row in ROWS]
+        receipts = await nodes.send("bob", channel, *payloads)
+        assert [receipt["status"] for receipt in receipts] == ["accepted"] * len(ROWS), receipts
+        await nodes.derived(channel, 1 + len(ROWS))
+        verified = await nodes.json("alice", "verify", channel)
+        assert verified.document["ok"], verified.text
+        assert verified.document["rows"] >= len(ROWS)
+        found = await nodes.json("alice", "query", 'select count(*) from edges."user" where "order" is not null')
+        assert found.document["rows"] == [[2]]
+        shown = await nodes.run("alice", "query", "select t, f, n from edges.edge order by at")
+        assert "\\x1b" in shown.text
+        assert "\x1b" not in shown.text
