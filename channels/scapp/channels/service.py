@@ -121,13 +121,15 @@ class NodeService(Protocol):
     async def submit(
         self, channel_id: ChannelId, payloads: Sequence[bytes], *, tick: bool = False, timeout: float = 30.0
     ) -> list[Receipt]:
-        """Submit own messages in order and wait until each is decided, at most `timeout` seconds. Durable when it returns,
-        the sequencer's own as in `close_channel`."""
+        """Submit own messages in order and wait until each is decided, at most `timeout` seconds.
+
+        Durable when it returns, the sequencer's own as in `close_channel`."""
         ...
 
     async def close_channel(self, channel_id: ChannelId) -> None:
-        """Ask for the final state; returns once the wish is durable. The sequencer's own wish is in its signed proposal,
-        and waits in memory while an earlier proposal is in flight."""
+        """Ask for the final state; returns once the wish is durable.
+
+        The sequencer's own wish is durable in its signed proposal and waits in memory while another is in flight."""
         ...
 
     async def wait_phase(self, channel_id: ChannelId, phases: Sequence[str], timeout: float) -> ChannelInfo:
