@@ -94,7 +94,7 @@ def frame_page(key: bytes, events: Sequence[bytes], previous_chain: int) -> tupl
     """Value of a new page and its chain."""
     body = _encode(events)
     chain = crc32(body, crc32(key, previous_chain))
-    return b"".join((_PREFIX.pack(_ARRAY_OF_3, _UINT32, previous_chain), body, _SUFFIX.pack(_UINT32, chain))), chain
+    return _PREFIX.pack(_ARRAY_OF_3, _UINT32, previous_chain) + body + _SUFFIX.pack(_UINT32, chain), chain
 
 
 def unframe_page(key: bytes, value: bytes) -> StoredPage:

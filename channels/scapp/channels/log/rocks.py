@@ -28,7 +28,6 @@ from scapp.channels.log.port import (
     LogWriteFailed,
     Page,
     Snapshot,
-    StreamWrite,
     VersionConflict,
 )
 from scapp.channels.log.rocks_store import Store
@@ -55,13 +54,14 @@ class RocksLog:
     def append(self, append: Append, *, durable: bool = True) -> None:
         check_append(append)
         with self._lock:
-            self._check_writable()
+            if self._failure is not None or not self._store.is_open:
+                self._check_writable()
             batch = WriteBatch(raw_mode=True)
             heads: dict[bytes, Head] = {}
             refused = self._stage(batch, append, heads)
             if refused is not None:
                 raise refused
-            self._commit(batch, durable=durable)
+            self._commit(batch, durable)
             self._heads.update(heads)
 
     def append_group(self, appends: Sequence[Append], *, durable: bool = True) -> list[VersionConflict | None]:
@@ -72,7 +72,7 @@ class RocksLog:
             batch = WriteBatch(raw_mode=True)
             heads: dict[bytes, Head] = {}
             outcomes = [self._stage(batch, append, heads) for append in appends]
-            self._commit(batch, durable=durable and None in outcomes)
+            self._commit(batch, durable and None in outcomes)
             self._heads.update(heads)
             return outcomes
 
@@ -102,7 +102,7 @@ class RocksLog:
                 self._store.snapshots.delete(batch, outdated)
             chain = self._chain_at(stream, snapshot.version)
             self._store.snapshots.put(batch, key, framing.frame_snapshot(key, snapshot.data, chain))
-            self._commit(batch, durable=False)
+            self._commit(batch, False)
 
     def load_snapshot(self, stream: bytes) -> Snapshot | None:
         check_stream(stream)
@@ -117,7 +117,7 @@ class RocksLog:
     def flush(self) -> None:
         with self._lock:
             self._check_writable()
-            self._commit(WriteBatch(raw_mode=True), durable=True)
+            self._commit(WriteBatch(raw_mode=True), True)
 
     def close(self) -> None:
         with self._lock:
@@ -140,25 +140,29 @@ class RocksLog:
 
     def _stage(self, batch: WriteBatch, append: Append, heads: dict[bytes, Head]) -> VersionConflict | None:
         """Add one append to the batch, or return its conflict and leave batch and heads as they were."""
+        befores = []
         for write in append.writes:
-            found = (heads.get(write.stream) or self._head(write.stream)).version
-            if found != write.expected_version:
-                return conflict(write, found)
-        for write in append.writes:
+            stream = write.stream
+            before = heads.get(stream) or self._heads.get(stream) or self._head(stream)
+            if before.version != write.expected_version:
+                return conflict(write, before.version)
+            befores.append(before)
+        for write, before in zip(append.writes, befores, strict=True):  # no stream stands in one append twice
             if write.events:
-                self._stage_page(batch, write, heads)
+                heads[write.stream] = self._stage_page(batch, write.stream, write.events, before)
         if append.outbox:
             self._stage_outbox(batch, append.outbox)
         return None
 
-    def _stage_page(self, batch: WriteBatch, write: StreamWrite, heads: dict[bytes, Head]) -> None:
-        stream, events, store = write.stream, write.events, self._store
-        before = heads.get(stream) or self._head(stream)
-        key = page_key(stream, before.version)
+    def _stage_page(self, batch: WriteBatch, stream: bytes, events: Sequence[bytes], before: Head) -> Head:
+        """Add the page and the stream's head after it, which is returned."""
+        version, store = before.version, self._store
+        key = framing.page_key(stream, version)
         value, chain = framing.frame_page(key, events, before.chain)
-        heads[stream] = head = Head(before.version + len(events), chain)
+        head = Head(version + len(events), chain)
         batch.put(key, value, store.pages.handle)
         batch.put(stream, framing.frame_head(stream, head), store.heads.handle)
+        return head
 
     def _stage_outbox(self, batch: WriteBatch, rows: Mapping[bytes, bytes | None]) -> None:
         for key, value in rows.items():
@@ -167,11 +171,11 @@ class RocksLog:
             else:
                 self._store.outbox.put(batch, key, framing.frame_outbox(key, value))
 
-    def _commit(self, batch: WriteBatch, *, durable: bool) -> None:
+    def _commit(self, batch: WriteBatch, durable: bool) -> None:
         """Write the batch, if anything is in it; with `durable` everything up to here is on disk afterwards."""
         try:
             if len(batch):
-                self._store.write(batch, sync=durable)
+                self._store.write(batch, durable)
             elif durable and self._undurable:
                 self._store.sync()
             else:

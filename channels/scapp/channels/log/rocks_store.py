@@ -92,6 +92,7 @@ class Store:
         self.path = path
         db = open_database(path)
         self._db: Rdict | None = db
+        self.is_open = True
         self.pages = Family(path, db, db.get_column_family_handle("default"))
         self.heads, self.outbox, self.snapshots = (
             Family(path, db.get_column_family(name), db.get_column_family_handle(name))
@@ -101,17 +102,13 @@ class Store:
         self._synced.sync = True
         self._unsynced = WriteOptions()
 
-    @property
-    def is_open(self) -> bool:
-        return self._db is not None
-
     def check_open(self) -> None:
         """Raises LogClosed."""
         self._open()
 
-    def write(self, batch: WriteBatch, *, sync: bool) -> None:
+    def write(self, batch: WriteBatch, sync: bool) -> None:
         """Raises LogWriteFailed; whether the batch will be found after reopening is then unknown."""
-        db = self._open()
+        db = self._db or self._open()
         try:
             db.write(batch, self._synced if sync else self._unsynced)
         except Exception as error:  # rocksdict raises nothing narrower
@@ -134,6 +131,7 @@ class Store:
 
         Raises LogWriteFailed, with everything released, when the disk refused the last bytes."""
         self._db = None
+        self.is_open = False
         families = (self.outbox, self.snapshots, self.heads, self.pages)
         errors = [error for error in [family.release() for family in families] if error is not None]
         if errors:
