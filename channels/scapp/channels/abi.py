@@ -32,7 +32,6 @@ def word(number: int) -> bytes:
     return number.to_bytes(WORD, "big")
 
 
-ZERO_WORD = bytes(WORD)
 FALSE, TRUE = word(0), word(1)
 OFFSET_OF_ONLY_ARGUMENT = word(WORD)
 

@@ -49,7 +49,7 @@ def receive_propose(state: ChannelState, session: Session, message: Propose, now
         raise PeerError(f"proposal of turn {message.turn} in a channel that is {state.phase}")
     mine = state.candidate(message.turn)
     if mine is not None:
-        return _again(state, session, mine, message)
+        return _again(mine, message)
     if message.turn <= state.turn or message.first_sequence < state.sequence:
         return _answer_with_full_set(state)
     if message.turn > state.turn + TURN_LEAD_MAX:
@@ -67,7 +67,7 @@ def is_ahead(state: ChannelState, message: Propose) -> bool:
     return message.first_sequence > state.sequence or (state.turn < 1 and bool(message.entries))
 
 
-def _again(state: ChannelState, session: Session, mine: Signed, message: Propose) -> Step:
+def _again(mine: Signed, message: Propose) -> Step:
     if message.signature == mine.signatures[SEQUENCER] and message.log_root == mine.log_root:
         return Step(effects=(SendCountersign(SEQUENCER, mine.turn),))
     raise PeerError(f"a second proposal of turn {message.turn}, which is signed already")

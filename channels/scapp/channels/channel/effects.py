@@ -103,7 +103,6 @@ class Tell(msgspec.Struct, frozen=True, gc=False):
 
     kind: str
     detail: str = ""
-    refused_counter: int = -1
 
 
 Effect = Send | SendNow | LoadAdmission | TryBatch | CommitBatch | RollbackBatch | Fetch | Tell

@@ -15,7 +15,6 @@ from scapp.channels.errors import PeerError
 B20 = Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
 B32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 B65 = Annotated[bytes, msgspec.Meta(min_length=65, max_length=65)]
-MaybeB65 = Annotated[bytes, msgspec.Meta(max_length=65)]
 U48 = Annotated[int, msgspec.Meta(ge=0, lt=2**48)]
 U63 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Index = Annotated[int, msgspec.Meta(ge=0, lt=256)]

@@ -1,4 +1,4 @@
-"""The first steps of a channel: proposal, acceptance, prefund (docs/reference/app-channel.md section 5)."""
+"""The first steps of a channel: proposal, acceptance, prefund (docs/reference/app-channel.md sections 1 to 3)."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def pack_amounts(amounts: tuple[int, ...]) -> bytes:
 def _deployment(data: bytes) -> Deployment:
     try:
         return decode_deployment(data)
-    except Exception as error:  # msgspec raises several kinds; all mean the same here
+    except (ValueError, RecursionError) as error:  # msgspec's own errors and UnicodeDecodeError are ValueErrors
         raise SetupError(f"deployment cannot be read: {error}") from error
 
 
