@@ -17,8 +17,7 @@ from scapp.runtime.host import SIGNATURES, Host
 from scapp.runtime.kernel import Budget, KernelFault
 from scapp.runtime.module import CheckedModule
 
-MESSAGE_HEADER = struct.Struct("<BBHIQQ20s32sI")
-MESSAGE_HEADER_BYTES = MESSAGE_HEADER.size  # 80
+MESSAGE_HEADER = struct.Struct("<BBHIQQ20s32sI")  # 80 bytes
 REASON_CHARACTERS_MAX = 2_000
 _UNDECIDABLE = {TrapCode.STACK_OVERFLOW, TrapCode.INTERRUPT}
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,7 @@ from psycopg import sql as compose
 from scapp.channels.admission import ChannelContext
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.types import Address
-from scapp.reducers.manifest import Column, Manifest, Table, encode_manifest
+from scapp.reducers.manifest import Column, Manifest, encode_manifest
 from scapp.runtime.database import binary, sql
 from scapp.runtime.database.binary import Raw, array
 from scapp.runtime.database.connecting import Connection
@@ -108,12 +108,6 @@ def ensure_deployment(backend: Backend, deployment: Deployment, manifest: Manife
     return AppSchema(name, manifest)
 
 
-def find_schema(connection: Connection, deployment: bytes) -> str | None:
-    """Name of a deployment's schema; None while it has none."""
-    row = connection.execute("SELECT schema_name FROM scapp.deployments WHERE deployment = %s", [deployment]).fetchone()
-    return None if row is None else str(row[0])
-
-
 def register_channel(connection: Connection, context: ChannelContext) -> None:
     """Make the channel's row and its cursor before entry 0. Registering again changes nothing."""
     binary.register(connection)
@@ -201,8 +195,3 @@ def _begin(connection: Connection) -> None:
     """One at a time, and durable: the log refills lost rows, but not lost tables under a worker that knows of them."""
     connection.execute("SET LOCAL synchronous_commit = on")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-
-
-def tables_by_name(manifest: Manifest) -> Mapping[str, Table]:
-    """The manifest's tables by their names."""
-    return {table.name: table for table in manifest.tables}

@@ -14,7 +14,6 @@ import msgspec
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.documents import MessageItem
 
-ENCODINGS = ("msgpack", "json", "raw")
 _HEX = "$hex"
 _encoder = msgspec.msgpack.Encoder()
 

@@ -29,9 +29,6 @@ from scapp.runtime.config import ApiSettings, parse_listen
 _log = logging.getLogger("scapp.api")
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _PORT = re.compile(r":\d+$")
-_Middleware = Callable[
-    [web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]
-]
 
 
 class ApiServer:
