@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -119,6 +120,36 @@ def test_the_token_does_not_permit_it(node: Harness) -> None:
     refused(run(*args, "peers", "add", "0x" + BOB.hex(), "h:1"), 7, "needs admin")
 
 
+def test_a_token_given_without_a_url_is_used(node: Harness) -> None:
+    """--token replaces the operator's token of the directory; it is not ignored."""
+    refused(run("--token", "wrong", "status", home=node.home), 7, "unknown token")
+    assert run("--token", node.tokens.add("watcher", ("read",)), "status", home=node.home).exit_code == 0
+
+
+def test_a_message_where_the_channel_belongs(node: Harness) -> None:
+    """Exit code 2, before anything is asked of the node."""
+    refused(run("send", '{"a": 1}', '{"b": 2}', home=node.home), 2, "CHANNEL it goes to stands before it")
+
+
+def test_no_command_shows_the_help() -> None:
+    """The help stands where errors stand, because nothing was done."""
+    refused(run(), 2, "a command is missing\n\nUsage: scapp")
+
+
+def test_the_demo_leaves_a_running_node_alone(tmp_path: Path) -> None:
+    """A node that still runs in the demo's directory is named, and what says where it answers stays."""
+    home = tmp_path / "alice"
+    home.mkdir()
+    (tmp_path / ".scapp-demo").touch()
+    (home / "node.json").write_text("{}")
+    with (home / "node.lock").open("w+") as held:
+        held.write("4242\n")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        refused(run("demo", "--dir", str(tmp_path)), 1, "already; stop it first: kill 4242")
+    assert (home / "node.json").read_text() == "{}"
+
+
 def test_the_database_is_down(node: Harness) -> None:
     """Exit code 6; status still answers and says so."""
     node.derived.down = True
@@ -127,7 +158,7 @@ def test_the_database_is_down(node: Harness) -> None:
 
 
 def test_an_address_that_is_none(node: Harness) -> None:
-    refused(run("peers", "add", "0x12", "h:1", home=node.home), 1, "address")
+    refused(run("peers", "add", "0x12", "h:1", home=node.home), 2, "40 hex digits")
     refused(run("peers", "add", "0x" + BOB.hex(), "nowhere", home=node.home), 1, "host:port")
 
 

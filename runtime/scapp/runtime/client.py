@@ -47,6 +47,7 @@ from scapp.runtime.keys_file import check_private
 
 T = TypeVar("T")
 NODE_FILE = "node.json"
+LOCK_FILE = "node.lock"
 TOKEN_FILE = "api.token"  # noqa: S105  # the file's name, not a token
 
 
@@ -97,8 +98,9 @@ class Client:
         self._connection: http.client.HTTPConnection | None = None
 
     @classmethod
-    def at_home(cls, home: Path, *, timeout_s: float = 60.0) -> Client:
-        """The node that runs in this directory, with its operator's token. Raises NodeUnreachable, LocalError."""
+    def at_home(cls, home: Path, *, token: str = "", timeout_s: float = 60.0) -> Client:
+        """The node that runs in this directory, with its operator's token unless another is given. Raises
+        NodeUnreachable, LocalError."""
         try:
             node = msgspec.json.decode((home / NODE_FILE).read_bytes(), type=NodeFile)
         except FileNotFoundError:
@@ -106,6 +108,8 @@ class Client:
             raise NodeUnreachable(f"no node runs in {home}", hint=hint) from None
         except msgspec.MsgspecError as error:
             raise NodeUnreachable(f"{home / NODE_FILE} is damaged: {error}", hint="restart the node") from None
+        if token:
+            return cls(node.api, token, timeout_s=timeout_s)
         path = home / TOKEN_FILE
         if not path.exists():
             raise LocalError(f"{path} does not exist; restart the node to make a new operator's token")

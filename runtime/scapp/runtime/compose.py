@@ -49,7 +49,7 @@ from scapp.runtime.api.context import ApiContext, Derived
 from scapp.runtime.api.derived import DerivedData, NoDatabase
 from scapp.runtime.api.entries import EntryReader
 from scapp.runtime.api.server import ApiServer
-from scapp.runtime.client import NODE_FILE
+from scapp.runtime.client import LOCK_FILE, NODE_FILE
 from scapp.runtime.config import Config, parse_listen
 from scapp.runtime.database.open import open_backend
 from scapp.runtime.database.port import Backend
@@ -62,7 +62,6 @@ from scapp.runtime.policy import AcceptPolicy
 from scapp.runtime.recording import RecordingAdmission
 from scapp.runtime.worker import Worker
 
-LOCK_FILE = "node.lock"
 API_THREADS = 8
 _log = logging.getLogger("scapp.process")
 _NEWS = frozenset({"opened", "supported", "closed"})

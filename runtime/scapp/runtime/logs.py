@@ -68,7 +68,8 @@ class JsonFormatter(logging.Formatter):
 
 
 class HumanFormatter(logging.Formatter):
-    """`HH:MM:SS.mmm level logger  message  name=value …`, in colour on a terminal."""
+    """`HH:MM:SS.mmm level logger: message name=value …`, in colour on a terminal; fields that the message has said
+    already are left out."""
 
     def __init__(self, *, colour: bool) -> None:
         super().__init__()
@@ -79,8 +80,10 @@ class HumanFormatter(logging.Formatter):
         if self._colour:
             level = f"\x1b[{_COLOURS.get(record.levelname, '0')}m{level}\x1b[0m"
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        extra = "".join(f" {name}={value}" for name, value in fields_of(record).items())
-        text = f"{moment}.{int(record.msecs):03d} {level} {record.name}: {_visible(record.getMessage() + extra)}"
+        message = record.getMessage()
+        more = ((name, str(value)) for name, value in fields_of(record).items())
+        extra = "".join(f" {name}={value}" for name, value in more if len(value) < 4 or value not in message)
+        text = f"{moment}.{int(record.msecs):03d} {level} {record.name}: {_visible(message + extra)}"
         if record.exc_info:
             text += "\n" + "\n".join(map(_visible, self.formatException(record.exc_info).split("\n")))
         return _scrub(text)

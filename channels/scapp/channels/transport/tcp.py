@@ -381,7 +381,8 @@ class TcpTransport:
             return str(error)
         reason = str(error) or f"no authenticated link within {self._limits.handshake_s} s"
         link.abort(reason)
-        _log.info(
+        _log.log(
+            logging.DEBUG if reason == peer.last_error else logging.INFO,  # once for each reason, not for each attempt
             "cannot reach %s at %s: %s",
             show(peer.address),
             link.endpoint,

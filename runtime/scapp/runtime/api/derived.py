@@ -81,7 +81,11 @@ class DerivedData:
         try:
             result = run_query(self._backend, sql, params, rows_max=rows_max, timeout_s=timeout_s)
         except BadQuery as error:
-            raise ApiError("bad_sql", str(error), "docs/howto/send-and-query.md has examples") from None
+            raise ApiError(
+                "bad_sql",
+                str(error),
+                "`scapp deploy --list` shows the schemas, the schema `scapp` has the log; rows are only read",
+            ) from None
         except QueryTimeout as error:
             raise ApiError("timeout", str(error), "ask for less, or allow more with timeout_s (--timeout)") from None
         except (DatabaseDown, DatabaseError) as error:

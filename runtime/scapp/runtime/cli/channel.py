@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, printable, settings, short, table, waiting
+from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, printable, settings, short, table, tell, waiting
 
 if TYPE_CHECKING:
     from scapp.runtime.documents import ChannelView, SlotView
@@ -106,6 +106,7 @@ def _settled(found: ChannelView, wanted: tuple[str, ...], wait_s: float) -> None
     if found.phase in ("rejected", "halted") and found.phase not in wanted:
         click.get_current_context().exit(REFUSED)
     if wait_s > 0 and found.phase not in wanted:
+        tell(f"not {wanted[0]} after {wait_s:g} s; it goes on: `scapp channel show {found.channel_id[:10]}`")
         click.get_current_context().exit(TIMEOUT)
 
 

@@ -42,9 +42,9 @@ class Settings:
         from scapp.runtime.client import Client
 
         url = self.url or os.environ.get("SCAPP_URL")
-        if not url:
-            return Client.at_home(self.directory, timeout_s=timeout_s)
         token = self.token or os.environ.get("SCAPP_TOKEN") or ""
+        if not url:
+            return Client.at_home(self.directory, token=token, timeout_s=timeout_s)
         if not token:
             raise click.UsageError("--url needs a token: --token TOKEN or SCAPP_TOKEN=…")
         return Client(url, token, timeout_s=timeout_s)
@@ -77,7 +77,7 @@ def common(command: F) -> F:
         ),
         click.option(
             "--token", metavar="TOKEN", callback=_remember, expose_value=False,
-            help="API token for --url  [SCAPP_TOKEN]",
+            help="API token  [SCAPP_TOKEN, else the operator's of the directory]",
         ),
     )  # fmt: skip
     for option in reversed(options):
@@ -93,6 +93,12 @@ def emit(document: Any, text: str | Callable[[], str]) -> None:
         click.echo(msgspec.json.encode(document).decode())
     else:
         click.echo(text if isinstance(text, str) else text())
+
+
+def tell(text: str) -> None:
+    """One more line for people, on stderr."""
+    if not settings().json:
+        click.echo(text, err=True)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[int] = ()) -> str:
@@ -178,6 +184,8 @@ def problem_of(error: BaseException) -> Problem | None:
     """What an error means to the caller of the command; None for a bug."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return Problem(f"a command is missing\n\n{error.format_message()}", code="usage", exit_code=USAGE)
     if isinstance(error, click.UsageError):
         hint = f"`{error.ctx.command_path} --help` shows what is allowed" if error.ctx else ""
         return Problem(error.format_message(), code="usage", hint=hint, exit_code=USAGE)

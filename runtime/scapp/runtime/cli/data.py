@@ -19,6 +19,7 @@ from scapp.runtime.cli.common import (
     settings,
     short,
     table,
+    tell,
     waiting,
 )
 
@@ -32,13 +33,18 @@ if TYPE_CHECKING:
 @click.argument("messages", nargs=-1, metavar="[MESSAGE]...")
 @click.option("--hex", "as_hex", is_flag=True, help="Messages are payload bytes in hexadecimal, not JSON")
 @click.option("--tick", is_flag=True, help="Submit the passing of time instead of a message")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0, 300), default=30.0, show_default=True)
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(0, 300), default=30.0, show_default=True,
+    help="Seconds to wait for the decisions",
+)  # fmt: skip
 def send(channel: str, messages: tuple[str, ...], as_hex: bool, tick: bool, timeout_s: float) -> None:
     """Send MESSAGEs (JSON) into a channel and wait until each is decided.
 
     `-` reads one message per line from standard input."""
     if bool(messages) == tick:
         raise click.UsageError("give at least one MESSAGE, or --tick alone")
+    if channel[:1] in ("{", "[", '"'):
+        raise click.UsageError(f"{channel[:200]!r} is a message; the CHANNEL it goes to stands before it")
     payloads = [_payload(text, as_hex) for text in _lines(messages)]
     with settings().client() as node, waiting("waiting for all signatures"):
         receipts = node.tick(channel, timeout_s) if tick else node.send(channel, *payloads, timeout_s=timeout_s)
@@ -52,6 +58,7 @@ def send(channel: str, messages: tuple[str, ...], as_hex: bool, tick: bool, time
     if "refused" in statuses:
         click.get_current_context().exit(REFUSED)
     if "pending" in statuses:
+        tell("pending messages stay submitted and may still be accepted: do not send them again")
         click.get_current_context().exit(TIMEOUT)
 
 
@@ -81,7 +88,7 @@ def _payload(text: str, as_hex: bool) -> Any:
 @common
 @click.argument("channel")
 @click.option("--from", "start", type=click.IntRange(0), default=0, help="First sequence")
-@click.option("-n", "--limit", type=click.IntRange(1), help="At most so many entries")
+@click.option("-n", "--limit", type=click.IntRange(1), help="At most so many entries  [all]")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens: entries, row changes, app events")
 def log(channel: str, start: int, limit: int | None, follow: bool) -> None:
     """Show the co-signed log of a channel.
@@ -144,8 +151,19 @@ def _described(item: StreamItem) -> Iterable[str]:
 @common
 @click.argument("sql")
 @click.argument("params", nargs=-1)
-@click.option("-n", "--limit", "rows_max", type=click.IntRange(1, 100_000), default=1_000, show_default=True)
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0.001, 300), default=10.0, show_default=True)
+@click.option(
+    "-n",
+    "--limit",
+    "rows_max",
+    type=click.IntRange(1, 100_000),
+    default=1_000,
+    show_default=True,
+    help="At most so many rows",
+)
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(0.001, 300), default=10.0, show_default=True,
+    help="Seconds the statement may take",
+)  # fmt: skip
 def query(sql: str, params: tuple[str, ...], rows_max: int, timeout_s: float) -> None:
     """Read the derived tables with SQL (read-only). PARAMS fill its places $1, $2 …
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,10 +46,13 @@ def demo(players: int, cards: int, folder: Path, keep: bool) -> None:
     Everything is real: processes, sockets, TLS, signatures, WebAssembly, PostgreSQL. All is stopped at the end."""
     from scapp.runtime.cli.demo_game import Game
     from scapp.runtime.cli.demo_screen import screen
+    from scapp.runtime.cli.processes import refuse_running
 
     began = time.monotonic()
     home = _folder(folder.absolute())
     children = [_child(name, home) for name in NAMES[:players]]
+    for child in children:
+        refuse_running(child.home)
     try:
         with _terminable(), screen(settings().json) as show, _running(children):
             show.note(f"starting {players} nodes in {home}")
@@ -171,16 +175,32 @@ def _text(result: dict[str, Any], keep: bool) -> str:
 
 
 def _next_steps(result: dict[str, Any]) -> str:
-    home, channel = result["nodes"][0]["home"], result["channel"][:10]
+    node, channel = _command(result["nodes"][0]["home"]), result["channel"][:10]
     query = f"select * from {result['schema']}.round order by round"  # noqa: S608  # a line to copy, from names of our own
     return (
         f"\nAll is stopped, and kept in {result['directory']}. To explore it:\n\n"
-        f"  scapp -C {home} node &\n"
-        f"  scapp -C {home} status\n"
-        f"  scapp -C {home} log {channel}\n"
-        f'  scapp -C {home} query "{query}"\n'
-        f"  scapp -C {home} verify {channel}\n"
-        f'  psql "$(scapp -C {home} status --json | python3 -c '
-        '\'import json,sys; print(json.load(sys.stdin)["database"]["url"])\')"\n'
+        f"  {node} node --log-level warning &\n"
+        f"  {node} status      # also what to give to psql\n"
+        f"  {node} log {channel}\n"
+        f'  {node} query "{query}"\n'
+        f"  {node} verify {channel}\n"
         f"  kill %1"
     )
+
+
+def _command(home: str) -> str:
+    """`scapp -C HOME` as it can be typed here: an environment that is not activated needs the program's path."""
+    import os.path
+    import shlex
+
+    program = Path(sys.argv[0]).absolute()
+    found = shutil.which("scapp")
+    known = program.name != "scapp" or (found is not None and os.path.samefile(found, program))
+    return " ".join(map(shlex.quote, ("scapp" if known else _near(program), "-C", _near(Path(home)))))
+
+
+def _near(path: Path) -> str:
+    """The path from the current directory when it is below, to keep lines short."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)

@@ -35,10 +35,10 @@ def new(ask: bool, password_file: Path | None) -> None:
     home = settings().directory
     info = new_key(home, password)
     document = {"address": "0x" + info.address.hex(), "kind": info.kind, "path": str(info.path)}
+    kept = "not encrypted" if info.kind == "raw" else info.kind
     emit(
         document,
-        f"{document['address']}\n{info.path} ({info.kind}); keep a copy of it in a safe place.\n"
-        f"Next: scapp -C {home} node",
+        f"{document['address']}\n{info.path} ({kept}); keep a copy of it in a safe place.\nNext: scapp -C {home} node",
     )
 
 

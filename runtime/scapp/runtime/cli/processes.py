@@ -6,6 +6,7 @@ A child stops when this process ends in whatever way, because it watches its sta
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from scapp.channels.errors import LocalError
-from scapp.runtime.client import NODE_FILE, Client
+from scapp.runtime.client import LOCK_FILE, NODE_FILE, Client
 from scapp.runtime.config import CONFIG_FILE
 from scapp.runtime.documents import NodeFile
 
@@ -44,8 +45,9 @@ class NodeChild:
         return self.process is not None and self.process.poll() is None
 
     def start(self, environ: Mapping[str, str] | None = None) -> None:
-        """Start the process; `wait_ready` says when it answers."""
+        """Start the process; `wait_ready` says when it answers. Raises LocalError when another node runs there."""
         assert not self.running, f"{self.name} runs already"
+        refuse_running(self.home)
         # The process itself removes the file of an earlier one, but only once it has the lock.
         (self.home / NODE_FILE).unlink(missing_ok=True)
         command = [sys.executable, "-m", "scapp.runtime.cli.main", "-C", str(self.home), "node", "--stop-with-stdin"]
@@ -111,6 +113,21 @@ class NodeChild:
         with contextlib.suppress(OSError):
             return "\n".join((self.home / LOG_FILE).read_text("utf-8", "replace").splitlines()[-lines:])
         return ""
+
+
+def refuse_running(home: Path) -> None:
+    """Raise LocalError when a node runs in this directory."""
+    try:
+        descriptor = os.open(home / LOCK_FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "PID"
+        raise LocalError(f"a node runs in {home} already; stop it first: kill {holder}") from None
+    finally:
+        os.close(descriptor)
 
 
 def stop_all(children: Iterable[NodeChild]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from scapp.runtime.cli.common import common, emit, printable, settings, table
@@ -30,7 +32,7 @@ def status(counters: bool) -> None:
         ("listens", found.listen),
         ("version", f"{found.version} (pid {found.pid})"),
         ("database", f"{found.database.backend}: {found.database.state} {found.database.detail}".rstrip()),
-        ("psql", found.database.url or "-"),
+        ("psql", f'psql "{found.database.url}"' if found.database.url else "-"),
         ("peers", f"{found.peers_connected} of {found.peers_known} connected"),
         ("apps", str(found.apps)),
         ("channels", ", ".join(f"{n} {phase}" for phase, n in sorted(found.channels.items())) or "none"),
@@ -63,6 +65,8 @@ def peers() -> None:
 @click.option("--name", help="A name to use instead of the address")
 def add(address: str, endpoint: str, name: str | None) -> None:
     """Add or change a peer. The default policy accepts channels for known apps from peers in this list."""
+    if not re.fullmatch("0x[0-9a-fA-F]{40}", address):
+        raise click.BadParameter(f"{address!r} is not 0x and 40 hex digits", param_hint="ADDRESS")
     with settings().client() as node:
         peer = node.add_peer(address, endpoint, name)
     emit(peer, f"{peer.name or peer.address} at {peer.endpoint}")
