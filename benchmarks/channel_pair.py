@@ -53,11 +53,12 @@ class Side:
                 request = send(answer)
                 answer = None
                 if type(request) is Do:
-                    effect: Any = request.effect
-                    if type(effect) in PENDING:
-                        self.out += driver.engine.materialize(effect)
-                    elif type(effect) is SendNow:
-                        self.out.append(effect.message)
+                    for effect in request.effects:
+                        kind = type(effect)
+                        if kind in PENDING:
+                            self.out += driver.engine.materialize(effect)  # type: ignore[arg-type]  # one of PENDING
+                        elif kind is SendNow:
+                            self.out.append(effect.message)  # type: ignore[union-attr]
                 elif type(request) is Store:
                     self.log.append(request.append, durable=False)
                 elif type(request) is Ask:

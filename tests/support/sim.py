@@ -32,7 +32,7 @@ from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Refusals, Store, advances, load
+from scapp.channels.driver import Ask, ChannelDriver, Do, Refusals, Store, advances, load
 from scapp.channels.entries import Kind
 from scapp.channels.errors import PeerError
 from scapp.channels.log.memory import MemoryLog
@@ -201,12 +201,12 @@ class SimNode:
                 self._store(driver, request)
             case Ask(batch):
                 return self._ask(driver, batch)
-            case Do(effect):
-                self._do(driver, effect)
-            case Refusals(refused):
-                self.decided.extend((r.counter, r.code, r.reason) for r in refused)
-            case Advanced():
-                pass
+            case Do(effects, notices):
+                for notice in notices:
+                    if isinstance(notice, Refusals):
+                        self.decided.extend((r.counter, r.code, r.reason) for r in notice.refused)
+                for effect in effects:
+                    self._do(driver, effect)
         return None
 
     def _store(self, driver: ChannelDriver, store: Store) -> None:

@@ -54,12 +54,6 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     batch: TryBatch
 
 
-class Do(msgspec.Struct, frozen=True, gc=False):
-    """Carry out an effect that has no answer."""
-
-    effect: Effect
-
-
 class Refusals(msgspec.Struct, frozen=True, gc=False):
     """Own submissions were refused."""
 
@@ -72,7 +66,17 @@ class Advanced(msgspec.Struct, frozen=True, gc=False):
     state: Signed
 
 
-Request = Store | Ask | Do | Refusals | Advanced
+Notice = Refusals | Advanced
+
+
+class Do(msgspec.Struct, frozen=True, gc=False):
+    """Tell local listeners the notices, then carry out the effects, in order; none of them has an answer."""
+
+    effects: tuple[Effect, ...]
+    notices: Sequence[Notice] = ()
+
+
+Request = Store | Ask | Do
 Run = Generator[Request, object, None]
 
 
@@ -86,7 +90,7 @@ class ChannelDriver:
         # Folded events that the next append stores before its own, and what listeners hear once it has. They belong
         # to the driver, not to one run: should a run be broken off, no later event is stored without them.
         self._held: list[bytes] = [] if unstored is None else [encode_event(unstored)]
-        self._held_notices: list[Request] = []
+        self._held_notices: list[Notice] = []
         self.version = version + len(self._held)
         self.stream: bytes = engine.state.setup.channel_id
         self.ends: list[int] = []  # sequence after each supported batch that has entries
@@ -102,24 +106,27 @@ class ChannelDriver:
                 if step is None:
                     if self._held:
                         yield self._store(NOTHING)
-                        yield from self._told()
+                        yield Do((), self._told())
                     return
             events, effects = step.events, step.effects
+            notices: Sequence[Notice] = ()
             if step.joins:
                 self._held.extend(map(encode_event, events))
                 self._held_notices += self._fold(events)
-            elif events or (effects and self._must_store(effects)):
+            elif events:
                 yield self._store(step)
-                told = self._told() if self._held else []
-                if events:
-                    told += self._fold(events)
-                yield from told
+                notices = self._told() + self._fold(events) if self._held else self._fold(events)
+            elif effects and self._must_store(effects):
+                yield self._store(step)
+                notices = self._told()
             step = None
-            for effect in effects:
-                if type(effect) is TryBatch:
-                    step = self._admitted((yield Ask(effect)), now_ms)
-                else:
-                    yield Do(effect)
+            if effects and type(effects[-1]) is TryBatch:  # an engine asks once per step, and at its end
+                asked, effects = effects[-1], effects[:-1]
+                if effects or notices:
+                    yield Do(effects, notices)
+                step = self._admitted((yield Ask(asked)), now_ms)
+            elif effects or notices:
+                yield Do(effects, notices)
 
     def _must_store(self, effects: Sequence[Effect]) -> bool:
         """Do effects without events need an append? Stored sends do; and only admission, which is undone by a crash,
@@ -131,53 +138,47 @@ class ChannelDriver:
         return False
 
     def _admitted(self, answer: object, now_ms: int) -> Step:
-        if isinstance(answer, AdmissionError):
-            return self.engine.admission_failed(str(answer))
-        assert isinstance(answer, Admitted)
-        return self.engine.admitted(answer, now_ms)
+        if type(answer) is Admitted:
+            return self.engine.admitted(answer, now_ms)
+        assert isinstance(answer, AdmissionError)
+        return self.engine.admission_failed(str(answer))
 
     def _store(self, step: Step) -> Store:
         """One append of all events held and those of the step."""
-        held = self._held
-        writes: tuple[StreamWrite, ...] = ()
-        if held or step.events:
-            events = (*held, *map(encode_event, step.events))
-            writes = (StreamWrite(self.stream, self.version - len(held), events),)
+        held, new, version = self._held, step.events, self.version
+        events = [encode_event(event) for event in new]
+        if held:
+            events = held + events
+            version -= len(held)
         rows: dict[bytes, bytes] = {}
         for effect in step.effects:
-            if isinstance(effect, STORED):
-                rows.update((outbox_row(self.stream, effect),))
-        return Store(Append(writes, rows), bool(held) or (step.durable and bool(step.events)))
+            if type(effect) in STORED:
+                rows.update((outbox_row(self.stream, effect),))  # type: ignore[arg-type]  # one of STORED
+        if not events:
+            return Store(Append((), rows), False)
+        return Store(Append((StreamWrite(self.stream, version, events),), rows), bool(held) or step.durable)
 
-    def _told(self) -> list[Request]:
+    def _told(self) -> list[Notice]:
         """The held events are stored: what listeners hear of them now."""
         notices, self._held_notices = self._held_notices, []
         self._held.clear()
         return notices
 
-    def _fold(self, events: Sequence[Event]) -> list[Request]:
+    def _fold(self, events: Sequence[Event]) -> list[Notice]:
         """Fold the events; returns what listeners hear of them."""
-        notices: list[Request] = []
-        state = self.engine.state
-        newest = state.candidates[-1] if state.candidates else None
+        notices: list[Notice] = []
+        engine = self.engine
         for event in events:
             self.version += 1
-            if isinstance(event, StateSigned):
-                newest = event.state
-            elif isinstance(event, StateSupported):
-                # `model.evolve` agrees: a supported state below the newest signed one does not become the head.
-                if newest is not None and newest.turn == event.turn:
-                    self.index(newest)
-                    notices.append(Advanced(newest))
-            elif isinstance(event, StateAdopted):
-                self.index(event.state)
-                notices.append(Advanced(event.state))
-            elif isinstance(event, SubmissionsRefused):
-                me = state.setup.my_index
+            advanced = engine.apply(event)
+            if advanced is not None:
+                self.index(advanced)
+                notices.append(Advanced(advanced))
+            elif type(event) is SubmissionsRefused:
+                me = engine.state.setup.my_index
                 mine = tuple(r for r in event.refused if r.author == me)
                 if mine:
                     notices.append(Refusals(mine))
-        self.engine.apply(events)
         return notices
 
     def index(self, advanced: Signed) -> None:

@@ -36,7 +36,7 @@ from scapp.channels.channel.messages import Entries, encode_message
 from scapp.channels.channel.session import Step
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.deliveries import Deliveries
-from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Refusals, Request, Store
+from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Notice, Refusals, Request, Store
 from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import LocalError, PeerError, ScappError
 from scapp.channels.log.port import Append, EventLog
@@ -107,6 +107,7 @@ class ChannelRunner:
         self._inbox: asyncio.Queue[tuple[Input, asyncio.Future[None] | None]] = asyncio.Queue(INBOX_MAX)
         self._receipts: dict[int, asyncio.Future[Receipt]] = {}
         self._changed = asyncio.Event()
+        self._asking = False  # admission runs a batch in a worker thread
         self.base = AdmissionBase(shared.admission, shared.log, shared.source, driver)
         name = f"scapp-channel-{driver.stream.hex()[:8]}"
         self._task = asyncio.create_task(self._serve(), name=name)
@@ -209,17 +210,24 @@ class ChannelRunner:
                 await self._shared.store(append, durable=durable)
             case Ask(batch):
                 return await asyncio.to_thread(self._ask, batch)
-            case Do(effect):
-                await self._do(effect)
+            case Do(effects, notices):
+                for notice in notices:
+                    self._hear(notice)
+                for effect in effects:
+                    await self._do(effect)
+        return None
+
+    def _hear(self, notice: Notice) -> None:
+        match notice:
             case Refusals(refused):
                 for item in refused:
                     self._settle(Receipt(counter=item.counter, status="refused", code=item.code, reason=item.reason))
             case Advanced(state):
                 self._advanced(state)
-        return None
 
     def _ask(self, batch: TryBatch) -> Admitted | AdmissionError:
         """In a worker thread: the channel's task waits for it, so nothing else touches this channel."""
+        self._asking = True
         try:
             if not self.base.loaded:
                 self.base.load(batch.first_sequence)
@@ -228,9 +236,12 @@ class ChannelRunner:
             )
         except AdmissionError as error:
             return error
+        finally:
+            self._asking = False
 
     def _unload(self) -> None:
-        if not self.engine.session.failure:
+        # A batch that still runs holds admission's lock, for minutes at worst: unloading ends it, a snapshot would wait.
+        if not self.engine.session.failure and not self._asking:
             self.base.save()
         self.base.unload()
 

@@ -3,7 +3,7 @@
 1. call one input method (`receive`, `submit`, `admitted`, …) and get a `Step`;
 2. store `step.events` in the channel's stream together with the outbox rows of its stored sends, durably when
    `step.durable`;
-3. `apply(step.events)`;
+3. `apply` each of `step.events`;
 4. carry out `step.effects` in order; the answer to `TryBatch` is the next input;
 5. call `follow_up` until it returns None.
 
@@ -21,7 +21,7 @@ from scapp.channels.admission import Admitted
 from scapp.channels.channel import catchup, checking, opening, ordering, signatures
 from scapp.channels.channel.decided import left_out
 from scapp.channels.channel.effects import PendingSend, RollbackBatch, Send, SendCountersign, SendNow, SendSubmit, Tell
-from scapp.channels.channel.events import ChannelCreated, Event, Submitted
+from scapp.channels.channel.events import ChannelCreated, Event, Signed, StateAdopted, Submitted
 from scapp.channels.channel.messages import (
     Countersign,
     Decisions,
@@ -80,15 +80,16 @@ class Engine:
         """As in `service.ChannelInfo`."""
         return "halted" if self.session.failure else self.state.phase
 
-    def apply(self, events: Sequence[Event]) -> None:
-        """Fold stored events."""
-        before = state = self.state
-        for event in events:
-            state = evolve(state, event)
-        self.state = state
-        if state.head is not before.head:
-            self.session.settle(state.turn)
-            self.session.retimed = 0
+    def apply(self, event: Event) -> Signed | None:
+        """Fold one stored event; returns the state that became the head by it, if one did."""
+        before = self.state
+        self.state = state = evolve(before, event)
+        if state.head is before.head:
+            return None
+        session = self.session
+        session.settle(state.turn)
+        session.retimed = 0
+        return event.state if type(event) is StateAdopted else before.candidates[-1]
 
     # Inputs: the operator and the local user
 
@@ -105,8 +106,7 @@ class Engine:
     def submit(self, payloads: Sequence[bytes], kind: Kind) -> tuple[int, Step]:
         """Own submissions: the first counter they get, and the step. Raises LocalError when they can never be ordered.
 
-        The sequencer's own messages go straight into its queue: its signed proposal is the record. A wish to close
-        is recorded by everybody."""
+        The sequencer's own, a wish to close included, go straight into its queue: its signed proposal is the record."""
         phase = self.phase
         if phase in STOPPED or phase == "proposed":
             raise LocalError(f"the channel is {phase}" + (f": {self.session.failure}" if self.session.failure else ""))
