@@ -155,6 +155,7 @@ def test_bad_json(shared: Harness, body: bytes) -> None:
         ("/v1/channels", {"peers": ["bob"], "app": "duel", "wait_s": 1e9}, "wait_s"),
         ("/v1/channels", {"peers": ["bob"], "app": "duel", "slots": [{"asset": "0x"}]}, "asset"),
         ("/v1/peers", {"address": "0x12", "endpoint": "h:1"}, "address"),
+        ("/v1/peers", {"address": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD", "endpoint": "h:1"}, "wrong checksum"),
         ("/v1/peers", {"address": "0x" + "1" * 40, "endpoint": "h:1", "name": "two words"}, "name"),
         ("/v1/query", {"sql": ""}, "sql"),
         ("/v1/query", {"sql": "select 1", "rows_max": 0}, "rows_max"),

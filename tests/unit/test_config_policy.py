@@ -93,7 +93,9 @@ def test_configured_peers_stay_out_of_the_file(tmp_path: Path) -> None:
     assert [p.name for p in PeerBook(tmp_path).all()] == ["carol"]
 
 
-@pytest.mark.parametrize("text", ["mallory", "0x12", "0x" + "zz" * 20, "", "b0b0"])
+@pytest.mark.parametrize(
+    "text", ["mallory", "0x12", "0x" + "zz" * 20, "", "b0b0", "5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD"]
+)
 def test_who_is_not_known_cannot_be_meant(peers: PeerBook, text: str) -> None:
     peers.add(BOB, "h:1", "bob")
     with pytest.raises(LocalError, match="known: bob"):

@@ -15,7 +15,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from scapp.channels.abi import InvalidValue
+from scapp.channels.addresses import parse_address
 from scapp.channels.errors import LocalError
+from scapp.channels.types import Address
 
 CONFIG_FILE = "scapp.toml"
 _ENV_ALIASES = {"SCAPP_DATABASE": ("database", "backend")}
@@ -231,17 +234,21 @@ def parse_listen(text: str, name: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def parse_peer(text: str, name: str) -> tuple[bytes, str]:
+def read_address(text: str, name: str) -> Address:
+    """An address as people write it: `0x` may be missing; upper and lower case mixed must carry a right checksum."""
+    try:
+        return parse_address(f"0x{text}" if len(text) == 40 else text)
+    except InvalidValue as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def parse_peer(text: str, name: str) -> tuple[Address, str]:
     """`0xADDRESS@host:port` to (20 bytes, "host:port")."""
     address, at, endpoint = text.partition("@") if isinstance(text, str) else ("", "", "")
-    try:
-        raw = bytes.fromhex(address.removeprefix("0x"))
-    except ValueError:
-        raw = b""
-    if len(raw) != 20 or not at:
+    if not at:
         raise ConfigError(f"{name} = {text!r} is not 0xADDRESS@host:port (an address has 40 hex digits)")
     parse_listen(endpoint, name)
-    return raw, endpoint
+    return read_address(address, name), endpoint
 
 
 def config_as_toml(config: Config) -> str:

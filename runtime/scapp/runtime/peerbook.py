@@ -12,7 +12,7 @@ import msgspec
 
 from scapp.channels.errors import LocalError
 from scapp.channels.types import Address
-from scapp.runtime.config import Config, parse_listen, parse_peer
+from scapp.runtime.config import Config, ConfigError, parse_listen, parse_peer, read_address
 from scapp.runtime.keys_file import write_private
 
 PEERS_FILE = "peers.json"
@@ -46,7 +46,7 @@ class PeerBook:
                 raise LocalError(f"{self._path} is damaged: {error}; mend it or remove it") from None
         for name, text in (config.peers if config else {}).items():
             address, endpoint = parse_peer(text, f"peers.{name}")
-            self._configured[Address(address)] = Peer("0x" + address.hex(), endpoint, name)
+            self._configured[address] = Peer("0x" + address.hex(), endpoint, name)
 
     def all(self) -> list[Peer]:
         return list({**self._stored, **self._configured}.values())
@@ -82,12 +82,7 @@ class PeerBook:
             if peer.name == text:
                 return peer.raw
         try:
-            raw = bytes.fromhex(text.removeprefix("0x"))
-        except ValueError:
-            raw = b""
-        if len(raw) != 20:
+            return read_address(text, "as an address")
+        except ConfigError as error:
             names = ", ".join(sorted(p.name for p in self.all() if p.name)) or "none"
-            raise LocalError(
-                f"{text!r} is neither an address (0x and 40 hex digits) nor a peer's name (known: {names})"
-            )
-        return Address(raw)
+            raise LocalError(f"{text!r} is no peer's name (known: {names}); {error}") from None

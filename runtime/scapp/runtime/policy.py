@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scapp.channels.types import Address
-from scapp.runtime.config import ConfigError, PolicySettings
+from scapp.runtime.config import PolicySettings, read_address
 from scapp.runtime.deployments import DeploymentStore
 from scapp.runtime.peerbook import PeerBook
 
@@ -19,7 +19,7 @@ class AcceptPolicy:
 
     def __init__(self, settings: PolicySettings, apps: DeploymentStore, peers: PeerBook, own: Address) -> None:
         self._accept = settings.accept
-        self._allowed = {_address(text) for text in settings.allow}
+        self._allowed = {read_address(text, "policy.allow") for text in settings.allow}
         self._apps = apps
         self._peers = peers
         self._own = own
@@ -38,13 +38,3 @@ class AcceptPolicy:
             if self._accept == "known-deployments" and Address(participant) not in self._peers:
                 return f"0x{participant.hex()} is not in the peers list; `scapp peers add` it or accept by hand"
         return ""
-
-
-def _address(text: str) -> bytes:
-    try:
-        raw = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        raw = b""
-    if len(raw) != 20:
-        raise ConfigError(f"policy.allow has {text!r}, which is not an address (0x and 40 hex digits)")
-    return raw

@@ -12,6 +12,7 @@ from scapp.channels.service import ChannelInfo
 from scapp.channels.types import Address, ChannelId
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.errors import ApiError
+from scapp.runtime.config import read_address
 from scapp.runtime.deployments import App, UnknownApp
 
 CHANNEL_PREFIX_DIGITS_MIN = 4
@@ -80,6 +81,14 @@ def find_app(context: ApiContext, text: str) -> App:
         raise ApiError("unknown_app", str(error), "`scapp deploy MODULE.wasm` makes an app known") from None
     except LocalError as error:
         raise ApiError("ambiguous", str(error)) from None
+
+
+def address_of(text: str, field: str) -> Address:
+    """An address in a document. Raises ApiError, also for a wrong checksum."""
+    try:
+        return read_address(text, field)
+    except LocalError as error:
+        raise ApiError("bad_request", str(error)) from None
 
 
 def find_peer(context: ApiContext, text: str) -> Address:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scapp.channels.service import OpenRequest
 from scapp.channels.types import ChannelId
-from scapp.runtime.api.call import Call, find_app, find_peer
+from scapp.runtime.api.call import Call, address_of, find_app, find_peer
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.api.payloads import from_json, payload_of
 from scapp.runtime.api.views import channel_view, encoding_of, entry_view, hexed, receipt_view
@@ -50,11 +50,12 @@ async def open_channel(call: Call) -> ChannelView:
 
 
 def _slot(slot: SlotView) -> tuple[bytes, bytes, int]:
-    destination = bytes.fromhex(slot.destination[2:])
+    address = len(slot.destination) == 42
+    destination = address_of(slot.destination, "destination") if address else bytes.fromhex(slot.destination[2:])
     amount = int(slot.amount)
     if amount >= 2**256:
         raise ApiError("bad_request", f"amount {slot.amount} does not fit 256 bits")
-    return bytes.fromhex(slot.asset[2:]), destination.rjust(32, b"\x00"), amount
+    return address_of(slot.asset, "asset"), destination.rjust(32, b"\x00"), amount
 
 
 async def accept(call: Call) -> ChannelView:

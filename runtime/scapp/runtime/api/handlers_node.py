@@ -8,9 +8,8 @@ import msgspec
 
 from scapp.channels.deployment import Limits
 from scapp.channels.errors import ScappError
-from scapp.channels.types import Address
 from scapp.reducers.manifest import ManifestError
-from scapp.runtime.api.call import Call, find_app
+from scapp.runtime.api.call import Call, address_of, find_app
 from scapp.runtime.api.errors import STORAGE_HINT, ApiError, as_api_error
 from scapp.runtime.api.views import app_view, hexed, peer_view
 from scapp.runtime.deployments import App
@@ -66,7 +65,7 @@ async def peers(call: Call) -> PeerList:
 
 async def add_peer(call: Call) -> PeerView:
     request = call.document(PeerRequest)
-    address = Address(bytes.fromhex(request.address[2:]))
+    address = address_of(request.address, "address")
     if address == call.context.service.address:
         raise ApiError("refused", f"{request.address} is this node itself", "add the other node's address")
     peer = await call.context.blocking(call.context.peers.add, address, request.endpoint, request.name)
