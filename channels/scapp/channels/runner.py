@@ -240,7 +240,7 @@ class ChannelRunner:
             self._asking = False
 
     def _unload(self) -> None:
-        # A batch that still runs holds admission's lock, for minutes at worst: unloading ends it, a snapshot would wait.
+        # A batch that still runs holds admission's lock, for minutes at worst: unloading ends it, saving would wait.
         if not self.engine.session.failure and not self._asking:
             self.base.save()
         self.base.unload()
