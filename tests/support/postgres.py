@@ -207,6 +207,9 @@ class ScriptedKernel:
     def import_state(self, data: bytes) -> None:
         raise NotImplementedError("derivation does not ask for it")
 
+    def interrupt(self) -> None:
+        """Its batches take no time."""
+
     def close(self) -> None:
         self.closed = True
 

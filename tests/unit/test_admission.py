@@ -255,3 +255,20 @@ def test_channels_run_side_by_side_and_keep_to_themselves() -> None:
         results = list(pool.map(play, range(8)))
     alone = [play(number) for number in range(8)]
     assert results == alone
+
+
+def test_unloading_breaks_off_a_long_batch() -> None:
+    """A stop does not wait for a reducer that takes its time; a thousand endless loops would."""
+    checked = wat.scripted(Limits())
+    admission = ReducerAdmission(module_for)
+    admission.load(wat.context_of(checked, CHANNEL), [[open_entry()]])
+    batch = [message(op(wat.LOOP), counter=number) for number in range(100_000)]
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(admission.try_batch, CHANNEL, 1, batch, strict=False)
+        while not admission._channels[CHANNEL].lock.locked():
+            assert not running.done()
+        admission.unload(CHANNEL)
+        with pytest.raises(AdmissionError, match="interrupted"):
+            running.result()
+    admission.load(wat.context_of(checked, CHANNEL), [[open_entry()]])
+    assert admission.try_batch(CHANNEL, 1, [message(put_score("x", 1))], strict=False).accepted == (0,)

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import subprocess
 import sys
+import threading
 import weakref
 from pathlib import Path
 from typing import NoReturn
@@ -22,7 +23,7 @@ from scapp.runtime.engine_calls import EngineError
 from scapp.runtime.kernel import Budget, KernelFault
 from scapp.runtime.module import check_module
 from scapp.runtime.proofs import verify_absence, verify_inclusion
-from scapp.runtime.reference import ReferenceKernel, root_of_rows
+from scapp.runtime.reference import ReferenceKernel
 from scapp.runtime.root import extend_event_root, row_path
 from scapp.runtime.rows import encode_key, encode_row
 from tests.support import wat
@@ -50,6 +51,19 @@ def kernel() -> ReferenceKernel:
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_can_be_interrupted_from_another_thread() -> None:
+    """Before its next message; nothing of the batch stays."""
+    kernel = wat.opened(wat.scripted())
+    root = kernel.state_root()
+    entries = [wat.message(wat.op(wat.LOOP), counter=number) for number in range(1_000)]
+    timer = threading.Timer(0.1, kernel.interrupt)
+    timer.start()
+    with pytest.raises(KernelFault, match="interrupted"):
+        kernel.run(1, entries, budget=Budget.ORDER)
+    timer.join()
+    assert kernel.state_root() == root
 
 
 def test_commit_gives_the_net_change_in_key_order(kernel: ReferenceKernel) -> None:
@@ -448,7 +462,12 @@ def test_rows_and_root_follow_the_model_over_any_split_and_any_rollback(
         }
         assert {table: list(kernel.rows(table)) for table in rows} == rows
         checked = wat.scripted()
-        assert kernel.state_root() == root_of_rows(checked.tables, rows, bytes(32))
+        leaves = {
+            (position, codec.read_row(row)[0]): row
+            for position, codec in enumerate(checked.tables)
+            for row in rows[codec.table.name]
+        }
+        assert kernel.state_root() == naive_root({**leaves, (65_535, b""): bytes(32)})
         for table, store in zip(checked.manifest.tables, kernel._tables.tables, strict=True):
             fresh = {
                 index.index.name: {(index.entry(store.codec.row.split(row))[0], key) for key, row in store.rows.items()}

@@ -96,6 +96,7 @@ class ReducerAdmission:
     def unload(self, channel_id: ChannelId) -> None:
         loaded = self._channels.pop(channel_id, None)
         if loaded is not None:
+            loaded.kernel.interrupt()  # a batch may take minutes, and nobody waits for its result any more
             with loaded.lock:
                 loaded.kernel.close()
 

@@ -107,6 +107,12 @@ class ChannelFollower:
         """The database went away: it may come back without its last commits, so look at the cursor again."""
         self._doubted = True
 
+    def interrupt(self) -> None:
+        """From any thread: break off what is being derived, before its next entry; nothing of it was written."""
+        kernel = self._kernel
+        if kernel is not None:
+            kernel.interrupt()
+
     def release(self) -> None:
         """Free the kernel; the next batch replays the log into a new one. Keeps what is not written yet."""
         if self._kernel is not None:

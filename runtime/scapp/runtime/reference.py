@@ -7,7 +7,7 @@ batch admits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -35,7 +35,7 @@ from scapp.runtime.root import (
     row_path,
     row_update,
 )
-from scapp.runtime.rows import RowError, TableCodec
+from scapp.runtime.rows import RowError
 from scapp.runtime.tables import LimitError, Tables, UniqueViolation
 
 
@@ -59,6 +59,7 @@ class ReferenceKernel:
             )
         self._module = module
         self._context = context
+        self._interrupted = False
         self._fresh()
 
     def _fresh(self) -> None:
@@ -147,6 +148,9 @@ class ReferenceKernel:
             self._reset()
             raise ValueError(f"export does not hold together: {error}") from None
 
+    def interrupt(self) -> None:
+        self._interrupted = True
+
     def close(self) -> None:
         self._runner.close()
 
@@ -171,6 +175,8 @@ class ReferenceKernel:
         guest: Guest | None = None
         try:
             for index in indices:
+                if self._interrupted:
+                    raise KernelFault("interrupted: the channel is being unloaded")
                 if guest is None:
                     guest = self._runner.guest(budget)
                 sequence = first_sequence + len(result.accepted)
@@ -272,12 +278,3 @@ class ReferenceKernel:
                 if row_path(position, key) == wanted:
                     return wanted, keccak256(row)
         raise KernelFault(f"the tree holds path {wanted.hex()} and no table does")
-
-
-def root_of_rows(tables: Sequence[TableCodec], rows: Mapping[str, Iterable[bytes]], event_root: bytes) -> bytes:
-    """State root of given rows, from nothing: what `scapp verify` compares. Raises RowError for a malformed row."""
-    updates = [event_leaf(event_root)]
-    for position, codec in enumerate(tables):
-        for row in rows.get(codec.table.name, ()):
-            updates.append(row_update(position, codec.read_row(row)[0], row))
-    return root_of(apply_updates(None, updates))

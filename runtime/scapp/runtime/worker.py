@@ -120,11 +120,13 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the commit it is at. The backend is the caller's and goes on."""
+        """End the thread after the write or the entry it is at. The backend is the caller's and goes on."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
         self._wake.set()
+        for follower in list(self._followers.values()):
+            follower.interrupt()
         if self._thread is not None:
             self._thread.join()
         self._close()
@@ -256,6 +258,8 @@ class Worker:
             self._set(channel_id, State.RETRYING, str(error))
             raise
         except DerivationHalted as error:
+            if self._stopping:  # most likely our own interruption; whatever it was, the next start meets it again
+                return
             self._halt(channel_id, error.kind, error.reason)
         except psycopg.Error as error:
             self._halt(channel_id, Halt.REFUSED, f"the database refuses the write: {error}")
