@@ -25,6 +25,7 @@ from scapp.channels.channel.events import (
     decode_event,
     encode_event,
 )
+from scapp.channels.errors import CorruptionError
 from tests.support.tree import ROOT
 
 CHANNEL = b"\xc0" * 32
@@ -79,6 +80,13 @@ def test_outbox_rows_keep_their_bytes(name: str) -> None:
     key, value = outbox_row(CHANNEL, SENDS[name])
     assert (key + value).hex() == GOLDEN[name]
     assert parse_outbox_row(key, value) == (CHANNEL, SENDS[name])
+
+
+@pytest.mark.parametrize("value", [b"", b"\x91\xa4what", b"\x92\xa6reject\xa2\xff\xfe", b"\x91" * 5_000])
+def test_an_outbox_row_that_cannot_be_read_is_named(value: bytes) -> None:
+    """Foreign bytes or a kind of another release: refused like an unknown event, never skipped."""
+    with pytest.raises(CorruptionError, match="outbox row 0xc0c0"):
+        parse_outbox_row(CHANNEL + b"\x01", value)
 
 
 def test_no_stored_type_is_without_its_bytes() -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import msgspec
 
+from scapp.channels.errors import CorruptionError
+
 
 class SendProposal(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="open"):
     """The channel proposal, to a participant that has not signed the prefund state."""
@@ -121,5 +123,8 @@ def outbox_row(channel: bytes, send: StoredSend) -> tuple[bytes, bytes]:
 
 
 def parse_outbox_row(key: bytes, value: bytes) -> tuple[bytes, StoredSend]:
-    """Inverse of `outbox_row`: channel id and send; raises msgspec.DecodeError for foreign bytes."""
-    return key[:32], _decoder.decode(value)
+    """Inverse of `outbox_row`: channel id and send. Raises CorruptionError: an unknown row is never skipped."""
+    try:
+        return key[:32], _decoder.decode(value)
+    except (ValueError, RecursionError) as error:  # msgspec's own errors and UnicodeDecodeError are ValueErrors
+        raise CorruptionError(f"outbox row 0x{key.hex()} cannot be read: {error}") from error

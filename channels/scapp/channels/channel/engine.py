@@ -64,11 +64,9 @@ class Engine:
         self.signer = signer
         self.is_sequencer = state.setup.my_index == 0
         self._next_own = state.next_counter
-        if state.setup.my_index == 0:
+        if self.is_sequencer:
             ordering.count_in_flight(state, self.session)
             self._next_own = max(self._next_own, self.session.queued[0] + 1)
-            for own in state.outstanding:
-                ordering.enqueue_own(state, self.session, own.counter, own.kind, (own.payload,))
 
     @classmethod
     def created(cls, event: ChannelCreated, signer: StateSigner) -> Engine:
@@ -194,12 +192,12 @@ class Engine:
         state, session, signer = self.state, self.session, self.signer
         session.layer = None  # an earlier layer is gone; the decision says whose this one is
         match work:
-            case Opening():
-                return opening.accepted(state, session, signer, result)
             case Ordering():
                 return ordering.ordered(state, session, signer, work, result, now_ms)
             case Checking():
                 return checking.checked(state, session, signer, work, result)
+            case Opening():
+                return opening.accepted(state, session, signer, result)
             case Adopting():
                 return signatures.adopted(state, session, work, result)
             case Rebasing():
@@ -224,16 +222,17 @@ class Engine:
         if session.work is not None or session.failure or state.rejected is not None:
             return None
         if not self.is_sequencer:
-            return self._held(now_ms)
+            return self._held(session.held, now_ms) if session.held is not None else None
         if state.candidates:
-            return ordering.propose_over_fork(state, session, self.signer)
+            # A fork takes two of them.
+            several = len(state.candidates) > 1
+            return ordering.propose_over_fork(state, session, self.signer) if several else None
         if state.turn == 0:
             return ordering.propose_postfund(state, session, self.signer)
-        return ordering.next_batch(state, session, now_ms)
+        return ordering.next_batch(state, session, now_ms) if session.queue else None
 
-    def _held(self, now_ms: int) -> Step | None:
-        held = self.session.held
-        if held is None or checking.is_ahead(self.state, held):
+    def _held(self, held: Propose, now_ms: int) -> Step | None:
+        if checking.is_ahead(self.state, held):
             return None
         self.session.held = None
         try:
