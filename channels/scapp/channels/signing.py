@@ -238,8 +238,10 @@ class Verifier:
 
         It returns nothing, so that a caller who asks for its truth refuses everything instead of accepting it."""
         key = _recover_key(eth_digest(h), signature)
-        if key == self._key:  # the hash of the same key needs no second look
-            return
+        if key != self._key:  # the hash of the same key needs no second look
+            self._compare(key)
+
+    def _compare(self, key: bytes) -> None:
         signer = address_of(_BACKEND.serialize_key(key))
         if signer != self.address:
             raise InvalidSignature(f"signed by 0x{signer.hex()}, expected 0x{self.address.hex()}")
@@ -248,7 +250,9 @@ class Verifier:
     def matches(self, h: Hash, signature: bytes) -> bool:
         """The same as an answer; never raises, whatever bytes a peer sent as a signature."""
         try:
-            self.verify(h, signature)
+            key = _recover_key(eth_digest(h), signature)
+            if key != self._key:
+                self._compare(key)
         except InvalidSignature:
             return False
         return True

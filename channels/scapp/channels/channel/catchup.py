@@ -92,10 +92,10 @@ def materialize(state: ChannelState, session: Session, send: Send) -> list[bytes
     if type(send) is SendPropose:
         encoded = _propose(state, session, send.peer, send.turn)
         return [encoded] if encoded is not None else []
+    if type(send) is SendCountersign:
+        signature = _my_signature(state, send.turn)
+        return [encode_message(Countersign(channel, send.turn, signature))] if signature else []
     match send:
-        case SendCountersign(_, turn):
-            signature = _my_signature(state, turn)
-            message = Countersign(channel, turn, signature) if signature else None
         case SendSubmit(_, first_counter):
             return _submits(state, first_counter)
         case SendDecisions(peer, counter):

@@ -20,7 +20,7 @@ from scapp.channels.channel.effects import (
     Tell,
     TryBatch,
 )
-from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, StateSupported
+from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, StateSupported, with_signature
 from scapp.channels.channel.full_set import fully_signed, supported_message
 from scapp.channels.channel.messages import Propose, Refuse, encode_message
 from scapp.channels.channel.model import ChannelState, Head, evolve
@@ -88,7 +88,7 @@ def _check(state: ChannelState, session: Session, message: Propose, now_ms: int)
         state_root=message.state_root,
         amounts=message.amounts,
         time_ms=message.time_ms,
-        signatures=(message.signature,) + (b"",) * (state.setup.count - 1),
+        signatures=with_signature(state.setup.unsigned, SEQUENCER, message.signature),
         last=state.included,  # filled in when the entries are checked
     )
     fault = state.setup.amounts_fault(message.amounts)
@@ -122,7 +122,7 @@ def _find_fault(
         check_may_sign(state, proposed)
     except MayNotSign as error:
         return Fault("turn", str(error))
-    full = fully_signed(state)
+    full = fully_signed(state) if state.candidates else None
     if full is not None:
         if proposed.entries[: len(full.entries)] != full.entries:
             return Fault("fork", f"turn {full.turn} has all signatures and is not extended")
@@ -250,9 +250,9 @@ def countersign(
     left = _own_left_out(state, proposed, refused) if refused else ()
     events: list[Event] = [*left, StateSigned(signed)]
     effects: list[Effect] = [SendCountersign(peer, signed.turn) for peer in state.setup.others]
-    if all(signed.signatures):
+    if b"" not in signed.signatures:
         events.append(StateSupported(signed.turn, signed.signatures))
-        events.extend(settled_by(functools.reduce(evolve, left, state), signed))
+        events.extend(settled_by(functools.reduce(evolve, left, state) if left else state, signed))
         effects.append(CommitBatch())
     return Step(tuple(events), tuple(effects))
 

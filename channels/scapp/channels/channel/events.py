@@ -123,6 +123,13 @@ _decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 encode_event = _encoder.encode
 
 
+def with_signature(signatures: tuple[bytes, ...], index: int, signature: bytes) -> tuple[bytes, ...]:
+    """The signatures with one of them put in."""
+    items = list(signatures)
+    items[index] = signature
+    return tuple(items)
+
+
 def decode_event(data: bytes) -> Event:
     """Raises CorruptionError for bytes that are no known event: an unknown event is never skipped."""
     try:

@@ -23,6 +23,7 @@ from scapp.channels.channel.events import (
     SubmissionsDropped,
     SubmissionsRefused,
     Submitted,
+    with_signature,
 )
 from scapp.channels.channel.setup import Setup
 from scapp.channels.entries import EMPTY_LOG_ROOT
@@ -149,8 +150,7 @@ def _seen(state: ChannelState, event: SignatureSeen) -> ChannelState:
 
 
 def _with_signature(state: Signed, index: int, signature: bytes) -> Signed:
-    signatures = (*state.signatures[:index], signature, *state.signatures[index + 1 :])
-    return _replace(state, signatures=signatures)
+    return _replace(state, signatures=with_signature(state.signatures, index, signature))
 
 
 def _supported(state: ChannelState, event: StateSupported) -> ChannelState:
@@ -174,8 +174,9 @@ def _advance(state: ChannelState, to: Signed, signatures: tuple[bytes, ...]) -> 
     head = Head(to.turn, to.is_final, to.sequence, to.log_root, to.state_root, to.amounts, to.time_ms, signatures)
     included, decided, outstanding, next_counter = state.included, state.decided, state.outstanding, state.next_counter
     if to.entries:
+        # One object as long as nothing is refused beyond what is included, and mostly they are.
+        decided = to.last if decided is included else tuple(map(max, decided, to.last))
         included = to.last
-        decided = tuple(map(max, decided, included))
         mine = included[state.setup.my_index]
         if outstanding and outstanding[0].counter <= mine:
             outstanding = tuple(s for s in outstanding if s.counter > mine)

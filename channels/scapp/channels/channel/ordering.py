@@ -138,6 +138,8 @@ def _take(state: ChannelState, session: Session) -> list[Queued]:
     outcome is the one already supported."""
     limits = state.setup.limits
     queue, entries_max, bytes_max = session.queue, limits.batch_entries_max, limits.batch_bytes_max
+    if len(queue) == 1:  # a single item fits always: `Setup` refuses limits under which it would not
+        return [queue.popleft()]
     count = size = 0
     for item in queue:
         size += HEADER_BYTES + len(item.payload)
@@ -187,7 +189,7 @@ def ordered(
         state_root=result.state_root,
         amounts=pack_amounts(result.amounts),
         time_ms=work.time_ms if entries else state.time_ms,
-        signatures=(b"",) * state.setup.count,
+        signatures=state.setup.unsigned,
         last=last_counters(state.included, entries),
     )
     return _propose(state, session, signer, proposal, step)
@@ -205,7 +207,7 @@ def last_counters(included: tuple[int, ...], entries: Sequence[bytes]) -> tuple[
 def _propose(state: ChannelState, session: Session, signer: StateSigner, proposal: Signed, before: Step) -> Step:
     signed = sign_state(state, session, signer, proposal)
     session.layer = signed.turn
-    sends = tuple(SendPropose(peer, signed.turn) for peer in state.setup.others)
+    sends = [SendPropose(peer, signed.turn) for peer in state.setup.others]
     return Step((*before.events, StateSigned(signed)), (*before.effects, *sends))
 
 
@@ -229,7 +231,7 @@ def _unchanged(state: ChannelState, turn: int) -> Signed:
         state_root=head.state_root,
         amounts=head.amounts,
         time_ms=head.time_ms,
-        signatures=(b"",) * state.setup.count,
+        signatures=state.setup.unsigned,
         last=state.included,
     )
 
@@ -251,7 +253,7 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
         state_root=full.state_root,
         amounts=full.amounts,
         time_ms=full.time_ms,
-        signatures=(b"",) * state.setup.count,
+        signatures=state.setup.unsigned,
         last=full.last,
     )
     step = _propose(state, session, signer, again, NOTHING)

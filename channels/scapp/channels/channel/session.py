@@ -98,9 +98,11 @@ class Session:
 
     def settle(self, turn: int) -> None:
         """Forget what concerns turns up to `turn`."""
-        for known in (self.hashes, self.wire):
-            known.pop(turn, None)
-            if known:
+        hashes, wire = self.hashes, self.wire
+        hashes.pop(turn, None)
+        wire.pop(turn, None)
+        if hashes or wire:
+            for known in (hashes, wire):
                 for old in [t for t in known if t < turn]:
                     del known[old]
         if self.early:

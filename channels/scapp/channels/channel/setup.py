@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from scapp.channels.abi import StateHasher
 from scapp.channels.admission import ChannelContext
-from scapp.channels.app_data import encode_app_data
-from scapp.channels.channel.events import ChannelCreated, Signed
+from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.state_hash import AppStateHasher
 from scapp.channels.deployment import Deployment, Limits, decode_deployment, deployment_id
 from scapp.channels.entries import HEADER_BYTES
 from scapp.channels.errors import LocalError
@@ -47,8 +46,9 @@ class Setup:
         except ValueError as error:
             raise SetupError(str(error)) from error
         self.start_amounts = tuple(v for _, _, v in self.slots)
-        self._hasher = StateHasher(self.channel_id, self.slots)
-        self._verifiers = tuple(Verifier(p) for p in self.participants)
+        self.unsigned: tuple[bytes, ...] = (b"",) * self.count  # signatures of a state that nobody has signed
+        self.hash = AppStateHasher(self.channel_id, self.deployment_id, self.slots).hash
+        self._verifiers = tuple(Verifier(p).matches for p in self.participants)
 
     @functools.cached_property
     def context(self) -> ChannelContext:
@@ -60,15 +60,9 @@ class Setup:
         """Indices of everyone else."""
         return tuple(i for i in range(self.count) if i != self.my_index)
 
-    def hash(self, state: Signed) -> Hash:
-        """State hash of Nitro's variable part that `state` stands for."""
-        app_data = encode_app_data(self.deployment_id, state.sequence, state.log_root, state.state_root, state.time_ms)
-        amounts = self.start_amounts if state.amounts == self._start_blob else self.unpack(state.amounts)
-        return self._hasher.hash(app_data, amounts, state.turn, state.is_final)
-
     def verify(self, index: int, state_hash: Hash, signature: bytes) -> bool:
         """Is this participant `index`'s signature under the hash?"""
-        return self._verifiers[index].matches(state_hash, signature)
+        return self._verifiers[index](state_hash, signature)
 
     def unpack(self, amounts: bytes) -> tuple[int, ...]:
         """Amounts from their blob; the caller has checked its length."""

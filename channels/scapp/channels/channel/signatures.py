@@ -8,7 +8,7 @@ from scapp.channels.admission import Admitted
 from scapp.channels.channel.checking import compare
 from scapp.channels.channel.decided import authors_to_tell, settled_by
 from scapp.channels.channel.effects import CommitBatch, Effect, RollbackBatch, SendDecisions, SendNow, Tell, TryBatch
-from scapp.channels.channel.events import Event, SignatureSeen, Signed, StateAdopted, StateSupported
+from scapp.channels.channel.events import Event, SignatureSeen, Signed, StateAdopted, StateSupported, with_signature
 from scapp.channels.channel.messages import Countersign, Entries, EntriesWanted, Supported, encode_message
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.ordering import last_counters
@@ -31,8 +31,8 @@ def receive_countersign(state: ChannelState, session: Session, index: int, messa
         return NOTHING
     if not state.setup.verify(index, candidate_hash(state, session, candidate), message.signature):
         raise PeerError(f"wrong signature of participant {index} under turn {message.turn}")
-    signatures = (*candidate.signatures[:index], message.signature, *candidate.signatures[index + 1 :])
-    if not all(signatures):
+    signatures = with_signature(candidate.signatures, index, message.signature)
+    if b"" in signatures:
         return Step((SignatureSeen(message.turn, index, message.signature),), durable=False)
     return support(state, session, candidate, signatures)
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from scapp.channels.channel.events import Signed
+from scapp.channels.channel.events import Signed, with_signature
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import Session
 from scapp.channels.errors import ScappError
@@ -55,7 +55,5 @@ def sign_state(
     if state_hash is None:
         state_hash = state.setup.hash(new)
     session.hashes[new.turn] = state_hash
-    index = state.setup.my_index
-    signature = signer.sign(state_hash)
-    signatures = (*new.signatures[:index], signature, *new.signatures[index + 1 :])
+    signatures = with_signature(new.signatures, state.setup.my_index, signer.sign(state_hash))
     return _replace(new, signatures=signatures)

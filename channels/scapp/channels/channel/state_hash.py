@@ -1,0 +1,74 @@
+"""State hashes of one app channel, as often as it signs and checks; `setup.py` owns one `AppStateHasher`.
+
+What never changes in a channel is encoded once. `abi.StateHasher` and `app_data.encode_app_data` say what the bytes
+are; they are asked for everything that is not known here, refusals included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scapp.channels.abi import FALSE, STATE_HEAD_BYTES, TRUE, TURN_BITS, WORD, OutcomeSlot, StateHasher
+from scapp.channels.app_data import APP_DATA_BYTES, encode_app_data
+from scapp.channels.channel.events import Signed
+from scapp.channels.crypto import keccak256
+from scapp.channels.types import ChannelId, Hash
+
+_BEFORE_TURN = STATE_HEAD_BYTES - 2 * WORD
+_APP_DATA = STATE_HEAD_BYTES + WORD  # after its length
+_SEQUENCE = _APP_DATA + 2 * WORD
+_OUTCOME = _APP_DATA + APP_DATA_BYTES
+
+
+class AppStateHasher:
+    """`deployment` is the deployment's id. One object may be shared by threads."""
+
+    def __init__(self, channel: ChannelId, deployment: bytes, slots: Sequence[OutcomeSlot]) -> None:
+        self._hasher = StateHasher(channel, slots)
+        self._deployment = deployment
+        amounts = (0,) * len(slots)
+        encoded = self._hasher.encode(encode_app_data(deployment, 0, bytes(WORD), bytes(WORD), 0), amounts, 0, False)
+        self._head = encoded[:_BEFORE_TURN]
+        self._app_head = encoded[STATE_HEAD_BYTES:_SEQUENCE]  # length, version, deployment
+        # The outcome asked for last: a pair replaced as a whole, so that no thread sees half of it.
+        self._outcome = bytes(WORD * len(slots)), encoded[_OUTCOME:]
+
+    def hash(self, state: Signed) -> Hash:
+        """State hash of Nitro's variable part that `state` stands for; raises `InvalidValue` for a value outside its
+        field."""
+        turn, sequence, time_ms = state.turn, state.sequence, state.time_ms
+        log_root, state_root = state.log_root, state.state_root
+        amounts, outcome = self._outcome
+        if (
+            amounts != state.amounts
+            or turn >> TURN_BITS
+            or sequence >> 64
+            or time_ms >> 64
+            or len(log_root) != 32
+            or len(state_root) != 32
+        ):
+            return self._general(state)
+        return keccak256(
+            b"".join(
+                (
+                    self._head,
+                    turn.to_bytes(32, "big"),
+                    TRUE if state.is_final else FALSE,
+                    self._app_head,
+                    sequence.to_bytes(32, "big"),
+                    log_root,
+                    state_root,
+                    time_ms.to_bytes(32, "big"),
+                    outcome,
+                )
+            )
+        )
+
+    def _general(self, state: Signed) -> Hash:
+        app_data = encode_app_data(self._deployment, state.sequence, state.log_root, state.state_root, state.time_ms)
+        blob = state.amounts
+        amounts = tuple(int.from_bytes(blob[i : i + WORD], "big") for i in range(0, len(blob), WORD))
+        encoded = self._hasher.encode(app_data, amounts, state.turn, state.is_final)
+        if len(blob) == WORD * len(amounts):
+            self._outcome = blob, encoded[_OUTCOME:]
+        return keccak256(encoded)
