@@ -18,6 +18,7 @@ from scapp.channels.types import ChannelId
 from scapp.runtime import keys_file
 from scapp.runtime.cli import data
 from scapp.runtime.cli.common import printable, table
+from scapp.runtime.cli.demo import command as demo_command
 from scapp.runtime.cli.main import COMMANDS, scapp
 from scapp.runtime.documents import QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
 from tests.support.api_harness import WASM, Harness, served
@@ -186,6 +187,32 @@ def test_interrupted(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Client, "status", interrupt)
     assert run("status", home=node.home).exit_code == 130
+
+
+def test_interrupted_while_sending(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 130, and what that means for the messages; with --json one document only."""
+    from scapp.runtime.client import Client
+
+    def interrupt(self: Client, channel: str, *messages: object, timeout_s: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "send", interrupt)
+    refused(run("send", "0x1234", "{}", home=node.home), 130, "stays submitted; `scapp log 0x1234`")
+    assert document(run("--json", "send", "0x1234", "{}", home=node.home), 130)["error"]["code"] == "interrupted"
+
+
+def test_the_demo_names_commands_that_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Just `scapp` where that is this program, else the program's path; paths below the current directory are short."""
+    program = tmp_path / "bin" / "scapp"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(program), "demo"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert demo_command(str(tmp_path / "demo" / "alice")) == "bin/scapp -C demo/alice"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert demo_command("/a place/alice") == "scapp -C '/a place/alice'"
 
 
 # -- what the commands do -----------------------------------------------------------------------------------------

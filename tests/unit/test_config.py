@@ -158,12 +158,14 @@ def test_human_lines_and_levels_per_logger() -> None:
     out = io.StringIO()
     logs.configure("warning", "human", {"some.part": "debug"}, stream=out, colour=True)
     logging.getLogger("some.part").debug("seen", extra={"n": 1})
+    logging.getLogger("some.part").debug("away: no route", extra={"reason": "no route", "peer": "0xabcd"})
     logging.getLogger("other").info("not seen")
     logging.getLogger("other").warning("refused: %s", "\x1b[2J\n00:00:00 forged", extra={"why": "\x9b1m"})
     logs.configure("warning", "auto", stream=out)  # not a terminal: JSON, and the earlier handler is gone
     logging.getLogger("other").warning("twice?")
-    first, attack, second = out.getvalue().splitlines()
+    first, said, attack, second = out.getvalue().splitlines()
     assert "some.part: seen n=1" in first
     assert "\x1b[" in first
+    assert said.endswith("some.part: away: no route peer=0xabcd")  # the reason is not said twice
     assert attack.endswith("other: refused: \\x1b[2J\\x0a00:00:00 forged why=\\x9b1m")
     assert json.loads(second)["message"] == "twice?"

@@ -46,8 +46,12 @@ def send(channel: str, messages: tuple[str, ...], as_hex: bool, tick: bool, time
     if channel[:1] in ("{", "[", '"'):
         raise click.UsageError(f"{channel[:200]!r} is a message; the CHANNEL it goes to stands before it")
     payloads = [_payload(text, as_hex) for text in _lines(messages)]
-    with settings().client() as node, waiting("waiting for all signatures"):
-        receipts = node.tick(channel, timeout_s) if tick else node.send(channel, *payloads, timeout_s=timeout_s)
+    try:
+        with settings().client() as node, waiting("waiting for all signatures"):
+            receipts = node.tick(channel, timeout_s) if tick else node.send(channel, *payloads, timeout_s=timeout_s)
+    except KeyboardInterrupt:
+        tell(f"what the node has taken stays submitted; `scapp log {channel}` shows what was accepted")
+        raise
 
     def text() -> str:
         rows = [(r.counter, r.status, r.sequence, r.turn, r.reason or r.code) for r in receipts]

@@ -175,7 +175,7 @@ def _text(result: dict[str, Any], keep: bool) -> str:
 
 
 def _next_steps(result: dict[str, Any]) -> str:
-    node, channel = _command(result["nodes"][0]["home"]), result["channel"][:10]
+    node, channel = command(result["nodes"][0]["home"]), result["channel"][:10]
     query = f"select * from {result['schema']}.round order by round"  # noqa: S608  # a line to copy, from names of our own
     return (
         f"\nAll is stopped, and kept in {result['directory']}. To explore it:\n\n"
@@ -188,7 +188,7 @@ def _next_steps(result: dict[str, Any]) -> str:
     )
 
 
-def _command(home: str) -> str:
+def command(home: str) -> str:
     """`scapp -C HOME` as it can be typed here: an environment that is not activated needs the program's path."""
     import os.path
     import shlex
