@@ -60,6 +60,7 @@ async def _play(folder: Path, signers: list[Any], messages: int, killed: Path | 
     from scapp.channels.service import OpenRequest
     from scapp.channels.transport.fake import FakeNetwork, FakeTransport
     from scapp.runtime.admission import ReducerAdmission
+    from scapp.runtime.modules import kernel_maker
 
     network = FakeNetwork(seed=1, automatic=True)
     clock, nonces = itertools.count(START_MS), itertools.count(1)
@@ -71,7 +72,7 @@ async def _play(folder: Path, signers: list[Any], messages: int, killed: Path | 
             log=log,
             committer=committer,
             transport=FakeTransport(network, signer.address),
-            admission=ReducerAdmission(module_for),
+            admission=ReducerAdmission(kernel_maker(module_for)),
             policy=_AcceptAll(),
             clock_ms=lambda: next(clock),
             nonce=lambda: next(nonces),

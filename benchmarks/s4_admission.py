@@ -33,13 +33,14 @@ def _restart(folder: Path, signer: Any, *, snapshots: bool = True, rounds: int =
     """Median seconds of loading, and the sequence the snapshot stands at."""
     from scapp.channels.admission_base import AdmissionBase
     from scapp.runtime.admission import ReducerAdmission
+    from scapp.runtime.modules import kernel_maker
 
     with opened(folder) as log:
         driver, source = channel_in(log, signer)
         found: Any = log if snapshots else _WithoutSnapshots(log)
 
         def load() -> AdmissionBase:
-            base = AdmissionBase(ReducerAdmission(module_for), found, source, driver)
+            base = AdmissionBase(ReducerAdmission(kernel_maker(module_for)), found, source, driver)
             base.load(MESSAGES + 1)
             return base
 

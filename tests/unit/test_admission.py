@@ -14,6 +14,7 @@ from scapp.channels.deployment import Deployment, Limits
 from scapp.channels.types import ChannelId
 from scapp.runtime.admission import ReducerAdmission
 from scapp.runtime.module import CheckedModule, ModuleRefused, check_module
+from scapp.runtime.modules import kernel_maker
 from scapp.runtime.rows import encode_key, encode_row
 from tests.support import wat
 from tests.support.wat import CHANNEL, SCORE, message, op, open_entry
@@ -37,9 +38,12 @@ def context() -> ChannelContext:
     return wat.context_of(wat.scripted(Limits()))
 
 
+kernel_for = kernel_maker(module_for)
+
+
 @pytest.fixture
 def admission(context: ChannelContext) -> ReducerAdmission:
-    ready = ReducerAdmission(module_for)
+    ready = ReducerAdmission(kernel_for)
     ready.load(context, [])
     ready.try_batch(CHANNEL, 0, [open_entry()], strict=False)
     ready.commit(CHANNEL)
@@ -51,7 +55,7 @@ SIGNED = [LOG[:1], LOG[1:]]  # the batches
 
 
 def test_it_fits_the_port_of_the_engine() -> None:
-    admission: Admission = ReducerAdmission(module_for)
+    admission: Admission = ReducerAdmission(kernel_for)
     assert admission
 
 
@@ -63,7 +67,7 @@ def test_the_sequencer_leaves_out_what_is_refused_and_the_countersigner_agrees(
     assert ours.accepted == (0, 2)
     assert [(refusal.index, refusal.code) for refusal in ours.refusals] == [(1, "fault"), (3, "rejected")]
     assert ours.amounts == (30, 70)
-    other = ReducerAdmission(module_for)
+    other = ReducerAdmission(kernel_for)
     other.load(context, [LOG[:1]])
     theirs = other.try_batch(CHANNEL, 1, [candidates[index] for index in ours.accepted], strict=True)
     assert theirs == Admitted((0, 1), (), ours.state_root, ours.amounts)
@@ -100,7 +104,7 @@ def test_a_batch_has_to_start_where_the_base_ends(admission: ReducerAdmission) -
 
 
 def test_load_replays_to_the_same_base_however_often(context: ChannelContext) -> None:
-    admission = ReducerAdmission(module_for)
+    admission = ReducerAdmission(kernel_for)
     loaded = admission.load(context, SIGNED)
     assert loaded.amounts == (30, 70)
     assert (loaded.accepted, loaded.refusals) == ((), ())
@@ -108,7 +112,7 @@ def test_load_replays_to_the_same_base_however_often(context: ChannelContext) ->
     assert admission.load(context, SIGNED) == loaded  # and the layer is gone
     with pytest.raises(AdmissionError, match="commit without"):
         admission.commit(CHANNEL)
-    assert ReducerAdmission(module_for).load(context, SIGNED) == loaded
+    assert ReducerAdmission(kernel_for).load(context, SIGNED) == loaded
     assert admission.load(context, [LOG[:1], LOG[1:2]]) != loaded
     assert admission.load(context, []).amounts == (60, 40)
 
@@ -126,27 +130,27 @@ def test_an_entry_that_does_not_replay_halts_the_channel_and_keeps_what_was_load
 def test_a_reducer_that_fills_its_memory_replays_after_a_restart(context: ChannelContext) -> None:
     """Each message was signed alone; together in one instance the second would fail."""
     leaking = [message(op(wat.COUNT_UP_TO, arg=1), put_score("a", number)) for number in range(5)]
-    admission = ReducerAdmission(module_for)
+    admission = ReducerAdmission(kernel_for)
     admission.load(context, [[open_entry()]])
     for sequence, entry in enumerate(leaking, 1):
         assert admission.try_batch(CHANNEL, sequence, [entry], strict=True).refusals == ()
         admission.commit(CHANNEL)
     signed = admission.try_batch(CHANNEL, 6, [], strict=True)
-    assert ReducerAdmission(module_for).load(context, [[open_entry()], *([entry] for entry in leaking)]) == signed
+    assert ReducerAdmission(kernel_for).load(context, [[open_entry()], *([entry] for entry in leaking)]) == signed
 
 
 def test_a_reducer_that_counts_messages_replays_as_it_was_signed(context: ChannelContext) -> None:
     """What a reducer remembers outside its tables lasts a batch, so in other batches entries give another root."""
     counting = [message(op(wat.EMIT_COUNT)) for _ in range(4)]
-    admission = ReducerAdmission(module_for)
+    admission = ReducerAdmission(kernel_for)
     signed = [[open_entry()], counting[:1], counting[1:]]
     base = admission.load(context, [])
     for batch in signed:
         sequence = admission.snapshot(CHANNEL).sequence
         base = admission.try_batch(CHANNEL, sequence, batch, strict=False)
         admission.commit(CHANNEL)
-    assert ReducerAdmission(module_for).load(context, signed).state_root == base.state_root
-    assert ReducerAdmission(module_for).load(context, [[open_entry()], counting]).state_root != base.state_root
+    assert ReducerAdmission(kernel_for).load(context, signed).state_root == base.state_root
+    assert ReducerAdmission(kernel_for).load(context, [[open_entry()], counting]).state_root != base.state_root
 
 
 @settings(max_examples=30)
@@ -159,24 +163,24 @@ def test_a_snapshot_and_the_tail_give_the_same_base(points: list[list[int]], dat
         *([message(put_score(f"p{n}", n), op(wat.EMIT_COUNT)) for n in batch] for batch in points),
     ]
     taken = data.draw(st.integers(0, len(batches)))
-    admission = ReducerAdmission(module_for)
+    admission = ReducerAdmission(kernel_for)
     admission.load(context, batches[:taken])
     sequence = sum(map(len, batches[:taken]))
     admission.try_batch(CHANNEL, sequence, [message(put_score("p1", 99)) if taken else open_entry()], strict=False)
     snapshot = admission.snapshot(CHANNEL)
     assert snapshot.sequence == sequence
-    other = ReducerAdmission(module_for)
+    other = ReducerAdmission(kernel_for)
     assert other.load(context, batches[taken:], snapshot) == admission.load(context, batches)
     assert other.snapshot(CHANNEL) == admission.snapshot(CHANNEL)
 
 
 def test_a_snapshot_that_does_not_hold_together_is_refused(context: ChannelContext) -> None:
     """And what was loaded before stays."""
-    admission = ReducerAdmission(module_for)
+    admission = ReducerAdmission(kernel_for)
     before = admission.load(context, SIGNED)
     good = admission.snapshot(CHANNEL)
     other = wat.context_of(wat.scripted(Limits()), ChannelId(b"\x77" * 32))
-    stranger = ReducerAdmission(module_for)
+    stranger = ReducerAdmission(kernel_for)
     stranger.load(other, SIGNED)
     for bad in (
         BaseSnapshot(3, good.state_root, good.data[:-1]),
@@ -189,7 +193,7 @@ def test_a_snapshot_that_does_not_hold_together_is_refused(context: ChannelConte
 
 
 def test_errors_name_channel_and_deployment(context: ChannelContext) -> None:
-    admission = ReducerAdmission(module_for)
+    admission = ReducerAdmission(kernel_for)
     stranger = ChannelId(b"\x99" * 32)
     for call in (
         lambda: admission.try_batch(stranger, 0, [], strict=False),
@@ -201,22 +205,22 @@ def test_errors_name_channel_and_deployment(context: ChannelContext) -> None:
             call()
     admission.unload(stranger)
     foreign = ChannelContext(CHANNEL, context.participants, Deployment(bytes(32)), context.slots)
-    with pytest.raises(AdmissionError, match=r"deployment [0-9a-f]{64} is not known here: never deployed"):
+    with pytest.raises(AdmissionError, match=r"deployment 0x[0-9a-f]{64} is not known here: never deployed"):
         admission.load(foreign, [])
 
     def refuse(_: Deployment) -> NoReturn:
         raise ModuleRefused("a start function")
 
     with pytest.raises(AdmissionError, match="cannot run here: a start function"):
-        ReducerAdmission(refuse).load(context, [])
+        ReducerAdmission(kernel_maker(refuse)).load(context, [])
     with pytest.raises(AdmissionError, match="cannot run here: the channel runs deployment"):
-        ReducerAdmission(lambda _: wat.scripted(Limits(rows_max=1))).load(context, [])
+        ReducerAdmission(kernel_maker(lambda _: wat.scripted(Limits(rows_max=1)))).load(context, [])
 
 
 def test_a_module_that_fails_when_the_channel_opens_is_reported() -> None:
     trap = '(func (export "scapp_reduce") (param i32 i32) (result i32) unreachable)'
     checked = check_module(wat.module(wat.MEMORY, wat.ALLOC, trap))
-    admission = ReducerAdmission(lambda _: checked)
+    admission = ReducerAdmission(kernel_maker(lambda _: checked))
     with pytest.raises(
         AdmissionError, match=r"supported entry 0 does not replay here \(fault: unreachable in function"
     ):
@@ -233,7 +237,7 @@ def test_unload_frees_and_load_builds_again(admission: ReducerAdmission, context
 def test_channels_run_side_by_side_and_keep_to_themselves() -> None:
     """Traps and imports of one thread never show in another's result."""
     checked = wat.scripted(Limits())
-    admission = ReducerAdmission(module_for)
+    admission = ReducerAdmission(kernel_for)
 
     def play(number: int) -> Admitted:
         channel = ChannelId(bytes([number]) * 32)
@@ -260,7 +264,7 @@ def test_channels_run_side_by_side_and_keep_to_themselves() -> None:
 def test_unloading_breaks_off_a_long_batch() -> None:
     """A stop does not wait for a reducer that takes its time; a thousand endless loops would."""
     checked = wat.scripted(Limits())
-    admission = ReducerAdmission(module_for)
+    admission = ReducerAdmission(kernel_for)
     admission.load(wat.context_of(checked, CHANNEL), [[open_entry()]])
     batch = [message(op(wat.LOOP), counter=number) for number in range(100_000)]
     with ThreadPoolExecutor(1) as pool:

@@ -11,21 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from scapp.channels.admission import AdmissionError, Admitted, BaseSnapshot, ChannelContext, Refusal
-from scapp.channels.deployment import Deployment, deployment_id
-from scapp.channels.errors import ScappError
 from scapp.channels.types import ChannelId
 from scapp.runtime.kernel import BatchResult, Budget, Kernel, KernelFault
-from scapp.runtime.module import CheckedModule
-from scapp.runtime.reference import ReferenceKernel
 
-ModuleFor = Callable[[Deployment], CheckedModule]
-"""The deployment store: a checked module, shared between channels. Raises LookupError, ScappError or OSError."""
+KernelFor = Callable[[ChannelContext], Kernel]
+"""A channel's kernel with no entries applied (`modules.kernel_maker`). Raises AdmissionError."""
 
 
 class _Loaded:
     """One channel: its kernel, how many entries are in the base, and how many in the layer."""
 
-    def __init__(self, kernel: ReferenceKernel) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self.lock = threading.Lock()
         self.kernel = kernel
         self.sequence = 0
@@ -35,15 +31,15 @@ class _Loaded:
 class ReducerAdmission:
     """Implements `Admission`. Thread-safe: calls for different channels overlap, calls for one take turns."""
 
-    def __init__(self, module_for: ModuleFor) -> None:
-        self._module_for = module_for
+    def __init__(self, kernel_for: KernelFor) -> None:
+        self._kernel_for = kernel_for
         self._channels: dict[bytes, _Loaded] = {}
 
     def load(
         self, context: ChannelContext, batches: Iterable[Sequence[bytes]], snapshot: BaseSnapshot | None = None
     ) -> Admitted:
         """See `Admission.load`."""
-        loaded = _Loaded(self._kernel(context))
+        loaded = _Loaded(self._kernel_for(context))
         try:
             if snapshot is not None:
                 _restore(context.channel_id, loaded, snapshot)
@@ -107,15 +103,6 @@ class ReducerAdmission:
             raise AdmissionError(f"{_name(channel_id)} is not loaded")
         with loaded.lock:
             yield loaded
-
-    def _kernel(self, context: ChannelContext) -> ReferenceKernel:
-        deployment = deployment_id(context.deployment).hex()
-        try:
-            return ReferenceKernel(self._module_for(context.deployment), context)
-        except LookupError as error:
-            raise AdmissionError(f"deployment {deployment} is not known here: {error}") from None
-        except (ScappError, KernelFault, OSError) as error:
-            raise AdmissionError(f"deployment {deployment} cannot run here: {error}") from error
 
     def _drop_layer(self, loaded: _Loaded) -> None:
         loaded.kernel.rollback()

@@ -169,7 +169,7 @@ class NodeProcess:
             log=log,
             committer=committer,
             transport=transport,
-            admission=RecordingAdmission(ReducerAdmission(modules.module_for), self._record),
+            admission=RecordingAdmission(ReducerAdmission(modules.kernel_for), self._record),
             policy=_Policy(AcceptPolicy(self.config.policy, modules.store, peers, signer.address)),
             clock_ms=now_ms,
             nonce=lambda: secrets.randbits(63),

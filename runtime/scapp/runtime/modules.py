@@ -6,16 +6,35 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from scapp.channels.admission import AdmissionError, ChannelContext
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import ABI, Deployment, Limits, deployment_id
+from scapp.channels.errors import ScappError
 from scapp.reducers.manifest import Manifest
 from scapp.runtime.deployments import DeploymentStore
 from scapp.runtime.kernel import Kernel, KernelFault
-from scapp.runtime.module import CheckedModule, ModuleRefused, check_module
+from scapp.runtime.module import CheckedModule, check_module
 from scapp.runtime.reference import ReferenceKernel
+
+
+def kernel_maker(module_for: Callable[[Deployment], CheckedModule]) -> Callable[[ChannelContext], Kernel]:
+    """Makes a channel's kernel, with no entries applied, over its module; raises AdmissionError.
+
+    `module_for` raises LookupError, ScappError or OSError. Which implementation of the kernel runs is decided here."""
+
+    def kernel_for(context: ChannelContext) -> Kernel:
+        identity = deployment_id(context.deployment).hex()
+        try:
+            return ReferenceKernel(module_for(context.deployment), context)
+        except LookupError as error:
+            raise AdmissionError(f"deployment 0x{identity} is not known here: {error}") from None
+        except (ScappError, KernelFault, OSError) as error:
+            raise AdmissionError(f"deployment 0x{identity} cannot run here: {error}") from error
+
+    return kernel_for
 
 
 class Modules:
@@ -25,6 +44,7 @@ class Modules:
         self._cache = cache
         self._checked: dict[bytes, CheckedModule] = {}
         self._lock = threading.Lock()
+        self.kernel_for = kernel_maker(self.module_for)
         self.store = DeploymentStore(folder, self.inspect)
 
     def inspect(self, wasm: bytes, limits: Limits) -> Manifest:
@@ -42,16 +62,6 @@ class Modules:
         if wasm is None:
             raise LookupError(f"`scapp deploy` its module (keccak256 0x{deployment.reducer.hex()}) with its limits")
         return self._check(wasm, deployment)
-
-    def kernel_for(self, context: ChannelContext) -> Kernel:
-        """A kernel with no entries applied. Raises AdmissionError."""
-        identity = deployment_id(context.deployment).hex()
-        try:
-            return ReferenceKernel(self.module_for(context.deployment), context)
-        except LookupError as error:
-            raise AdmissionError(f"deployment 0x{identity} is not known here: {error}") from None
-        except (ModuleRefused, KernelFault, OSError) as error:
-            raise AdmissionError(f"deployment 0x{identity} cannot run here: {error}") from error
 
     def manifest_for(self, deployment: Deployment) -> Manifest:
         """Raises AdmissionError for a deployment that is not known here."""
