@@ -79,7 +79,7 @@ def open_signed(created: ChannelCreated, signer: StateSigner, result: Admitted) 
     setup = Setup(created)
     prefund = msgspec.structs.replace(created.prefund, state_root=result.state_root)
     if result.amounts != setup.start_amounts:
-        raise LocalError("the app changes the outcome while opening")
+        raise LocalError(f"the app makes the outcome {result.amounts} while opening; agreed is {setup.start_amounts}")
     signature = signer.sign(setup.hash(prefund))
     signed = msgspec.structs.replace(prefund, signatures=(signature,) + (b"",) * (setup.count - 1))
     return msgspec.structs.replace(created, prefund=signed)
@@ -95,7 +95,7 @@ def opened(state: ChannelState, session: Session) -> Step:
 def created_from_proposal(proposal: Proposal, me: Address, now_ms: int) -> ChannelCreated:
     """Check a stranger's proposal as far as it can be without running the reducer. Raises PeerError."""
     if me not in proposal.participants[1:]:
-        raise PeerError("proposed a channel in which we are no countersigner")
+        raise PeerError(f"proposed a channel in which 0x{me.hex()}, this node, is no countersigner")
     prefund = prefund_of(
         proposal.slots, len(proposal.participants), proposal.entry, proposal.state_root, proposal.time_ms
     )
@@ -115,7 +115,8 @@ def created_from_proposal(proposal: Proposal, me: Address, now_ms: int) -> Chann
     except SetupError as error:
         raise PeerError(f"proposed channel is not allowed: {error}") from error
     if setup.channel_id != proposal.channel:
-        raise PeerError("the channel id does not follow from the proposal")
+        ids = f"0x{proposal.channel.hex()}", f"0x{setup.channel_id.hex()}"
+        raise PeerError(f"channel id {ids[0]} does not follow from the proposal, which gives {ids[1]}")
     _check_entry(setup, proposal.entry, proposal.time_ms, now_ms)
     if not setup.verify(0, setup.hash(prefund), proposal.signature):
         raise PeerError("wrong signature under the proposed channel")
@@ -130,7 +131,8 @@ def _check_entry(setup: Setup, data: bytes, time_ms: int, now_ms: int) -> None:
         raise PeerError(f"entry 0 cannot be read: {error}") from error
     slots = tuple((s.asset, s.destination, int.from_bytes(s.amount, "big")) for s in payload.slots)
     if entry.kind != Kind.OPEN or entry.author != 0 or entry.counter != 0 or entry.time_ms != time_ms:
-        raise PeerError("entry 0 is not the opening of this channel")
+        found = f"{entry.kind.name} {entry.counter} of participant {entry.author} at {entry.time_ms} ms"
+        raise PeerError(f"entry 0 is not the opening, OPEN 0 of participant 0 at {time_ms} ms: it is {found}")
     if payload.participants != setup.participants or slots != setup.slots:
         raise PeerError("entry 0 names other participants or slots than the channel")
     if len(data) > HEADER_BYTES + setup.limits.batch_bytes_max:
