@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel.effects import PENDING, SendNow
+from scapp.channels.channel.effects import PENDING, Effect, SendNow
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.messages import decode_message
@@ -23,7 +23,7 @@ from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import Ask, ChannelDriver, Do, Store
+from scapp.channels.driver import ChannelDriver, Do, Store
 from scapp.channels.entries import Kind
 from scapp.channels.log.rocks import RocksLog
 from scapp.channels.signing import Signer
@@ -52,19 +52,23 @@ class Side:
             while True:
                 request = send(answer)
                 answer = None
-                if type(request) is Do:
-                    for effect in request.effects:
-                        kind = type(effect)
-                        if kind in PENDING:
-                            self.out += driver.engine.materialize(effect)  # type: ignore[arg-type]  # one of PENDING
-                        elif kind is SendNow:
-                            self.out.append(effect.message)  # type: ignore[union-attr]
-                elif type(request) is Store:
-                    self.log.append(request.append, durable=False)
-                elif type(request) is Ask:
-                    answer = self._admit(request.batch.candidates)
+                kind = type(request)
+                if kind is Do:
+                    for effect in request.effects:  # type: ignore[union-attr]
+                        self._do(driver.engine, effect)
+                elif kind is Store:
+                    self.log.append(request.append, durable=False)  # type: ignore[union-attr]
+                else:
+                    answer = self._admit(request.batch.candidates)  # type: ignore[union-attr]
         except StopIteration:
             return
+
+    def _do(self, engine: Engine, effect: Effect) -> None:
+        kind = type(effect)
+        if kind in PENDING:
+            self.out += engine.materialize(effect)  # type: ignore[arg-type]  # one of PENDING
+        elif kind is SendNow:
+            self.out.append(effect.message)  # type: ignore[union-attr]
 
     def _admit(self, candidates: tuple[bytes, ...]) -> Admitted:
         """A state root that depends on the batch, in place of a reducer."""

@@ -110,22 +110,24 @@ class ChannelDriver:
                     return
             events, effects = step.events, step.effects
             notices: Sequence[Notice] = ()
-            if step.joins:
-                self._held.extend(map(encode_event, events))
-                self._held_notices += self._fold(events)
-            elif events:
-                yield self._store(step)
-                notices = self._told() + self._fold(events) if self._held else self._fold(events)
+            if events:
+                if step.joins:
+                    self._held.extend(map(encode_event, events))
+                    self._held_notices += self._fold(events)
+                else:
+                    yield self._store(step)
+                    notices = self._told() + self._fold(events) if self._held else self._fold(events)
             elif effects and self._must_store(effects):
                 yield self._store(step)
                 notices = self._told()
+            last = effects[-1] if effects else None
+            if type(last) is TryBatch:  # an engine asks once per step, and at its end
+                if notices or len(effects) > 1:
+                    yield Do(effects[:-1], notices)
+                step = self._admitted((yield Ask(last)), now_ms)
+                continue
             step = None
-            if effects and type(effects[-1]) is TryBatch:  # an engine asks once per step, and at its end
-                asked, effects = effects[-1], effects[:-1]
-                if effects or notices:
-                    yield Do(effects, notices)
-                step = self._admitted((yield Ask(asked)), now_ms)
-            elif effects or notices:
+            if effects or notices:
                 yield Do(effects, notices)
 
     def _must_store(self, effects: Sequence[Effect]) -> bool:
@@ -133,7 +135,7 @@ class ChannelDriver:
         may run while folded events are held back."""
         for effect in effects:
             kind = type(effect)
-            if kind in STORED or (self._held and kind is not TryBatch):
+            if kind is not TryBatch and (self._held or kind in STORED):
                 return True
         return False
 
@@ -146,9 +148,9 @@ class ChannelDriver:
     def _store(self, step: Step) -> Store:
         """One append of all events held and those of the step."""
         held, new, version = self._held, step.events, self.version
-        events = [encode_event(event) for event in new]
+        events = tuple(map(encode_event, new))
         if held:
-            events = held + events
+            events = (*held, *events)
             version -= len(held)
         rows: dict[bytes, bytes] = {}
         for effect in step.effects:

@@ -78,8 +78,8 @@ class PublicBackend:
             return None
 
 
-class _Buffers(threading.local):
-    """C memory reused from call to call. One set per thread: the library's calls release the interpreter lock."""
+class _Buffers:
+    """C memory reused from call to call."""
 
     def __init__(self, ffi: Any) -> None:
         self.signature = ffi.new("secp256k1_ecdsa_recoverable_signature *")
@@ -91,6 +91,13 @@ class _Buffers(threading.local):
         self.compact_view = ffi.buffer(self.compact)
         self.point_view = ffi.buffer(self.point)
         self.key_view = ffi.buffer(self.public_key)
+
+
+class _PerThread(threading.local):
+    """One set of buffers per thread: the library's calls release the interpreter lock."""
+
+    def __init__(self, ffi: Any) -> None:
+        self.buffers = _Buffers(ffi)
 
 
 class DirectBackend(PublicBackend):
@@ -107,13 +114,13 @@ class DirectBackend(PublicBackend):
         self._parse = lib.secp256k1_ecdsa_recoverable_signature_parse_compact
         self._recover = lib.secp256k1_ecdsa_recover
         self._serialize_key = lib.secp256k1_ec_pubkey_serialize
-        self._buffers = _Buffers(ffi)
+        self._mine = _PerThread(ffi)
 
     def sign(self, secret: bytes, digest: bytes) -> bytes:
         # The C functions read 32 bytes whatever they are given.
         if len(digest) != 32 or len(secret) != 32:
             raise ValueError(f"digest of {len(digest)} and secret of {len(secret)} bytes; both must have 32")
-        buffers = self._buffers
+        buffers = self._mine.buffers
         # Two nulls: the library's default nonce function, which is RFC 6979, without extra data.
         if not self._sign(self._context, buffers.signature, digest, secret, self._null, self._null):
             raise ValueError("the secret is not a valid key")
@@ -123,7 +130,7 @@ class DirectBackend(PublicBackend):
     def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
         if len(digest) != 32 or len(signature) < _COMPACT_BYTES or not 0 <= recovery_id <= 3:
             return None
-        buffers, context = self._buffers, self._context
+        buffers, context = self._mine.buffers, self._context
         if not self._parse(context, buffers.signature, signature, recovery_id):
             return None
         if not self._recover(context, buffers.public_key, buffers.signature, digest):
@@ -131,7 +138,7 @@ class DirectBackend(PublicBackend):
         return buffers.key_view[:]  # type: ignore[no-any-return]
 
     def serialize_key(self, key: bytes) -> bytes:
-        buffers = self._buffers
+        buffers = self._mine.buffers
         buffers.key_view[:] = key
         buffers.length[0] = 65
         self._serialize_key(self._context, buffers.point, buffers.length, buffers.public_key, self._uncompressed)

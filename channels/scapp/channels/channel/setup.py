@@ -46,6 +46,8 @@ class Setup:
         except ValueError as error:
             raise SetupError(str(error)) from error
         self.start_amounts = tuple(v for _, _, v in self.slots)
+        self._start_blob = pack_amounts(self.start_amounts)
+        self.others = tuple(i for i in range(self.count) if i != self.my_index)  # indices of everyone else
         self.unsigned: tuple[bytes, ...] = (b"",) * self.count  # signatures of a state that nobody has signed
         self.hash = AppStateHasher(self.channel_id, self.deployment_id, self.slots).hash
         self._verifiers = tuple(Verifier(p).matches for p in self.participants)
@@ -54,11 +56,6 @@ class Setup:
     def context(self) -> ChannelContext:
         """What derivation may know of the channel."""
         return ChannelContext(self.channel_id, self.participants, self.deployment, self.slots)
-
-    @functools.cached_property
-    def others(self) -> tuple[int, ...]:
-        """Indices of everyone else."""
-        return tuple(i for i in range(self.count) if i != self.my_index)
 
     def verify(self, index: int, state_hash: Hash, signature: bytes) -> bool:
         """Is this participant `index`'s signature under the hash?"""
@@ -69,10 +66,6 @@ class Setup:
         if amounts == self._start_blob:
             return self.start_amounts
         return tuple(int.from_bytes(amounts[i : i + 32], "big") for i in range(0, len(amounts), 32))
-
-    @functools.cached_property
-    def _start_blob(self) -> bytes:
-        return pack_amounts(self.start_amounts)
 
     def amounts_fault(self, amounts: bytes) -> str:
         """Why the blob is no outcome of this channel, or an empty string: one amount per slot, sums per asset kept."""
