@@ -176,7 +176,7 @@ def _text(result: dict[str, Any], keep: bool) -> str:
 
 def _next_steps(result: dict[str, Any]) -> str:
     node, channel = command(result["nodes"][0]["home"]), result["channel"][:10]
-    query = f"select * from {result['schema']}.round order by round"  # noqa: S608  # a line to copy, from names of our own
+    query = f"select * from {result['schema']}.round order by channel_id, round"  # noqa: S608  # a line to copy, from names of our own
     return (
         f"\nAll is stopped, and kept in {result['directory']}. To explore it:\n\n"
         f"  {node} node --log-level warning &\n"
