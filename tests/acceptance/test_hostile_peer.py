@@ -18,6 +18,7 @@ import pytest
 
 from scapp.channels.channel.events import ChannelCreated, Signed
 from scapp.channels.channel.messages import Countersign, Propose, Status, decode_message, encode_message
+from scapp.channels.channel.session import NOTHING
 from scapp.channels.deployment import Deployment
 from scapp.channels.entries import Kind, encode_entry, extend_log_root
 from scapp.channels.log.committer import Committer
@@ -91,6 +92,7 @@ class Scene:
         self.other_transport.send(self.honest.address, data, done.set)
         async with asyncio.timeout(10):
             await done.wait()
+            await self.honest._runners[self.channel].input(lambda engine, now: NOTHING)  # behind it in the queue
 
     def info(self) -> ChannelInfo:
         return self.honest.channel(self.channel)

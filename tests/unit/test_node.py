@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 import pytest
@@ -9,12 +10,15 @@ import pytest
 from scapp.channels.admission import Admitted, BaseSnapshot, ChannelContext
 from scapp.channels.admission_base import ENTRIES_MIN
 from scapp.channels.channel.messages import Status, encode_message
+from scapp.channels.channel.session import NOTHING
 from scapp.channels.deployment import Deployment, Limits
+from scapp.channels.driver import Request
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import Snapshot
 from scapp.channels.node import PROPOSALS_PER_PEER_MAX, Node
+from scapp.channels.runner import QUEUED_BYTES_MAX
 from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.types import ChannelId
 from tests.support.fakes import SumAdmission
@@ -122,6 +126,7 @@ async def test_garbage_and_foreign_messages_are_counted_and_change_nothing(cast:
     unknown = encode_message(Status(bytes(32), 0, 0, 1, bytes(32), True))
     for sender, data in ((bob, b"\xc1garbage"), (eve, status), (bob, unknown)):
         await alice._on_message(sender.address, data)
+    await alice._runners[channel].input(lambda engine, now: NOTHING)  # behind them in the queue
     assert alice.counters()["messages_refused"] == 3
     assert alice.channel(channel) == before
 
@@ -247,3 +252,45 @@ async def test_a_channel_whose_batches_fit_no_frame_is_neither_opened_nor_accept
     assert "this node's frames hold 4194304" in refused[0].detail
     assert bob.channels() == []
     assert alice.channel(channel).phase == "opening"
+
+
+async def test_a_busy_channel_holds_up_no_other_of_the_same_peer(cast: Cast) -> None:
+    """Messages of one peer are taken in order per channel, not across its channels."""
+    alice, bob = await cast.node(1), await cast.node(2)
+    busy, idle = await opened(alice, bob), await opened(alice, bob)
+    release = asyncio.Event()
+    runner = bob._runners[busy]
+    answer = runner._answer
+
+    async def stuck(request: Request) -> object:
+        await release.wait()
+        return await answer(request)
+
+    runner._answer = stuck  # type: ignore[method-assign]
+    (pending,) = await alice.submit(busy, [b"held up"], timeout=0.05)
+    (receipt,) = await alice.submit(idle, [b"goes on"], timeout=5)
+    assert (pending.status, receipt.status) == ("pending", "accepted")
+    release.set()
+    await until(alice, lambda: not alice.channel(busy).pending)
+
+
+async def test_a_peer_cannot_queue_without_end(cast: Cast) -> None:
+    """Beyond a bound of bytes the peer's link waits for the channel."""
+    alice, bob = await cast.node(1), await cast.node(2)
+    channel = await opened(alice, bob)
+    runner = bob._runners[channel]
+    gate = asyncio.Event()
+    answer = runner._answer
+
+    async def stuck(request: Request) -> object:
+        await gate.wait()
+        return await answer(request)
+
+    runner._answer = stuck  # type: ignore[method-assign]
+    await alice.submit(channel, [b"first"], timeout=0.05)
+    await runner.queue(lambda engine, now: NOTHING, QUEUED_BYTES_MAX)
+    more = asyncio.create_task(runner.queue(lambda engine, now: NOTHING, 1))
+    await asyncio.sleep(0)
+    assert not more.done()
+    gate.set()
+    await asyncio.wait_for(more, 5)

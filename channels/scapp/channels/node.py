@@ -17,6 +17,7 @@ from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated, encode_event
 from scapp.channels.channel.messages import (
     AnyMessage,
+    Decisions,
     ModulePart,
     ModuleWanted,
     Proposal,
@@ -34,7 +35,7 @@ from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappE
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
-from scapp.channels.runner import ChannelRunner, Committer, Shared
+from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
 from scapp.channels.transport.limits import TransportLimits, frame_bytes_for
 from scapp.channels.transport.port import PeerStatus, Transport
@@ -144,7 +145,8 @@ class Node:
     # Peers
 
     async def _on_message(self, peer: Address, data: bytes) -> None:
-        """Returns when the message is processed and what follows from it is durable."""
+        """Returns when the message is processed and what follows from it is durable, or, where status messages would
+        bring back what a crash loses, when its channel has queued it: a busy channel holds up no other."""
         self._shared.counters["messages_received"] += 1
         try:
             message = decode_message(data)
@@ -166,8 +168,12 @@ class Node:
             logger.warning("peer 0x%s: refused: %s", peer.hex(), error)
             self._emit(NodeEvent(kind="refused", peer=peer, detail=str(error)))
             return
-        with contextlib.suppress(ScappError):  # counted and logged where it was raised
-            await runner.input(lambda engine, now: engine.receive(index, message, now))
+        decide: Input = lambda engine, now: engine.receive(index, message, now)  # noqa: E731 - it closes over both
+        if isinstance(message, Decisions | Rejected):  # rows of the sender's outbox, gone once acknowledged
+            with contextlib.suppress(ScappError):  # counted and logged where it was raised
+                await runner.input(decide)
+        else:
+            await runner.queue(decide, len(data))
 
     async def _unknown_channel(self, peer: Address, message: AnyMessage) -> None:
         if not isinstance(message, Proposal):

@@ -50,6 +50,7 @@ logger = logging.getLogger("scapp.node")
 FETCH_BYTES_MAX = 1_048_576
 FETCH_ENTRIES_MAX = 10_000
 INBOX_MAX = 10_000
+QUEUED_BYTES_MAX = 8_388_608  # of peers' messages per channel; beyond that their links wait
 
 Input = Callable[[Engine, int], Step]
 """Decides one step from an engine and the time in milliseconds."""
@@ -107,6 +108,8 @@ class ChannelRunner:
         self._inbox: asyncio.Queue[tuple[Input, asyncio.Future[None] | None]] = asyncio.Queue(INBOX_MAX)
         self._receipts: dict[int, asyncio.Future[Receipt]] = {}
         self._changed = asyncio.Event()
+        self._queued_bytes = 0
+        self._room = asyncio.Event()
         self._asking = False  # admission runs a batch in a worker thread
         self.base = AdmissionBase(shared.admission, shared.log, shared.source, driver)
         name = f"scapp-channel-{driver.stream.hex()[:8]}"
@@ -140,6 +143,20 @@ class ChannelRunner:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self._inbox.put((decide, done))
         await done
+
+    async def queue(self, decide: Input, size: int) -> None:
+        """Queue a peer's message of `size` bytes; returns when it is queued, in order with all other inputs."""
+        while self._queued_bytes >= QUEUED_BYTES_MAX:
+            self._room.clear()
+            await self._room.wait()
+        self._queued_bytes += size
+
+        def taken(engine: Engine, now_ms: int) -> Step:
+            self._queued_bytes -= size
+            self._room.set()
+            return decide(engine, now_ms)
+
+        await self._inbox.put((taken, None))
 
     def try_input(self, decide: Input) -> None:
         """For inputs that come again by themselves: a full inbox drops them."""
