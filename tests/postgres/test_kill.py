@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -25,8 +24,8 @@ from tests.support.postgres import (
     account,
     channel,
     delete,
-    open_folder,
     rows_of,
+    running_embedded,
     worker_for,
 )
 
@@ -36,12 +35,8 @@ ONE = channel(1)
 @pytest.fixture
 def own_backend() -> Iterator[EmbeddedBackend]:
     """A server of this test's own, because it is going to be killed."""
-    folder = open_folder("scapp-kill-")
-    backend = EmbeddedBackend(folder / "pg")
-    backend.start()
-    yield backend
-    backend.remove()
-    shutil.rmtree(folder)
+    with running_embedded("scapp-kill-") as backend:
+        yield backend
 
 
 def kill(backend: EmbeddedBackend, draw: random.Random) -> str:

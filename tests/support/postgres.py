@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,17 @@ def open_folder(prefix: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=memory if roomy else None))
     folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
     return folder
+
+
+@contextmanager
+def running_embedded(prefix: str, binaries: Path | None = None) -> Iterator[EmbeddedBackend]:
+    """A server of one's own in a folder of its own; both are gone afterwards."""
+    folder = open_folder(prefix)
+    backend = EmbeddedBackend(folder / "pg", binaries=binaries)
+    backend.start()
+    yield backend
+    backend.remove()
+    shutil.rmtree(folder)
 
 
 def as_server(embedded: EmbeddedBackend) -> ServerBackend:

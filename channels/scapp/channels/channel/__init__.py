@@ -1,6 +1,6 @@
 """App channels: how messages are ordered and signed (docs/reference/app-channel.md). Pure: no I/O, clock or own keys.
 
-Read in this order: `setup`, `events`, `model` (the fold), `messages`, `effects`, then the decisions `opening`,
-`decided`, `ordering` (participant 0), `checking` (everyone else), `signatures`, `catchup`, and `engine`, which
-dispatches.
+Read in this order: `setup` (with `state_hash`), `events`, `model` (the fold), `session` (what a restart forgets),
+`messages`, `effects`, `signing_rules`, then the decisions `opening`, `decided`, `ordering` (participant 0), `checking`
+(everyone else), `signatures`, `full_set`, `catchup`, and `engine`, which dispatches.
 """
