@@ -26,6 +26,7 @@ from scapp.channels.reading import SupportedBatch
 from scapp.channels.types import ZERO_HASH, Address, ChannelId
 from scapp.reducers.manifest import Column, Index, Manifest, Table, check_manifest
 from scapp.runtime.changes import AppEvent, BatchChanges, TableChange
+from scapp.runtime.database.binaries import Binaries
 from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.embedded import EmbeddedBackend
 from scapp.runtime.database.port import Backend
@@ -300,7 +301,7 @@ def open_folder(prefix: str) -> Path:
 
 
 @contextmanager
-def running_embedded(prefix: str, binaries: Path | None = None) -> Iterator[EmbeddedBackend]:
+def running_embedded(prefix: str, binaries: Binaries | None = None) -> Iterator[EmbeddedBackend]:
     """A server of one's own in a folder of its own; both are gone afterwards."""
     folder = open_folder(prefix)
     backend = EmbeddedBackend(folder / "pg", binaries=binaries)
