@@ -35,7 +35,7 @@ def check_append(append: Append) -> None:
             or not 0 <= version <= VERSION_MAX
             or (type(events) is not tuple and type(events) is not list)
             # One pass in C over a thousand events instead of a Python loop.
-            or (events and set(map(type, events)) != _ONLY_BYTES)
+            or (events and {*map(type, events)} != _ONLY_BYTES)
         ):
             _refuse_write(write)
     if len(writes) > 1:

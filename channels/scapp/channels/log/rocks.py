@@ -20,7 +20,7 @@ from rocksdict import WriteBatch
 
 from scapp.channels.log import framing
 from scapp.channels.log.checks import check_append, check_from_version, check_snapshot_version, check_stream, conflict
-from scapp.channels.log.framing import GENESIS_CHAIN, STREAM_BYTES, Head, StoredPage, page_key
+from scapp.channels.log.framing import GENESIS_CHAIN, STREAM_BYTES, Head, StoredPage, frame_head, frame_page, page_key
 from scapp.channels.log.port import (
     Append,
     LogClosed,
@@ -140,29 +140,25 @@ class RocksLog:
 
     def _stage(self, batch: WriteBatch, append: Append, heads: dict[bytes, Head]) -> VersionConflict | None:
         """Add one append to the batch, or return its conflict and leave batch and heads as they were."""
-        befores = []
+        found = []
         for write in append.writes:
             stream = write.stream
             before = heads.get(stream) or self._heads.get(stream) or self._head(stream)
             if before.version != write.expected_version:
                 return conflict(write, before.version)
-            befores.append(before)
-        for write, before in zip(append.writes, befores, strict=True):  # no stream stands in one append twice
             if write.events:
-                heads[write.stream] = self._stage_page(batch, write.stream, write.events, before)
+                found.append((stream, write.events, before))
+        pages, rows = self._store.pages.handle, self._store.heads.handle
+        for stream, events, before in found:  # no stream stands in one append twice
+            version = before.version
+            key = page_key(stream, version)
+            value, chain = frame_page(key, events, before.chain)
+            batch.put(key, value, pages)
+            heads[stream] = head = Head(version + len(events), chain)
+            batch.put(stream, frame_head(stream, head), rows)
         if append.outbox:
             self._stage_outbox(batch, append.outbox)
         return None
-
-    def _stage_page(self, batch: WriteBatch, stream: bytes, events: Sequence[bytes], before: Head) -> Head:
-        """Add the page and the stream's head after it, which is returned."""
-        version, store = before.version, self._store
-        key = framing.page_key(stream, version)
-        value, chain = framing.frame_page(key, events, before.chain)
-        head = Head(version + len(events), chain)
-        batch.put(key, value, store.pages.handle)
-        batch.put(stream, framing.frame_head(stream, head), store.heads.handle)
-        return head
 
     def _stage_outbox(self, batch: WriteBatch, rows: Mapping[bytes, bytes | None]) -> None:
         for key, value in rows.items():
