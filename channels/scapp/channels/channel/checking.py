@@ -136,11 +136,15 @@ def _find_fault(
     if not proposed.entries:
         same = _same_content(proposed, head)
         return None if same else Fault("root", "a state without entries changes root, outcome, time or finality")
-    return (
-        _size_fault(state, proposed)
-        or _time_fault(state, proposed, now_ms)
-        or check_entries(state, proposed, refused, last)
-    )
+    limits = state.setup.limits
+    count, size = len(proposed.entries), sum(map(len, proposed.entries))
+    if count > limits.batch_entries_max or size > limits.batch_bytes_max:
+        allowed = f"the limits are {limits.batch_entries_max} and {limits.batch_bytes_max}"
+        return Fault("limit", f"batch of {count} entries, {size} bytes; {allowed}")
+    time_ms, tolerance = proposed.time_ms, limits.time_tolerance_ms
+    if time_ms > state.time_ms and abs(time_ms - now_ms) > tolerance:
+        return Fault("time", f"state time {time_ms} ms, our clock {now_ms}, tolerance {tolerance}")
+    return check_entries(state, proposed, refused, last)
 
 
 def _same_content(proposed: Signed, known: Signed | Head) -> bool:
@@ -151,25 +155,6 @@ def _same_content(proposed: Signed, known: Signed | Head) -> bool:
         known.time_ms,
         known.is_final,
     )
-
-
-def _size_fault(state: ChannelState, proposed: Signed) -> Fault | None:
-    limits = state.setup.limits
-    size = sum(map(len, proposed.entries))
-    if len(proposed.entries) > limits.batch_entries_max or size > limits.batch_bytes_max:
-        return Fault(
-            "limit",
-            f"batch of {len(proposed.entries)} entries, {size} bytes; "
-            f"the limits are {limits.batch_entries_max} and {limits.batch_bytes_max}",
-        )
-    return None
-
-
-def _time_fault(state: ChannelState, proposed: Signed, now_ms: int) -> Fault | None:
-    tolerance = state.setup.limits.time_tolerance_ms
-    if abs(proposed.time_ms - now_ms) > tolerance and proposed.time_ms > state.time_ms:
-        return Fault("time", f"state time {proposed.time_ms} ms, our clock {now_ms}, tolerance {tolerance}")
-    return None
 
 
 def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused, ...], last: list[int]) -> Fault | None:

@@ -191,11 +191,11 @@ class Engine:
         work, self.session.work = self.session.work, None
         state, session, signer = self.state, self.session, self.signer
         session.layer = None  # an earlier layer is gone; the decision says whose this one is
+        if type(work) is Checking:  # these two are every batch
+            return checking.checked(state, session, signer, work, result)
+        if type(work) is Ordering:
+            return ordering.ordered(state, session, signer, work, result, now_ms)
         match work:
-            case Ordering():
-                return ordering.ordered(state, session, signer, work, result, now_ms)
-            case Checking():
-                return checking.checked(state, session, signer, work, result)
             case Opening():
                 return opening.accepted(state, session, signer, result)
             case Adopting():

@@ -82,7 +82,8 @@ class ChannelState(msgspec.Struct, frozen=True):
     @property
     def final_signed(self) -> bool:
         """Safety rule 5: after this only the same final outcome may be signed."""
-        if self.head is not None and self.head.is_final:
+        head = self.head
+        if head is not None and head.is_final:
             return True
         for candidate in self.candidates:  # noqa: SIM110 - asked several times per state, and a generator costs more
             if candidate.is_final:
@@ -119,9 +120,10 @@ def create(created: ChannelCreated) -> ChannelState:
 
 def evolve(state: ChannelState, event: Event) -> ChannelState:
     """The next state. Raises CorruptionError when the event cannot follow (the log contradicts itself)."""
-    fold = _FOLDS.get(type(event))
-    if fold is None:
-        raise CorruptionError(f"event {type(event).__name__} cannot follow the creation of a channel")
+    try:
+        fold = _FOLDS[type(event)]
+    except KeyError:
+        raise CorruptionError(f"event {type(event).__name__} cannot follow the creation of a channel") from None
     return fold(state, event)
 
 

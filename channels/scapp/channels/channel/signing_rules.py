@@ -32,12 +32,12 @@ class MayNotSign(ScappError):
 
 def check_may_sign(state: ChannelState, new: Signed) -> None:
     """Raises MayNotSign with the rule that forbids it."""
-    supported = state.turn
+    supported, turn = state.turn, new.turn
     signed = state.candidates[-1].turn if state.candidates else supported
-    if new.turn <= signed:
-        raise MayNotSign(f"turn {new.turn} is not above turn {signed}, which is signed already (rule 2)")
-    if new.turn > supported + TURN_LEAD_MAX:
-        raise MayNotSign(f"turn {new.turn} is more than {TURN_LEAD_MAX} above supported turn {supported} (rule 2)")
+    if turn <= signed:
+        raise MayNotSign(f"turn {turn} is not above turn {signed}, which is signed already (rule 2)")
+    if turn > supported + TURN_LEAD_MAX:
+        raise MayNotSign(f"turn {turn} is more than {TURN_LEAD_MAX} above supported turn {supported} (rule 2)")
     if not state.final_signed:
         return
     if not new.is_final:
