@@ -102,7 +102,7 @@ class GameView:
 
     def standings(self) -> tuple[PlayerView, ...]:
         """Players, best first: those who stayed by score, then those who forfeited."""
-        return tuple(sorted(self.players, key=lambda player: (player.status == "forfeited", -player.score, player.seat)))
+        return tuple(sorted(self.players, key=lambda one: (one.status == "forfeited", -one.score, one.seat)))
 
 
 def _bytes(value: Any) -> bytes:
