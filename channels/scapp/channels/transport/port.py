@@ -17,8 +17,8 @@ from scapp.channels.types import Address
 
 Handler = Callable[[Address, bytes], Awaitable[None]]
 """Called once per message, in the peer's sending order, one at a time per peer. Its return means "taken" (processed
-and durable, or kept where a crash does not matter): only then is the message acknowledged. An exception is logged, counted, and acknowledges as well (a
-message that cannot be processed must not block those behind it)."""
+and durable, or kept where a crash does not matter): only then is the message acknowledged. An exception is logged,
+counted, and acknowledges as well (a message that cannot be processed must not block those behind it)."""
 
 LinkListener = Callable[[Address, bool], None]
 """Called with (peer, connected) whenever an authenticated link comes up or goes down."""
