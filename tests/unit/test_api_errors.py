@@ -167,6 +167,16 @@ def test_a_document_of_the_wrong_shape(shared: Harness, path: str, document: Any
     assert says in refused(ask(shared, "POST", path, json.dumps(document).encode()), "bad_request")
 
 
+def test_a_mistyped_destination_gets_no_money(shared: Harness) -> None:
+    """An address in mixed case carries a checksum; one wrong digit would pay somebody else."""
+    slot = {"asset": "0x" + "00" * 20, "destination": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD", "amount": "1"}
+    wish = {"peers": ["0x" + BOB.hex()], "app": shared.deploy().name, "slots": [slot]}
+    answer = ask(shared, "POST", "/v1/channels", json.dumps(wish).encode())
+    message = refused(answer, "bad_request")
+    assert "destination" in message
+    assert "wrong checksum" in message
+
+
 def test_a_form_is_not_taken_for_json(shared: Harness) -> None:
     """A foreign page can post forms and plain text without asking; neither is read."""
     for media in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
