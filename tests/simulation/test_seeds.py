@@ -54,3 +54,9 @@ def test_the_same_seed_plays_the_same_life(seed: int) -> None:
         sim.settle()
         lives.append([n.supported(channel) for n in sim.nodes])
     assert lives[0] == lives[1]
+
+
+@pytest.mark.parametrize("seed", [1341])
+def test_seeds_that_once_failed(seed: int) -> None:
+    """1341: two replaced proposals, both completed later, were proposed again in turns without end."""
+    play(seed)

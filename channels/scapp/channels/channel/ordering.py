@@ -242,7 +242,7 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
     Its entries may be appended only under a turn higher than all that we have signed (safety rule 4)."""
     full = fully_signed(state)
     newest = state.candidates[-1] if state.candidates else None
-    if full is None or newest is None or newest.log_root == full.log_root or session.work is not None:
+    if full is None or newest is None or session.work is not None or _may_complete(state, session, newest, full):
         return None
     again = Signed(
         turn=state.signed_turn + 1,
@@ -259,6 +259,16 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
     step = _propose(state, session, signer, again, NOTHING)
     session.layer = None
     return step
+
+
+def _may_complete(state: ChannelState, session: Session, newest: Signed, full: Signed) -> bool:
+    """Is `newest` itself such a repetition, still on its way? Two replaced proposals may both turn out to be fully
+    signed; proposing now the one, now the other, each before the last one is complete, would never end."""
+    if newest.log_root == full.log_root:
+        return True
+    repeats = any(c.log_root == newest.log_root and b"" not in c.signatures for c in state.candidates[:-1])
+    forked = any(turn == newest.turn and text.startswith("fork:") for turn, text in session.refusals.values())
+    return repeats and not forked
 
 
 def _may_retime(state: ChannelState, session: Session, proposal: Signed, now_ms: int) -> bool:
