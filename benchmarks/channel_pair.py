@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel.effects import PENDING, Effect, SendNow
+from scapp.channels.channel.effects import PENDING, SendNow
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.messages import decode_message
@@ -55,20 +55,16 @@ class Side:
                 kind = type(request)
                 if kind is Do:
                     for effect in request.effects:  # type: ignore[union-attr]
-                        self._do(driver.engine, effect)
+                        if type(effect) in PENDING:
+                            self.out += driver.engine.materialize(effect)  # type: ignore[arg-type]  # one of PENDING
+                        elif type(effect) is SendNow:
+                            self.out.append(effect.message)
                 elif kind is Store:
                     self.log.append(request.append, durable=False)  # type: ignore[union-attr]
                 else:
                     answer = self._admit(request.batch.candidates)  # type: ignore[union-attr]
         except StopIteration:
             return
-
-    def _do(self, engine: Engine, effect: Effect) -> None:
-        kind = type(effect)
-        if kind in PENDING:
-            self.out += engine.materialize(effect)  # type: ignore[arg-type]  # one of PENDING
-        elif kind is SendNow:
-            self.out.append(effect.message)  # type: ignore[union-attr]
 
     def _admit(self, candidates: tuple[bytes, ...]) -> Admitted:
         """A state root that depends on the batch, in place of a reducer."""
@@ -121,10 +117,13 @@ class Pair:
 
     def _deliver(self) -> None:
         """What the sequencer has said, then what the other has."""
-        for sender, receiver, index in ((self.a, self.b, 0), (self.b, self.a, 1)):
-            out, sender.out = sender.out, []
-            for message in out:
-                receiver.receive(index, message)
+        a, b = self.a, self.b
+        out, a.out = a.out, []
+        for message in out:
+            b.receive(0, message)
+        out, b.out = b.out, []
+        for message in out:
+            a.receive(1, message)
 
     def round_(self, payloads: Sequence[bytes]) -> None:
         """Messages in; the batch before them is co-signed and recorded at both sides, and they are on their way."""
