@@ -191,9 +191,9 @@ class Engine:
         work, self.session.work = self.session.work, None
         state, session, signer = self.state, self.session, self.signer
         session.layer = None  # an earlier layer is gone; the decision says whose this one is
-        if type(work) is Checking:  # these two are every batch
+        if isinstance(work, Checking):  # these two are every batch
             return checking.checked(state, session, signer, work, result)
-        if type(work) is Ordering:
+        if isinstance(work, Ordering):
             return ordering.ordered(state, session, signer, work, result, now_ms)
         match work:
             case Opening():
