@@ -56,7 +56,8 @@ def test_the_same_seed_plays_the_same_life(seed: int) -> None:
     assert lives[0] == lives[1]
 
 
-@pytest.mark.parametrize("seed", [1341])
+@pytest.mark.parametrize("seed", [1341, 5110, 10626, 17062])
 def test_seeds_that_once_failed(seed: int) -> None:
-    """1341: two replaced proposals, both completed later, were proposed again in turns without end."""
+    """1341: two replaced proposals, both completed later, were proposed again in turns without end.
+    The others: two fully signed ones, and the others' logs end with the one that was not being proposed again."""
     play(seed)

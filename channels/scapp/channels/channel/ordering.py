@@ -268,7 +268,8 @@ def _may_complete(state: ChannelState, session: Session, newest: Signed, full: S
         return True
     repeats = any(c.log_root == newest.log_root and b"" not in c.signatures for c in state.candidates[:-1])
     forked = any(turn == newest.turn and text.startswith("fork:") for turn, text in session.refusals.values())
-    return repeats and not forked
+    # Whoever has the higher full set as its log's end signs nothing that does not extend it.
+    return repeats and not forked and max(session.peer_turns) < full.turn
 
 
 def _may_retime(state: ChannelState, session: Session, proposal: Signed, now_ms: int) -> bool:
