@@ -16,7 +16,7 @@ from scapp.channels.driver import Request
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
-from scapp.channels.log.port import Snapshot
+from scapp.channels.log.port import LogCorrupt, Snapshot
 from scapp.channels.node import PROPOSALS_PER_PEER_MAX, Node
 from scapp.channels.runner import QUEUED_BYTES_MAX
 from scapp.channels.service import NodeEvent, OpenRequest
@@ -294,3 +294,22 @@ async def test_a_peer_cannot_queue_without_end(cast: Cast) -> None:
     assert not more.done()
     gate.set()
     await asyncio.wait_for(more, 5)
+
+
+async def test_a_corrupt_outbox_is_passed_over_and_said(cast: Cast, caplog: pytest.LogCaptureFixture) -> None:
+    """One damaged row must not keep every channel of the node closed."""
+
+    class Damaged(MemoryLog):
+        def outbox(self) -> list[tuple[bytes, bytes]]:
+            raise LogCorrupt("outbox row 00ff: checksum 1, expected 2")
+
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log)
+    channel = await opened(alice, bob)
+    await bob.stop()
+    cast.nodes.remove(bob)
+    log.__class__ = Damaged
+    again = await cast.node(2, log=log)
+    assert (await again.submit(channel, [b"goes on"]))[0].status == "accepted"
+    assert "checksum 1, expected 2" in caplog.text
+    assert again.counters()["outbox_corrupt"] == 1

@@ -118,7 +118,14 @@ class Node:
 
     def _resend(self) -> None:
         """After a restart everything pending goes out again."""
-        for key, value in self._log.outbox():
+        try:
+            rows = self._log.outbox()
+        except CorruptionError as error:
+            # Refusals and rejections only: peers hear them again when they ask again. No reason to stop every channel.
+            self._shared.counters["outbox_corrupt"] += 1
+            logger.error("the outbox is corrupt and passed over: %s", error)
+            rows = []
+        for key, value in rows:
             channel_id, send = parse_outbox_row(key, value)
             if channel_id in self._runners:
                 self._runners[channel_id].deliver(send)

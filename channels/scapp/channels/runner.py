@@ -33,7 +33,7 @@ from scapp.channels.channel.effects import (
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import Signed
 from scapp.channels.channel.messages import Entries, encode_message
-from scapp.channels.channel.session import Step
+from scapp.channels.channel.session import NOTHING, Step
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Notice, Refusals, Request, Store
@@ -50,6 +50,7 @@ logger = logging.getLogger("scapp.node")
 FETCH_BYTES_MAX = 1_048_576
 FETCH_ENTRIES_MAX = 10_000
 INBOX_MAX = 10_000
+FINISH_SECONDS = 2.0  # for the input at hand when the node stops
 QUEUED_BYTES_MAX = 8_388_608  # of peers' messages per channel; beyond that their links wait
 
 Input = Callable[[Engine, int], Step]
@@ -110,6 +111,7 @@ class ChannelRunner:
         self._changed = asyncio.Event()
         self._queued_bytes = 0
         self._room = asyncio.Event()
+        self._stopping = False
         self._asking = False  # admission runs a batch in a worker thread
         self.base = AdmissionBase(shared.admission, shared.log, shared.source, driver)
         name = f"scapp-channel-{driver.stream.hex()[:8]}"
@@ -128,7 +130,13 @@ class ChannelRunner:
         return self.engine.state.setup.participants
 
     async def stop(self) -> None:
-        """End the task, answer waiting callers with "pending", free admission."""
+        """End the task, answer waiting callers with "pending", free admission.
+
+        The input at hand is finished first, unless a batch is running that may take long."""
+        self._stopping = True
+        self.try_input(lambda engine, now_ms: NOTHING)  # wakes a task that waits for input
+        if not self._asking:
+            await asyncio.wait([self._task], timeout=FINISH_SECONDS)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         for counter, future in self._receipts.items():
@@ -180,7 +188,7 @@ class ChannelRunner:
         return futures
 
     async def _serve(self) -> None:
-        while True:
+        while not self._stopping:
             decide, done = await self._inbox.get()
             error: ScappError | None = None
             try:
