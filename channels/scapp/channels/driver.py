@@ -34,10 +34,11 @@ from scapp.channels.channel.events import (
     decode_event,
     encode_event,
 )
-from scapp.channels.channel.model import create, evolve
+from scapp.channels.channel.model import ChannelState, create, evolve
 from scapp.channels.channel.session import NOTHING, Step
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.errors import CorruptionError
+from scapp.channels.log.fold import fold
 from scapp.channels.log.port import Append, EventLog, StreamWrite
 
 
@@ -226,31 +227,40 @@ def advances(log: EventLog, stream: bytes, position: int = 0) -> Iterator[tuple[
                 yield advanced, version
 
 
+class _Loading:
+    """A channel on its way out of the log: its state so far, and where its supported batches stand."""
+
+    def __init__(self, stream: bytes) -> None:
+        self.state: ChannelState | None = None
+        self.version = 0
+        self.marks: list[tuple[Signed, int]] = []
+        self._stream = stream
+        self._advances = _Advances()
+
+    def next(self, event: Event) -> _Loading:
+        self.version += 1
+        if self.state is not None:
+            self.state = evolve(self.state, event)
+            advanced = self._advances.next(event)
+            if advanced is not None:
+                self.marks.append((advanced, self.version))
+            return self
+        if not isinstance(event, ChannelCreated):
+            raise CorruptionError(f"stream 0x{self._stream.hex()} begins with {type(event).__name__}")
+        self.state = create(event)
+        return self
+
+
 def load(log: EventLog, stream: bytes, signer: StateSigner) -> ChannelDriver:
     """Rebuild a channel from its stream. Raises CorruptionError when the stream contradicts itself."""
-    state = None
-    version = 0
-    marks: list[tuple[Signed, int]] = []
-    fold = _Advances()
-    for page in log.read(stream):
-        for data in page.events:
-            event = decode_event(data)
-            version += 1
-            if state is None:
-                if not isinstance(event, ChannelCreated):
-                    raise CorruptionError(f"stream 0x{stream.hex()} begins with {type(event).__name__}")
-                state = create(event)
-                continue
-            state = evolve(state, event)
-            advanced = fold.next(event)
-            if advanced is not None:
-                marks.append((advanced, version))
+    loading, version = fold(log, stream, decode_event, _Loading.next, _Loading(stream))
+    state = loading.state
     if state is None:
         raise CorruptionError(f"stream 0x{stream.hex()} is empty")
     if state.setup.channel_id != stream:
         raise CorruptionError(f"stream 0x{stream.hex()} holds channel 0x{state.setup.channel_id.hex()}")
     driver = ChannelDriver(Engine(state, signer), 0)
-    for advanced, after in marks:
+    for advanced, after in loading.marks:
         driver.version = after
         driver.index(advanced)
     driver.version = version
