@@ -169,3 +169,15 @@ def test_human_lines_and_levels_per_logger() -> None:
     assert said.endswith("some.part: away: no route peer=0xabcd")  # the reason is not said twice
     assert attack.endswith("other: refused: \\x1b[2J\\x0a00:00:00 forged why=\\x9b1m")
     assert json.loads(second)["message"] == "twice?"
+
+
+@pytest.mark.parametrize("text", ["1024", "999999999999", "big"])
+def test_a_frame_limit_that_no_link_could_use_is_refused(tmp_path: Path, text: str) -> None:
+    """Below a handshake's needs, beyond memory, or no number at all; the text names the setting."""
+    with pytest.raises(ConfigError, match="frame_bytes_max"):
+        load_config(tmp_path, environ={"SCAPP_NODE_FRAME_BYTES_MAX": text}, flags={})
+
+
+def test_the_frame_limit_comes_from_the_environment(tmp_path: Path) -> None:
+    config = load_config(tmp_path, environ={"SCAPP_NODE_FRAME_BYTES_MAX": "8388608"}, flags={})
+    assert config.node.frame_bytes_max == 8_388_608

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scapp.channels.transport.frames import Ack, Data, Frame, FrameDecoder, Open, encode_frame
-from scapp.channels.transport.limits import TransportLimits
+from scapp.channels.transport.limits import TransportLimits, limits_for_frames
 from scapp.channels.transport.port import QueueFull
 from scapp.channels.transport.session import MessageTooLarge, PeerSession, SessionError
 
@@ -244,3 +244,12 @@ def test_open_is_small() -> None:
     """Open fits the handshake's frame limit: it may arrive in the same read as Auth."""
     frame = PeerSession(bytes(16), LIMITS).link_up()
     assert len(encode_frame(frame)) < 100
+
+
+@pytest.mark.parametrize("frame", [65_536, 4_194_304, 33_554_432])
+def test_a_frame_always_fits_window_and_queue(frame: int) -> None:
+    """Whatever size of frame an operator sets, one of them can be sent."""
+    limits = limits_for_frames(frame)
+    assert limits.frame_bytes_max == frame
+    assert limits.window_bytes >= 2 * frame
+    assert limits.queue_bytes_max >= 4 * frame

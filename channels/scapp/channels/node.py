@@ -223,7 +223,7 @@ class Node:
             return ""
         return (
             f"a batch of {limits.batch_entries_max} entries and {limits.batch_bytes_max} bytes may need a message of "
-            f"{needed} bytes; this node's frames hold {self._frame_bytes_max}"
+            f"{needed} bytes; this node's frames hold {self._frame_bytes_max} (node.frame_bytes_max)"
         )
 
     def _turn_down(self, peer: Address, message: Proposal, reason: str) -> None:

@@ -40,6 +40,7 @@ from scapp.channels.log.rocks import RocksLog
 from scapp.channels.node import Node
 from scapp.channels.service import NodeEvent
 from scapp.channels.signing import Signer
+from scapp.channels.transport.limits import limits_for_frames
 from scapp.channels.transport.tcp import TcpTransport
 from scapp.channels.types import Address
 from scapp.runtime import logs
@@ -126,7 +127,8 @@ class NodeProcess:
         signer = Signer(secret)
         peers = PeerBook(self.home, self.config)
         modules = Modules(self.home / "deployments", self.home / "modules")
-        transport = TcpTransport(signer, *parse_listen(self.config.node.listen, "node.listen"))
+        frame_limits = limits_for_frames(self.config.node.frame_bytes_max)
+        transport = TcpTransport(signer, *parse_listen(self.config.node.listen, "node.listen"), limits=frame_limits)
         node = await self._start_node(signer, modules, peers, transport)
         derived = self._derivation(node, modules)
         context = ApiContext(
@@ -174,6 +176,7 @@ class NodeProcess:
             clock_ms=now_ms,
             nonce=lambda: secrets.randbits(63),
             module_of=modules.store.wasm,
+            frame_bytes_max=self.config.node.frame_bytes_max,
         )
         self._undo.push_async_callback(node.stop)
         with _address("node.listen", self.config.node.listen, "--listen"):

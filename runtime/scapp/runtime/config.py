@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -29,9 +29,11 @@ class ConfigError(LocalError):
 
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where other nodes reach this one, and how its key is unlocked."""
+    """Where other nodes reach this one, the longest frame (both ends of a link need the same; what an app's signed
+    limits ask for must fit), and how its key is unlocked."""
 
     listen: str = "127.0.0.1:7420"
+    frame_bytes_max: Annotated[int, msgspec.Meta(ge=65_536, le=268_435_456)] = 4_194_304
     key_password_file: str = ""
 
 

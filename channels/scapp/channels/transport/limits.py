@@ -37,6 +37,16 @@ class TransportLimits(msgspec.Struct, frozen=True, kw_only=True):
     backoff_max_s: float = 30.0
 
 
+def limits_for_frames(frame_bytes_max: int) -> TransportLimits:
+    """The defaults, with window and queue large enough for frames of this size."""
+    usual = TransportLimits()
+    return TransportLimits(
+        frame_bytes_max=frame_bytes_max,
+        window_bytes=max(usual.window_bytes, 2 * frame_bytes_max),
+        queue_bytes_max=max(usual.queue_bytes_max, 4 * frame_bytes_max),
+    )
+
+
 def frame_bytes_for(limits: deployment.Limits) -> int:
     """The longest frame that a deployment's signed limits can ask for: one full batch with its state."""
     entries = limits.batch_entries_max * _ENTRY_OVERHEAD_BYTES
