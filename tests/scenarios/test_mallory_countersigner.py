@@ -307,7 +307,7 @@ def test_a_withheld_signature_stops_the_channel_and_says_whose() -> None:
     for _ in range(5):
         sim.tick(31_000)
         sim.run()
-    assert alice.engine(channel).waiting_for == f"signatures of participants 2 under turn {pending(alice, channel)}"
+    assert alice.engine(channel).waiting_for == f"the signature of participant 2 under turn {pending(alice, channel)}"
     for node in (alice, bob):
         node.crash()
         node.start()

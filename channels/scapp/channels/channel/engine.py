@@ -269,7 +269,8 @@ def describe(engine: Engine) -> str:
     if state.candidates:
         newest = state.candidates[-1]
         missing = [str(i) for i, s in enumerate(newest.signatures) if not s]
-        return f"signatures of participants {', '.join(missing)} under turn {newest.turn}"
+        several = "s" if len(missing) > 1 else ""
+        return f"the signature{several} of participant{several} {', '.join(missing)} under turn {newest.turn}"
     if state.turn < 1:
         return "the sequencer's postfund state"
     if state.outstanding and not engine.is_sequencer:
