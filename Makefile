@@ -40,7 +40,7 @@ demo: setup-runtime ## two nodes, PostgreSQL, a game, tables filling
 test: setup ## all tests but the slow ones
 	@$(PYTEST) $(PARALLEL) -m "not slow"
 
-nightly: setup ## everything, for hours, resumable; the last result stands in docs/reference/qualification.md
+nightly: setup ## everything, with far more seeds and examples; resumable. The last result stands in docs/reference/qualification.md
 	@$(RUN) -m tests.nightly $(NIGHTLY_ARGS)
 
 cover: setup ## `make test` with the coverage gate (90 % of scapp.channels and scapp.runtime)

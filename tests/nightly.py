@@ -26,7 +26,8 @@ KILLS, KILL_RUNS = 120, 3
 
 HEAD = """# Qualification
 
-What `make nightly` last ran, and how it ended. It takes hours and is resumable; `.ci/run` runs a sample of each stage.
+What `make nightly` last ran, and how it ended. It is resumable: finished pieces are not run again for the same commit. A
+sample of each stage is in `.ci/run`.
 
 | stage | what | sample in `.ci/run` |
 |---|---|---|
