@@ -26,8 +26,8 @@ KILLS, KILL_RUNS = 120, 3
 
 HEAD = """# Qualification
 
-What `make nightly` last ran, and how it ended. It is resumable: finished pieces are not run again for the same commit. A
-sample of each stage is in `.ci/run`.
+What `make nightly` last ran, and how it ended. It is resumable: finished pieces are not run again for the same commit.
+A sample of each stage is in `.ci/run`.
 
 | stage | what | sample in `.ci/run` |
 |---|---|---|
