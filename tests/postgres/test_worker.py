@@ -120,6 +120,20 @@ def test_notify_wakes_the_thread_and_wait_for_sees_the_cursor(embedded: Embedded
         worker.stop()
 
 
+def test_who_asks_at_the_start_waits_for_what_the_log_holds(embedded: EmbeddedBackend, log: SignedLog) -> None:
+    """Schema and rows are there once `wait_started` returns; before the start it gives up after its time."""
+    worker = worker_for(log, embedded, poll_s=None)
+    worker.wait_started(0.0)
+    assert worker.database().state == "starting"
+    worker.start()
+    try:
+        worker.wait_started(30)
+        assert worker.database().state == "up"
+        assert agrees(embedded, log)
+    finally:
+        worker.stop()
+
+
 def test_a_final_batch_without_entries_is_recorded(embedded: EmbeddedBackend, log: SignedLog) -> None:
     last = log.append(ONE, final=True)
     run(worker_for(log, embedded))

@@ -93,6 +93,7 @@ class Worker:
         self._schemas: dict[bytes, AppSchema] = {}
         self._connection: Connection | None = None
         self._prepared = False
+        self._first_round_done = False
         self._retry_s = 0.0
         self._rejections: collections.deque[Rejection] = collections.deque(maxlen=REJECTIONS_QUEUED_MAX)
         self._listeners: list[Callable[[Committed], None]] = []
@@ -144,6 +145,12 @@ class Worker:
         """Whether the database can be used."""
         with self._changed:
             return self._database
+
+    def wait_started(self, timeout: float) -> None:
+        """Wait until a worker that is starting has the database, and in it what was in the log; at most `timeout`
+        seconds, and not for a database that is down."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._first_round_done or self._database.state == "down", timeout)
 
     def wait_for(self, channel_id: ChannelId, sequence: int, timeout: float) -> bool:
         """Wait until `sequence` entries of the channel are in the database; False after `timeout` seconds.
@@ -208,6 +215,9 @@ class Worker:
                 self._follow(context, writing)
             self._store_rejections(writing)
             self._retry_s = 0.0
+            with self._changed:
+                self._first_round_done = True
+                self._changed.notify_all()
         except (*TRANSIENT, psycopg.Error) as error:  # a right that the role lacks is retried too: it may be granted
             self._retry_later(str(error))
             _log.warning("database: %s (retried in %.1f s)", error, self._retry_s)

@@ -24,6 +24,7 @@ from scapp.runtime.schema import AppSchema, ensure_deployment
 from scapp.runtime.verify import NothingDerived, read_events, verify_channel
 from scapp.runtime.worker import Worker
 
+STARTING_S = 15.0  # a question right after the node's start waits for its database
 _DOWN_HINT = "it is retried by itself, and signing goes on; `scapp status` shows its state"
 
 
@@ -78,6 +79,7 @@ class DerivedData:
         return known
 
     def query(self, sql: str, params: Sequence[Any], rows_max: int, timeout_s: float) -> QueryAnswer:
+        self._worker.wait_started(STARTING_S)
         try:
             result = run_query(self._backend, sql, params, rows_max=rows_max, timeout_s=timeout_s)
         except BadQuery as error:
@@ -94,6 +96,7 @@ class DerivedData:
         return QueryAnswer(columns=columns, rows=[list(row) for row in result.rows], truncated=result.truncated)
 
     def verify(self, channel_id: ChannelId) -> VerifyAnswer:
+        self._worker.wait_started(STARTING_S)
         context = next((c for c in self._source.contexts() if c.channel_id == channel_id), None)
         if context is None:
             raise ApiError("refused", f"channel 0x{channel_id.hex()} has no co-signed state yet")
