@@ -212,7 +212,7 @@ class Node:
             return
         await self._shared.store(Append((StreamWrite(message.channel, 0, (encode_event(created),)),)), durable=True)
         runner = self._begin(ChannelDriver(Engine.created(created, self._shared.signer), 1))
-        runner.told("proposed", f"by 0x{peer.hex()}")
+        runner.tell("proposed", f"by 0x{peer.hex()}")
         if decision == "accept":
             await runner.input(lambda engine, _: engine.accept())
 

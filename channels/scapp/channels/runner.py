@@ -215,7 +215,7 @@ class ChannelRunner:
         self.engine.session.failure = reason
         self._shared.counters["channels_halted"] += 1
         logger.error("channel 0x%s halted: %s", self.channel_id.hex(), reason)
-        self._tell("halted", reason)
+        self.tell("halted", reason)
 
     # The driver's requests
 
@@ -287,7 +287,7 @@ class ChannelRunner:
                 log = logger.warning if kind in ("refused", "halted") else logger.info
                 log("channel 0x%s: %s: %s", self.channel_id.hex(), kind, detail)
                 self._shared.counters[f"told_{kind}"] += 1
-                self._tell(kind, detail)
+                self.tell(kind, detail)
             case SendRejected() | SendDecisions():
                 self.deliver(effect)
             case _:
@@ -334,7 +334,7 @@ class ChannelRunner:
                 if author == me:
                     self._settle(Receipt(counter=counter, status="accepted", sequence=sequence, turn=state.turn))
         kind = "closed" if state.is_final else "opened" if state.turn == 1 else "supported"
-        self._tell(kind, "", state.sequence, state.turn)
+        self.tell(kind, "", state.sequence, state.turn)
 
     def _settle(self, receipt: Receipt) -> None:
         self._shared.counters[f"submissions_{receipt.status}"] += 1
@@ -342,11 +342,8 @@ class ChannelRunner:
         if future is not None and not future.done():
             future.set_result(receipt)
 
-    def told(self, kind: str, detail: str) -> None:
-        """Something happened to the channel that its engine does not tell."""
-        self._tell(kind, detail)
-
-    def _tell(self, kind: str, detail: str = "", sequence: int | None = None, turn: int | None = None) -> None:
+    def tell(self, kind: str, detail: str = "", sequence: int | None = None, turn: int | None = None) -> None:
+        """Tell the node's listeners, and whoever waits for a phase."""
         self._changed.set()
         self._changed = asyncio.Event()
         self._shared.emit(NodeEvent(kind=kind, channel_id=self.channel_id, sequence=sequence, turn=turn, detail=detail))
