@@ -33,7 +33,7 @@ PY
 echo "installing it into a second environment"
 "$venv/bin/python" -m venv "$scratch/venv"
 install=("$scratch/venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input)
-"${install[@]}" --require-hashes --only-binary :all: -r requirements/runtime.txt
+"${install[@]}" --no-deps --require-hashes --only-binary :all: -r requirements/runtime.txt
 "${install[@]}" --no-deps --no-index "${wheel[0]}"
 
 cat >"$scratch/user/app.py" <<'PY'

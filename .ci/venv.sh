@@ -56,11 +56,11 @@ up_to_date() { # kind
   [[ -x $venv/bin/python && -f $venv/.stamp-$1 && $(<"$venv/.stamp-$1") == "$(digest "$1")" ]]
 }
 
-locked() { # requirement files
+locked() { # requirement files; they name every package, and a resolver would look for newer ones of extras
   local arguments=() file
   for file in "$@"; do arguments+=(-r "requirements/$file.txt"); done
   "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
-    --require-hashes --only-binary :all: "${arguments[@]}"
+    --no-deps --require-hashes --only-binary :all: "${arguments[@]}"
 }
 
 mkdir -p "$(dirname "$venv")"
