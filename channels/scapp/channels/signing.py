@@ -25,6 +25,9 @@ _COMPACT_BYTES = 64
 _HALF_ORDER_BYTES = (ORDER // 2).to_bytes(32, "big")
 _PREFIX = b"\x19Ethereum Signed Message:\n"
 _HASH_PREFIX = _PREFIX + b"32"
+# Field size minus order. A smaller r may also stand for a point whose x is r plus the order (recovery ids 2 and 3), and
+# the contracts' v names none of those.
+_R_MIN = (0x14551231950B75FC4402DA1722FC9BAEE).to_bytes(32, "big")
 _V_OF_ID = (b"\x1b", b"\x1c")
 _ID_OF_V = {27: 0, 28: 1}
 
@@ -53,6 +56,14 @@ class Backend(Protocol):
         """Both in one: the signer's public key, 64 bytes, or None."""
         ...
 
+    def parsed(self, key: bytes) -> Any:
+        """`recover_key`'s answer in the form that `check` wants; never changed, so threads may share it."""
+        ...
+
+    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
+        """Did the key of `parsed` sign the digest? `signature` begins with r || s; false for a high s."""
+        ...
+
 
 class PublicBackend:
     """Through coincurve's documented classes."""
@@ -77,12 +88,21 @@ class PublicBackend:
         except Exception:  # coincurve raises bare Exception when nothing can be recovered, ValueError when parsing
             return None
 
+    def parsed(self, key: bytes) -> Any:
+        return key
+
+    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
+        if signature[32:64] > _HALF_ORDER_BYTES:
+            return False
+        return any(self.recover_key(digest, signature, recovery_id) == key for recovery_id in (0, 1))
+
 
 class _Buffers:
     """C memory reused from call to call."""
 
     def __init__(self, ffi: Any) -> None:
         self.signature = ffi.new("secp256k1_ecdsa_recoverable_signature *")
+        self.plain_signature = ffi.new("secp256k1_ecdsa_signature *")
         self.public_key = ffi.new("secp256k1_pubkey *")
         self.recovery_id = ffi.new("int *")
         self.length = ffi.new("size_t *")
@@ -114,6 +134,9 @@ class DirectBackend(PublicBackend):
         self._parse = lib.secp256k1_ecdsa_recoverable_signature_parse_compact
         self._recover = lib.secp256k1_ecdsa_recover
         self._serialize_key = lib.secp256k1_ec_pubkey_serialize
+        self._parse_plain = lib.secp256k1_ecdsa_signature_parse_compact
+        self._verify = lib.secp256k1_ecdsa_verify
+        self._ffi = ffi
         self._mine = _PerThread(ffi)
 
     def sign(self, secret: bytes, digest: bytes) -> bytes:
@@ -144,6 +167,17 @@ class DirectBackend(PublicBackend):
         self._serialize_key(self._context, buffers.point, buffers.length, buffers.public_key, self._uncompressed)
         return buffers.point_view[1:65]  # type: ignore[no-any-return]
 
+    def parsed(self, key: bytes) -> Any:
+        point = self._ffi.new("secp256k1_pubkey *")
+        self._ffi.buffer(point)[:] = key
+        return point
+
+    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
+        if len(digest) != 32 or len(signature) < _COMPACT_BYTES:
+            return False
+        plain, context = self._mine.buffers.plain_signature, self._context
+        return bool(self._parse_plain(context, plain, signature) and self._verify(context, plain, digest, key))
+
 
 _RECOVERY_IDS = tuple(bytes([number]) for number in range(4))
 
@@ -156,11 +190,21 @@ def choose_backend() -> Backend:
     try:
         direct = DirectBackend()
         recovered = direct.recover(digest, expected, expected[64])
-        if direct.sign(secret, digest) == expected and recovered == public.public_key(secret):
+        if direct.sign(secret, digest) == expected and recovered == public.public_key(secret) and _checks(direct):
             return direct
     except (ImportError, AttributeError, TypeError):
         pass
     return public
+
+
+def _checks(backend: Backend) -> bool:
+    """Does `check` accept a signature of the key, and of no other?"""
+    digest = bytes(range(32))
+    signatures = [backend.sign(secret, digest) for secret in (bytes(31) + b"\x01", bytes(31) + b"\x02")]
+    key = backend.recover_key(digest, signatures[0], signatures[0][64])
+    assert key is not None
+    parsed = backend.parsed(key)
+    return [backend.check(digest, signature, parsed) for signature in signatures] == [True, False]
 
 
 _BACKEND: Backend = choose_backend()
@@ -228,17 +272,18 @@ class Signer:
 class Verifier:
     """Checks signatures that must be by one known address; safe to share between threads.
 
-    It recovers the key and compares, although checking against a known public key is about four microseconds faster:
-    such a check does not look at v, and a state that a counterparty signed with the wrong v counts for nothing on
-    chain, where v decides which key is recovered."""
+    `verify` and `matches` take a signature as the contracts do: they recover the signer by v and compare. `signed`
+    asks only whether the address signed, whatever v says, and is a fifth faster, for it checks against the public key
+    once that is known; `completed` gives such a signature the one v with which the contracts take it."""
 
-    __slots__ = ("_key", "address")
+    __slots__ = ("_key", "_parsed", "address")
 
     def __init__(self, address: Address) -> None:
         if len(address) != 20:
             raise LocalError(f"an address has 20 bytes, this one {len(address)}: 0x{address.hex()}")
         self.address = address
         self._key: bytes | None = None  # a recovered key that hashes to the address, in the backend's form
+        self._parsed: Any = None  # the same key as `Backend.check` wants it
 
     def verify(self, h: Hash, signature: bytes) -> None:
         """Raise `InvalidSignature`, with the reason, unless `signature` is this address's over the hash.
@@ -252,17 +297,47 @@ class Verifier:
         signer = address_of(_BACKEND.serialize_key(key))
         if signer != self.address:
             raise InvalidSignature(f"signed by 0x{signer.hex()}, expected 0x{self.address.hex()}")
+        self._parsed = _BACKEND.parsed(key)
         self._key = key
 
     def matches(self, h: Hash, signature: bytes) -> bool:
         """The same as an answer; never raises, whatever bytes a peer sent as a signature."""
         try:
-            key = _recover_key(eth_digest(h), signature)
-            if key != self._key:
-                self._compare(key)
+            self.verify(h, signature)
         except InvalidSignature:
             return False
         return True
+
+    def signed(self, h: Hash, signature: bytes) -> bool:
+        """Are r and s by this address, and is v 27 or 28, be it the right one or not? Never raises.
+
+        What passes here passes `completed` as well: exactly one v recovers the address. (Not so for the r below
+        `_R_MIN`, which might stand for two points each; nobody is known to be able to make such a signature.)"""
+        parsed = self._parsed
+        if parsed is None:
+            return self._signed_by_unknown_key(h, signature)
+        if len(signature) != SIGNATURE_BYTES or signature[64] not in _ID_OF_V or signature < _R_MIN:
+            return False
+        return _BACKEND.check(eth_digest(h), signature, parsed)
+
+    def _signed_by_unknown_key(self, h: Hash, signature: bytes) -> bool:
+        try:
+            self.completed(h, signature)
+        except InvalidSignature:
+            return False
+        return signature >= _R_MIN
+
+    def completed(self, h: Hash, signature: bytes) -> Signature:
+        """The signature with the v by which its signer is recovered; raises `InvalidSignature` unless r and s are by
+        this address."""
+        try:
+            self.verify(h, signature)
+        except InvalidSignature:
+            if len(signature) != SIGNATURE_BYTES or signature[64] not in _ID_OF_V:
+                raise
+            signature = signature[:64] + _V_OF_ID[1 - _ID_OF_V[signature[64]]]
+            self.verify(h, signature)
+        return Signature(bytes(signature))
 
     def __repr__(self) -> str:
         return f"Verifier(0x{self.address.hex()})"

@@ -51,7 +51,7 @@ def receive_propose(state: ChannelState, session: Session, message: Propose, now
     if mine is not None:
         return _again(mine, message)
     if message.turn <= state.turn or message.first_sequence < state.sequence:
-        return _answer_with_full_set(state)
+        return _answer_with_full_set(state, session)
     if message.turn > state.turn + TURN_LEAD_MAX:
         raise PeerError(f"turn {message.turn} is more than {TURN_LEAD_MAX} above supported turn {state.turn}")
     if session.failure:
@@ -73,9 +73,9 @@ def _again(mine: Signed, message: Propose) -> Step:
     raise PeerError(f"a second proposal of turn {message.turn}, which is signed already")
 
 
-def _answer_with_full_set(state: ChannelState) -> Step:
-    full = supported_message(state)
-    return Step(effects=(SendNow(SEQUENCER, encode_message(full)),)) if full is not None else NOTHING
+def _answer_with_full_set(state: ChannelState, session: Session) -> Step:
+    full = supported_message(state, session)
+    return Step(effects=(SendNow(SEQUENCER, full),)) if full is not None else NOTHING
 
 
 def _check(state: ChannelState, session: Session, message: Propose, now_ms: int) -> Step:
@@ -95,7 +95,7 @@ def _check(state: ChannelState, session: Session, message: Propose, now_ms: int)
     if fault:
         raise PeerError(fault)
     state_hash = state.setup.hash(proposed)
-    if not state.setup.verify(SEQUENCER, state_hash, message.signature):
+    if not state.setup.signed(SEQUENCER, state_hash, message.signature):
         raise PeerError(f"wrong signature under the proposal of turn {message.turn}")
     last = list(state.included)
     found = _find_fault(state, proposed, message.refused, now_ms, last)
@@ -266,6 +266,6 @@ def _add_early(state: ChannelState, session: Session, proposed: Signed) -> Signe
     state_hash = state.setup.hash(proposed)
     signatures = list(proposed.signatures)
     for index, signature in early.items():
-        if not signatures[index] and state.setup.verify(index, state_hash, signature):
+        if not signatures[index] and state.setup.signed(index, state_hash, signature):
             signatures[index] = signature
     return msgspec.structs.replace(proposed, signatures=tuple(signatures))

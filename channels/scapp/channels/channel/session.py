@@ -84,6 +84,7 @@ class Session:
         self.layer: int | None = None  # turn whose batch lies on the admission base
         self.hashes: dict[int, Hash] = {}  # turn of a candidate: its state hash
         self.wire: dict[int, bytes] = {}  # turn of our proposal: the encoded Propose
+        self.full: tuple[int, bytes] | None = None  # turn of the full set asked for last: the encoded Supported
         self.early: dict[tuple[int, int], bytes] = {}  # (turn, index): signature of a state we have not signed yet
         self.held: Propose | None = None  # a proposal over a state we do not yet know to be supported
         self.wanted: Signed | None = None  # a fully signed state whose entries we fetch

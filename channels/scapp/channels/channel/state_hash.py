@@ -7,10 +7,10 @@ are; they are asked for everything that is not known here, refusals included.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from scapp.channels.abi import FALSE, STATE_HEAD_BYTES, TRUE, TURN_BITS, WORD, OutcomeSlot, StateHasher
 from scapp.channels.app_data import APP_DATA_BYTES, encode_app_data
-from scapp.channels.channel.events import Signed
 from scapp.channels.crypto import keccak256
 from scapp.channels.types import ChannelId, Hash
 
@@ -18,6 +18,31 @@ _BEFORE_TURN = STATE_HEAD_BYTES - 2 * WORD
 _APP_DATA = STATE_HEAD_BYTES + WORD  # after its length
 _SEQUENCE = _APP_DATA + 2 * WORD
 _OUTCOME = _APP_DATA + APP_DATA_BYTES
+
+
+class Committed(Protocol):
+    """What a state's hash depends on, besides its channel: `events.Signed` and `model.Head` have it."""
+
+    @property
+    def turn(self) -> int: ...
+
+    @property
+    def is_final(self) -> bool: ...
+
+    @property
+    def sequence(self) -> int: ...
+
+    @property
+    def log_root(self) -> bytes: ...
+
+    @property
+    def state_root(self) -> bytes: ...
+
+    @property
+    def amounts(self) -> bytes: ...
+
+    @property
+    def time_ms(self) -> int: ...
 
 
 class AppStateHasher:
@@ -33,7 +58,7 @@ class AppStateHasher:
         # The outcome asked for last: a pair replaced as a whole, so that no thread sees half of it.
         self._outcome = bytes(WORD * len(slots)), encoded[_OUTCOME:]
 
-    def hash(self, state: Signed) -> Hash:
+    def hash(self, state: Committed) -> Hash:
         """State hash of Nitro's variable part that `state` stands for; raises `InvalidValue` for a value outside its
         field."""
         turn, sequence, time_ms = state.turn, state.sequence, state.time_ms
@@ -64,7 +89,7 @@ class AppStateHasher:
             )
         )
 
-    def _general(self, state: Signed) -> Hash:
+    def _general(self, state: Committed) -> Hash:
         app_data = encode_app_data(self._deployment, state.sequence, state.log_root, state.state_root, state.time_ms)
         blob = state.amounts
         amounts = tuple(int.from_bytes(blob[i : i + WORD], "big") for i in range(0, len(blob), WORD))
