@@ -28,19 +28,20 @@ _HASH_PREFIX = _PREFIX + b"32"
 # Field size minus order. A smaller r may also stand for a point whose x is r plus the order (recovery ids 2 and 3), and
 # the contracts' v names none of those.
 _R_MIN = (0x14551231950B75FC4402DA1722FC9BAEE).to_bytes(32, "big")
-_V_OF_ID = (b"\x1b", b"\x1c")
+# Ids 2 and 3 mean an x coordinate above the order: about one in 2^128 signatures, none the chain accepts.
+_V_OF_ID = (b"\x1b", b"\x1c", b"\x1d", b"\x1e")
 _ID_OF_V = {27: 0, 28: 1}
 
 
 class Backend(Protocol):
-    """`digest` and `secret` are 32 bytes; a signed digest is r || s || recovery id (0 to 3), 65 bytes."""
+    """`digest` and `secret` are 32 bytes."""
 
     def public_key(self, secret: bytes) -> bytes:
         """Uncompressed point without its prefix, 64 bytes; `secret` must be in range."""
         ...
 
     def sign(self, secret: bytes, digest: bytes) -> bytes:
-        """A recoverable signature with RFC 6979 nonce and low s."""
+        """r || s || v, 65 bytes, with RFC 6979 nonce and low s; v is 27 plus the recovery id."""
         ...
 
     def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
@@ -72,7 +73,8 @@ class PublicBackend:
         return PublicKey.from_secret(secret).format(compressed=False)[1:]
 
     def sign(self, secret: bytes, digest: bytes) -> bytes:
-        return bytes(PrivateKey(secret).sign_recoverable(digest, hasher=None))
+        signed = PrivateKey(secret).sign_recoverable(digest, hasher=None)
+        return signed[:_COMPACT_BYTES] + _V_OF_ID[signed[_COMPACT_BYTES]]
 
     def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
         key = self.recover_key(digest, signature, recovery_id)
@@ -99,6 +101,19 @@ class PublicBackend:
 
 class _Buffers:
     """C memory reused from call to call."""
+
+    __slots__ = (
+        "compact",
+        "compact_view",
+        "key_view",
+        "length",
+        "plain_signature",
+        "point",
+        "point_view",
+        "public_key",
+        "recovery_id",
+        "signature",
+    )
 
     def __init__(self, ffi: Any) -> None:
         self.signature = ffi.new("secp256k1_ecdsa_recoverable_signature *")
@@ -148,7 +163,7 @@ class DirectBackend(PublicBackend):
         if not self._sign(self._context, buffers.signature, digest, secret, self._null, self._null):
             raise ValueError("the secret is not a valid key")
         self._serialize(self._context, buffers.compact, buffers.recovery_id, buffers.signature)
-        return buffers.compact_view[:] + _RECOVERY_IDS[buffers.recovery_id[0]]  # type: ignore[no-any-return]
+        return buffers.compact_view[:] + _V_OF_ID[buffers.recovery_id[0]]  # type: ignore[no-any-return]
 
     def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
         if len(digest) != 32 or len(signature) < _COMPACT_BYTES or not 0 <= recovery_id <= 3:
@@ -179,9 +194,6 @@ class DirectBackend(PublicBackend):
         return bool(self._parse_plain(context, plain, signature) and self._verify(context, plain, digest, key))
 
 
-_RECOVERY_IDS = tuple(bytes([number]) for number in range(4))
-
-
 def choose_backend() -> Backend:
     """The direct one, if it is there and gives the same answers as the public one on a fixed example."""
     public = PublicBackend()
@@ -189,7 +201,7 @@ def choose_backend() -> Backend:
     expected = public.sign(secret, digest)
     try:
         direct = DirectBackend()
-        recovered = direct.recover(digest, expected, expected[64])
+        recovered = direct.recover(digest, expected, expected[64] - 27)
         if direct.sign(secret, digest) == expected and recovered == public.public_key(secret) and _checks(direct):
             return direct
     except (ImportError, AttributeError, TypeError):
@@ -201,7 +213,7 @@ def _checks(backend: Backend) -> bool:
     """Does `check` accept a signature of the key, and of no other?"""
     digest = bytes(range(32))
     signatures = [backend.sign(secret, digest) for secret in (bytes(31) + b"\x01", bytes(31) + b"\x02")]
-    key = backend.recover_key(digest, signatures[0], signatures[0][64])
+    key = backend.recover_key(digest, signatures[0], signatures[0][64] - 27)
     assert key is not None
     parsed = backend.parsed(key)
     return [backend.check(digest, signature, parsed) for signature in signatures] == [True, False]
@@ -251,16 +263,12 @@ class Signer:
 
     def sign(self, h: Hash) -> Signature:
         """Sign a state, voucher or challenge hash; the same hash always gives the same 65 bytes (RFC 6979)."""
-        return self._sign_digest(eth_digest(h))
+        digest = keccak256(_HASH_PREFIX + h) if len(h) == 32 else eth_digest(h)  # which tells what is wrong
+        return _BACKEND.sign(self.__secret, digest)  # type: ignore[return-value]  # a call of `Signature` is not free
 
     def sign_text(self, data: bytes) -> Signature:
         """Sign a text of any length but 32, with its length in the digest."""
-        return self._sign_digest(text_digest(data))
-
-    def _sign_digest(self, digest: bytes) -> Signature:
-        signed = _BACKEND.sign(self.__secret, digest)
-        # Ids 2 and 3 mean an x coordinate above the order: about one in 2^128 signatures, none the chain accepts.
-        return Signature(signed[:64] + _V_OF_ID[signed[64]])
+        return Signature(_BACKEND.sign(self.__secret, text_digest(data)))
 
     def __repr__(self) -> str:
         return f"Signer(0x{self.address.hex()})"
@@ -313,12 +321,11 @@ class Verifier:
 
         What passes here passes `completed` as well: exactly one v recovers the address. (Not so for the r below
         `_R_MIN`, which might stand for two points each; nobody is known to be able to make such a signature.)"""
-        parsed = self._parsed
-        if parsed is None:
+        if self._parsed is None or len(h) != 32:
             return self._signed_by_unknown_key(h, signature)
         if len(signature) != SIGNATURE_BYTES or signature[64] not in _ID_OF_V or signature < _R_MIN:
             return False
-        return _BACKEND.check(eth_digest(h), signature, parsed)
+        return _BACKEND.check(keccak256(_HASH_PREFIX + h), signature, self._parsed)
 
     def _signed_by_unknown_key(self, h: Hash, signature: bytes) -> bool:
         try:

@@ -6,10 +6,11 @@ are; they are asked for everything that is not known here, refusals included.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Protocol
 
-from scapp.channels.abi import FALSE, STATE_HEAD_BYTES, TRUE, TURN_BITS, WORD, OutcomeSlot, StateHasher
+from scapp.channels.abi import STATE_HEAD_BYTES, TURN_BITS, WORD, OutcomeSlot, StateHasher
 from scapp.channels.app_data import APP_DATA_BYTES, encode_app_data
 from scapp.channels.crypto import keccak256
 from scapp.channels.types import ChannelId, Hash
@@ -55,6 +56,8 @@ class AppStateHasher:
         encoded = self._hasher.encode(encode_app_data(deployment, 0, bytes(WORD), bytes(WORD), 0), amounts, 0, False)
         self._head = encoded[:_BEFORE_TURN]
         self._app_head = encoded[STATE_HEAD_BYTES:_SEQUENCE]  # length, version, deployment
+        # head, turn, final; app head, sequence, log root, state root, time: each number in the low bytes of its word
+        self._pack = struct.Struct(f">{len(self._head)}s24xQ31x?{len(self._app_head)}s24xQ32s32s24xQ").pack
         # The outcome asked for last: a pair replaced as a whole, so that no thread sees half of it.
         self._outcome = bytes(WORD * len(slots)), encoded[_OUTCOME:]
 
@@ -67,27 +70,15 @@ class AppStateHasher:
         if (
             amounts != state.amounts
             or turn >> TURN_BITS
-            or sequence >> 64
-            or time_ms >> 64
+            or (sequence | time_ms) >> 64
             or len(log_root) != 32
             or len(state_root) != 32
         ):
             return self._general(state)
-        return keccak256(
-            b"".join(
-                (
-                    self._head,
-                    turn.to_bytes(32, "big"),
-                    TRUE if state.is_final else FALSE,
-                    self._app_head,
-                    sequence.to_bytes(32, "big"),
-                    log_root,
-                    state_root,
-                    time_ms.to_bytes(32, "big"),
-                    outcome,
-                )
-            )
+        packed = self._pack(
+            self._head, turn, state.is_final, self._app_head, sequence, log_root, state_root, time_ms
         )
+        return keccak256(packed + outcome)
 
     def _general(self, state: Committed) -> Hash:
         app_data = encode_app_data(self._deployment, state.sequence, state.log_root, state.state_root, state.time_ms)

@@ -35,7 +35,7 @@ from scapp.channels.log.port import (
 from scapp.channels.log.rocks_store import Store
 
 SNAPSHOTS_KEPT = 2
-HEAD_STRIDE = 64
+HEAD_STRIDE = 64  # a power of two
 _EMPTY = Head(0, GENESIS_CHAIN)
 # Pages fetched per step of a read. No RocksDB iterator outlives a step: one that is alive keeps the files locked
 # even after close, and a reader may hold its generator for as long as it likes.
@@ -145,7 +145,7 @@ class RocksLog:
         if before.version != version:
             return conflict(write, before.version)
         end = version + len(events)
-        if end // HEAD_STRIDE != version // HEAD_STRIDE or not version or not events:
+        if not events or not version or (end ^ version) >= HEAD_STRIDE:  # numbers of one stride differ in low bits only
             return self._write_batch((append,), durable)[0]
         key = page_key(stream, version)
         value, chain = frame_page(key, events, before.chain)
