@@ -120,10 +120,9 @@ def create(created: ChannelCreated) -> ChannelState:
 
 def evolve(state: ChannelState, event: Event) -> ChannelState:
     """The next state. Raises CorruptionError when the event cannot follow (the log contradicts itself)."""
-    try:
-        fold = _FOLDS[type(event)]
-    except KeyError:
-        raise CorruptionError(f"event {type(event).__name__} cannot follow the creation of a channel") from None
+    fold = _FOLDS.get(type(event))
+    if fold is None:
+        raise CorruptionError(f"event {type(event).__name__} cannot follow the creation of a channel")
     return fold(state, event)
 
 

@@ -99,12 +99,10 @@ class Session:
 
     def settle(self, turn: int) -> None:
         """Forget what concerns turns up to `turn`."""
-        hashes, wire = self.hashes, self.wire
-        hashes.pop(turn, None)
-        wire.pop(turn, None)
-        if hashes or wire:
-            for known in (hashes, wire):
-                for old in [t for t in known if t < turn]:
+        for known in (self.hashes, self.wire):
+            if known:
+                known.pop(turn, None)
+                for old in [t for t in known if t < turn] if known else ():
                     del known[old]
         if self.early:
             for key in [k for k in self.early if k[0] <= turn]:
@@ -114,4 +112,5 @@ class Session:
         if self.wanted is not None and self.wanted.turn <= turn:
             self.wanted = None
             self.fetched = []
+        self.retimed = 0
         self.status_wait_ms = 0
