@@ -9,7 +9,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from scapp.channels.channel.events import SignatureSeen, StateAdopted, StateSigned, StateSupported, decode_event
+from scapp.channels.channel.events import (
+    SignatureSeen,
+    StateAdopted,
+    StateCompleted,
+    StateSigned,
+    StateSupported,
+    decode_event,
+)
 from scapp.channels.channel.full_set import enforceable, fully_signed
 from scapp.channels.channel.messages import Countersign, Refuse, Status, Supported
 from scapp.channels.signing import Verifier
@@ -48,7 +55,7 @@ def stored_signatures(node: SimNode, channel: bytes) -> set[bytes]:
     for page in node.log.read(channel):
         for data in page.events:
             match decode_event(data):
-                case StateSigned(state) | StateAdopted(state):
+                case StateSigned(state) | StateCompleted(state) | StateAdopted(state):
                     found.update(state.signatures)
                 case StateSupported(_, signatures):
                     found.update(signatures)

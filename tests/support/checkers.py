@@ -14,6 +14,7 @@ from scapp.channels.channel.events import (
     ChannelCreated,
     Signed,
     StateAdopted,
+    StateCompleted,
     StateSigned,
     StateSupported,
     SubmissionsRefused,
@@ -81,6 +82,10 @@ class LogCheck:
         match event:
             case StateSigned(state):
                 self._signed(state)
+            case StateCompleted(state):
+                self._signed(state)
+                self._full(state)
+                self._advance(state)
             case StateSupported(turn, signatures):
                 require(turn in self.signed, f"6: turn {turn} supported but never signed here")
                 self._full(msgspec.structs.replace(self.signed[turn], signatures=signatures))
@@ -220,6 +225,6 @@ class Watch:
         for page in self.sim.nodes[sender].log.durable_copy().read(channel):
             for data in page.events:
                 event = decode_event(data)
-                if isinstance(event, StateSigned | StateAdopted):
+                if isinstance(event, StateSigned | StateCompleted | StateAdopted):
                     known.update(event.state.signatures)
         return known

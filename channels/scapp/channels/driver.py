@@ -29,6 +29,7 @@ from scapp.channels.channel.events import (
     Refused,
     Signed,
     StateAdopted,
+    StateCompleted,
     StateSigned,
     StateSupported,
     SubmissionsRefused,
@@ -208,7 +209,7 @@ class _Advances:
         if isinstance(event, StateSigned):
             self._signed[event.state.turn] = event.state
             return None
-        if isinstance(event, StateAdopted):
+        if isinstance(event, StateCompleted | StateAdopted):
             self._signed.clear()
             return event.state
         if not isinstance(event, StateSupported) or max(self._signed, default=-1) != event.turn:

@@ -13,14 +13,13 @@ from scapp.channels.admission import Admitted
 from scapp.channels.channel.decided import keys, left_out, settled_by
 from scapp.channels.channel.effects import (
     CommitBatch,
-    Effect,
     RollbackBatch,
     SendCountersign,
     SendNow,
     Tell,
     TryBatch,
 )
-from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, StateSupported, with_signature
+from scapp.channels.channel.events import Event, Refused, Signed, StateCompleted, StateSigned, with_signature
 from scapp.channels.channel.full_set import fully_signed, supported_message
 from scapp.channels.channel.messages import Propose, Refuse, encode_message
 from scapp.channels.channel.model import ChannelState, Head, evolve
@@ -229,17 +228,16 @@ def countersign(
     state: ChannelState, session: Session, signer: StateSigner, proposed: Signed, refused: tuple[Refused, ...]
 ) -> Step:
     """Sign, and see whether ours was the last signature missing."""
-    with_early = _add_early(state, session, proposed)
-    signed = sign_state(state, session, signer, with_early, session.hashes.get(proposed.turn))
-    session.layer = signed.turn
+    turn = proposed.turn
+    with_early = _add_early(state, session, proposed) if session.early else proposed
+    signed = sign_state(state, session, signer, with_early, session.hashes.get(turn))
+    session.layer = turn
     left = _own_left_out(state, proposed, refused) if refused else ()
-    events: list[Event] = [*left, StateSigned(signed)]
-    effects: list[Effect] = [SendCountersign(peer, signed.turn) for peer in state.setup.others]
-    if b"" not in signed.signatures:
-        events.append(StateSupported(signed.turn, signed.signatures))
-        events.extend(settled_by(functools.reduce(evolve, left, state) if left else state, signed))
-        effects.append(CommitBatch())
-    return Step(tuple(events), tuple(effects))
+    sends = [SendCountersign(peer, turn) for peer in state.setup.others]
+    if b"" in signed.signatures:
+        return Step((*left, StateSigned(signed)), tuple(sends))
+    settled = settled_by(functools.reduce(evolve, left, state) if left else state, signed)
+    return Step((*left, StateCompleted(signed), *settled), (*sends, CommitBatch()))
 
 
 def _own_left_out(state: ChannelState, proposed: Signed, refused: tuple[Refused, ...]) -> tuple[Event, ...]:
@@ -260,7 +258,7 @@ def own_refusals(state: ChannelState, refused: tuple[Refused, ...]) -> list[Refu
 
 def _add_early(state: ChannelState, session: Session, proposed: Signed) -> Signed:
     """Signatures that came before the proposal, where they are valid for it."""
-    early = {i: s for (turn, i), s in session.early.items() if turn == proposed.turn} if session.early else {}
+    early = {i: s for (turn, i), s in session.early.items() if turn == proposed.turn}
     if not early:
         return proposed
     state_hash = state.setup.hash(proposed)

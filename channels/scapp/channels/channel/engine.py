@@ -21,7 +21,7 @@ from scapp.channels.admission import Admitted
 from scapp.channels.channel import catchup, checking, opening, ordering, signatures
 from scapp.channels.channel.decided import left_out
 from scapp.channels.channel.effects import PendingSend, RollbackBatch, Send, SendCountersign, SendNow, SendSubmit, Tell
-from scapp.channels.channel.events import ChannelCreated, Event, Signed, StateAdopted, Submitted
+from scapp.channels.channel.events import ChannelCreated, Event, Signed, StateSupported, Submitted
 from scapp.channels.channel.messages import (
     Countersign,
     Decisions,
@@ -85,7 +85,7 @@ class Engine:
         if state.head is before.head:
             return None
         self.session.settle(state.turn)
-        return event.state if type(event) is StateAdopted else before.candidates[-1]
+        return before.candidates[-1] if type(event) is StateSupported else event.state  # type: ignore[union-attr]
 
     # Inputs: the operator and the local user
 

@@ -75,9 +75,7 @@ class AppStateHasher:
             or len(state_root) != 32
         ):
             return self._general(state)
-        packed = self._pack(
-            self._head, turn, state.is_final, self._app_head, sequence, log_root, state_root, time_ms
-        )
+        packed = self._pack(self._head, turn, state.is_final, self._app_head, sequence, log_root, state_root, time_ms)
         return keccak256(packed + outcome)
 
     def _general(self, state: Committed) -> Hash:
