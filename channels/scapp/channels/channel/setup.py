@@ -77,6 +77,10 @@ class Setup:
             return self.start_amounts
         return tuple(int.from_bytes(amounts[i : i + 32], "big") for i in range(0, len(amounts), 32))
 
+    def pack(self, amounts: tuple[int, ...]) -> bytes:
+        """The blob of the amounts."""
+        return self._start_blob if amounts == self.start_amounts else pack_amounts(amounts)
+
     def amounts_fault(self, amounts: bytes) -> str:
         """Why the blob is no outcome of this channel, or an empty string: one amount per slot, sums per asset kept."""
         if len(amounts) != 32 * len(self.slots):
