@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from rocksdict import Options, Rdict
 
+from scapp.channels.log.framing import unframe_head
 from scapp.channels.log.port import (
     Append,
     EventLog,
@@ -28,7 +29,7 @@ from scapp.channels.log.port import (
     Snapshot,
     StreamWrite,
 )
-from scapp.channels.log.rocks import RocksLog
+from scapp.channels.log.rocks import HEAD_STRIDE, RocksLog
 from tests.contracts.log_contract import A, B, LogContract, contents, events_of, write
 
 
@@ -133,8 +134,8 @@ def set_marker(path: Path, value: bytes | None) -> None:
     ("marker", "message"),
     [
         (
-            msgspec.msgpack.encode(("scapp-event-log", 2)),
-            "has log format scapp-event-log 2; this version reads .* 1 only",
+            msgspec.msgpack.encode(("scapp-event-log", 3)),
+            "has log format scapp-event-log 3; this version reads .* 2 only",
         ),
         (msgspec.msgpack.encode(("other", 1)), "has log format other 1"),
         (b"\xc1", "has log format 0xc1"),
@@ -318,6 +319,58 @@ def test_a_record_cut_off_by_a_crash_is_dropped_whole(tmp_path: Path) -> None:
         after.append(write(A, 1, b"again"))
 
 
+def test_a_log_of_format_1_is_read_and_marked_anew(tmp_path: Path) -> None:
+    """Its heads are all current, which is one way for them to be; an older version must not read what follows."""
+    path = tmp_path / "log"
+    with RocksLog(path) as log:
+        log.append(write(A, 0, b"0"))
+        log.append(write(A, 1, b"1"))
+    set_marker(path, msgspec.msgpack.encode(("scapp-event-log", 1)))
+    with RocksLog(path) as log:
+        assert contents(log) == ({A: [b"0", b"1"]}, [])
+    meta = Rdict(str(path), Options(raw_mode=True)).get_column_family("meta")
+    assert meta.get(b"format") == msgspec.msgpack.encode(("scapp-event-log", 2))
+    meta.close()
+
+
+def head_versions(log: RocksLog) -> dict[bytes, int]:
+    return {key: unframe_head(key, value).version for key, value in log._store.heads.rows()}
+
+
+def test_heads_are_written_with_the_first_page_in_strides_and_at_close(tmp_path: Path) -> None:
+    """Between them an append of one page is one row; in a batch with others, too."""
+    with RocksLog(tmp_path / "log") as log:
+        for version in range(HEAD_STRIDE + 3):
+            log.append(write(A, version, b"x"), durable=False)
+            assert head_versions(log)[A] == (1 if version + 1 < HEAD_STRIDE else HEAD_STRIDE)
+        log.append_group([write(A, HEAD_STRIDE + 3, b"x"), write(B, 0, b"y")])
+        log.append(Append((StreamWrite(A, HEAD_STRIDE + 4, (b"x",)),), {b"k": b"v"}))
+        assert head_versions(log) == {A: HEAD_STRIDE, B: 1}
+        log.append(write(A, HEAD_STRIDE + 5, *[b"x"] * 2 * HEAD_STRIDE))
+        assert head_versions(log) == {A: 3 * HEAD_STRIDE + 5, B: 1}
+        log.append(write(B, 1, b"y"))
+    with RocksLog(tmp_path / "log") as log:
+        assert head_versions(log) == {A: 3 * HEAD_STRIDE + 5, B: 2}
+
+
+def test_a_log_that_was_not_closed_is_found_whole(tmp_path: Path) -> None:
+    """Its head lags behind; the pages since lead to the end, and the next close brings the head there."""
+    harness = RocksHarness(tmp_path)
+    log = harness.open()
+    for version in range(5):
+        log.append(write(A, version, b"%d" % version))
+    after = harness.crash(log)
+    assert isinstance(after, RocksLog)
+    assert head_versions(after) == {A: 1}
+    assert after.version(A) == 5
+    assert events_of(after, A) == [b"%d" % version for version in range(5)]
+    after.append(write(A, 5, b"5"))
+    after.close()
+    log.close()
+    with RocksLog(tmp_path / "copy1") as again:
+        assert head_versions(again) == {A: 6}
+
+
 # -- stored bytes ----------------------------------------------------------------------------------------------
 
 
@@ -335,6 +388,10 @@ def test_an_independent_decoder_reads_every_stored_value(tmp_path: Path) -> None
     assert [key for key, _ in pages] == [A + bytes(8), A + bytes(7) + b"\x03", B + bytes(8)]
     assert [page[1] for _, page in pages] == [[b"", b"one", b"x" * 70_000], [b"three"], [b"b"]]
     assert [page[0] for _, page in pages] == [0, pages[0][1][2], 0]
-    assert [(key, head[:2]) for key, head in heads] == [(A, [4, pages[1][1][2]]), (B, [1, pages[2][1][2]])]
+    # A's second page has not moved its head: that follows at close.
+    assert [(key, head[:2]) for key, head in heads] == [(A, [3, pages[0][1][2]]), (B, [1, pages[2][1][2]])]
+    with RocksLog(tmp_path / "log") as log:
+        rows = log._store.heads.rows()
+    assert [msgpack.unpackb(value)[:2] for _, value in rows] == [[4, pages[1][1][2]], [1, pages[2][1][2]]]
     assert [(key, row[0]) for key, row in outbox] == [(b"k", b"v")]
     assert (snapshot_key, snapshot[:2]) == (A + bytes(7) + b"\x03", [b"snap", pages[0][1][2]])

@@ -32,7 +32,7 @@ from scapp.channels.channel.setup import Setup
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
 from scapp.channels.entries import Kind, decode_entry, encode_entry
 from scapp.channels.signing import Signer
-from tests.support.checkers import Watch, check_log
+from tests.support.checkers import Watch, check_log, with_other_v
 from tests.support.fakes import SumAdmission
 from tests.support.mallory import Mallory, stored
 from tests.support.sim import Sim, SimNode
@@ -111,10 +111,8 @@ SAYINGS: dict[str, tuple[Words, str]] = {
         lambda m, a, c: Countersign(c, pending(a, c), a.engine(c).state.candidates[-1].signatures[1]),
         "wrong signature",
     ),
-    "her signature with the other v": (
-        lambda m, a, c: flipped(m.countersign(a, pending(a, c))),
-        "wrong signature",
-    ),
+    "her signature with v 0 or 1": (lambda m, a, c: with_v(m.countersign(a, pending(a, c)), -27), "wrong signature"),
+    "her signature with v 29 or 30": (lambda m, a, c: with_v(m.countersign(a, pending(a, c)), 2), "wrong signature"),
     "her signature with a high s": (
         lambda m, a, c: high_s(m.countersign(a, pending(a, c))),
         "wrong signature",
@@ -136,6 +134,7 @@ SAYINGS: dict[str, tuple[Words, str]] = {
         lambda m, a, c: head_set(m, a, turn=99, signatures=(bytes(65),) * 2),
         "2 signatures for 3",
     ),
+    "a full set of a wrong v": (lambda m, a, c: unproved_set(m, a, c), "wrong signature of participant 2"),
     "a full set with another turn": (lambda m, a, c: head_set(m, a, turn=99), "wrong signature of participant"),
     "a full set with another outcome": (
         lambda m, a, c: head_set(m, a, turn=99, amounts=bytes(31) + b"\x0f" + bytes(32)),
@@ -170,9 +169,16 @@ SILENT: dict[str, Words] = {
 }
 
 
-def flipped(message: Countersign) -> Countersign:
+def with_v(message: Countersign, more: int) -> Countersign:
     signature = message.signature
-    return msgspec.structs.replace(message, signature=signature[:64] + bytes([55 - signature[64]]))
+    return msgspec.structs.replace(message, signature=signature[:64] + bytes([signature[64] + more]))
+
+
+def unproved_set(m: Mallory, alice: SimNode, channel: bytes) -> Supported:
+    """What waits for her, with everybody's signature and her own in a form that the contracts refuse."""
+    candidate = alice.engine(channel).state.candidates[-1]
+    bob = m.sim.nodes[1].engine(channel).state.candidates[-1].signatures[1]
+    return m.supported(candidate, (candidate.signatures[0], bob, with_other_v(m.sign(candidate))))
 
 
 def high_s(message: Countersign) -> Countersign:

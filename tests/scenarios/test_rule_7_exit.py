@@ -7,6 +7,7 @@ import random
 import pytest
 
 from scapp.channels.channel.events import Signed
+from scapp.channels.channel.full_set import enforceable
 from scapp.channels.entries import EMPTY_LOG_ROOT, extend_log_root
 from scapp.channels.signing import recover
 from tests.support.checkers import plain_hash
@@ -33,7 +34,7 @@ def can_leave(node: SimNode, channel: bytes) -> int:
         last=state.included,
     )
     digest = plain_hash(state.setup, shown)
-    assert tuple(recover(digest, s) for s in head.signatures) == state.setup.participants
+    assert tuple(recover(digest, s) for s in enforceable(state, head)) == state.setup.participants
     log = node.supported(channel)
     assert len(log) == head.sequence
     assert extend_log_root(EMPTY_LOG_ROOT, log) == head.log_root

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 
-from scapp.channels.channel.events import StateSigned, SubmissionsDropped, decode_event
+from scapp.channels.channel.events import StateCompleted, StateSigned, SubmissionsDropped, decode_event
 from scapp.channels.channel.messages import Refuse, encode_message
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.errors import LocalError
@@ -154,7 +154,7 @@ class Life:
         log = {(e.author, e.counter) for e in map(decode_entry, nodes[0].supported(channel))}
         if dropped & log:
             seen.add("a dropped submission came back")
-        if self._retimed([e.state.entries for e in events if isinstance(e, StateSigned)]):
+        if self._retimed([e.state.entries for e in events if isinstance(e, StateSigned | StateCompleted)]):
             seen.add("retimed")
         return seen
 

@@ -15,12 +15,13 @@ import pytest
 
 from scapp.channels.channel import checking, decided, engine, model, ordering, signatures, signing_rules
 from scapp.channels.channel.events import Refused, StateSigned, StateSupported
+from scapp.channels.channel.messages import Status, Supported
 from scapp.channels.channel.session import Step
 from scapp.channels.driver import ChannelDriver, Do, Store
 from scapp.channels.entries import Kind
 from scapp.channels.signing import InvalidSignature
 from tests.simulation.life import play
-from tests.support.checkers import Broken, Watch, check_log
+from tests.support.checkers import Broken, Watch, check_log, with_other_v
 from tests.support.mallory import Mallory
 from tests.support.sim import Sim, SimNode
 
@@ -232,7 +233,14 @@ def skips_own_entries(patch: pytest.MonkeyPatch) -> None:
 def believes_any_signature(patch: pytest.MonkeyPatch) -> None:
     from scapp.channels.channel.setup import Setup
 
-    patch.setattr(Setup, "verify", lambda self, index, state_hash, signature: True)
+    for check in ("verify", "signed"):
+        patch.setattr(Setup, check, lambda self, index, state_hash, signature: True)
+
+
+def full_sets_leave_as_stored(patch: pytest.MonkeyPatch) -> None:
+    from scapp.channels.channel.setup import Setup
+
+    patch.setattr(Setup, "completed", lambda self, state_hash, signatures: signatures)
 
 
 def final_twice(m: Mallory, bob: SimNode) -> None:
@@ -268,6 +276,14 @@ def nobodys_signature(m: Mallory, bob: SimNode) -> None:
     check_log(bob.log, m.channel)
 
 
+def wrong_v(m: Mallory, bob: SimNode) -> None:
+    """Mallory's own signature with the other v, and then she asks for the full set with it."""
+    state = m.state(bob, [m.entry()])
+    m.say(bob, m.proposal(state, signature=with_other_v(m.sign(state))))
+    m.say(bob, Status(m.channel, 1, 1, 1, bytes(32), True))
+    assert m.heard_of(Supported)[-1].turn == state.turn
+
+
 def _unmoved(bob: SimNode, channel: bytes, turn: int) -> None:
     if bob.engine(channel).state.signed_turn != turn:
         raise Broken("3: a wrong root was signed")
@@ -279,6 +295,7 @@ LIARS_BUGS: dict[str, tuple[Plant, Callable[[Mallory, SimNode], None]]] = {
     "rule 6: any log root": (believes_any_log_root, wrong_log_root),
     "rule 3: own entries": (skips_own_entries, bobs_words),
     "rule 7: any signature": (believes_any_signature, nobodys_signature),
+    "rule 7: any v": (full_sets_leave_as_stored, wrong_v),
 }
 
 

@@ -14,6 +14,7 @@ from scapp.channels.channel.events import (
     ChannelCreated,
     Signed,
     StateAdopted,
+    StateCompleted,
     StateSigned,
     StateSupported,
     SubmissionsRefused,
@@ -58,6 +59,11 @@ def plain_hash(setup: Setup, state: Signed) -> Hash:
     return state_hash(setup.channel_id, VariablePart(tuple(exits), app_data, state.turn, state.is_final))
 
 
+def with_other_v(signature: bytes) -> bytes:
+    """27 becomes 28, and 28 becomes 27: the same r and s, of which the contracts recover somebody else."""
+    return signature[:64] + bytes([55 - signature[64]])
+
+
 class LogCheck:
     """What one node's stream says, rule by rule; `feed` raises Broken."""
 
@@ -76,6 +82,10 @@ class LogCheck:
         match event:
             case StateSigned(state):
                 self._signed(state)
+            case StateCompleted(state):
+                self._signed(state)
+                self._full(state)
+                self._advance(state)
             case StateSupported(turn, signatures):
                 require(turn in self.signed, f"6: turn {turn} supported but never signed here")
                 self._full(msgspec.structs.replace(self.signed[turn], signatures=signatures))
@@ -109,8 +119,9 @@ class LogCheck:
 
     def _full(self, state: Signed) -> None:
         digest = plain_hash(self.setup, state)
-        signers = tuple(recover(digest, signature) for signature in state.signatures)
-        require(signers == self.setup.participants, f"7: turn {state.turn} is not signed by everybody")
+        for participant, signature in zip(self.setup.participants, state.signatures, strict=True):
+            signers = [recover(digest, turned) for turned in (signature, with_other_v(signature))]
+            require(participant in signers, f"7: turn {state.turn} is not signed by everybody")
         if state.turn in self.signed:
             self.signed[state.turn] = state
 
@@ -184,11 +195,29 @@ class Watch:
                 node = self.sim.nodes[sender]
                 index = node.engine(message.channel).state.setup.my_index
                 turn, signature = message.turn, message.signatures[index]
+                self._check_full(node.engine(message.channel).state.setup, message)
             case _:
                 return
         key = (sender, message.channel, turn)
         require(self.left.setdefault(key, signature) == signature, f"2: node {sender} said turn {turn} in two ways")
         require(signature in self._durable(sender, message.channel), f"1: turn {turn} left node {sender} unrecorded")
+
+    def _check_full(self, setup: Setup, full: Supported) -> None:
+        state = Signed(
+            full.turn,
+            full.is_final,
+            (),
+            full.sequence,
+            full.log_root,
+            full.state_root,
+            full.amounts,
+            full.time_ms,
+            full.signatures,
+            (),
+        )
+        digest = plain_hash(setup, state)
+        signers = tuple(recover(digest, signature) for signature in full.signatures)
+        require(signers == setup.participants, f"7: turn {full.turn} left in a form that the contracts refuse")
 
     def _durable(self, sender: int, channel: bytes) -> set[bytes]:
         """Every signature of its own that the node would still know after a power cut now."""
@@ -196,6 +225,6 @@ class Watch:
         for page in self.sim.nodes[sender].log.durable_copy().read(channel):
             for data in page.events:
                 event = decode_event(data)
-                if isinstance(event, StateSigned | StateAdopted):
+                if isinstance(event, StateSigned | StateCompleted | StateAdopted):
                     known.update(event.state.signatures)
         return known

@@ -25,7 +25,7 @@ from scapp.channels.channel.effects import (
     parse_outbox_row,
 )
 from scapp.channels.channel.engine import Engine
-from scapp.channels.channel.events import ChannelCreated, StateSigned, decode_event, encode_event
+from scapp.channels.channel.events import ChannelCreated, StateCompleted, StateSigned, decode_event, encode_event
 from scapp.channels.channel.messages import Entries, Proposal, decode_message, encode_message
 from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
 from scapp.channels.channel.session import Step
@@ -228,7 +228,7 @@ class SimNode:
         for write in store.append.writes:
             for data in write.events:
                 event = decode_event(data)
-                if isinstance(event, StateSigned):
+                if isinstance(event, StateSigned | StateCompleted):
                     key = (write.stream, event.state.turn)
                     content = encode_event(StateSigned(_unsigned(event.state)))
                     assert self.signed.setdefault(key, content) == content, f"{self.name} signed turn {key[1]} twice"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scapp.channels.channel.events import StateSigned, StateSupported, decode_event
+from scapp.channels.channel.events import StateCompleted, StateSigned, StateSupported, decode_event
 from scapp.channels.driver import load
 from tests.support.sim import Sim
 
@@ -52,7 +52,7 @@ def test_a_countersigner_keeps_nothing_back() -> None:
     sim.nodes[0].submit(channel, b"first")
     sim.nodes[0].submit(channel, b"second")
     sim.run()
-    assert pages(sim, channel, 1)[-2:] == [[StateSigned, StateSupported]] * 2
+    assert pages(sim, channel, 1)[-2:] == [[StateCompleted]] * 2
 
 
 def test_nothing_leaves_while_a_supported_state_waits_for_its_append(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,10 @@ def test_nothing_is_appended_to_a_stream_whose_end_is_damaged(path: Path) -> Non
         (b"\x93\xff\x00\x00", "does not decode"),
         (b"\x93\x07\x00\x00", "head at version 7: checksum expected 00000000, found"),
         (frame_head(B, Head(7, 1)), "head at version 7: checksum"),
-        (frame_head(A, Head(6, 1)), "expected to end at version 6 .* found its last page to end at version 7"),
+        (frame_head(A, Head(6, 1)), "page at version 6: expected to follow checksum 00000001, found"),
+        (frame_head(A, Head(4, 1)), "expected a page at version 4, found one at 5"),
+        (frame_head(A, Head(7, 1)), "expected to end at version 7 .* found its last page to end at version 7"),
+        (frame_head(A, Head(8, 1)), "expected to end at version 8 .* found its last page to end at version 7"),
         (None, "expected to end at version 0 .* found its last page to end at version 7"),
     ],
 )
@@ -189,6 +192,40 @@ def test_a_damaged_or_missing_head_is_found(path: Path, row: bytes | None, messa
     damage(path, change)
     with RocksLog(path) as log, pytest.raises(LogCorrupt, match=f"stream {A.hex()}.*{message}"):
         log.version(A)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (alter(A, 5, 8), "page at version 5: checksum expected .*, found"),
+        (remove(A, 5), "expected a page at version 5, found one at 6"),
+        (remove(A, 3, 5), "expected a page at version 3, found one at 6"),
+        (remove(A, 0, 3, 5, 6), "expected to end at version 3 .*, found its last page to end at version 0"),
+        (rewrite, "page at version 3: expected to follow checksum .*, found 00003039"),
+        (rewrite_and_link, "page at version 5: expected to follow checksum"),
+        (stretch, "expected a page at version 6, found one at 5"),
+    ],
+)
+def test_damage_behind_a_head_that_lags_is_found_before_anything_is_appended(
+    path: Path, change: Callable[[Store, WriteBatch], None], message: str
+) -> None:
+    """As a crash leaves it: the head is at the first page's end."""
+    damage(path, head_at_3)
+    damage(path, change)
+    with RocksLog(path) as log, pytest.raises(LogCorrupt, match=f"stream {A.hex()}.*{message}"):
+        log.append(Append((StreamWrite(A, 7, (b"x",)),)))
+
+
+def head_at_3(store: Store, batch: WriteBatch) -> None:
+    store.heads.put(batch, A, frame_head(A, Head(3, unframe_page(page_key(A, 0), value_at(store, A, 0)).chain)))
+
+
+def test_the_newest_pages_behind_a_head_that_lags_may_be_missing_together(path: Path) -> None:
+    """What the head does not name yet can be lost without a trace, as with its head before: less than a stride."""
+    damage(path, head_at_3)
+    damage(path, remove(A, 6))
+    with RocksLog(path) as log:
+        assert log.version(A) == 6
 
 
 @pytest.mark.parametrize("row", [b"\xc1", b"\x92\xc4\x05value\x00"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import pickle
 import sys
 import threading
@@ -23,6 +24,7 @@ from scapp.channels.signing import (
     InvalidSignature,
     Signer,
     Verifier,
+    address_of,
     eth_digest,
     normalise_v,
     recover,
@@ -33,6 +35,7 @@ from scapp.channels.signing import (
 ALICE = Signer(bytes.fromhex("2d999770f7b5d49b694080f987b82bbc9fc9ac2b4dcc10b0f8aba7d700f69c6d"))
 MALLORY = Signer(b"\x66" * 32)
 H = keccak256(b"a state")
+FIELD = 2**256 - 2**32 - 977
 secrets = st.integers(1, ORDER - 1).map(lambda number: number.to_bytes(32, "big"))
 hashes = st.binary(min_size=32, max_size=32)
 
@@ -160,6 +163,100 @@ def test_a_verifier_knows_its_own_address_only():
     assert verifier.matches(keccak256(b"another"), GOOD) is False
     # The contracts recover by v: a state signed so would not count there, and must not count here.
     assert verifier.matches(H, GOOD[:64] + bytes([55 - GOOD[64]])) is False
+
+
+OTHER_V = GOOD[:64] + bytes([55 - GOOD[64]])
+
+
+def known() -> Verifier:
+    """A verifier that has seen its address sign: from then on it checks against the key."""
+    verifier = Verifier(ALICE.address)
+    assert verifier.matches(keccak256(b"before"), ALICE.sign(keccak256(b"before")))
+    return verifier
+
+
+@pytest.mark.parametrize("make", [lambda: Verifier(ALICE.address), known], ids=["first", "known"])
+def test_signed_asks_for_r_and_s_alone(make):
+    """With either v, known key or not; but for this address, this hash and a v that the contracts have."""
+    assert make().signed(H, GOOD) is True
+    assert make().signed(H, OTHER_V) is True
+    assert make().signed(H, MALLORY.sign(H)) is False
+    assert make().signed(keccak256(b"another"), GOOD) is False
+    with pytest.raises(LocalError):
+        make().signed(H[:31], GOOD)
+
+
+@pytest.mark.parametrize("make", [lambda: Verifier(ALICE.address), known], ids=["first", "known"])
+@pytest.mark.parametrize("case", WRONG)
+def test_a_signature_of_the_wrong_form_is_not_signed(make, case):
+    """Neither are there two forms of one signature: a high s is nobody's, with whatever v."""
+    assert make().signed(H, WRONG[case]) is False
+    with pytest.raises(InvalidSignature):
+        make().completed(H, WRONG[case])
+
+
+@given(secrets, hashes, st.sampled_from([27, 28]))
+def test_what_is_signed_is_completed_to_the_one_signature_that_matches(secret, h, v):
+    """The right v is found whatever v came, and the other one matches nothing."""
+    signer = Signer(secret)
+    right = signer.sign(h)
+    came = right[:64] + bytes([v])
+    verifier = Verifier(signer.address)
+    for _ in ("first", "known"):
+        assert verifier.signed(h, came)
+        assert verifier.completed(h, came) == right
+    assert not verifier.matches(h, right[:64] + bytes([55 - right[64]]))
+
+
+@given(hashes, st.binary(min_size=63, max_size=66))
+def test_any_bytes_are_signed_by_nobody(h, signature):
+    """A peer's bytes raise nothing."""
+    for verifier in (Verifier(ALICE.address), known()):
+        assert verifier.signed(h, signature) is False
+
+
+def test_only_the_address_itself_completes():
+    """A valid signature of somebody else stays his."""
+    with pytest.raises(InvalidSignature, match="expected"):
+        known().completed(H, MALLORY.sign(H))
+
+
+# r plus the order is the x coordinate of a point: the only signatures that recovery ids 2 and 3 belong to.
+BEYOND = next(
+    r
+    for r in itertools.count(1)
+    if pow((r + ORDER) ** 3 + 7, (FIELD - 1) // 2, FIELD) == 1 and pow(r**3 + 7, (FIELD - 1) // 2, FIELD) != 1
+)
+
+
+def test_an_r_that_no_v_of_the_contracts_names_is_not_signed(backend):
+    """Such a signature is valid over some hash for the key it gives, and would be support that no contract sees."""
+    signature = BEYOND.to_bytes(32, "big") + (7).to_bytes(32, "big")
+    digest = eth_digest(H)
+    key = backend.recover_key(digest, signature, 2)
+    assert key is not None
+    verifier = Verifier(address_of(backend.serialize_key(key)))
+    verifier._key, verifier._parsed = key, backend.parsed(key)
+    assert signing.DirectBackend().check(
+        digest, signature, signing.DirectBackend().parsed(direct_key(digest, signature))
+    )
+    for v in (b"\x1b", b"\x1c"):
+        assert verifier.signed(H, signature + v) is False
+        with pytest.raises(InvalidSignature):
+            verifier.completed(H, signature + v)
+
+
+def direct_key(digest: bytes, signature: bytes) -> bytes:
+    key = signing.DirectBackend().recover_key(digest, signature, 2)
+    assert key is not None
+    return key
+
+
+def test_a_backend_whose_check_is_wrong_is_not_used(monkeypatch):
+    """Neither one that accepts everything nor one that accepts nothing."""
+    for answer in (True, False):
+        monkeypatch.setattr(signing.DirectBackend, "check", lambda self, digest, signature, key, answer=answer: answer)
+        assert type(signing.choose_backend()) is signing.PublicBackend
 
 
 def test_verify_says_who_signed():

@@ -18,6 +18,7 @@ from scapp.channels.admission import AdmissionError, Admitted
 from scapp.channels.channel.effects import (
     STORED,
     Effect,
+    StoredSend,
     TryBatch,
     outbox_row,
 )
@@ -28,6 +29,7 @@ from scapp.channels.channel.events import (
     Refused,
     Signed,
     StateAdopted,
+    StateCompleted,
     StateSigned,
     StateSupported,
     SubmissionsRefused,
@@ -109,7 +111,8 @@ class ChannelDriver:
                         yield self._store(NOTHING)
                         yield Do((), self._told())
                     return
-            events, effects = step.events, step.effects
+            events = step.events
+            effects = step.effects
             notices: Sequence[Notice] = ()
             if events:
                 if step.joins:
@@ -121,24 +124,24 @@ class ChannelDriver:
             elif effects and self._must_store(effects):
                 yield self._store(step)
                 notices = self._told()
-            last = effects[-1] if effects else None
-            if type(last) is TryBatch:  # an engine asks once per step, and at its end
-                if notices or len(effects) > 1:
-                    yield Do(effects[:-1], notices)
-                step = self._admitted((yield Ask(last)), now_ms)
-                continue
             step = None
-            if effects or notices:
-                yield Do(effects, notices)
+            if effects:
+                last = effects[-1]
+                if type(last) is TryBatch:  # an engine asks once per step, and at its end
+                    if notices or len(effects) > 1:
+                        yield Do(effects[:-1], notices)
+                    step = self._admitted((yield Ask(last)), now_ms)
+                    continue
+            elif not notices:
+                continue
+            yield Do(effects, notices)
 
     def _must_store(self, effects: Sequence[Effect]) -> bool:
         """Do effects without events need an append? Stored sends do; and only admission, which is undone by a crash,
         may run while folded events are held back."""
-        for effect in effects:
-            kind = type(effect)
-            if kind is not TryBatch and (self._held or kind in STORED):
-                return True
-        return False
+        if not self._held:
+            return not STORED.isdisjoint(map(type, effects))
+        return len(effects) > 1 or type(effects[0]) is not TryBatch
 
     def _admitted(self, answer: object, now_ms: int) -> Step:
         if type(answer) is Admitted:
@@ -148,18 +151,16 @@ class ChannelDriver:
 
     def _store(self, step: Step) -> Store:
         """One append of all events held and those of the step."""
-        held, new, version = self._held, step.events, self.version
-        events = tuple(map(encode_event, new))
-        if held:
-            events = (*held, *events)
-            version -= len(held)
+        held = self._held
+        version = self.version - len(held)
+        events = (*held, *map(encode_event, step.events))
+        effects = step.effects
         rows: dict[bytes, bytes] = {}
-        for effect in step.effects:
-            if type(effect) in STORED:
-                rows.update((outbox_row(self.stream, effect),))  # type: ignore[arg-type]  # one of STORED
+        if not STORED.isdisjoint(map(type, effects)):
+            rows = dict(outbox_row(self.stream, e) for e in effects if isinstance(e, StoredSend))
         if not events:
             return Store(Append((), rows), False)
-        return Store(Append((StreamWrite(self.stream, version, events),), rows), bool(held) or step.durable)
+        return Store(Append((StreamWrite(self.stream, version, events),), rows), step.durable or bool(held))
 
     def _told(self) -> list[Notice]:
         """The held events are stored: what listeners hear of them now."""
@@ -171,9 +172,10 @@ class ChannelDriver:
         """Fold the events; returns what listeners hear of them."""
         notices: list[Notice] = []
         engine = self.engine
+        apply = engine.apply
         for event in events:
             self.version += 1
-            advanced = engine.apply(event)
+            advanced = apply(event)
             if advanced is not None:
                 self.index(advanced)
                 notices.append(Advanced(advanced))
@@ -207,7 +209,7 @@ class _Advances:
         if isinstance(event, StateSigned):
             self._signed[event.state.turn] = event.state
             return None
-        if isinstance(event, StateAdopted):
+        if isinstance(event, StateCompleted | StateAdopted):
             self._signed.clear()
             return event.state
         if not isinstance(event, StateSupported) or max(self._signed, default=-1) != event.turn:

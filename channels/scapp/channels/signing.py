@@ -25,19 +25,23 @@ _COMPACT_BYTES = 64
 _HALF_ORDER_BYTES = (ORDER // 2).to_bytes(32, "big")
 _PREFIX = b"\x19Ethereum Signed Message:\n"
 _HASH_PREFIX = _PREFIX + b"32"
-_V_OF_ID = (b"\x1b", b"\x1c")
+# Field size minus order. A smaller r may also stand for a point whose x is r plus the order (recovery ids 2 and 3), and
+# the contracts' v names none of those.
+_R_MIN = (0x14551231950B75FC4402DA1722FC9BAEE).to_bytes(32, "big")
+# Ids 2 and 3 mean an x coordinate above the order: about one in 2^128 signatures, none the chain accepts.
+_V_OF_ID = (b"\x1b", b"\x1c", b"\x1d", b"\x1e")
 _ID_OF_V = {27: 0, 28: 1}
 
 
 class Backend(Protocol):
-    """`digest` and `secret` are 32 bytes; a signed digest is r || s || recovery id (0 to 3), 65 bytes."""
+    """`digest` and `secret` are 32 bytes."""
 
     def public_key(self, secret: bytes) -> bytes:
         """Uncompressed point without its prefix, 64 bytes; `secret` must be in range."""
         ...
 
     def sign(self, secret: bytes, digest: bytes) -> bytes:
-        """A recoverable signature with RFC 6979 nonce and low s."""
+        """r || s || v, 65 bytes, with RFC 6979 nonce and low s; v is 27 plus the recovery id."""
         ...
 
     def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
@@ -53,6 +57,14 @@ class Backend(Protocol):
         """Both in one: the signer's public key, 64 bytes, or None."""
         ...
 
+    def parsed(self, key: bytes) -> Any:
+        """`recover_key`'s answer in the form that `check` wants; never changed, so threads may share it."""
+        ...
+
+    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
+        """Did the key of `parsed` sign the digest? `signature` begins with r || s; false for a high s."""
+        ...
+
 
 class PublicBackend:
     """Through coincurve's documented classes."""
@@ -61,7 +73,8 @@ class PublicBackend:
         return PublicKey.from_secret(secret).format(compressed=False)[1:]
 
     def sign(self, secret: bytes, digest: bytes) -> bytes:
-        return bytes(PrivateKey(secret).sign_recoverable(digest, hasher=None))
+        signed = PrivateKey(secret).sign_recoverable(digest, hasher=None)
+        return signed[:_COMPACT_BYTES] + _V_OF_ID[signed[_COMPACT_BYTES]]
 
     def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
         key = self.recover_key(digest, signature, recovery_id)
@@ -77,12 +90,34 @@ class PublicBackend:
         except Exception:  # coincurve raises bare Exception when nothing can be recovered, ValueError when parsing
             return None
 
+    def parsed(self, key: bytes) -> Any:
+        return key
+
+    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
+        if signature[32:64] > _HALF_ORDER_BYTES:
+            return False
+        return any(self.recover_key(digest, signature, recovery_id) == key for recovery_id in (0, 1))
+
 
 class _Buffers:
     """C memory reused from call to call."""
 
+    __slots__ = (
+        "compact",
+        "compact_view",
+        "key_view",
+        "length",
+        "plain_signature",
+        "point",
+        "point_view",
+        "public_key",
+        "recovery_id",
+        "signature",
+    )
+
     def __init__(self, ffi: Any) -> None:
         self.signature = ffi.new("secp256k1_ecdsa_recoverable_signature *")
+        self.plain_signature = ffi.new("secp256k1_ecdsa_signature *")
         self.public_key = ffi.new("secp256k1_pubkey *")
         self.recovery_id = ffi.new("int *")
         self.length = ffi.new("size_t *")
@@ -114,6 +149,9 @@ class DirectBackend(PublicBackend):
         self._parse = lib.secp256k1_ecdsa_recoverable_signature_parse_compact
         self._recover = lib.secp256k1_ecdsa_recover
         self._serialize_key = lib.secp256k1_ec_pubkey_serialize
+        self._parse_plain = lib.secp256k1_ecdsa_signature_parse_compact
+        self._verify = lib.secp256k1_ecdsa_verify
+        self._ffi = ffi
         self._mine = _PerThread(ffi)
 
     def sign(self, secret: bytes, digest: bytes) -> bytes:
@@ -125,7 +163,7 @@ class DirectBackend(PublicBackend):
         if not self._sign(self._context, buffers.signature, digest, secret, self._null, self._null):
             raise ValueError("the secret is not a valid key")
         self._serialize(self._context, buffers.compact, buffers.recovery_id, buffers.signature)
-        return buffers.compact_view[:] + _RECOVERY_IDS[buffers.recovery_id[0]]  # type: ignore[no-any-return]
+        return buffers.compact_view[:] + _V_OF_ID[buffers.recovery_id[0]]  # type: ignore[no-any-return]
 
     def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
         if len(digest) != 32 or len(signature) < _COMPACT_BYTES or not 0 <= recovery_id <= 3:
@@ -144,8 +182,16 @@ class DirectBackend(PublicBackend):
         self._serialize_key(self._context, buffers.point, buffers.length, buffers.public_key, self._uncompressed)
         return buffers.point_view[1:65]  # type: ignore[no-any-return]
 
+    def parsed(self, key: bytes) -> Any:
+        point = self._ffi.new("secp256k1_pubkey *")
+        self._ffi.buffer(point)[:] = key
+        return point
 
-_RECOVERY_IDS = tuple(bytes([number]) for number in range(4))
+    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
+        if len(digest) != 32 or len(signature) < _COMPACT_BYTES:
+            return False
+        plain, context = self._mine.buffers.plain_signature, self._context
+        return bool(self._parse_plain(context, plain, signature) and self._verify(context, plain, digest, key))
 
 
 def choose_backend() -> Backend:
@@ -155,12 +201,22 @@ def choose_backend() -> Backend:
     expected = public.sign(secret, digest)
     try:
         direct = DirectBackend()
-        recovered = direct.recover(digest, expected, expected[64])
-        if direct.sign(secret, digest) == expected and recovered == public.public_key(secret):
+        recovered = direct.recover(digest, expected, expected[64] - 27)
+        if direct.sign(secret, digest) == expected and recovered == public.public_key(secret) and _checks(direct):
             return direct
     except (ImportError, AttributeError, TypeError):
         pass
     return public
+
+
+def _checks(backend: Backend) -> bool:
+    """Does `check` accept a signature of the key, and of no other?"""
+    digest = bytes(range(32))
+    signatures = [backend.sign(secret, digest) for secret in (bytes(31) + b"\x01", bytes(31) + b"\x02")]
+    key = backend.recover_key(digest, signatures[0], signatures[0][64] - 27)
+    assert key is not None
+    parsed = backend.parsed(key)
+    return [backend.check(digest, signature, parsed) for signature in signatures] == [True, False]
 
 
 _BACKEND: Backend = choose_backend()
@@ -207,16 +263,12 @@ class Signer:
 
     def sign(self, h: Hash) -> Signature:
         """Sign a state, voucher or challenge hash; the same hash always gives the same 65 bytes (RFC 6979)."""
-        return self._sign_digest(eth_digest(h))
+        digest = keccak256(_HASH_PREFIX + h) if len(h) == 32 else eth_digest(h)  # which tells what is wrong
+        return _BACKEND.sign(self.__secret, digest)  # type: ignore[return-value]  # a call of `Signature` is not free
 
     def sign_text(self, data: bytes) -> Signature:
         """Sign a text of any length but 32, with its length in the digest."""
-        return self._sign_digest(text_digest(data))
-
-    def _sign_digest(self, digest: bytes) -> Signature:
-        signed = _BACKEND.sign(self.__secret, digest)
-        # Ids 2 and 3 mean an x coordinate above the order: about one in 2^128 signatures, none the chain accepts.
-        return Signature(signed[:64] + _V_OF_ID[signed[64]])
+        return Signature(_BACKEND.sign(self.__secret, text_digest(data)))
 
     def __repr__(self) -> str:
         return f"Signer(0x{self.address.hex()})"
@@ -228,17 +280,18 @@ class Signer:
 class Verifier:
     """Checks signatures that must be by one known address; safe to share between threads.
 
-    It recovers the key and compares, although checking against a known public key is about four microseconds faster:
-    such a check does not look at v, and a state that a counterparty signed with the wrong v counts for nothing on
-    chain, where v decides which key is recovered."""
+    `verify` and `matches` take a signature as the contracts do: they recover the signer by v and compare. `signed`
+    asks only whether the address signed, whatever v says, and is a fifth faster, for it checks against the public key
+    once that is known; `completed` gives such a signature the one v with which the contracts take it."""
 
-    __slots__ = ("_key", "address")
+    __slots__ = ("_key", "_parsed", "address")
 
     def __init__(self, address: Address) -> None:
         if len(address) != 20:
             raise LocalError(f"an address has 20 bytes, this one {len(address)}: 0x{address.hex()}")
         self.address = address
         self._key: bytes | None = None  # a recovered key that hashes to the address, in the backend's form
+        self._parsed: Any = None  # the same key as `Backend.check` wants it
 
     def verify(self, h: Hash, signature: bytes) -> None:
         """Raise `InvalidSignature`, with the reason, unless `signature` is this address's over the hash.
@@ -252,17 +305,46 @@ class Verifier:
         signer = address_of(_BACKEND.serialize_key(key))
         if signer != self.address:
             raise InvalidSignature(f"signed by 0x{signer.hex()}, expected 0x{self.address.hex()}")
+        self._parsed = _BACKEND.parsed(key)
         self._key = key
 
     def matches(self, h: Hash, signature: bytes) -> bool:
         """The same as an answer; never raises, whatever bytes a peer sent as a signature."""
         try:
-            key = _recover_key(eth_digest(h), signature)
-            if key != self._key:
-                self._compare(key)
+            self.verify(h, signature)
         except InvalidSignature:
             return False
         return True
+
+    def signed(self, h: Hash, signature: bytes) -> bool:
+        """Are r and s by this address, and is v 27 or 28, be it the right one or not? Never raises.
+
+        What passes here passes `completed` as well: exactly one v recovers the address. (Not so for the r below
+        `_R_MIN`, which might stand for two points each; nobody is known to be able to make such a signature.)"""
+        if self._parsed is None or len(h) != 32:
+            return self._signed_by_unknown_key(h, signature)
+        if len(signature) != SIGNATURE_BYTES or signature[64] not in _ID_OF_V or signature < _R_MIN:
+            return False
+        return _BACKEND.check(keccak256(_HASH_PREFIX + h), signature, self._parsed)
+
+    def _signed_by_unknown_key(self, h: Hash, signature: bytes) -> bool:
+        try:
+            self.completed(h, signature)
+        except InvalidSignature:
+            return False
+        return signature >= _R_MIN
+
+    def completed(self, h: Hash, signature: bytes) -> Signature:
+        """The signature with the v by which its signer is recovered; raises `InvalidSignature` unless r and s are by
+        this address."""
+        try:
+            self.verify(h, signature)
+        except InvalidSignature:
+            if len(signature) != SIGNATURE_BYTES or signature[64] not in _ID_OF_V:
+                raise
+            signature = signature[:64] + _V_OF_ID[1 - _ID_OF_V[signature[64]]]
+            self.verify(h, signature)
+        return Signature(bytes(signature))
 
     def __repr__(self) -> str:
         return f"Verifier(0x{self.address.hex()})"

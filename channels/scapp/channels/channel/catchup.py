@@ -22,7 +22,7 @@ from scapp.channels.channel.effects import (
     SendSupported,
 )
 from scapp.channels.channel.events import Signed
-from scapp.channels.channel.full_set import fully_signed, status_message, supported_message
+from scapp.channels.channel.full_set import fully_signed, newest_full, status_message, supported_message
 from scapp.channels.channel.messages import (
     Countersign,
     Decisions,
@@ -60,7 +60,7 @@ def lacking(state: ChannelState, session: Session, peer: int, supported_turn: in
     sends: list[Send] = []
     if state.rejected is not None:
         sends.append(SendRejected(peer))
-    full = supported_message(state)
+    full = newest_full(state)
     if full is not None and supported_turn < full.turn:
         sends.append(SendSupported(peer, full.turn))
     sends.extend(pending(state, peer))
@@ -102,8 +102,9 @@ def materialize(state: ChannelState, session: Session, send: Send) -> list[bytes
             refused = [r for r in state.remembered if r.author == peer and r.counter >= counter]
             message = Decisions(channel, tuple(refused[:DECISIONS_MAX])) if refused else None
         case SendSupported(_, turn):
-            full = supported_message(state)
-            message = full if full is not None and full.turn >= turn else None
+            full = newest_full(state)
+            encoded = supported_message(state, session) if full is not None and full.turn >= turn else None
+            return [encoded] if encoded is not None else []
         case SendProposal(peer):
             message = _proposal(state, peer)
         case SendRejected(_):

@@ -13,14 +13,13 @@ from scapp.channels.admission import Admitted
 from scapp.channels.channel.decided import keys, left_out, settled_by
 from scapp.channels.channel.effects import (
     CommitBatch,
-    Effect,
     RollbackBatch,
     SendCountersign,
     SendNow,
     Tell,
     TryBatch,
 )
-from scapp.channels.channel.events import Event, Refused, Signed, StateSigned, StateSupported, with_signature
+from scapp.channels.channel.events import Event, Refused, Signed, StateCompleted, StateSigned, with_signature
 from scapp.channels.channel.full_set import fully_signed, supported_message
 from scapp.channels.channel.messages import Propose, Refuse, encode_message
 from scapp.channels.channel.model import ChannelState, Head, evolve
@@ -51,7 +50,7 @@ def receive_propose(state: ChannelState, session: Session, message: Propose, now
     if mine is not None:
         return _again(mine, message)
     if message.turn <= state.turn or message.first_sequence < state.sequence:
-        return _answer_with_full_set(state)
+        return _answer_with_full_set(state, session)
     if message.turn > state.turn + TURN_LEAD_MAX:
         raise PeerError(f"turn {message.turn} is more than {TURN_LEAD_MAX} above supported turn {state.turn}")
     if session.failure:
@@ -73,9 +72,9 @@ def _again(mine: Signed, message: Propose) -> Step:
     raise PeerError(f"a second proposal of turn {message.turn}, which is signed already")
 
 
-def _answer_with_full_set(state: ChannelState) -> Step:
-    full = supported_message(state)
-    return Step(effects=(SendNow(SEQUENCER, encode_message(full)),)) if full is not None else NOTHING
+def _answer_with_full_set(state: ChannelState, session: Session) -> Step:
+    full = supported_message(state, session)
+    return Step(effects=(SendNow(SEQUENCER, full),)) if full is not None else NOTHING
 
 
 def _check(state: ChannelState, session: Session, message: Propose, now_ms: int) -> Step:
@@ -95,7 +94,7 @@ def _check(state: ChannelState, session: Session, message: Propose, now_ms: int)
     if fault:
         raise PeerError(fault)
     state_hash = state.setup.hash(proposed)
-    if not state.setup.verify(SEQUENCER, state_hash, message.signature):
+    if not state.setup.signed(SEQUENCER, state_hash, message.signature):
         raise PeerError(f"wrong signature under the proposal of turn {message.turn}")
     last = list(state.included)
     found = _find_fault(state, proposed, message.refused, now_ms, last)
@@ -229,17 +228,16 @@ def countersign(
     state: ChannelState, session: Session, signer: StateSigner, proposed: Signed, refused: tuple[Refused, ...]
 ) -> Step:
     """Sign, and see whether ours was the last signature missing."""
-    with_early = _add_early(state, session, proposed)
-    signed = sign_state(state, session, signer, with_early, session.hashes.get(proposed.turn))
-    session.layer = signed.turn
+    turn = proposed.turn
+    with_early = _add_early(state, session, proposed) if session.early else proposed
+    signed = sign_state(state, session, signer, with_early, session.hashes.get(turn))
+    session.layer = turn
     left = _own_left_out(state, proposed, refused) if refused else ()
-    events: list[Event] = [*left, StateSigned(signed)]
-    effects: list[Effect] = [SendCountersign(peer, signed.turn) for peer in state.setup.others]
-    if b"" not in signed.signatures:
-        events.append(StateSupported(signed.turn, signed.signatures))
-        events.extend(settled_by(functools.reduce(evolve, left, state) if left else state, signed))
-        effects.append(CommitBatch())
-    return Step(tuple(events), tuple(effects))
+    sends = [SendCountersign(peer, turn) for peer in state.setup.others]
+    if b"" in signed.signatures:
+        return Step((*left, StateSigned(signed)), tuple(sends))
+    settled = settled_by(functools.reduce(evolve, left, state) if left else state, signed)
+    return Step((*left, StateCompleted(signed), *settled), (*sends, CommitBatch()))
 
 
 def _own_left_out(state: ChannelState, proposed: Signed, refused: tuple[Refused, ...]) -> tuple[Event, ...]:
@@ -260,12 +258,12 @@ def own_refusals(state: ChannelState, refused: tuple[Refused, ...]) -> list[Refu
 
 def _add_early(state: ChannelState, session: Session, proposed: Signed) -> Signed:
     """Signatures that came before the proposal, where they are valid for it."""
-    early = {i: s for (turn, i), s in session.early.items() if turn == proposed.turn} if session.early else {}
+    early = {i: s for (turn, i), s in session.early.items() if turn == proposed.turn}
     if not early:
         return proposed
     state_hash = state.setup.hash(proposed)
     signatures = list(proposed.signatures)
     for index, signature in early.items():
-        if not signatures[index] and state.setup.verify(index, state_hash, signature):
+        if not signatures[index] and state.setup.signed(index, state_hash, signature):
             signatures[index] = signature
     return msgspec.structs.replace(proposed, signatures=tuple(signatures))

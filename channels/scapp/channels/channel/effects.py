@@ -112,7 +112,7 @@ Effect = Send | SendNow | LoadAdmission | TryBatch | CommitBatch | RollbackBatch
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(StoredSend)
 
-STORED = (SendRejected, SendDecisions)
+STORED = frozenset((SendRejected, SendDecisions))
 PENDING = (SendProposal, SendPropose, SendCountersign, SendSubmit, SendSupported)
 
 

@@ -21,7 +21,7 @@ from scapp.channels.admission import Admitted
 from scapp.channels.channel import catchup, checking, opening, ordering, signatures
 from scapp.channels.channel.decided import left_out
 from scapp.channels.channel.effects import PendingSend, RollbackBatch, Send, SendCountersign, SendNow, SendSubmit, Tell
-from scapp.channels.channel.events import ChannelCreated, Event, Signed, StateAdopted, Submitted
+from scapp.channels.channel.events import ChannelCreated, Event, Signed, StateSupported, Submitted
 from scapp.channels.channel.messages import (
     Countersign,
     Decisions,
@@ -84,10 +84,8 @@ class Engine:
         self.state = state = evolve(before, event)
         if state.head is before.head:
             return None
-        session = self.session
-        session.settle(state.turn)
-        session.retimed = 0
-        return event.state if type(event) is StateAdopted else before.candidates[-1]
+        self.session.settle(state.turn)
+        return before.candidates[-1] if type(event) is StateSupported else event.state  # type: ignore[union-attr]
 
     # Inputs: the operator and the local user
 
@@ -188,8 +186,9 @@ class Engine:
 
     def admitted(self, result: Admitted, now_ms: int) -> Step:
         """Admission's answer to the last `TryBatch`."""
-        work, self.session.work = self.session.work, None
         state, session, signer = self.state, self.session, self.signer
+        work = session.work
+        session.work = None
         session.layer = None  # an earlier layer is gone; the decision says whose this one is
         if isinstance(work, Checking):  # these two are every batch
             return checking.checked(state, session, signer, work, result)
@@ -219,19 +218,22 @@ class Engine:
     def follow_up(self, now_ms: int) -> Step | None:
         """What can be done now without a new input; None when there is nothing."""
         state, session = self.state, self.session
-        if session.work is not None or session.failure or state.rejected is not None:
-            return None
         if not self.is_sequencer:
             return self._held(session.held, now_ms) if session.held is not None else None
-        if state.candidates:
-            # A fork takes two of them.
-            several = len(state.candidates) > 1
-            return ordering.propose_over_fork(state, session, self.signer) if several else None
+        candidates = state.candidates
+        # One in flight is what we wait for; a fork takes two.
+        if len(candidates) == 1 or session.work is not None or session.failure or state.rejected is not None:
+            return None
+        if candidates:
+            return ordering.propose_over_fork(state, session, self.signer)
         if state.turn == 0:
             return ordering.propose_postfund(state, session, self.signer)
         return ordering.next_batch(state, session, now_ms) if session.queue else None
 
     def _held(self, held: Propose, now_ms: int) -> Step | None:
+        session = self.session
+        if session.work is not None or session.failure or self.state.rejected is not None:
+            return None
         if checking.is_ahead(self.state, held):
             return None
         self.session.held = None

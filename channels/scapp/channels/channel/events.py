@@ -78,6 +78,12 @@ class StateSupported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag
     signatures: tuple[bytes, ...]
 
 
+class StateCompleted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="completed.1"):
+    """This node put the last missing signature under the state: `StateSigned` and `StateSupported` at once."""
+
+    state: Signed
+
+
 class StateAdopted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="adopted.1"):
     """A fully signed state that this log did not hold, with its entries, checked like a proposal."""
 
@@ -111,6 +117,7 @@ Event = (
     | StateSigned
     | SignatureSeen
     | StateSupported
+    | StateCompleted
     | StateAdopted
     | Submitted
     | SubmissionsRefused

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from scapp.channels.channel.events import Signed
 from scapp.channels.channel.messages import Status, Supported, encode_message
-from scapp.channels.channel.model import ChannelState
+from scapp.channels.channel.model import ChannelState, Head
+from scapp.channels.channel.session import Session
+from scapp.channels.types import Signature
 
 
 def fully_signed(state: ChannelState) -> Signed | None:
@@ -15,11 +17,29 @@ def fully_signed(state: ChannelState) -> Signed | None:
     return None
 
 
-def supported_message(state: ChannelState) -> Supported | None:
-    """The newest full signature set we hold: the head's, or that of a replaced proposal that was completed."""
-    full = fully_signed(state) or state.head
+def newest_full(state: ChannelState) -> Signed | Head | None:
+    """The newest state we hold under all signatures: the head, or a replaced proposal that was completed."""
+    return fully_signed(state) or state.head
+
+
+def enforceable(state: ChannelState, full: Signed | Head) -> tuple[Signature, ...]:
+    """The signatures of a state that has them all, as the contracts take them: what a full set is outside this node.
+
+    Stored ones may carry any v, for their senders chose it (ADR 0026)."""
+    return state.setup.completed(state.setup.hash(full), full.signatures)
+
+
+def supported_message(state: ChannelState, session: Session) -> bytes | None:
+    """The newest full signature set we hold, encoded; kept, for a peer may ask again and again."""
+    full = newest_full(state)
     if full is None:
         return None
+    if session.full is None or session.full[0] != full.turn:
+        session.full = full.turn, encode_message(_as_supported(state, full))
+    return session.full[1]
+
+
+def _as_supported(state: ChannelState, full: Signed | Head) -> Supported:
     return Supported(
         state.setup.channel_id,
         full.turn,
@@ -29,7 +49,7 @@ def supported_message(state: ChannelState) -> Supported | None:
         full.state_root,
         full.amounts,
         full.time_ms,
-        full.signatures,
+        enforceable(state, full),
     )
 
 

@@ -18,6 +18,7 @@ from scapp.channels.channel.events import (
     SignatureSeen,
     Signed,
     StateAdopted,
+    StateCompleted,
     StateSigned,
     StateSupported,
     SubmissionsDropped,
@@ -120,10 +121,9 @@ def create(created: ChannelCreated) -> ChannelState:
 
 def evolve(state: ChannelState, event: Event) -> ChannelState:
     """The next state. Raises CorruptionError when the event cannot follow (the log contradicts itself)."""
-    try:
-        fold = _FOLDS[type(event)]
-    except KeyError:
-        raise CorruptionError(f"event {type(event).__name__} cannot follow the creation of a channel") from None
+    fold = _FOLDS.get(type(event))
+    if fold is None:
+        raise CorruptionError(f"event {type(event).__name__} cannot follow the creation of a channel")
     return fold(state, event)
 
 
@@ -135,11 +135,13 @@ def _rejected(state: ChannelState, event: ChannelRejected) -> ChannelState:
 
 
 def _signed(state: ChannelState, event: StateSigned) -> ChannelState:
-    candidates, new = state.candidates, event.state
-    signed_turn = candidates[-1].turn if candidates else state.turn
-    if new.turn <= signed_turn:
-        raise CorruptionError(f"turn {new.turn} signed after turn {signed_turn}")
-    return _replace(state, candidates=(*candidates, new))
+    _check_above_signed(state, event.state)
+    return _replace(state, candidates=(*state.candidates, event.state))
+
+
+def _check_above_signed(state: ChannelState, new: Signed) -> None:
+    if new.turn <= state.signed_turn:
+        raise CorruptionError(f"turn {new.turn} signed after turn {state.signed_turn}")
 
 
 def _seen(state: ChannelState, event: SignatureSeen) -> ChannelState:
@@ -165,6 +167,11 @@ def _supported(state: ChannelState, event: StateSupported) -> ChannelState:
     # Signed something higher that does not extend it (safety rule 4): keep the full set, append nothing.
     complete = _replace(supported, signatures=event.signatures)
     return _replace(state, candidates=tuple(complete if c is supported else c for c in candidates))
+
+
+def _completed(state: ChannelState, event: StateCompleted) -> ChannelState:
+    _check_above_signed(state, event.state)
+    return _advance(state, event.state, event.state.signatures)
 
 
 def _adopted(state: ChannelState, event: StateAdopted) -> ChannelState:
@@ -236,6 +243,7 @@ _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     StateSigned: _signed,
     SignatureSeen: _seen,
     StateSupported: _supported,
+    StateCompleted: _completed,
     StateAdopted: _adopted,
     Submitted: _submitted,
     SubmissionsRefused: _refused,

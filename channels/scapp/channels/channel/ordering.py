@@ -16,7 +16,6 @@ from scapp.channels.channel.full_set import fully_signed, status_message
 from scapp.channels.channel.messages import Refuse, Submit
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import NOTHING, Ordering, Queued, Session, Step
-from scapp.channels.channel.setup import pack_amounts
 from scapp.channels.channel.signing_rules import StateSigner, sign_state
 from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, decode_entry, extend_log_root
 from scapp.channels.errors import PeerError
@@ -170,14 +169,11 @@ def ordered(
     state: ChannelState, session: Session, signer: StateSigner, work: Ordering, result: Admitted, now_ms: int
 ) -> Step:
     """Admission has decided: propose the accepted entries, refuse the others."""
-    refused = list(work.dropped)
-    for refusal in result.refusals:
-        item = work.items[refusal.index]
-        refused.append(Refused(item.author, item.counter, refusal.code, refusal.reason[:1024]))
-    entries = work.entries
+    step, entries = NOTHING, work.entries
+    if work.dropped or result.refusals:
+        step = refuse(state, session, [*work.dropped, *_refused(work, result)], now_ms)
     if len(result.accepted) != len(entries):
         entries = tuple(entries[i] for i in result.accepted)
-    step = refuse(state, session, refused, now_ms) if refused else NOTHING
     if not entries and not state.candidates:
         return Step(step.events, (RollbackBatch(), *step.effects))
     proposal = Signed(
@@ -187,12 +183,18 @@ def ordered(
         sequence=state.sequence + len(entries),
         log_root=extend_log_root(state.log_root, entries),
         state_root=result.state_root,
-        amounts=pack_amounts(result.amounts),
+        amounts=state.setup.pack(result.amounts),
         time_ms=work.time_ms if entries else state.time_ms,
         signatures=state.setup.unsigned,
         last=last_counters(state.included, entries),
     )
     return _propose(state, session, signer, proposal, step)
+
+
+def _refused(work: Ordering, result: Admitted) -> Iterable[Refused]:
+    for refusal in result.refusals:
+        item = work.items[refusal.index]
+        yield Refused(item.author, item.counter, refusal.code, refusal.reason[:1024])
 
 
 def last_counters(included: tuple[int, ...], entries: Sequence[bytes]) -> tuple[int, ...]:

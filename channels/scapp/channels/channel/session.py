@@ -84,6 +84,7 @@ class Session:
         self.layer: int | None = None  # turn whose batch lies on the admission base
         self.hashes: dict[int, Hash] = {}  # turn of a candidate: its state hash
         self.wire: dict[int, bytes] = {}  # turn of our proposal: the encoded Propose
+        self.full: tuple[int, bytes] | None = None  # turn of the full set asked for last: the encoded Supported
         self.early: dict[tuple[int, int], bytes] = {}  # (turn, index): signature of a state we have not signed yet
         self.held: Propose | None = None  # a proposal over a state we do not yet know to be supported
         self.wanted: Signed | None = None  # a fully signed state whose entries we fetch
@@ -98,12 +99,10 @@ class Session:
 
     def settle(self, turn: int) -> None:
         """Forget what concerns turns up to `turn`."""
-        hashes, wire = self.hashes, self.wire
-        hashes.pop(turn, None)
-        wire.pop(turn, None)
-        if hashes or wire:
-            for known in (hashes, wire):
-                for old in [t for t in known if t < turn]:
+        for known in (self.hashes, self.wire):
+            if known:
+                known.pop(turn, None)
+                for old in [t for t in known if t < turn] if known else ():
                     del known[old]
         if self.early:
             for key in [k for k in self.early if k[0] <= turn]:
@@ -113,4 +112,5 @@ class Session:
         if self.wanted is not None and self.wanted.turn <= turn:
             self.wanted = None
             self.fetched = []
+        self.retimed = 0
         self.status_wait_ms = 0

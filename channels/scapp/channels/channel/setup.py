@@ -12,7 +12,7 @@ from scapp.channels.entries import HEADER_BYTES
 from scapp.channels.errors import LocalError
 from scapp.channels.signing import Verifier
 from scapp.channels.state import FixedPart, check_fixed_part
-from scapp.channels.types import Address, ChannelId, Hash
+from scapp.channels.types import Address, ChannelId, Hash, Signature
 
 SLOTS_MAX = 256
 PARTICIPANTS_MAX = 255
@@ -50,7 +50,8 @@ class Setup:
         self.others = tuple(i for i in range(self.count) if i != self.my_index)  # indices of everyone else
         self.unsigned: tuple[bytes, ...] = (b"",) * self.count  # signatures of a state that nobody has signed
         self.hash = AppStateHasher(self.channel_id, self.deployment_id, self.slots).hash
-        self._verifiers = tuple(Verifier(p).matches for p in self.participants)
+        self._verifiers = tuple(Verifier(p) for p in self.participants)
+        self._signed = tuple(verifier.signed for verifier in self._verifiers)
 
     @functools.cached_property
     def context(self) -> ChannelContext:
@@ -58,14 +59,27 @@ class Setup:
         return ChannelContext(self.channel_id, self.participants, self.deployment, self.slots)
 
     def verify(self, index: int, state_hash: Hash, signature: bytes) -> bool:
-        """Is this participant `index`'s signature under the hash?"""
-        return self._verifiers[index](state_hash, signature)
+        """Is this participant `index`'s signature under the hash, with the v that the contracts need?"""
+        return self._verifiers[index].matches(state_hash, signature)
+
+    def signed(self, index: int, state_hash: Hash, signature: bytes) -> bool:
+        """Did participant `index` sign the hash? Its v is not looked at: `completed` finds the right one."""
+        return self._signed[index](state_hash, signature)
+
+    def completed(self, state_hash: Hash, signatures: tuple[bytes, ...]) -> tuple[Signature, ...]:
+        """A full set of signatures that were `signed`, as the contracts take it; one recovery per participant."""
+        pairs = zip(self._verifiers, signatures, strict=True)
+        return tuple(verifier.completed(state_hash, signature) for verifier, signature in pairs)
 
     def unpack(self, amounts: bytes) -> tuple[int, ...]:
         """Amounts from their blob; the caller has checked its length."""
         if amounts == self._start_blob:
             return self.start_amounts
         return tuple(int.from_bytes(amounts[i : i + 32], "big") for i in range(0, len(amounts), 32))
+
+    def pack(self, amounts: tuple[int, ...]) -> bytes:
+        """The blob of the amounts."""
+        return self._start_blob if amounts == self.start_amounts else pack_amounts(amounts)
 
     def amounts_fault(self, amounts: bytes) -> str:
         """Why the blob is no outcome of this channel, or an empty string: one amount per slot, sums per asset kept."""

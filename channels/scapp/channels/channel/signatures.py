@@ -29,7 +29,7 @@ def receive_countersign(state: ChannelState, session: Session, index: int, messa
         return NOTHING
     if candidate.signatures[index]:
         return NOTHING
-    if not state.setup.verify(index, candidate_hash(state, session, candidate), message.signature):
+    if not state.setup.signed(index, candidate_hash(state, session, candidate), message.signature):
         raise PeerError(f"wrong signature of participant {index} under turn {message.turn}")
     signatures = with_signature(candidate.signatures, index, message.signature)
     if b"" in signatures:

@@ -6,11 +6,12 @@ are; they are asked for everything that is not known here, refusals included.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from typing import Protocol
 
-from scapp.channels.abi import FALSE, STATE_HEAD_BYTES, TRUE, TURN_BITS, WORD, OutcomeSlot, StateHasher
+from scapp.channels.abi import STATE_HEAD_BYTES, TURN_BITS, WORD, OutcomeSlot, StateHasher
 from scapp.channels.app_data import APP_DATA_BYTES, encode_app_data
-from scapp.channels.channel.events import Signed
 from scapp.channels.crypto import keccak256
 from scapp.channels.types import ChannelId, Hash
 
@@ -18,6 +19,31 @@ _BEFORE_TURN = STATE_HEAD_BYTES - 2 * WORD
 _APP_DATA = STATE_HEAD_BYTES + WORD  # after its length
 _SEQUENCE = _APP_DATA + 2 * WORD
 _OUTCOME = _APP_DATA + APP_DATA_BYTES
+
+
+class Committed(Protocol):
+    """What a state's hash depends on, besides its channel: `events.Signed` and `model.Head` have it."""
+
+    @property
+    def turn(self) -> int: ...
+
+    @property
+    def is_final(self) -> bool: ...
+
+    @property
+    def sequence(self) -> int: ...
+
+    @property
+    def log_root(self) -> bytes: ...
+
+    @property
+    def state_root(self) -> bytes: ...
+
+    @property
+    def amounts(self) -> bytes: ...
+
+    @property
+    def time_ms(self) -> int: ...
 
 
 class AppStateHasher:
@@ -30,10 +56,12 @@ class AppStateHasher:
         encoded = self._hasher.encode(encode_app_data(deployment, 0, bytes(WORD), bytes(WORD), 0), amounts, 0, False)
         self._head = encoded[:_BEFORE_TURN]
         self._app_head = encoded[STATE_HEAD_BYTES:_SEQUENCE]  # length, version, deployment
+        # head, turn, final; app head, sequence, log root, state root, time: each number in the low bytes of its word
+        self._pack = struct.Struct(f">{len(self._head)}s24xQ31x?{len(self._app_head)}s24xQ32s32s24xQ").pack
         # The outcome asked for last: a pair replaced as a whole, so that no thread sees half of it.
         self._outcome = bytes(WORD * len(slots)), encoded[_OUTCOME:]
 
-    def hash(self, state: Signed) -> Hash:
+    def hash(self, state: Committed) -> Hash:
         """State hash of Nitro's variable part that `state` stands for; raises `InvalidValue` for a value outside its
         field."""
         turn, sequence, time_ms = state.turn, state.sequence, state.time_ms
@@ -42,29 +70,15 @@ class AppStateHasher:
         if (
             amounts != state.amounts
             or turn >> TURN_BITS
-            or sequence >> 64
-            or time_ms >> 64
+            or (sequence | time_ms) >> 64
             or len(log_root) != 32
             or len(state_root) != 32
         ):
             return self._general(state)
-        return keccak256(
-            b"".join(
-                (
-                    self._head,
-                    turn.to_bytes(32, "big"),
-                    TRUE if state.is_final else FALSE,
-                    self._app_head,
-                    sequence.to_bytes(32, "big"),
-                    log_root,
-                    state_root,
-                    time_ms.to_bytes(32, "big"),
-                    outcome,
-                )
-            )
-        )
+        packed = self._pack(self._head, turn, state.is_final, self._app_head, sequence, log_root, state_root, time_ms)
+        return keccak256(packed + outcome)
 
-    def _general(self, state: Signed) -> Hash:
+    def _general(self, state: Committed) -> Hash:
         app_data = encode_app_data(self._deployment, state.sequence, state.log_root, state.state_root, state.time_ms)
         blob = state.amounts
         amounts = tuple(int.from_bytes(blob[i : i + WORD], "big") for i in range(0, len(blob), WORD))

@@ -12,7 +12,9 @@ from scapp.channels.errors import LocalError
 from scapp.channels.log.port import Append, StreamWrite, VersionConflict
 
 STREAM_BYTES = 32
-VERSION_MAX = 2**63 - 1
+VERSION_BITS = 63
+VERSION_MAX = 2**VERSION_BITS - 1
+_SEQUENCES = (tuple, list)
 _ONLY_BYTES = {bytes}
 
 
@@ -32,8 +34,8 @@ def check_append(append: Append) -> None:
             type(stream) is not bytes
             or len(stream) != STREAM_BYTES
             or type(version) is not int
-            or not 0 <= version <= VERSION_MAX
-            or (type(events) is not tuple and type(events) is not list)
+            or version >> VERSION_BITS  # too large, or negative
+            or type(events) not in _SEQUENCES
             # One pass in C over a thousand events instead of a Python loop.
             or (events and {*map(type, events)} != _ONLY_BYTES)
         ):

@@ -1,9 +1,11 @@
 """The event log on disk, over RocksDB; values are framed by `framing.py`, the database behind it is `rocks_store.py`.
 
-Each append writes one page per stream (key: stream, first version), the streams' heads and its outbox changes in
-one WriteBatch; a group of appends shares one batch and one sync (`committer.py` makes the groups). Log order equals
-commit order: writers hold one lock from the version check to the end of the write, and RocksDB keeps one
-write-ahead log for all column families, so what survives a crash is always a prefix of what was appended.
+Each append writes one page per stream (key: stream, first version) and its outbox changes in one WriteBatch; a group of
+appends shares one batch and one sync (`committer.py` makes the groups). A stream's head is written with its first page,
+then at least every `HEAD_STRIDE` versions and at close; the pages since lead from it to the end (ADR 0027), so that the
+usual append, one page, is one row. Log order equals commit order: writers hold one lock from the version check to the
+end of the write, and RocksDB keeps one write-ahead log for all column families, so what survives a crash is always a
+prefix of what was appended.
 
 Nothing is repaired silently: what fails its checksum, or does not follow its predecessor, raises LogCorrupt.
 """
@@ -33,6 +35,7 @@ from scapp.channels.log.port import (
 from scapp.channels.log.rocks_store import Store
 
 SNAPSHOTS_KEPT = 2
+HEAD_STRIDE = 64  # a power of two
 _EMPTY = Head(0, GENESIS_CHAIN)
 # Pages fetched per step of a read. No RocksDB iterator outlives a step: one that is alive keeps the files locked
 # even after close, and a reader may hold its generator for as long as it likes.
@@ -47,34 +50,25 @@ class RocksLog:
     def __init__(self, path: Path) -> None:
         self._store = Store(path)
         self._lock = threading.RLock()
-        self._heads: dict[bytes, Head] = {}  # heads verified or written by this process
+        self._heads: dict[bytes, Head] = {}  # ends of streams, verified or written by this process
+        self._rows: dict[bytes, Head] = {}  # what the head rows of these streams say
         self._undurable = False
         self._failure: LogWriteFailed | None = None
 
     def append(self, append: Append, *, durable: bool = True) -> None:
         check_append(append)
         with self._lock:
-            if self._failure is not None or not self._store.is_open:
-                self._check_writable()
-            batch = WriteBatch(raw_mode=True)
-            heads: dict[bytes, Head] = {}
-            refused = self._stage(batch, append, heads)
-            if refused is not None:
-                raise refused
-            self._commit(batch, durable)
-            self._heads.update(heads)
+            refused = self._write(append, durable)
+        if refused is not None:
+            raise refused
 
     def append_group(self, appends: Sequence[Append], *, durable: bool = True) -> list[VersionConflict | None]:
         for append in appends:
             check_append(append)
         with self._lock:
-            self._check_writable()
-            batch = WriteBatch(raw_mode=True)
-            heads: dict[bytes, Head] = {}
-            outcomes = [self._stage(batch, append, heads) for append in appends]
-            self._commit(batch, durable and None in outcomes)
-            self._heads.update(heads)
-            return outcomes
+            if len(appends) == 1:
+                return [self._write(appends[0], durable)]
+            return self._write_batch(appends, durable)
 
     def version(self, stream: bytes) -> int:
         check_stream(stream)
@@ -123,9 +117,10 @@ class RocksLog:
         with self._lock:
             try:
                 if self._store.is_open and self._failure is None:
-                    self.flush()
+                    self._commit(self._late_heads(), True)
             finally:
                 self._heads.clear()
+                self._rows.clear()
                 # After a failure the close fails as well; whoever wrote has been told already.
                 with suppress(LogWriteFailed) if self._failure is not None else nullcontext():
                     self._store.close()
@@ -138,6 +133,57 @@ class RocksLog:
     ) -> None:
         self.close()
 
+    def _write(self, append: Append, durable: bool) -> VersionConflict | None:
+        """One append: a single row when it is one page within a stride, else a batch."""
+        if self._failure is not None or not self._store.is_open:
+            self._check_writable()
+        if len(append.writes) != 1 or append.outbox:
+            return self._write_batch((append,), durable)[0]
+        (write,) = append.writes
+        stream, version, events = write.stream, write.expected_version, write.events
+        before = self._heads.get(stream) or self._head(stream)
+        if before.version != version:
+            return conflict(write, before.version)
+        end = version + len(events)
+        if not events or not version or (end ^ version) >= HEAD_STRIDE:  # numbers of one stride differ in low bits only
+            return self._write_batch((append,), durable)[0]
+        key = page_key(stream, version)
+        value, chain = frame_page(key, events, before.chain)
+        try:
+            self._store.put_page(key, value, durable)
+        except LogWriteFailed as error:
+            self._failure = error
+            raise
+        self._undurable = not durable
+        self._heads[stream] = Head(end, chain)
+        return None
+
+    def _write_batch(self, appends: Sequence[Append], durable: bool) -> list[VersionConflict | None]:
+        self._check_writable()
+        batch = WriteBatch(raw_mode=True)
+        heads: dict[bytes, Head] = {}
+        outcomes = [self._stage(batch, append, heads) for append in appends]
+        rows = {stream: head for stream, head in heads.items() if self._is_due(stream, head)}
+        for stream, head in rows.items():
+            self._store.heads.put(batch, stream, frame_head(stream, head))
+        self._commit(batch, durable and None in outcomes)
+        self._heads.update(heads)
+        self._rows.update(rows)
+        return outcomes
+
+    def _is_due(self, stream: bytes, head: Head) -> bool:
+        """Does a stream that now ends at `head` need its row written?"""
+        row = self._rows.get(stream)
+        return row is None or row.version // HEAD_STRIDE != head.version // HEAD_STRIDE
+
+    def _late_heads(self) -> WriteBatch:
+        """The rows of all streams that have outgrown theirs."""
+        batch = WriteBatch(raw_mode=True)
+        for stream, head in self._heads.items():
+            if head.version and self._rows.get(stream) != head:
+                self._store.heads.put(batch, stream, frame_head(stream, head))
+        return batch
+
     def _stage(self, batch: WriteBatch, append: Append, heads: dict[bytes, Head]) -> VersionConflict | None:
         """Add one append to the batch, or return its conflict and leave batch and heads as they were."""
         found = []
@@ -148,14 +194,11 @@ class RocksLog:
                 return conflict(write, before.version)
             if write.events:
                 found.append((stream, write.events, before))
-        pages, rows = self._store.pages.handle, self._store.heads.handle
         for stream, events, before in found:  # no stream stands in one append twice
-            version = before.version
-            key = page_key(stream, version)
+            key = page_key(stream, before.version)
             value, chain = frame_page(key, events, before.chain)
-            batch.put(key, value, pages)
-            heads[stream] = head = Head(version + len(events), chain)
-            batch.put(stream, frame_head(stream, head), rows)
+            self._store.pages.put(batch, key, value)
+            heads[stream] = Head(before.version + len(events), chain)
         if append.outbox:
             self._stage_outbox(batch, append.outbox)
         return None
@@ -191,17 +234,21 @@ class RocksLog:
         return head
 
     def _load_head(self, stream: bytes) -> Head:
-        """Read the head once per process and check it against the stream's last page."""
+        """The end of a stream, once per process: from its head row over the pages since, to its last page."""
         value = self._store.heads.get(stream)
-        head = framing.unframe_head(stream, value) if value is not None else _EMPTY
+        row = framing.unframe_head(stream, value) if value is not None else _EMPTY
         last = self._page_before(stream, framing.VERSION_LIMIT)
-        found = Head(last.end_version, last.chain) if last is not None else _EMPTY
-        if found != head:
+        end = Head(last.end_version, last.chain) if last is not None else _EMPTY
+        if end != row and (value is None or end.version <= row.version):
             raise LogCorrupt(
-                f"stream {stream.hex()}: expected to end at version {head.version} with checksum {head.chain:08x}, "
-                f"found its last page to end at version {found.version} with checksum {found.chain:08x}"
+                f"stream {stream.hex()}: expected to end at version {row.version} with checksum {row.chain:08x}, "
+                f"found its last page to end at version {end.version} with checksum {end.chain:08x}"
             )
-        return head
+        for _ in self._walk(stream, row, end):
+            pass
+        if value is not None:
+            self._rows[stream] = row
+        return end
 
     def _page_before(self, stream: bytes, version: int) -> StoredPage | None:
         """The last page that starts at or before `version`."""
@@ -229,36 +276,40 @@ class RocksLog:
     def _iterate(self, stream: bytes, from_version: int, head: Head) -> Iterator[Page]:
         if from_version >= head.version:
             return
-        version, chain = self._start_of_read(stream, from_version)
-        limit = page_key(stream, head.version)
-        while version < head.version:
-            start = page_key(stream, version)
-            rows = self._store.pages.rows(start, limit, _PAGES_PER_STEP)
+        for page in self._walk(stream, self._start_of_read(stream, from_version), head):
+            yield _cut(page, from_version)
+            self._store.check_open()
+
+    def _walk(self, stream: bytes, start: Head, end: Head) -> Iterator[StoredPage]:
+        """The pages between two ends of a stream, each checked to follow the one before."""
+        version, chain = start.version, start.chain
+        limit = page_key(stream, end.version)
+        while version < end.version:
+            rows = self._store.pages.rows(page_key(stream, version), limit, _PAGES_PER_STEP)
             if not rows:
                 raise LogCorrupt(
-                    f"stream {stream.hex()}: expected a page at version {version} of {head.version}, found none"
+                    f"stream {stream.hex()}: expected a page at version {version} of {end.version}, found none"
                 )
             for key, value in rows:
                 page = framing.unframe_page(key, value)
                 _check_follows(stream, page, version, chain)
                 version, chain = page.end_version, page.chain
-                yield _cut(page, from_version)
-                self._store.check_open()
-        if (version, chain) != (head.version, head.chain):
+                yield page
+        if (version, chain) != (end.version, end.chain):
             raise LogCorrupt(
-                f"stream {stream.hex()}: expected to end at version {head.version} with checksum {head.chain:08x}, "
+                f"stream {stream.hex()}: expected to end at version {end.version} with checksum {end.chain:08x}, "
                 f"found version {version} with checksum {chain:08x}"
             )
 
-    def _start_of_read(self, stream: bytes, from_version: int) -> tuple[int, int]:
-        """First version of the page that holds `from_version`, and the chain that this page must continue."""
+    def _start_of_read(self, stream: bytes, from_version: int) -> Head:
+        """Where the page before the one that holds `from_version` ends."""
         if from_version == 0:
-            return 0, GENESIS_CHAIN
+            return _EMPTY
         page = self._page_before(stream, from_version)
         if page is None or page.end_version <= from_version:
             found = "none" if page is None else f"one of versions {page.first_version} to {page.end_version - 1}"
             raise LogCorrupt(f"stream {stream.hex()}: expected a page with version {from_version}, found {found}")
-        return page.first_version, page.previous_chain
+        return Head(page.first_version, page.previous_chain)
 
     def _check_writable(self) -> None:
         self._store.check_open()

@@ -19,7 +19,8 @@ from rocksdict import BlockBasedOptions, DBCompressionType, DBRecoveryMode, Opti
 from scapp.channels.log.port import LogCorrupt, LogLocked, LogUnusable
 
 FORMAT_NAME = "scapp-event-log"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_UPGRADED = (1,)  # older formats that are valid ones of this version: in 1 every append wrote its streams' heads
 FAMILIES = ("heads", "outbox", "snapshots", "meta")
 _FORMAT_KEY = b"format"
 _BLOCK_BYTES = 64 * 1024
@@ -48,11 +49,12 @@ def _mark_or_check(path: Path, db: Rdict, is_new: bool) -> None:
     meta = db.get_column_family("meta")
     try:
         if is_new:
-            synced = WriteOptions()
-            synced.sync = True
-            meta.put(_FORMAT_KEY, msgspec.msgpack.encode((FORMAT_NAME, FORMAT_VERSION)), write_opt=synced)
+            _mark(meta)
             return
         found = meta.get(_FORMAT_KEY)
+        if found in [msgspec.msgpack.encode((FORMAT_NAME, version)) for version in _UPGRADED]:
+            _mark(meta)
+            return
     finally:
         meta.close()
     if found is None:
@@ -62,6 +64,12 @@ def _mark_or_check(path: Path, db: Rdict, is_new: bool) -> None:
             f"{path} has log format {_format_text(found)}; "
             f"this version reads {FORMAT_NAME} {FORMAT_VERSION} only: use the version that wrote it, or migrate it"
         )
+
+
+def _mark(meta: Rdict) -> None:
+    synced = WriteOptions()
+    synced.sync = True
+    meta.put(_FORMAT_KEY, msgspec.msgpack.encode((FORMAT_NAME, FORMAT_VERSION)), write_opt=synced)
 
 
 def _format_text(found: bytes) -> str:

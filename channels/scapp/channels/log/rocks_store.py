@@ -114,6 +114,14 @@ class Store:
         except Exception as error:  # rocksdict raises nothing narrower
             raise self._write_error(error) from error
 
+    def put_page(self, key: bytes, value: bytes, sync: bool) -> None:
+        """One row among the pages, as `write` would: a batch object for a single row costs as much as the row."""
+        db = self._db or self._open()
+        try:
+            db.put(key, value, self._synced if sync else self._unsynced)
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise self._write_error(error) from error
+
     def sync(self) -> None:
         """Bring everything written before onto the disk; raises LogWriteFailed."""
         db = self._open()
