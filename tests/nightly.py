@@ -34,7 +34,7 @@ A sample of each stage is in `.ci/run`.
 |---|---|---|
 | simulation | {seeds} seeds of simulated networks with loss, crashes, clock skew and refusals | 120 seeds |
 | kills | {runs} runs of {kills} kills -9 of nodes and databases under load, each process {each} times | 30 kills |
-| contracts | {stories} random lives of 150 calls on our contracts and on the published ones | 30 lives |
+| contracts | {stories} random lives of 150 calls on our contracts and on the published ones | 10 lives |
 | properties | all tests with 2,000 examples per property instead of 25 | 50 examples |
 | slow | tests marked slow | the same, at most 15 minutes |
 

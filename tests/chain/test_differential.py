@@ -11,7 +11,7 @@ import pytest
 from scapp.channels.chain import contracts
 from tests.chain.differential import MUTATED, Story
 
-STORIES = int(os.environ.get("SCAPP_CHAIN_STORIES", "30"))
+STORIES = int(os.environ.get("SCAPP_CHAIN_STORIES", "10"))
 FIRST = int(os.environ.get("SCAPP_CHAIN_FIRST", "0"))
 STEPS = 150
 DIFFERENCES = (

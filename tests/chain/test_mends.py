@@ -286,28 +286,29 @@ def puppet(world):
     return cast.deploy(world.evm, for_tests("Puppet"))
 
 
-def test_a_deposit_within_a_deposit_is_not_lost_and_not_counted_twice(ours):
-    """A token that calls its owner first: what arrives inside would be taken for part of the outer deposit."""
-    token, owner = cast.deploy(ours.evm, for_tests("HookToken")), puppet(ours)
+def deposit_within_deposit(world):
+    """Five from inside seven; the token and the outer receipt."""
+    token, owner = cast.deploy(world.evm, for_tests("HookToken")), puppet(world)
     assert token.send(ALICE, "mint", owner.address, 100).ok
-    approve = token.interface.call("approve", ours.adjudicator.address, 100)
+    adjudicator = world.adjudicator
+    approve = token.interface.call("approve", adjudicator.address, 100)
     assert owner.send(ALICE, "run", token.address, approve).ok
-    inner, outer = (ours.adjudicator.interface.call("deposit", token.address, TARGET, 0, amount) for amount in (5, 7))
-    assert owner.send(ALICE, "arm", ours.adjudicator.address, inner).ok
-    receipt = owner.send(ALICE, "run", ours.adjudicator.address, outer)
+    inner, outer = (adjudicator.interface.call("deposit", token.address, TARGET, 0, amount) for amount in (5, 7))
+    assert owner.send(ALICE, "arm", adjudicator.address, inner).ok
+    return token, owner.send(ALICE, "run", adjudicator.address, outer)
+
+
+def test_a_deposit_within_a_deposit_is_refused(ours):
+    """A token that calls its owner first: what arrives inside would be taken for part of the outer deposit."""
+    token, receipt = deposit_within_deposit(ours)
     assert receipt.reason == FEE_SHORT
     assert ours.holdings(token.address, TARGET) == token.read("balanceOf", ours.adjudicator.address) == 0
 
 
 def test_the_published_adjudicator_forgets_a_deposit_within_a_deposit(theirs):
     """What is mended: five arrive inside seven, and seven are known of; the five belong to nobody."""
-    token, owner = cast.deploy(theirs.evm, for_tests("HookToken")), puppet(theirs)
-    assert token.send(ALICE, "mint", owner.address, 100).ok
-    approve = token.interface.call("approve", theirs.adjudicator.address, 100)
-    assert owner.send(ALICE, "run", token.address, approve).ok
-    inner, outer = (theirs.adjudicator.interface.call("deposit", token.address, TARGET, 0, amount) for amount in (5, 7))
-    assert owner.send(ALICE, "arm", theirs.adjudicator.address, inner).ok
-    assert owner.send(ALICE, "run", theirs.adjudicator.address, outer).ok
+    token, receipt = deposit_within_deposit(theirs)
+    assert receipt.ok
     assert token.read("balanceOf", theirs.adjudicator.address) == 12
     assert theirs.holdings(token.address, TARGET) == 7
 

@@ -3,16 +3,9 @@ pragma solidity 0.8.37;
 
 import {Hashing} from "../Hashing.sol";
 import {IForceMoveApp} from "../IForceMoveApp.sol";
-import {
-    Allocation,
-    FixedPart,
-    RecoveredVariablePart,
-    SIMPLE,
-    Signature,
-    SingleAssetExit,
-    VariablePart
-} from "../NitroTypes.sol";
+import {Allocation, FixedPart, RecoveredVariablePart, Signature, VariablePart} from "../NitroTypes.sol";
 import {Signers} from "./Signers.sol";
+import {VirtualChannels} from "./VirtualChannels.sol";
 
 /// Payments by vouchers: the first participant (Alice) pays the last (Bob), through any number of others.
 ///
@@ -24,16 +17,8 @@ contract VirtualPaymentApp is IForceMoveApp {
         RecoveredVariablePart[] calldata proof,
         RecoveredVariablePart calldata candidate
     ) external pure override returns (bool, string memory) {
-        uint48 turnNum = candidate.variablePart.turnNum;
-        if (proof.length == 0) {
-            require(Signers.isUnanimous(fixedPart, candidate), "!unanimous; |proof|=0");
-            require(turnNum < 2, "bad candidate turnNum; |proof|=0");
-            return (true, "");
-        }
-        require(proof.length == 1, "bad proof length");
-        require(proof[0].variablePart.turnNum == 1, "bad proof[0].turnNum; |proof|=1");
-        require(Signers.isUnanimous(fixedPart, proof[0]), "postfund !unanimous; |proof|=1");
-        require(turnNum == 2, "bad candidate turnNum; |proof|=1");
+        if (VirtualChannels.isOpening(fixedPart, proof, candidate)) return (true, "");
+        require(candidate.variablePart.turnNum == 2, "bad candidate turnNum; |proof|=1");
         require(
             Signers.has(candidate, fixedPart.participants.length - 1), "redemption not signed by Bob"
         );
@@ -56,26 +41,8 @@ contract VirtualPaymentApp is IForceMoveApp {
         private
         pure
     {
-        require(old.outcome.length == 1 && redemption.outcome.length == 1, "only one asset allowed");
-        SingleAssetExit calldata oldExit = old.outcome[0];
-        SingleAssetExit calldata newExit = redemption.outcome[0];
-        require(oldExit.asset == newExit.asset, "asset changed");
-        require(
-            oldExit.allocations.length == 2 && newExit.allocations.length == 2, "only two allocations allowed"
-        );
-        for (uint256 i = 0; i < 2; ++i) {
-            Allocation calldata before = oldExit.allocations[i];
-            Allocation calldata afterwards = newExit.allocations[i];
-            require(before.destination == afterwards.destination, "destination changed");
-            require(
-                before.allocationType == SIMPLE && afterwards.allocationType == SIMPLE, "only simple allocations allowed"
-            );
-        }
-        require(
-            newExit.allocations[0].amount == oldExit.allocations[0].amount - amount, "Alice not adjusted correctly"
-        );
-        require(
-            newExit.allocations[1].amount == oldExit.allocations[1].amount + amount, "Bob not adjusted correctly"
-        );
+        (Allocation[] calldata before, Allocation[] calldata afterwards) = VirtualChannels.sameSlots(old, redemption);
+        require(afterwards[0].amount == before[0].amount - amount, "Alice not adjusted correctly");
+        require(afterwards[1].amount == before[1].amount + amount, "Bob not adjusted correctly");
     }
 }
