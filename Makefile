@@ -22,8 +22,8 @@ CODE := channels runtime reducers examples tests benchmarks
 
 export PYTHON
 
-.PHONY: help setup setup-runtime demo test nightly cover lint format types bench conformance reducers check-artifacts \
-	lock check wheel clean
+.PHONY: help setup setup-runtime demo test nightly cover lint format types bench conformance reducers contracts gas \
+	check-artifacts lock check wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -68,7 +68,13 @@ conformance: setup ## protocol vectors; VECTORS=FILE runs another file of the sa
 reducers: setup ## compile every reducer that ships with the package
 	@$(RUN) -m scapp.reducers.build --all
 
-check-artifacts: setup ## rebuild the reducers from empty caches and compare with what is committed
+contracts: setup ## compile the contracts into the package
+	@$(RUN) channels/contracts/build.py
+
+gas: setup ## gas of each on-chain operation beside the published contracts; rewrites docs/reference/gas.md
+	@$(RUN) -m tests.chain.gas
+
+check-artifacts: setup ## rebuild reducers and contracts from empty caches and compare with what is committed
 	@bash .ci/artifacts.sh $(VENV)
 
 wheel: setup ## a wheel in dist/

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Proves that the committed reducer artifacts come from their sources: .ci/artifacts.sh VENV
+# Proves that the committed artifacts come from their sources: .ci/artifacts.sh VENV
 #
-# Compiles every reducer in a copy of the tree, in another folder and with empty compiler caches, and compares the
-# results byte for byte with what is committed.
+# Compiles every reducer and every contract in a copy of the tree, in another folder and with empty caches, and compares
+# the results byte for byte with what is committed.
 set -euo pipefail
 
 venv=$(realpath "${1:?"usage: artifacts.sh VENV"}")
@@ -16,6 +16,7 @@ if [[ ${#artifacts[@]} -eq 0 ]]; then
   echo "no committed .wasm artifact found" >&2
   exit 1
 fi
+contracts=(channels/scapp/channels/chain/artifacts tests/chain/artifacts)
 git ls-files -z -- channels runtime reducers examples | xargs -0 cp --parents -t "$scratch"
 mkdir "$scratch/.cache"
 (cd "$scratch" && find . -name '*.wasm' -not -path '*/tests/*' -print >.artifacts)
@@ -27,6 +28,8 @@ mkdir "$scratch/.cache"
   export XDG_CACHE_HOME=$PWD/.cache ZIG_GLOBAL_CACHE_DIR=$PWD/.cache/zig ZIG_LOCAL_CACHE_DIR=$PWD/.cache/zig-local
   xargs -r rm -f <.artifacts # a build that writes nothing must not pass
   "$venv/bin/python" -m scapp.reducers.build --all
+  for folder in "${contracts[@]}"; do rm -rf "$folder"; done
+  "$venv/bin/python" channels/contracts/build.py >/dev/null
 )
 
 failed=0
@@ -36,6 +39,14 @@ for artifact in "${artifacts[@]}"; do
     echo "ok      $artifact"
   else
     echo "DIFFERS $artifact"
+    failed=1
+  fi
+done
+for folder in "${contracts[@]}"; do
+  if diff -rq "$folder" "$scratch/$folder"; then
+    echo "ok      $folder"
+  else
+    echo "DIFFERS $folder"
     failed=1
   fi
 done

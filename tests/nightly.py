@@ -23,6 +23,7 @@ STATE = ROOT / ".nightly"
 PAGE = ROOT / "docs" / "reference" / "qualification.md"
 SEEDS, SEEDS_PER_PIECE = 20_000, 1_000
 KILLS, KILL_RUNS = 120, 3
+STORIES, STORIES_PER_PIECE = 600, 100
 
 HEAD = """# Qualification
 
@@ -33,6 +34,7 @@ A sample of each stage is in `.ci/run`.
 |---|---|---|
 | simulation | {seeds} seeds of simulated networks with loss, crashes, clock skew and refusals | 120 seeds |
 | kills | {runs} runs of {kills} kills -9 of nodes and databases under load, each process {each} times | 30 kills |
+| contracts | {stories} random lives of 150 calls on our contracts and on the published ones | 10 lives |
 | properties | all tests with 2,000 examples per property instead of 25 | 50 examples |
 | slow | tests marked slow | the same, at most 15 minutes |
 
@@ -58,6 +60,10 @@ def pieces() -> Iterator[Piece]:
         yield Piece("simulation", f"seeds {first}", (test, "--timeout", "3600"), seeds)
     for run in range(KILL_RUNS):
         yield Piece("kills", f"run {run}", ("tests/acceptance/test_kill.py", "-s"), {"SCAPP_KILLS": str(KILLS)})
+    for first in range(0, STORIES, STORIES_PER_PIECE):
+        stories = {"SCAPP_CHAIN_FIRST": str(first), "SCAPP_CHAIN_STORIES": str(STORIES_PER_PIECE)}
+        test = "tests/chain/test_differential.py"
+        yield Piece("contracts", f"stories {first}", (test, "-m", "slow", "--timeout", "7200"), stories)
     profile = {"SCAPP_HYPOTHESIS_PROFILE": "nightly"}
     for folder in ("spec", "unit", "contracts", "stateful", "scenarios", "simulation", "postgres", "acceptance"):
         yield Piece("properties", folder, (f"tests/{folder}", "-m", "not slow", "--timeout", "7200"), profile)
@@ -90,7 +96,7 @@ def run_piece(piece: Piece, log: Path) -> dict[str, object]:
 
 def write_page(version: str, results: dict[str, dict[str, object]], total: int) -> None:
     """The page says what ran, not what should have run."""
-    head = HEAD.format(seeds=f"{SEEDS:,}", runs=KILL_RUNS, kills=KILLS, each=KILLS // 4)
+    head = HEAD.format(seeds=f"{SEEDS:,}", runs=KILL_RUNS, kills=KILLS, each=KILLS // 4, stories=STORIES)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [f"Commit `{version}`, {today}, Python {platform.python_version()}; {len(results)} of {total} pieces.", ""]
     lines += ["| stage | piece | result | seconds | closing line |", "|---|---|---|---|---|"]
@@ -105,7 +111,7 @@ def main() -> int:
     """Exit status 0 when every piece of the chosen stages is green."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run of this commit finished")
-    parser.add_argument("--only", help="one stage: simulation, kills, properties or slow")
+    parser.add_argument("--only", help="one stage: simulation, kills, contracts, properties or slow")
     chosen = parser.parse_args()
     version = commit()
     folder = STATE / version

@@ -1,9 +1,9 @@
 """Conformance runner for Nitro vectors: `python -m tests.spec.nitro_vectors FILE`.
 
-Prints one line for each section of `generated`, each kind in `known`, and each part of the file that belongs to a
-later feature: `SECTION passed failed skipped`, the reason behind it where something is skipped. A section that the
-file does not have counts 0. Reasons of failures go to standard error. Exit status: 0 when nothing failed, 1 when
-something did, 2 when the file cannot be read as vectors. The checks stand in `nitro_checks.py`.
+Prints one line for each section of `generated`, each kind in `known`, the scenarios of `onchain`, and each other part,
+which belongs to a later feature: `SECTION passed failed skipped`, the reason behind it where something is skipped. A
+section that the file does not have counts 0. Reasons of failures go to standard error. Exit status: 0 when nothing
+failed, 1 when something did, 2 when the file cannot be read as vectors. The checks stand in `nitro_checks.py`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ LATER_KINDS = {
     "stateStatusNotifications": "ledger and payment channels are not part of scapp yet",
     "deployedAddresses": "a list of addresses, nothing to compute",
     "anvilKeys": "a list of keys without results, nothing to compute",
-    "gas": "needs the contracts and an EVM",
+    "gas": "figures of the published contracts; `make gas` measures ours beside them",
 }
 LATER_PARTS = {
-    "onchain": ("scenarios", "needs the contracts and an EVM"),
     "goLedger": ("errors", "ledger channels are not part of scapp yet"),
 }
 
@@ -113,6 +112,23 @@ def run_known(known: Any, complain: Callable[[str], None]) -> Iterable[Tally]:
         yield broken
 
 
+def run_onchain(onchain: Any, complain: Callable[[str], None]) -> Tally:
+    """Replays the scenarios, all on one chain and in their order, with the project's contracts."""
+    from tests.chain.replay import Replay  # an EVM: nothing to load when the file has no scenarios
+
+    tally = Tally("onchain")
+    scenarios = _entries(onchain.get("scenarios") if isinstance(onchain, dict) else None, tally, complain)
+    try:
+        replay = Replay(onchain)
+    except Exception as error:
+        tally.failed += len(scenarios)
+        complain(f"onchain cannot be replayed, {type(error).__name__}: {str(error)[:500]}")
+        return tally
+    for index, scenario in enumerate(scenarios):
+        _check(tally, replay.scenario, scenario, index, complain)
+    return tally
+
+
 def run_later(document: dict[str, Any]) -> Iterable[Tally]:
     """The parts of the file that other features check."""
     for part, (counted, reason) in LATER_PARTS.items():
@@ -127,6 +143,7 @@ def run(document: dict[str, Any], complain: Callable[[str], None]) -> list[Tally
     return [
         *run_generated(document.get("generated", {}), complain),
         *run_known(document.get("known", []), complain),
+        *([run_onchain(document["onchain"], complain)] if "onchain" in document else []),
         *run_later(document),
     ]
 

@@ -1,0 +1,1 @@
+"""The chain: contracts that scapp's channels settle on."""
