@@ -32,6 +32,7 @@ from scapp.runtime.database.embedded import EmbeddedBackend
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.server import ServerBackend
 from scapp.runtime.kernel import BatchResult, Budget
+from scapp.runtime.kernel_export import decode_export
 from scapp.runtime.net_changes import NetChanges
 from scapp.runtime.root import Node, apply_updates, event_leaf, extend_event_root, root_of, row_update
 from scapp.runtime.rows import TableCodec, encode_key, encode_row
@@ -136,6 +137,7 @@ class ScriptedKernel:
     """The kernel port over a dictionary; `lie` makes its state root wrong from that sequence on."""
 
     def __init__(self, manifest: Manifest, context: ChannelContext, *, lie: int | None = None) -> None:
+        self._context = context
         self._codecs = {table.name: TableCodec(table) for table in manifest.tables}
         self._positions = {table.name: position for position, table in enumerate(manifest.tables)}
         self._amounts = tuple(amount for _, _, amount in context.slots)
@@ -213,11 +215,21 @@ class ScriptedKernel:
     def rows(self, table: str) -> Iterable[bytes]:
         return [row for _, row in sorted(self._rows[table].items())]
 
+    def event_root(self) -> bytes:
+        return self._event_root
+
     def export_state(self) -> bytes:
         raise NotImplementedError("derivation does not ask for it")
 
     def import_state(self, data: bytes) -> None:
-        raise NotImplementedError("derivation does not ask for it")
+        export = decode_export(self._context, len(self._codecs), data)
+        updates = [event_leaf(export.event_root)]
+        for position, (name, codec) in enumerate(self._codecs.items()):
+            self._rows[name] = {codec.read_row(row)[0]: row for row in export.rows[position]}
+            updates += [row_update(position, key, row) for key, row in self._rows[name].items()]
+        self._tree, self._event_root = apply_updates(None, updates), export.event_root
+        if self.state_root() != export.state_root:
+            raise ValueError(f"its rows have root {self.state_root().hex()}, it says {export.state_root.hex()}")
 
     def interrupt(self) -> None:
         """Its batches take no time."""

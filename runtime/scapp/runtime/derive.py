@@ -67,8 +67,8 @@ def check_result(batch: SupportedBatch, result: BatchResult) -> None:
         )
 
 
-def next_cursor(batch: SupportedBatch) -> Cursor:
-    """The cursor once this batch is derived."""
+def next_cursor(batch: SupportedBatch, batch_position: int = 0, event_root: bytes | None = None) -> Cursor:
+    """The cursor once this batch is derived, which was read from the log at `batch_position`."""
     return Cursor(
         sequence=batch.end_sequence,
         turn=batch.turn,
@@ -78,7 +78,33 @@ def next_cursor(batch: SupportedBatch) -> Cursor:
         time_ms=batch.time_ms,
         is_final=batch.is_final,
         position=batch.position,
+        batch_position=batch_position,
+        event_root=event_root,
     )
+
+
+def check_cursor(cursor: Cursor, batch: SupportedBatch | None) -> None:
+    """What the database says of itself must be what the log has at that turn. Raises DerivationHalted (corrupt)."""
+    found = "ends before it"
+    if batch is not None:
+        if (cursor.sequence, cursor.log_root, cursor.state_root, cursor.amounts) == (
+            batch.end_sequence,
+            batch.log_root,
+            batch.state_root,
+            batch.amounts,
+        ):
+            return
+        found = f"has {_commitments(batch.end_sequence, batch.log_root, batch.state_root)}, amounts {batch.amounts}"
+    raise DerivationHalted(
+        Halt.CORRUPT,
+        f"the database is derived to turn {cursor.turn}, "
+        f"{_commitments(cursor.sequence, cursor.log_root, cursor.state_root)}, amounts {cursor.amounts}; "
+        f"this node's log {found}",
+    )
+
+
+def _commitments(sequence: int, log_root: bytes, state_root: bytes) -> str:
+    return f"sequence {sequence}, log root 0x{log_root.hex()}, state root 0x{state_root.hex()}"
 
 
 def _root_mismatch(what: str, batch: SupportedBatch, found: bytes, signed: bytes) -> DerivationHalted:

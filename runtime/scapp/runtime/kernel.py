@@ -72,6 +72,10 @@ class Kernel(Protocol):
         """Committed outcome amounts."""
         ...
 
+    def event_root(self) -> bytes:
+        """Committed end of the event chain."""
+        ...
+
     def rows(self, table: str) -> Iterable[bytes]:
         """Committed rows in key order."""
         ...

@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import psycopg
@@ -92,6 +93,7 @@ class Worker:
         self._followers: collections.OrderedDict[ChannelId, ChannelFollower] = collections.OrderedDict()
         self._schemas: dict[bytes, AppSchema] = {}
         self._connection: Connection | None = None
+        self._writer = ThreadPoolExecutor(1, "scapp-writing")
         self._prepared = False
         self._first_round_done = False
         self._retry_s = 0.0
@@ -130,6 +132,7 @@ class Worker:
             follower.interrupt()
         if self._thread is not None:
             self._thread.join()
+        self._writer.shutdown()
         self._close()
 
     def notify(self) -> None:
@@ -239,7 +242,12 @@ class Worker:
         if self._connection is None or self._connection.closed:
             self._connection = self._backend.connect()
         capabilities = self._backend.capabilities
-        return Writing(self._connection, Capability.NOTIFY_ACROSS in capabilities, Capability.COPY_IN in capabilities)
+        return Writing(
+            self._connection,
+            Capability.NOTIFY_ACROSS in capabilities,
+            Capability.COPY_IN in capabilities,
+            self._writer,
+        )
 
     def _follow(self, context: ChannelContext, writing: Writing) -> None:
         channel_id = context.channel_id

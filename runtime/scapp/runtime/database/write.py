@@ -41,6 +41,8 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
     time_ms: int
     is_final: bool
     position: int
+    batch_position: int = 0  # from where on this node's own log is read to find the batch at `turn`
+    event_root: bytes | None = None  # under the state root; a database of before it was kept has none
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
@@ -60,9 +62,8 @@ def read_cursor(connection: Connection, channel_id: bytes) -> Cursor | None:
     row = cursor.execute(sql.text("cursor_read").encode(), [channel_id], binary=True).fetchone()
     if row is None:
         return None
-    sequence, turn, state_root, log_root, amounts, time_ms, is_final, position = row
-    numbers = tuple(int(amount) for amount in amounts)
-    return Cursor(sequence, turn, bytes(state_root), bytes(log_root), numbers, time_ms, is_final, position)
+    sequence, turn, state_root, log_root, amounts, *rest = row
+    return Cursor(sequence, turn, state_root, log_root, tuple(int(amount) for amount in amounts), *rest)
 
 
 def write(connection: Connection, commit: Commit, *, notify: bool) -> bool:
@@ -121,7 +122,7 @@ def _copy_in(connection: Connection, target: str, table: Table, tuples: bytes) -
         stream.write(binary.COPY_TRAILER)
 
 
-def _cursor_parameters(commit: Commit) -> list[Raw]:
+def _cursor_parameters(commit: Commit) -> list[Raw | None]:
     expected, new = commit.expected, commit.new
     return [
         Raw(commit.channel_id),
@@ -136,6 +137,8 @@ def _cursor_parameters(commit: Commit) -> list[Raw]:
         binary.boolean(new.is_final),
         binary.int8(new.position),
         binary.int8(expected.turn),
+        binary.int8(new.batch_position),
+        None if new.event_root is None else Raw(new.event_root),
     ]
 
 
@@ -145,7 +148,7 @@ def _cursor_parameters(commit: Commit) -> list[Raw]:
 @functools.lru_cache(maxsize=1024)
 def _statement(shape: tuple[tuple[str, Table, bool, bool], ...], notify: bool) -> bytes:
     """`shape`: by table its quoted name, and whether it has deletes and upserts."""
-    numbers = itertools.count(13)
+    numbers = itertools.count(15)
     parts = [sql.text("cursor_move")]
     for position, (target, table, deletes, upserts) in enumerate(shape):
         if deletes:
