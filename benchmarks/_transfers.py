@@ -75,6 +75,11 @@ class TransferLog:
             ]
             self._sign(entries)
 
+    def forget_kernel(self) -> None:
+        """Free what signed; the log cannot grow any more."""
+        self._kernel.close()
+        self._kernel = None
+
     def _sign(self, entries: list[bytes]) -> None:
         from scapp.channels.entries import extend_log_root
         from scapp.channels.reading import SupportedBatch

@@ -258,3 +258,46 @@ def test_two_workers_over_one_database_do_each_entry_once(embedded: EmbeddedBack
     first.stop()
     second.stop()
     assert agrees(embedded, log)
+
+
+# -- secondary indexes ------------------------------------------------------------------------------------------------
+
+
+def indexes(backend: EmbeddedBackend) -> set[str]:
+    with backend.connect() as connection:
+        found = rows_of(connection, "SELECT indexname FROM pg_indexes WHERE schemaname = 'shop'")
+    return {name for (name,) in found if not name.startswith("scapp_")}
+
+
+@pytest.mark.usefixtures("small_commits")
+def test_secondary_indexes_are_made_after_the_first_rows_and_kept_up_from_then_on(
+    embedded: EmbeddedBackend, log: Read
+) -> None:
+    """Also when the first worker ends in the middle."""
+    seen: list[set[str]] = []
+
+    def stop_soon(_: Committed) -> None:
+        seen.append(indexes(embedded))
+        if len(seen) == 2:
+            worker.stop()
+
+    worker = worker_for(log, embedded)
+    worker.subscribe(stop_soon)
+    worker.run_once()
+    assert seen == [set(), set()]
+    assert indexes(embedded) == set()
+    run(worker_for(log, embedded))
+    assert indexes(embedded) == {"account_by_balance", "where"}
+    log.append(ONE, [account(1, 9)])
+    run(worker_for(log, embedded))
+    assert agrees(embedded, log)
+
+
+def test_an_index_that_cannot_be_made_holds_up_nothing(
+    embedded: EmbeddedBackend, log: Read, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = worker_for(log, embedded)
+    worker.subscribe(lambda _: execute(embedded, 'ALTER TABLE shop."select" RENAME TO other'))
+    run(worker)
+    assert "its indexes cannot be built" in caplog.text
+    assert worker.status()[ONE.channel_id].state is State.FOLLOWING

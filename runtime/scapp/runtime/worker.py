@@ -32,7 +32,7 @@ from scapp.runtime.database.write import Cursor
 from scapp.runtime.derive import DerivationHalted, Halt
 from scapp.runtime.follow import ChannelFollower, Committed, Writing
 from scapp.runtime.kernel import Kernel
-from scapp.runtime.schema import AppSchema, ensure_deployment, prepare_database
+from scapp.runtime.schema import AppSchema, build_indexes, ensure_deployment, prepare_database
 
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 10.0
 REJECTIONS_QUEUED_MAX = 1_000
@@ -92,6 +92,7 @@ class Worker:
         self._kernels_max = kernels_max
         self._followers: collections.OrderedDict[ChannelId, ChannelFollower] = collections.OrderedDict()
         self._schemas: dict[bytes, AppSchema] = {}
+        self._unindexed: set[bytes] = set()  # deployments whose secondary indexes may be missing
         self._connection: Connection | None = None
         self._writer = ThreadPoolExecutor(1, "scapp-writing")
         self._prepared = False
@@ -216,6 +217,7 @@ class Worker:
                 if self._stopping:
                     return
                 self._follow(context, writing)
+            self._build_indexes(writing)
             self._store_rejections(writing)
             self._retry_s = 0.0
             with self._changed:
@@ -293,7 +295,21 @@ class Worker:
         if schema is None:
             manifest = self._manifest_for(context.deployment)
             schema = self._schemas[identity] = ensure_deployment(self._backend, context.deployment, manifest)
+            self._unindexed.add(identity)
         return ChannelFollower(context, schema, self._source, lambda: self._kernel_for(context))
+
+    def _build_indexes(self, writing: Writing) -> None:
+        """Once a round has brought in all that was waiting."""
+        for identity in tuple(self._unindexed):
+            schema = self._schemas[identity]
+            try:
+                if build_indexes(writing.connection, identity, schema):
+                    _log.info("app %s: secondary indexes are built", schema.manifest.name)
+            except TRANSIENT:
+                raise
+            except psycopg.Error as error:  # a dropped table is its channels' trouble
+                _log.warning("app %s: its indexes cannot be built: %s", schema.manifest.name, error)
+            self._unindexed.discard(identity)
 
     def _limit_kernels(self) -> None:
         loaded = [follower for follower in self._followers.values() if follower.has_kernel]

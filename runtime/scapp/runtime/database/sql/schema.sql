@@ -24,7 +24,8 @@ CREATE TABLE scapp.deployments (
   version     text COLLATE "C" NOT NULL,
   abi         text COLLATE "C" NOT NULL,
   reducer     scapp.bytes32 NOT NULL,
-  manifest    json          NOT NULL
+  manifest    json          NOT NULL,
+  indexed     boolean       NOT NULL DEFAULT true -- whether its secondary indexes are made: after its first rows
 );
 
 -- Slot i pays destinations[i] in assets[i]; the amounts stand in cursors.
