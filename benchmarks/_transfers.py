@@ -46,13 +46,15 @@ def maker() -> Any:
 
 
 class TransferLog:
-    """An EntrySource of one channel that grows by whole batches."""
+    """An EntrySource of one channel that grows by whole batches; `number` is the channel's."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
         from scapp.channels.admission import ChannelContext
         from scapp.channels.types import ChannelId
 
-        self.context = ChannelContext(ChannelId(bytes(range(32))), (_NODE, bytes(20)), module().deployment, ())
+        self.context = ChannelContext(
+            ChannelId(number.to_bytes(32, "big")), (_NODE, bytes(20)), module().deployment, ()
+        )
         self._kernel = maker()(self.context)
         self._batches: list[Any] = []
         self._sign([_entry(0, 0, _open())])

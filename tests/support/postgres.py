@@ -231,6 +231,9 @@ class ScriptedKernel:
         if self.state_root() != export.state_root:
             raise ValueError(f"its rows have root {self.state_root().hex()}, it says {export.state_root.hex()}")
 
+    def memory_bytes(self) -> int:
+        return 1_000
+
     def interrupt(self) -> None:
         """Its batches take no time."""
 

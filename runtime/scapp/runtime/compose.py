@@ -196,7 +196,13 @@ class NodeProcess:
         if backend is None:
             return NoDatabase()
         self._worker = worker = Worker(
-            node.source, backend, node.address, kernel_for=modules.derivation_kernel, manifest_for=modules.manifest_for
+            node.source,
+            backend,
+            node.address,
+            kernel_for=modules.derivation_kernel,
+            manifest_for=modules.manifest_for,
+            kernels_max=self.config.database.channels_in_memory_max,
+            kernel_bytes_max=self.config.database.memory_mib_max * 2**20,
         )
 
         def news(event: NodeEvent) -> None:

@@ -86,8 +86,9 @@ class ChannelFollower:
         self._unwritten: deque[Commit] = deque()  # derived and checked, but not in the database yet; two at most
 
     @property
-    def has_kernel(self) -> bool:
-        return self._kernel is not None
+    def kernel_bytes(self) -> int | None:
+        """Memory of the kernel, None without one."""
+        return None if self._kernel is None else self._kernel.memory_bytes()
 
     def advance(self, writing: Writing) -> Iterator[Committed]:
         """Derive and write all that is supported; one item per commit.

@@ -88,6 +88,10 @@ class Kernel(Protocol):
         """Replace everything; raises ValueError for bytes that are not an export of this deployment."""
         ...
 
+    def memory_bytes(self) -> int:
+        """What it holds while it is idle, roughly; who keeps many kernels bounds the sum."""
+        ...
+
     def interrupt(self) -> None:
         """From any thread: a `run` that goes on raises KernelFault before its next message, and so do later ones."""
         ...

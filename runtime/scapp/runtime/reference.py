@@ -39,6 +39,9 @@ from scapp.runtime.root import (
 from scapp.runtime.rows import RowError
 from scapp.runtime.tables import LimitError, Tables, UniqueViolation
 
+_IDLE_BYTES, ROW_OVERHEAD_BYTES = 50_000, 1_500
+"""Measured: an empty kernel without a guest; and Python's objects for a row, its key and its place in the tree."""
+
 
 class _State(msgspec.Struct):
     """What a batch changes besides the tables."""
@@ -162,6 +165,9 @@ class ReferenceKernel:
         except (RowError, LimitError, ValueError) as error:
             self._reset()
             raise ValueError(f"export does not hold together: {error}") from None
+
+    def memory_bytes(self) -> int:
+        return _IDLE_BYTES + self._tables.row_bytes + ROW_OVERHEAD_BYTES * self._tables.row_count
 
     def interrupt(self) -> None:
         self._interrupted = True
