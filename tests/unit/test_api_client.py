@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import validate
 
+from scapp.runtime.api import stream
 from scapp.runtime.api.routes import ROUTES
 from scapp.runtime.api.stream import RECENT_BATCHES
 from scapp.runtime.changes import COPY_NEVER, AppEvent
@@ -387,3 +388,23 @@ def test_a_stop_of_the_node_ends_streams(tmp_path: Path) -> None:
         assert next(items).kind in ("entries", "node")
     rest = [item.kind for item in items]
     assert len(rest) < 3
+
+
+def test_row_changes_are_kept_within_a_bound_of_memory(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest go first, whichever channel they are of; the newest stays, however large."""
+    monkeypatch.setattr(stream, "RECENT_BYTES", 5_000)
+    first, second = node.channel(), node.channel(number=2)
+
+    def derive() -> None:
+        node.derived.derive(derivation(first, 0, 1))
+        for number in range(4):
+            node.derived.derive(derivation(second, number, number + 1))
+        node.derived.derive(derivation(second, 4, 200))
+
+    node.run(derive)
+    names = ["0x" + channel.hex() for channel in (first, second)]
+    starts = [f"{name}:0:0" for name in names]
+    items = node.client.stream(channels=names, start=starts, kinds=["rows"])
+    found = {(item.kind, item.channel_id, item.sequence) for item in take(items, 3)}
+    assert found == {("reset", names[0], 1), ("reset", names[1], 4), ("rows", names[1], 200)}
+    items.close()  # type: ignore[attr-defined]
