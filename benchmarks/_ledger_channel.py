@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,19 +38,39 @@ def module_for(deployment: Any) -> Any:
 _CHECKED: dict[str, Any] = {}
 
 
-def write_channel(folder: Path, messages: int, *, killed: Path | None = None, at_once: int = 100) -> Any:
+def write_channel(
+    folder: Path,
+    messages: int,
+    *,
+    killed: Path | None = None,
+    at_once: int = 100,
+    module: Any = None,
+    payload: Callable[[int, Any], Any] | None = None,
+) -> Any:
     """Order, check and sign `messages` transfers between two nodes; the sequencer's log is then in `folder`,
     as after a stop, and in `killed`, if that is given, as a kill before the stop would leave it.
 
-    Returns its signer. Every transfer reads and writes two accounts and a history row with two indexes."""
+    `payload` gives another module's messages by number and recipient. Returns the sequencer's signer.
+    Every transfer of the ledger reads and writes two accounts and a history row with two indexes."""
     from scapp.channels.signing import Signer
 
     signers = [Signer(bytes([number]) * 32) for number in (0x11, 0x22)]
-    asyncio.run(_play(folder, signers, messages, killed, at_once))
+    module = module or module_for(None)
+    asyncio.run(
+        _play(
+            folder, signers, module, [(payload or _transfer)(n, signers[1]) for n in range(messages)], killed, at_once
+        )
+    )
     return signers[0]
 
 
-async def _play(folder: Path, signers: list[Any], messages: int, killed: Path | None, at_once: int) -> None:
+def _transfer(number: int, recipient: Any) -> Any:
+    return {"transfer": {"to": recipient.address, "amount": 1 + number % 7}}
+
+
+async def _play(
+    folder: Path, signers: list[Any], module: Any, messages: list[Any], killed: Path | None, at_once: int
+) -> None:
     import msgspec
 
     from scapp.channels.log.committer import Committer
@@ -72,7 +92,7 @@ async def _play(folder: Path, signers: list[Any], messages: int, killed: Path | 
             log=log,
             committer=committer,
             transport=FakeTransport(network, signer.address),
-            admission=ReducerAdmission(kernel_maker(module_for)),
+            admission=ReducerAdmission(kernel_maker(lambda _: module, track=False)),
             policy=_AcceptAll(),
             clock_ms=lambda: next(clock),
             nonce=lambda: next(nonces),
@@ -86,15 +106,10 @@ async def _play(folder: Path, signers: list[Any], messages: int, killed: Path | 
         nodes[0].add_peer(b, "sim:1")
         nodes[1].add_peer(a, "sim:1")
         slots = tuple((bytes(20), bytes(12) + who, 10_000_000) for who in (a, b))
-        channel = await nodes[0].open_channel(
-            OpenRequest(peers=(b,), deployment=module_for(None).deployment, slots=slots)
-        )
+        channel = await nodes[0].open_channel(OpenRequest(peers=(b,), deployment=module.deployment, slots=slots))
         await nodes[0].wait_phase(channel, ("running",), 30)
-        for start in range(0, messages, at_once):
-            payloads = [
-                msgspec.msgpack.encode({"transfer": {"to": b, "amount": 1 + number % 7}})
-                for number in range(start, min(start + at_once, messages))
-            ]
+        for start in range(0, len(messages), at_once):
+            payloads = [msgspec.msgpack.encode(message) for message in messages[start : start + at_once]]
             receipts = await nodes[0].submit(channel, payloads)
             assert all(receipt.status == "accepted" for receipt in receipts), receipts[0]
         if killed is not None:

@@ -217,15 +217,19 @@ def test_a_signed_entry_that_is_refused_here_halts(
     assert f"entry 3 is under all signatures (turn 2), but here it was {code}: too deep" in detail
 
 
-def test_a_dropped_table_halts_its_channels_only(embedded: EmbeddedBackend, log: SignedLog) -> None:
-    run(worker_for(log, embedded))
+def test_a_dropped_table_halts_the_channels_that_meet_it(embedded: EmbeddedBackend, log: SignedLog) -> None:
+    """One that writes into it at once, and after a restart every one that needs its rows."""
+    worker = worker_for(log, embedded)
+    worker.run_once()
     with embedded.connect() as connection:
         connection.execute("DROP TABLE shop.account")
     log.append(ONE, [account(3, 3)])
     log.append(TWO, [put(TAGS, "more", 3)])
-    worker = run(worker_for(log, embedded))
+    run(worker)
     assert halted(worker)[0] is Halt.REFUSED
     assert agrees_sequence(embedded, TWO) == log.sequence(TWO)
+    log.append(TWO, [put(TAGS, "and more", 3)])
+    assert halted(run(worker_for(log, embedded)), TWO)[0] is Halt.REFUSED
 
 
 def agrees_sequence(backend: EmbeddedBackend, context: ChannelContext) -> int:

@@ -47,10 +47,13 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where derived tables live. `url` is read when `backend` is "url" (and implies it when set)."""
+    """Where derived tables live. `url` is read when `backend` is "url" (and implies it when set). Tables that channels
+    keep in memory for deriving are freed, of those idle for longest, beyond a number of channels and a sum."""
 
     backend: Literal["embedded", "url", "pglite", "none"] = "embedded"
     url: str = ""
+    channels_in_memory_max: Annotated[int, msgspec.Meta(ge=1)] = 1_024
+    memory_mib_max: Annotated[int, msgspec.Meta(ge=1)] = 512
 
 
 class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,43 +1,43 @@
 """One channel's derivation: from supported batches through its kernel into its tables, one call at a time.
-`derive.py` judges the results, `database/write.py` writes them, `worker.py` decides when and for which channels.
+`derive.py` judges the results, `loading.py` fills a kernel that starts late, `database/write.py` writes, `worker.py`
+decides when and for which channels.
 
-Crash-safe without any care of its own: what it knows is the cursor in the database, which moves with the rows.
+Crash-safe without any care of its own: what it knows is the cursor in the database, which moves with the rows. When
+much is waiting, one commit is written while the next is derived; never more than these two are in memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, Future, wait
 
 import msgspec
 
 from scapp.channels.admission import ChannelContext
 from scapp.channels.errors import CorruptionError
 from scapp.channels.reading import EntrySource, SupportedBatch
-from scapp.channels.types import ZERO_HASH, ChannelId
-from scapp.runtime.changes import BatchChanges
+from scapp.channels.types import ChannelId
+from scapp.runtime.changes import COPY_NEVER, BatchChanges
 from scapp.runtime.database.connecting import Connection
-from scapp.runtime.database.write import Commit, Cursor, copy, is_bulk, read_cursor, write
-from scapp.runtime.derive import (
-    DerivationHalted,
-    Derived,
-    Halt,
-    check_batch,
-    check_result,
-    merge,
-    next_cursor,
-    stored_entries,
-)
+from scapp.runtime.database.write import COPY_ROWS_MIN, Commit, Cursor, read_cursor, write
+from scapp.runtime.derive import DerivationHalted, Halt, check_batch, check_cursor, check_result, next_cursor
 from scapp.runtime.kernel import Budget, Kernel, KernelFault
+from scapp.runtime.loading import CursorMoved, load_tables
 from scapp.runtime.schema import AppSchema, register_channel
 
-ENTRIES_PER_COMMIT = 2_000
-_NO_CHANGES = BatchChanges((), ())
+ENTRIES_FIRST, ENTRIES_MAX = 2_000, 32_000
+"""Entries of a pass's first commit, and at most: each is four times the one before, while there is more."""
+BYTES_PER_COMMIT = 16 * 2**20
+"""Changes of one commit, roughly: the next one's entries are fewer when this one's changes were more."""
 _log = logging.getLogger(__name__)
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
-    """Told to listeners once entries `first_sequence .. end_sequence - 1` are in the database."""
+    """Told to listeners once entries `first_sequence .. end_sequence - 1` are in the database. Of the changes the
+    messages are left out: the log has them."""
 
     channel_id: ChannelId
     first_sequence: int
@@ -47,11 +47,24 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Writing(msgspec.Struct, frozen=True):
-    """The connection of one round and what its backend allows."""
+    """The connection of one round, what its backend allows, and a thread to write in."""
 
     connection: Connection
     notify: bool
     copy_in: bool
+    thread: Executor
+
+
+class _Size:
+    """How many entries the next commit of a pass should have."""
+
+    def __init__(self) -> None:
+        self.entries = ENTRIES_FIRST
+
+    def grow(self, entries: int, size: int) -> None:
+        """After a commit of so many entries, whose changes had `size` bytes."""
+        fitting = BYTES_PER_COMMIT * max(entries, 1) // max(size, 1)
+        self.entries = max(1, min(self.entries * 4, ENTRIES_MAX, fitting))
 
 
 class ChannelFollower:
@@ -67,12 +80,15 @@ class ChannelFollower:
         self._make_kernel = make_kernel
         self._kernel: Kernel | None = None
         self._at: Cursor | None = None  # what the kernel's tables stand at
+        self._known: Cursor | None = None  # a cursor of the database that the log agrees with …
+        self._known_position = 0  # … and where it goes on after it
         self._doubted = False
-        self._unwritten: Commit | None = None  # derived and checked, but the database did not take it yet
+        self._unwritten: deque[Commit] = deque()  # derived and checked, but not in the database yet; two at most
 
     @property
-    def has_kernel(self) -> bool:
-        return self._kernel is not None
+    def kernel_bytes(self) -> int | None:
+        """Memory of the kernel, None without one."""
+        return None if self._kernel is None else self._kernel.memory_bytes()
 
     def advance(self, writing: Writing) -> Iterator[Committed]:
         """Derive and write all that is supported; one item per commit.
@@ -86,22 +102,54 @@ class ChannelFollower:
         if self.cursor is None or self._doubted:
             known = self.cursor
             if self._read_cursor(writing) != known:
-                self.release()
-                self._unwritten = None
+                self._forget()
             self._doubted = False
-        if self._unwritten is not None:
-            done = self._write(writing, self._unwritten)
+        while self._unwritten:
+            done = self._settle(writing, _write(writing, self._unwritten[0]))
             if done is None:
                 return False
             yield done
-        for gathered in self._derived():
-            done = self._write(writing, self._commit_of(gathered))
-            if done is None:
-                return False
-            yield done
-        if self.cursor is not None and self.cursor.is_final:
+        try:
+            whole = yield from self._go_on(writing)
+        except CursorMoved:
+            self._start_over(writing)
+            return False
+        if whole and self.cursor is not None and self.cursor.is_final:
             self.release()
-        return True
+        return whole
+
+    def _go_on(self, writing: Writing) -> Generator[Committed, None, bool]:
+        """Derive, and write each commit while the next is derived. False as in `_pass`."""
+        commits = self._derived(writing)
+        running: Future[bool] | None = None
+        try:
+            while True:
+                halted, following = None, None
+                try:
+                    following = next(commits, None)
+                except DerivationHalted as error:
+                    halted = error
+                if running is not None:
+                    done = self._settle(writing, running.result())
+                    running = None
+                    if done is None:
+                        return False
+                    yield done
+                if halted is not None:
+                    raise halted
+                if following is None:
+                    return True
+                commit, more = following
+                if more:
+                    running = writing.thread.submit(_write, writing, commit)
+                    continue
+                done = self._settle(writing, _write(writing, commit))
+                if done is None:
+                    return False
+                yield done
+        finally:
+            if running is not None:
+                wait([running])  # nobody else may use the connection before
 
     def doubt(self) -> None:
         """The database went away: it may come back without its last commits, so look at the cursor again."""
@@ -114,10 +162,20 @@ class ChannelFollower:
             kernel.interrupt()
 
     def release(self) -> None:
-        """Free the kernel; the next batch replays the log into a new one. Keeps what is not written yet."""
+        """Free the kernel; the next batch has one filled from the database. Keeps what is not written yet."""
         if self._kernel is not None:
             self._kernel.close()
         self._kernel = self._at = None
+
+    def _forget(self) -> None:
+        self.release()
+        self._unwritten.clear()
+
+    def _start_over(self, writing: Writing) -> None:
+        """Somebody else writes this channel, or the database was set back: go on from where it stands."""
+        _log.warning("channel 0x%s: the cursor stands elsewhere, starting over", self.context.channel_id.hex())
+        self._forget()
+        self._read_cursor(writing)
 
     def _read_cursor(self, writing: Writing) -> Cursor:
         register_channel(writing.connection, self.context)
@@ -127,138 +185,135 @@ class ChannelFollower:
 
     # -- deriving ---------------------------------------------------------------------------------------------------
 
-    def _derived(self) -> Iterator[list[Derived]]:
-        """Checked batches after the database's cursor, gathered to the size of a commit."""
-        gathered: list[Derived] = []
-        entries = 0
+    def _derived(self, writing: Writing) -> Iterator[tuple[Commit, bool]]:
+        """Commits of checked batches after the database's cursor, and whether there may be more behind each."""
+        size, entries = _Size(), 0
+        copy_rows_min = COPY_ROWS_MIN if writing.copy_in else COPY_NEVER
         try:
-            for batch in self._batches():
-                gathered.append(self._derive(batch))
+            for batch in self._batches(writing):
+                self._derive(batch)
                 entries += len(batch.entries)
-                if entries >= ENTRIES_PER_COMMIT:
-                    yield gathered
-                    gathered, entries = [], 0
+                if entries >= size.entries:
+                    commit = self._take(copy_rows_min)
+                    size.grow(entries, commit.changes.size)
+                    entries = 0
+                    yield commit, True
         except DerivationHalted:
-            if gathered:  # what was right before the fault still counts
-                yield gathered
+            if self._is_ahead():  # what was right before the fault still counts
+                with contextlib.suppress(KernelFault):  # unless the kernel cannot say any more what it was
+                    yield self._take(copy_rows_min), False
+            self.release()
             raise
-        if gathered:
-            yield gathered
+        if self._is_ahead():
+            yield self._take(copy_rows_min), False
 
-    def _batches(self) -> Iterator[SupportedBatch]:
+    def _planned(self) -> Cursor:
+        """Where the database stands once everything is written."""
+        assert self.cursor is not None
+        return self._unwritten[-1].new if self._unwritten else self.cursor
+
+    def _is_ahead(self) -> bool:
+        return self._kernel is not None and self._at != self._planned()
+
+    def _take(self, copy_rows_min: int) -> Commit:
+        """What the kernel derived beyond the commits before."""
+        assert self._kernel is not None
+        assert self._at is not None
+        commit = Commit(
+            channel_id=self.context.channel_id,
+            schema=self._schema.name,
+            manifest=self._schema.manifest,
+            expected=self._planned(),
+            new=self._at,
+            changes=self._kernel.take_changes(copy_rows_min),
+        )
+        self._unwritten.append(commit)
+        return commit
+
+    def _batches(self, writing: Writing) -> Iterator[SupportedBatch]:
         """Batches after the cursor; loads the kernel first, once there is one to run."""
         assert self.cursor is not None
         if self.cursor.is_final:
             return
-        position = self._at.position if self._at is not None else self.cursor.position
         try:
+            position = self._at.position if self._at is not None else self._log_position(self.cursor)
             batches = self._source.batches(self.context.channel_id, position)
             first = next(batches, None)
-            if first is None and self._kernel is not None:
+            if first is None:
                 return
             if self._kernel is None:
-                # Also when the log seems to end here: it may be shorter than what the database was derived from.
-                position = self._load()
-                batches = self._source.batches(self.context.channel_id, position)
-                first = next(batches, None)
-            if first is not None:
-                yield first
-                yield from batches
+                self._load(writing, msgspec.structs.replace(self.cursor, position=position))
+            yield first
+            yield from batches
         except CorruptionError as error:
             raise DerivationHalted(Halt.CORRUPT, str(error)) from error
 
-    def _load(self) -> int:
-        """Replay the log from its start to the cursor into a fresh kernel; returns the position after it.
+    def _log_position(self, cursor: Cursor) -> int:
+        """Where the log goes on after a cursor, found by the batch that the cursor stands at.
 
-        Every root on the way is compared with the signed one, and the last with what the database says."""
+        Raises DerivationHalted when the log has no such batch, or another."""
+        if cursor.turn < 0:
+            return 0
+        if cursor != self._known:
+            batch = self._batch_of(cursor, cursor.batch_position) or self._batch_of(cursor, 0)
+            check_cursor(cursor, batch)
+            assert batch is not None
+            self._known, self._known_position = cursor, batch.position
+        return self._known_position
+
+    def _batch_of(self, cursor: Cursor, position: int) -> SupportedBatch | None:
+        for batch in self._source.batches(self.context.channel_id, position):
+            if batch.turn >= cursor.turn:
+                return batch if batch.turn == cursor.turn else None
+        return None
+
+    def _load(self, writing: Writing, at: Cursor) -> None:
+        """A kernel with the tables that the database has at its cursor."""
         assert self.cursor is not None
-        goal = self.cursor
-        self._kernel, self._at = self._make_kernel(), _start(self.context)
-        if goal.turn >= 0:
-            for batch in self._source.batches(self.context.channel_id):
-                if batch.turn > goal.turn:
-                    break
-                self._derive(batch)
-        at = self._at
-        if (at.sequence, at.turn, at.log_root, at.state_root) != (
-            goal.sequence,
-            goal.turn,
-            goal.log_root,
-            goal.state_root,
-        ):
+        self._kernel = self._make_kernel()
+        try:
+            if at.turn >= 0:
+                load_tables(self._kernel, self.context, self._schema, writing.connection, self.cursor)
+        except BaseException:
             self.release()
-            raise DerivationHalted(
-                Halt.CORRUPT,
-                f"the database is derived to turn {goal.turn}, sequence {goal.sequence}, log root "
-                f"0x{goal.log_root.hex()}, state root 0x{goal.state_root.hex()}; this node's log gives turn {at.turn}, "
-                f"sequence {at.sequence}, log root 0x{at.log_root.hex()}, state root 0x{at.state_root.hex()} there",
-            )
-        return at.position
+            raise
+        self._at = at
 
-    def _derive(self, batch: SupportedBatch) -> Derived:
+    def _derive(self, batch: SupportedBatch) -> None:
+        """Run one batch on the kernel and make it part of its base, if it gives what was signed."""
         assert self._kernel is not None
         assert self._at is not None
+        check_batch(self._at, batch)
         try:
-            check_batch(self._at, batch)
-            changes = _NO_CHANGES
             if batch.entries:
-                check_result(batch, self._kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE))
-                changes = self._kernel.commit()
+                result = self._kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE)
+                try:
+                    check_result(batch, result)
+                except DerivationHalted:
+                    self._kernel.rollback()
+                    raise
+                self._kernel.commit(batch.turn)
             elif batch.state_root != self._kernel.state_root():
                 raise DerivationHalted(Halt.CORRUPT, f"turn {batch.turn} has no entries and another state root")
         except KernelFault as error:
-            self.release()
             raise DerivationHalted(Halt.UNDECIDABLE, f"turn {batch.turn} cannot be run here: {error}") from error
-        except DerivationHalted:
-            self.release()
-            raise
-        self._at = next_cursor(batch)
-        return Derived(stored_entries(batch), changes, self._at)
+        self._at = next_cursor(batch, self._at.position, self._kernel.event_root())
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def _commit_of(self, gathered: list[Derived]) -> Commit:
-        assert self.cursor is not None
-        merged = merge(self._schema.manifest, gathered)
-        return Commit(
-            channel_id=self.context.channel_id,
-            schema=self._schema.name,
-            manifest=self._schema.manifest,
-            expected=self.cursor,
-            new=merged.cursor,
-            entries=merged.entries,
-            changes=merged.changes,
-        )
-
-    def _write(self, writing: Writing, commit: Commit) -> Committed | None:
-        self._unwritten = commit
-        put = copy if writing.copy_in and is_bulk(commit) else write
-        moved = put(writing.connection, commit, notify=writing.notify)
-        self._unwritten = None
-        if not moved:
-            found = read_cursor(writing.connection, commit.channel_id)
-            if found != commit.new:
-                # Somebody else writes this channel, or the database was set back: go on from where it stands.
-                _log.warning("channel 0x%s: the cursor stands elsewhere, starting over", commit.channel_id.hex())
-                self.release()
-                self._read_cursor(writing)
-                return None
-            # The write had landed earlier and only its answer was lost.
-        self.cursor = commit.new
-        return Committed(
-            commit.channel_id, commit.expected.sequence, commit.new.sequence, commit.new.turn, commit.changes
-        )
+    def _settle(self, writing: Writing, moved: bool) -> Committed | None:
+        """After the write of the first unwritten commit; None when the cursor stands elsewhere."""
+        commit = self._unwritten[0]
+        if not moved and read_cursor(writing.connection, commit.channel_id) != commit.new:
+            self._start_over(writing)
+            return None
+        # Or the write had landed earlier, and only its answer was lost.
+        self._unwritten.popleft()
+        self.cursor = self._known = commit.new
+        self._known_position = commit.new.position
+        changes = msgspec.structs.replace(commit.changes, messages=None)
+        return Committed(commit.channel_id, commit.expected.sequence, commit.new.sequence, commit.new.turn, changes)
 
 
-def _start(context: ChannelContext) -> Cursor:
-    """Before entry 0."""
-    return Cursor(
-        sequence=0,
-        turn=-1,
-        state_root=ZERO_HASH,
-        log_root=ZERO_HASH,
-        amounts=tuple(amount for _, _, amount in context.slots),
-        time_ms=0,
-        is_final=False,
-        position=0,
-    )
+def _write(writing: Writing, commit: Commit) -> bool:
+    return write(writing.connection, commit, notify=writing.notify)

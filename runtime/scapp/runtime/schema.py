@@ -18,7 +18,7 @@ from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.types import Address
 from scapp.reducers.manifest import Column, Manifest, encode_manifest
 from scapp.runtime.database import binary, sql
-from scapp.runtime.database.binary import Raw, array
+from scapp.runtime.database.binary import Raw
 from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.port import READER, Backend, Capability, DatabaseError
 from scapp.runtime.database.write import quoted
@@ -77,7 +77,7 @@ def schema_version(connection: Connection) -> int:
 
 
 def ensure_deployment(backend: Backend, deployment: Deployment, manifest: Manifest) -> AppSchema:
-    """Make the deployment's schema and tables, once; later calls find them.
+    """Make the deployment's schema and tables, once; later calls find them. `build_indexes` is for later.
 
     The schema is named after the app, with the deployment's first eight digits behind it when that name is taken."""
     identity = bytes(deployment_id(deployment))
@@ -92,8 +92,8 @@ def ensure_deployment(backend: Backend, deployment: Deployment, manifest: Manife
         for statement in deployment_ddl(name, manifest):
             connection.execute(statement.encode())
         connection.execute(
-            "INSERT INTO scapp.deployments (deployment, schema_name, app, version, abi, reducer, manifest)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            "INSERT INTO scapp.deployments (deployment, schema_name, app, version, abi, reducer, manifest, indexed)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, false)",
             [
                 identity,
                 name,
@@ -114,20 +114,18 @@ def register_channel(connection: Connection, context: ChannelContext) -> None:
     parameters = [
         Raw(context.channel_id),
         Raw(deployment_id(context.deployment)),
-        array("bytea", binary.bytes_fields(context.participants)),
-        array("bytea", binary.bytes_fields(asset for asset, _, _ in context.slots)),
-        array("bytea", binary.bytes_fields(destination for _, destination, _ in context.slots)),
+        binary.bytea_array(context.participants),
+        binary.bytea_array(asset for asset, _, _ in context.slots),
+        binary.bytea_array(destination for _, destination, _ in context.slots),
         binary.text_array(amount for _, _, amount in context.slots),
     ]
     psycopg.RawCursor(connection).execute(sql.text("channel_register").encode(), parameters)
 
 
 def deployment_ddl(schema: str, manifest: Manifest) -> Iterator[str]:
-    """Statements that make a deployment's schema, tables, indexes and views.
+    """Statements that make a deployment's schema, tables and views.
 
-    Every key starts with the channel, so that tables can be partitioned or spread by it. Unique indexes of the
-    manifest become plain ones: the kernel enforces uniqueness per message, and two rows that swap a value within
-    one batch would fail against a unique index."""
+    Every key starts with the channel, so that tables can be partitioned or spread by it."""
     yield f"CREATE SCHEMA {quoted(schema)}"
     for table in manifest.tables:
         target = f"{quoted(schema)}.{quoted(table.name)}"
@@ -136,15 +134,37 @@ def deployment_ddl(schema: str, manifest: Manifest) -> Iterator[str]:
         # Manifest names cannot start with scapp_, so the constraint's name is free.
         lines.append(f"CONSTRAINT {quoted('scapp_' + table.name)} PRIMARY KEY ({keys})")
         yield f"CREATE TABLE {target} (\n  " + ",\n  ".join(lines) + "\n)"
-        for index in table.indexes:
-            names = ", ".join(("channel_id", *(quoted(name) for name in index.columns)))
-            yield f"CREATE INDEX {quoted(index.name)} ON {target} ({names})"
     for view in manifest.views:
         names = ", ".join(("channel_id", *(quoted(name) for name in view.columns)))
         yield (
             f"CREATE VIEW {quoted(schema)}.{quoted(view.name)} WITH (security_invoker = true) AS"  # noqa: S608 - identifiers are checked, quoted
             f" SELECT {names} FROM {quoted(schema)}.{quoted(view.table)}"
         )
+
+
+def index_ddl(schema: str, manifest: Manifest) -> Iterator[str]:
+    """Statements that make a deployment's secondary indexes, where they are not there.
+
+    Unique indexes of the manifest become plain ones: the kernel enforces uniqueness per message, and two rows that swap
+    a value within one batch would fail against a unique index."""
+    for table in manifest.tables:
+        for index in table.indexes:
+            names = ", ".join(("channel_id", *(quoted(name) for name in index.columns)))
+            yield f"CREATE INDEX IF NOT EXISTS {quoted(index.name)} ON {quoted(schema)}.{quoted(table.name)} ({names})"
+
+
+def build_indexes(connection: Connection, deployment: bytes, schema: AppSchema) -> bool:
+    """Make a deployment's secondary indexes, once: after the first rows are in, which is much faster than keeping them
+    up while the rows come. True when they were made now."""
+    with connection.transaction():
+        _begin(connection)
+        row = connection.execute("SELECT indexed FROM scapp.deployments WHERE deployment = %s", [deployment]).fetchone()
+        if row is None or row[0]:
+            return False
+        for statement in index_ddl(schema.name, schema.manifest):
+            connection.execute(statement.encode())
+        connection.execute("UPDATE scapp.deployments SET indexed = true WHERE deployment = %s", [deployment])
+    return True
 
 
 def _column_ddl(column: Column) -> str:

@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import psycopg
@@ -30,8 +31,9 @@ from scapp.runtime.database.rejections import Rejection, store_rejections
 from scapp.runtime.database.write import Cursor
 from scapp.runtime.derive import DerivationHalted, Halt
 from scapp.runtime.follow import ChannelFollower, Committed, Writing
+from scapp.runtime.keeping import KERNEL_BYTES_MAX, KERNELS_MAX, KernelBound, Progress
 from scapp.runtime.kernel import Kernel
-from scapp.runtime.schema import AppSchema, ensure_deployment, prepare_database
+from scapp.runtime.schema import AppSchema, build_indexes, ensure_deployment, prepare_database
 
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 10.0
 REJECTIONS_QUEUED_MAX = 1_000
@@ -69,7 +71,8 @@ class DatabaseStatus(msgspec.Struct, frozen=True, gc=False):
 
 class Worker:
     """`kernel_for` builds a channel's kernel with no entries applied; it and `manifest_for` may raise AdmissionError
-    or a ScappError, which blocks the channel until they do not. `poll_s`: how often to look without a `notify`."""
+    or a ScappError, which blocks the channel until they do not. `poll_s`: how often to look without a `notify`.
+    Kernels that were not used for longest are freed beyond `kernels_max` of them, or `kernel_bytes_max` in sum."""
 
     def __init__(
         self,
@@ -80,7 +83,8 @@ class Worker:
         kernel_for: Callable[[ChannelContext], Kernel],
         manifest_for: Callable[[Deployment], Manifest],
         poll_s: float | None = 1.0,
-        kernels_max: int = 256,
+        kernels_max: int = KERNELS_MAX,
+        kernel_bytes_max: int = KERNEL_BYTES_MAX,
     ) -> None:
         self._source = source
         self._backend = backend
@@ -88,10 +92,12 @@ class Worker:
         self._kernel_for = kernel_for
         self._manifest_for = manifest_for
         self._poll_s = poll_s
-        self._kernels_max = kernels_max
-        self._followers: collections.OrderedDict[ChannelId, ChannelFollower] = collections.OrderedDict()
+        self._kernels = KernelBound(kernels_max, kernel_bytes_max)
+        self._followers: dict[ChannelId, ChannelFollower] = {}
         self._schemas: dict[bytes, AppSchema] = {}
+        self._unindexed: set[bytes] = set()  # deployments whose secondary indexes may be missing
         self._connection: Connection | None = None
+        self._writer = ThreadPoolExecutor(1, "scapp-writing")
         self._prepared = False
         self._first_round_done = False
         self._retry_s = 0.0
@@ -130,6 +136,7 @@ class Worker:
             follower.interrupt()
         if self._thread is not None:
             self._thread.join()
+        self._writer.shutdown()
         self._close()
 
     def notify(self) -> None:
@@ -213,6 +220,7 @@ class Worker:
                 if self._stopping:
                     return
                 self._follow(context, writing)
+            self._build_indexes(writing)
             self._store_rejections(writing)
             self._retry_s = 0.0
             with self._changed:
@@ -239,7 +247,12 @@ class Worker:
         if self._connection is None or self._connection.closed:
             self._connection = self._backend.connect()
         capabilities = self._backend.capabilities
-        return Writing(self._connection, Capability.NOTIFY_ACROSS in capabilities, Capability.COPY_IN in capabilities)
+        return Writing(
+            self._connection,
+            Capability.NOTIFY_ACROSS in capabilities,
+            Capability.COPY_IN in capabilities,
+            self._writer,
+        )
 
     def _follow(self, context: ChannelContext, writing: Writing) -> None:
         channel_id = context.channel_id
@@ -250,14 +263,14 @@ class Worker:
         with self._classified(channel_id):
             if follower is None:
                 follower = self._followers[channel_id] = self._follower(context)
+            progress = Progress()
             for committed in follower.advance(writing):
-                self._set(channel_id, State.FOLLOWING)
+                self._set(channel_id, State.FOLLOWING, progress.text(channel_id, committed))
                 self._tell(committed)
                 if self._stopping:
                     return
             self._set(channel_id, State.FOLLOWING)
-            self._followers.move_to_end(channel_id)
-            self._limit_kernels()
+            self._kernels.used(follower)
 
     @contextlib.contextmanager
     def _classified(self, channel_id: ChannelId) -> Iterator[None]:
@@ -285,12 +298,21 @@ class Worker:
         if schema is None:
             manifest = self._manifest_for(context.deployment)
             schema = self._schemas[identity] = ensure_deployment(self._backend, context.deployment, manifest)
+            self._unindexed.add(identity)
         return ChannelFollower(context, schema, self._source, lambda: self._kernel_for(context))
 
-    def _limit_kernels(self) -> None:
-        loaded = [follower for follower in self._followers.values() if follower.has_kernel]
-        for follower in loaded[: max(0, len(loaded) - self._kernels_max)]:
-            follower.release()
+    def _build_indexes(self, writing: Writing) -> None:
+        """Once a round has brought in all that was waiting."""
+        for identity in tuple(self._unindexed):
+            schema = self._schemas[identity]
+            try:
+                if build_indexes(writing.connection, identity, schema):
+                    _log.info("app %s: secondary indexes are built", schema.manifest.name)
+            except TRANSIENT:
+                raise
+            except psycopg.Error as error:  # a dropped table is its channels' trouble
+                _log.warning("app %s: its indexes cannot be built: %s", schema.manifest.name, error)
+            self._unindexed.discard(identity)
 
     def _store_rejections(self, writing: Writing) -> None:
         batch: list[Rejection] = []

@@ -2,7 +2,8 @@
 
 A follower keeps two sequences per channel, entries and derived, and *pulls*: news only wake it. Entries come from
 the log, app events from memory or the database, so both can be resumed from any sequence. Row changes are kept for
-the latest batches only; a follower that asks for older ones gets `reset` and reads the tables instead.
+the latest batches only, by number and by memory; a follower that asks for older ones gets `reset` and reads the tables
+instead.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from scapp.runtime.follow import Committed
 
 KINDS = ("entries", "rows", "app", "node")
 RECENT_BATCHES = 1_024  # per channel
+RECENT_BYTES = 64 * 2**20  # of changes, in all channels together
 RECENT_EVENTS = 4_096  # per follower
 ENTRIES_PER_ITEM = 256
 _ON_ITS_WAY_S = 0.05
@@ -54,6 +56,8 @@ class StreamHub:
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._recent: dict[ChannelId, collections.deque[Committed]] = {}
+        self._arrived: collections.deque[Committed] = collections.deque()
+        self._recent_bytes = 0
         self._followers: set[_Follower] = set()
         self._closed = False
         self._unsubscribe: list[Callable[[], None]] = [
@@ -81,6 +85,14 @@ class StreamHub:
     def _on_derivation(self, derivation: Committed) -> None:
         recent = self._recent.setdefault(derivation.channel_id, collections.deque(maxlen=RECENT_BATCHES))
         recent.append(derivation)
+        self._arrived.append(derivation)
+        self._recent_bytes += _weight(derivation)
+        while self._recent_bytes > RECENT_BYTES and len(self._arrived) > 1:
+            oldest = self._arrived.popleft()
+            self._recent_bytes -= _weight(oldest)
+            held = self._recent[oldest.channel_id]
+            if held and held[0] is oldest:  # it may have gone by number
+                held.popleft()
         for follower in self._followers:
             follower.news.set()
 
@@ -111,6 +123,10 @@ class StreamHub:
                     yield None
         finally:
             self._followers.discard(follower)
+
+
+def _weight(derivation: Committed) -> int:
+    return derivation.changes.size + 1_000  # the objects around it
 
 
 class _Follower:
@@ -166,7 +182,7 @@ class _Follower:
             if "rows" in self._wish.kinds:
                 yield Sent(rows_item(derivation, app), resume)
             if "app" in self._wish.kinds:
-                for event in derivation.changes.events:
+                for event in derivation.changes.app_events():
                     if event.sequence >= derived:
                         yield Sent(app_event_item(channel_id, event, encoding), resume)
 

@@ -24,7 +24,8 @@ CREATE TABLE scapp.deployments (
   version     text COLLATE "C" NOT NULL,
   abi         text COLLATE "C" NOT NULL,
   reducer     scapp.bytes32 NOT NULL,
-  manifest    json          NOT NULL
+  manifest    json          NOT NULL,
+  indexed     boolean       NOT NULL DEFAULT true -- whether its secondary indexes are made: after its first rows
 );
 
 -- Slot i pays destinations[i] in assets[i]; the amounts stand in cursors.
@@ -36,8 +37,9 @@ CREATE TABLE scapp.channels (
   destinations bytea[]       NOT NULL
 );
 
--- How far each channel is derived; it moves in the same statement as the rows. `position` is a place in this node's
--- own log and means nothing elsewhere.
+-- How far each channel is derived; it moves in the same statement as the rows. `position` and `batch_position` are
+-- places in this node's own log, after the last batch and before it, and mean nothing elsewhere. `event_root` is the end
+-- of the event chain, which is under the state root.
 CREATE TABLE scapp.cursors (
   channel_id scapp.bytes32 PRIMARY KEY REFERENCES scapp.channels,
   sequence   bigint        NOT NULL,
@@ -47,7 +49,9 @@ CREATE TABLE scapp.cursors (
   amounts    numeric[]     NOT NULL,
   time_ms    bigint        NOT NULL,
   is_final   boolean       NOT NULL,
-  position   bigint        NOT NULL
+  position   bigint        NOT NULL,
+  batch_position bigint    NOT NULL DEFAULT 0,
+  event_root scapp.bytes32
 );
 
 -- The entries; kind 0 open, 1 message, 2 tick, 3 close. `counter` is the author's own and may use all 64 bits.

@@ -1,0 +1,132 @@
+"""K6: 1000 messages from the log on disk to committed rows, against a bare COPY of the rows that come out, plus commit.
+
+In it: opening the RocksDB log, folding the channel out of it, reading and checking the supported batches, a fresh
+kernel, the reducer over every message, roots, and the transaction with all rows and the cursor. Not in it: the server,
+the compiled module, and the app's empty tables, which both sides find made.
+
+K6m (slow): a million messages re-derived from memory in one run; value = messages per second, and the resident memory
+at a tenth of the way and at the end stands below it.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks._ledger_channel import channel_in, opened, write_channel
+from benchmarks._server import folder, server
+from benchmarks._transfers import TransferLog, clean, draw, maker, module, worker_over
+from benchmarks.runner import Measure, Result, Unmeasured
+from benchmarks.timing import ROUNDS_MIN
+
+MESSAGES = 1_000
+MILLION = 1_000_000
+
+
+def _derive(log_folder: Path, backend: Any, signer: Any) -> None:
+    with opened(log_folder) as log:
+        driver, source = channel_in(log, signer)
+        worker = worker_over(source, backend)
+        worker.run_once()
+        worker.stop()
+        (status,) = worker.status().values()
+        assert status.cursor is not None, status.detail
+        assert status.cursor.sequence == driver.engine.state.sequence == MESSAGES + 1, status
+
+
+def _net_rows(log_folder: Path, signer: Any) -> list[tuple[str, bytes]]:
+    """What comes out, as COPY streams by table."""
+    from scapp.runtime.kernel import Budget
+
+    with opened(log_folder) as log:
+        driver, source = channel_in(log, signer)
+        context = driver.engine.state.setup.context
+        kernel = maker()(context)
+        for batch in source.batches(context.channel_id):
+            if batch.entries:
+                kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE)
+                kernel.commit(batch.turn)
+        changes = kernel.take_changes(1)
+        kernel.close()
+    parts = [("scapp.messages", changes.messages), *((f"transfer.{c.table}", c) for c in changes.tables)]
+    assert all(change.copy for _, change in parts)
+    return [(name, change.copy) for name, change in parts]
+
+
+def _copy(connection: Any, streams: list[tuple[str, bytes]]) -> None:
+    from scapp.runtime.database.binary import COPY_HEADER, COPY_TRAILER
+
+    with connection.transaction(), connection.cursor() as cursor:
+        for name, tuples in streams:
+            with cursor.copy(f"COPY {name} FROM STDIN (FORMAT binary)".encode()) as stream:
+                stream.write(COPY_HEADER)
+                stream.write(tuples)
+                stream.write(COPY_TRAILER)
+
+
+def _empty(connection: Any) -> None:
+    connection.execute("TRUNCATE scapp.messages, scapp.events, scapp.cursors, transfer.account, transfer.history")
+
+
+def run() -> Result:
+    transfers = draw(MESSAGES)
+
+    def payload(number: int, _: Any) -> Any:
+        return {"transfer": dict(zip(("sender", "recipient", "amount"), transfers[number], strict=True))}
+
+    with folder() as at, server(at / "pg") as backend:
+        clean(backend)
+        signer = write_channel(at / "log", MESSAGES, at_once=MESSAGES, module=module(), payload=payload)
+        _derive(at / "log", backend, signer)
+        streams = _net_rows(at / "log", signer)
+        times = []
+        with backend.connect() as connection:
+            for _ in range(ROUNDS_MIN + 1):
+                _empty(connection)
+                began = time.perf_counter()
+                _derive(at / "log", backend, signer)
+                derived = time.perf_counter() - began
+                _empty(connection)
+                began = time.perf_counter()
+                _copy(connection, streams)
+                times.append((derived, time.perf_counter() - began))
+    ours, theirs = (statistics.median(column) for column in zip(*times[1:], strict=True))
+    ratio = statistics.median(derived / copied for derived, copied in times[1:])
+    return Result(ours * 1e3, "ms", ratio, (f"the bare COPY and its commit: {theirs * 1e3:.1f} ms",))
+
+
+def run_million() -> Result:
+    if os.environ.get("SCAPP_SLOW") != "1":
+        raise Unmeasured("it takes minutes; set SCAPP_SLOW=1")
+    with folder() as at, server(at / "pg") as backend:
+        clean(backend)
+        log = TransferLog()
+        for number in range(MILLION // 100_000):
+            log.append(draw(100_000, number))
+        log.forget_kernel()
+        worker = worker_over(log, backend)
+        memory: dict[int, float] = {}
+        process = psutil.Process()
+        worker.subscribe(lambda done: memory.update({done.end_sequence: process.memory_info().rss / 2**20}))
+        began = time.perf_counter()
+        worker.run_once()
+        seconds = time.perf_counter() - began
+        worker.stop()
+        (status,) = worker.status().values()
+        assert status.cursor is not None, status
+        assert status.cursor.sequence == log.sequence, status
+    early = next(size for sequence, size in memory.items() if sequence >= MILLION // 10)
+    late = memory[log.sequence]
+    notes = (f"{seconds:.1f} s; resident memory {early:.0f} MiB at a tenth, {late:.0f} MiB at the end",)
+    return Result(MILLION / seconds, "messages/s", notes=notes)
+
+
+MEASURES = [
+    Measure("K6", "1000 messages from the log to rows, against COPY of the rows", 3, run, lower_is_better=True),
+    Measure("K6m", "a million messages re-derived", 100_000, run_million),
+]
