@@ -1,0 +1,216 @@
+"""One Store with a kernel in it and, one after another, the reducer instances that run against it.
+
+Instances cannot be taken out of a Store, so after a number of them the kernel's memory moves into a new Store: its
+globals are all in there, but for the stack pointer, which stands at its start between calls.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+from wasmtime import Module, Store, Trap, WasmtimeError
+from wasmtime import _ffi as ffi
+
+from scapp.runtime.engine_calls import EngineError, GuestTrap, guest_trap
+from scapp.runtime.engine_config import PAGE_BYTES, STACK_BYTES, TABLE_ELEMENTS_MAX, run_engine
+from scapp.runtime.kernel import Budget
+from scapp.runtime.native import modules
+from scapp.runtime.native.modules import KernelModules
+
+FUEL_UNLIMITED = 1 << 62
+KERNEL_BYTES_MAX = (1 << 32) - PAGE_BYTES
+REDUCERS_MAX = 32  # in one Store, and more for a kernel whose memory takes longer to move
+BYTES_PER_REDUCER = 1 << 18
+_VALUES = 4
+_VALUE_WORDS = ctypes.sizeof(ffi.wasmtime_val_raw_t) // 8
+
+
+class Instance:
+    """An instance in a Store; its exports by name."""
+
+    def __init__(self, context: Any, module: Module, imports: list[Any]) -> None:
+        self._context = context
+        self._instance = ffi.wasmtime_instance_t()
+        externs = (ffi.wasmtime_extern_t * len(imports))(*imports)
+        trap = ctypes.POINTER(ffi.wasm_trap_t)()
+        error = ffi.wasmtime_instance_new(
+            context, module.ptr(), externs, len(imports), ctypes.byref(self._instance), ctypes.byref(trap)
+        )
+        if trap:
+            raise GuestTrap(None, str(Trap._from_ptr(trap)))
+        if error:
+            raise EngineError(str(WasmtimeError._from_ptr(error)))
+
+    def export(self, name: str) -> Any:
+        """A `wasmtime_extern_t`; raises EngineError."""
+        item = ffi.wasmtime_extern_t()
+        encoded = name.encode()
+        if not ffi.wasmtime_instance_export_get(
+            self._context, ctypes.byref(self._instance), encoded, len(encoded), ctypes.byref(item)
+        ):
+            raise EngineError(f"the instance has no export {name}")
+        return item
+
+
+class Assembly:
+    """Kernel, shim and stack in a Store, and the reducer that is plugged in. Not thread-safe."""
+
+    def __init__(self, code: KernelModules, reducer: Module) -> None:
+        self._code = code
+        self._reducer = reducer
+        self._reducer_imports = [item.name for item in reducer.imports]
+        self._bridge_imports = [(item.module, item.name) for item in code.bridge.imports]
+        self._kernel_imports = [item.name for item in code.kernel.imports]
+        self.plugged = False
+        self._reducers = 0
+        self._build()
+
+    def _build(self) -> None:
+        self._store = Store(run_engine(modules.BUDGET))
+        # Reducers carry their own maximum (wasm_sections); this one is the kernel's. Two instances to a reducer.
+        self._store.set_limits(KERNEL_BYTES_MAX, TABLE_ELEMENTS_MAX, -1, -1, -1)
+        self._context = self._store._context()
+        self._values = (ffi.wasmtime_val_raw_t * _VALUES)()
+        self._words = (ctypes.c_uint64 * (_VALUES * _VALUE_WORDS)).from_buffer(self._values)
+        self._trap = ctypes.POINTER(ffi.wasm_trap_t)()
+        self._functions: dict[str, Any] = {}
+        self._externs: dict[tuple[str, str], Any] = {}
+        self._reducers = 0
+        self.plugged = False
+        self._size = -1
+        self.set_fuel(FUEL_UNLIMITED)
+        self._shim = Instance(self._context, self._code.shim, [])
+        imports = [self._shim.export(name) for name in self._kernel_imports]
+        self._kernel = Instance(self._context, self._code.kernel, imports)
+        self._memory = self._kernel.export("memory").of.memory
+        names = [item.name for item in self._code.stack.imports]
+        self._stack = Instance(self._context, self._code.stack, [self._kernel.export(name) for name in names])
+        for module, name in self._bridge_imports:
+            if module != "guest":
+                owner = self._kernel if module == "kernel" else self._shim
+                self._externs[module, name] = owner.export(name)
+        self._shim_externs = [self._shim.export(name) for name in self._reducer_imports]
+        self._stack_top = self.call("scapp_stack")
+
+    def plug(self) -> None:
+        """A fresh reducer instance takes the place of the one before. Raises EngineError, GuestTrap."""
+        if self._reducers >= max(REDUCERS_MAX, len(self.view()) // BYTES_PER_REDUCER):
+            self._move()
+        self._reducers += 1
+        self.plugged = False
+        self.set_fuel(FUEL_UNLIMITED)
+        guest = Instance(self._context, self._reducer, self._shim_externs)
+        externs = self._externs
+        imports = [externs[key] if key[0] != "guest" else guest.export(key[1]) for key in self._bridge_imports]
+        Instance(self._context, self._code.bridge, imports)
+        self.guest = guest
+        self.plugged = True
+
+    def _move(self) -> None:
+        """Into a new Store, without the reducers that were."""
+        old_store, data = self._store, self.view()
+        self._build()
+        missing = len(data) // PAGE_BYTES - len(self.view()) // PAGE_BYTES
+        if missing > 0:
+            previous = ctypes.c_uint64()
+            error = ffi.wasmtime_memory_grow(self._context, ctypes.byref(self._memory), missing, ctypes.byref(previous))
+            if error:
+                raise EngineError(str(WasmtimeError._from_ptr(error)))
+        self.view()[:] = data
+        del data
+        old_store.close()
+
+    def set_fuel(self, units: int) -> None:
+        """What the next calls may burn together."""
+        error = ffi.wasmtime_context_set_fuel(self._context, units)
+        if error:
+            raise EngineError(str(WasmtimeError._from_ptr(error)))
+
+    def call(self, name: str, *arguments: int) -> int:
+        """Call the kernel; the result as the engine's 64 bits. Raises GuestTrap, EngineError."""
+        function = self._functions.get(name)
+        if function is None:
+            function = self._functions[name] = self._kernel.export(name).of.func
+        return self._call(function, arguments)
+
+    def enter(self, name: str, budget: Budget, *arguments: int) -> int:
+        """Like `call`, for `scapp_run` and `scapp_step`, with the native stack that the budget allows."""
+        function = self._functions.get("stack " + name)
+        if function is None:
+            function = self._functions["stack " + name] = self._stack.export(name).of.func
+        return self._call(function, (frames_of(budget), *arguments))
+
+    def _call(self, function: Any, arguments: tuple[int, ...]) -> int:
+        words = self._words
+        for position, argument in enumerate(arguments):
+            words[position * _VALUE_WORDS] = argument
+        error = ffi.wasmtime_func_call_unchecked(
+            self._context, ctypes.byref(function), self._values, _VALUES, ctypes.byref(self._trap)
+        )
+        if error or self._trap:
+            self._raise(error)
+        result: int = words[0]
+        return result
+
+    def _raise(self, error: Any) -> None:
+        if not self._trap:
+            raise EngineError(str(WasmtimeError._from_ptr(error)))
+        trap = Trap._from_ptr(self._trap)
+        self._trap = ctypes.POINTER(ffi.wasm_trap_t)()
+        self.set_fuel(FUEL_UNLIMITED)
+        self.call("scapp_set_stack", self._stack_top)  # unwinding skips what would have put it back
+        raise guest_trap(trap, modules.OUR_NAMES)
+
+    def view(self) -> memoryview:
+        """The kernel's memory as it is now; it may have moved with the latest call."""
+        return self._view_of(self._memory)
+
+    def guest_view(self) -> memoryview:
+        """The plugged reducer's memory."""
+        return self._view_of(self.guest.export("memory").of.memory)
+
+    def _view_of(self, memory: Any) -> memoryview:
+        size = ffi.wasmtime_memory_data_size(self._context, ctypes.byref(memory))
+        if not size:
+            return memoryview(b"")
+        base = ffi.wasmtime_memory_data(self._context, ctypes.byref(memory))
+        return memoryview((ctypes.c_ubyte * size).from_address(ctypes.addressof(base.contents))).cast("B")
+
+    def close(self) -> None:
+        """Free everything."""
+        self._store.close()
+
+
+@functools.cache
+def frames_of(budget: Budget) -> int:
+    """How many frames of the stack module leave a budget its part of the engine's stack."""
+    available = STACK_BYTES[modules.BUDGET]
+    return _frames_that_fit() * (available - STACK_BYTES[budget]) // available
+
+
+def _frames_that_fit() -> int:
+    """Found by trying: how large a frame is depends on compiler and machine."""
+    engine = run_engine(modules.BUDGET)
+    store = Store(engine)
+    context = store._context()
+    function = Instance(context, Module(engine, modules.probe_text()), []).export("probe").of.func
+    values = (ffi.wasmtime_val_raw_t * 1)()
+    word = ctypes.c_uint64.from_buffer(values)
+
+    def fits(frames: int) -> bool:
+        ffi.wasmtime_context_set_fuel(context, FUEL_UNLIMITED)
+        word.value = frames
+        trap = ctypes.POINTER(ffi.wasm_trap_t)()
+        ffi.wasmtime_func_call_unchecked(context, ctypes.byref(function), values, 1, ctypes.byref(trap))
+        if trap:
+            Trap._from_ptr(trap)  # frees it
+        return not trap
+
+    low, high = 0, 1 << 16
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    store.close()
+    return low
