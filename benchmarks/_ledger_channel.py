@@ -72,7 +72,7 @@ async def _play(folder: Path, signers: list[Any], messages: int, killed: Path | 
             log=log,
             committer=committer,
             transport=FakeTransport(network, signer.address),
-            admission=ReducerAdmission(kernel_maker(module_for)),
+            admission=ReducerAdmission(kernel_maker(module_for, track=False)),
             policy=_AcceptAll(),
             clock_ms=lambda: next(clock),
             nonce=lambda: next(nonces),

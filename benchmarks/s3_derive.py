@@ -93,7 +93,7 @@ def _kernel_alone(log: Any, signer: Any) -> float:
         for batch in batches:
             result = kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE)
             assert result.state_root == batch.state_root, result.refusals[:1]
-            kernel.commit()
+            kernel.commit(0)
 
     return median_seconds(derive, prepare=lambda: kernel.import_state(start), clock="wall", rounds=5)
 

@@ -40,7 +40,7 @@ def _restart(folder: Path, signer: Any, *, snapshots: bool = True, rounds: int =
         found: Any = log if snapshots else _WithoutSnapshots(log)
 
         def load() -> AdmissionBase:
-            base = AdmissionBase(ReducerAdmission(kernel_maker(module_for)), found, source, driver)
+            base = AdmissionBase(ReducerAdmission(kernel_maker(module_for, track=False)), found, source, driver)
             base.load(MESSAGES + 1)
             return base
 

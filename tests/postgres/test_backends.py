@@ -11,17 +11,19 @@ import struct
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import psycopg
 import pytest
 
 from scapp.channels.types import ZERO_HASH
-from scapp.runtime.changes import AppEvent, BatchChanges, TableChange
+from scapp.reducers.manifest import Table
+from scapp.runtime.changes import COPY_NEVER, EVENTS, MESSAGES, AppEvent, BatchChanges, TableChange
 from scapp.runtime.database.connecting import check_server, probe_capabilities
 from scapp.runtime.database.port import READER, Backend, Capability, DatabaseError
-from scapp.runtime.database.write import Commit, Cursor, StoredEntry, copy, read_cursor, write
+from scapp.runtime.database.write import Commit, Cursor, read_cursor, write
+from scapp.runtime.net_changes import event_row, message_row, table_change
 from scapp.runtime.row_types import TIMESTAMP_END, TIMESTAMP_MIN
 from scapp.runtime.rows import encode_key, encode_row, join
 from scapp.runtime.schema import AppSchema, ensure_deployment, prepare_database, register_channel
@@ -70,25 +72,41 @@ def ready(backend: Backend) -> AppSchema:
     return schema
 
 
-def commit_of(schema: AppSchema, *tables: TableChange, expected: Cursor = START, events: int = 0) -> Commit:
-    """A write that moves the cursor by one entry and changes these tables."""
+def commit_of(
+    schema: AppSchema, *tables: TableChange, expected: Cursor = START, events: int = 0, copied: bool = False
+) -> Commit:
+    """A write that moves the cursor by one entry and changes these tables; messages and events as COPY streams, or
+    in arrays."""
     sequence = expected.sequence + 1
     new = Cursor(sequence, sequence, bytes([sequence]) * 32, bytes([sequence]) * 32, (2**256 - 1, 0), 5, False, 7)
-    emitted = tuple(AppEvent(expected.sequence, index, "topic \u2713", bytes(index)) for index in range(events))
-    entry = StoredEntry(expected.sequence, new.turn, struct.pack(">BBQQ", 1, 0, 2**64 - 1, 5) + b"payload")
-    return Commit(
-        CHANNEL.channel_id, schema.name, schema.manifest, expected, new, (entry,), BatchChanges(tables, emitted)
+    emitted = [event_row(AppEvent(expected.sequence, index, "topic \u2713", bytes(index))) for index in range(events)]
+    entry = message_row(expected.sequence, new.turn, struct.pack(">BBQQ", 1, 0, 2**64 - 1, 5) + b"payload")
+    changes = BatchChanges(
+        tables, inserts(MESSAGES, entry, copied=copied), inserts(EVENTS, *emitted, copied=copied) if events else None
     )
+    return Commit(CHANNEL.channel_id, schema.name, schema.manifest, expected, new, changes)
 
 
-def upserts(table: str, *rows: bytes) -> TableChange:
-    return TableChange(table, rows, ())
+def inserts(table: Table, *rows: bytes, copied: bool) -> TableChange:
+    rows_min = 1 if copied else COPY_NEVER
+    return table_change(CHANNEL.channel_id, table, rows, copy_rows_min=rows_min, insert_only=True)
+
+
+def change(name: str, upserts: Sequence[bytes] = (), deletes: Sequence[bytes] = ()) -> TableChange:
+    return table_change(CHANNEL.channel_id, table_of(name), upserts, deletes, copy_rows_min=COPY_NEVER)
+
+
+def upserts(name: str, *rows: bytes) -> TableChange:
+    return change(name, rows)
+
+
+def table_of(name: str) -> Table:
+    return next(table for table in SHOP.tables if table.name == name)
 
 
 def stored(backend: Backend, schema: AppSchema, table: str) -> list[bytes]:
-    found = next(item for item in SHOP.tables if item.name == table)
     with backend.connect() as connection:
-        return list(read_rows(connection, schema.name, found, CHANNEL.channel_id))
+        return list(read_rows(connection, schema.name, table_of(table), CHANNEL.channel_id))
 
 
 # -- what a backend says of itself ------------------------------------------------------------------------------------
@@ -134,7 +152,7 @@ def test_a_batch_moves_cursor_rows_messages_and_events_together(backend: Backend
     with backend.connect() as connection:
         assert write(connection, commit, notify=False)
         assert read_cursor(connection, CHANNEL.channel_id) == commit.new
-        assert read_events(connection, CHANNEL.channel_id) == list(commit.changes.events)
+        assert read_events(connection, CHANNEL.channel_id) == list(commit.changes.app_events())
         message = rows_of(
             connection, "SELECT sequence, turn, kind, author, counter::text, time_ms, payload FROM scapp.messages"
         )
@@ -175,7 +193,7 @@ def test_upserts_replace_and_deletes_remove(backend: Backend) -> None:
     kept = encode_row(ACCOUNT, [owners[0], 1, "old"])
     changed = [encode_row(ACCOUNT, [owners[1], 9, None]), encode_row(ACCOUNT, [b"\xff" * 20, 3, "new"])]
     gone = tuple(encode_key(ACCOUNT, [owner]) for owner in owners[2:])
-    second = commit_of(schema, TableChange("account", tuple(changed), gone), expected=first.new)
+    second = commit_of(schema, change("account", changed, gone), expected=first.new)
     with backend.connect() as connection:
         assert write(connection, first, notify=False)
         assert write(connection, second, notify=False)
@@ -196,7 +214,7 @@ def test_names_that_are_sql_keywords(backend: Backend) -> None:
     first = commit_of(schema, upserts("select", *rows), upserts("tag", encode_row(TAGS, ["from", 1])))
     second = commit_of(
         schema,
-        TableChange("select", (encode_row(KEYWORDS, ["table", 3, False]),), (encode_key(KEYWORDS, ["table", -5]),)),
+        change("select", [encode_row(KEYWORDS, ["table", 3, False])], [encode_key(KEYWORDS, ["table", -5])]),
         upserts("tag", encode_row(TAGS, ["from", 1])),
         expected=first.new,
     )
@@ -272,12 +290,12 @@ def test_every_boundary_value_comes_back_byte_for_byte(backend: Backend) -> None
 @needs(Capability.COPY_IN)
 def test_every_boundary_value_comes_back_byte_for_byte_through_copy(backend: Backend) -> None:
     schema, rows = ready(backend), boundary_rows()
-    commit = commit_of(schema, upserts("everything", *rows), events=3)
+    commit = commit_of(schema, inserts(EVERYTHING, *rows, copied=True), events=3, copied=True)
     with backend.connect() as connection:
-        assert copy(connection, commit, notify=True)
-        assert not copy(connection, commit, notify=True)
+        assert write(connection, commit, notify=True)
+        assert not write(connection, commit, notify=True)
         assert read_cursor(connection, CHANNEL.channel_id) == commit.new
-        assert read_events(connection, CHANNEL.channel_id) == list(commit.changes.events)
+        assert read_events(connection, CHANNEL.channel_id) == list(commit.changes.app_events())
     assert stored(backend, schema, "everything") == rows
 
 
@@ -314,7 +332,7 @@ def test_of_two_writers_at_once_one_wins_whole(backend: Backend) -> None:
         thread.join()
     winner = 0 if results[0] else 1
     assert sorted(results.values()) == [False, True]
-    assert stored(backend, schema, "account") == list(contenders[winner].changes.tables[0].upserts)
+    assert stored(backend, schema, "account") == list(contenders[winner].changes.tables[0].rows())
 
 
 @needs(Capability.CONCURRENT_SESSIONS)

@@ -67,7 +67,7 @@ def test_any_split_into_batches_gives_one_root() -> None:
         for size in sizes:
             result = kernel.run(at, log[at : at + size], budget=Budget.DERIVE)
             assert result.refusals == ()
-            kernel.commit()
+            kernel.commit(0)
             at += size
         assert kernel.state_root() == played.kernel.state_root()
         assert kernel.amounts() == played.kernel.amounts()

@@ -257,7 +257,7 @@ class FakeDerived:
 
     def derive(self, derivation: Committed) -> None:
         """As the worker does: tell, then move the cursor."""
-        self.events.setdefault(derivation.channel_id, []).extend(derivation.changes.events)
+        self.events.setdefault(derivation.channel_id, []).extend(derivation.changes.app_events())
         for listener in list(self.listeners):
             listener(derivation)
         self.cursors[derivation.channel_id] = DerivedView(

@@ -25,13 +25,14 @@ from scapp.channels.entries import Kind, decode_entry, encode_entry, extend_log_
 from scapp.channels.reading import SupportedBatch
 from scapp.channels.types import ZERO_HASH, Address, ChannelId
 from scapp.reducers.manifest import Column, Index, Manifest, Table, check_manifest
-from scapp.runtime.changes import AppEvent, BatchChanges, TableChange
+from scapp.runtime.changes import COPY_NEVER, AppEvent, BatchChanges
 from scapp.runtime.database.binaries import Binaries
 from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.embedded import EmbeddedBackend
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.server import ServerBackend
 from scapp.runtime.kernel import BatchResult, Budget
+from scapp.runtime.net_changes import NetChanges
 from scapp.runtime.root import Node, apply_updates, event_leaf, extend_event_root, root_of, row_update
 from scapp.runtime.rows import TableCodec, encode_key, encode_row
 from scapp.runtime.worker import Worker
@@ -119,6 +120,18 @@ def account(number: int, balance: int, note: str | None = None) -> Put:
     return put(ACCOUNT, number.to_bytes(20, "big"), balance, note)
 
 
+class _Layer(msgspec.Struct):
+    """A batch that was run and not committed."""
+
+    rows: dict[str, dict[bytes, bytes]]
+    tree: Node
+    event_root: bytes
+    touched: set[tuple[str, bytes]]
+    events: list[AppEvent]
+    first_sequence: int
+    entries: Sequence[bytes]
+
+
 class ScriptedKernel:
     """The kernel port over a dictionary; `lie` makes its state root wrong from that sequence on."""
 
@@ -130,13 +143,14 @@ class ScriptedKernel:
         self._tree: Node = apply_updates(None, [event_leaf(ZERO_HASH)])
         self._event_root: bytes = ZERO_HASH
         self._lie = lie
-        self._layer: tuple[dict[str, dict[bytes, bytes]], Node, bytes, BatchChanges] | None = None
+        self._layer: _Layer | None = None
+        self._changes = NetChanges(context.channel_id)
         self.closed = False
 
     def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget) -> BatchResult:
         assert not self.closed
         rows = {name: dict(table) for name, table in self._rows.items()}
-        touched: dict[tuple[str, bytes], bytes] = {}  # (table, key) -> key tuple
+        touched: set[tuple[str, bytes]] = set()
         events: list[AppEvent] = []
         for index, data in enumerate(entries):
             sequence, emitted = first_sequence + index, 0
@@ -149,16 +163,16 @@ class ScriptedKernel:
                     codec = self._codecs[operation.table]
                     key, _ = codec.read_row(operation.row)
                     rows[operation.table][key] = operation.row
-                    touched[operation.table, key] = codec.key_tuple(operation.row)
+                    touched.add((operation.table, key))
                 elif isinstance(operation, Delete):
                     key = self._codecs[operation.table].read_key(operation.key)
                     rows[operation.table].pop(key, None)
-                    touched[operation.table, key] = operation.key
+                    touched.add((operation.table, key))
                 else:
                     events.append(AppEvent(sequence, emitted, operation.topic, operation.data))
                     emitted += 1
         tree, event_root = self._rooted(rows, touched, events)
-        self._layer = rows, tree, event_root, self._changes(rows, touched, events)
+        self._layer = _Layer(rows, tree, event_root, touched, events, first_sequence, entries)
         root = root_of(tree)
         if self._lie is not None and first_sequence + len(entries) > self._lie:
             root = keccak256(root)
@@ -173,23 +187,19 @@ class ScriptedKernel:
         updates = [row_update(self._positions[table], key, rows[table].get(key)) for table, key in touched]
         return apply_updates(self._tree, [*updates, event_leaf(event_root)]), event_root
 
-    def _changes(
-        self, rows: dict[str, dict[bytes, bytes]], touched: dict[tuple[str, bytes], bytes], events: list[AppEvent]
-    ) -> BatchChanges:
-        tables = []
-        for name in self._codecs:
-            keys = sorted(key for table, key in touched if table == name)
-            upserts = tuple(rows[name][key] for key in keys if key in rows[name])
-            deletes = tuple(touched[name, key] for key in keys if key not in rows[name] and key in self._rows[name])
-            if upserts or deletes:
-                tables.append(TableChange(name, upserts, deletes))
-        return BatchChanges(tuple(tables), tuple(events))
-
-    def commit(self) -> BatchChanges:
-        assert self._layer is not None
-        self._rows, self._tree, self._event_root, changes = self._layer
+    def commit(self, turn: int) -> None:
+        layer = self._layer
+        assert layer is not None
+        for table, key in layer.touched:
+            self._changes.add_table(self._positions[table], {key: self._rows[table].get(key)})
+        self._changes.add_entries(layer.first_sequence, turn, layer.entries)
+        self._changes.add_events(layer.events)
+        self._rows, self._tree, self._event_root = layer.rows, layer.tree, layer.event_root
         self._layer = None
-        return changes
+
+    def take_changes(self, copy_rows_min: int) -> BatchChanges:
+        assert self._layer is None
+        return self._changes.take([(self._codecs[name], self._rows[name]) for name in self._codecs], copy_rows_min)
 
     def rollback(self) -> None:
         self._layer = None
@@ -256,7 +266,8 @@ class SignedLog:
             result = kernel.run(first, entries, budget=Budget.ORDER)
             assert not result.refusals or any(refusal.code != "" for refusal in result.refusals)
             if not result.refusals:
-                kernel.commit()
+                kernel.commit(len(batches))
+                kernel.take_changes(COPY_NEVER)
             root = result.state_root
         batch = SupportedBatch(
             turn=len(batches),

@@ -20,6 +20,7 @@ from scapp.runtime.changes import BatchChanges, LogLine
 from scapp.runtime.kernel import Budget
 from scapp.runtime.module import CheckedModule, check_module
 from scapp.runtime.reference import ReferenceKernel
+from tests.support.changes import committed
 
 Slots = Sequence[tuple[bytes, bytes, int]]
 ALICE, BOB, CAROL, DAVE = (bytes([tag]) * 20 for tag in (0xA1, 0xB0, 0xCA, 0xDA))
@@ -79,9 +80,9 @@ class Driver:
         if result.refusals:
             self.kernel.rollback()
             raise Refused(result.refusals[0].code, result.refusals[0].reason)
-        self.changes = self.kernel.commit()
+        self.changes = committed(self.kernel)
         self.sequence += 1
-        return [(event.topic, _unpacked(event.data)) for event in self.changes.events]
+        return [(event.topic, _unpacked(event.data)) for event in self.changes.app_events()]
 
     def send(self, author: int, message: Any) -> list[tuple[str, Any]]:
         return self.raw(Kind.MESSAGE, author, msgpack.packb(message))

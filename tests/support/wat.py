@@ -219,7 +219,7 @@ def opened(checked: CheckedModule) -> ReferenceKernel:
     kernel = ReferenceKernel(checked, context_of(checked))
     result = kernel.run(0, [open_entry()], budget=Budget.ORDER)
     assert result.accepted == (0,), result.refusals
-    kernel.commit()
+    kernel.commit(0)
     return kernel
 
 

@@ -38,7 +38,7 @@ def context() -> ChannelContext:
     return wat.context_of(wat.scripted(Limits()))
 
 
-kernel_for = kernel_maker(module_for)
+kernel_for = kernel_maker(module_for, track=False)
 
 
 @pytest.fixture
@@ -212,15 +212,15 @@ def test_errors_name_channel_and_deployment(context: ChannelContext) -> None:
         raise ModuleRefused("a start function")
 
     with pytest.raises(AdmissionError, match="cannot run here: a start function"):
-        ReducerAdmission(kernel_maker(refuse)).load(context, [])
+        ReducerAdmission(kernel_maker(refuse, track=False)).load(context, [])
     with pytest.raises(AdmissionError, match="cannot run here: the channel runs deployment"):
-        ReducerAdmission(kernel_maker(lambda _: wat.scripted(Limits(rows_max=1)))).load(context, [])
+        ReducerAdmission(kernel_maker(lambda _: wat.scripted(Limits(rows_max=1)), track=False)).load(context, [])
 
 
 def test_a_module_that_fails_when_the_channel_opens_is_reported() -> None:
     trap = '(func (export "scapp_reduce") (param i32 i32) (result i32) unreachable)'
     checked = check_module(wat.module(wat.MEMORY, wat.ALLOC, trap))
-    admission = ReducerAdmission(kernel_maker(lambda _: checked))
+    admission = ReducerAdmission(kernel_maker(lambda _: checked, track=False))
     with pytest.raises(
         AdmissionError, match=r"supported entry 0 does not replay here \(fault: unreachable in function"
     ):

@@ -13,12 +13,14 @@ from openapi_spec_validator import validate
 
 from scapp.runtime.api.routes import ROUTES
 from scapp.runtime.api.stream import RECENT_BATCHES
-from scapp.runtime.changes import AppEvent, BatchChanges, TableChange
+from scapp.runtime.changes import COPY_NEVER, AppEvent
 from scapp.runtime.client import Client, NodeTimeout, NodeUnreachable, NotAllowed, Refused
 from scapp.runtime.config import ApiSettings
 from scapp.runtime.documents import DerivedView, QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
 from scapp.runtime.follow import Committed
-from tests.support.api_harness import WASM, Harness, served
+from scapp.runtime.net_changes import table_change
+from tests.support.api_harness import WASM, Harness, manifest_of, served
+from tests.support.changes import changes_of
 from tests.support.fake_service import ALICE, BOB, CAROL
 
 
@@ -223,6 +225,9 @@ def test_a_connection_the_node_has_closed_is_replaced(tmp_path: Path) -> None:
 # -- the stream ---------------------------------------------------------------------------------------------------
 
 
+SCORE = manifest_of("duel").tables[0]
+
+
 def score_row(player: bytes, score: int) -> bytes:
     """A row of the duel app's only table, as the kernel writes it."""
     head = (3).to_bytes(2, "big") + (20).to_bytes(4, "big") + player
@@ -231,10 +236,10 @@ def score_row(player: bytes, score: int) -> bytes:
 
 def derivation(channel: bytes, first: int, end: int) -> Committed:
     """Entries first .. end-1 set Bob's score to `end` and emit one event each."""
-    changes = BatchChanges(
-        (TableChange("score", (score_row(BOB, end),), ((1).to_bytes(2, "big") + (20).to_bytes(4, "big") + ALICE,)),),
-        tuple(AppEvent(sequence, 0, "scored", b"\x81\xa1n" + bytes([sequence])) for sequence in range(first, end)),
-    )
+    gone = (1).to_bytes(2, "big") + (20).to_bytes(4, "big") + ALICE
+    scores = table_change(channel, SCORE, [score_row(BOB, end)], [gone], copy_rows_min=COPY_NEVER)
+    events = [AppEvent(sequence, 0, "scored", b"\x81\xa1n" + bytes([sequence])) for sequence in range(first, end)]
+    changes = changes_of([scores], events)
     return Committed(channel, first, end, end - 1, changes)  # type: ignore[arg-type]
 
 
@@ -329,7 +334,7 @@ def test_more_batches_than_are_kept(node: Harness) -> None:
 
     def derive() -> None:
         for first in range(total):
-            changes = BatchChanges((), (AppEvent(first, 0, "n", b"\xc0"),))
+            changes = changes_of(events=[AppEvent(first, 0, "n", b"\xc0")])
             node.derived.derive(Committed(channel, first, first + 1, first, changes))
 
     node.run(derive)

@@ -16,6 +16,7 @@ from scapp.runtime.module import check_module
 from scapp.runtime.reference import ReferenceKernel
 from scapp.runtime.rows import encode_key, encode_row, join
 from tests.support import wat
+from tests.support.changes import committed
 from tests.support.wat import BY_HOLDER, BY_PAID, SCORE, SEAT, message, op, scan_op
 
 SCORES, SEATS = wat.MANIFEST.tables
@@ -43,7 +44,7 @@ def events(*instructions: bytes, limits: Limits | None = None) -> list[tuple[str
     kernel = wat.opened(wat.scripted(limits))
     result = run(kernel, *instructions)
     assert result.accepted == (0,), result.refusals
-    return [(event.topic, event.data) for event in kernel.commit().events]
+    return [(event.topic, event.data) for event in committed(kernel).app_events()]
 
 
 def refusal(*instructions: bytes, limits: Limits | None = None) -> Refusal:
@@ -274,7 +275,7 @@ def test_a_cursor_sees_the_table_as_it_is_now() -> None:
     payload = encode_entry(Kind.MESSAGE, 0, 1, 0, first + second + key)
     result = kernel.run(1, [payload], budget=Budget.ORDER)
     assert result.refusals == ()
-    assert [event.data for event in kernel.commit().events] == [first, second]
+    assert [event.data for event in committed(kernel).app_events()] == [first, second]
     assert third not in kernel.rows("score")
 
 
@@ -372,7 +373,7 @@ def test_the_message_buffer_is_as_described() -> None:
     kernel = wat.opened(check_module(wat.module(*parts)))
     entry = encode_entry(Kind.TICK, 1, 9, 1_700_000_000_123, b"payload")
     kernel.run(1, [entry], budget=Budget.ORDER)
-    (event,) = kernel.commit().events
+    (event,) = committed(kernel).app_events()
     data = event.data
     assert data[0:4] == bytes([2, 1, 0, 0])
     assert data[4:8] == (7).to_bytes(4, "little")

@@ -27,6 +27,7 @@ from scapp.runtime.reference import ReferenceKernel
 from scapp.runtime.root import extend_event_root, row_path
 from scapp.runtime.rows import encode_key, encode_row
 from tests.support import wat
+from tests.support.changes import committed
 from tests.support.sparse_tree import naive_root
 from tests.support.wat import SCORE, SEAT, message, op
 
@@ -68,8 +69,8 @@ def test_a_run_can_be_interrupted_from_another_thread() -> None:
 
 def test_commit_gives_the_net_change_in_key_order(kernel: ReferenceKernel) -> None:
     kernel.run(1, [message(put_score("b", 1), put_score("a", 1), put_score("c", 1))], budget=Budget.ORDER)
-    changes = kernel.commit()
-    assert changes.tables[0].upserts == tuple(scores(("a", 1), ("b", 1), ("c", 1)))
+    changes = committed(kernel)
+    assert list(changes.tables[0].rows()) == scores(("a", 1), ("b", 1), ("c", 1))
     gone = [op(wat.DELETE, encode_key(SCORES, [name]), SCORE) for name in "ac"]
     batch = [
         message(put_score("b", 2), put_score("d", 1)),
@@ -78,16 +79,16 @@ def test_commit_gives_the_net_change_in_key_order(kernel: ReferenceKernel) -> No
     ]
     result = kernel.run(2, batch, budget=Budget.ORDER)
     assert result.accepted == (0, 1, 2)
-    (change,) = kernel.commit().tables
+    (change,) = committed(kernel).tables
     assert change.table == "score"
-    assert change.upserts == tuple(scores(("b", 3)))  # c came back as it was, d came and went
-    assert change.deletes == (encode_key(SCORES, ["a"]),)
+    assert list(change.rows()) == scores(("b", 3))  # c came back as it was, d came and went
+    assert list(change.deleted_keys()) == [encode_key(SCORES, ["a"])]
     assert list(kernel.rows("score")) == scores(("b", 3), ("c", 1))
 
 
 def test_a_batch_is_invisible_until_committed_and_can_be_dropped(kernel: ReferenceKernel) -> None:
     kernel.run(1, [message(put_score("a", 1))], budget=Budget.ORDER)
-    kernel.commit()
+    kernel.commit(0)
     before = kernel.state_root(), kernel.export_state()
     tried = kernel.run(
         2, [message(put_score("a", 2), put_score("b", 1), op(wat.SET_OUTCOME, wat.amounts(1, 99)))], budget=Budget.ORDER
@@ -99,7 +100,7 @@ def test_a_batch_is_invisible_until_committed_and_can_be_dropped(kernel: Referen
     kernel.rollback()
     assert (kernel.state_root(), kernel.export_state()) == before
     with pytest.raises(KernelFault, match="commit without a batch"):
-        kernel.commit()
+        kernel.commit(0)
     again = kernel.run(2, [message(put_score("a", 2))], budget=Budget.ORDER)
     assert kernel.run(2, [message(put_score("a", 2))], budget=Budget.ORDER) == again  # replaces the earlier one
 
@@ -107,13 +108,13 @@ def test_a_batch_is_invisible_until_committed_and_can_be_dropped(kernel: Referen
 def test_an_empty_batch_changes_nothing(kernel: ReferenceKernel) -> None:
     root = kernel.state_root()
     assert kernel.run(1, [], budget=Budget.ORDER).state_root == root
-    assert kernel.commit().tables == ()
+    assert committed(kernel).tables == ()
 
 
 def test_events_carry_sequence_and_chain_into_the_root(kernel: ReferenceKernel) -> None:
     batch = [message(op(wat.EMIT, b"x"), op(wat.EMIT, b"y")), message(op(wat.TRAP)), message(op(wat.EMIT, b"z"))]
     kernel.run(1, batch, budget=Budget.ORDER)
-    events = kernel.commit().events
+    events = list(committed(kernel).app_events())
     assert [(e.sequence, e.index, e.topic, e.data) for e in events] == [
         (1, 0, "e", b"x"),
         (1, 1, "e", b"y"),
@@ -130,7 +131,7 @@ def test_ticks_run_the_reducer_and_close_does_not(kernel: ReferenceKernel) -> No
     tick = encode_entry(Kind.TICK, 1, 0, 5, op(wat.EMIT, b"t"))
     close = encode_entry(Kind.CLOSE, 0, 0, 6, op(wat.TRAP))
     assert kernel.run(1, [tick, close], budget=Budget.ORDER).accepted == (0, 1)
-    assert len(kernel.commit().events) == 1
+    assert len(list(committed(kernel).app_events())) == 1
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_a_hostile_message_is_contained(kernel: ReferenceKernel, name: str) -> N
     script, code, text = HOSTILE[name]
     good = [message(put_score("a", 1)), message(put_score("b", 2))]
     kernel.run(1, good, budget=Budget.ORDER)
-    kernel.commit()
+    kernel.commit(0)
     expected = kernel.run(3, [message(put_score("a", 3)), message(put_score("c", 4))], budget=Budget.ORDER)
     bad = message(put_score("a", 666), op(wat.DELETE, encode_key(SCORES, ["b"]), SCORE), op(wat.EMIT), script)
     result = kernel.run(3, [message(put_score("a", 3)), bad, message(put_score("c", 4))], budget=Budget.ORDER)
@@ -183,7 +184,7 @@ def test_a_hostile_message_is_contained(kernel: ReferenceKernel, name: str) -> N
     assert (refused.index, refused.code) == (1, code)
     assert text in refused.reason
     assert result.state_root == expected.state_root
-    kernel.commit()
+    kernel.commit(0)
     assert list(kernel.rows("score")) == scores(("a", 3), ("b", 2), ("c", 4))
 
 
@@ -221,7 +222,7 @@ def test_a_memory_bomb_stops_at_the_signed_limit_everywhere() -> None:
     for budget in Budget:
         kernel = wat.opened(checked)
         kernel.run(1, [message(op(wat.GROW))], budget=budget)
-        (event,) = kernel.commit().events
+        (event,) = committed(kernel).app_events()
         assert event.data == (8).to_bytes(4, "little")
 
 
@@ -230,14 +231,14 @@ def test_memory_that_moved_while_growing_is_still_read_and_written() -> None:
     kernel = wat.opened(checked)
     result = kernel.run(1, [message(op(wat.GROW), put_score("a", 1), op(wat.HASH, b"x"))], budget=Budget.ORDER)
     assert result.refusals == ()
-    kernel.commit()
+    kernel.commit(0)
     assert list(kernel.rows("score")) == scores(("a", 1))
 
 
 @pytest.mark.parametrize("bits", ["7ff8dead00000001", "fff8000000000000", "0000000000000000", "7ff0000000000000"])
 def test_nan_bits_of_arithmetic_are_canonical(kernel: ReferenceKernel, bits: str) -> None:
     kernel.run(1, [message(op(wat.NAN, bytes.fromhex(bits)[::-1]))], budget=Budget.ORDER)
-    (event,) = kernel.commit().events
+    (event,) = committed(kernel).app_events()
     assert event.data[::-1].hex() == "7ff8000000000000"
 
 
@@ -265,7 +266,7 @@ def test_out_of_fuel_anywhere_in_a_message_leaves_all_or_nothing(tmp_path: Path)
         checked = check_module(wat.scripted_wasm(), Limits(fuel_per_message=fuel), cache_folder=tmp_path)
         kernel = ReferenceKernel(checked, wat.context_of(checked))
         kernel.run(0, [wat.open_entry()], budget=Budget.DERIVE)
-        kernel.commit()
+        kernel.commit(0)
         before = kernel.state_root()
         result = kernel.run(1, [script], budget=Budget.ORDER)
         if result.accepted:
@@ -326,7 +327,7 @@ def test_unique_values_may_be_swapped_within_a_message(kernel: ReferenceKernel) 
         message(put_seat(1, 1, "bob"), put_seat(1, 2, "ann")),
     ]
     assert kernel.run(1, batch, budget=Budget.ORDER).accepted == (0, 1)
-    kernel.commit()
+    kernel.commit(0)
     late = [message(put_seat(2, 1, "ann")), message(put_seat(2, 1, None), put_seat(2, 2, None))]
     assert kernel.run(3, late, budget=Budget.ORDER).accepted == (1,)
     freed = message(op(wat.DELETE, encode_key(SEATS, [1, 2]), SEAT), put_seat(2, 1, "ann"))
@@ -343,7 +344,7 @@ def count_up_to(limit: int) -> bytes:
 def test_a_fresh_instance_starts_every_batch(kernel: ReferenceKernel) -> None:
     for first in (1, 2, 3):
         assert kernel.run(first, [message(count_up_to(1))], budget=Budget.ORDER).accepted == (0,)
-        kernel.commit()
+        kernel.commit(0)
 
 
 def test_hidden_state_changed_by_refused_messages_does_not_reach_what_is_signed(kernel: ReferenceKernel) -> None:
@@ -452,7 +453,7 @@ def test_rows_and_root_follow_the_model_over_any_split_and_any_rollback(
                 accepted.append(index)
         assert result.accepted == tuple(accepted)
         if keep:
-            kernel.commit()
+            kernel.commit(0)
             state, sequence = after, sequence + len(accepted)
         else:
             kernel.rollback()
@@ -490,7 +491,7 @@ def filled() -> ReferenceKernel:
         op(wat.SET_OUTCOME, wat.amounts(7, 93)),
     )
     kernel.run(1, [batch], budget=Budget.ORDER)
-    kernel.commit()
+    kernel.commit(0)
     return kernel
 
 

@@ -81,7 +81,7 @@ class ReducerAdmission:
         with self._held(channel_id) as loaded:
             if loaded.layer is None:
                 raise AdmissionError(f"{_name(channel_id)}: commit without a batch; try one first")
-            loaded.kernel.commit()
+            loaded.kernel.commit(_UNTRACKED)
             loaded.sequence += loaded.layer
             loaded.layer = None
 
@@ -109,6 +109,8 @@ class ReducerAdmission:
         loaded.layer = None
 
 
+_UNTRACKED = 0
+"""As a commit's turn: these kernels do not track, so nobody asks which it was."""
 _BUDGETS = {False: Budget.ORDER, True: Budget.CHECK}
 
 
@@ -140,7 +142,7 @@ def _replay(channel_id: ChannelId, loaded: _Loaded, entries: Sequence[bytes]) ->
     result = _run(channel_id, loaded.kernel, loaded.sequence, entries, Budget.DERIVE)
     if result.refusals:
         raise AdmissionError(_replay_text(channel_id, loaded.sequence, result.refusals[0]))
-    loaded.kernel.commit()
+    loaded.kernel.commit(_UNTRACKED)
     loaded.sequence += len(entries)
 
 

@@ -171,7 +171,7 @@ class NodeProcess:
             log=log,
             committer=committer,
             transport=transport,
-            admission=RecordingAdmission(ReducerAdmission(modules.kernel_for), self._record),
+            admission=RecordingAdmission(ReducerAdmission(modules.admission_kernel), self._record),
             policy=_Policy(AcceptPolicy(self.config.policy, modules.store, peers, signer.address)),
             clock_ms=now_ms,
             nonce=lambda: secrets.randbits(63),
@@ -196,7 +196,7 @@ class NodeProcess:
         if backend is None:
             return NoDatabase()
         self._worker = worker = Worker(
-            node.source, backend, node.address, kernel_for=modules.kernel_for, manifest_for=modules.manifest_for
+            node.source, backend, node.address, kernel_for=modules.derivation_kernel, manifest_for=modules.manifest_for
         )
 
         def news(event: NodeEvent) -> None:

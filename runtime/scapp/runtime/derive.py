@@ -1,23 +1,15 @@
-"""The pure part of derivation: check a supported batch against what the kernel made of it, and gather several batches
-into one write. `worker.py` does the I/O around it.
-"""
+"""The pure part of derivation: check a supported batch against what the kernel made of it. `follow.py` drives it."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-
-import msgspec
 
 from scapp.channels.entries import extend_log_root
 from scapp.channels.errors import ScappError
 from scapp.channels.reading import SupportedBatch
 from scapp.channels.types import Hash
-from scapp.reducers.manifest import Manifest, Table
-from scapp.runtime.changes import AppEvent, BatchChanges, TableChange
-from scapp.runtime.database.write import Cursor, StoredEntry
+from scapp.runtime.database.write import Cursor
 from scapp.runtime.kernel import BatchResult
-from scapp.runtime.rows import TableCodec
 
 TIME_MS_MAX = 2**63 - 1
 
@@ -38,14 +30,6 @@ class DerivationHalted(ScappError):
         super().__init__(f"{kind.value}: {reason}")
         self.kind = kind
         self.reason = reason
-
-
-class Derived(msgspec.Struct, frozen=True, gc=False):
-    """One checked batch: the entries with their places, the net changes, and the cursor after it."""
-
-    entries: tuple[StoredEntry, ...]
-    changes: BatchChanges
-    cursor: Cursor
 
 
 def check_batch(at: Cursor, batch: SupportedBatch) -> Hash:
@@ -95,41 +79,6 @@ def next_cursor(batch: SupportedBatch) -> Cursor:
         is_final=batch.is_final,
         position=batch.position,
     )
-
-
-def stored_entries(batch: SupportedBatch) -> tuple[StoredEntry, ...]:
-    """The batch's entries with their sequences and turn."""
-    return tuple(
-        StoredEntry(sequence, batch.turn, data) for sequence, data in enumerate(batch.entries, batch.first_sequence)
-    )
-
-
-def merge(manifest: Manifest, batches: Sequence[Derived]) -> Derived:
-    """Several batches in a row as one: per key the last change counts. Needs at least one batch."""
-    if len(batches) == 1:
-        return batches[0]
-    tables = []
-    for table in manifest.tables:
-        parts = [change for batch in batches for change in batch.changes.tables if change.table == table.name]
-        if parts:
-            tables.append(parts[0] if len(parts) == 1 else _merge_table(table, parts))
-    events: tuple[AppEvent, ...] = tuple(event for batch in batches for event in batch.changes.events)
-    entries = tuple(entry for batch in batches for entry in batch.entries)
-    return Derived(entries, BatchChanges(tuple(tables), events), batches[-1].cursor)
-
-
-def _merge_table(table: Table, parts: Sequence[TableChange]) -> TableChange:
-    codec = TableCodec(table)
-    last: dict[bytes, bytes | None] = {}
-    for part in parts:
-        for key in part.deletes:
-            last[key] = None
-        for row in part.upserts:
-            last[codec.key_tuple(row)] = row
-    # Order of keys, so that two writers of one table take its rows in the same order.
-    ordered = sorted(last, key=codec.read_key)
-    upserts = tuple(row for row in (last[key] for key in ordered) if row is not None)
-    return TableChange(table.name, upserts, tuple(key for key in ordered if last[key] is None))
 
 
 def _root_mismatch(what: str, batch: SupportedBatch, found: bytes, signed: bytes) -> DerivationHalted:

@@ -6,6 +6,7 @@ Crash-safe without any care of its own: what it knows is the cursor in the datab
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Generator, Iterator
 
@@ -15,29 +16,20 @@ from scapp.channels.admission import ChannelContext
 from scapp.channels.errors import CorruptionError
 from scapp.channels.reading import EntrySource, SupportedBatch
 from scapp.channels.types import ZERO_HASH, ChannelId
-from scapp.runtime.changes import BatchChanges
+from scapp.runtime.changes import COPY_NEVER, BatchChanges
 from scapp.runtime.database.connecting import Connection
-from scapp.runtime.database.write import Commit, Cursor, copy, is_bulk, read_cursor, write
-from scapp.runtime.derive import (
-    DerivationHalted,
-    Derived,
-    Halt,
-    check_batch,
-    check_result,
-    merge,
-    next_cursor,
-    stored_entries,
-)
+from scapp.runtime.database.write import COPY_ROWS_MIN, Commit, Cursor, read_cursor, write
+from scapp.runtime.derive import DerivationHalted, Halt, check_batch, check_result, next_cursor
 from scapp.runtime.kernel import Budget, Kernel, KernelFault
 from scapp.runtime.schema import AppSchema, register_channel
 
 ENTRIES_PER_COMMIT = 2_000
-_NO_CHANGES = BatchChanges((), ())
 _log = logging.getLogger(__name__)
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
-    """Told to listeners once entries `first_sequence .. end_sequence - 1` are in the database."""
+    """Told to listeners once entries `first_sequence .. end_sequence - 1` are in the database. Of the changes the
+    messages are left out: the log has them."""
 
     channel_id: ChannelId
     first_sequence: int
@@ -94,8 +86,8 @@ class ChannelFollower:
             if done is None:
                 return False
             yield done
-        for gathered in self._derived():
-            done = self._write(writing, self._commit_of(gathered))
+        for commit in self._derived(COPY_ROWS_MIN if writing.copy_in else COPY_NEVER):
+            done = self._write(writing, commit)
             if done is None:
                 return False
             yield done
@@ -127,23 +119,41 @@ class ChannelFollower:
 
     # -- deriving ---------------------------------------------------------------------------------------------------
 
-    def _derived(self) -> Iterator[list[Derived]]:
-        """Checked batches after the database's cursor, gathered to the size of a commit."""
-        gathered: list[Derived] = []
-        entries = 0
+    def _derived(self, copy_rows_min: int) -> Iterator[Commit]:
+        """Commits of checked batches after the database's cursor, each of as many batches as one should have."""
+        assert self.cursor is not None
+        start = self.cursor.sequence
         try:
             for batch in self._batches():
-                gathered.append(self._derive(batch))
-                entries += len(batch.entries)
-                if entries >= ENTRIES_PER_COMMIT:
-                    yield gathered
-                    gathered, entries = [], 0
+                self._derive(batch)
+                if batch.end_sequence - start >= ENTRIES_PER_COMMIT:
+                    yield self._take(copy_rows_min)
+                    start = batch.end_sequence
         except DerivationHalted:
-            if gathered:  # what was right before the fault still counts
-                yield gathered
+            if self._is_ahead():  # what was right before the fault still counts
+                with contextlib.suppress(KernelFault):  # unless the kernel cannot say any more what it was
+                    yield self._take(copy_rows_min)
+            self.release()
             raise
-        if gathered:
-            yield gathered
+        if self._is_ahead():
+            yield self._take(copy_rows_min)
+
+    def _is_ahead(self) -> bool:
+        return self._kernel is not None and self._at != self.cursor
+
+    def _take(self, copy_rows_min: int) -> Commit:
+        """What the kernel derived beyond the database's cursor."""
+        assert self._kernel is not None
+        assert self._at is not None
+        assert self.cursor is not None
+        return Commit(
+            channel_id=self.context.channel_id,
+            schema=self._schema.name,
+            manifest=self._schema.manifest,
+            expected=self.cursor,
+            new=self._at,
+            changes=self._kernel.take_changes(copy_rows_min),
+        )
 
     def _batches(self) -> Iterator[SupportedBatch]:
         """Batches after the cursor; loads the kernel first, once there is one to run."""
@@ -174,11 +184,11 @@ class ChannelFollower:
         assert self.cursor is not None
         goal = self.cursor
         self._kernel, self._at = self._make_kernel(), _start(self.context)
-        if goal.turn >= 0:
-            for batch in self._source.batches(self.context.channel_id):
-                if batch.turn > goal.turn:
-                    break
-                self._derive(batch)
+        try:
+            self._replay(goal)
+        except DerivationHalted:
+            self.release()
+            raise
         at = self._at
         if (at.sequence, at.turn, at.log_root, at.state_root) != (
             goal.sequence,
@@ -195,45 +205,40 @@ class ChannelFollower:
             )
         return at.position
 
-    def _derive(self, batch: SupportedBatch) -> Derived:
+    def _replay(self, goal: Cursor) -> None:
+        """Bring a fresh kernel to a cursor, as far as the log goes. What it changes is in the database already."""
+        assert self._kernel is not None
+        for batch in self._source.batches(self.context.channel_id) if goal.turn >= 0 else ():
+            if batch.turn > goal.turn:
+                break
+            self._derive(batch)
+            self._kernel.take_changes(COPY_NEVER)
+
+    def _derive(self, batch: SupportedBatch) -> None:
+        """Run one batch on the kernel and make it part of its base, if it gives what was signed."""
         assert self._kernel is not None
         assert self._at is not None
+        check_batch(self._at, batch)
         try:
-            check_batch(self._at, batch)
-            changes = _NO_CHANGES
             if batch.entries:
-                check_result(batch, self._kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE))
-                changes = self._kernel.commit()
+                result = self._kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE)
+                try:
+                    check_result(batch, result)
+                except DerivationHalted:
+                    self._kernel.rollback()
+                    raise
+                self._kernel.commit(batch.turn)
             elif batch.state_root != self._kernel.state_root():
                 raise DerivationHalted(Halt.CORRUPT, f"turn {batch.turn} has no entries and another state root")
         except KernelFault as error:
-            self.release()
             raise DerivationHalted(Halt.UNDECIDABLE, f"turn {batch.turn} cannot be run here: {error}") from error
-        except DerivationHalted:
-            self.release()
-            raise
         self._at = next_cursor(batch)
-        return Derived(stored_entries(batch), changes, self._at)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def _commit_of(self, gathered: list[Derived]) -> Commit:
-        assert self.cursor is not None
-        merged = merge(self._schema.manifest, gathered)
-        return Commit(
-            channel_id=self.context.channel_id,
-            schema=self._schema.name,
-            manifest=self._schema.manifest,
-            expected=self.cursor,
-            new=merged.cursor,
-            entries=merged.entries,
-            changes=merged.changes,
-        )
-
     def _write(self, writing: Writing, commit: Commit) -> Committed | None:
         self._unwritten = commit
-        put = copy if writing.copy_in and is_bulk(commit) else write
-        moved = put(writing.connection, commit, notify=writing.notify)
+        moved = write(writing.connection, commit, notify=writing.notify)
         self._unwritten = None
         if not moved:
             found = read_cursor(writing.connection, commit.channel_id)
@@ -245,9 +250,8 @@ class ChannelFollower:
                 return None
             # The write had landed earlier and only its answer was lost.
         self.cursor = commit.new
-        return Committed(
-            commit.channel_id, commit.expected.sequence, commit.new.sequence, commit.new.turn, commit.changes
-        )
+        changes = msgspec.structs.replace(commit.changes, messages=None)
+        return Committed(commit.channel_id, commit.expected.sequence, commit.new.sequence, commit.new.turn, changes)
 
 
 def _start(context: ChannelContext) -> Cursor:

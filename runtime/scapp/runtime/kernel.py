@@ -1,7 +1,8 @@
 """The kernel port: tables, reducer and root of one channel, driven by one call per batch.
 
 The plain-Python implementation is `reference.py`; a native one goes behind the same port and is compared with it.
-State is the tables after the last `commit` plus at most one undoable batch on top.
+State is the tables after the last `commit` plus at most one undoable batch on top. A kernel that tracks also gathers
+what it committed, until `take_changes`: derivation's does, admission's does not.
 """
 
 from __future__ import annotations
@@ -49,8 +50,16 @@ class Kernel(Protocol):
         `accepted`."""
         ...
 
-    def commit(self) -> BatchChanges:
-        """Make the last run the base and return its net changes."""
+    def commit(self, turn: int) -> None:
+        """Make the last run the base. `turn` is what brought its entries under all signatures; only a kernel that
+        tracks keeps it. Raises KernelFault without a run."""
+        ...
+
+    def take_changes(self, copy_rows_min: int) -> BatchChanges:
+        """The net changes of all that was committed since the last take, or since the kernel was made or imported,
+        and forget them. Of a change that only inserts `copy_rows_min` rows or more, the rows come as a COPY stream.
+
+        Raises KernelFault while a run is neither committed nor rolled back, and in a kernel that does not track."""
         ...
 
     def rollback(self) -> None: ...

@@ -20,15 +20,18 @@ from scapp.runtime.module import CheckedModule, check_module
 from scapp.runtime.reference import ReferenceKernel
 
 
-def kernel_maker(module_for: Callable[[Deployment], CheckedModule]) -> Callable[[ChannelContext], Kernel]:
-    """Makes a channel's kernel, with no entries applied, over its module; raises AdmissionError.
+def kernel_maker(
+    module_for: Callable[[Deployment], CheckedModule], *, track: bool
+) -> Callable[[ChannelContext], Kernel]:
+    """Makes a channel's kernel, with no entries applied, over its module; raises AdmissionError. `track`: whether it
+    gathers changes, which derivation takes from it and admission would only heap up.
 
     `module_for` raises LookupError, ScappError or OSError. Which implementation of the kernel runs is decided here."""
 
     def kernel_for(context: ChannelContext) -> Kernel:
         identity = deployment_id(context.deployment).hex()
         try:
-            return ReferenceKernel(module_for(context.deployment), context)
+            return ReferenceKernel(module_for(context.deployment), context, track=track)
         except LookupError as error:
             raise AdmissionError(f"deployment 0x{identity} is not known here: {error}") from None
         except (ScappError, KernelFault, OSError) as error:
@@ -44,7 +47,8 @@ class Modules:
         self._cache = cache
         self._checked: dict[bytes, CheckedModule] = {}
         self._lock = threading.Lock()
-        self.kernel_for = kernel_maker(self.module_for)
+        self.admission_kernel = kernel_maker(self.module_for, track=False)
+        self.derivation_kernel = kernel_maker(self.module_for, track=True)
         self.store = DeploymentStore(folder, self.inspect)
 
     def inspect(self, wasm: bytes, limits: Limits) -> Manifest:

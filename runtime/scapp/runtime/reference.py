@@ -23,6 +23,7 @@ from scapp.runtime.host import Host
 from scapp.runtime.kernel import BatchResult, Budget, KernelFault
 from scapp.runtime.kernel_export import Export, decode_export, encode_export
 from scapp.runtime.module import CheckedModule
+from scapp.runtime.net_changes import NetChanges
 from scapp.runtime.proofs import Proof, walk
 from scapp.runtime.root import (
     EMPTY,
@@ -46,12 +47,14 @@ class _State(msgspec.Struct):
     event_root: bytes
     amounts: tuple[int, ...]
     events: list[AppEvent]
+    first_sequence: int = 0
+    entries: list[bytes] = []  # accepted ones
 
 
 class ReferenceKernel:
     """Implements `Kernel`. Holds one guest at a time; `close` frees engine memory."""
 
-    def __init__(self, module: CheckedModule, context: ChannelContext) -> None:
+    def __init__(self, module: CheckedModule, context: ChannelContext, *, track: bool = True) -> None:
         if context.deployment != module.deployment:
             raise KernelFault(
                 f"the channel runs deployment {deployment_id(context.deployment).hex()}, the module is "
@@ -59,6 +62,7 @@ class ReferenceKernel:
             )
         self._module = module
         self._context = context
+        self._track = track
         self._interrupted = False
         self._fresh()
 
@@ -70,6 +74,7 @@ class ReferenceKernel:
         amounts = tuple(slot[2] for slot in self._context.slots)
         self._base = _State(apply_updates(None, [event_leaf(EMPTY)]), EMPTY, amounts, [])
         self._batch: _State | None = None
+        self._changes = NetChanges(self._context.channel_id)
 
     def _reset(self) -> None:
         self.close()
@@ -100,14 +105,24 @@ class ReferenceKernel:
             result.logs,
         )
 
-    def commit(self) -> BatchChanges:
+    def commit(self, turn: int) -> None:
         if self._batch is None:
             raise KernelFault("commit without a batch; run one first")
-        changes = BatchChanges(self._tables.changes(), tuple(self._batch.events))
+        if self._track:
+            for table, originals in self._tables.net():
+                self._changes.add_table(table.position, originals)
+            self._changes.add_entries(self._batch.first_sequence, turn, self._batch.entries)
+            self._changes.add_events(self._batch.events)
         self._base, self._batch = self._batch, None
-        self._base.events = []
+        self._base.events, self._base.entries = [], []
         self._tables.forget()
-        return changes
+
+    def take_changes(self, copy_rows_min: int) -> BatchChanges:
+        if not self._track:
+            raise KernelFault("this kernel does not track changes")
+        if self._batch is not None:
+            raise KernelFault("changes are taken between batches; commit or roll back the last run first")
+        return self._changes.take([(store.codec, store.rows) for store in self._tables.tables], copy_rows_min)
 
     def rollback(self) -> None:
         """Forget the uncommitted batch, if any."""
@@ -170,7 +185,7 @@ class ReferenceKernel:
     ) -> Pass:
         """Run the entries at `indices` on the base, from nothing. What is refused takes no sequence."""
         self.rollback()
-        batch = _State(self._base.tree, self._base.event_root, self._base.amounts, [])
+        batch = _State(self._base.tree, self._base.event_root, self._base.amounts, [], first_sequence)
         result = Pass()
         guest: Guest | None = None
         try:
@@ -195,6 +210,7 @@ class ReferenceKernel:
         for table, originals in self._tables.net():
             updates += [row_update(table.position, key, table.rows.get(key)) for key in originals]
         batch.tree = apply_updates(batch.tree, updates)
+        batch.entries = [entries[index] for index in result.accepted]
         self._batch = batch
         result.state_root = root_of(batch.tree)
         result.amounts = batch.amounts

@@ -18,7 +18,7 @@ from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.types import Address
 from scapp.reducers.manifest import Column, Manifest, encode_manifest
 from scapp.runtime.database import binary, sql
-from scapp.runtime.database.binary import Raw, array
+from scapp.runtime.database.binary import Raw
 from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.port import READER, Backend, Capability, DatabaseError
 from scapp.runtime.database.write import quoted
@@ -114,9 +114,9 @@ def register_channel(connection: Connection, context: ChannelContext) -> None:
     parameters = [
         Raw(context.channel_id),
         Raw(deployment_id(context.deployment)),
-        array("bytea", binary.bytes_fields(context.participants)),
-        array("bytea", binary.bytes_fields(asset for asset, _, _ in context.slots)),
-        array("bytea", binary.bytes_fields(destination for _, destination, _ in context.slots)),
+        binary.bytea_array(context.participants),
+        binary.bytea_array(asset for asset, _, _ in context.slots),
+        binary.bytea_array(destination for _, destination, _ in context.slots),
         binary.text_array(amount for _, _, amount in context.slots),
     ]
     psycopg.RawCursor(connection).execute(sql.text("channel_register").encode(), parameters)

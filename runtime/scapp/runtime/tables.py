@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 from scapp.channels.deployment import Limits
-from scapp.runtime.changes import TableChange
 from scapp.runtime.keys import after_prefix
 from scapp.runtime.rows import IndexCodec, TableCodec
 
@@ -231,20 +230,6 @@ class Tables:
             originals = {key: old for key, old in found[position].items() if table.rows.get(key) != old}
             changed.append((table, originals))
         return changed
-
-    def changes(self) -> tuple[TableChange, ...]:
-        """The net change of every changed table, in key order."""
-        result = []
-        for table, originals in self.net():
-            upserts = tuple(table.rows[key] for key in sorted(originals) if key in table.rows)
-            deletes = tuple(
-                table.codec.key_tuple(old)
-                for key, old in sorted(originals.items())
-                if old is not None and key not in table.rows
-            )
-            if upserts or deletes:
-                result.append(TableChange(table.codec.table.name, upserts, deletes))
-        return tuple(result)
 
 
 def scan_bounds(lo: bytes, hi: bytes, hi_inclusive: bool) -> tuple[bytes, bytes | None]:

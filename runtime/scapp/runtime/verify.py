@@ -16,7 +16,7 @@ from scapp.channels.errors import LocalError
 from scapp.channels.reading import EntrySource, SupportedBatch
 from scapp.channels.types import ZERO_HASH
 from scapp.reducers.manifest import Table
-from scapp.runtime.changes import AppEvent
+from scapp.runtime.changes import COPY_NEVER, AppEvent
 from scapp.runtime.database import binary
 from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.port import Backend
@@ -261,7 +261,8 @@ def _differences(
                 break
             if batch.entries:
                 kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE)
-                events += kernel.commit().events
+                kernel.commit(batch.turn)
+                events += kernel.take_changes(COPY_NEVER).app_events()
             entries += batch.entries
         for table in schema.manifest.tables:
             yield from _row_differences(table, stored.tables[table.name], list(kernel.rows(table.name)))

@@ -105,7 +105,11 @@ class DerivedData:
             if app is None:
                 raise ApiError("unknown_app", "the channel's app is not deployed here")
             report = verify_channel(
-                self._backend, self._schema(app), context, self._source, lambda: self._modules.kernel_for(context)
+                self._backend,
+                self._schema(app),
+                context,
+                self._source,
+                lambda: self._modules.derivation_kernel(context),
             )
         except NothingDerived as error:
             raise ApiError("refused", str(error), "`scapp status` shows how far the database is") from None

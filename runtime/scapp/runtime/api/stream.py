@@ -166,7 +166,7 @@ class _Follower:
             if "rows" in self._wish.kinds:
                 yield Sent(rows_item(derivation, app), resume)
             if "app" in self._wish.kinds:
-                for event in derivation.changes.events:
+                for event in derivation.changes.app_events():
                     if event.sequence >= derived:
                         yield Sent(app_event_item(channel_id, event, encoding), resume)
 

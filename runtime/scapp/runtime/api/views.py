@@ -161,8 +161,8 @@ def _table_change(change: TableChange, app: App | None) -> TableChangeView | Non
         return None
     return TableChangeView(
         table=change.table,
-        upserts=[row_as_json(table.columns, row) for row in change.upserts],
-        deletes=[row_as_json(table.columns, key) for key in change.deletes],
+        upserts=[row_as_json(table.columns, row) for row in change.rows()],
+        deletes=[row_as_json(table.columns, key) for key in change.deleted_keys()],
     )
 
 

@@ -1,32 +1,33 @@
-"""The write path: one statement per batch that moves the cursor by compare-and-set and, only if it moved, deletes,
-upserts and appends. `schema.py` made the tables, `binary.py` the parameters.
+"""The write path: one statement per commit that moves the cursor by compare-and-set and, only if it moved, deletes,
+upserts and appends; what comes as COPY streams follows in the same transaction. `schema.py` made the tables, the kernel
+the buffers (`scapp.runtime.changes`), and nothing here looks into one.
 
-Exactly once: the cursor's old sequence and log root are the condition and its new ones are in the same statement as
-the rows, so a repeated or late batch changes nothing, and the caller reads the cursor to learn which it was.
+Exactly once: the cursor's old sequence and log root are the condition and its new ones are in the same transaction as
+the rows, so a repeated or late commit changes nothing, and the caller reads the cursor to learn which it was.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import psycopg
 
-from scapp.channels.entries import HEADER, HEADER_BYTES
 from scapp.channels.types import ChannelId
-from scapp.reducers.manifest import Manifest, Table
-from scapp.runtime.changes import AppEvent, BatchChanges, TableChange
+from scapp.reducers.manifest import Column, Manifest, Table
+from scapp.runtime.arrays import BASE_TYPES
+from scapp.runtime.changes import EVENTS, MESSAGES, BatchChanges, TableChange
 from scapp.runtime.database import binary, sql
-from scapp.runtime.database.binary import Raw, array, columns_of
+from scapp.runtime.database.binary import Raw
 from scapp.runtime.database.connecting import Connection
 
 NOTIFY_CHANNEL = "scapp_cursor"
 """Payload of a notification: channel id in hexadecimal, a blank, the sequence the cursor moved to."""
-COPY_ROWS_MIN = 2_000
+COPY_ROWS_MIN = 500
+"""From how many inserted rows on a table's COPY is faster than its part of the statement."""
 
 
 class Cursor(msgspec.Struct, frozen=True, gc=False):
@@ -42,14 +43,6 @@ class Cursor(msgspec.Struct, frozen=True, gc=False):
     position: int
 
 
-class StoredEntry(msgspec.Struct, frozen=True, gc=False):
-    """One log entry with its place: `turn` is the batch it came in."""
-
-    sequence: int
-    turn: int
-    data: bytes
-
-
 class Commit(msgspec.Struct, frozen=True, gc=False):
     """Everything one write does to one channel."""
 
@@ -58,7 +51,6 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     manifest: Manifest
     expected: Cursor
     new: Cursor
-    entries: tuple[StoredEntry, ...]
     changes: BatchChanges
 
 
@@ -74,55 +66,20 @@ def read_cursor(connection: Connection, channel_id: bytes) -> Cursor | None:
 
 
 def write(connection: Connection, commit: Commit, *, notify: bool) -> bool:
-    """Write the batch in one round trip. False when the cursor stood elsewhere, and then nothing was changed."""
-    binary.register(connection)
-    tables = tuple(
-        (_table(commit.manifest, change.table), bool(change.deletes), bool(change.upserts))
-        for change in commit.changes.tables
-        if change.deletes or change.upserts
-    )
-    statement = _statement(commit.schema, tables, bool(commit.changes.events), notify)
-    parameters = [*_cursor_parameters(commit), *_message_parameters(commit.entries)]
-    if commit.changes.events:
-        parameters += _event_parameters(commit.changes.events)
-    for change in commit.changes.tables:
-        parameters += _row_parameters(_table(commit.manifest, change.table), change)
-    cursor = psycopg.RawCursor(connection)
-    cursor.execute(statement, parameters)
-    return cursor.rowcount == 1
+    """Write the commit: in one round trip, when nothing of it is a COPY stream, else in one transaction.
 
-
-def copy(connection: Connection, commit: Commit, *, notify: bool) -> bool:
-    """Like `write` for a channel that has no rows yet: cursor and COPY in one transaction. Faster from some thousand
-    rows on; needs the COPY_IN capability."""
+    False when the cursor stood elsewhere, and then nothing was changed."""
     binary.register(connection)
-    assert commit.expected.sequence == 0
-    assert not any(change.deletes for change in commit.changes.tables)
+    parts = list(_parts(commit))
+    streams = [(target, table, change) for target, table, change in parts if change.copy]
+    if not streams:
+        return _execute(connection, commit, parts, notify)
     with connection.transaction():
-        cursor = psycopg.RawCursor(connection)
-        statement = sql.text("cursor_move") + _outcome(notify)
-        if cursor.execute(statement.encode(), _cursor_parameters(commit)).rowcount != 1:
+        if not _execute(connection, commit, [part for part in parts if not part[2].copy], notify):
             return False
-        prefix = _field(commit.channel_id)
-        for change in commit.changes.tables:
-            table = _table(commit.manifest, change.table)
-            names = [quoted("channel_id"), *(quoted(column.name) for column in table.columns)]
-            count = (len(names)).to_bytes(2, "big")
-            rows = (count + prefix + row[2:] for row in change.upserts)
-            _copy_in(connection, f"{quoted(commit.schema)}.{quoted(table.name)} ({', '.join(names)})", rows)
-        statement = "WITH moved AS (SELECT 1) " + _numbered(sql.text("messages_insert"), itertools.count(2))
-        cursor.execute(statement.encode(), [Raw(commit.channel_id), *_message_parameters(commit.entries)])
-        if commit.changes.events:
-            statement = "WITH moved AS (SELECT 1) " + _numbered(sql.text("events_insert"), itertools.count(2))
-            cursor.execute(statement.encode(), [Raw(commit.channel_id), *_event_parameters(commit.changes.events)])
+        for target, table, change in streams:
+            _copy_in(connection, target, table, change.copy)
     return True
-
-
-def is_bulk(commit: Commit) -> bool:
-    """Whether `copy` may and should be used instead of `write`."""
-    if commit.expected.sequence != 0 or any(change.deletes for change in commit.changes.tables):
-        return False
-    return sum(len(change.upserts) for change in commit.changes.tables) >= COPY_ROWS_MIN
 
 
 def quoted(name: str) -> str:
@@ -131,29 +88,37 @@ def quoted(name: str) -> str:
     return f'"{name}"'
 
 
-def _copy_in(connection: Connection, target: str, rows: Iterable[bytes]) -> None:
-    with connection.cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN (FORMAT binary)".encode()) as stream:
+_Part = tuple[str, Table, TableChange]
+
+
+def _parts(commit: Commit) -> Iterator[_Part]:
+    """Every change with its table and the table's quoted name."""
+    changes = commit.changes
+    if changes.messages is not None:
+        yield "scapp.messages", MESSAGES, changes.messages
+    if changes.events is not None:
+        yield "scapp.events", EVENTS, changes.events
+    tables = {table.name: table for table in commit.manifest.tables}
+    for change in changes.tables:
+        yield f"{quoted(commit.schema)}.{quoted(change.table)}", tables[change.table], change
+
+
+def _execute(connection: Connection, commit: Commit, parts: Sequence[_Part], notify: bool) -> bool:
+    """Move the cursor and, if it moved, do all that comes in arrays."""
+    shape = tuple((target, table, bool(change.deletes), bool(change.upserts)) for target, table, change in parts)
+    parameters = _cursor_parameters(commit)
+    for _, _, change in parts:
+        parameters += map(Raw, change.delete_arrays + change.upsert_arrays)
+    return psycopg.RawCursor(connection).execute(_statement(shape, notify), parameters).rowcount == 1
+
+
+def _copy_in(connection: Connection, target: str, table: Table, tuples: bytes) -> None:
+    names = ", ".join(("channel_id", *(quoted(column.name) for column in table.columns)))
+    statement = f"COPY {target} ({names}) FROM STDIN (FORMAT binary)".encode()
+    with connection.cursor() as cursor, cursor.copy(statement) as stream:
         stream.write(binary.COPY_HEADER)
-        for chunk in _chunks(rows):
-            stream.write(chunk)
+        stream.write(tuples)
         stream.write(binary.COPY_TRAILER)
-
-
-def _chunks(rows: Iterable[bytes], size: int = 512) -> Iterator[bytes]:
-    source = iter(rows)
-    while chunk := b"".join(itertools.islice(source, size)):
-        yield chunk
-
-
-def _field(value: bytes) -> bytes:
-    return len(value).to_bytes(4, "big") + value
-
-
-def _table(manifest: Manifest, name: str) -> Table:
-    return next(table for table in manifest.tables if table.name == name)
-
-
-# -- parameters, in the order in which the statement numbers them -------------------------------------------------
 
 
 def _cursor_parameters(commit: Commit) -> list[Raw]:
@@ -174,55 +139,20 @@ def _cursor_parameters(commit: Commit) -> list[Raw]:
     ]
 
 
-def _message_parameters(entries: Sequence[StoredEntry]) -> list[Raw]:
-    headers = [HEADER.unpack_from(entry.data) for entry in entries]
-    return [
-        array("int8", binary.int8_fields(entry.sequence for entry in entries)),
-        array("int8", binary.int8_fields(entry.turn for entry in entries)),
-        array("int2", binary.int2_fields(header[0] for header in headers)),
-        array("int2", binary.int2_fields(header[1] for header in headers)),
-        array("text", binary.bytes_fields(b"%d" % header[2] for header in headers)),
-        array("int8", binary.int8_fields(header[3] for header in headers)),
-        array("bytea", binary.bytes_fields(entry.data[HEADER_BYTES:] for entry in entries)),
-    ]
-
-
-def _event_parameters(events: Sequence[AppEvent]) -> list[Raw]:
-    return [
-        array("int8", binary.int8_fields(event.sequence for event in events)),
-        array("int4", binary.int4_fields(event.index for event in events)),
-        array("text", binary.bytes_fields(event.topic.encode() for event in events)),
-        array("bytea", binary.bytes_fields(event.data for event in events)),
-    ]
-
-
-def _row_parameters(table: Table, change: TableChange) -> list[Raw]:
-    parameters: list[Raw] = []
-    if change.deletes:
-        fields = columns_of(change.deletes, table.key)
-        parameters += [array(column.type, part) for column, part in zip(table.key_columns, fields, strict=True)]
-    if change.upserts:
-        fields = columns_of(change.upserts, len(table.columns))
-        parameters += [array(column.type, part) for column, part in zip(table.columns, fields, strict=True)]
-    return parameters
-
-
 # -- the statement --------------------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=1024)
-def _statement(schema: str, tables: tuple[tuple[Table, bool, bool], ...], events: bool, notify: bool) -> bytes:
+def _statement(shape: tuple[tuple[str, Table, bool, bool], ...], notify: bool) -> bytes:
+    """`shape`: by table its quoted name, and whether it has deletes and upserts."""
     numbers = itertools.count(13)
-    parts = [f"messages AS (\n{_numbered(sql.text('messages_insert'), numbers)})"]
-    if events:
-        parts.append(f"events AS (\n{_numbered(sql.text('events_insert'), numbers)})")
-    for position, (table, deletes, upserts) in enumerate(tables):
-        target = f"{quoted(schema)}.{quoted(table.name)}"
+    parts = [sql.text("cursor_move")]
+    for position, (target, table, deletes, upserts) in enumerate(shape):
         if deletes:
             parts.append(f"d{position} AS (\n{_delete(target, table, numbers)})")
         if upserts:
             parts.append(f"u{position} AS (\n{_upsert(target, table, numbers)})")
-    return (sql.text("cursor_move") + ", " + ",\n".join(parts) + "\n" + _outcome(notify)).encode()
+    return (",\n".join(parts) + "\n" + _outcome(notify)).encode()
 
 
 def _outcome(notify: bool) -> str:
@@ -231,35 +161,36 @@ def _outcome(notify: bool) -> str:
     return f"SELECT {told} FROM moved"  # noqa: S608 - no part comes from outside
 
 
-def _numbered(template: str, numbers: Iterator[int]) -> str:
-    return re.sub(r"\{\d+\}", lambda _: f"${next(numbers)}", template)
-
-
-def _arrays(columns: Sequence[object], types: Sequence[str], numbers: Iterator[int]) -> str:
-    arrays = ", ".join(f"${next(numbers)}::{binary.BASE_TYPES[type_]}[]" for type_ in types)
+def _arrays(columns: Sequence[Column], numbers: Iterator[int]) -> str:
+    arrays = ", ".join(f"${next(numbers)}::{BASE_TYPES[column.type]}[]" for column in columns)
     names = ", ".join(f"c{index}" for index in range(len(columns)))
     return f"unnest({arrays}) AS u({names})"
 
 
 def _delete(target: str, table: Table, numbers: Iterator[int]) -> str:
     keys = table.key_columns
-    source = _arrays(keys, [column.type for column in keys], numbers)
     match = " AND ".join(f"t.{quoted(column.name)} = u.c{index}" for index, column in enumerate(keys))
     # Identifiers are quoted and values are parameters.
     return (
-        f"DELETE FROM {target} AS t USING {source}\n"  # noqa: S608
+        f"DELETE FROM {target} AS t USING {_arrays(keys, numbers)}\n"  # noqa: S608
         f"WHERE EXISTS (SELECT FROM moved) AND t.channel_id = $1::bytea AND {match}"
     )
 
 
 def _upsert(target: str, table: Table, numbers: Iterator[int]) -> str:
     names = [quoted(column.name) for column in table.columns]
-    source = _arrays(names, [column.type for column in table.columns], numbers)
     picked = ", ".join(f"u.c{index}" for index in range(len(names)))
-    sets = ", ".join(f"{name} = excluded.{name}" for name in names[table.key :])
     return (
         f"INSERT INTO {target} (channel_id, {', '.join(names)})\n"  # noqa: S608
-        f"SELECT $1::bytea, {picked} FROM {source} WHERE EXISTS (SELECT FROM moved)\n"
-        f"ON CONFLICT (channel_id, {', '.join(names[: table.key])}) "
-        + (f"DO UPDATE SET {sets}" if sets else "DO NOTHING")
+        f"SELECT $1::bytea, {picked} FROM {_arrays(table.columns, numbers)} WHERE EXISTS (SELECT FROM moved)\n"
+        + _on_conflict(table, names)
+    )
+
+
+def _on_conflict(table: Table, names: Sequence[str]) -> str:
+    if table is MESSAGES or table is EVENTS:  # an app's table may be equal to them
+        return ""  # only ever appended to
+    sets = ", ".join(f"{name} = excluded.{name}" for name in names[table.key :])
+    return f"ON CONFLICT (channel_id, {', '.join(names[: table.key])}) " + (
+        f"DO UPDATE SET {sets}" if sets else "DO NOTHING"
     )
