@@ -39,8 +39,10 @@ const Report = extern struct {
     last_note: u32 = 0,
     reserved: u32 = 0,
     has_collision: u32 = 0,
-    state_root: keccak.Digest = merkle.empty,
-    event_root: keccak.Digest = merkle.empty,
+    state_root: keccak.Digest = merkle.empty, // of the batch as of the last finish
+    base_state_root: keccak.Digest = merkle.empty,
+    base_event_root: keccak.Digest = merkle.empty,
+    base_amounts: u32 = 0,
 };
 var report: Report = .{};
 var scratch: u32 = 0;
@@ -76,7 +78,9 @@ fn base() void {
     report.amounts = state.now.amounts;
     report.last_note = state.last_note;
     report.state_root = batch.root.hash;
-    report.event_root = batch.event_root;
+    report.base_state_root = merkle.base.hash;
+    report.base_event_root = batch.base_event_root;
+    report.base_amounts = state.base_amounts;
 }
 
 /// Room for what the host passes to the next call.

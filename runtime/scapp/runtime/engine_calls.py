@@ -48,6 +48,7 @@ class GuestTrap(Exception):
         super().__init__(text)
         self.code = code
         self.frame = frame
+        self.fuel = 0  # what was left, where it is known
 
 
 class ImportTrap(Exception):

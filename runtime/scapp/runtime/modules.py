@@ -17,7 +17,7 @@ from scapp.reducers.manifest import Manifest
 from scapp.runtime.deployments import DeploymentStore
 from scapp.runtime.kernel import Kernel, KernelFault
 from scapp.runtime.module import CheckedModule, check_module
-from scapp.runtime.reference import ReferenceKernel
+from scapp.runtime.native.kernel import NativeKernel
 
 
 def kernel_maker(
@@ -31,7 +31,7 @@ def kernel_maker(
     def kernel_for(context: ChannelContext) -> Kernel:
         identity = deployment_id(context.deployment).hex()
         try:
-            return ReferenceKernel(module_for(context.deployment), context, track=track)
+            return NativeKernel(module_for(context.deployment), context, track=track)
         except LookupError as error:
             raise AdmissionError(f"deployment 0x{identity} is not known here: {error}") from None
         except (ScappError, KernelFault, OSError) as error:

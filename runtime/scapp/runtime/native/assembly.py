@@ -159,9 +159,13 @@ class Assembly:
             raise EngineError(str(WasmtimeError._from_ptr(error)))
         trap = Trap._from_ptr(self._trap)
         self._trap = ctypes.POINTER(ffi.wasm_trap_t)()
+        fuel = ctypes.c_uint64()
+        ffi.wasmtime_context_get_fuel(self._context, ctypes.byref(fuel))
         self.set_fuel(FUEL_UNLIMITED)
         self.call("scapp_set_stack", self._stack_top)  # unwinding skips what would have put it back
-        raise guest_trap(trap, modules.OUR_NAMES)
+        failure = guest_trap(trap, modules.OUR_NAMES)
+        failure.fuel = fuel.value
+        raise failure
 
     def view(self) -> memoryview:
         """The kernel's memory as it is now; it may have moved with the latest call."""

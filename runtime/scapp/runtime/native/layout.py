@@ -14,6 +14,7 @@ from scapp.channels.admission import ChannelContext
 from scapp.channels.deployment import Limits
 from scapp.reducers.manifest import Table
 from scapp.runtime.changes import BatchChanges, TableChange
+from scapp.runtime.proofs import Proof
 
 TYPES = (
     "bool", "int2", "int4", "int8", "numeric", "float8", "text", "bytea", "bytes32", "address", "uuid", "timestamptz",
@@ -81,10 +82,12 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     last_note: int
     has_collision: int
     state_root: bytes
-    event_root: bytes
+    base_amounts: int
+    base_state_root: bytes
+    base_event_root: bytes
 
 
-_REPORT = struct.Struct("<4I I4xQ6I 4I Q 8I 32s32s")
+_REPORT = struct.Struct("<4I I4xQ6I 4I Q 8I 32s 32s 32s I4x")
 
 
 def read_report(memory: memoryview, address: int) -> Report:
@@ -95,7 +98,7 @@ def read_report(memory: memoryview, address: int) -> Report:
     cursors, events, rows, _old, row_bytes, accepted, output, length, statuses, amounts, note, _reserved, collided = rest[6:19]
     return Report(
         phase, message, code, detail, number, fuel, arguments, cursors, events, rows, row_bytes, accepted, output, length,
-        statuses, amounts, note, collided, rest[19], rest[20],
+        statuses, amounts, note, collided, rest[19], rest[22], rest[20], rest[21],
     )  # fmt: skip
 
 
@@ -117,7 +120,9 @@ class _Reader:
 
     def part(self) -> bytes:
         """Bytes behind their length."""
-        length = self.word()
+        return self.take(self.word())
+
+    def take(self, length: int) -> bytes:
         self.position += length
         return bytes(self.data[self.position - length : self.position])
 
@@ -160,3 +165,25 @@ def read_notes(data: bytes) -> list[tuple[int, int, bytes]]:
 
 
 REASON = 4
+
+
+def read_rows(data: bytes) -> tuple[list[bytes], bytes]:
+    """Rows that `scapp_rows` wrote and the key to go on from."""
+    count, length = struct.unpack_from("<II", data)
+    position = 8 + length
+    rows = []
+    for _ in range(count):
+        (size,) = struct.unpack_from("<I", data, position)
+        position += 4 + size
+        rows.append(data[position - size : position])
+    return rows, data[8 : 8 + length]
+
+
+def read_proof(data: memoryview) -> tuple[bytes | None, Proof]:
+    """What `scapp_prove` wrote."""
+    reader = _Reader(data)
+    has_row = reader.word()
+    row = reader.part()
+    siblings = tuple(reader.take(32) for _ in range(reader.word()))
+    other = (reader.take(32), reader.take(32)) if reader.word() else None
+    return (row if has_row else None), Proof(siblings, other)
