@@ -22,7 +22,7 @@ CODE := channels runtime reducers examples tests benchmarks
 
 export PYTHON
 
-.PHONY: help setup setup-runtime demo test nightly cover lint format types bench conformance reducers check-artifacts \
+.PHONY: help setup setup-runtime demo test nightly cover lint format types bench conformance reducers kernel check-artifacts \
 	lock check wheel clean
 
 help: ## list the targets
@@ -67,6 +67,9 @@ conformance: setup ## protocol vectors; VECTORS=FILE runs another file of the sa
 
 reducers: setup ## compile every reducer that ships with the package
 	@$(RUN) -m scapp.reducers.build --all
+
+kernel: setup ## compile the kernel that runs beside every reducer
+	@$(RUN) runtime/kernel/build.py
 
 check-artifacts: setup ## rebuild the reducers from empty caches and compare with what is committed
 	@bash .ci/artifacts.sh $(VENV)
