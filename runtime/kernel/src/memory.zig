@@ -1,8 +1,8 @@
 //! Linear memory: page regions, a heap for what is committed, arenas for what a batch may still undo.
 //!
-//! Regions and heap are changed only while no reducer frame is on the stack, because a trap may strike anywhere in
-//! such a frame. Arenas may grow there: a chunk is linked in straight-line code, where no trap can strike (fuel and
-//! stack are checked at function entries and loop heads only).
+//! The heap is changed only while no reducer frame is on the stack, because a trap may strike anywhere above such a
+//! frame. Arenas may grow there: a region is taken with one store, and its chunk linked, in straight-line code, where no
+//! trap can strike (fuel and stack are checked at function entries and loop heads only).
 
 const failure = @import("failure.zig");
 
@@ -175,8 +175,9 @@ pub const Arena = struct {
         if (size > 1 << 30) failure.outOfMemory();
         const next = if (self.chunk == 0) self.first else at(Chunk, self.chunk).next;
         if (next != 0 and at(Chunk, next).end - next - chunk_header >= size) return self.enter(next);
-        const address = grow(pagesFor(size + chunk_header));
-        at(Chunk, address).* = .{ .next = next, .end = known_pages * page_bytes };
+        const pages = pagesFor(size + chunk_header);
+        const address = takePages(pages);
+        at(Chunk, address).* = .{ .next = next, .end = address + pages * page_bytes };
         if (self.chunk == 0) self.first = address else at(Chunk, self.chunk).next = address;
         self.enter(address);
     }
@@ -197,7 +198,7 @@ pub const Arena = struct {
         self.end = if (to.chunk == 0) 0 else at(Chunk, to.chunk).end;
     }
 
-    /// Empty it and keep at most `keep_pages` of its memory. Never while a reducer frame is on the stack.
+    /// Empty it and keep about `keep_pages` of its memory. Never while a reducer frame is on the stack.
     pub fn clear(self: *Arena, keep_pages: u32) void {
         adopt();
         self.reset(.{});
