@@ -22,7 +22,8 @@ ARTIFACT = Path(__file__).resolve().parents[1] / "scapp/runtime/native/kernel.wa
 STACK_BYTES = 65_536
 FLAGS = (
     "-target", "wasm32-freestanding",
-    "-mcpu=mvp+bulk_memory+multivalue+mutable_globals+nontrapping_fptoint+sign_ext",
+    "-mcpu=mvp+bulk_memory+multivalue+mutable_globals+nontrapping_fptoint+sign_ext+simd128",
+    "-fno-builtin",  # short copies stay loops
     "-fstrip", "-fno-entry", "-fsingle-threaded", "--stack", str(STACK_BYTES),
 )  # fmt: skip
 _EXPORT = re.compile(r"^(?:pub )?export fn (\w+)", re.MULTILINE)

@@ -10,6 +10,7 @@ const failure = @import("failure.zig");
 const guest = @import("guest.zig");
 const imports = @import("imports.zig");
 const keccak = @import("keccak.zig");
+const lookup = @import("lookup.zig");
 const memory = @import("memory.zig");
 const merkle = @import("merkle.zig");
 const record = @import("record.zig");
@@ -132,16 +133,19 @@ fn reduce(data: []const u8, sequence: u64) i32 {
         failure.detail = pointer;
         failure.trap(failure.Code.alloc);
     }
-    var header: [guest.header_bytes]u8 = @splat(0);
+    const address = state.arena.alloc(length);
+    const header = memory.bytesAt(address, guest.header_bytes);
+    @memset(header, 0);
     header[0] = data[0];
     header[1] = data[1];
     std.mem.writeInt(u32, header[4..8], @intCast(payload.len), .little);
     std.mem.writeInt(u64, header[8..16], sequence, .little);
     std.mem.writeInt(u64, header[16..24], values.read(u64, data[10..]), .little);
-    @memcpy(header[24..44], &schema.participants[data[1]]);
-    @memcpy(header[44..76], &schema.channel);
-    guest.store(@intFromPtr(&header), pointer, guest.header_bytes);
-    guest.store(@intFromPtr(payload.ptr), pointer + guest.header_bytes, @intCast(payload.len));
+    memory.copy(header.ptr + 24, &schema.participants[data[1]]);
+    memory.copy(header.ptr + 44, &schema.channel);
+    memory.copy(header.ptr + guest.header_bytes, payload);
+    guest.store(address, pointer, length);
+    state.arena.trim(address, 0);
     state.phase = state.Phase.reduce;
     return guest.reduce(pointer, length);
 }
@@ -175,109 +179,164 @@ pub var root: merkle.Root = .{};
 pub var event_root: keccak.Digest = merkle.empty;
 pub var base_event_root: keccak.Digest = merkle.empty;
 var event_leaf: u32 = 0;
-var event_path: keccak.Digest = undefined;
 
 /// The reserved row of the event chain, in the tree from the start.
 pub fn init() void {
-    merkle.pathOf(&.{ 0xff, 0xff }, &event_path);
-    event_leaf = merkle.makeLeaf(&event_path);
+    event_leaf = merkle.makeLeaf();
+    merkle.pathOf(&.{ 0xff, 0xff }, &memory.at(merkle.Leaf, event_leaf).path);
     var updates = [1]merkle.Update{eventUpdate()};
     root = merkle.apply(&.{}, &updates);
     merkle.keep(&root);
     const words = memory.alloc(32 * @as(u32, @intCast(schema.slots.len)));
-    for (schema.slots, 0..) |*slot, i| @memcpy(memory.bytesAt(words + 32 * @as(u32, @intCast(i)), 32), &slot.amount);
+    for (schema.slots, 0..) |*slot, i| memory.copy(@ptrFromInt(words + 32 * @as(u32, @intCast(i))), &slot.amount);
     state.base_amounts = words;
     close();
 }
 
 fn eventUpdate() merkle.Update {
-    var update: merkle.Update = .{ .path = &event_path, .leaf = event_leaf, .gone = 0, .hash = undefined };
-    merkle.leafHash(&event_path, &event_root, &update.hash);
-    return update;
+    return updateOf(event_leaf, &event_root);
 }
+
+fn updateOf(leaf: u32, row: []const u8) merkle.Update {
+    return .{
+        .path = &memory.at(merkle.Leaf, leaf).path,
+        .leaf = leaf,
+        .gone = 0,
+        .row = @intFromPtr(row.ptr),
+        .row_len = @intCast(row.len),
+        .hash = undefined,
+    };
+}
+
+/// Without roots (a projection signs nothing) finishing only finds what has changed.
+pub var rooted = true;
 
 /// Event root and state root of the batch as it is now.
 pub fn finish() void {
-    var list: Updates = .{ .items = state.arena.alloc(@intCast((changedRows() + 1) * @sizeOf(merkle.Update))) };
-    tree.walk(state.now.layer, &list, addUpdate);
+    var changed: Changed = .{};
+    tree.walk(state.now.layer, &changed, countRow);
+    if (!rooted) return;
+    changed.rows = state.arena.alloc(4 * changed.count);
+    changed.count = 0;
+    tree.walk(state.now.layer, &changed, listRow);
+    makeLeaves(changed.slice());
+    const many: [*]merkle.Update = @ptrFromInt(state.arena.alloc((changed.count + 1) * @sizeOf(merkle.Update)));
+    for (changed.slice(), many) |address, *update| update.* = rowUpdate(record.of(address));
+    var count = changed.count;
     if (state.now.last_event != 0) {
         extendEvents();
-        list.next().* = eventUpdate();
+        many[count] = eventUpdate();
+        count += 1;
     }
-    const updates = list.slice();
-    merkle.sort(updates);
-    root = merkle.apply(&merkle.base, updates);
+    root = merkle.apply(&merkle.base, many[0..count]);
 }
 
-fn changedRows() u32 {
-    var count: u32 = 0;
-    tree.walk(state.now.layer, &count, countRow);
-    return count;
-}
-
-fn countRow(count: *u32, address: u32) void {
-    if (record.of(address).number() < schema.tables.len) count.* += 1;
-}
-
-const Updates = struct {
-    items: u32,
+/// Rows of the layer that differ from the base.
+const Changed = struct {
+    rows: u32 = 0,
     count: u32 = 0,
 
-    fn next(self: *Updates) *merkle.Update {
-        self.count += 1;
-        return memory.at(merkle.Update, self.items + (self.count - 1) * @sizeOf(merkle.Update));
-    }
-    fn slice(self: *const Updates) []merkle.Update {
-        const many: [*]merkle.Update = @ptrFromInt(self.items);
+    fn slice(self: *const Changed) []const u32 {
+        const many: [*]const u32 = @ptrFromInt(self.rows);
         return many[0..self.count];
     }
 };
 
-fn addUpdate(list: *Updates, address: u32) void {
+fn countRow(changed: *Changed, address: u32) void {
     const item = record.of(address);
     if (item.number() >= schema.tables.len) return;
-    const old = tree.find(state.base_root, item.key());
-    if (item.gone()) {
-        if (old == 0) return;
-        const leaf = record.of(old).link;
-        list.next().* = .{ .path = &memory.at(merkle.Leaf, leaf).path, .leaf = leaf, .gone = 1, .hash = undefined };
-        merkle.dropLeaf(leaf);
-        return;
-    }
-    if (old == 0) {
-        var path: keccak.Digest = undefined;
-        merkle.pathOf(item.key(), &path);
-        item.link = merkle.makeLeaf(&path);
-    } else {
-        if (record.equal(record.of(old).row(), item.row())) {
-            item.link = 0; // as it was: nothing to do at the commit either
-            return;
+    const under = item.under();
+    const unchanged = if (item.gone()) under == 0 else under != 0 and record.equal(record.of(under).row(), item.row());
+    if (unchanged) item.flags |= record.same else changed.count += 1;
+}
+
+fn listRow(changed: *Changed, address: u32) void {
+    const item = record.of(address);
+    if (item.number() >= schema.tables.len or item.flags & record.same != 0) return;
+    memory.at(u32, changed.rows + 4 * changed.count).* = address;
+    changed.count += 1;
+}
+
+/// Places in the tree for the rows that are new there.
+fn makeLeaves(changed: []const u32) void {
+    var waiting: u32 = 0;
+    for (changed) |address| {
+        const item = record.of(address);
+        if (item.under() != 0) continue;
+        item.link = merkle.makeLeaf();
+        if (waiting == 0) {
+            waiting = address;
+            continue;
         }
-        item.link = record.of(old).link;
+        const other = record.of(waiting);
+        merkle.pathsOf(other.key(), leafPath(other.link), item.key(), leafPath(item.link));
+        waiting = 0;
     }
-    const leaf = memory.at(merkle.Leaf, item.link);
-    const update = list.next();
-    update.* = .{ .path = &leaf.path, .leaf = item.link, .gone = 0, .hash = undefined };
-    merkle.leafHash(&leaf.path, item.row(), &update.hash);
+    if (waiting != 0) merkle.pathOf(record.of(waiting).key(), leafPath(record.of(waiting).link));
+}
+
+fn leafPath(leaf: u32) *keccak.Digest {
+    return &memory.at(merkle.Leaf, leaf).path;
+}
+
+fn rowUpdate(item: *const record.Record) merkle.Update {
+    const under = item.under();
+    const leaf = if (under == 0) item.link else record.of(under).link;
+    var update = updateOf(leaf, item.row());
+    if (item.gone()) {
+        update.gone = 1;
+        merkle.dropLeaf(leaf);
+    }
+    return update;
 }
 
 fn extendEvents() void {
     event_root = base_event_root;
+    var waiting: ?*const imports.Event = null;
     var address = state.now.first_event;
+    var first: keccak.Digest = undefined;
+    var second: keccak.Digest = undefined;
     while (true) {
         const event = memory.at(imports.Event, address);
-        var head: [12]u8 = undefined;
-        std.mem.writeInt(u64, head[0..8], event.sequence, .big);
-        std.mem.writeInt(u32, head[8..12], event.topic, .big);
-        var hasher: keccak.Hasher = .{};
-        hasher.update(&head);
-        hasher.update(memory.bytesAt(address + @sizeOf(imports.Event), event.topic + event.data));
-        var digest: keccak.Digest = undefined;
-        hasher.final(&digest);
-        keccak.hashWords(&event_root, &digest, &event_root);
-        if (address == state.now.last_event) return;
+        if (waiting) |other| {
+            hashEvents(other, &first, event, &second);
+            keccak.hashWords(&event_root, &first, &event_root);
+            keccak.hashWords(&event_root, &second, &event_root);
+            waiting = null;
+        } else waiting = event;
+        if (address == state.now.last_event) break;
         address = event.next;
     }
+    if (waiting) |last| {
+        hashEvent(last, &first);
+        keccak.hashWords(&event_root, &first, &event_root);
+    }
+}
+
+const EventHead = [12]u8;
+
+inline fn headOf(event: *const imports.Event) EventHead {
+    var head: EventHead = undefined;
+    std.mem.writeInt(u64, head[0..8], event.sequence, .big);
+    std.mem.writeInt(u32, head[8..12], event.topic, .big);
+    return head;
+}
+
+fn hashEvents(a: *const imports.Event, out_a: *keccak.Digest, b: *const imports.Event, out_b: *keccak.Digest) void {
+    if (keccak.Block.fits(12 + a.content().len) and keccak.Block.fits(12 + b.content().len)) {
+        const first = keccak.Block.of(&headOf(a), a.content(), "");
+        const second = keccak.Block.of(&headOf(b), b.content(), "");
+        return keccak.hashTwo(&first, &second, out_a, out_b);
+    }
+    hashEvent(a, out_a);
+    hashEvent(b, out_b);
+}
+
+fn hashEvent(event: *const imports.Event, out: *keccak.Digest) void {
+    var hasher: keccak.Hasher = .{};
+    hasher.update(&headOf(event));
+    hasher.update(event.content());
+    hasher.final(out);
 }
 
 // -- commit ----------------------------------------------------------------------------------------------------------
@@ -286,7 +345,7 @@ fn extendEvents() void {
 pub fn commit(turn: u64) void {
     changes.commit(turn);
     tree.walk(state.now.layer, {}, merge);
-    merkle.keep(&root);
+    if (rooted) merkle.keep(&root);
     base_event_root = event_root;
     if (state.now.amounts != state.base_amounts) {
         const size = 32 * @as(u32, @intCast(schema.slots.len));
@@ -294,6 +353,7 @@ pub fn commit(turn: u64) void {
     }
     state.base_rows = state.now.rows;
     state.base_bytes = state.now.row_bytes;
+    lookup.grow(state.base_rows, @intCast(schema.tables.len));
     close();
 }
 
@@ -312,19 +372,40 @@ pub fn restore(new_event_root: []const u8, amounts: u32) void {
 
 fn merge(_: void, address: u32) void {
     const item = record.of(address);
-    const is_row = item.number() < schema.tables.len;
-    if (item.gone()) {
-        const old = Base.remove(&state.base_root, item.key());
-        if (old == 0) return;
-        if (!(is_row and changes.replaced(item, old))) record.drop(old);
+    if (item.number() < schema.tables.len) {
+        if (item.flags & record.same == 0) mergeRow(item);
         return;
     }
-    if (is_row and item.link == 0) return;
-    const kept = record.keep(item);
-    const old = Base.insert(&state.base_root, kept);
-    if (is_row) {
-        memory.at(merkle.Leaf, item.link).row = kept;
-        if (changes.replaced(item, old)) return;
+    if (item.gone()) {
+        const old = Base.remove(&state.base_root, item.key());
+        if (old != 0) record.drop(old);
+        return;
     }
+    const old = Base.insert(&state.base_root, record.make(item.key(), "", item.flags, item.link));
     if (old != 0) record.drop(old);
+}
+
+fn mergeRow(item: *const record.Record) void {
+    const under = item.under();
+    if (under != 0) _ = changes.note(item.key(), record.of(under));
+    if (item.gone()) {
+        lookup.replace(under, 0);
+        record.drop(Base.remove(&state.base_root, item.key()));
+        return;
+    }
+    if (under != 0 and record.of(under).row_len == item.row_len) { // the usual change of a row: in place
+        memory.copy(@ptrFromInt(under + record.header), item.row());
+        return;
+    }
+    var flags = record.committed;
+    if (under == 0) {
+        if (changes.note(item.key(), null)) flags |= record.noted;
+    } else flags |= record.of(under).flags & record.noted;
+    const leaf = if (under == 0) item.link else record.of(under).link;
+    const made = record.make(item.key(), item.row(), flags, leaf);
+    _ = Base.insert(&state.base_root, made);
+    if (leaf != 0) memory.at(merkle.Leaf, leaf).row = made;
+    if (under == 0) return lookup.add(made);
+    lookup.replace(under, made);
+    record.drop(under);
 }

@@ -4,6 +4,7 @@
 const std = @import("std");
 const batch = @import("batch.zig");
 const imports = @import("imports.zig");
+const lookup = @import("lookup.zig");
 const memory = @import("memory.zig");
 const output = @import("output.zig");
 const record = @import("record.zig");
@@ -16,7 +17,7 @@ const Notes = tree.Tree(tree.Heap);
 const Type = values.Type;
 
 pub var tracking = false;
-var notes: u32 = 0; // tree of keys whose row changed; a note's link is the row before, or 0
+var notes: u32 = 0; // tree of keys whose row changed; a note holds the row before
 var messages: Rows = .{ .kinds = &.{ Type.int8, Type.int8, Type.int2, Type.int2, Type.numeric, Type.int8, Type.bytea } };
 var events: Rows = .{ .kinds = &.{ Type.int8, Type.int4, Type.text, Type.bytea } };
 
@@ -133,15 +134,18 @@ fn field(out: *output.Writer, comptime T: type, value: T) void {
     out.int(T, value);
 }
 
-/// A row of this key took the place of `old` (0 for none); whether `old` is kept here from now on.
-pub fn replaced(item: *const record.Record, old: u32) bool {
+/// The row of this key changes: remember what it was, null for none, unless that is known already. Whether there is a
+/// note of it now.
+pub fn note(key: []const u8, old: ?*record.Record) bool {
     if (!tracking) return false;
-    if (tree.find(notes, item.key()) != 0) return false;
-    const size = record.header + item.key_len;
-    const note = memory.alloc(size);
-    record.of(note).* = .{ .key_len = item.key_len, .flags = 0, .row_len = 0, .link = old };
-    @memcpy(memory.bytesAt(note + record.header, item.key_len), item.key());
-    _ = Notes.insert(&notes, note);
+    if (old) |row| {
+        if (row.flags & record.noted == 0) {
+            _ = Notes.insert(&notes, record.make(key, row.row(), 0, 0));
+            row.flags |= record.noted;
+        }
+    } else if (tree.find(notes, key) == 0) {
+        _ = Notes.insert(&notes, record.make(key, "", record.absent, 0));
+    }
     return true;
 }
 
@@ -183,22 +187,21 @@ fn countNote(total: *u32, _: u32) void {
 }
 
 fn dropNote(_: void, address: u32) void {
-    const old = record.of(address).link;
-    if (old != 0) record.drop(old);
     record.drop(address);
 }
 
 fn collect(total: u32, address: u32) void {
-    const note = record.of(address);
-    const current = tree.find(state.base_root, note.key());
-    const old = note.link;
-    if (current == 0 and old == 0) return;
-    if (current != 0 and old != 0 and record.equal(record.of(current).row(), record.of(old).row())) return;
-    const number = note.number();
+    const before = record.of(address);
+    const current = lookup.find(before.key());
+    const existed = before.flags & record.absent == 0;
+    if (current != 0) record.of(current).flags &= ~record.noted;
+    if (current == 0 and !existed) return;
+    if (current != 0 and existed and record.equal(record.of(current).row(), before.row())) return;
+    const number = before.number();
     if (block_count == 0 or blocks[block_count - 1].number != number) start(&schema.tables[number], total);
     const block = &blocks[block_count - 1];
-    if (old != 0) block.fresh = false;
-    if (current != 0) block.upserts.add(record.of(current).row()) else block.deletes.add(record.of(old).row());
+    if (existed) block.fresh = false;
+    if (current != 0) block.upserts.add(record.of(current).row()) else block.deletes.add(before.row());
 }
 
 fn start(table: *const schema.Table, total: u32) void {
@@ -305,7 +308,7 @@ fn writeArrays(kinds: []const u8, rows: []const []const u8, out: *output.Writer)
         var position: usize = 2;
         for (sizes[0..kinds.len]) |*place| {
             const length = fieldLength(row, position);
-            @memcpy(memory.bytesAt(place.*, length), row[position..][0..length]);
+            memory.copy(@ptrFromInt(place.*), row[position..][0..length]);
             place.* += length;
             position += length;
         }

@@ -23,7 +23,17 @@ const cost: u64 = 500;
 const topic_bytes_max = 256;
 const cursors_max = 16;
 
-pub const Event = extern struct { sequence: u64, next: u32, topic: u32, data: u32 }; // lengths; the bytes follow
+/// Lengths of topic and data; their bytes follow.
+pub const Event = extern struct {
+    sequence: u64,
+    next: u32,
+    topic: u32,
+    data: u32,
+
+    pub inline fn content(self: *const Event) []const u8 {
+        return memory.bytesAt(@as(u32, @intFromPtr(self)) + @sizeOf(Event), self.topic + self.data);
+    }
+};
 /// A log line, or a rejection's `reason` in place of a level; the bytes follow.
 pub const Note = extern struct { next: u32, message: u32, kind: u32, length: u32 };
 pub const reason: u32 = 4;

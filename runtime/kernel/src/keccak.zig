@@ -1,4 +1,5 @@
-//! keccak256, unrolled: nearly all the time of a state root is spent here.
+//! keccak256, one at a time or two side by side in the lanes of a vector, which takes little longer than one: nearly
+//! all the time of a state root is spent here.
 
 const memory = @import("memory.zig");
 const record = @import("record.zig");
@@ -17,31 +18,45 @@ const round_constants = [24]u64{
 };
 const rotations = [25]u6{ 0, 1, 62, 28, 27, 36, 44, 6, 55, 20, 3, 10, 43, 25, 39, 41, 45, 15, 21, 8, 18, 2, 61, 56, 14 };
 
-inline fn rotl(x: u64, comptime n: u6) u64 {
-    return if (n == 0) x else (x << n) | (x >> @intCast(64 - @as(u7, n)));
+/// One lane, or the same lane of two states side by side.
+inline fn rotl(x: anytype, comptime n: u6) @TypeOf(x) {
+    if (n == 0) return x;
+    const m: u6 = @intCast(64 - @as(u7, n));
+    if (@TypeOf(x) == u64) return (x << n) | (x >> m);
+    return (x << @splat(n)) | (x >> @splat(m));
 }
 
-inline fn permuteRound(a: *[25]u64, constant: u64) void {
-    var c: [5]u64 = undefined;
+/// A round from `a` to `b`: theta, then each row of the result from one diagonal of the state (rho, pi), then chi.
+inline fn round(comptime Lane: type, a: *const [25]Lane, b: *[25]Lane, constant: u64) void {
+    var c: [5]Lane = undefined;
     inline for (0..5) |x| c[x] = a[x] ^ a[x + 5] ^ a[x + 10] ^ a[x + 15] ^ a[x + 20];
-    var b: [25]u64 = undefined;
-    inline for (0..5) |x| {
-        const d = c[(x + 4) % 5] ^ rotl(c[(x + 1) % 5], 1);
-        inline for (0..5) |y| {
-            const from = x + 5 * y;
-            const to = y + 5 * ((2 * x + 3 * y) % 5);
-            b[to] = rotl(a[from] ^ d, rotations[from]);
-        }
-    }
+    var d: [5]Lane = undefined;
+    inline for (0..5) |x| d[x] = c[(x + 4) % 5] ^ rotl(c[(x + 1) % 5], 1);
     inline for (0..5) |y| {
-        inline for (0..5) |x| a[x + 5 * y] = b[x + 5 * y] ^ (~b[(x + 1) % 5 + 5 * y] & b[(x + 2) % 5 + 5 * y]);
+        var row: [5]Lane = undefined;
+        inline for (0..5) |x| {
+            const column = comptime source(x, y);
+            row[x] = rotl(a[column + 5 * x] ^ d[column], rotations[column + 5 * x]);
+        }
+        inline for (0..5) |x| b[x + 5 * y] = row[x] ^ (~row[(x + 1) % 5] & row[(x + 2) % 5]);
     }
-    a[0] ^= constant;
+    b[0] ^= if (Lane == u64) constant else @splat(constant);
 }
 
-fn permute(state: *[25]u64) void {
+/// The column whose lane of row `x` goes to column `x` of row `y`.
+fn source(x: usize, y: usize) usize {
+    for (0..5) |column| if ((2 * column + 3 * x) % 5 == y) return column;
+    unreachable;
+}
+
+fn permute(comptime Lane: type, state: *[25]Lane) void {
     var a = state.*;
-    for (round_constants) |constant| permuteRound(&a, constant);
+    var b: [25]Lane = undefined;
+    var i: u32 = 0;
+    while (i < 24) : (i += 2) {
+        round(Lane, &a, &b, round_constants[i]);
+        round(Lane, &b, &a, round_constants[i + 1]);
+    }
     state.* = a;
 }
 
@@ -80,7 +95,7 @@ pub const Hasher = struct {
 
     inline fn absorb(self: *Hasher, block: [*]const u8) void {
         inline for (0..rate / 8) |i| self.state[i] ^= record.load64(block + 8 * i);
-        permute(&self.state);
+        permute(u64, &self.state);
     }
 };
 
@@ -90,30 +105,52 @@ pub fn hash(data: []const u8, out: *Digest) void {
     hasher.final(out);
 }
 
-/// Of a tag byte and two words, in one block: inner nodes and leaves of the state tree.
-pub fn hashPair(tag: u8, left: *const Digest, right: *const Digest, out: *Digest) void {
-    var block: [72]u8 = undefined;
-    block[0] = tag;
-    @memcpy(block[1..33], left);
-    @memcpy(block[33..65], right);
-    block[65] = 1;
-    @memset(block[66..], 0);
-    var state: [25]u64 = @splat(0);
-    inline for (0..9) |i| state[i] = record.load64(@as([*]const u8, &block) + 8 * i);
-    state[16] = 0x80 << 56;
-    permute(&state);
-    out.* = @bitCast(state[0..4].*);
+const Two = @Vector(2, u64);
+
+/// A message of one block, with its padding.
+pub const Block = struct {
+    bytes: [rate]u8,
+
+    /// At most 135 bytes, in up to three pieces.
+    pub inline fn of(first: []const u8, second: []const u8, third: []const u8) Block {
+        var block: Block = undefined;
+        @memset(&block.bytes, 0);
+        memory.copy(&block.bytes, first);
+        memory.copy(block.bytes[first.len..].ptr, second);
+        memory.copy(block.bytes[first.len + second.len ..].ptr, third);
+        block.bytes[first.len + second.len + third.len] = 1;
+        block.bytes[rate - 1] |= 0x80;
+        return block;
+    }
+
+    /// Whether messages of this length fit.
+    pub inline fn fits(length: usize) bool {
+        return length < rate;
+    }
+
+    pub fn hashOne(self: *const Block, out: *Digest) void {
+        var state: [25]u64 = @splat(0);
+        inline for (0..rate / 8) |i| state[i] = record.load64(@as([*]const u8, &self.bytes) + 8 * i);
+        permute(u64, &state);
+        out.* = @bitCast(state[0..4].*);
+    }
+};
+
+/// Two messages at once.
+pub fn hashTwo(a: *const Block, b: *const Block, out_a: *Digest, out_b: *Digest) void {
+    var state: [25]Two = @splat(@splat(0));
+    inline for (0..rate / 8) |i| {
+        state[i] = .{ record.load64(@as([*]const u8, &a.bytes) + 8 * i), record.load64(@as([*]const u8, &b.bytes) + 8 * i) };
+    }
+    permute(Two, &state);
+    inline for (0..4) |i| {
+        out_a[8 * i ..][0..8].* = @bitCast(state[i][0]);
+        out_b[8 * i ..][0..8].* = @bitCast(state[i][1]);
+    }
 }
 
 /// Of two words: a step of the event chain.
 pub fn hashWords(left: *const Digest, right: *const Digest, out: *Digest) void {
-    var state: [25]u64 = @splat(0);
-    inline for (0..4) |i| {
-        state[i] = record.load64(@as([*]const u8, left) + 8 * i);
-        state[4 + i] = record.load64(@as([*]const u8, right) + 8 * i);
-    }
-    state[8] = 1;
-    state[16] = 0x80 << 56;
-    permute(&state);
-    out.* = @bitCast(state[0..4].*);
+    const block = Block.of(left, right, "");
+    block.hashOne(out);
 }

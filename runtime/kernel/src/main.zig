@@ -6,6 +6,7 @@ const changes = @import("changes.zig");
 const failure = @import("failure.zig");
 const imports = @import("imports.zig");
 const keccak = @import("keccak.zig");
+const lookup = @import("lookup.zig");
 const memory = @import("memory.zig");
 const merkle = @import("merkle.zig");
 const output = @import("output.zig");
@@ -106,6 +107,10 @@ export fn scapp_init() void {
 
 export fn scapp_track(on: u32) void {
     changes.tracking = on != 0;
+}
+
+export fn scapp_set_rooted(on: u32) void {
+    batch.rooted = on != 0;
 }
 
 // -- a batch ---------------------------------------------------------------------------------------------------------
@@ -224,7 +229,7 @@ export fn scapp_prove(length: u32) void {
     merkle.pathOf(key, &path);
     var siblings: [256]keccak.Digest = undefined;
     const end = merkle.walk(&path, &siblings);
-    const found = tree.find(state.base_root, key);
+    const found = lookup.find(key);
     const row: []const u8 = if (found == 0) "" else record.of(found).row();
     const is_other = found == 0 and end.leaf != 0;
     const size = 12 + row.len + 4 + 32 * end.depth + 64;

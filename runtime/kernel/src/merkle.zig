@@ -13,14 +13,23 @@ pub const empty: Digest = @splat(0);
 /// Place of a row in the tree; shared by all versions of the row.
 pub const Leaf = extern struct { path: Digest, row: u32 };
 
-const Node = extern struct { left_hash: Digest, right_hash: Digest, left: u32, right: u32 };
+const Node = extern struct {
+    left_hash: Digest,
+    right_hash: Digest,
+    left: u32,
+    right: u32,
+    next: u32, // the one made before at this depth, while hashes are due
+    place: u32, // where its own hash goes
+};
 
 const leaf_tag: u32 = 1; // in the lowest bit of a child: heap addresses are multiples of 16
 
-pub const Root = extern struct { child: u32 = 0, hash: Digest = empty };
+pub const Root = extern struct { child: u32 = 0, due: u32 = 0, hash: Digest = empty }; // due: not hashed yet
 
-/// One changed leaf: `gone`, or with a new hash.
-pub const Update = extern struct { path: *const Digest, leaf: u32, gone: u32, hash: Digest };
+/// One changed leaf: `gone`, or with a new row.
+pub const Update = extern struct { path: *const Digest, leaf: u32, gone: u32, row: u32, row_len: u32, hash: Digest };
+
+const Ref = *Update;
 
 pub var base: Root = .{};
 var made: List = .{};
@@ -61,16 +70,57 @@ pub fn pathOf(key: []const u8, out: *Digest) void {
     hasher.final(out);
 }
 
-pub fn leafHash(path: *const Digest, row: []const u8, out: *Digest) void {
-    var row_hash: Digest = undefined;
-    keccak.hash(row, &row_hash);
-    keccak.hashPair(0, path, &row_hash, out);
+/// Paths of two keys.
+pub fn pathsOf(a: []const u8, out_a: *Digest, b: []const u8, out_b: *Digest) void {
+    if (keccak.Block.fits(1 + a.len) and keccak.Block.fits(1 + b.len)) {
+        const first = keccak.Block.of(&.{2}, a, "");
+        const second = keccak.Block.of(&.{2}, b, "");
+        return keccak.hashTwo(&first, &second, out_a, out_b);
+    }
+    pathOf(a, out_a);
+    pathOf(b, out_b);
 }
 
-/// A new leaf; forgotten when the batch is.
-pub fn makeLeaf(path: *const Digest) u32 {
+/// Hash each update's leaf.
+pub fn hashLeaves(updates: []Update) void {
+    var waiting: ?*Update = null; // the first of two
+    var first: keccak.Digest = undefined;
+    for (updates) |*update| {
+        if (update.gone != 0) continue;
+        if (waiting) |other| {
+            var second: keccak.Digest = undefined;
+            hashRows(rowOf(other), &first, rowOf(update), &second);
+            const a = keccak.Block.of(&.{0}, other.path, &first);
+            const b = keccak.Block.of(&.{0}, update.path, &second);
+            keccak.hashTwo(&a, &b, &other.hash, &update.hash);
+            waiting = null;
+        } else waiting = update;
+    }
+    if (waiting) |last| {
+        keccak.hash(rowOf(last), &first);
+        const block = keccak.Block.of(&.{0}, last.path, &first);
+        block.hashOne(&last.hash);
+    }
+}
+
+inline fn rowOf(update: *const Update) []const u8 {
+    return memory.bytesAt(update.row, update.row_len);
+}
+
+fn hashRows(a: []const u8, out_a: *Digest, b: []const u8, out_b: *Digest) void {
+    if (keccak.Block.fits(a.len) and keccak.Block.fits(b.len)) {
+        const first = keccak.Block.of(a, "", "");
+        const second = keccak.Block.of(b, "", "");
+        return keccak.hashTwo(&first, &second, out_a, out_b);
+    }
+    keccak.hash(a, out_a);
+    keccak.hash(b, out_b);
+}
+
+/// A new leaf, whose path is to be written; forgotten when the batch is.
+pub fn makeLeaf() u32 {
     const address = memory.alloc(@sizeOf(Leaf));
-    memory.at(Leaf, address).* = .{ .path = path.*, .row = 0 };
+    memory.at(Leaf, address).row = 0;
     made.add(address | leaf_tag);
     return address;
 }
@@ -93,53 +143,83 @@ pub fn forget() void {
     superseded = .{};
 }
 
-/// The tree after sorted `updates`, each path once.
+/// The tree after `updates`, each path once.
 pub fn apply(root: *const Root, updates: []Update) Root {
-    return change(root.*, updates, 0);
+    hashLeaves(updates);
+    const sorted = refs(updates.len);
+    for (updates, sorted) |*update, *ref| ref.* = update;
+    sort(sorted, refs(updates.len), 0);
+    var new = change(root.*, sorted, 0);
+    if (new.due != 0) {
+        memory.at(Node, new.child).place = @intFromPtr(&new.hash);
+        hashNodes();
+        new.due = 0;
+    }
+    return new;
 }
 
-/// Sort by path.
-pub fn sort(updates: []Update) void {
-    if (updates.len < 2) return;
-    const scratch = slice(state.arena.alloc(@intCast(updates.len * @sizeOf(Update))), updates.len);
-    mergeSort(updates, scratch);
+const depths = 256;
+var due: [depths]u32 = @splat(0); // nodes made, by depth
+var deepest: u32 = 0;
+
+/// Hash the nodes that were made, from the deepest up, two at once.
+fn hashNodes() void {
+    var depth = deepest + 1;
+    while (depth > 0) {
+        depth -= 1;
+        var address = due[depth];
+        due[depth] = 0;
+        while (address != 0) {
+            const a = memory.at(Node, address);
+            const block_a = keccak.Block.of(&.{1}, &a.left_hash, &a.right_hash);
+            if (a.next == 0) {
+                block_a.hashOne(memory.at(Digest, a.place));
+                break;
+            }
+            const b = memory.at(Node, a.next);
+            const block_b = keccak.Block.of(&.{1}, &b.left_hash, &b.right_hash);
+            keccak.hashTwo(&block_a, &block_b, memory.at(Digest, a.place), memory.at(Digest, b.place));
+            address = b.next;
+        }
+    }
+    deepest = 0;
 }
 
-fn slice(address: u32, count: usize) []Update {
-    const many: [*]Update = @ptrFromInt(address);
+/// In order of paths: by the byte at `depth`, bucket by bucket, as the bytes before are equal.
+fn sort(items: []Ref, scratch: []Ref, depth: u32) void {
+    if (items.len <= 16) return sortFew(items);
+    var ends: [256]u32 = @splat(0);
+    for (items) |item| ends[item.path[depth]] += 1;
+    var total: u32 = 0;
+    for (&ends) |*end| {
+        total += end.*;
+        end.* = total - end.*; // where the bucket starts, and after the next loop where it ends
+    }
+    for (items) |item| {
+        const place = &ends[item.path[depth]];
+        scratch[place.*] = item;
+        place.* += 1;
+    }
+    @memcpy(items, scratch[0..items.len]);
+    var start: u32 = 0;
+    for (ends) |end| {
+        if (end - start > 1 and depth + 1 < 32) sort(items[start..end], scratch[start..end], depth + 1);
+        start = end;
+    }
+}
+
+fn sortFew(items: []Ref) void {
+    for (1..@max(items.len, 1)) |i| {
+        const item = items[i];
+        var j = i;
+        while (j > 0 and record.compare(item.path, items[j - 1].path) < 0) : (j -= 1) items[j] = items[j - 1];
+        items[j] = item;
+    }
+}
+
+fn refs(count: usize) []Ref {
+    const many: [*]Ref = @ptrFromInt(state.arena.alloc(@intCast(count * @sizeOf(Ref))));
     return many[0..count];
-}
-
-fn before(a: *const Update, b: *const Update) bool {
-    return record.compare(a.path, b.path) < 0;
-}
-
-fn mergeSort(items: []Update, scratch: []Update) void {
-    if (items.len <= 8) {
-        for (1..items.len) |i| {
-            const item = items[i];
-            var j = i;
-            while (j > 0 and before(&item, &items[j - 1])) : (j -= 1) items[j] = items[j - 1];
-            items[j] = item;
-        }
-        return;
-    }
-    const half = items.len / 2;
-    mergeSort(items[0..half], scratch[0..half]);
-    mergeSort(items[half..], scratch[half..]);
-    @memcpy(scratch[0..half], items[0..half]);
-    var left: usize = 0;
-    var right = half;
-    var out: usize = 0;
-    while (left < half) : (out += 1) {
-        if (right < items.len and before(&items[right], &scratch[left])) {
-            items[out] = items[right];
-            right += 1;
-        } else {
-            items[out] = scratch[left];
-            left += 1;
-        }
-    }
 }
 
 inline fn bit(path: *const Digest, depth: u32) u32 {
@@ -147,7 +227,7 @@ inline fn bit(path: *const Digest, depth: u32) u32 {
 }
 
 /// How many of sorted updates go left at this depth; they agree on the bits before.
-fn split(updates: []const Update, depth: u32) usize {
+fn split(updates: []const Ref, depth: u32) usize {
     var low: usize = 0;
     var high = updates.len;
     while (low < high) {
@@ -157,7 +237,7 @@ fn split(updates: []const Update, depth: u32) usize {
     return low;
 }
 
-fn change(old: Root, updates: []Update, depth: u32) Root {
+fn change(old: Root, updates: []Ref, depth: u32) Root {
     if (updates.len == 0) return old;
     if (old.child != 0 and old.child & leaf_tag == 0) {
         const n = memory.at(Node, old.child);
@@ -165,56 +245,67 @@ fn change(old: Root, updates: []Update, depth: u32) Root {
         const left = change(.{ .child = n.left, .hash = n.left_hash }, updates[0..at], depth + 1);
         const right = change(.{ .child = n.right, .hash = n.right_hash }, updates[at..], depth + 1);
         superseded.add(old.child);
-        return join(left, right);
+        return join(left, right, depth);
     }
     return build(leaves(old, updates), depth);
 }
 
 /// What stays of the updates and of the one leaf that was here, sorted.
-fn leaves(old: Root, updates: []Update) []Update {
-    const kept = slice(state.arena.alloc(@intCast((updates.len + 1) * @sizeOf(Update))), updates.len + 1);
+fn leaves(old: Root, updates: []Ref) []Ref {
+    const kept = refs(updates.len + 1);
     var count: usize = 0;
     var waiting = old.child != 0;
     const path = if (waiting) &memory.at(Leaf, old.child & ~leaf_tag).path else undefined;
-    for (updates) |*update| {
+    for (updates) |update| {
         if (waiting) {
             const order = record.compare(path, update.path);
             if (order <= 0) waiting = false;
             if (order < 0) {
-                kept[count] = .{ .path = path, .leaf = old.child & ~leaf_tag, .gone = 0, .hash = old.hash };
+                kept[count] = unchanged(old);
                 count += 1;
             }
         }
         if (update.gone == 0) {
-            kept[count] = update.*;
+            kept[count] = update;
             count += 1;
         }
     }
     if (waiting) {
-        kept[count] = .{ .path = path, .leaf = old.child & ~leaf_tag, .gone = 0, .hash = old.hash };
+        kept[count] = unchanged(old);
         count += 1;
     }
     return kept[0..count];
 }
 
-fn build(items: []const Update, depth: u32) Root {
+fn unchanged(old: Root) Ref {
+    const update = memory.at(Update, state.arena.alloc(@sizeOf(Update)));
+    const leaf = old.child & ~leaf_tag;
+    update.* = .{ .path = &memory.at(Leaf, leaf).path, .leaf = leaf, .gone = 0, .row = 0, .row_len = 0, .hash = old.hash };
+    return update;
+}
+
+fn build(items: []const Ref, depth: u32) Root {
     if (items.len == 0) return .{};
     if (items.len == 1) return .{ .child = items[0].leaf | leaf_tag, .hash = items[0].hash };
     const at = split(items, depth);
-    return join(build(items[0..at], depth + 1), build(items[at..], depth + 1));
+    return join(build(items[0..at], depth + 1), build(items[at..], depth + 1), depth);
 }
 
-fn join(left: Root, right: Root) Root {
+fn join(left: Root, right: Root, depth: u32) Root {
     // A subtree with one leaf is that leaf.
     if (left.child == 0 and (right.child == 0 or right.child & leaf_tag != 0)) return right;
     if (right.child == 0 and left.child & leaf_tag != 0) return left;
     const address = memory.alloc(@sizeOf(Node));
     const n = memory.at(Node, address);
-    n.* = .{ .left_hash = left.hash, .right_hash = right.hash, .left = left.child, .right = right.child };
+    n.left = left.child;
+    n.right = right.child;
+    if (left.due != 0) memory.at(Node, left.child).place = @intFromPtr(&n.left_hash) else n.left_hash = left.hash;
+    if (right.due != 0) memory.at(Node, right.child).place = @intFromPtr(&n.right_hash) else n.right_hash = right.hash;
+    n.next = due[depth];
+    due[depth] = address;
+    deepest = @max(deepest, depth);
     made.add(address);
-    var root: Root = .{ .child = address };
-    keccak.hashPair(1, &n.left_hash, &n.right_hash, &root.hash);
-    return root;
+    return .{ .child = address, .due = 1 };
 }
 
 /// The way down to a path: writes siblings to `out` from the root on; returns their number and the leaf at the end, or

@@ -33,8 +33,7 @@ pub const Writer = struct {
     }
 
     pub inline fn bytes(self: *Writer, data: []const u8) void {
-        const size: u32 = @intCast(data.len);
-        @memcpy(memory.bytesAt(self.at, size), data);
-        self.at += size;
+        memory.copy(@ptrFromInt(self.at), data);
+        self.at += @intCast(data.len);
     }
 };

@@ -5,13 +5,17 @@ const memory = @import("memory.zig");
 
 pub const tombstone: u16 = 1; // the key is gone (in the layer of a batch only)
 pub const has_null: u16 = 2; // an index entry with a NULL column, which never collides
+pub const over: u16 = 4; // a row of the layer: `link` is the row of the base that it stands over
+pub const same: u16 = 8; // and it has the same bytes
+pub const noted: u16 = 16; // a row of the base: there is a note of its key
+pub const absent: u16 = 32; // a note: there was no row before
+pub const committed: u16 = 64; // a row of the base
 
 pub const Record = extern struct {
     key_len: u16,
     flags: u16,
-    row_len: u32,
-    /// A row: its leaf in the state tree, or 0. An index entry: length of its key without the primary key. A note: the
-    /// row before the change.
+    row_len: u32, // of a note: the row before
+    /// A row: its leaf in the state tree, or 0. An index entry: length of its key without the primary key.
     link: u32,
     next: u32 = 0, // the one written before it in the same message
 
@@ -31,6 +35,12 @@ pub const Record = extern struct {
         return self.flags & tombstone != 0;
     }
 
+    /// The row of the base that this row of the layer stands over, or 0; a row of the base stands for itself.
+    pub inline fn under(self: *const Record) u32 {
+        if (self.flags & committed != 0) return @intFromPtr(self);
+        return if (self.flags & over != 0) self.link else 0;
+    }
+
     pub inline fn number(self: *const Record) u32 {
         const bytes = self.key();
         return @as(u32, bytes[0]) << 8 | bytes[1];
@@ -43,11 +53,13 @@ pub inline fn of(address: u32) *Record {
     return memory.at(Record, address);
 }
 
-/// Copy into the heap; the copy lives until `drop`.
-pub fn keep(source: *const Record) u32 {
-    const size = source.size();
-    const address = memory.alloc(size);
-    @memcpy(memory.bytesAt(address, size), memory.bytesAt(@intFromPtr(source), size));
+/// Make one in the heap; it lives until `drop`.
+pub fn make(key: []const u8, row: []const u8, flags: u16, link: u32) u32 {
+    const address = memory.alloc(@intCast(header + row.len + key.len));
+    of(address).* = .{ .key_len = @intCast(key.len), .flags = flags, .row_len = @intCast(row.len), .link = link };
+    const bytes: [*]u8 = @ptrFromInt(address + header);
+    memory.copy(bytes, row);
+    memory.copy(bytes + row.len, key);
     return address;
 }
 

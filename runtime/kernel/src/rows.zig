@@ -1,5 +1,6 @@
 //! Rows of the batch over rows of the base: what get, put, delete and the cursors work on.
 
+const lookup = @import("lookup.zig");
 const memory = @import("memory.zig");
 const record = @import("record.zig");
 const schema = @import("schema.zig");
@@ -9,19 +10,30 @@ const tree = @import("tree.zig");
 const Record = record.Record;
 const Layer = tree.Tree(tree.Batch);
 
-/// The row or entry with this key as the batch left it, or 0.
+/// The row with this key as the batch left it, or 0; `state.under` is then the row of the base with it.
 pub fn find(key: []const u8) u32 {
-    const over = tree.find(state.now.layer, key);
-    if (over != 0) return if (record.of(over).gone()) 0 else over;
-    return tree.find(state.base_root, key);
+    const latest = state.found;
+    if (latest != 0 and record.equal(record.of(latest).key(), key)) return latest;
+    const top = tree.find(state.now.layer, key);
+    const item = if (top == 0) lookup.find(key) else top;
+    state.under = if (item == 0) 0 else record.of(item).under();
+    state.found = if (item == 0 or record.of(item).gone()) 0 else item;
+    return state.found;
 }
 
 /// Write a record of the arena into the layer.
 fn write(address: u32) void {
     const item = record.of(address);
     item.next = state.now.writes;
+    state.found = 0;
     _ = Layer.insert(&state.now.layer, address);
     state.now.writes = address;
+}
+
+fn standOver(item: *Record) void {
+    if (state.under == 0) return;
+    item.flags |= record.over;
+    item.link = state.under;
 }
 
 pub const Put = enum { inserted, replaced, refused };
@@ -45,12 +57,14 @@ pub fn put(table: *const schema.Table, given: u32, length: u32) Put {
     item.* = .{ .key_len = @intCast(key.length), .flags = 0, .row_len = length, .link = 0 };
     state.arena.trim(address, item.size());
     const old = find(item.key());
+    standOver(item);
     const old_length: u32 = if (old == 0) 0 else record.of(old).row_len;
     const rows = state.now.rows + @intFromBool(old == 0);
     const bytes = state.now.row_bytes + length - old_length;
     if (rows > schema.limits.rows_max or bytes > schema.limits.row_bytes_total_max) return .refused;
     if (table.indexes.len > 0 and !index(table, address, old)) return .refused;
     write(address);
+    state.found = address;
     state.now.rows = rows;
     state.now.row_bytes = bytes;
     return if (old == 0) .inserted else .replaced;
@@ -60,10 +74,12 @@ pub fn put(table: *const schema.Table, given: u32, length: u32) Put {
 pub fn delete(table: *const schema.Table, key: []const u8) bool {
     const old = find(key);
     if (old == 0) return false;
+    const grave = entry(key, record.tombstone, 0);
+    standOver(record.of(grave));
     if (table.indexes.len > 0) _ = index(table, 0, old);
     state.now.rows -= 1;
     state.now.row_bytes -= record.of(old).row_len;
-    write(entry(key, record.tombstone, 0));
+    write(grave);
     return true;
 }
 
@@ -71,7 +87,7 @@ fn entry(key: []const u8, flags: u16, link: u32) u32 {
     const address = state.arena.alloc(@intCast(record.header + key.len));
     const item = record.of(address);
     item.* = .{ .key_len = @intCast(key.len), .flags = flags, .row_len = 0, .link = link };
-    @memcpy(memory.bytesAt(address + record.header, @intCast(key.len)), key);
+    memory.copy(memory.bytesAt(address + record.header, @intCast(key.len)).ptr, key);
     return address;
 }
 
@@ -105,7 +121,7 @@ fn indexEntry(table: *const schema.Table, item: *const schema.Index, address: u3
     const key = schema.encodeKey(item.number, item.columns, item.positions, count, out.ptr) orelse return 0;
     const flags = if (key.has_null) record.has_null else 0;
     record.of(made).* = .{ .key_len = @intCast(key.length + primary.len), .flags = flags, .row_len = 0, .link = key.length };
-    @memcpy(out.ptr[key.length..][0..primary.len], primary);
+    memory.copy(out.ptr + key.length, primary);
     state.arena.trim(made, record.of(made).size());
     return made;
 }
@@ -118,7 +134,7 @@ pub fn rowOf(table: *const schema.Table, address: u32) u32 {
     const key = memory.bytesAt(copy, @intCast(2 + primary.len));
     key[0] = @truncate(table.number >> 8);
     key[1] = @truncate(table.number);
-    @memcpy(key[2..], primary);
+    memory.copy(key.ptr + 2, primary);
     const found = find(key);
     state.arena.trim(copy, 0);
     return found;
@@ -160,9 +176,9 @@ pub fn collision() u32 {
     var address = state.now.writes;
     while (address != 0) : (address = record.of(address).next) {
         const item = record.of(address);
-        if (item.flags != 0) continue; // no entry that was added, or one with a NULL
         const number = item.number();
         if (number < schema.tables.len or !isUnique(number)) continue;
+        if (item.flags != 0) continue; // an entry that was removed, or one with a NULL
         if (shared(item)) found = number; // the writes come latest first; the earliest is the one to name
     }
     return found;

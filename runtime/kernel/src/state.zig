@@ -37,6 +37,8 @@ var saved: State = .{};
 pub var phase: u32 = Phase.idle;
 pub var fuel: u64 = 0; // what imports may still spend
 pub var kind: u8 = 0; // of the message that runs
+pub var found: u32 = 0; // the row looked up last, while nothing was written since
+pub var under: u32 = 0; // the row of the base with the key looked up last
 pub var message: u32 = 0; // its place in the batch
 pub var sequence: u64 = 0; // its place in the log
 
@@ -59,6 +61,7 @@ const arena_pages_kept = 32;
 /// A message starts.
 pub fn begin(allowance: u64) void {
     tree.Batch.now +%= 1; // nodes live no longer than their batch, so it may come round again
+    found = 0;
     now.writes = 0;
     now.events = 0;
     now.logs = 0;

@@ -3,6 +3,7 @@
 
 const std = @import("std");
 const json = @import("json.zig");
+const memory = @import("memory.zig");
 
 pub const Type = struct {
     pub const boolean = 0;
@@ -170,7 +171,7 @@ pub fn keySizeMax(kind: u8, length: u32) u32 {
 pub fn encodeKey(kind: u8, value: []const u8, out: [*]u8) u32 {
     switch (kind) {
         Type.int2, Type.int4, Type.int8, Type.timestamptz => {
-            @memcpy(out[0..value.len], value);
+            memory.copy(out, value);
             out[0] ^= 0x80;
         },
         Type.numeric => {
@@ -191,7 +192,7 @@ pub fn encodeKey(kind: u8, value: []const u8, out: [*]u8) u32 {
             out[length + 1] = 0;
             return length + 2;
         },
-        else => @memcpy(out[0..value.len], value),
+        else => memory.copy(out, value),
     }
     return @intCast(value.len);
 }

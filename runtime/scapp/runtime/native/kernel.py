@@ -37,9 +37,12 @@ LOAD_ROWS = 10_000
 
 
 class NativeKernel:
-    """Implements `Kernel`. `close` frees engine memory."""
+    """Implements `Kernel`. `close` frees engine memory. Not `rooted`: events and rows are under no root, and all roots
+    are meaningless; for projections, which sign nothing."""
 
-    def __init__(self, module: CheckedModule, context: ChannelContext, *, track: bool = True) -> None:
+    def __init__(
+        self, module: CheckedModule, context: ChannelContext, *, track: bool = True, rooted: bool = True
+    ) -> None:
         if context.deployment != module.deployment:
             raise KernelFault(
                 f"the channel runs deployment {deployment_id(context.deployment).hex()}, the module is "
@@ -48,6 +51,7 @@ class NativeKernel:
         self._module = module
         self._context = context
         self._track = track
+        self._rooted = rooted
         self._interrupted = False
         self._tables = [codec.table for codec in module.tables]
         self._fresh()
@@ -62,6 +66,7 @@ class NativeKernel:
             self._assembly.call("scapp_init")
             self._pass_in(layout.description(self._context, self._module.limits, self._tables), "scapp_configure")
             self._assembly.call("scapp_track", int(self._track))
+            self._assembly.call("scapp_set_rooted", int(self._rooted))
         except (GuestTrap, EngineError) as error:
             raise KernelFault(f"no instance of the kernel: {error}") from error
         self._report_address = self._assembly.call("scapp_report")
