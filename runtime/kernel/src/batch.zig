@@ -10,6 +10,7 @@ const failure = @import("failure.zig");
 const guest = @import("guest.zig");
 const imports = @import("imports.zig");
 const keccak = @import("keccak.zig");
+const layer = @import("layer.zig");
 const lookup = @import("lookup.zig");
 const memory = @import("memory.zig");
 const merkle = @import("merkle.zig");
@@ -163,8 +164,20 @@ pub fn settle(index: u32) void {
             Input.result(index).* = @bitCast(number);
         }
     }
-    if (status == Status.accepted) state.now.accepted += 1 else state.undo();
+    if (status == Status.accepted) {
+        keep();
+        state.now.accepted += 1;
+    } else state.undo();
     Input.status(index).* = status;
+}
+
+/// What the open message wrote is part of the batch.
+pub fn keep() void {
+    tree.walk(state.now.overlay, {}, keepWrite);
+}
+
+fn keepWrite(_: void, address: u32) void {
+    layer.put(address);
 }
 
 /// The entry that ran trapped: it did not happen.
@@ -214,11 +227,11 @@ pub var rooted = true;
 /// Event root and state root of the batch as it is now.
 pub fn finish() void {
     var changed: Changed = .{};
-    tree.walk(state.now.layer, &changed, countRow);
+    layer.each(&changed, countRow);
     if (!rooted) return;
     changed.rows = state.arena.alloc(4 * changed.count);
     changed.count = 0;
-    tree.walk(state.now.layer, &changed, listRow);
+    layer.each(&changed, listRow);
     makeLeaves(changed.slice());
     const many: [*]merkle.Update = @ptrFromInt(state.arena.alloc((changed.count + 1) * @sizeOf(merkle.Update)));
     for (changed.slice(), many) |address, *update| update.* = rowUpdate(record.of(address));
@@ -344,7 +357,7 @@ fn hashEvent(event: *const imports.Event, out: *keccak.Digest) void {
 /// Make the batch the base; `finish` came before. `turn` goes with the messages that are handed over.
 pub fn commit(turn: u64) void {
     changes.commit(turn);
-    tree.walk(state.now.layer, {}, merge);
+    layer.each({}, merge);
     if (rooted) merkle.keep(&root);
     base_event_root = event_root;
     if (state.now.amounts != state.base_amounts) {

@@ -7,7 +7,7 @@ const record = @import("record.zig");
 const state = @import("state.zig");
 const tree = @import("tree.zig");
 
-const Slot = extern struct { tag: u32, row: u32 };
+pub const Slot = extern struct { tag: u32, row: u32 };
 const vacated: u32 = 1; // a row was here: look on
 const probes_max = 16;
 const rows_min = 64; // below, the tree is as fast
@@ -22,23 +22,24 @@ inline fn slot(index: u32) *Slot {
 
 const Hash = struct { place: u32, tag: u32 };
 
-inline fn hashOf(key: []const u8) Hash {
-    const prime: u64 = 0x9e37_79b9_7f4a_7c15;
+pub inline fn hashOf(key: []const u8) Hash {
     var h: u64 = key.len;
     var i: usize = 0;
-    while (i + 8 <= key.len) : (i += 8) h = mix(h ^ record.load64(key.ptr + i), prime);
+    while (i + 8 <= key.len) : (i += 8) h = mix(h ^ record.load64(key.ptr + i));
     if (i < key.len) {
         // The last eight bytes, some of them again; keys shorter than that byte by byte.
-        if (key.len >= 8) h = mix(h ^ record.load64(key.ptr + key.len - 8), prime) else {
-            while (i < key.len) : (i += 1) h = mix(h ^ key[i], prime);
+        if (key.len >= 8) h = mix(h ^ record.load64(key.ptr + key.len - 8)) else {
+            while (i < key.len) : (i += 1) h = mix(h ^ key[i]);
         }
     }
+    h = mix(h);
     return .{ .place = @truncate(h), .tag = @truncate(h >> 32) };
 }
 
-inline fn mix(h: u64, prime: u64) u64 {
-    const product = h *% prime;
-    return product ^ (product >> 29);
+/// Every bit comes down to the lower half, and with the next step up to all.
+inline fn mix(h: u64) u64 {
+    const product = (h ^ (h >> 32)) *% 0x9e37_79b9_7f4a_7c15;
+    return product ^ (product >> 32);
 }
 
 /// The row of the base with this key, or 0.

@@ -6,6 +6,7 @@ const changes = @import("changes.zig");
 const failure = @import("failure.zig");
 const imports = @import("imports.zig");
 const keccak = @import("keccak.zig");
+const layer = @import("layer.zig");
 const lookup = @import("lookup.zig");
 const memory = @import("memory.zig");
 const merkle = @import("merkle.zig");
@@ -107,6 +108,11 @@ export fn scapp_init() void {
 
 export fn scapp_track(on: u32) void {
     changes.tracking = on != 0;
+}
+
+/// Whether the reducer scans, or an index is unique: then what a batch writes is kept in order.
+export fn scapp_set_ordered(on: u32) void {
+    layer.ordered = on != 0;
 }
 
 export fn scapp_set_rooted(on: u32) void {
@@ -257,6 +263,7 @@ export fn scapp_prove(length: u32) void {
 /// first one, from 1, that is malformed, beyond a limit or has the key of another.
 export fn scapp_load(number: u32, count: u32) u32 {
     state.begin(0);
+    defer batch.keep();
     var address = scratch;
     for (0..count) |i| {
         const length = memory.at(u32, address).*; // padded to 4 bytes

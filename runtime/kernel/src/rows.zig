@@ -1,5 +1,6 @@
 //! Rows of the batch over rows of the base: what get, put, delete and the cursors work on.
 
+const layer = @import("layer.zig");
 const lookup = @import("lookup.zig");
 const memory = @import("memory.zig");
 const record = @import("record.zig");
@@ -8,25 +9,26 @@ const state = @import("state.zig");
 const tree = @import("tree.zig");
 
 const Record = record.Record;
-const Layer = tree.Tree(tree.Batch);
+const Overlay = tree.Tree(tree.Message);
 
 /// The row with this key as the batch left it, or 0; `state.under` is then the row of the base with it.
 pub fn find(key: []const u8) u32 {
     const latest = state.found;
     if (latest != 0 and record.equal(record.of(latest).key(), key)) return latest;
-    const top = tree.find(state.now.layer, key);
-    const item = if (top == 0) lookup.find(key) else top;
+    var item = tree.find(state.now.overlay, key);
+    if (item == 0) item = layer.find(key);
+    if (item == 0) item = lookup.find(key);
     state.under = if (item == 0) 0 else record.of(item).under();
     state.found = if (item == 0 or record.of(item).gone()) 0 else item;
     return state.found;
 }
 
-/// Write a record of the arena into the layer.
+/// Write a record of the arena.
 fn write(address: u32) void {
     const item = record.of(address);
     item.next = state.now.writes;
     state.found = 0;
-    _ = Layer.insert(&state.now.layer, address);
+    _ = Overlay.insert(&state.now.overlay, address);
     state.now.writes = address;
 }
 
@@ -145,13 +147,11 @@ pub fn seek(start: []const u8, start_strict: bool) u32 {
     var key = start;
     var strict = start_strict;
     while (true) {
-        const over = tree.seek(state.now.layer, key, strict);
-        const under = tree.seek(state.base_root, key, strict);
-        if (over == 0) return under;
-        const order = if (under == 0) -1 else record.compare(record.of(over).key(), record.of(under).key());
-        if (order > 0) return under;
-        if (!record.of(over).gone()) return over;
-        key = record.of(over).key();
+        var found = tree.seek(state.now.overlay, key, strict);
+        found = nearer(found, tree.seek(layer.root, key, strict), -1);
+        found = nearer(found, tree.seek(state.base_root, key, strict), -1);
+        if (found == 0 or !record.of(found).gone()) return found;
+        key = record.of(found).key();
         strict = true;
     }
 }
@@ -160,14 +160,19 @@ pub fn seek(start: []const u8, start_strict: bool) u32 {
 pub fn seekBefore(start: []const u8) u32 {
     var key = start;
     while (true) {
-        const over = tree.seekBefore(state.now.layer, key);
-        const under = tree.seekBefore(state.base_root, key);
-        if (over == 0) return under;
-        const order = if (under == 0) 1 else record.compare(record.of(over).key(), record.of(under).key());
-        if (order < 0) return under;
-        if (!record.of(over).gone()) return over;
-        key = record.of(over).key();
+        var found = tree.seekBefore(state.now.overlay, key);
+        found = nearer(found, tree.seekBefore(layer.root, key), 1);
+        found = nearer(found, tree.seekBefore(state.base_root, key), 1);
+        if (found == 0 or !record.of(found).gone()) return found;
+        key = record.of(found).key();
     }
+}
+
+/// Which of two records comes first (`sign` -1) or last (1); the upper one where both have one key.
+inline fn nearer(upper: u32, lower: u32, comptime sign: i32) u32 {
+    if (upper == 0) return lower;
+    if (lower == 0) return upper;
+    return if (record.compare(record.of(lower).key(), record.of(upper).key()) == sign) lower else upper;
 }
 
 /// Number of a unique index in which two rows share a value that this message wrote, or 0.

@@ -1,11 +1,12 @@
 //! What a message and a batch may change, and how it is undone: everything that counts hangs on one small value, saved
 //! before a message starts. Undoing is writing it back; it relies on nothing that a trapped message touched.
 
+const layer = @import("layer.zig");
 const memory = @import("memory.zig");
 const tree = @import("tree.zig");
 
 pub const State = extern struct {
-    layer: u32 = 0, // root of the batch's rows and index entries over the base
+    overlay: u32 = 0, // root of what the message wrote; what earlier ones of the batch wrote is in `layer`
     rows: u32 = 0,
     accepted: u32 = 0, // messages of this batch
     row_bytes: u64 = 0,
@@ -51,6 +52,7 @@ pub var last_note: u32 = 0; // each links to the one before
 pub fn open() void {
     phase = Phase.idle;
     arena.clear(arena_pages_kept);
+    layer.clear();
     notes.clear(1);
     last_note = 0;
     now = .{ .rows = base_rows, .row_bytes = base_bytes, .amounts = base_amounts };
@@ -60,7 +62,8 @@ const arena_pages_kept = 32;
 
 /// A message starts.
 pub fn begin(allowance: u64) void {
-    tree.Batch.now +%= 1; // nodes live no longer than their batch, so it may come round again
+    tree.Message.arena.reset(.{});
+    now.overlay = 0;
     found = 0;
     now.writes = 0;
     now.events = 0;

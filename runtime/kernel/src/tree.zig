@@ -1,5 +1,4 @@
-//! A B-tree of records by key, over one of two spaces: the heap, where nodes change in place, and the arena of a batch,
-//! where a node of an earlier message is copied before it changes, so that going back to a root is all it takes to undo.
+//! A B-tree of records by key, with nodes on the heap or in an arena.
 
 const memory = @import("memory.zig");
 const record = @import("record.zig");
@@ -9,7 +8,6 @@ const capacity = 31;
 const least = capacity / 2; // items of a node that is not the root
 
 const Node = extern struct {
-    stamp: u32,
     count: u16,
     leaf: u16,
     items: [capacity]u32,
@@ -95,11 +93,8 @@ pub fn walk(root: u32, context: anytype, comptime visit: fn (@TypeOf(context), u
     if (n.leaf == 0) walk(n.kids[n.count], context, visit);
 }
 
-/// Nodes on the heap: they change in place.
+/// Nodes on the heap.
 pub const Heap = struct {
-    inline fn stamp() u32 {
-        return 0;
-    }
     inline fn alloc(size: u32) u32 {
         return memory.alloc(size);
     }
@@ -108,14 +103,19 @@ pub const Heap = struct {
     }
 };
 
-/// Nodes of a batch: those of earlier messages are copied. `now` numbers the message.
+/// Nodes in the arena of the batch.
 pub const Batch = struct {
     pub var arena: memory.Arena = .{};
-    pub var now: u32 = 1;
 
-    inline fn stamp() u32 {
-        return now;
+    inline fn alloc(size: u32) u32 {
+        return arena.alloc(size);
     }
+};
+
+/// Nodes in an arena that each message begins anew.
+pub const Message = struct {
+    pub var arena: memory.Arena = .{};
+
     inline fn alloc(size: u32) u32 {
         return arena.alloc(size);
     }
@@ -123,11 +123,12 @@ pub const Batch = struct {
 
 pub fn Tree(comptime Space: type) type {
     return struct {
-        const Inserted = struct { address: u32, middle: u32 = 0, right: u32 = 0 };
+        /// What a split node gives to the one above: an item and the node right of it.
+        const Split = struct { middle: u32 = 0, right: u32 = 0 };
 
         var replaced: u32 = 0;
 
-        /// Insert or replace; the new root goes to `root`, which is written last. Returns the record replaced, or 0.
+        /// Insert or replace; returns the record replaced, or 0.
         pub fn insert(root: *u32, item: u32) u32 {
             replaced = 0;
             if (root.* == 0) {
@@ -138,15 +139,12 @@ pub fn Tree(comptime Space: type) type {
                 return 0;
             }
             const done = insertAt(root.*, item);
-            if (done.middle == 0) {
-                root.* = done.address;
-                return replaced;
-            }
+            if (done.middle == 0) return replaced;
             const top = create(0);
             const n = node(top);
             n.count = 1;
             n.items[0] = done.middle;
-            n.kids[0] = done.address;
+            n.kids[0] = root.*;
             n.kids[1] = done.right;
             root.* = top;
             return replaced;
@@ -154,48 +152,31 @@ pub fn Tree(comptime Space: type) type {
 
         fn create(leaf: u16) u32 {
             const address = Space.alloc(Node.size(leaf));
-            node(address).stamp = Space.stamp();
             node(address).count = 0;
             node(address).leaf = leaf;
             return address;
         }
 
-        inline fn own(address: u32) u32 {
-            if (Space == Heap or node(address).stamp == Space.stamp()) return address;
-            const leaf = node(address).leaf;
-            const copy = Space.alloc(Node.size(leaf));
-            const from = node(address);
-            const to = node(copy);
-            to.stamp = Space.stamp();
-            to.count = from.count;
-            to.leaf = leaf;
-            @memcpy(to.items[0..from.count], from.items[0..from.count]);
-            if (leaf == 0) @memcpy(to.kids[0 .. from.count + 1], from.kids[0 .. from.count + 1]);
-            return copy;
-        }
-
-        fn insertAt(old: u32, item: u32) Inserted {
-            const address = own(old);
+        fn insertAt(address: u32, item: u32) Split {
             const n = node(address);
             const place = search(n, record.of(item).key());
             if (place.found) {
                 replaced = n.items[place.index];
                 n.items[place.index] = item;
-                return .{ .address = address };
+                return .{};
             }
             if (n.leaf != 0) return add(address, place.index, item, 0);
             const below = insertAt(n.kids[place.index], item);
-            n.kids[place.index] = below.address;
-            if (below.middle == 0) return .{ .address = address };
+            if (below.middle == 0) return .{};
             return add(address, place.index, below.middle, below.right);
         }
 
         /// Put an item, and the kid after it, into a node, which is split when it is full.
-        fn add(address: u32, index: u32, item: u32, kid: u32) Inserted {
+        fn add(address: u32, index: u32, item: u32, kid: u32) Split {
             const n = node(address);
             if (n.count < capacity) {
                 place_in(n, index, item, kid);
-                return .{ .address = address };
+                return .{};
             }
             const right = create(n.leaf);
             const r = node(right);
@@ -206,7 +187,7 @@ pub fn Tree(comptime Space: type) type {
             if (n.leaf == 0) @memcpy(r.kids[0 .. r.count + 1], n.kids[half + 1 ..][0 .. r.count + 1]);
             n.count = half;
             if (index <= half) place_in(n, index, item, kid) else place_in(r, index - half - 1, item, kid);
-            return .{ .address = address, .middle = middle, .right = right };
+            return .{ .middle = middle, .right = right };
         }
 
         inline fn place_in(n: *Node, index: u32, item: u32, kid: u32) void {

@@ -54,6 +54,8 @@ class NativeKernel:
         self._rooted = rooted
         self._interrupted = False
         self._tables = [codec.table for codec in module.tables]
+        imports = {item.name for item in module.module(modules.BUDGET).imports}
+        self._ordered = "scan" in imports or any(index.unique for table in self._tables for index in table.indexes)
         self._fresh()
 
     def _fresh(self) -> None:
@@ -67,6 +69,7 @@ class NativeKernel:
             self._pass_in(layout.description(self._context, self._module.limits, self._tables), "scapp_configure")
             self._assembly.call("scapp_track", int(self._track))
             self._assembly.call("scapp_set_rooted", int(self._rooted))
+            self._assembly.call("scapp_set_ordered", int(self._ordered))
         except (GuestTrap, EngineError) as error:
             raise KernelFault(f"no instance of the kernel: {error}") from error
         self._report_address = self._assembly.call("scapp_report")
