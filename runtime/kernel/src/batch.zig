@@ -400,25 +400,28 @@ fn merge(_: void, address: u32) void {
 
 fn mergeRow(item: *const record.Record) void {
     const under = item.under();
-    if (under != 0) _ = changes.note(item.key(), record.of(under));
+    if (under == 0) {
+        const made = record.make(item.key(), item.row(), record.committed, item.link);
+        _ = Base.insert(&state.base_root, made);
+        lookup.add(made);
+        changes.came(record.of(made));
+        if (item.link != 0) memory.at(merkle.Leaf, item.link).row = made;
+        return;
+    }
+    const old = record.of(under);
+    changes.before(item.key(), old);
     if (item.gone()) {
         lookup.replace(under, 0);
+        changes.gone(old.next);
         record.drop(Base.remove(&state.base_root, item.key()));
-        return;
-    }
-    if (under != 0 and record.of(under).row_len == item.row_len) { // the usual change of a row: in place
+    } else if (old.row_len == item.row_len) { // the usual change of a row: in place
         memory.copy(@ptrFromInt(under + record.header), item.row());
-        return;
+    } else {
+        const made = record.make(item.key(), item.row(), record.committed, old.link);
+        _ = Base.insert(&state.base_root, made);
+        lookup.replace(under, made);
+        changes.moved(old.next, record.of(made));
+        if (old.link != 0) memory.at(merkle.Leaf, old.link).row = made;
+        record.drop(under);
     }
-    var flags = record.committed;
-    if (under == 0) {
-        if (changes.note(item.key(), null)) flags |= record.noted;
-    } else flags |= record.of(under).flags & record.noted;
-    const leaf = if (under == 0) item.link else record.of(under).link;
-    const made = record.make(item.key(), item.row(), flags, leaf);
-    _ = Base.insert(&state.base_root, made);
-    if (leaf != 0) memory.at(merkle.Leaf, leaf).row = made;
-    if (under == 0) return lookup.add(made);
-    lookup.replace(under, made);
-    record.drop(under);
 }

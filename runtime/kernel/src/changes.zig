@@ -4,57 +4,88 @@
 const std = @import("std");
 const batch = @import("batch.zig");
 const imports = @import("imports.zig");
-const lookup = @import("lookup.zig");
 const memory = @import("memory.zig");
 const output = @import("output.zig");
 const record = @import("record.zig");
 const schema = @import("schema.zig");
+const sort = @import("sort.zig");
 const state = @import("state.zig");
 const tree = @import("tree.zig");
 const values = @import("values.zig");
 
-const Notes = tree.Tree(tree.Heap);
+const Graves = tree.Tree(tree.Heap);
 const Type = values.Type;
 
 pub var tracking = false;
-var notes: u32 = 0; // tree of keys whose row changed; a note holds the row before
+/// One note for each key whose row changed: it holds the row before.
+var notes: memory.Arena = .{};
+var note_list: Vector = .{}; // their addresses
+var graves: u32 = 0; // tree of the notes of keys that have no row now
 var messages: Rows = .{ .kinds = &.{ Type.int8, Type.int8, Type.int2, Type.int2, Type.numeric, Type.int8, Type.bytea } };
 var events: Rows = .{ .kinds = &.{ Type.int8, Type.int4, Type.text, Type.bytea } };
 
-/// Rows that are only ever added, as tuples in an arena.
+/// Bytes on the heap that grow.
+const Vector = struct {
+    address: u32 = 0,
+    length: u32 = 0,
+    capacity: u32 = 0,
+
+    /// Where the next `size` bytes go.
+    inline fn add(self: *Vector, size: u32) u32 {
+        if (self.length + size > self.capacity) self.grow(size);
+        self.length += size;
+        return self.address + self.length - size;
+    }
+
+    noinline fn grow(self: *Vector, size: u32) void {
+        const capacity = @max(1024, 2 * self.capacity, self.length + size);
+        const address = memory.alloc(capacity);
+        memory.move(address, self.address, self.length);
+        self.release();
+        self.address = address;
+        self.capacity = capacity;
+    }
+
+    fn release(self: *Vector) void {
+        if (self.capacity > 0) memory.free(self.address, self.capacity);
+        self.capacity = 0;
+    }
+
+    /// Empty it; what a large batch took is given back.
+    fn clear(self: *Vector) void {
+        if (self.capacity > kept_max) self.release();
+        self.length = 0;
+    }
+
+    const kept_max = 1 << 16;
+
+    fn bytes(self: *const Vector) []const u8 {
+        return memory.bytesAt(self.address, self.length);
+    }
+
+    inline fn field(self: *Vector, comptime T: type, value: T) void {
+        const place = memory.bytesAt(self.add(4 + @sizeOf(T)), 4 + @sizeOf(T));
+        std.mem.writeInt(u32, place[0..4], @sizeOf(T), .big);
+        std.mem.writeInt(T, place[4..][0..@sizeOf(T)], value, .big);
+    }
+
+    inline fn fieldOf(self: *Vector, data: []const u8) void {
+        const size: u32 = @intCast(data.len);
+        const place = memory.bytesAt(self.add(4 + size), 4 + size);
+        std.mem.writeInt(u32, place[0..4], size, .big);
+        memory.copy(place.ptr + 4, data);
+    }
+};
+
+/// Rows that are only ever added, column by column.
 const Rows = struct {
     kinds: []const u8,
-    arena: memory.Arena = .{},
+    columns: [7]Vector = @splat(.{}),
     count: u32 = 0,
-    first: u32 = 0,
-    last: u32 = 0,
-
-    const Item = extern struct { next: u32, length: u32 }; // the tuple follows
-
-    /// Room for one more tuple.
-    fn add(self: *Rows, length: u32) output.Writer {
-        const address = self.arena.alloc(@sizeOf(Item) + length);
-        memory.at(Item, address).* = .{ .next = 0, .length = length };
-        if (self.last == 0) self.first = address else memory.at(Item, self.last).next = address;
-        self.last = address;
-        self.count += 1;
-        return .{ .at = address + @sizeOf(Item) };
-    }
-
-    fn list(self: *const Rows) List {
-        var found = List.init(self.count);
-        var address = self.first;
-        while (address != 0) : (address = memory.at(Item, address).next) {
-            found.add(memory.bytesAt(address + @sizeOf(Item), memory.at(Item, address).length));
-        }
-        return found;
-    }
 
     fn clear(self: *Rows) void {
-        self.arena.clear(4);
+        for (&self.columns) |*column| column.clear();
         self.count = 0;
-        self.first = 0;
-        self.last = 0;
     }
 };
 
@@ -95,7 +126,7 @@ pub fn commit(turn: u64) void {
         const event = memory.at(imports.Event, address);
         number = if (event.sequence == last_sequence and address != state.now.first_event) number + 1 else 0;
         last_sequence = event.sequence;
-        addEvent(event, number, address + @sizeOf(imports.Event));
+        addEvent(event, number);
         if (address == state.now.last_event) break;
         address = event.next;
     }
@@ -104,61 +135,76 @@ pub fn commit(turn: u64) void {
 fn addMessage(sequence: u64, turn: u64, entry: []const u8) void {
     var counter: [18]u8 = undefined;
     const counter_length = values.writeNumeric(values.read(u64, entry[2..]), &counter);
-    const payload = entry[18..];
-    var out = messages.add(@intCast(2 + 7 * 4 + 8 + 8 + 2 + 2 + counter_length + 8 + payload.len));
-    out.int(u16, 7);
-    field(&out, u64, sequence);
-    field(&out, u64, turn);
-    field(&out, u16, entry[0]);
-    field(&out, u16, entry[1]);
-    out.int(u32, counter_length);
-    out.bytes(counter[0..counter_length]);
-    field(&out, u64, values.read(u64, entry[10..]));
-    out.int(u32, @intCast(payload.len));
-    out.bytes(payload);
+    const columns = &messages.columns;
+    columns[0].field(u64, sequence);
+    columns[1].field(u64, turn);
+    columns[2].field(u16, entry[0]);
+    columns[3].field(u16, entry[1]);
+    columns[4].fieldOf(counter[0..counter_length]);
+    columns[5].field(u64, values.read(u64, entry[10..]));
+    columns[6].fieldOf(entry[18..]);
+    messages.count += 1;
 }
 
-fn addEvent(event: *const imports.Event, number: u32, content: u32) void {
-    var out = events.add(2 + 4 * 4 + 8 + 4 + event.topic + event.data);
-    out.int(u16, 4);
-    field(&out, u64, event.sequence);
-    field(&out, u32, number);
-    out.int(u32, event.topic);
-    out.bytes(memory.bytesAt(content, event.topic));
-    out.int(u32, event.data);
-    out.bytes(memory.bytesAt(content + event.topic, event.data));
+fn addEvent(event: *const imports.Event, number: u32) void {
+    const columns = &events.columns;
+    columns[0].field(u64, event.sequence);
+    columns[1].field(u32, number);
+    columns[2].fieldOf(event.content()[0..event.topic]);
+    columns[3].fieldOf(event.content()[event.topic..]);
+    events.count += 1;
 }
 
-fn field(out: *output.Writer, comptime T: type, value: T) void {
-    out.int(u32, @sizeOf(T));
-    out.int(T, value);
+/// A row of the base is about to change or go: remember what it was, unless that is known.
+pub fn before(key: []const u8, row: *record.Record) void {
+    if (!tracking or row.next != 0) return;
+    row.next = make(key, row.row(), 0);
+    record.of(row.next).next = @intFromPtr(row);
 }
 
-/// The row of this key changes: remember what it was, null for none, unless that is known already. Whether there is a
-/// note of it now.
-pub fn note(key: []const u8, old: ?*record.Record) bool {
-    if (!tracking) return false;
-    if (old) |row| {
-        if (row.flags & record.noted == 0) {
-            _ = Notes.insert(&notes, record.make(key, row.row(), 0, 0));
-            row.flags |= record.noted;
-        }
-    } else if (tree.find(notes, key) == 0) {
-        _ = Notes.insert(&notes, record.make(key, "", record.absent, 0));
-    }
-    return true;
+/// A row of the base went; `noted` is its note.
+pub fn gone(noted: u32) void {
+    if (!tracking) return;
+    record.of(noted).next = 0;
+    _ = Graves.insert(&graves, noted);
+}
+
+/// A row took the place of another one's record; `noted` is its note.
+pub fn moved(noted: u32, row: *record.Record) void {
+    row.next = noted;
+    if (tracking) record.of(noted).next = @intFromPtr(row);
+}
+
+/// A row came where none was.
+pub fn came(row: *record.Record) void {
+    if (!tracking) return;
+    const known = if (graves == 0) 0 else Graves.remove(&graves, row.key());
+    moved(if (known == 0) make(row.key(), "", record.absent) else known, row);
+}
+
+fn make(key: []const u8, row: []const u8, flags: u16) u32 {
+    const address = notes.alloc(@intCast(record.header + row.len + key.len));
+    record.fill(address, key, row, flags, 0);
+    memory.at(u32, note_list.add(4)).* = address;
+    return address;
 }
 
 // -- when the host takes them ----------------------------------------------------------------------------------------
 
+/// The changes of a table: `upserts` and `deletes`, or rows of `added`.
 const Block = struct {
     number: u32 = 0,
-    columns: []const u8 = &.{}, // kinds
+    kinds: []const u8 = &.{}, // of the columns
     key: u32 = 0,
     fresh: bool = true, // no key existed before
     upserts: List = undefined,
     deletes: List = undefined,
+    added: ?*const Rows = null,
     copy: bool = false,
+
+    fn count(self: *const Block) u32 {
+        return if (self.added) |rows| rows.count else self.upserts.count;
+    }
 };
 
 const messages_number: u32 = 0xfffe;
@@ -169,39 +215,46 @@ var block_count: u32 = 0;
 /// Write all changes to the output and forget them. Layout: native/layout.py.
 pub fn take(copy_rows_min: u32) void {
     block_count = 0;
-    var total: u32 = 0;
-    tree.walk(notes, &total, countNote);
-    tree.walk(notes, total, collect);
+    const list = sorted();
+    for (list) |item| collect(record.of(item.value), @intCast(list.len));
     if (messages.count > 0) appendOnly(messages_number, &messages);
     if (events.count > 0) appendOnly(events_number, &events);
     write(copy_rows_min);
-    tree.walk(notes, {}, dropNote);
-    Notes.discard(&notes);
+    Graves.discard(&graves);
+    note_list.clear();
+    notes.clear(16);
     messages.clear();
     events.clear();
     state.open();
 }
 
-fn countNote(total: *u32, _: u32) void {
-    total.* += 1;
+/// The notes in order of their keys, which begin with the number of the table.
+fn sorted() []sort.Item {
+    const list = sort.items(note_list.length / 4);
+    for (list, 0..) |*item, i| {
+        const note = memory.at(u32, note_list.address + 4 * @as(u32, @intCast(i))).*;
+        const key = record.of(note).key();
+        item.* = .{ .start = sort.startOf(key[2..]), .value = note, .group = key[1] }; // there are 64 tables at most
+    }
+    sort.sort(list, before_key);
+    return list;
 }
 
-fn dropNote(_: void, address: u32) void {
-    record.drop(address);
+fn before_key(a: u32, b: u32) bool {
+    return record.compare(record.of(a).key(), record.of(b).key()) < 0;
 }
 
-fn collect(total: u32, address: u32) void {
-    const before = record.of(address);
-    const current = lookup.find(before.key());
-    const existed = before.flags & record.absent == 0;
-    if (current != 0) record.of(current).flags &= ~record.noted;
+fn collect(note: *record.Record, total: u32) void {
+    const current = note.next;
+    const existed = note.flags & record.absent == 0;
+    if (current != 0) record.of(current).next = 0;
     if (current == 0 and !existed) return;
-    if (current != 0 and existed and record.equal(record.of(current).row(), before.row())) return;
-    const number = before.number();
+    if (current != 0 and existed and record.equal(record.of(current).row(), note.row())) return;
+    const number = note.number();
     if (block_count == 0 or blocks[block_count - 1].number != number) start(&schema.tables[number], total);
     const block = &blocks[block_count - 1];
     if (existed) block.fresh = false;
-    if (current != 0) block.upserts.add(record.of(current).row()) else block.deletes.add(before.row());
+    if (current != 0) block.upserts.add(record.of(current).row()) else block.deletes.add(note.row());
 }
 
 fn start(table: *const schema.Table, total: u32) void {
@@ -209,7 +262,7 @@ fn start(table: *const schema.Table, total: u32) void {
     for (table.columns, kinds) |column, *kind| kind.* = column.kind;
     blocks[block_count] = .{
         .number = table.number,
-        .columns = kinds,
+        .kinds = kinds,
         .key = table.key,
         .upserts = List.init(total),
         .deletes = List.init(total),
@@ -218,7 +271,7 @@ fn start(table: *const schema.Table, total: u32) void {
 }
 
 fn appendOnly(number: u32, rows: *const Rows) void {
-    blocks[block_count] = .{ .number = number, .columns = rows.kinds, .upserts = rows.list(), .deletes = List.init(0) };
+    blocks[block_count] = .{ .number = number, .kinds = rows.kinds, .added = rows, .deletes = List.init(0) };
     block_count += 1;
 }
 
@@ -227,37 +280,66 @@ const array_header: u32 = 20;
 fn write(copy_rows_min: u32) void {
     var size: u32 = 4;
     for (blocks[0..block_count]) |*block| {
-        block.copy = block.fresh and block.deletes.count == 0 and block.upserts.count >= copy_rows_min;
+        block.copy = block.fresh and block.deletes.count == 0 and block.count() >= copy_rows_min;
         size += 5 * 4;
-        size += if (block.copy) copySize(block) else arraysSize(block.columns.len, block.upserts.slice());
+        size += if (block.copy) 4 + copySize(block) else upsertsSize(block);
         size += arraysSize(block.key, block.deletes.slice());
     }
     var out = output.make(size);
     out.word(block_count);
     for (blocks[0..block_count]) |*block| {
         out.word(block.number);
-        out.word(block.upserts.count);
+        out.word(block.count());
         out.word(block.deletes.count);
         out.word(@intFromBool(block.copy));
-        if (block.copy) writeCopy(block, &out) else writeArrays(block.columns, block.upserts.slice(), &out);
-        writeArrays(block.columns[0..block.key], block.deletes.slice(), &out);
+        if (block.copy) writeCopy(block, &out) else writeUpserts(block, &out);
+        writeArrays(block.kinds[0..block.key], block.deletes.slice(), &out);
         out.word(0);
     }
 }
 
+fn upsertsSize(block: *const Block) u32 {
+    const rows = block.added orelse return arraysSize(block.kinds.len, block.upserts.slice());
+    var size: u32 = 0;
+    for (rows.columns[0..rows.kinds.len]) |*column| size += 4 + array_header + column.length;
+    return size;
+}
+
+fn writeUpserts(block: *const Block, out: *output.Writer) void {
+    const rows = block.added orelse return writeArrays(block.kinds, block.upserts.slice(), out);
+    for (rows.columns[0..rows.kinds.len], rows.kinds) |*column, kind| {
+        writeHeader(kind, column.length, rows.count, out);
+        out.bytes(column.bytes());
+    }
+}
+
+const copy_head: u32 = 2 + 4 + 32; // column count, and the channel id as the first field
+
 fn copySize(block: *const Block) u32 {
-    var size: u32 = 4;
-    for (block.upserts.slice()) |row| size += @as(u32, @intCast(row.len)) + 36;
+    var size: u32 = 0;
+    if (block.added) |rows| {
+        size = rows.count * copy_head;
+        for (rows.columns[0..rows.kinds.len]) |*column| size += column.length;
+    } else for (block.upserts.slice()) |row| size += @as(u32, @intCast(row.len)) - 2 + copy_head;
     return size;
 }
 
 fn writeCopy(block: *const Block, out: *output.Writer) void {
-    out.word(copySize(block) - 4);
-    for (block.upserts.slice()) |row| {
-        out.int(u16, @intCast(block.columns.len + 1));
+    out.word(copySize(block));
+    var positions: [7]u32 = @splat(0);
+    for (0..block.count()) |i| {
+        out.int(u16, @intCast(block.kinds.len + 1));
         out.int(u32, 32);
         out.bytes(&schema.channel);
-        out.bytes(row[2..]);
+        const rows = block.added orelse {
+            out.bytes(block.upserts.slice()[i][2..]);
+            continue;
+        };
+        for (rows.columns[0..rows.kinds.len], positions[0..rows.kinds.len]) |*column, *position| {
+            const length = fieldLength(column.bytes(), position.*);
+            out.bytes(column.bytes()[position.*..][0..length]);
+            position.* += length;
+        }
     }
 }
 
@@ -289,18 +371,23 @@ fn arraysSize(count: usize, rows: []const []const u8) u32 {
     return total;
 }
 
+/// Length and header of an array whose fields take `bytes`.
+fn writeHeader(kind: u8, bytes: u32, count: u32, out: *output.Writer) void {
+    out.word(array_header + bytes);
+    out.int(u32, 1); // dimensions
+    out.int(u32, 1); // there may be NULLs
+    out.int(u32, values.oids[kind]);
+    out.int(u32, count);
+    out.int(u32, 1); // lower bound
+}
+
 /// For each column a length and an array.
 fn writeArrays(kinds: []const u8, rows: []const []const u8, out: *output.Writer) void {
     if (rows.len == 0) return;
     measure(kinds.len, rows);
     for (kinds, sizes[0..kinds.len]) |kind, *size| {
         const bytes = size.*;
-        out.word(array_header + bytes);
-        out.int(u32, 1); // dimensions
-        out.int(u32, 1); // there may be NULLs
-        out.int(u32, values.oids[kind]);
-        out.int(u32, @intCast(rows.len));
-        out.int(u32, 1); // lower bound
+        writeHeader(kind, bytes, @intCast(rows.len), out);
         size.* = out.at; // from here on: where the next field goes
         out.at += bytes;
     }

@@ -112,7 +112,7 @@ fn encoded(number: u32, columns: []const schema.Column, tuple: []const u8, prefi
 
 // -- rows ------------------------------------------------------------------------------------------------------------
 
-pub export fn get(number: u32, key_ptr: u32, key_len: u32, out_ptr: u32, out_cap: u32) i32 {
+pub export fn abi_get(number: u32, key_ptr: u32, key_len: u32, out_ptr: u32, out_cap: u32) i32 {
     enter(.get, .{ number, key_ptr, key_len, out_ptr, out_cap });
     const table = tableAt(number);
     const mark = state.arena.mark();
@@ -125,7 +125,7 @@ pub export fn get(number: u32, key_ptr: u32, key_len: u32, out_ptr: u32, out_cap
     return length;
 }
 
-pub export fn put(number: u32, row_ptr: u32, row_len: u32) i32 {
+pub export fn abi_put(number: u32, row_ptr: u32, row_len: u32) i32 {
     enter(.put, .{ number, row_ptr, row_len });
     const table = tableAt(number);
     span(row_ptr, row_len);
@@ -139,7 +139,7 @@ pub export fn put(number: u32, row_ptr: u32, row_len: u32) i32 {
     return @intFromBool(done == .replaced);
 }
 
-pub export fn delete(number: u32, key_ptr: u32, key_len: u32) i32 {
+pub export fn abi_delete(number: u32, key_ptr: u32, key_len: u32) i32 {
     enter(.delete, .{ number, key_ptr, key_len });
     const table = tableAt(number);
     const existed = rows.delete(table, readKey(table, key_ptr, key_len));
@@ -158,7 +158,7 @@ const Cursor = struct {
 };
 var cursors: [cursors_max]Cursor = undefined;
 
-pub export fn scan(number: u32, lo_ptr: u32, lo_len: u32, hi_ptr: u32, hi_len: u32, flags: u32) i32 {
+pub export fn abi_scan(number: u32, lo_ptr: u32, lo_len: u32, hi_ptr: u32, hi_len: u32, flags: u32) i32 {
     enter(.scan, .{ number, lo_ptr, lo_len, hi_ptr, hi_len, flags });
     check(flags & ~@as(u32, 3) == 0);
     check(number < schema.tables.len + schema.index_count);
@@ -200,7 +200,7 @@ fn after(key: []u8) []const u8 {
     return key[0..length];
 }
 
-pub export fn next(number: u32, out_ptr: u32, out_cap: u32) i32 {
+pub export fn abi_next(number: u32, out_ptr: u32, out_cap: u32) i32 {
     enter(.next, .{ number, out_ptr, out_cap });
     check(number < cursors_max and state.now.cursors >> @intCast(number) & 1 != 0);
     span(out_ptr, out_cap);
@@ -230,7 +230,7 @@ fn peek(cursor: *const Cursor) u32 {
 
 // -- everything else -------------------------------------------------------------------------------------------------
 
-pub export fn emit(topic_ptr: u32, topic_len: u32, data_ptr: u32, data_len: u32) void {
+pub export fn abi_emit(topic_ptr: u32, topic_len: u32, data_ptr: u32, data_len: u32) void {
     enter(.emit, .{ topic_ptr, topic_len, data_ptr, data_len });
     check(state.now.events < schema.limits.events_per_message_max);
     check(@as(u64, topic_len) + data_len <= schema.limits.event_bytes_max);
@@ -252,7 +252,7 @@ pub export fn emit(topic_ptr: u32, topic_len: u32, data_ptr: u32, data_len: u32)
     leave();
 }
 
-pub export fn set_outcome(pointer: u32, length: u32) void {
+pub export fn abi_set_outcome(pointer: u32, length: u32) void {
     enter(.set_outcome, .{ pointer, length });
     check(state.kind != 0);
     check(length == 32 * schema.slots.len);
@@ -273,7 +273,7 @@ fn sameSum(asset: usize, amounts: []const u8) bool {
     return given == agreed;
 }
 
-pub export fn reject(pointer: u32, length: u32) void {
+pub export fn abi_reject(pointer: u32, length: u32) void {
     enter(.reject, .{ pointer, length });
     span(pointer, length);
     const kept = @min(length, schema.limits.log_bytes_max);
@@ -282,7 +282,7 @@ pub export fn reject(pointer: u32, length: u32) void {
     leave();
 }
 
-pub export fn log(level: u32, pointer: u32, length: u32) void {
+pub export fn abi_log(level: u32, pointer: u32, length: u32) void {
     enter(.log, .{ level, pointer, length });
     check(level <= 3);
     span(pointer, length);
@@ -305,7 +305,7 @@ fn note(kind: u32, pointer: u32, length: u32) u32 {
     return address;
 }
 
-pub export fn keccak256(pointer: u32, length: u32, out_ptr: u32) void {
+pub export fn abi_keccak256(pointer: u32, length: u32, out_ptr: u32) void {
     enter(.keccak256, .{ pointer, length, out_ptr });
     const data = read(pointer, length);
     var digest: keccak.Digest = undefined;
@@ -315,7 +315,7 @@ pub export fn keccak256(pointer: u32, length: u32, out_ptr: u32) void {
     leave();
 }
 
-pub export fn sha256(pointer: u32, length: u32, out_ptr: u32) void {
+pub export fn abi_sha256(pointer: u32, length: u32, out_ptr: u32) void {
     enter(.sha256, .{ pointer, length, out_ptr });
     const data = read(pointer, length);
     var digest: [32]u8 = undefined;

@@ -27,7 +27,7 @@ pub fn clear() void {
     // A table that grew for a large batch is not wiped for each small one after it.
     capacity = @min(allocated, if (count <= capacity_min / 2) capacity_min else capacity);
     count = 0;
-    if (capacity > 0) @memset(memory.bytesAt(slots, capacity * @sizeOf(Slot)), 0);
+    if (capacity > 0) memory.wipe(slots, capacity * @sizeOf(Slot));
 }
 
 inline fn slot(index: u32) *Slot {
@@ -74,7 +74,7 @@ fn grow() void {
     if (capacity > allocated) {
         allocated = capacity;
         slots = memory.alloc(capacity * @sizeOf(Slot));
-        @memset(memory.bytesAt(slots, capacity * @sizeOf(Slot)), 0);
+        memory.wipe(slots, capacity * @sizeOf(Slot));
         count = 0;
         for (0..old_capacity) |i| {
             const s = memory.at(Slot, old_slots + @as(u32, @intCast(i)) * @sizeOf(Slot));
@@ -92,7 +92,7 @@ fn grow() void {
         memory.at(u32, moved + 4 * kept).* = s.row;
         kept += 1;
     }
-    @memset(memory.bytesAt(slots, capacity * @sizeOf(Slot)), 0);
+    memory.wipe(slots, capacity * @sizeOf(Slot));
     count = 0;
     for (0..kept) |i| place(memory.at(u32, moved + 4 * @as(u32, @intCast(i))).*);
 }

@@ -89,7 +89,7 @@ pub fn grow(rows: u32, row_numbers: u32) void {
     if (capacity > 0) memory.free(slots, capacity * @sizeOf(Slot));
     capacity = @as(u32, 1) << @intCast(33 - @clz(rows)); // two to four times as many
     slots = memory.alloc(capacity * @sizeOf(Slot));
-    @memset(memory.bytesAt(slots, capacity * @sizeOf(Slot)), 0);
+    memory.wipe(slots, capacity * @sizeOf(Slot));
     used = 0;
     tree.walk(state.base_root, row_numbers, addRow);
 }

@@ -269,7 +269,7 @@ export fn scapp_load(number: u32, count: u32) u32 {
         const length = memory.at(u32, address).*; // padded to 4 bytes
         if (length > schema.row_bytes_max) return @intCast(i + 1);
         const made = state.arena.alloc(record.header + length);
-        @memcpy(memory.bytesAt(made + record.header, length), memory.bytesAt(address + 4, length));
+        memory.move(made + record.header, address + 4, length);
         if (rows.put(&schema.tables[number], made, length) != .inserted) return @intCast(i + 1);
         address += 4 + memory.aligned(length, 4);
     }

@@ -23,12 +23,43 @@ pub inline fn aligned(size: u32, comptime to: u32) u32 {
 
 /// Copy between places that do not overlap. The engine's own instruction costs a call, which short copies do not repay.
 pub inline fn copy(to: [*]u8, from: []const u8) void {
-    if (from.len > 128) return @memcpy(to[0..from.len], from);
+    if (from.len > 128) return move(@intFromPtr(to), @intFromPtr(from.ptr), from.len);
     var i: usize = 0;
     while (i + 8 <= from.len) : (i += 8) {
         @as(*align(1) u64, @ptrCast(to + i)).* = @as(*align(1) const u64, @ptrCast(from.ptr + i)).*;
     }
+    if (i + 4 <= from.len) {
+        @as(*align(1) u32, @ptrCast(to + i)).* = @as(*align(1) const u32, @ptrCast(from.ptr + i)).*;
+        i += 4;
+    }
     while (i < from.len) : (i += 1) to[i] = from[i];
+}
+
+/// The engine's copy, for what is long or may overlap.
+pub fn move(to: u32, from: u32, length: u32) void {
+    asm volatile (
+        \\ local.get %[to]
+        \\ local.get %[from]
+        \\ local.get %[length]
+        \\ memory.copy 0, 0
+        :
+        : [to] "r" (to),
+          [from] "r" (from),
+          [length] "r" (length),
+        : .{ .memory = true });
+}
+
+/// Set bytes to zero.
+pub fn wipe(address: u32, length: u32) void {
+    asm volatile (
+        \\ local.get %[address]
+        \\ i32.const 0
+        \\ local.get %[length]
+        \\ memory.fill 0
+        :
+        : [address] "r" (address),
+          [length] "r" (length),
+        : .{ .memory = true });
 }
 
 inline fn pagesFor(size: u32) u32 {

@@ -5,6 +5,7 @@
 const keccak = @import("keccak.zig");
 const memory = @import("memory.zig");
 const record = @import("record.zig");
+const sort = @import("sort.zig");
 const state = @import("state.zig");
 
 const Digest = keccak.Digest;
@@ -45,7 +46,7 @@ const List = struct {
         if (self.count == self.capacity) {
             const larger = @max(64, 2 * self.capacity);
             const items = state.arena.alloc(4 * larger);
-            if (self.count > 0) @memcpy(memory.bytesAt(items, 4 * self.count), memory.bytesAt(self.items, 4 * self.count));
+            memory.move(items, self.items, 4 * self.count);
             self.items = items;
             self.capacity = larger;
         }
@@ -146,10 +147,7 @@ pub fn forget() void {
 /// The tree after `updates`, each path once.
 pub fn apply(root: *const Root, updates: []Update) Root {
     hashLeaves(updates);
-    const sorted = refs(updates.len);
-    for (updates, sorted) |*update, *ref| ref.* = update;
-    sort(sorted, refs(updates.len), 0);
-    var new = change(root.*, sorted, 0);
+    var new = change(root.*, sorted(updates), 0);
     if (new.due != 0) {
         memory.at(Node, new.child).place = @intFromPtr(&new.hash);
         hashNodes();
@@ -185,36 +183,17 @@ fn hashNodes() void {
     deepest = 0;
 }
 
-/// In order of paths: by the byte at `depth`, bucket by bucket, as the bytes before are equal.
-fn sort(items: []Ref, scratch: []Ref, depth: u32) void {
-    if (items.len <= 16) return sortFew(items);
-    var ends: [256]u32 = @splat(0);
-    for (items) |item| ends[item.path[depth]] += 1;
-    var total: u32 = 0;
-    for (&ends) |*end| {
-        total += end.*;
-        end.* = total - end.*; // where the bucket starts, and after the next loop where it ends
-    }
-    for (items) |item| {
-        const place = &ends[item.path[depth]];
-        scratch[place.*] = item;
-        place.* += 1;
-    }
-    @memcpy(items, scratch[0..items.len]);
-    var start: u32 = 0;
-    for (ends) |end| {
-        if (end - start > 1 and depth + 1 < 32) sort(items[start..end], scratch[start..end], depth + 1);
-        start = end;
-    }
+fn sorted(updates: []Update) []Ref {
+    const list = sort.items(updates.len);
+    for (list, updates) |*item, *update| item.* = .{ .start = sort.startOf(update.path), .value = @intFromPtr(update) };
+    sort.sort(list, before);
+    const result = refs(updates.len);
+    for (result, list) |*ref, item| ref.* = memory.at(Update, item.value);
+    return result;
 }
 
-fn sortFew(items: []Ref) void {
-    for (1..@max(items.len, 1)) |i| {
-        const item = items[i];
-        var j = i;
-        while (j > 0 and record.compare(item.path, items[j - 1].path) < 0) : (j -= 1) items[j] = items[j - 1];
-        items[j] = item;
-    }
+fn before(a: u32, b: u32) bool {
+    return record.compare(memory.at(Update, a).path, memory.at(Update, b).path) < 0;
 }
 
 fn refs(count: usize) []Ref {

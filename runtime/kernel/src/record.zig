@@ -7,9 +7,8 @@ pub const tombstone: u16 = 1; // the key is gone (in the layer of a batch only)
 pub const has_null: u16 = 2; // an index entry with a NULL column, which never collides
 pub const over: u16 = 4; // a row of the layer: `link` is the row of the base that it stands over
 pub const same: u16 = 8; // and it has the same bytes
-pub const noted: u16 = 16; // a row of the base: there is a note of its key
-pub const absent: u16 = 32; // a note: there was no row before
-pub const committed: u16 = 64; // a row of the base
+pub const absent: u16 = 16; // a note: there was no row before
+pub const committed: u16 = 32; // a row of the base
 
 pub const Record = extern struct {
     key_len: u16,
@@ -17,7 +16,8 @@ pub const Record = extern struct {
     row_len: u32, // of a note: the row before
     /// A row: its leaf in the state tree, or 0. An index entry: length of its key without the primary key.
     link: u32,
-    next: u32 = 0, // the one written before it in the same message
+    /// Written by a message: the one written before it. A row of the base: its note. A note: the row as it is now, or 0.
+    next: u32 = 0,
 
     pub inline fn key(self: *const Record) []const u8 {
         return memory.bytesAt(@as(u32, @intFromPtr(self)) + header + self.row_len, self.key_len);
@@ -56,11 +56,16 @@ pub inline fn of(address: u32) *Record {
 /// Make one in the heap; it lives until `drop`.
 pub fn make(key: []const u8, row: []const u8, flags: u16, link: u32) u32 {
     const address = memory.alloc(@intCast(header + row.len + key.len));
+    fill(address, key, row, flags, link);
+    return address;
+}
+
+/// Make one where there is room for it.
+pub fn fill(address: u32, key: []const u8, row: []const u8, flags: u16, link: u32) void {
     of(address).* = .{ .key_len = @intCast(key.len), .flags = flags, .row_len = @intCast(row.len), .link = link };
     const bytes: [*]u8 = @ptrFromInt(address + header);
     memory.copy(bytes, row);
     memory.copy(bytes + row.len, key);
-    return address;
 }
 
 pub fn drop(address: u32) void {

@@ -50,7 +50,7 @@ pub fn put(table: *const schema.Table, given: u32, length: u32) Put {
     const address = state.arena.alloc(record.header + length + room);
     if (address != given) {
         const copy = memory.bytesAt(address + record.header, length);
-        @memcpy(copy, data);
+        memory.move(@intFromPtr(copy.ptr), @intFromPtr(data.ptr), length);
         data = copy;
         schema.locate(table.columns.len, data);
     }

@@ -6,6 +6,7 @@ or a trap strikes where no reducer runs, the batch is run again one message to a
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
@@ -167,11 +168,7 @@ class NativeKernel:
 
     def _write_entries(self, entries: Sequence[bytes]) -> None:
         self._count = count = len(entries)
-        start = 4 * (count + 1)
-        offsets = [start]
-        for entry in entries:
-            start += len(entry)
-            offsets.append(start)
+        offsets = itertools.accumulate(map(len, entries), initial=4 * (count + 1))
         data = struct.pack(f"<{count + 1}I", *offsets) + b"".join(entries)
         self._kernel("scapp_close")
         address = self._kernel("scapp_reserve", count, len(data))

@@ -51,7 +51,7 @@ def shim_text() -> str:
 def bridge_text() -> str:
     """Copies between the memories, and the table's content. Spans were checked by the kernel; the engine does again."""
     functions = [
-        f'(import "kernel" "{name}" (func $f_{name} {_type(parameters, result)}))'
+        f'(import "kernel" "abi_{name}" (func $f_{name} {_type(parameters, result)}))'
         for name, (parameters, result) in SIGNATURES.items()
     ]
     slots = " ".join(f"$f_{name}" for name in _FORWARDED)
