@@ -303,27 +303,24 @@ fn rowUpdate(item: *const record.Record) merkle.Update {
     return update;
 }
 
+/// Event root after the events of the batch. A link of the chain is hashed beside the event after it.
 fn extendEvents() void {
     event_root = base_event_root;
-    var waiting: ?*const imports.Event = null;
-    var address = state.now.first_event;
-    var first: keccak.Digest = undefined;
-    var second: keccak.Digest = undefined;
-    while (true) {
-        const event = memory.at(imports.Event, address);
-        if (waiting) |other| {
-            hashEvents(other, &first, event, &second);
-            keccak.hashWords(&event_root, &first, &event_root);
-            keccak.hashWords(&event_root, &second, &event_root);
-            waiting = null;
-        } else waiting = event;
-        if (address == state.now.last_event) break;
-        address = event.next;
+    var digest: keccak.Digest = undefined;
+    var event = memory.at(imports.Event, state.now.first_event);
+    hashEvent(event, &digest);
+    while (@intFromPtr(event) != state.now.last_event) {
+        event = memory.at(imports.Event, event.next);
+        const link = keccak.Short.of(&event_root, &digest, "");
+        if (keccak.Short.fits(12 + event.content().len)) {
+            const following = keccak.Short.of(&headOf(event), event.content(), "");
+            keccak.hashTwo(&link, &following, &event_root, &digest);
+        } else {
+            link.hashOne(&event_root);
+            hashEvent(event, &digest);
+        }
     }
-    if (waiting) |last| {
-        hashEvent(last, &first);
-        keccak.hashWords(&event_root, &first, &event_root);
-    }
+    keccak.Short.of(&event_root, &digest, "").hashOne(&event_root);
 }
 
 const EventHead = [12]u8;
@@ -333,16 +330,6 @@ inline fn headOf(event: *const imports.Event) EventHead {
     std.mem.writeInt(u64, head[0..8], event.sequence, .big);
     std.mem.writeInt(u32, head[8..12], event.topic, .big);
     return head;
-}
-
-fn hashEvents(a: *const imports.Event, out_a: *keccak.Digest, b: *const imports.Event, out_b: *keccak.Digest) void {
-    if (keccak.Block.fits(12 + a.content().len) and keccak.Block.fits(12 + b.content().len)) {
-        const first = keccak.Block.of(&headOf(a), a.content(), "");
-        const second = keccak.Block.of(&headOf(b), b.content(), "");
-        return keccak.hashTwo(&first, &second, out_a, out_b);
-    }
-    hashEvent(a, out_a);
-    hashEvent(b, out_b);
 }
 
 fn hashEvent(event: *const imports.Event, out: *keccak.Digest) void {

@@ -107,50 +107,52 @@ pub fn hash(data: []const u8, out: *Digest) void {
 
 const Two = @Vector(2, u64);
 
-/// A message of one block, with its padding.
-pub const Block = struct {
-    bytes: [rate]u8,
+/// A short message with its padding: the first lanes of the one block it fills. The last lane ends the padding.
+pub const Short = struct {
+    bytes: [8 * short_lanes]u8,
 
-    /// At most 135 bytes, in up to three pieces.
-    pub inline fn of(first: []const u8, second: []const u8, third: []const u8) Block {
-        var block: Block = undefined;
-        @memset(&block.bytes, 0);
-        memory.copy(&block.bytes, first);
-        memory.copy(block.bytes[first.len..].ptr, second);
-        memory.copy(block.bytes[first.len + second.len ..].ptr, third);
-        block.bytes[first.len + second.len + third.len] = 1;
-        block.bytes[rate - 1] |= 0x80;
-        return block;
+    /// At most `short_max` bytes, in up to three pieces.
+    pub inline fn of(first: []const u8, second: []const u8, third: []const u8) Short {
+        var short: Short = undefined;
+        const words: *[short_lanes]u64 = @ptrCast(@alignCast(&short.bytes));
+        inline for (words) |*word| word.* = 0;
+        memory.copy(&short.bytes, first);
+        memory.copy(short.bytes[first.len..].ptr, second);
+        memory.copy(short.bytes[first.len + second.len ..].ptr, third);
+        short.bytes[first.len + second.len + third.len] = 1;
+        return short;
     }
 
     /// Whether messages of this length fit.
     pub inline fn fits(length: usize) bool {
-        return length < rate;
+        return length <= short_max;
     }
 
-    pub fn hashOne(self: *const Block, out: *Digest) void {
+    inline fn lane(self: *const Short, comptime i: usize) u64 {
+        return record.load64(@as([*]const u8, &self.bytes) + 8 * i);
+    }
+
+    pub fn hashOne(self: *const Short, out: *Digest) void {
         var state: [25]u64 = @splat(0);
-        inline for (0..rate / 8) |i| state[i] = record.load64(@as([*]const u8, &self.bytes) + 8 * i);
+        inline for (0..short_lanes) |i| state[i] = self.lane(i);
+        state[16] = end_of_padding;
         permute(u64, &state);
         out.* = @bitCast(state[0..4].*);
     }
 };
 
+const short_lanes = 10;
+const short_max = 8 * short_lanes - 1;
+const end_of_padding: u64 = 0x80 << 56;
+
 /// Two messages at once.
-pub fn hashTwo(a: *const Block, b: *const Block, out_a: *Digest, out_b: *Digest) void {
+pub fn hashTwo(a: *const Short, b: *const Short, out_a: *Digest, out_b: *Digest) void {
     var state: [25]Two = @splat(@splat(0));
-    inline for (0..rate / 8) |i| {
-        state[i] = .{ record.load64(@as([*]const u8, &a.bytes) + 8 * i), record.load64(@as([*]const u8, &b.bytes) + 8 * i) };
-    }
+    inline for (0..short_lanes) |i| state[i] = .{ a.lane(i), b.lane(i) };
+    state[16] = @splat(end_of_padding);
     permute(Two, &state);
     inline for (0..4) |i| {
         out_a[8 * i ..][0..8].* = @bitCast(state[i][0]);
         out_b[8 * i ..][0..8].* = @bitCast(state[i][1]);
     }
-}
-
-/// Of two words: a step of the event chain.
-pub fn hashWords(left: *const Digest, right: *const Digest, out: *Digest) void {
-    const block = Block.of(left, right, "");
-    block.hashOne(out);
 }

@@ -73,9 +73,9 @@ pub fn pathOf(key: []const u8, out: *Digest) void {
 
 /// Paths of two keys.
 pub fn pathsOf(a: []const u8, out_a: *Digest, b: []const u8, out_b: *Digest) void {
-    if (keccak.Block.fits(1 + a.len) and keccak.Block.fits(1 + b.len)) {
-        const first = keccak.Block.of(&.{2}, a, "");
-        const second = keccak.Block.of(&.{2}, b, "");
+    if (keccak.Short.fits(1 + a.len) and keccak.Short.fits(1 + b.len)) {
+        const first = keccak.Short.of(&.{2}, a, "");
+        const second = keccak.Short.of(&.{2}, b, "");
         return keccak.hashTwo(&first, &second, out_a, out_b);
     }
     pathOf(a, out_a);
@@ -91,16 +91,16 @@ pub fn hashLeaves(updates: []Update) void {
         if (waiting) |other| {
             var second: keccak.Digest = undefined;
             hashRows(rowOf(other), &first, rowOf(update), &second);
-            const a = keccak.Block.of(&.{0}, other.path, &first);
-            const b = keccak.Block.of(&.{0}, update.path, &second);
+            const a = keccak.Short.of(&.{0}, other.path, &first);
+            const b = keccak.Short.of(&.{0}, update.path, &second);
             keccak.hashTwo(&a, &b, &other.hash, &update.hash);
             waiting = null;
         } else waiting = update;
     }
     if (waiting) |last| {
         keccak.hash(rowOf(last), &first);
-        const block = keccak.Block.of(&.{0}, last.path, &first);
-        block.hashOne(&last.hash);
+        const leaf = keccak.Short.of(&.{0}, last.path, &first);
+        leaf.hashOne(&last.hash);
     }
 }
 
@@ -109,9 +109,9 @@ inline fn rowOf(update: *const Update) []const u8 {
 }
 
 fn hashRows(a: []const u8, out_a: *Digest, b: []const u8, out_b: *Digest) void {
-    if (keccak.Block.fits(a.len) and keccak.Block.fits(b.len)) {
-        const first = keccak.Block.of(a, "", "");
-        const second = keccak.Block.of(b, "", "");
+    if (keccak.Short.fits(a.len) and keccak.Short.fits(b.len)) {
+        const first = keccak.Short.of(a, "", "");
+        const second = keccak.Short.of(b, "", "");
         return keccak.hashTwo(&first, &second, out_a, out_b);
     }
     keccak.hash(a, out_a);
@@ -169,14 +169,14 @@ fn hashNodes() void {
         due[depth] = 0;
         while (address != 0) {
             const a = memory.at(Node, address);
-            const block_a = keccak.Block.of(&.{1}, &a.left_hash, &a.right_hash);
+            const node_a = keccak.Short.of(&.{1}, &a.left_hash, &a.right_hash);
             if (a.next == 0) {
-                block_a.hashOne(memory.at(Digest, a.place));
+                node_a.hashOne(memory.at(Digest, a.place));
                 break;
             }
             const b = memory.at(Node, a.next);
-            const block_b = keccak.Block.of(&.{1}, &b.left_hash, &b.right_hash);
-            keccak.hashTwo(&block_a, &block_b, memory.at(Digest, a.place), memory.at(Digest, b.place));
+            const node_b = keccak.Short.of(&.{1}, &b.left_hash, &b.right_hash);
+            keccak.hashTwo(&node_a, &node_b, memory.at(Digest, a.place), memory.at(Digest, b.place));
             address = b.next;
         }
     }
