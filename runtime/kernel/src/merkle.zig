@@ -30,7 +30,8 @@ pub const Root = extern struct { child: u32 = 0, due: u32 = 0, hash: Digest = em
 /// One changed leaf: `gone`, or with a new row.
 pub const Update = extern struct { path: *const Digest, leaf: u32, gone: u32, row: u32, row_len: u32, hash: Digest };
 
-const Ref = *Update;
+/// An update in order: its `start` is the beginning of the path.
+const Ref = sort.Item;
 
 pub var base: Root = .{};
 var made: List = .{};
@@ -185,24 +186,30 @@ fn hashNodes() void {
 
 fn sorted(updates: []Update) []Ref {
     const list = sort.items(updates.len);
-    for (list, updates) |*item, *update| item.* = .{ .start = sort.startOf(update.path), .value = @intFromPtr(update) };
+    for (list, updates) |*item, *update| item.* = refTo(update);
     sort.sort(list, before);
-    const result = refs(updates.len);
-    for (result, list) |*ref, item| ref.* = memory.at(Update, item.value);
-    return result;
+    return list;
+}
+
+inline fn refTo(update: *const Update) Ref {
+    return .{ .start = sort.startOf(update.path), .value = @intFromPtr(update) };
+}
+
+inline fn updateAt(ref: Ref) *Update {
+    return memory.at(Update, ref.value);
 }
 
 fn before(a: u32, b: u32) bool {
     return record.compare(memory.at(Update, a).path, memory.at(Update, b).path) < 0;
 }
 
-fn refs(count: usize) []Ref {
-    const many: [*]Ref = @ptrFromInt(state.arena.alloc(@intCast(count * @sizeOf(Ref))));
-    return many[0..count];
-}
-
 inline fn bit(path: *const Digest, depth: u32) u32 {
     return path[depth / 8] >> @intCast(7 - depth % 8) & 1;
+}
+
+inline fn goesRight(ref: Ref, depth: u32) bool {
+    if (depth < 64) return ref.start >> @intCast(63 - depth) & 1 == 1;
+    return bit(updateAt(ref).path, depth) == 1;
 }
 
 /// How many of sorted updates go left at this depth; they agree on the bits before.
@@ -211,7 +218,7 @@ fn split(updates: []const Ref, depth: u32) usize {
     var high = updates.len;
     while (low < high) {
         const middle = (low + high) / 2;
-        if (bit(updates[middle].path, depth) == 1) high = middle else low = middle + 1;
+        if (goesRight(updates[middle], depth)) high = middle else low = middle + 1;
     }
     return low;
 }
@@ -231,11 +238,12 @@ fn change(old: Root, updates: []Ref, depth: u32) Root {
 
 /// What stays of the updates and of the one leaf that was here, sorted.
 fn leaves(old: Root, updates: []Ref) []Ref {
-    const kept = refs(updates.len + 1);
+    const kept = sort.items(updates.len + 1);
     var count: usize = 0;
     var waiting = old.child != 0;
     const path = if (waiting) &memory.at(Leaf, old.child & ~leaf_tag).path else undefined;
-    for (updates) |update| {
+    for (updates) |ref| {
+        const update = updateAt(ref);
         if (waiting) {
             const order = record.compare(path, update.path);
             if (order <= 0) waiting = false;
@@ -245,7 +253,7 @@ fn leaves(old: Root, updates: []Ref) []Ref {
             }
         }
         if (update.gone == 0) {
-            kept[count] = update;
+            kept[count] = ref;
             count += 1;
         }
     }
@@ -260,12 +268,12 @@ fn unchanged(old: Root) Ref {
     const update = memory.at(Update, state.arena.alloc(@sizeOf(Update)));
     const leaf = old.child & ~leaf_tag;
     update.* = .{ .path = &memory.at(Leaf, leaf).path, .leaf = leaf, .gone = 0, .row = 0, .row_len = 0, .hash = old.hash };
-    return update;
+    return refTo(update);
 }
 
 fn build(items: []const Ref, depth: u32) Root {
     if (items.len == 0) return .{};
-    if (items.len == 1) return .{ .child = items[0].leaf | leaf_tag, .hash = items[0].hash };
+    if (items.len == 1) return .{ .child = updateAt(items[0]).leaf | leaf_tag, .hash = updateAt(items[0]).hash };
     const at = split(items, depth);
     return join(build(items[0..at], depth + 1), build(items[at..], depth + 1), depth);
 }

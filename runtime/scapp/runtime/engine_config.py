@@ -45,11 +45,12 @@ CODE: dict[str, object] = {
     "cranelift_nan_canonicalization": True,
     "cranelift_opt_level": "speed",
     "epoch_interruption": False,
-    # Small reservations, so that thousands of Stores fit the address space; the base may then move on growth.
-    "memory_reservation": 1 << 24,
-    "memory_reservation_for_growth": 1 << 20,
-    "memory_guard_size": 1 << 16,
-    "memory_may_move": True,
+    # The whole 32-bit space for each memory: no access needs a check, and a memory never moves. 128 TiB of addresses
+    # are room for 30,000 memories; what bounds them is how many channels are loaded (native/assembly.py).
+    "memory_reservation": 1 << 32,
+    "memory_reservation_for_growth": 0,
+    "memory_guard_size": 1 << 25,
+    "memory_may_move": False,
 }
 # Stack depth depends on compiler and machine, so reaching it is undecidable; a wider budget leaves room for what
 # another machine's sequencer let pass. The package aborts above 2 MiB, and the engine does not know how large the

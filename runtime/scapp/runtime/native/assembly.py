@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from wasmtime import Module, Store, Trap, WasmtimeError
@@ -21,8 +22,8 @@ from scapp.runtime.native.modules import KernelModules
 
 FUEL_UNLIMITED = 1 << 62
 KERNEL_BYTES_MAX = (1 << 32) - PAGE_BYTES
-REDUCERS_MAX = 32  # in one Store, and more for a kernel whose memory takes longer to move
-BYTES_PER_REDUCER = 1 << 18
+# In one Store, each with 4 GiB of addresses; between the two as many as take twice the kernel's own memory.
+REDUCERS_MIN, REDUCERS_MAX = 16, 128
 _VALUES = 4
 _VALUE_WORDS = ctypes.sizeof(ffi.wasmtime_val_raw_t) // 8
 
@@ -30,13 +31,12 @@ _VALUE_WORDS = ctypes.sizeof(ffi.wasmtime_val_raw_t) // 8
 class Instance:
     """An instance in a Store; its exports by name."""
 
-    def __init__(self, context: Any, module: Module, imports: list[Any]) -> None:
+    def __init__(self, context: Any, module: Any, imports: Any) -> None:
         self._context = context
         self._instance = ffi.wasmtime_instance_t()
-        externs = (ffi.wasmtime_extern_t * len(imports))(*imports)
         trap = ctypes.POINTER(ffi.wasm_trap_t)()
         error = ffi.wasmtime_instance_new(
-            context, module.ptr(), externs, len(imports), ctypes.byref(self._instance), ctypes.byref(trap)
+            context, module, imports, len(imports), ctypes.byref(self._instance), ctypes.byref(trap)
         )
         if trap:
             raise GuestTrap(None, str(Trap._from_ptr(trap)))
@@ -54,6 +54,10 @@ class Instance:
         return item
 
 
+def _externs(items: Sequence[Any]) -> Any:
+    return (ffi.wasmtime_extern_t * len(items))(*items)
+
+
 class Assembly:
     """Kernel, shim and stack in a Store, and the reducer that is plugged in. Not thread-safe."""
 
@@ -62,6 +66,9 @@ class Assembly:
         self._reducer = reducer
         self._reducer_imports = [item.name for item in reducer.imports]
         self._bridge_imports = [(item.module, item.name) for item in code.bridge.imports]
+        self._from_reducer = [
+            (place, name) for place, (owner, name) in enumerate(self._bridge_imports) if owner == "guest"
+        ]
         self._kernel_imports = [item.name for item in code.kernel.imports]
         self.plugged = False
         self._reducers = 0
@@ -76,37 +83,40 @@ class Assembly:
         self._words = (ctypes.c_uint64 * (_VALUES * _VALUE_WORDS)).from_buffer(self._values)
         self._trap = ctypes.POINTER(ffi.wasm_trap_t)()
         self._functions: dict[str, Any] = {}
-        self._externs: dict[tuple[str, str], Any] = {}
         self._reducers = 0
         self.plugged = False
-        self._size = -1
+        self._view = memoryview(b"")
         self.set_fuel(FUEL_UNLIMITED)
-        self._shim = Instance(self._context, self._code.shim, [])
-        imports = [self._shim.export(name) for name in self._kernel_imports]
-        self._kernel = Instance(self._context, self._code.kernel, imports)
-        self._memory = self._kernel.export("memory").of.memory
+        shim = Instance(self._context, self._code.shim.ptr(), _externs([]))
+        imports = [shim.export(name) for name in self._kernel_imports]
+        self._kernel = kernel = Instance(self._context, self._code.kernel.ptr(), _externs(imports))
+        self._memory = kernel.export("memory").of.memory
         names = [item.name for item in self._code.stack.imports]
-        self._stack = Instance(self._context, self._code.stack, [self._kernel.export(name) for name in names])
-        for module, name in self._bridge_imports:
-            if module != "guest":
-                owner = self._kernel if module == "kernel" else self._shim
-                self._externs[module, name] = owner.export(name)
-        self._shim_externs = [self._shim.export(name) for name in self._reducer_imports]
+        self._stack = Instance(self._context, self._code.stack.ptr(), _externs([kernel.export(name) for name in names]))
+        self._to_reducer = _externs([shim.export(name) for name in self._reducer_imports])
+        owners = {"kernel": kernel, "shim": shim}
+        missing = ffi.wasmtime_extern_t()
+        self._to_bridge = _externs(
+            [owners[owner].export(name) if owner in owners else missing for owner, name in self._bridge_imports]
+        )
         self._stack_top = self.call("scapp_stack")
 
     def plug(self) -> None:
         """A fresh reducer instance takes the place of the one before. Raises EngineError, GuestTrap."""
-        if self._reducers >= max(REDUCERS_MAX, len(self.view()) // BYTES_PER_REDUCER):
+        if self._reducers >= REDUCERS_MIN and self._reducers >= self._reducers_fitting():
             self._move()
         self._reducers += 1
         self.plugged = False
         self.set_fuel(FUEL_UNLIMITED)
-        guest = Instance(self._context, self._reducer, self._shim_externs)
-        externs = self._externs
-        imports = [externs[key] if key[0] != "guest" else guest.export(key[1]) for key in self._bridge_imports]
-        Instance(self._context, self._code.bridge, imports)
+        guest = Instance(self._context, self._reducer.ptr(), self._to_reducer)
+        for position, name in self._from_reducer:
+            self._to_bridge[position] = guest.export(name)
+        Instance(self._context, self._code.bridge.ptr(), self._to_bridge)
         self.guest = guest
         self.plugged = True
+
+    def _reducers_fitting(self) -> int:
+        return min(2 * len(self.view()) // max(len(self.guest_view()), PAGE_BYTES), REDUCERS_MAX)
 
     def _move(self) -> None:
         """Into a new Store, without the reducers that were."""
@@ -120,7 +130,7 @@ class Assembly:
                 raise EngineError(str(WasmtimeError._from_ptr(error)))
         self.view()[:] = data
         del data
-        old_store.close()
+        old_store.close()  # its memory is gone, and views of it with it
 
     def set_fuel(self, units: int) -> None:
         """What the next calls may burn together."""
@@ -168,8 +178,11 @@ class Assembly:
         raise failure
 
     def view(self) -> memoryview:
-        """The kernel's memory as it is now; it may have moved with the latest call."""
-        return self._view_of(self._memory)
+        """The kernel's memory as it is now; a call may make it grow."""
+        size = ffi.wasmtime_memory_data_size(self._context, ctypes.byref(self._memory))
+        if size != len(self._view):
+            self._view = self._view_of(self._memory)
+        return self._view
 
     def guest_view(self) -> memoryview:
         """The plugged reducer's memory."""
@@ -199,7 +212,8 @@ def _frames_that_fit() -> int:
     engine = run_engine(modules.BUDGET)
     store = Store(engine)
     context = store._context()
-    function = Instance(context, Module(engine, modules.probe_text()), []).export("probe").of.func
+    module = Module(engine, modules.probe_text())
+    function = Instance(context, module.ptr(), _externs([])).export("probe").of.func
     values = (ffi.wasmtime_val_raw_t * 1)()
     word = ctypes.c_uint64.from_buffer(values)
 

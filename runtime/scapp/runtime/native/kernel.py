@@ -170,7 +170,6 @@ class NativeKernel:
         self._count = count = len(entries)
         offsets = itertools.accumulate(map(len, entries), initial=4 * (count + 1))
         data = struct.pack(f"<{count + 1}I", *offsets) + b"".join(entries)
-        self._kernel("scapp_close")
         address = self._kernel("scapp_reserve", count, len(data))
         self._assembly.view()[address : address + len(data)] = data
 
