@@ -9,42 +9,14 @@ history row with two indexes, and sets the outcome. The kernel's part is printed
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from benchmarks._ledger_channel import channel_in, module_for, opened, write_channel
+from benchmarks._server import folder, server
 from benchmarks.runner import Measure, Result
 from benchmarks.timing import median_seconds
 
 MESSAGES = 1_000
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """One that the server's own user can reach too, when this runs as root."""
-    folder = Path(tempfile.mkdtemp(prefix="scapp-bench-"))
-    folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _server(folder: Path) -> Iterator[Any]:
-    from scapp.runtime.database.embedded import EmbeddedBackend
-
-    backend = EmbeddedBackend(folder)
-    backend.start()
-    try:
-        yield backend
-    finally:
-        backend.remove()
 
 
 def _derived_anew(backend: Any, log: Any, signer: Any) -> tuple[Any, Any]:
@@ -99,9 +71,9 @@ def _kernel_alone(log: Any, signer: Any) -> float:
 
 
 def run() -> Result:
-    with _folder() as folder, _server(folder / "pg") as backend:
-        signer = write_channel(folder / "log", MESSAGES)
-        with opened(folder / "log") as log:
+    with folder() as at, server(at / "pg") as backend:
+        signer = write_channel(at / "log", MESSAGES)
+        with opened(at / "log") as log:
             call: list[Any] = []
 
             def prepare() -> None:

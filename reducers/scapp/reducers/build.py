@@ -35,6 +35,7 @@ SHIPPED = (
     ("reducers/library/ledger/ledger.zig", "reducers/scapp/reducers/library/ledger.wasm"),
     ("examples/game/scapp/game/goofspiel.zig", "examples/game/scapp/game/goofspiel.wasm"),
     ("reducers/zig/conformance.zig", "tests/golden/conformance.wasm"),
+    ("reducers/library/transfer/transfer.zig", "benchmarks/transfer.wasm"),
 )
 
 
