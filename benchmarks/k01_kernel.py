@@ -27,8 +27,8 @@ def _payloads(count: int) -> list[bytes]:
     return [struct.pack("<qq", source.randrange(ROWS), number) for number in range(count)]
 
 
-def _kernel(*, rooted: bool) -> Any:
-    """A kernel with all rows in it."""
+def kernel_over(*, rooted: bool, track: bool = True) -> Any:
+    """A kernel of the counter, without any row."""
     from scapp.channels.admission import ChannelContext
     from scapp.channels.deployment import Limits
     from scapp.channels.types import ChannelId
@@ -38,7 +38,7 @@ def _kernel(*, rooted: bool) -> Any:
     wasm = compiled("reducers/counter.zig", ("scapp_manifest", "scapp_alloc", "scapp_reduce"))
     module = check_module(wasm, Limits(fuel_per_message=10**9))
     context = ChannelContext(ChannelId(bytes(32)), (bytes(20), bytes([1]) * 20), module.deployment, ())
-    return NativeKernel(module, context, track=True, rooted=rooted)
+    return NativeKernel(module, context, track=track, rooted=rooted)
 
 
 def _batches(*, rooted: bool, size: int) -> Callable[[], None]:
@@ -46,7 +46,7 @@ def _batches(*, rooted: bool, size: int) -> Callable[[], None]:
     from scapp.channels.entries import encode_entry
     from scapp.runtime.kernel import Budget
 
-    kernel = _kernel(rooted=rooted)
+    kernel = kernel_over(rooted=rooted)
     first = [encode_entry(0, 0, 0, 0, b"")]
     first += [encode_entry(1, 0, number, 1_000, struct.pack("<qq", number, 1)) for number in range(ROWS)]
     batch = [encode_entry(1, 0, number, 1_000, payload) for number, payload in enumerate(_payloads(size))]

@@ -39,7 +39,7 @@ const Report = extern struct {
     statuses: u32 = 0,
     amounts: u32 = 0,
     last_note: u32 = 0,
-    reserved: u32 = 0,
+    nodes_made: u32 = 0, // of the state tree, by the last finish
     has_collision: u32 = 0,
     state_root: keccak.Digest = merkle.empty, // of the batch as of the last finish
     base_state_root: keccak.Digest = merkle.empty,
@@ -149,6 +149,7 @@ export fn scapp_abandon(index: u32) void {
 export fn scapp_finish() void {
     batch.finish();
     report.accepted = state.now.accepted;
+    report.nodes_made = merkle.madeCount();
     base();
 }
 

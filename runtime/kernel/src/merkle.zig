@@ -132,6 +132,11 @@ pub fn dropLeaf(address: u32) void {
     superseded.add(address | leaf_tag);
 }
 
+/// Nodes and leaves that the batch made.
+pub fn madeCount() u32 {
+    return made.count;
+}
+
 /// The new nodes are the tree.
 pub fn keep(root: *const Root) void {
     base = root.*;

@@ -54,9 +54,9 @@ class NativeKernel:
         self._track = track
         self._rooted = rooted
         self._interrupted = False
-        self._tables = [codec.table for codec in module.tables]
+        self.tables = [codec.table for codec in module.tables]
         imports = {item.name for item in module.module(modules.BUDGET).imports}
-        self._ordered = "scan" in imports or any(index.unique for table in self._tables for index in table.indexes)
+        self._ordered = "scan" in imports or any(index.unique for table in self.tables for index in table.indexes)
         self._fresh()
 
     def _fresh(self) -> None:
@@ -67,7 +67,7 @@ class NativeKernel:
         try:
             self._assembly = Assembly(modules.load(), self._module.module(modules.BUDGET))
             self._assembly.call("scapp_init")
-            self._pass_in(layout.description(self._context, self._module.limits, self._tables), "scapp_configure")
+            self._pass_in(layout.description(self._context, self._module.limits, self.tables), "scapp_configure")
             self._assembly.call("scapp_track", int(self._track))
             self._assembly.call("scapp_set_rooted", int(self._rooted))
             self._assembly.call("scapp_set_ordered", int(self._ordered))
@@ -110,7 +110,7 @@ class NativeKernel:
         if self._open:
             raise KernelFault("changes are taken between batches; commit or roll back the last run first")
         self._kernel("scapp_take", min(copy_rows_min, 2**32 - 1))
-        return layout.read_changes(self._output(), self._tables)
+        return layout.read_changes(self._output(), self.tables)
 
     def rollback(self) -> None:
         """Forget the uncommitted batch, if any."""
@@ -129,17 +129,17 @@ class NativeKernel:
 
     def rows(self, table: str) -> Iterator[bytes]:
         """Committed rows in key order; raises KeyError for an unknown table."""
-        names = [known.name for known in self._tables]
+        names = [known.name for known in self.tables]
         if table not in names:
             raise KeyError(f"table {table!r}; the tables are {', '.join(names)}")
         return self._rows(names.index(table))
 
     def export_state(self) -> bytes:
-        rows = tuple(tuple(self._rows(number)) for number in range(len(self._tables)))
+        rows = tuple(tuple(self._rows(number)) for number in range(len(self.tables)))
         return encode_export(self._context, self.event_root(), self.amounts(), rows, self.state_root())
 
     def import_state(self, data: bytes) -> None:
-        export = decode_export(self._context, len(self._tables), data)
+        export = decode_export(self._context, len(self.tables), data)
         self._reset()
         try:
             self._fill(export)
@@ -179,7 +179,7 @@ class NativeKernel:
         """Run the entries at `indices` on the base, from nothing. What is refused takes no sequence."""
         if fresh_each or not self._run_whole(first_sequence, indices, entries, budget):
             self._run_singly(first_sequence, indices, entries, budget, fresh_each)
-        self._finish()
+        self.finish()
         report = self._report()
         memory = self._assembly.view()
         statuses = bytes(memory[report.statuses : report.statuses + self._count])
@@ -317,7 +317,7 @@ class NativeKernel:
 
     def _index_name(self, number: int) -> str:
         names = [index.bound.name for codec in self._module.tables for index in codec.indexes]
-        return names[number - len(self._tables)]
+        return names[number - len(self.tables)]
 
     def _notes(self, report: Report) -> list[tuple[int, int, bytes]]:
         if not report.last_note:
@@ -371,7 +371,8 @@ class NativeKernel:
 
     # -- crossing -------------------------------------------------------------------------------------------------
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Compute the roots of the batch; `run` does it."""
         self._kernel("scapp_finish")
 
     def _kernel(self, name: str, *arguments: int) -> int:

@@ -80,6 +80,7 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     statuses: int
     amounts: int
     last_note: int
+    nodes_made: int
     has_collision: int
     state_root: bytes
     base_amounts: int
@@ -95,10 +96,10 @@ def read_report(memory: memoryview, address: int) -> Report:
     fields = _REPORT.unpack_from(memory, address)
     phase, message, code, detail, number, fuel, *rest = fields
     arguments = tuple(rest[:6])
-    cursors, events, rows, _old, row_bytes, accepted, output, length, statuses, amounts, note, _reserved, collided = rest[6:19]
+    cursors, events, rows, _old, row_bytes, accepted, output, length, statuses, amounts, note, made, collided = rest[6:19]
     return Report(
         phase, message, code, detail, number, fuel, arguments, cursors, events, rows, row_bytes, accepted, output, length,
-        statuses, amounts, note, collided, rest[19], rest[22], rest[20], rest[21],
+        statuses, amounts, note, made, collided, rest[19], rest[22], rest[20], rest[21],
     )  # fmt: skip
 
 
