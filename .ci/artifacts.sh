@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Proves that the committed reducer artifacts come from their sources: .ci/artifacts.sh VENV
+# Proves that the committed WebAssembly artifacts come from their sources: .ci/artifacts.sh VENV
 #
-# Compiles every reducer in a copy of the tree, in another folder and with empty compiler caches, and compares the
+# Compiles every reducer and the kernel in a copy of the tree, in another folder and with empty compiler caches, and compares the
 # results byte for byte with what is committed.
 set -euo pipefail
 
@@ -27,6 +27,7 @@ mkdir "$scratch/.cache"
   export XDG_CACHE_HOME=$PWD/.cache ZIG_GLOBAL_CACHE_DIR=$PWD/.cache/zig ZIG_LOCAL_CACHE_DIR=$PWD/.cache/zig-local
   xargs -r rm -f <.artifacts # a build that writes nothing must not pass
   "$venv/bin/python" -m scapp.reducers.build --all
+  "$venv/bin/python" runtime/kernel/build.py
 )
 
 failed=0

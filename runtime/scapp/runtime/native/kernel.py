@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from wasmtime import TrapCode
@@ -39,10 +40,16 @@ LOAD_ROWS = 10_000
 
 class NativeKernel:
     """Implements `Kernel`. `close` frees engine memory. Not `rooted`: events and rows are under no root, and all roots
-    are meaningless; for projections, which sign nothing."""
+    are meaningless; for projections, which sign nothing. `cache_folder` keeps the kernel's compiled code."""
 
     def __init__(
-        self, module: CheckedModule, context: ChannelContext, *, track: bool = True, rooted: bool = True
+        self,
+        module: CheckedModule,
+        context: ChannelContext,
+        *,
+        track: bool = True,
+        rooted: bool = True,
+        cache_folder: Path | None = None,
     ) -> None:
         if context.deployment != module.deployment:
             raise KernelFault(
@@ -53,6 +60,7 @@ class NativeKernel:
         self._context = context
         self._track = track
         self._rooted = rooted
+        self._cache_folder = cache_folder
         self._interrupted = False
         self.tables = [codec.table for codec in module.tables]
         imports = {item.name for item in module.module(modules.BUDGET).imports}
@@ -65,7 +73,7 @@ class NativeKernel:
         self._count = 0
         self._trapped: dict[int, Refusal] = {}
         try:
-            self._assembly = Assembly(modules.load(), self._module.module(modules.BUDGET))
+            self._assembly = Assembly(modules.load(self._cache_folder), self._module.module(modules.BUDGET))
             self._assembly.call("scapp_init")
             self._pass_in(layout.description(self._context, self._module.limits, self.tables), "scapp_configure")
             self._assembly.call("scapp_track", int(self._track))
