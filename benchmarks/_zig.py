@@ -19,7 +19,15 @@ def compiled(source: str, exports: Sequence[str], features: str = "", kernel_sou
 
     with tempfile.TemporaryDirectory() as work:
         out = Path(work) / "module.wasm"
-        flags = ["-target", "wasm32-freestanding", f"-mcpu={_FEATURES}{features}", "-O", "fast", "-fstrip", "-fno-entry"]
+        flags = [
+            "-target",
+            "wasm32-freestanding",
+            f"-mcpu={_FEATURES}{features}",
+            "-O",
+            "fast",
+            "-fstrip",
+            "-fno-entry",
+        ]
         flags += ["-fsingle-threaded", "--stack", "65536", "--max-memory=16777216", *(f"--export={n}" for n in exports)]
         if kernel_source:
             imported = f"-M{kernel_source}={HERE.parent / 'runtime/kernel/src' / kernel_source}.zig"

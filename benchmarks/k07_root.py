@@ -83,7 +83,7 @@ def run() -> Result:
     checked = time.thread_time() - began
     notes = (
         f"{hashes} hashes; root {1e3 / root.rate:.2f} ms, bare {1e3 / root.reference_rate:.2f} ms",
-        f"a proof in {proof * 1e3:.3f} ms, checked in {checked * 1e3:.3f} ms; {kernel.memory_bytes >> 20} MiB of memory",
+        f"a proof in {proof * 1e3:.3f} ms, checked in {checked * 1e3:.3f} ms; memory {kernel.memory_bytes >> 20} MiB",
     )
     parts = [
         Part("root against bare hashes", 1 / root.ratio, 1.5, lower_is_better=True),

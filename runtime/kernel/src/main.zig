@@ -31,7 +31,6 @@ const Report = extern struct {
     open_cursors: u32 = 0,
     events: u32 = 0,
     rows: u32 = 0,
-    old_row: u32 = 0,
     row_bytes: u64 = 0,
     accepted: u32 = 0,
     output: u32 = 0,

@@ -89,7 +89,9 @@ def engine_id() -> str:
     """Names engine version and settings; equal ids give equal fuel counts and interchangeable compiled modules."""
     from importlib.metadata import version  # costs more to import than all the rest here
 
-    settings = json.dumps([FEATURES, KERNEL_FEATURES, CODE, sorted(STACK_BYTES.items()), TABLE_ELEMENTS_MAX], sort_keys=True)
+    settings = json.dumps(
+        [FEATURES, KERNEL_FEATURES, CODE, sorted(STACK_BYTES.items()), TABLE_ELEMENTS_MAX], sort_keys=True
+    )
     digest = hashlib.sha256(settings.encode()).hexdigest()[:16]
     return f"wasmtime-{version('wasmtime')}-{digest}"
 

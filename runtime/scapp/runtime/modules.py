@@ -24,7 +24,8 @@ def kernel_maker(
     module_for: Callable[[Deployment], CheckedModule], *, track: bool, cache_folder: Path | None = None
 ) -> Callable[[ChannelContext], Kernel]:
     """Makes a channel's kernel, with no entries applied, over its module; raises AdmissionError. `track`: whether it
-    gathers changes, which derivation takes from it and admission would only heap up. `cache_folder` keeps compiled code.
+    gathers changes, which derivation takes from it and admission would only heap up. `cache_folder` keeps compiled
+    code.
 
     `module_for` raises LookupError, ScappError or OSError. Which implementation of the kernel runs is decided here."""
 

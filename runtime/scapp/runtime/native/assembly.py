@@ -58,18 +58,24 @@ def _externs(items: Sequence[Any]) -> Any:
     return (ffi.wasmtime_extern_t * len(items))(*items)
 
 
+def _names(module: Module) -> list[str]:
+    """Of its imports."""
+    return [item.name or "" for item in module.imports]
+
+
 class Assembly:
     """Kernel, shim and stack in a Store, and the reducer that is plugged in. Not thread-safe."""
 
     def __init__(self, code: KernelModules, reducer: Module) -> None:
         self._code = code
         self._reducer = reducer
-        self._reducer_imports = [item.name for item in reducer.imports]
-        self._bridge_imports = [(item.module, item.name) for item in code.bridge.imports]
+        self._reducer_imports = _names(reducer)
+        owners = [item.module for item in code.bridge.imports]
+        self._bridge_imports = list(zip(owners, _names(code.bridge), strict=True))
         self._from_reducer = [
             (place, name) for place, (owner, name) in enumerate(self._bridge_imports) if owner == "guest"
         ]
-        self._kernel_imports = [item.name for item in code.kernel.imports]
+        self._kernel_imports = _names(code.kernel)
         self.plugged = False
         self._reducers = 0
         self._build()
@@ -91,7 +97,7 @@ class Assembly:
         imports = [shim.export(name) for name in self._kernel_imports]
         self._kernel = kernel = Instance(self._context, self._code.kernel.ptr(), _externs(imports))
         self._memory = kernel.export("memory").of.memory
-        names = [item.name for item in self._code.stack.imports]
+        names = _names(self._code.stack)
         self._stack = Instance(self._context, self._code.stack.ptr(), _externs([kernel.export(name) for name in names]))
         self._to_reducer = _externs([shim.export(name) for name in self._reducer_imports])
         owners = {"kernel": kernel, "shim": shim}

@@ -10,7 +10,6 @@ import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from wasmtime import TrapCode
 
@@ -104,7 +103,9 @@ class NativeKernel:
             raise
         self._open = True
         report = self._report()
-        return BatchResult(result.accepted, result.refusals, report.state_root, self._amounts(report.amounts), result.logs)
+        return BatchResult(
+            result.accepted, result.refusals, report.state_root, self._amounts(report.amounts), result.logs
+        )
 
     def commit(self, turn: int) -> None:
         if not self._open:
@@ -197,7 +198,9 @@ class NativeKernel:
         else:
             reasons = {index: text for index, level, text in self._notes(report) if level == REASON}
             self._sort_out(statuses, first_sequence, entries, reasons, result)
-        result.logs = [LogLine(index, level, _text(text)) for index, level, text in self._notes(report) if level != REASON]
+        result.logs = [
+            LogLine(index, level, _text(text)) for index, level, text in self._notes(report) if level != REASON
+        ]
         return result
 
     def _start(self, first_sequence: int, indices: Sequence[int]) -> None:
@@ -271,7 +274,7 @@ class NativeKernel:
         elif report.failure_code == NO_MEMORY:
             failure = MemoryError("the kernel's memory is exhausted")
         elif report.failure_code == CORRUPT:
-            self._break("an invariant of the kernel is broken")
+            raise self._break("an invariant of the kernel is broken")
         index = report.message
         self._kernel("scapp_abandon", index)
         self._trapped[index] = Refusal(index, failure_code(failure, budget), failure_reason(failure))
@@ -280,7 +283,9 @@ class NativeKernel:
         memory = self._assembly.guest_view()
         refusal = explain(report, memory, kind, self._module, self._context, self._row_length)
         if refusal is None:
-            self._break(f"the kernel refuses import {report.import_number} with {report.import_arguments} for no reason")
+            raise self._break(
+                f"the kernel refuses import {report.import_number} with {report.import_arguments} for no reason"
+            )
         refusal.add_note(trap.frame)
         return refusal
 
@@ -309,14 +314,16 @@ class NativeKernel:
                 reason = _text(reasons[index]) if index in reasons else f"scapp_reduce returned {self._result(index)}"
                 result.refusals.append(Refusal(index, "rejected", reason[:REASON_CHARACTERS_MAX]))
             elif status == COLLIDED:
-                result.refusals.append(Refusal(index, "fault", f"unique violation: {self._index_name(self._result(index))}"))
+                result.refusals.append(
+                    Refusal(index, "fault", f"unique violation: {self._index_name(self._result(index))}")
+                )
 
     def _entry_problem(self, sequence: int, entry: bytes) -> str:
         try:
             check_entry(self._context, sequence, entry)
         except ValueError as error:
             return str(error)
-        self._break(f"the kernel takes entry {sequence} for malformed")
+        raise self._break(f"the kernel takes entry {sequence} for malformed")
 
     def _result(self, index: int) -> int:
         start = self._report().statuses + self._count + 7 & ~7
@@ -391,11 +398,12 @@ class NativeKernel:
             return self._assembly.call(name, *arguments)
         except GuestTrap as trap:
             code = self._describe().failure_code
-            self._break("its memory is exhausted" if code == NO_MEMORY else f"{name}: {trap}")
+            raise self._break("its memory is exhausted" if code == NO_MEMORY else f"{name}: {trap}")
 
-    def _break(self, reason: str) -> NoReturn:
+    def _break(self, reason: str) -> KernelFault:
+        """From now on nothing works; the error to raise."""
         self._broken = reason
-        raise KernelFault(f"the kernel cannot go on: {reason}")
+        return KernelFault(f"the kernel cannot go on: {reason}")
 
     def _check_whole(self) -> None:
         if self._broken:

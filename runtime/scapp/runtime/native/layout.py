@@ -43,7 +43,9 @@ def description(context: ChannelContext, limits: Limits, tables: Sequence[Table]
     ]
     assets = sorted({slot[0] for slot in context.slots})
     parts.append(struct.pack("<II", len(context.slots), len(assets)))
-    parts += [assets.index(asset).to_bytes(4, "little") + amount.to_bytes(32, "big") for asset, _, amount in context.slots]
+    parts += [
+        assets.index(asset).to_bytes(4, "little") + amount.to_bytes(32, "big") for asset, _, amount in context.slots
+    ]
     parts.append(len(tables).to_bytes(4, "little"))
     parts += map(_table, tables)
     return b"".join(parts)
@@ -61,7 +63,7 @@ def _table(table: Table) -> bytes:
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):
-    """What the kernel says of its last call. `phase` and the like are as of a trap, the roots of the last finish."""
+    """What the kernel says of its last call, in the order of main.zig. Up to `row_bytes`: as of a trap."""
 
     phase: int
     message: int
@@ -82,25 +84,21 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     last_note: int
     nodes_made: int
     has_collision: int
-    state_root: bytes
-    base_amounts: int
+    state_root: bytes  # of the batch, as of the last finish
     base_state_root: bytes
     base_event_root: bytes
+    base_amounts: int
 
 
-_REPORT = struct.Struct("<4I I4xQ6I 4I Q 8I 32s 32s 32s I4x")
+_REPORT = struct.Struct("<4I I4xQ6I 3I4x Q 8I 32s 32s 32s I4x")
+_ARGUMENTS = slice(6, 12)
 
 
 def read_report(memory: memoryview, address: int) -> Report:
     """The report at its address."""
     fields = _REPORT.unpack_from(memory, address)
-    phase, message, code, detail, number, fuel, *rest = fields
-    arguments = tuple(rest[:6])
-    cursors, events, rows, _old, row_bytes, accepted, output, length, statuses, amounts, note, made, collided = rest[6:19]
-    return Report(
-        phase, message, code, detail, number, fuel, arguments, cursors, events, rows, row_bytes, accepted, output, length,
-        statuses, amounts, note, made, collided, rest[19], rest[22], rest[20], rest[21],
-    )  # fmt: skip
+    values = [*fields[: _ARGUMENTS.start], fields[_ARGUMENTS], *fields[_ARGUMENTS.stop :]]
+    return Report(*values)
 
 
 # -- changes ----------------------------------------------------------------------------------------------------------
@@ -145,9 +143,7 @@ def read_changes(data: memoryview, tables: Sequence[Table]) -> BatchChanges:
     return BatchChanges(tuple(changed), messages, events)
 
 
-def _change(
-    reader: _Reader, name: str, columns: int, key: int, upserts: int, deletes: int, copy: int
-) -> TableChange:
+def _change(reader: _Reader, name: str, columns: int, key: int, upserts: int, deletes: int, copy: int) -> TableChange:
     stream = reader.part() if copy else b""
     upserted = tuple(reader.part() for _ in range(columns)) if upserts and not copy else ()
     deleted = tuple(reader.part() for _ in range(key)) if deletes else ()

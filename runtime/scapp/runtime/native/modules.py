@@ -148,5 +148,4 @@ def load(cache_folder: Path | None = None) -> KernelModules:
 
 
 BUDGET = Budget.DERIVE
-"""Whose engine runs native kernels: its stack is the deepest, and `stack` takes off what another budget may not have."""
-
+"""Whose engine runs native kernels: its stack is the deepest; `stack` takes off what another budget may not have."""
