@@ -398,7 +398,7 @@ class NativeKernel:
             return self._assembly.call(name, *arguments)
         except GuestTrap as trap:
             code = self._describe().failure_code
-            raise self._break("its memory is exhausted" if code == NO_MEMORY else f"{name}: {trap}")
+            raise self._break("its memory is exhausted" if code == NO_MEMORY else f"{name}: {trap}") from trap
 
     def _break(self, reason: str) -> KernelFault:
         """From now on nothing works; the error to raise."""
