@@ -22,7 +22,7 @@ CODE := channels runtime reducers examples tests benchmarks
 
 export PYTHON
 
-.PHONY: help setup setup-runtime demo test nightly cover lint format types bench conformance reducers contracts gas \
+.PHONY: help setup setup-runtime demo test nightly cover lint format types bench conformance reducers kernel contracts gas \
 	check-artifacts lock check wheel clean
 
 help: ## list the targets
@@ -68,13 +68,16 @@ conformance: setup ## protocol vectors; VECTORS=FILE runs another file of the sa
 reducers: setup ## compile every reducer that ships with the package
 	@$(RUN) -m scapp.reducers.build --all
 
+kernel: setup ## compile the kernel that runs beside every reducer
+	@$(RUN) runtime/kernel/build.py
+
 contracts: setup ## compile the contracts into the package
 	@$(RUN) channels/contracts/build.py
 
 gas: setup ## gas of each on-chain operation beside the published contracts; rewrites docs/reference/gas.md
 	@$(RUN) -m tests.chain.gas
 
-check-artifacts: setup ## rebuild reducers and contracts from empty caches and compare with what is committed
+check-artifacts: setup ## rebuild reducers, kernel and contracts from empty caches and compare with what is committed
 	@bash .ci/artifacts.sh $(VENV)
 
 wheel: setup ## a wheel in dist/

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Proves that the committed artifacts come from their sources: .ci/artifacts.sh VENV
 #
-# Compiles every reducer and every contract in a copy of the tree, in another folder and with empty caches, and compares
+# Compiles every reducer, the kernel and every contract in a copy of the tree, in another folder and with empty caches, and compares
 # the results byte for byte with what is committed.
 set -euo pipefail
 
@@ -28,6 +28,7 @@ mkdir "$scratch/.cache"
   export XDG_CACHE_HOME=$PWD/.cache ZIG_GLOBAL_CACHE_DIR=$PWD/.cache/zig ZIG_LOCAL_CACHE_DIR=$PWD/.cache/zig-local
   xargs -r rm -f <.artifacts # a build that writes nothing must not pass
   "$venv/bin/python" -m scapp.reducers.build --all
+  "$venv/bin/python" runtime/kernel/build.py
   for folder in "${contracts[@]}"; do rm -rf "$folder"; done
   "$venv/bin/python" channels/contracts/build.py >/dev/null
 )

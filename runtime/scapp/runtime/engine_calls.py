@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from wasmtime import Engine, FuncType, Linker, Module, Store, Trap, TrapCode, ValType, WasmtimeError
@@ -44,9 +44,11 @@ _define_function = ctypes.CFUNCTYPE(
 class GuestTrap(Exception):
     """Guest code ended in a trap. `code` is None when an import asked for it; the text names trap and frame."""
 
-    def __init__(self, code: TrapCode | None, text: str) -> None:
+    def __init__(self, code: TrapCode | None, text: str, frame: str = "") -> None:
         super().__init__(text)
         self.code = code
+        self.frame = frame
+        self.fuel = 0  # what was left, where it is known
 
 
 class ImportTrap(Exception):
@@ -174,11 +176,9 @@ class Guest:
             self._trap = ctypes.POINTER(ffi.wasm_trap_t)()
             if failure is not None:
                 if isinstance(failure, ImportTrap):
-                    failure.add_note(_frame_text(trap))
+                    failure.add_note(frame_text(trap))
                 raise failure
-            code = trap.trap_code
-            name = "trap" if code is None else code.name.lower().replace("_", " ")
-            raise GuestTrap(code, f"{name} in {_frame_text(trap)}")
+            raise guest_trap(trap)
         if failure is not None:
             raise failure
         if error:
@@ -205,12 +205,19 @@ def fault_text(error: GuestTrap | ImportTrap) -> str:
     return " in ".join([str(error), *getattr(error, "__notes__", [])])
 
 
-def _frame_text(trap: Trap) -> str:
+def guest_trap(trap: Trap, not_guest: Set[str] = frozenset()) -> GuestTrap:
+    """The error for a trap, naming the innermost frame that is of none of the modules `not_guest`."""
+    code = trap.trap_code
+    name = "trap" if code is None else code.name.lower().replace("_", " ")
+    frame = frame_text(trap, not_guest)
+    return GuestTrap(code, f"{name} in {frame}", frame)
+
+
+def frame_text(trap: Trap, not_guest: Set[str] = frozenset()) -> str:
     """The innermost guest frame, e.g. `function transfer (module offset 0x1a2)`."""
-    frames = trap.frames
-    if not frames:
+    frame = next((frame for frame in trap.frames if frame.module_name not in not_guest), None)
+    if frame is None:
         return "no guest frame"
-    frame = frames[0]
     name = (frame.func_name or f"#{frame.func_index}")[:100]  # the guest chose it
     offset = frame.module_offset
     known = offset not in (0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)

@@ -36,6 +36,8 @@ FEATURES: dict[str, bool] = {
     "wasm_multi_value": True,
     "wasm_bulk_memory": True,
 }
+# What the kernel and its bridge use besides; reducers are validated without. Order: SIMD after relaxed SIMD.
+KERNEL_FEATURES: dict[str, bool] = {"wasm_simd": True, "wasm_multi_memory": True}
 ALLOWED_FEATURES = "the core instructions with bulk memory, sign extension, saturating conversion and multiple values"
 
 CODE: dict[str, object] = {
@@ -43,11 +45,12 @@ CODE: dict[str, object] = {
     "cranelift_nan_canonicalization": True,
     "cranelift_opt_level": "speed",
     "epoch_interruption": False,
-    # Small reservations, so that thousands of Stores fit the address space; the base may then move on growth.
-    "memory_reservation": 1 << 24,
-    "memory_reservation_for_growth": 1 << 20,
-    "memory_guard_size": 1 << 16,
-    "memory_may_move": True,
+    # The whole 32-bit space for each memory: no access needs a check, and a memory never moves. 128 TiB of addresses
+    # are room for 30,000 memories; what bounds them is how many channels are loaded (native/assembly.py).
+    "memory_reservation": 1 << 32,
+    "memory_reservation_for_growth": 0,
+    "memory_guard_size": 1 << 25,
+    "memory_may_move": False,
 }
 # Stack depth depends on compiler and machine, so reaching it is undecidable; a wider budget leaves room for what
 # another machine's sequencer let pass. The package aborts above 2 MiB, and the engine does not know how large the
@@ -74,7 +77,7 @@ def run_engine(budget: Budget) -> Engine:
 def build_config(budget: Budget | None) -> Config:
     """A fresh Config: the strict one for None. A Config belongs to one Engine."""
     config = Config()
-    features = FEATURES if budget is None else FEATURES | {"wasm_multi_memory": True}  # for the kernel's bridge
+    features = FEATURES if budget is None else FEATURES | KERNEL_FEATURES
     for name, value in (features | CODE).items():
         setattr(config, name, value)
     config.max_wasm_stack = STACK_BYTES[budget or Budget.ORDER]
@@ -86,7 +89,9 @@ def engine_id() -> str:
     """Names engine version and settings; equal ids give equal fuel counts and interchangeable compiled modules."""
     from importlib.metadata import version  # costs more to import than all the rest here
 
-    settings = json.dumps([FEATURES, CODE, sorted(STACK_BYTES.items()), TABLE_ELEMENTS_MAX], sort_keys=True)
+    settings = json.dumps(
+        [FEATURES, KERNEL_FEATURES, CODE, sorted(STACK_BYTES.items()), TABLE_ELEMENTS_MAX], sort_keys=True
+    )
     digest = hashlib.sha256(settings.encode()).hexdigest()[:16]
     return f"wasmtime-{version('wasmtime')}-{digest}"
 

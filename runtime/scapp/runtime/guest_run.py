@@ -10,7 +10,7 @@ import struct
 from wasmtime import TrapCode
 
 from scapp.channels.admission import ChannelContext
-from scapp.channels.entries import Kind, decode_entry
+from scapp.channels.entries import Entry, Kind, decode_entry
 from scapp.runtime.engine_calls import EngineError, Guest, GuestTrap, Imports, ImportTrap, OutOfFuel, fault_text
 from scapp.runtime.engine_config import run_engine
 from scapp.runtime.host import SIGNATURES, Host
@@ -20,6 +20,17 @@ from scapp.runtime.module import CheckedModule
 MESSAGE_HEADER = struct.Struct("<BBHIQQ20s32sI")  # 80 bytes
 REASON_CHARACTERS_MAX = 2_000
 _UNDECIDABLE = {TrapCode.STACK_OVERFLOW, TrapCode.INTERRUPT}
+
+
+def check_entry(context: ChannelContext, sequence: int, entry_bytes: bytes) -> Entry:
+    """The entry; raises ValueError for what is no entry of this channel at this place."""
+    entry = decode_entry(entry_bytes)
+    participants = context.participants
+    if entry.author >= len(participants):
+        raise ValueError(f"author {entry.author}; the channel has {len(participants)} participants, from 0")
+    if (entry.kind is Kind.OPEN) != (sequence == 0):
+        raise ValueError(f"{entry.kind.name} at sequence {sequence}; OPEN is entry 0 and nothing else")
+    return entry
 
 
 class Runner:
@@ -44,12 +55,7 @@ class Runner:
 
     def message_bytes(self, sequence: int, entry_bytes: bytes) -> tuple[Kind, bytes]:
         """Kind and guest buffer of an entry; raises ValueError for what is no entry of this channel."""
-        entry = decode_entry(entry_bytes)
-        participants = self._context.participants
-        if entry.author >= len(participants):
-            raise ValueError(f"author {entry.author}; the channel has {len(participants)} participants, from 0")
-        if (entry.kind is Kind.OPEN) != (sequence == 0):
-            raise ValueError(f"{entry.kind.name} at sequence {sequence}; OPEN is entry 0 and nothing else")
+        entry = check_entry(self._context, sequence, entry_bytes)
         header = MESSAGE_HEADER.pack(
             entry.kind,
             entry.author,
@@ -57,7 +63,7 @@ class Runner:
             len(entry.payload),
             sequence,
             entry.time_ms,
-            participants[entry.author],
+            self._context.participants[entry.author],
             self._context.channel_id,
             0,
         )

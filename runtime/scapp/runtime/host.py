@@ -65,6 +65,10 @@ class Host:
         """`scapp_reduce` starts in `guest`; imports may do `fuel` units of work."""
         self._guest, self._kind, self._fuel = guest, kind, fuel
 
+    def open_cursors(self, cursors: dict[int, Cursor]) -> None:
+        """These cursors are open, by number."""
+        self._cursors = cursors
+
     def end(self) -> Effects:
         """`scapp_reduce` is over, however it ended."""
         effects, self.effects = self.effects, Effects()

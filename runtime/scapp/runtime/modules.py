@@ -17,21 +17,22 @@ from scapp.reducers.manifest import Manifest
 from scapp.runtime.deployments import DeploymentStore
 from scapp.runtime.kernel import Kernel, KernelFault
 from scapp.runtime.module import CheckedModule, check_module
-from scapp.runtime.reference import ReferenceKernel
+from scapp.runtime.native.kernel import NativeKernel
 
 
 def kernel_maker(
-    module_for: Callable[[Deployment], CheckedModule], *, track: bool
+    module_for: Callable[[Deployment], CheckedModule], *, track: bool, cache_folder: Path | None = None
 ) -> Callable[[ChannelContext], Kernel]:
     """Makes a channel's kernel, with no entries applied, over its module; raises AdmissionError. `track`: whether it
-    gathers changes, which derivation takes from it and admission would only heap up.
+    gathers changes, which derivation takes from it and admission would only heap up. `cache_folder` keeps compiled
+    code.
 
     `module_for` raises LookupError, ScappError or OSError. Which implementation of the kernel runs is decided here."""
 
     def kernel_for(context: ChannelContext) -> Kernel:
         identity = deployment_id(context.deployment).hex()
         try:
-            return ReferenceKernel(module_for(context.deployment), context, track=track)
+            return NativeKernel(module_for(context.deployment), context, track=track, cache_folder=cache_folder)
         except LookupError as error:
             raise AdmissionError(f"deployment 0x{identity} is not known here: {error}") from None
         except (ScappError, KernelFault, OSError) as error:
@@ -47,8 +48,8 @@ class Modules:
         self._cache = cache
         self._checked: dict[bytes, CheckedModule] = {}
         self._lock = threading.Lock()
-        self.admission_kernel = kernel_maker(self.module_for, track=False)
-        self.derivation_kernel = kernel_maker(self.module_for, track=True)
+        self.admission_kernel = kernel_maker(self.module_for, track=False, cache_folder=cache)
+        self.derivation_kernel = kernel_maker(self.module_for, track=True, cache_folder=cache)
         self.store = DeploymentStore(folder, self.inspect)
 
     def inspect(self, wasm: bytes, limits: Limits) -> Manifest:

@@ -1,0 +1,315 @@
+//! The state tree: a compact sparse Merkle tree over row paths. Nodes never change once made, so a batch makes new ones
+//! beside the old and either side can be dropped. A node holds its children's hashes, so that hashing it again after a
+//! change reads nothing else. Format: docs/reference/state-root.md.
+
+const keccak = @import("keccak.zig");
+const memory = @import("memory.zig");
+const record = @import("record.zig");
+const sort = @import("sort.zig");
+const state = @import("state.zig");
+
+const Digest = keccak.Digest;
+pub const empty: Digest = @splat(0);
+
+/// Place of a row in the tree; shared by all versions of the row.
+pub const Leaf = extern struct { path: Digest, row: u32 };
+
+const Node = extern struct {
+    left_hash: Digest,
+    right_hash: Digest,
+    left: u32,
+    right: u32,
+    next: u32, // the one made before at this depth, while hashes are due
+    place: u32, // where its own hash goes
+};
+
+const leaf_tag: u32 = 1; // in the lowest bit of a child: heap addresses are multiples of 16
+
+pub const Root = extern struct { child: u32 = 0, due: u32 = 0, hash: Digest = empty }; // due: not hashed yet
+
+/// One changed leaf: `gone`, or with a new row.
+pub const Update = extern struct { path: *const Digest, leaf: u32, gone: u32, row: u32, row_len: u32, hash: Digest };
+
+/// An update in order: its `start` is the beginning of the path.
+const Ref = sort.Item;
+
+pub var base: Root = .{};
+var made: List = .{};
+var superseded: List = .{};
+
+/// Addresses in the arena of the batch.
+const List = struct {
+    items: u32 = 0,
+    count: u32 = 0,
+    capacity: u32 = 0,
+
+    fn add(self: *List, address: u32) void {
+        if (self.count == self.capacity) {
+            const larger = @max(64, 2 * self.capacity);
+            const items = state.arena.alloc(4 * larger);
+            memory.move(items, self.items, 4 * self.count);
+            self.items = items;
+            self.capacity = larger;
+        }
+        memory.at(u32, self.items + 4 * self.count).* = address;
+        self.count += 1;
+    }
+
+    fn free(self: *List) void {
+        for (0..self.count) |i| {
+            const child = memory.at(u32, self.items + 4 * @as(u32, @intCast(i))).*;
+            memory.free(child & ~leaf_tag, if (child & leaf_tag != 0) @sizeOf(Leaf) else @sizeOf(Node));
+        }
+        self.* = .{};
+    }
+};
+
+/// Path of a key with its number in front.
+pub fn pathOf(key: []const u8, out: *Digest) void {
+    var hasher: keccak.Hasher = .{};
+    hasher.update(&.{2});
+    hasher.update(key);
+    hasher.final(out);
+}
+
+/// Paths of two keys.
+pub fn pathsOf(a: []const u8, out_a: *Digest, b: []const u8, out_b: *Digest) void {
+    if (keccak.Short.fits(1 + a.len) and keccak.Short.fits(1 + b.len)) {
+        const first = keccak.Short.of(&.{2}, a, "");
+        const second = keccak.Short.of(&.{2}, b, "");
+        return keccak.hashTwo(&first, &second, out_a, out_b);
+    }
+    pathOf(a, out_a);
+    pathOf(b, out_b);
+}
+
+/// Hash each update's leaf.
+pub fn hashLeaves(updates: []Update) void {
+    var waiting: ?*Update = null; // the first of two
+    var first: keccak.Digest = undefined;
+    for (updates) |*update| {
+        if (update.gone != 0) continue;
+        if (waiting) |other| {
+            var second: keccak.Digest = undefined;
+            hashRows(rowOf(other), &first, rowOf(update), &second);
+            const a = keccak.Short.of(&.{0}, other.path, &first);
+            const b = keccak.Short.of(&.{0}, update.path, &second);
+            keccak.hashTwo(&a, &b, &other.hash, &update.hash);
+            waiting = null;
+        } else waiting = update;
+    }
+    if (waiting) |last| {
+        keccak.hash(rowOf(last), &first);
+        const leaf = keccak.Short.of(&.{0}, last.path, &first);
+        leaf.hashOne(&last.hash);
+    }
+}
+
+inline fn rowOf(update: *const Update) []const u8 {
+    return memory.bytesAt(update.row, update.row_len);
+}
+
+fn hashRows(a: []const u8, out_a: *Digest, b: []const u8, out_b: *Digest) void {
+    if (keccak.Short.fits(a.len) and keccak.Short.fits(b.len)) {
+        const first = keccak.Short.of(a, "", "");
+        const second = keccak.Short.of(b, "", "");
+        return keccak.hashTwo(&first, &second, out_a, out_b);
+    }
+    keccak.hash(a, out_a);
+    keccak.hash(b, out_b);
+}
+
+/// A new leaf, whose path is to be written; forgotten when the batch is.
+pub fn makeLeaf() u32 {
+    const address = memory.alloc(@sizeOf(Leaf));
+    memory.at(Leaf, address).row = 0;
+    made.add(address | leaf_tag);
+    return address;
+}
+
+/// A leaf that is no longer in the tree; kept until the batch is committed.
+pub fn dropLeaf(address: u32) void {
+    superseded.add(address | leaf_tag);
+}
+
+/// Nodes and leaves that the batch made.
+pub fn madeCount() u32 {
+    return made.count;
+}
+
+/// The new nodes are the tree.
+pub fn keep(root: *const Root) void {
+    base = root.*;
+    superseded.free();
+    made = .{};
+}
+
+/// The new nodes are gone. The arena's content must still be there.
+pub fn forget() void {
+    made.free();
+    superseded = .{};
+}
+
+/// The tree after `updates`, each path once.
+pub fn apply(root: *const Root, updates: []Update) Root {
+    hashLeaves(updates);
+    var new = change(root.*, sorted(updates), 0);
+    if (new.due != 0) {
+        memory.at(Node, new.child).place = @intFromPtr(&new.hash);
+        hashNodes();
+        new.due = 0;
+    }
+    return new;
+}
+
+const depths = 256;
+var due: [depths]u32 = @splat(0); // nodes made, by depth
+var deepest: u32 = 0;
+
+/// Hash the nodes that were made, from the deepest up, two at once.
+fn hashNodes() void {
+    var depth = deepest + 1;
+    while (depth > 0) {
+        depth -= 1;
+        var address = due[depth];
+        due[depth] = 0;
+        while (address != 0) {
+            const a = memory.at(Node, address);
+            const node_a = keccak.Short.of(&.{1}, &a.left_hash, &a.right_hash);
+            if (a.next == 0) {
+                node_a.hashOne(memory.at(Digest, a.place));
+                break;
+            }
+            const b = memory.at(Node, a.next);
+            const node_b = keccak.Short.of(&.{1}, &b.left_hash, &b.right_hash);
+            keccak.hashTwo(&node_a, &node_b, memory.at(Digest, a.place), memory.at(Digest, b.place));
+            address = b.next;
+        }
+    }
+    deepest = 0;
+}
+
+fn sorted(updates: []Update) []Ref {
+    const list = sort.items(updates.len);
+    for (list, updates) |*item, *update| item.* = refTo(update);
+    sort.sort(list, before);
+    return list;
+}
+
+inline fn refTo(update: *const Update) Ref {
+    return .{ .start = sort.startOf(update.path), .value = @intFromPtr(update) };
+}
+
+inline fn updateAt(ref: Ref) *Update {
+    return memory.at(Update, ref.value);
+}
+
+fn before(a: u32, b: u32) bool {
+    return record.compare(memory.at(Update, a).path, memory.at(Update, b).path) < 0;
+}
+
+inline fn bit(path: *const Digest, depth: u32) u32 {
+    return path[depth / 8] >> @intCast(7 - depth % 8) & 1;
+}
+
+inline fn goesRight(ref: Ref, depth: u32) bool {
+    if (depth < 64) return ref.start >> @intCast(63 - depth) & 1 == 1;
+    return bit(updateAt(ref).path, depth) == 1;
+}
+
+/// How many of sorted updates go left at this depth; they agree on the bits before.
+fn split(updates: []const Ref, depth: u32) usize {
+    var low: usize = 0;
+    var high = updates.len;
+    while (low < high) {
+        const middle = (low + high) / 2;
+        if (goesRight(updates[middle], depth)) high = middle else low = middle + 1;
+    }
+    return low;
+}
+
+fn change(old: Root, updates: []Ref, depth: u32) Root {
+    if (updates.len == 0) return old;
+    if (old.child != 0 and old.child & leaf_tag == 0) {
+        const n = memory.at(Node, old.child);
+        const at = split(updates, depth);
+        const left = change(.{ .child = n.left, .hash = n.left_hash }, updates[0..at], depth + 1);
+        const right = change(.{ .child = n.right, .hash = n.right_hash }, updates[at..], depth + 1);
+        superseded.add(old.child);
+        return join(left, right, depth);
+    }
+    return build(leaves(old, updates), depth);
+}
+
+/// What stays of the updates and of the one leaf that was here, sorted.
+fn leaves(old: Root, updates: []Ref) []Ref {
+    const kept = sort.items(updates.len + 1);
+    var count: usize = 0;
+    var waiting = old.child != 0;
+    const path = if (waiting) &memory.at(Leaf, old.child & ~leaf_tag).path else undefined;
+    for (updates) |ref| {
+        const update = updateAt(ref);
+        if (waiting) {
+            const order = record.compare(path, update.path);
+            if (order <= 0) waiting = false;
+            if (order < 0) {
+                kept[count] = unchanged(old);
+                count += 1;
+            }
+        }
+        if (update.gone == 0) {
+            kept[count] = ref;
+            count += 1;
+        }
+    }
+    if (waiting) {
+        kept[count] = unchanged(old);
+        count += 1;
+    }
+    return kept[0..count];
+}
+
+fn unchanged(old: Root) Ref {
+    const update = memory.at(Update, state.arena.alloc(@sizeOf(Update)));
+    const leaf = old.child & ~leaf_tag;
+    update.* = .{ .path = &memory.at(Leaf, leaf).path, .leaf = leaf, .gone = 0, .row = 0, .row_len = 0, .hash = old.hash };
+    return refTo(update);
+}
+
+fn build(items: []const Ref, depth: u32) Root {
+    if (items.len == 0) return .{};
+    if (items.len == 1) return .{ .child = updateAt(items[0]).leaf | leaf_tag, .hash = updateAt(items[0]).hash };
+    const at = split(items, depth);
+    return join(build(items[0..at], depth + 1), build(items[at..], depth + 1), depth);
+}
+
+fn join(left: Root, right: Root, depth: u32) Root {
+    // A subtree with one leaf is that leaf.
+    if (left.child == 0 and (right.child == 0 or right.child & leaf_tag != 0)) return right;
+    if (right.child == 0 and left.child & leaf_tag != 0) return left;
+    const address = memory.alloc(@sizeOf(Node));
+    const n = memory.at(Node, address);
+    n.left = left.child;
+    n.right = right.child;
+    if (left.due != 0) memory.at(Node, left.child).place = @intFromPtr(&n.left_hash) else n.left_hash = left.hash;
+    if (right.due != 0) memory.at(Node, right.child).place = @intFromPtr(&n.right_hash) else n.right_hash = right.hash;
+    n.next = due[depth];
+    due[depth] = address;
+    deepest = @max(deepest, depth);
+    made.add(address);
+    return .{ .child = address, .due = 1 };
+}
+
+/// The way down to a path: writes siblings to `out` from the root on; returns their number and the leaf at the end, or
+/// 0 where there is none.
+pub fn walk(path: *const Digest, out: [*]Digest) struct { depth: u32, leaf: u32 } {
+    var child = base.child;
+    var depth: u32 = 0;
+    while (child != 0 and child & leaf_tag == 0) : (depth += 1) {
+        const n = memory.at(Node, child);
+        const right = bit(path, depth) == 1;
+        out[depth] = if (right) n.left_hash else n.right_hash;
+        child = if (right) n.right else n.left;
+    }
+    return .{ .depth = depth, .leaf = child & ~leaf_tag };
+}

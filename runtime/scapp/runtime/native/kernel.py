@@ -1,0 +1,450 @@
+"""The kernel port over the WebAssembly kernel: one call per batch, and what its traps mean.
+
+A batch first runs whole on the fuel of one message: when it stays within, no message exceeded it. When it does not,
+or a trap strikes where no reducer runs, the batch is run again one message to a call, with fuel of its own for each.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from wasmtime import TrapCode
+
+from scapp.channels.admission import ChannelContext, Refusal
+from scapp.channels.deployment import deployment_id
+from scapp.channels.entries import Kind
+from scapp.runtime.changes import BatchChanges, LogLine
+from scapp.runtime.clean_run import Pass, admit
+from scapp.runtime.engine_calls import EngineError, GuestTrap, ImportTrap
+from scapp.runtime.guest_run import REASON_CHARACTERS_MAX, check_entry, failure_code, failure_reason
+from scapp.runtime.kernel import BatchResult, Budget, KernelFault
+from scapp.runtime.kernel_export import Export, decode_export, encode_export
+from scapp.runtime.module import CheckedModule
+from scapp.runtime.native import layout, modules
+from scapp.runtime.native.assembly import FUEL_UNLIMITED, Assembly
+from scapp.runtime.native.explain import explain
+from scapp.runtime.native.layout import REASON, Report
+from scapp.runtime.proofs import Proof
+from scapp.runtime.rows import RowError, TableCodec
+
+ACCEPTED, REJECTED, COLLIDED, MALFORMED, TRAPPED, LEFT_OUT = 1, 2, 3, 4, 5, 9  # batch.zig `Status`
+IDLE = 0  # state.zig `Phase`
+IMPORT_REFUSED, BAD_ALLOC, NO_MEMORY, CORRUPT = 1, 2, 3, 4  # failure.zig `Code`
+ROWS_CHUNK_BYTES = 1 << 20
+LOAD_ROWS = 10_000
+
+
+class NativeKernel:
+    """Implements `Kernel`. `close` frees engine memory. Not `rooted`: events and rows are under no root, and all roots
+    are meaningless; for projections, which sign nothing. `cache_folder` keeps the kernel's compiled code."""
+
+    def __init__(
+        self,
+        module: CheckedModule,
+        context: ChannelContext,
+        *,
+        track: bool = True,
+        rooted: bool = True,
+        cache_folder: Path | None = None,
+    ) -> None:
+        if context.deployment != module.deployment:
+            raise KernelFault(
+                f"the channel runs deployment {deployment_id(context.deployment).hex()}, the module is "
+                f"{deployment_id(module.deployment).hex()}"
+            )
+        self._module = module
+        self._context = context
+        self._track = track
+        self._rooted = rooted
+        self._cache_folder = cache_folder
+        self._interrupted = False
+        self.tables = [codec.table for codec in module.tables]
+        imports = {item.name for item in module.module(modules.BUDGET).imports}
+        self._ordered = "scan" in imports or any(index.unique for table in self.tables for index in table.indexes)
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._broken = ""
+        self._open = False
+        self._count = 0
+        self._trapped: dict[int, Refusal] = {}
+        try:
+            self._assembly = Assembly(modules.load(self._cache_folder), self._module.module(modules.BUDGET))
+            self._assembly.call("scapp_init")
+            self._pass_in(layout.description(self._context, self._module.limits, self.tables), "scapp_configure")
+            self._assembly.call("scapp_track", int(self._track))
+            self._assembly.call("scapp_set_rooted", int(self._rooted))
+            self._assembly.call("scapp_set_ordered", int(self._ordered))
+        except (GuestTrap, EngineError) as error:
+            raise KernelFault(f"no instance of the kernel: {error}") from error
+        self._report_address = self._assembly.call("scapp_report")
+
+    # -- the port -------------------------------------------------------------------------------------------------
+
+    def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget) -> BatchResult:
+        self._check_whole()
+        self._open = False
+        try:
+            self._write_entries(entries)
+
+            def attempt(indices: Sequence[int], fresh_each: bool) -> Pass:
+                return self._attempt(first_sequence, entries, indices, budget, fresh_each)
+
+            result = admit(len(entries), attempt)
+        except EngineError as error:
+            self._broken = f"the engine failed: {error}"
+            raise KernelFault(self._broken) from error
+        except KernelFault:
+            if not self._broken:
+                self.rollback()
+            raise
+        self._open = True
+        report = self._report()
+        return BatchResult(
+            result.accepted, result.refusals, report.state_root, self._amounts(report.amounts), result.logs
+        )
+
+    def commit(self, turn: int) -> None:
+        if not self._open:
+            raise KernelFault("commit without a batch; run one first")
+        self._kernel("scapp_commit", turn)
+        self._open = False
+
+    def take_changes(self, copy_rows_min: int) -> BatchChanges:
+        if not self._track:
+            raise KernelFault("this kernel does not track changes")
+        if self._open:
+            raise KernelFault("changes are taken between batches; commit or roll back the last run first")
+        self._kernel("scapp_take", min(copy_rows_min, 2**32 - 1))
+        return layout.read_changes(self._output(), self.tables)
+
+    def rollback(self) -> None:
+        """Forget the uncommitted batch, if any."""
+        self._open = False
+        self._kernel("scapp_close")
+
+    def state_root(self) -> bytes:
+        return self._report().base_state_root
+
+    def amounts(self) -> tuple[int, ...]:
+        return self._amounts(self._report().base_amounts)
+
+    def event_root(self) -> bytes:
+        """Committed root of the event chain."""
+        return self._report().base_event_root
+
+    def rows(self, table: str) -> Iterator[bytes]:
+        """Committed rows in key order; raises KeyError for an unknown table."""
+        names = [known.name for known in self.tables]
+        if table not in names:
+            raise KeyError(f"table {table!r}; the tables are {', '.join(names)}")
+        return self._rows(names.index(table))
+
+    def export_state(self) -> bytes:
+        rows = tuple(tuple(self._rows(number)) for number in range(len(self.tables)))
+        return encode_export(self._context, self.event_root(), self.amounts(), rows, self.state_root())
+
+    def import_state(self, data: bytes) -> None:
+        export = decode_export(self._context, len(self.tables), data)
+        self._reset()
+        try:
+            self._fill(export)
+        except ValueError as error:
+            self._reset()
+            raise ValueError(f"export does not hold together: {error}") from None
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+
+    def close(self) -> None:
+        self._broken = self._broken or "it is closed"
+        self._assembly.close()
+
+    def prove(self, table_position: int, key: bytes) -> tuple[bytes | None, Proof]:
+        """Committed row of an encoded key, or None, and the proof of it."""
+        self._pass_in(table_position.to_bytes(2, "big") + key, "scapp_prove")
+        return layout.read_proof(self._output())
+
+    def memory_bytes(self) -> int:
+        return self._assembly.memory_bytes()
+
+    # -- one pass over a batch ------------------------------------------------------------------------------------
+
+    def _write_entries(self, entries: Sequence[bytes]) -> None:
+        self._count = count = len(entries)
+        offsets = itertools.accumulate(map(len, entries), initial=4 * (count + 1))
+        data = struct.pack(f"<{count + 1}I", *offsets) + b"".join(entries)
+        address = self._kernel("scapp_reserve", count, len(data))
+        self._assembly.view()[address : address + len(data)] = data
+
+    def _attempt(
+        self, first_sequence: int, entries: Sequence[bytes], indices: Sequence[int], budget: Budget, fresh_each: bool
+    ) -> Pass:
+        """Run the entries at `indices` on the base, from nothing. What is refused takes no sequence."""
+        if fresh_each or not self._run_whole(first_sequence, indices, entries, budget):
+            self._run_singly(first_sequence, indices, entries, budget, fresh_each)
+        self.finish()
+        report = self._report()
+        memory = self._assembly.view()
+        statuses = bytes(memory[report.statuses : report.statuses + self._count])
+        result = Pass(state_root=report.state_root, amounts=self._amounts(report.amounts))
+        if statuses.count(ACCEPTED) == self._count:
+            result.accepted = list(range(self._count))
+        else:
+            reasons = {index: text for index, level, text in self._notes(report) if level == REASON}
+            self._sort_out(statuses, first_sequence, entries, reasons, result)
+        result.logs = [
+            LogLine(index, level, _text(text)) for index, level, text in self._notes(report) if level != REASON
+        ]
+        return result
+
+    def _start(self, first_sequence: int, indices: Sequence[int]) -> None:
+        """A pass begins: nothing on the base, a fresh instance, and only these entries to run."""
+        self._trapped = {}
+        self._kernel("scapp_open", first_sequence, self._allowance)
+        if len(indices) != self._count:
+            wanted = set(indices)
+            marks = bytes(0 if index in wanted else LEFT_OUT for index in range(self._count))
+            statuses = self._report().statuses
+            self._assembly.view()[statuses : statuses + self._count] = marks
+        self._plug()
+
+    def _run_whole(self, first_sequence: int, indices: Sequence[int], entries: Sequence[bytes], budget: Budget) -> bool:
+        """The batch in as few calls as traps allow; False when it must be run singly."""
+        self._allowance = fuel = self._module.limits.fuel_per_message * budget
+        self._start(first_sequence, indices)
+        first = 0
+        while True:
+            self._check_interrupted()
+            try:
+                self._assembly.set_fuel(fuel)
+                self._assembly.enter("scapp_run", budget, first, self._count)
+                return True
+            except GuestTrap as trap:
+                fuel = trap.fuel
+                report = self._describe()
+                if report.phase == IDLE or trap.code is TrapCode.OUT_OF_FUEL or report.failure_code == NO_MEMORY:
+                    return False
+                self._trap(report, trap, entries[report.message], budget)
+                self._plug()
+                first = report.message + 1
+
+    def _run_singly(
+        self, first_sequence: int, indices: Sequence[int], entries: Sequence[bytes], budget: Budget, fresh_each: bool
+    ) -> None:
+        """Each message with fuel of its own, of which settling it takes nothing."""
+        self._allowance = self._module.limits.fuel_per_message * budget
+        self._start(first_sequence, indices)
+        for position, index in enumerate(indices):
+            self._check_interrupted()
+            if not self._assembly.plugged or (fresh_each and position):
+                self._plug()
+            self._assembly.set_fuel(self._allowance)
+            try:
+                settle = self._assembly.enter("scapp_step", budget, index) & 1
+            except GuestTrap as trap:
+                self._trap(self._describe(), trap, entries[index], budget)
+                self._assembly.plugged = False
+                continue
+            if settle:
+                self._kernel("scapp_settle", index)
+
+    def _plug(self) -> None:
+        try:
+            self._assembly.plug()
+        except GuestTrap as error:
+            raise KernelFault(f"no instance of the module: {error}") from error
+
+    def _trap(self, report: Report, trap: GuestTrap, entry: bytes, budget: Budget) -> None:
+        """The message that ran is refused, for what the trap says."""
+        failure: Exception = trap
+        if report.failure_code == IMPORT_REFUSED:
+            failure = self._explained(report, trap, Kind(entry[0]))
+        elif report.failure_code == BAD_ALLOC:
+            length = len(entry) + 62  # header of the message for that of the entry
+            size = len(self._assembly.guest_view())
+            failure = ImportTrap(
+                f"scapp_alloc returned pointer {report.failure_detail} for {length} bytes, outside the memory of {size}"
+            )
+        elif report.failure_code == NO_MEMORY:
+            failure = MemoryError("the kernel's memory is exhausted")
+        elif report.failure_code == CORRUPT:
+            raise self._break("an invariant of the kernel is broken")
+        index = report.message
+        self._kernel("scapp_abandon", index)
+        self._trapped[index] = Refusal(index, failure_code(failure, budget), failure_reason(failure))
+
+    def _explained(self, report: Report, trap: GuestTrap, kind: Kind) -> ImportTrap:
+        memory = self._assembly.guest_view()
+        refusal = explain(report, memory, kind, self._module, self._context, self._row_length)
+        if refusal is None:
+            raise self._break(
+                f"the kernel refuses import {report.import_number} with {report.import_arguments} for no reason"
+            )
+        refusal.add_note(trap.frame)
+        return refusal
+
+    def _row_length(self, key: bytes) -> int | None:
+        found = self._pass_in(key, "scapp_row_length") & 0xFFFF_FFFF
+        return found - 1 if found else None
+
+    def _sort_out(
+        self,
+        statuses: bytes,
+        first_sequence: int,
+        entries: Sequence[bytes],
+        reasons: dict[int, bytes],
+        result: Pass,
+    ) -> None:
+        """What became of each entry of the pass."""
+        for index, status in enumerate(statuses):
+            if status == ACCEPTED:
+                result.accepted.append(index)
+            elif status == TRAPPED:
+                result.refusals.append(self._trapped[index])
+            elif status == MALFORMED:
+                problem = self._entry_problem(first_sequence + len(result.accepted), entries[index])
+                result.refusals.append(Refusal(index, "rejected", problem))
+            elif status == REJECTED:
+                reason = _text(reasons[index]) if index in reasons else f"scapp_reduce returned {self._result(index)}"
+                result.refusals.append(Refusal(index, "rejected", reason[:REASON_CHARACTERS_MAX]))
+            elif status == COLLIDED:
+                result.refusals.append(
+                    Refusal(index, "fault", f"unique violation: {self._index_name(self._result(index))}")
+                )
+
+    def _entry_problem(self, sequence: int, entry: bytes) -> str:
+        try:
+            check_entry(self._context, sequence, entry)
+        except ValueError as error:
+            return str(error)
+        raise self._break(f"the kernel takes entry {sequence} for malformed")
+
+    def _result(self, index: int) -> int:
+        start = self._report().statuses + self._count + 7 & ~7
+        (value,) = struct.unpack_from("<i", self._assembly.view(), start + 4 * index)
+        return int(value)
+
+    def _index_name(self, number: int) -> str:
+        names = [index.bound.name for codec in self._module.tables for index in codec.indexes]
+        return names[number - len(self.tables)]
+
+    def _notes(self, report: Report) -> list[tuple[int, int, bytes]]:
+        if not report.last_note:
+            return []
+        self._kernel("scapp_notes")
+        return layout.read_notes(bytes(self._output()))
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def _reset(self) -> None:
+        self._assembly.close()
+        self._fresh()
+
+    def _fill(self, export: Export) -> None:
+        self._kernel("scapp_track", 0)
+        for number, rows in enumerate(export.rows):
+            for start in range(0, len(rows), LOAD_ROWS):
+                self._load(number, rows[start : start + LOAD_ROWS])
+        words = b"".join(export.amounts)
+        self._pass_in(export.event_root + words, "scapp_restore")
+        self._kernel("scapp_track", int(self._track))
+        root = self.state_root()
+        if root != export.state_root:
+            raise ValueError(f"its rows have root {root.hex()}, it says {export.state_root.hex()}")
+
+    def _load(self, number: int, rows: Sequence[bytes]) -> None:
+        codec = self._module.tables[number]
+        parts = [len(row).to_bytes(4, "little") + row + bytes(-len(row) % 4) for row in rows]
+        address = self._kernel("scapp_scratch", sum(map(len, parts)))
+        data = b"".join(parts)
+        self._assembly.view()[address : address + len(data)] = data
+        self._kernel("scapp_reserve", 0, 4)
+        self._kernel("scapp_open", 0, 0)
+        bad = self._kernel("scapp_load", number, len(rows)) & 0xFFFF_FFFF
+        if bad:
+            raise ValueError(_load_problem(codec, rows, bad - 1))
+        collision = self._report().has_collision
+        if collision:
+            raise ValueError(f"unique violation: {self._index_name(collision)}")
+        self._kernel("scapp_finish")
+        self._kernel("scapp_commit", 0)
+
+    def _rows(self, number: int) -> Iterator[bytes]:
+        after = number.to_bytes(2, "big")
+        while True:
+            self._pass_in(after, "scapp_rows", ROWS_CHUNK_BYTES)
+            rows, after = layout.read_rows(bytes(self._output()))
+            if not rows:
+                return
+            yield from rows
+
+    # -- crossing -------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Compute the roots of the batch; `run` does it."""
+        self._kernel("scapp_finish")
+
+    def _kernel(self, name: str, *arguments: int) -> int:
+        """A call in which no reducer runs. A trap in it leaves nothing to rely on."""
+        self._check_whole()
+        self._assembly.set_fuel(FUEL_UNLIMITED)
+        try:
+            return self._assembly.call(name, *arguments)
+        except GuestTrap as trap:
+            code = self._describe().failure_code
+            raise self._break("its memory is exhausted" if code == NO_MEMORY else f"{name}: {trap}") from trap
+
+    def _break(self, reason: str) -> KernelFault:
+        """From now on nothing works; the error to raise."""
+        self._broken = reason
+        return KernelFault(f"the kernel cannot go on: {reason}")
+
+    def _check_whole(self) -> None:
+        if self._broken:
+            raise KernelFault(f"the kernel cannot go on: {self._broken}")
+
+    def _check_interrupted(self) -> None:
+        if self._interrupted:
+            raise KernelFault("interrupted: the channel is being unloaded")
+
+    def _pass_in(self, data: bytes, name: str, *arguments: int) -> int:
+        """Call with `data` in the scratch and its length as first argument."""
+        address = self._kernel("scapp_scratch", len(data))
+        self._assembly.view()[address : address + len(data)] = data
+        return self._kernel(name, len(data), *arguments)
+
+    def _report(self) -> Report:
+        return layout.read_report(self._assembly.view(), self._report_address)
+
+    def _describe(self) -> Report:
+        """The report after a trap."""
+        self._assembly.call("scapp_describe")
+        return self._report()
+
+    def _output(self) -> memoryview:
+        report = self._report()
+        return self._assembly.view()[report.output : report.output + report.output_length]
+
+    def _amounts(self, address: int) -> tuple[int, ...]:
+        memory = self._assembly.view()
+        starts = range(address, address + 32 * len(self._context.slots), 32)
+        return tuple(int.from_bytes(memory[start : start + 32], "big") for start in starts)
+
+
+def _text(data: bytes) -> str:
+    """As `host.py` reads texts: what is not UTF-8, and NUL, is replaced."""
+    return data.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _load_problem(codec: TableCodec, rows: Sequence[bytes], bad: int) -> str:
+    try:
+        key, _ = codec.read_row(rows[bad])
+    except RowError as error:
+        return str(error)
+    if any(codec.read_row(row)[0] == key for row in rows[:bad]):
+        return f"table {codec.table.name} holds a key twice"
+    return f"table {codec.table.name}: more rows, or bytes of rows, than its channel may hold, or a key twice"
