@@ -180,9 +180,10 @@ fn keepWrite(_: void, address: u32) void {
     layer.put(address);
 }
 
-/// The entry that ran trapped: it did not happen.
+/// The entry that ran trapped: it did not happen. In the idle phase it had not begun, and what would be put back is of
+/// an earlier one.
 pub fn abandon(index: u32) void {
-    state.undo();
+    if (state.phase != state.Phase.idle) state.undo();
     Input.status(index).* = Status.trapped;
 }
 

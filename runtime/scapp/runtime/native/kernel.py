@@ -18,8 +18,9 @@ from scapp.channels.deployment import deployment_id
 from scapp.channels.entries import Kind
 from scapp.runtime.changes import BatchChanges, LogLine
 from scapp.runtime.clean_run import Pass, admit
-from scapp.runtime.engine_calls import EngineError, GuestTrap, ImportTrap
+from scapp.runtime.engine_calls import EngineError, GuestTrap, ImportTrap, OutOfFuel
 from scapp.runtime.guest_run import REASON_CHARACTERS_MAX, check_entry, failure_code, failure_reason
+from scapp.runtime.host import OUT_OF_FUEL
 from scapp.runtime.kernel import BatchResult, Budget, KernelFault
 from scapp.runtime.kernel_export import Export, decode_export, encode_export
 from scapp.runtime.module import CheckedModule
@@ -32,7 +33,7 @@ from scapp.runtime.rows import RowError, TableCodec
 
 ACCEPTED, REJECTED, COLLIDED, MALFORMED, TRAPPED, LEFT_OUT = 1, 2, 3, 4, 5, 9  # batch.zig `Status`
 IDLE = 0  # state.zig `Phase`
-IMPORT_REFUSED, BAD_ALLOC, NO_MEMORY, CORRUPT = 1, 2, 3, 4  # failure.zig `Code`
+IMPORT_REFUSED, BAD_ALLOC, NO_MEMORY, CORRUPT, IMPORT_FUEL = 1, 2, 3, 4, 5  # failure.zig `Code`
 ROWS_CHUNK_BYTES = 1 << 20
 LOAD_ROWS = 10_000
 
@@ -67,12 +68,12 @@ class NativeKernel:
         self._fresh()
 
     def _fresh(self) -> None:
-        self._broken = ""
         self._open = False
         self._count = 0
         self._trapped: dict[int, Refusal] = {}
         try:
             self._assembly = Assembly(modules.load(self._cache_folder), self._module.module(modules.BUDGET))
+            self._broken = ""
             self._assembly.call("scapp_init")
             self._pass_in(layout.description(self._context, self._module.limits, self.tables), "scapp_configure")
             self._assembly.call("scapp_track", int(self._track))
@@ -127,13 +128,16 @@ class NativeKernel:
         self._kernel("scapp_close")
 
     def state_root(self) -> bytes:
+        self._check_whole()
         return self._report().base_state_root
 
     def amounts(self) -> tuple[int, ...]:
+        self._check_whole()
         return self._amounts(self._report().base_amounts)
 
     def event_root(self) -> bytes:
         """Committed root of the event chain."""
+        self._check_whole()
         return self._report().base_event_root
 
     def rows(self, table: str) -> Iterator[bytes]:
@@ -169,7 +173,13 @@ class NativeKernel:
         return layout.read_proof(self._output())
 
     def memory_bytes(self) -> int:
+<<<<<<< HEAD
         return self._assembly.memory_bytes()
+=======
+        """What the tables and all around them take."""
+        self._check_whole()
+        return len(self._assembly.view())
+>>>>>>> ktests
 
     # -- one pass over a batch ------------------------------------------------------------------------------------
 
@@ -228,7 +238,7 @@ class NativeKernel:
                 report = self._describe()
                 if report.phase == IDLE or trap.code is TrapCode.OUT_OF_FUEL or report.failure_code == NO_MEMORY:
                     return False
-                self._trap(report, trap, entries[report.message], budget)
+                self._trap(report.message, report, trap, entries[report.message], budget)
                 self._plug()
                 first = report.message + 1
 
@@ -246,7 +256,7 @@ class NativeKernel:
             try:
                 settle = self._assembly.enter("scapp_step", budget, index) & 1
             except GuestTrap as trap:
-                self._trap(self._describe(), trap, entries[index], budget)
+                self._trap(index, self._describe(), trap, entries[index], budget)
                 self._assembly.plugged = False
                 continue
             if settle:
@@ -258,11 +268,14 @@ class NativeKernel:
         except GuestTrap as error:
             raise KernelFault(f"no instance of the module: {error}") from error
 
-    def _trap(self, report: Report, trap: GuestTrap, entry: bytes, budget: Budget) -> None:
-        """The message that ran is refused, for what the trap says."""
+    def _trap(self, index: int, report: Report, trap: GuestTrap, entry: bytes, budget: Budget) -> None:
+        """The message that ran, or was to, is refused for what the trap says."""
         failure: Exception = trap
         if report.failure_code == IMPORT_REFUSED:
             failure = self._explained(report, trap, Kind(entry[0]))
+        elif report.failure_code == IMPORT_FUEL:
+            failure = OutOfFuel(OUT_OF_FUEL)
+            failure.add_note(trap.frame)
         elif report.failure_code == BAD_ALLOC:
             length = len(entry) + 62  # header of the message for that of the entry
             size = len(self._assembly.guest_view())
@@ -272,8 +285,12 @@ class NativeKernel:
         elif report.failure_code == NO_MEMORY:
             failure = MemoryError("the kernel's memory is exhausted")
         elif report.failure_code == CORRUPT:
+<<<<<<< HEAD
             raise self._break("an invariant of the kernel is broken")
         index = report.message
+=======
+            self._break("an invariant of the kernel is broken")
+>>>>>>> ktests
         self._kernel("scapp_abandon", index)
         self._trapped[index] = Refusal(index, failure_code(failure, budget), failure_reason(failure))
 
@@ -281,7 +298,11 @@ class NativeKernel:
         memory = self._assembly.guest_view()
         refusal = explain(report, memory, kind, self._module, self._context, self._row_length)
         if refusal is None:
+<<<<<<< HEAD
             raise self._break(
+=======
+            self._break(
+>>>>>>> ktests
                 f"the kernel refuses import {report.import_number} with {report.import_arguments} for no reason"
             )
         refusal.add_note(trap.frame)
@@ -341,7 +362,7 @@ class NativeKernel:
     # -- state ----------------------------------------------------------------------------------------------------
 
     def _reset(self) -> None:
-        self._assembly.close()
+        self.close()
         self._fresh()
 
     def _fill(self, export: Export) -> None:
