@@ -3,7 +3,7 @@
 A message reads a row of 10,000, writes it and emits an event. Ours: entries as bytes through the kernel, which keeps
 the batch undoable, commits it and hands over its change set, events and messages included; once without a state root,
 as a projection runs, and once with a root for every 1000 messages, as a channel does. The reference
-(docs/reference/performance.md, "per-message path") writes the message into the module's memory, calls it, and reads
+writes the message into the module's memory, calls it, and reads
 and unpacks the changed row; it has no table store, no undo and no events.
 """
 

@@ -180,9 +180,10 @@ fn keepWrite(_: void, address: u32) void {
     layer.put(address);
 }
 
-/// The entry that ran trapped: it did not happen.
+/// The entry that ran trapped: it did not happen. In the idle phase it had not begun, and what would be put back is of
+/// an earlier one.
 pub fn abandon(index: u32) void {
-    state.undo();
+    if (state.phase != state.Phase.idle) state.undo();
     Input.status(index).* = Status.trapped;
 }
 
@@ -311,16 +312,16 @@ fn extendEvents() void {
     hashEvent(event, &digest);
     while (@intFromPtr(event) != state.now.last_event) {
         event = memory.at(imports.Event, event.next);
-        const link = keccak.Short.of(&event_root, &digest, "");
+        const link: keccak.Words = .{ .left = &event_root, .right = &digest };
         if (keccak.Short.fits(12 + event.content().len)) {
-            const following = keccak.Short.of(&headOf(event), event.content(), "");
-            keccak.hashTwo(&link, &following, &event_root, &digest);
+            const following = keccak.Short.of(&headOf(event), event.content());
+            keccak.hashTwo(link, following, &event_root, &digest);
         } else {
-            link.hashOne(&event_root);
+            keccak.hashOne(link, &event_root);
             hashEvent(event, &digest);
         }
     }
-    keccak.Short.of(&event_root, &digest, "").hashOne(&event_root);
+    keccak.hashOne(keccak.Words{ .left = &event_root, .right = &digest }, &event_root);
 }
 
 const EventHead = [12]u8;

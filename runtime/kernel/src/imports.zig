@@ -55,7 +55,7 @@ inline fn leave() void {
 }
 
 inline fn spend(units: u64) void {
-    if (units > state.fuel) refuse();
+    if (units > state.fuel) failure.trap(failure.Code.fuel);
     state.fuel -= units;
 }
 

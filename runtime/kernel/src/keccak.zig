@@ -106,49 +106,86 @@ pub fn hash(data: []const u8, out: *Digest) void {
 }
 
 const Two = @Vector(2, u64);
+const end_of_padding: u64 = 0x80 << 56; // in lane 16, the last of the block
 
-/// A short message with its padding: the first lanes of the one block it fills. The last lane ends the padding.
+/// A message of up to 79 bytes with its padding.
 pub const Short = struct {
-    bytes: [8 * short_lanes]u8,
+    bytes: [8 * lanes]u8,
 
-    /// At most `short_max` bytes, in up to three pieces.
-    pub inline fn of(first: []const u8, second: []const u8, third: []const u8) Short {
+    const lanes = 10;
+
+    /// In up to two pieces.
+    pub inline fn of(first: []const u8, second: []const u8) Short {
         var short: Short = undefined;
-        const words: *[short_lanes]u64 = @ptrCast(@alignCast(&short.bytes));
+        const words: *[lanes]u64 = @ptrCast(@alignCast(&short.bytes));
         inline for (words) |*word| word.* = 0;
         memory.copy(&short.bytes, first);
         memory.copy(short.bytes[first.len..].ptr, second);
-        memory.copy(short.bytes[first.len + second.len ..].ptr, third);
-        short.bytes[first.len + second.len + third.len] = 1;
+        short.bytes[first.len + second.len] = 1;
         return short;
     }
 
     /// Whether messages of this length fit.
     pub inline fn fits(length: usize) bool {
-        return length <= short_max;
+        return length < 8 * lanes;
     }
 
     inline fn lane(self: *const Short, comptime i: usize) u64 {
         return record.load64(@as([*]const u8, &self.bytes) + 8 * i);
     }
+};
 
-    pub fn hashOne(self: *const Short, out: *Digest) void {
-        var state: [25]u64 = @splat(0);
-        inline for (0..short_lanes) |i| state[i] = self.lane(i);
-        state[16] = end_of_padding;
-        permute(u64, &state);
-        out.* = @bitCast(state[0..4].*);
+/// A tag byte and two words: a node or a leaf of the state tree. Its lanes are shifted together, not written and read.
+pub const Pair = struct {
+    tag: u8,
+    left: *const Digest,
+    right: *const Digest,
+
+    const lanes = 9;
+
+    inline fn word(self: *const Pair, comptime i: usize) u64 {
+        return wordOf(if (i < 4) self.left else self.right, i % 4);
+    }
+
+    inline fn lane(self: *const Pair, comptime i: usize) u64 {
+        if (i == 0) return self.tag | self.word(0) << 8;
+        return self.word(i - 1) >> 56 | if (i == 8) 1 << 8 else self.word(i) << 8;
     }
 };
 
-const short_lanes = 10;
-const short_max = 8 * short_lanes - 1;
-const end_of_padding: u64 = 0x80 << 56;
+/// Two words: a link of the event chain.
+pub const Words = struct {
+    left: *const Digest,
+    right: *const Digest,
 
-/// Two messages at once.
-pub fn hashTwo(a: *const Short, b: *const Short, out_a: *Digest, out_b: *Digest) void {
+    const lanes = 9;
+
+    inline fn lane(self: *const Words, comptime i: usize) u64 {
+        return if (i == 8) 1 else wordOf(if (i < 4) self.left else self.right, i % 4);
+    }
+};
+
+inline fn wordOf(digest: *const Digest, comptime i: usize) u64 {
+    return record.load64(@as([*]const u8, digest) + 8 * i);
+}
+
+/// Of one such message.
+pub fn hashOne(message: anytype, out: *Digest) void {
+    var state: [25]u64 = @splat(0);
+    inline for (0..@TypeOf(message).lanes) |i| state[i] = message.lane(i);
+    state[16] = end_of_padding;
+    permute(u64, &state);
+    out.* = @bitCast(state[0..4].*);
+}
+
+/// Of two at once.
+pub fn hashTwo(a: anytype, b: anytype, out_a: *Digest, out_b: *Digest) void {
+    const count_a = @TypeOf(a).lanes;
+    const count_b = @TypeOf(b).lanes;
     var state: [25]Two = @splat(@splat(0));
-    inline for (0..short_lanes) |i| state[i] = .{ a.lane(i), b.lane(i) };
+    inline for (0..@max(count_a, count_b)) |i| {
+        state[i] = .{ if (i < count_a) a.lane(i) else 0, if (i < count_b) b.lane(i) else 0 };
+    }
     state[16] = @splat(end_of_padding);
     permute(Two, &state);
     inline for (0..4) |i| {

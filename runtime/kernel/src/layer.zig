@@ -70,11 +70,14 @@ fn grow() void {
     const old_slots = slots;
     const old_capacity = capacity;
     const old_allocated = allocated;
-    capacity = @max(capacity_min, 4 * capacity);
-    if (capacity > allocated) {
-        allocated = capacity;
-        slots = memory.alloc(capacity * @sizeOf(Slot));
-        memory.wipe(slots, capacity * @sizeOf(Slot));
+    const larger = @max(capacity_min, 4 * capacity);
+    if (larger > allocated) {
+        // A trap may strike in the allocation: the size is said only of the table that has it.
+        const table = memory.alloc(larger * @sizeOf(Slot));
+        memory.wipe(table, larger * @sizeOf(Slot));
+        slots = table;
+        allocated = larger;
+        capacity = larger;
         count = 0;
         for (0..old_capacity) |i| {
             const s = memory.at(Slot, old_slots + @as(u32, @intCast(i)) * @sizeOf(Slot));
@@ -85,6 +88,7 @@ fn grow() void {
     }
     // The table is there already: what is in its first part moves to where it belongs in the whole.
     const moved = state.arena.alloc(4 * count);
+    capacity = larger;
     var kept: u32 = 0;
     for (0..old_capacity) |i| {
         const s = memory.at(Slot, slots + @as(u32, @intCast(i)) * @sizeOf(Slot));

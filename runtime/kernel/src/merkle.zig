@@ -21,6 +21,10 @@ const Node = extern struct {
     right: u32,
     next: u32, // the one made before at this depth, while hashes are due
     place: u32, // where its own hash goes
+
+    inline fn pair(self: *const Node) keccak.Pair {
+        return .{ .tag = 1, .left = &self.left_hash, .right = &self.right_hash };
+    }
 };
 
 const leaf_tag: u32 = 1; // in the lowest bit of a child: heap addresses are multiples of 16
@@ -75,9 +79,7 @@ pub fn pathOf(key: []const u8, out: *Digest) void {
 /// Paths of two keys.
 pub fn pathsOf(a: []const u8, out_a: *Digest, b: []const u8, out_b: *Digest) void {
     if (keccak.Short.fits(1 + a.len) and keccak.Short.fits(1 + b.len)) {
-        const first = keccak.Short.of(&.{2}, a, "");
-        const second = keccak.Short.of(&.{2}, b, "");
-        return keccak.hashTwo(&first, &second, out_a, out_b);
+        return keccak.hashTwo(keccak.Short.of(&.{2}, a), keccak.Short.of(&.{2}, b), out_a, out_b);
     }
     pathOf(a, out_a);
     pathOf(b, out_b);
@@ -92,17 +94,18 @@ pub fn hashLeaves(updates: []Update) void {
         if (waiting) |other| {
             var second: keccak.Digest = undefined;
             hashRows(rowOf(other), &first, rowOf(update), &second);
-            const a = keccak.Short.of(&.{0}, other.path, &first);
-            const b = keccak.Short.of(&.{0}, update.path, &second);
-            keccak.hashTwo(&a, &b, &other.hash, &update.hash);
+            keccak.hashTwo(leafOf(other, &first), leafOf(update, &second), &other.hash, &update.hash);
             waiting = null;
         } else waiting = update;
     }
     if (waiting) |last| {
         keccak.hash(rowOf(last), &first);
-        const leaf = keccak.Short.of(&.{0}, last.path, &first);
-        leaf.hashOne(&last.hash);
+        keccak.hashOne(leafOf(last, &first), &last.hash);
     }
+}
+
+inline fn leafOf(update: *const Update, row_hash: *const Digest) keccak.Pair {
+    return .{ .tag = 0, .left = update.path, .right = row_hash };
 }
 
 inline fn rowOf(update: *const Update) []const u8 {
@@ -111,9 +114,7 @@ inline fn rowOf(update: *const Update) []const u8 {
 
 fn hashRows(a: []const u8, out_a: *Digest, b: []const u8, out_b: *Digest) void {
     if (keccak.Short.fits(a.len) and keccak.Short.fits(b.len)) {
-        const first = keccak.Short.of(a, "", "");
-        const second = keccak.Short.of(b, "", "");
-        return keccak.hashTwo(&first, &second, out_a, out_b);
+        return keccak.hashTwo(keccak.Short.of(a, ""), keccak.Short.of(b, ""), out_a, out_b);
     }
     keccak.hash(a, out_a);
     keccak.hash(b, out_b);
@@ -175,14 +176,12 @@ fn hashNodes() void {
         due[depth] = 0;
         while (address != 0) {
             const a = memory.at(Node, address);
-            const node_a = keccak.Short.of(&.{1}, &a.left_hash, &a.right_hash);
             if (a.next == 0) {
-                node_a.hashOne(memory.at(Digest, a.place));
+                keccak.hashOne(a.pair(), memory.at(Digest, a.place));
                 break;
             }
             const b = memory.at(Node, a.next);
-            const node_b = keccak.Short.of(&.{1}, &b.left_hash, &b.right_hash);
-            keccak.hashTwo(&node_a, &node_b, memory.at(Digest, a.place), memory.at(Digest, b.place));
+            keccak.hashTwo(a.pair(), b.pair(), memory.at(Digest, a.place), memory.at(Digest, b.place));
             address = b.next;
         }
     }

@@ -35,6 +35,7 @@ SIGNATURES: dict[str, tuple[int, bool]] = {
 CURSORS_MAX = 16
 TOPIC_BYTES_MAX = 256
 FUEL_PER_IMPORT = 500
+OUT_OF_FUEL = "out of fuel for the work of imports"
 BACKWARDS, HI_INCLUSIVE = 1, 2
 
 
@@ -207,7 +208,7 @@ class Host:
     def _spend(self, units: int) -> None:
         self._fuel -= units
         if self._fuel < 0:
-            raise OutOfFuel("out of fuel for the work of imports")
+            raise OutOfFuel(OUT_OF_FUEL)
 
     def _span(self, memory: memoryview, ptr: int, length: int) -> None:
         if ptr + length > len(memory):

@@ -50,4 +50,7 @@ def decode_export(context: ChannelContext, table_count: int, data: bytes) -> Exp
     expected = (EXPORT_VERSION, deployment, context.channel_id, len(context.slots), table_count)
     if found != expected:
         raise ValueError(f"export of another channel, deployment or version: {found}; expected {expected}")
+    words = (export.event_root, *export.amounts, export.state_root)
+    if any(len(word) != 32 for word in words):
+        raise ValueError(f"export with roots and amounts of {[len(word) for word in words]} bytes; each has 32")
     return export

@@ -18,26 +18,24 @@ from scapp.channels.deployment import deployment_id
 from scapp.channels.entries import Kind
 from scapp.runtime.changes import BatchChanges, LogLine
 from scapp.runtime.clean_run import Pass, admit
-from scapp.runtime.engine_calls import EngineError, GuestTrap, ImportTrap
+from scapp.runtime.engine_calls import EngineError, GuestTrap, ImportTrap, OutOfFuel
 from scapp.runtime.guest_run import REASON_CHARACTERS_MAX, check_entry, failure_code, failure_reason
+from scapp.runtime.host import OUT_OF_FUEL
 from scapp.runtime.kernel import BatchResult, Budget, KernelFault
-from scapp.runtime.kernel_export import Export, decode_export, encode_export
+from scapp.runtime.kernel_export import decode_export, encode_export
 from scapp.runtime.module import CheckedModule
-from scapp.runtime.native import layout, modules
-from scapp.runtime.native.assembly import FUEL_UNLIMITED, Assembly
+from scapp.runtime.native import layout
+from scapp.runtime.native.crossing import NO_MEMORY, Crossing
 from scapp.runtime.native.explain import explain
 from scapp.runtime.native.layout import REASON, Report
 from scapp.runtime.proofs import Proof
-from scapp.runtime.rows import RowError, TableCodec
 
 ACCEPTED, REJECTED, COLLIDED, MALFORMED, TRAPPED, LEFT_OUT = 1, 2, 3, 4, 5, 9  # batch.zig `Status`
 IDLE = 0  # state.zig `Phase`
-IMPORT_REFUSED, BAD_ALLOC, NO_MEMORY, CORRUPT = 1, 2, 3, 4  # failure.zig `Code`
-ROWS_CHUNK_BYTES = 1 << 20
-LOAD_ROWS = 10_000
+IMPORT_REFUSED, BAD_ALLOC, CORRUPT, IMPORT_FUEL = 1, 2, 4, 5  # failure.zig `Code`, besides NO_MEMORY
 
 
-class NativeKernel:
+class NativeKernel(Crossing):
     """Implements `Kernel`. `close` frees engine memory. Not `rooted`: events and rows are under no root, and all roots
     are meaningless; for projections, which sign nothing. `cache_folder` keeps the kernel's compiled code."""
 
@@ -55,32 +53,15 @@ class NativeKernel:
                 f"the channel runs deployment {deployment_id(context.deployment).hex()}, the module is "
                 f"{deployment_id(module.deployment).hex()}"
             )
-        self._module = module
-        self._context = context
-        self._track = track
-        self._rooted = rooted
-        self._cache_folder = cache_folder
+        super().__init__(module, context, track=track, rooted=rooted, cache_folder=cache_folder)
         self._interrupted = False
-        self.tables = [codec.table for codec in module.tables]
-        imports = {item.name for item in module.module(modules.BUDGET).imports}
-        self._ordered = "scan" in imports or any(index.unique for table in self.tables for index in table.indexes)
         self._fresh()
 
     def _fresh(self) -> None:
-        self._broken = ""
         self._open = False
         self._count = 0
         self._trapped: dict[int, Refusal] = {}
-        try:
-            self._assembly = Assembly(modules.load(self._cache_folder), self._module.module(modules.BUDGET))
-            self._assembly.call("scapp_init")
-            self._pass_in(layout.description(self._context, self._module.limits, self.tables), "scapp_configure")
-            self._assembly.call("scapp_track", int(self._track))
-            self._assembly.call("scapp_set_rooted", int(self._rooted))
-            self._assembly.call("scapp_set_ordered", int(self._ordered))
-        except (GuestTrap, EngineError) as error:
-            raise KernelFault(f"no instance of the kernel: {error}") from error
-        self._report_address = self._assembly.call("scapp_report")
+        self._begin()
 
     # -- the port -------------------------------------------------------------------------------------------------
 
@@ -127,13 +108,16 @@ class NativeKernel:
         self._kernel("scapp_close")
 
     def state_root(self) -> bytes:
+        self._check_whole()
         return self._report().base_state_root
 
     def amounts(self) -> tuple[int, ...]:
+        self._check_whole()
         return self._amounts(self._report().base_amounts)
 
     def event_root(self) -> bytes:
         """Committed root of the event chain."""
+        self._check_whole()
         return self._report().base_event_root
 
     def rows(self, table: str) -> Iterator[bytes]:
@@ -169,6 +153,7 @@ class NativeKernel:
         return layout.read_proof(self._output())
 
     def memory_bytes(self) -> int:
+        self._check_whole()
         return self._assembly.memory_bytes()
 
     # -- one pass over a batch ------------------------------------------------------------------------------------
@@ -228,7 +213,7 @@ class NativeKernel:
                 report = self._describe()
                 if report.phase == IDLE or trap.code is TrapCode.OUT_OF_FUEL or report.failure_code == NO_MEMORY:
                     return False
-                self._trap(report, trap, entries[report.message], budget)
+                self._trap(report.message, report, trap, entries[report.message], budget)
                 self._plug()
                 first = report.message + 1
 
@@ -246,7 +231,7 @@ class NativeKernel:
             try:
                 settle = self._assembly.enter("scapp_step", budget, index) & 1
             except GuestTrap as trap:
-                self._trap(self._describe(), trap, entries[index], budget)
+                self._trap(index, self._describe(), trap, entries[index], budget)
                 self._assembly.plugged = False
                 continue
             if settle:
@@ -258,11 +243,14 @@ class NativeKernel:
         except GuestTrap as error:
             raise KernelFault(f"no instance of the module: {error}") from error
 
-    def _trap(self, report: Report, trap: GuestTrap, entry: bytes, budget: Budget) -> None:
-        """The message that ran is refused, for what the trap says."""
+    def _trap(self, index: int, report: Report, trap: GuestTrap, entry: bytes, budget: Budget) -> None:
+        """The message that ran, or was to, is refused for what the trap says."""
         failure: Exception = trap
         if report.failure_code == IMPORT_REFUSED:
             failure = self._explained(report, trap, Kind(entry[0]))
+        elif report.failure_code == IMPORT_FUEL:
+            failure = OutOfFuel(OUT_OF_FUEL)
+            failure.add_note(trap.frame)
         elif report.failure_code == BAD_ALLOC:
             length = len(entry) + 62  # header of the message for that of the entry
             size = len(self._assembly.guest_view())
@@ -273,7 +261,6 @@ class NativeKernel:
             failure = MemoryError("the kernel's memory is exhausted")
         elif report.failure_code == CORRUPT:
             raise self._break("an invariant of the kernel is broken")
-        index = report.message
         self._kernel("scapp_abandon", index)
         self._trapped[index] = Refusal(index, failure_code(failure, budget), failure_reason(failure))
 
@@ -328,10 +315,6 @@ class NativeKernel:
         (value,) = struct.unpack_from("<i", self._assembly.view(), start + 4 * index)
         return int(value)
 
-    def _index_name(self, number: int) -> str:
-        names = [index.bound.name for codec in self._module.tables for index in codec.indexes]
-        return names[number - len(self.tables)]
-
     def _notes(self, report: Report) -> list[tuple[int, int, bytes]]:
         if not report.last_note:
             return []
@@ -341,110 +324,18 @@ class NativeKernel:
     # -- state ----------------------------------------------------------------------------------------------------
 
     def _reset(self) -> None:
-        self._assembly.close()
+        self.close()
         self._fresh()
-
-    def _fill(self, export: Export) -> None:
-        self._kernel("scapp_track", 0)
-        for number, rows in enumerate(export.rows):
-            for start in range(0, len(rows), LOAD_ROWS):
-                self._load(number, rows[start : start + LOAD_ROWS])
-        words = b"".join(export.amounts)
-        self._pass_in(export.event_root + words, "scapp_restore")
-        self._kernel("scapp_track", int(self._track))
-        root = self.state_root()
-        if root != export.state_root:
-            raise ValueError(f"its rows have root {root.hex()}, it says {export.state_root.hex()}")
-
-    def _load(self, number: int, rows: Sequence[bytes]) -> None:
-        codec = self._module.tables[number]
-        parts = [len(row).to_bytes(4, "little") + row + bytes(-len(row) % 4) for row in rows]
-        address = self._kernel("scapp_scratch", sum(map(len, parts)))
-        data = b"".join(parts)
-        self._assembly.view()[address : address + len(data)] = data
-        self._kernel("scapp_reserve", 0, 4)
-        self._kernel("scapp_open", 0, 0)
-        bad = self._kernel("scapp_load", number, len(rows)) & 0xFFFF_FFFF
-        if bad:
-            raise ValueError(_load_problem(codec, rows, bad - 1))
-        collision = self._report().has_collision
-        if collision:
-            raise ValueError(f"unique violation: {self._index_name(collision)}")
-        self._kernel("scapp_finish")
-        self._kernel("scapp_commit", 0)
-
-    def _rows(self, number: int) -> Iterator[bytes]:
-        after = number.to_bytes(2, "big")
-        while True:
-            self._pass_in(after, "scapp_rows", ROWS_CHUNK_BYTES)
-            rows, after = layout.read_rows(bytes(self._output()))
-            if not rows:
-                return
-            yield from rows
-
-    # -- crossing -------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Compute the roots of the batch; `run` does it."""
         self._kernel("scapp_finish")
 
-    def _kernel(self, name: str, *arguments: int) -> int:
-        """A call in which no reducer runs. A trap in it leaves nothing to rely on."""
-        self._check_whole()
-        self._assembly.set_fuel(FUEL_UNLIMITED)
-        try:
-            return self._assembly.call(name, *arguments)
-        except GuestTrap as trap:
-            code = self._describe().failure_code
-            raise self._break("its memory is exhausted" if code == NO_MEMORY else f"{name}: {trap}") from trap
-
-    def _break(self, reason: str) -> KernelFault:
-        """From now on nothing works; the error to raise."""
-        self._broken = reason
-        return KernelFault(f"the kernel cannot go on: {reason}")
-
-    def _check_whole(self) -> None:
-        if self._broken:
-            raise KernelFault(f"the kernel cannot go on: {self._broken}")
-
     def _check_interrupted(self) -> None:
         if self._interrupted:
             raise KernelFault("interrupted: the channel is being unloaded")
-
-    def _pass_in(self, data: bytes, name: str, *arguments: int) -> int:
-        """Call with `data` in the scratch and its length as first argument."""
-        address = self._kernel("scapp_scratch", len(data))
-        self._assembly.view()[address : address + len(data)] = data
-        return self._kernel(name, len(data), *arguments)
-
-    def _report(self) -> Report:
-        return layout.read_report(self._assembly.view(), self._report_address)
-
-    def _describe(self) -> Report:
-        """The report after a trap."""
-        self._assembly.call("scapp_describe")
-        return self._report()
-
-    def _output(self) -> memoryview:
-        report = self._report()
-        return self._assembly.view()[report.output : report.output + report.output_length]
-
-    def _amounts(self, address: int) -> tuple[int, ...]:
-        memory = self._assembly.view()
-        starts = range(address, address + 32 * len(self._context.slots), 32)
-        return tuple(int.from_bytes(memory[start : start + 32], "big") for start in starts)
 
 
 def _text(data: bytes) -> str:
     """As `host.py` reads texts: what is not UTF-8, and NUL, is replaced."""
     return data.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _load_problem(codec: TableCodec, rows: Sequence[bytes], bad: int) -> str:
-    try:
-        key, _ = codec.read_row(rows[bad])
-    except RowError as error:
-        return str(error)
-    if any(codec.read_row(row)[0] == key for row in rows[:bad]):
-        return f"table {codec.table.name} holds a key twice"
-    return f"table {codec.table.name}: more rows, or bytes of rows, than its channel may hold, or a key twice"
