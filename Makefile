@@ -7,6 +7,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 ONLY ?=
 DEMO_ARGS ?=
+PORT ?= 8545
 NIGHTLY_ARGS ?=
 
 SHELL := /bin/bash
@@ -23,7 +24,7 @@ CODE := channels runtime reducers examples tests benchmarks
 export PYTHON
 
 .PHONY: help setup setup-runtime demo test nightly cover lint format types bench conformance reducers kernel contracts gas \
-	check-artifacts lock check wheel clean
+	devchain check-artifacts lock check wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -76,6 +77,9 @@ contracts: setup ## compile the contracts into the package
 
 gas: setup ## gas of each on-chain operation beside the published contracts; rewrites docs/reference/gas.md
 	@$(RUN) -m tests.chain.gas
+
+devchain: setup ## a development chain (anvil) with the contracts on it, until interrupted; PORT=8545
+	@$(RUN) -m tests.chain.anvil $(PORT)
 
 check-artifacts: setup ## rebuild reducers, kernel and contracts from empty caches and compare with what is committed
 	@bash .ci/artifacts.sh $(VENV)
