@@ -20,6 +20,7 @@ from scapp.channels.admission import ChannelContext
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, encode_entry
 from scapp.channels.types import ChannelId
+from scapp.runtime.changes import COPY_NEVER
 from scapp.runtime.kernel import Budget, Kernel
 from scapp.runtime.module import CheckedModule
 from scapp.runtime.modules import kernel_maker
@@ -119,7 +120,7 @@ class _Run:
         return Report(self._failures, len(self._document.step), self._messages)
 
     def _kernel(self) -> Kernel:
-        return kernel_maker(lambda _: self._module)(self._context)
+        return kernel_maker(lambda _: self._module, track=True)(self._context)
 
     def _play(self, kernel: Kernel) -> None:
         document, slots = self._document, [[a, d, n.to_bytes(32, "big")] for a, d, n in self._context.slots]
@@ -157,12 +158,13 @@ class _Run:
             elif rejected not in refusal.reason:
                 self._failures.append(f"{what} was refused for another reason\n{_diff([refusal.reason], [rejected])}")
             return False
-        changes = kernel.commit()
+        kernel.commit(len(self._accepted))
+        events_found = kernel.take_changes(COPY_NEVER).app_events()
         self._accepted.append(entry)
         if rejected is not None:
             self._failures.append(f"{what} was accepted; it should be refused with {rejected!r}")
         if events is not None:
-            found = [(event.topic, self._taken(_unpacked(event.data))) for event in changes.events]
+            found = [(event.topic, self._taken(_unpacked(event.data))) for event in events_found]
             self._check_events(found, events, what)
         return True
 
