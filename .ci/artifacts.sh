@@ -2,7 +2,7 @@
 # Proves that the committed artifacts come from their sources: .ci/artifacts.sh VENV
 #
 # Compiles every reducer, the kernel and every contract in a copy of the tree, in another folder and with empty caches, and compares
-# the results byte for byte with what is committed.
+# the results byte for byte with what is committed. What this machine has no compiler for is named and skipped.
 set -euo pipefail
 
 venv=$(realpath "${1:?"usage: artifacts.sh VENV"}")
@@ -19,7 +19,7 @@ fi
 contracts=(channels/scapp/channels/chain/artifacts tests/chain/artifacts)
 git ls-files -z -- channels runtime reducers examples | xargs -0 cp --parents -t "$scratch"
 mkdir "$scratch/.cache"
-(cd "$scratch" && find . -name '*.wasm' -not -path '*/tests/*' -print >.artifacts)
+(cd "$scratch" && find . -name '*.wasm' -print >.artifacts)
 
 # The copy's modules come first on the path, so that the build writes into the copy.
 (
@@ -27,7 +27,7 @@ mkdir "$scratch/.cache"
   export PYTHONPATH=$PWD/channels:$PWD/runtime:$PWD/reducers:$PWD/examples/game
   export XDG_CACHE_HOME=$PWD/.cache ZIG_GLOBAL_CACHE_DIR=$PWD/.cache/zig ZIG_LOCAL_CACHE_DIR=$PWD/.cache/zig-local
   xargs -r rm -f <.artifacts # a build that writes nothing must not pass
-  "$venv/bin/python" -m scapp.reducers.build --all
+  "$venv/bin/python" -m scapp.reducers.build --all | tee .built
   "$venv/bin/python" runtime/kernel/build.py
   for folder in "${contracts[@]}"; do rm -rf "$folder"; done
   "$venv/bin/python" channels/contracts/build.py >/dev/null
@@ -35,8 +35,9 @@ mkdir "$scratch/.cache"
 
 failed=0
 for artifact in "${artifacts[@]}"; do
-  case $artifact in tests/*) continue ;; esac # hostile and old binaries are fixtures, not products
-  if cmp -s "$artifact" "$scratch/$artifact"; then
+  if grep -qF "$artifact not rebuilt: " "$scratch/.built"; then
+    echo "skipped $artifact (its compiler is not here)"
+  elif cmp -s "$artifact" "$scratch/$artifact"; then
     echo "ok      $artifact"
   else
     echo "DIFFERS $artifact"

@@ -15,7 +15,7 @@ _FEATURES = "mvp+bulk_memory+multivalue+mutable_globals+nontrapping_fptoint+sign
 @cache
 def compiled(source: str, exports: Sequence[str], features: str = "", kernel_source: str = "") -> bytes:
     """The module of a source relative to this folder, optimised for speed; it may import one file of the kernel."""
-    from scapp.reducers.build import compiler
+    from scapp.reducers.zig import compiler
 
     with tempfile.TemporaryDirectory() as work:
         out = Path(work) / "module.wasm"

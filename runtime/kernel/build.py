@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from scapp.reducers.build import BuildError, compiler
+from scapp.reducers.toolchain import BuildError
+from scapp.reducers.zig import compiler
 from scapp.runtime.native.modules import KERNEL_NAME
 from scapp.runtime.wasm_sections import write_u32
 

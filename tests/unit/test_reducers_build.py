@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scapp.reducers import build
+from scapp.reducers import build, rust, toolchain, zig
 
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("ziglang", reason="the Zig compiler is not installed: pip install 'scapp[zig]'")
@@ -36,7 +36,10 @@ def test_the_kept_artifacts_are_what_their_sources_build_to(source: str, artifac
     copied.parent.mkdir()
     shutil.copy(ROOT / source, copied)
     out = tmp_path / "out.wasm"
-    build.build_reducer(copied, out)
+    try:
+        build.build_reducer(copied, out, pinned=True)
+    except build.ToolchainMissing as error:
+        pytest.skip(str(error))
     assert out.read_bytes() == (ROOT / artifact).read_bytes()
     for path in (ROOT, tmp_path, Path(build.__file__).parent):
         assert str(path).encode() not in out.read_bytes()
@@ -44,11 +47,19 @@ def test_the_kept_artifacts_are_what_their_sources_build_to(source: str, artifac
     assert b"producers" not in out.read_bytes()
 
 
-def test_empty_global_caches_and_a_moved_sdk_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(ROOT / "reducers/zig/sdk", tmp_path / "moved")
-    monkeypatch.setattr(build, "sdk_folder", lambda: tmp_path / "moved")
-    source, artifact = build.SHIPPED[0]
-    build.build_reducer(ROOT / source, tmp_path / "out.wasm", cache=tmp_path / "cache")
+@pytest.mark.parametrize("language", ["zig", "c", "rust"])
+def test_empty_global_caches_and_a_moved_sdk_change_nothing(
+    language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in ("zig", "c", "rust"):
+        shutil.copytree(ROOT / "reducers" / each / "sdk", tmp_path / "moved" / each)
+    monkeypatch.setattr(toolchain, "sdk_folder", lambda name, _: tmp_path / "moved" / name)
+    shipped = [pair for pair in build.SHIPPED if "ledger" in pair[0]]
+    source, artifact = next(pair for pair in shipped if build.language_of(Path(pair[0])) == language)
+    try:
+        build.build_reducer(ROOT / source, tmp_path / "out.wasm", cache=tmp_path / "cache", pinned=True)
+    except build.ToolchainMissing as error:
+        pytest.skip(str(error))
     assert (tmp_path / "out.wasm").read_bytes() == (ROOT / artifact).read_bytes()
 
 
@@ -62,6 +73,39 @@ def test_a_failed_build_says_why_and_keeps_the_old_module(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.wasm", "bad.zig"]
 
 
+TINY_C = """
+#include "scapp.h"
+SCAPP_TABLE(score, KEY((text, who)), (i64, points))
+SCAPP_PARAMS()
+SCAPP_MESSAGE(add, (text, who))
+static scapp_result on_open(const scapp_context *, const scapp_opening *) { return SCAPP_OK; }
+static scapp_result on_add(const scapp_context *, const add_message *m) {
+    score_put((score){ m->who, 1 });
+    return SCAPP_OK; }
+SCAPP_APP("tiny", "1", TABLES(score), INDEXES(), VIEWS(), MESSAGES(add))
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("(i64, points)", "(u32, points)", "no column type for u32: allowed are bool, i16"),
+        ("TABLES(score)", "TABLES()", "score_must_be_listed_in_SCAPP_APP"),
+        ("m->who, 1", "1, m->who", "error"),
+        ("return SCAPP_OK; }\nSCAPP_APP", 'scapp_reject("no"); return SCAPP_OK; }\nSCAPP_APP', "nodiscard"),
+    ],
+)
+def test_mistakes_in_c_are_compile_errors(old: str, new: str, reason: str, tmp_path: Path) -> None:
+    """A type without a column, a table that is not listed, values in the wrong order, a rejection thrown away."""
+    source = tmp_path / "tiny.c"
+    source.write_text(TINY_C)
+    build.build_reducer(source, tmp_path / "tiny.wasm")
+    assert old in TINY_C
+    source.write_text(TINY_C.replace(old, new))
+    with pytest.raises(build.BuildError, match=f"(?s)tiny.c does not compile:.*{reason}"):
+        build.build_reducer(source, tmp_path / "tiny.wasm")
+
+
 def test_the_command_builds_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "tiny.zig"
     source.write_text(TINY)
@@ -73,18 +117,51 @@ def test_the_command_builds_one_file(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_missing_or_other_compiler_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "ZIG_VERSION", "9.9.9")
+    monkeypatch.setattr(zig, "ZIG_VERSION", "9.9.9")
     with pytest.raises(
         build.BuildError, match=r"Zig 0\.17\.1 is installed, 9\.9\.9 is needed: pip install 'scapp\[zig\]'"
     ):
-        build.compiler()
+        zig.compiler()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(build.BuildError, match=r"not installed: pip install 'scapp\[zig\]'"):
-        build.compiler()
+        zig.compiler()
 
 
-def test_a_missing_sdk_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(build, "_REPOSITORY", tmp_path)
-    monkeypatch.setattr(build, "_HERE", tmp_path)
-    with pytest.raises(build.BuildError, match="Zig SDK not found"):
-        build.sdk_folder()
+def test_a_rustc_that_cannot_build_modules_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No rustc at all, and one without the target."""
+    monkeypatch.setenv("SCAPP_RUSTC", str(tmp_path / "none"))
+    with pytest.raises(
+        build.ToolchainMissing, match=r"a rustc from 1\.63 with the target .* is needed; .*rustup target"
+    ):
+        rust.compiler()
+    fake = tmp_path / "rustc"
+    fake.write_text(f'#!/bin/sh\ntest "$1" = --version && echo "rustc 1.80.0 (x)" || echo {tmp_path}\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("SCAPP_RUSTC", str(fake))
+    with pytest.raises(build.ToolchainMissing, match=r"rustc 1\.63\.0 .* found without it.*: 1\.80\.0 \("):
+        rust.compiler("1.63.0")
+
+
+def test_what_has_no_compiler_here_is_skipped_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The check says what it did not rebuild, and fails for what it rebuilt to other bytes."""
+    monkeypatch.setenv("SCAPP_RUSTC", str(tmp_path / "none"))
+    monkeypatch.setattr(build, "SHIPPED", [pair for pair in build.SHIPPED if "ledger" in pair[0]])
+    assert build.main(["--check"]) == 0
+    assert "tests/golden/ledger-rust.wasm not rebuilt: rustc 1.63.0 with the target" in capsys.readouterr().out
+    monkeypatch.setattr(build, "SHIPPED", [(build.SHIPPED[0][0], "tests/golden/conformance.wasm")])
+    assert build.main(["--check"]) == 1
+    assert "is not what its source builds to" in capsys.readouterr().err
+
+
+def test_a_missing_sdk_and_an_unknown_language_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(toolchain, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(toolchain, "HERE", tmp_path)
+    with pytest.raises(build.BuildError, match="zig SDK not found"):
+        toolchain.sdk_folder("zig", "entry.zig")
+    (tmp_path / "app.py").write_text("")
+    with pytest.raises(build.BuildError, match=r"app\.py is in no language known here: files end in \.zig, \.c, \.rs"):
+        build.build_reducer(tmp_path / "app.py", tmp_path / "out.wasm")

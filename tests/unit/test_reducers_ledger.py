@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,25 @@ from hypothesis import strategies as st
 from scapp.reducers import library
 from tests.support.reducer_driver import ALICE, BOB, CAROL, CAST, NOW_MS, Driver, Refused, slot_for
 
-LEDGER = library.wasm_bytes("ledger")
+GOLDEN = Path(__file__).parents[1] / "golden"
+LEDGERS = {
+    "zig": library.wasm_bytes("ledger"),
+    "c": (GOLDEN / "ledger-c.wasm").read_bytes(),
+    "rust": (GOLDEN / "ledger-rust.wasm").read_bytes(),
+}
 U256_MAX = 2**256 - 1
+
+
+class Language:
+    """The ledger under test; each test below runs once for each."""
+
+    name = "zig"
+
+
+@pytest.fixture(params=LEDGERS, autouse=True, scope="module")
+def language(request: pytest.FixtureRequest) -> str:
+    Language.name = request.param
+    return str(request.param)
 
 
 def hex_(address: bytes) -> str:
@@ -22,7 +40,7 @@ def hex_(address: bytes) -> str:
 def ledger(issuer: bytes | None = ALICE, slots: Any = (), **balances: int) -> Driver:
     named = {"alice": ALICE, "bob": BOB, "carol": CAROL}
     params = {"issuer": issuer, "balances": [[named[name], str(amount)] for name, amount in balances.items()]}
-    return Driver(LEDGER, CAST[:3], params, slots)
+    return Driver(LEDGERS[Language.name], CAST[:3], params, slots)
 
 
 def balances(driver: Driver) -> dict[bytes, int]:
@@ -75,7 +93,7 @@ def test_without_an_issuer_nobody_mints() -> None:
 
 def test_an_owner_named_twice_is_refused() -> None:
     with pytest.raises(Refused, match="has two opening balances"):
-        Driver(LEDGER, CAST[:2], {"balances": [[ALICE, 1], [ALICE, 2]]})
+        Driver(LEDGERS[Language.name], CAST[:2], {"balances": [[ALICE, 1], [ALICE, 2]]})
 
 
 SLOTS = [slot_for(BOB, 50), slot_for(ALICE, 100), slot_for(CAROL, 0)]

@@ -1,115 +1,85 @@
-"""Compile Zig reducers to WebAssembly, bit for bit the same everywhere; `python -m scapp.reducers.build` is its CLI.
+"""Compile reducers to WebAssembly; `python -m scapp.reducers.build` and `scapp build` are its command lines.
 
-The SDK's sources stand in `reducers/zig/sdk` of the repository, or in `scapp/reducers/zig` of an installation. All
-flags stand here: a different flag or compiler version gives a different module, and so a different deployment.
+The language follows from the file's name. Zig and C give the same bytes everywhere, because their compiler is pinned;
+Rust does for one version of rustc. The flags stand in `zig.py` and `rust.py`: a different flag or compiler gives a
+different module, and so a different deployment.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-ZIG_VERSION = "0.17.1"
-STACK_BYTES = 65_536
-MEMORY_BYTES_MAX = 16_777_216
-EXPORTS = ("scapp_manifest", "scapp_alloc", "scapp_reduce")
-_FEATURES = "mvp+bulk_memory+multivalue+mutable_globals+nontrapping_fptoint+sign_ext"
-_FLAGS = (
-    "-target", "wasm32-freestanding", f"-mcpu={_FEATURES}",
-    "-O", "safe",  # overflow and bounds trap: wrong amounts are worse than a larger module
-    "-fstrip", "-fno-entry", "-fsingle-threaded",
-    "--stack", str(STACK_BYTES), f"--max-memory={MEMORY_BYTES_MAX}",
-    *(f"--export={name}" for name in EXPORTS),
-)  # fmt: skip
+from scapp.reducers import rust, zig
+from scapp.reducers.toolchain import REPOSITORY, BuildError, ToolchainMissing
 
-_HERE = Path(__file__).resolve().parent
-_REPOSITORY = _HERE.parents[2]
+LANGUAGES = {".zig": "zig", ".c": "c", ".rs": "rust"}
 # Source and artifact of every reducer that ships with the repository, relative to its root.
 SHIPPED = (
     ("reducers/library/ledger/ledger.zig", "reducers/scapp/reducers/library/ledger.wasm"),
     ("examples/game/scapp/game/goofspiel.zig", "examples/game/scapp/game/goofspiel.wasm"),
     ("reducers/zig/conformance.zig", "tests/golden/conformance.wasm"),
     ("reducers/library/transfer/transfer.zig", "benchmarks/transfer.wasm"),
+    ("reducers/library/ledger/ledger.c", "tests/golden/ledger-c.wasm"),
+    ("reducers/c/conformance.c", "tests/golden/conformance-c.wasm"),
+    ("reducers/library/ledger/ledger.rs", "tests/golden/ledger-rust.wasm"),
+    ("reducers/rust/conformance.rs", "tests/golden/conformance-rust.wasm"),
 )
 
 
-class BuildError(Exception):
-    """The reducer could not be built; the text is the compiler's, or says what is missing and how to get it."""
+def language_of(source: Path) -> str:
+    """Of a reducer file; raises BuildError for a name that ends in none of `LANGUAGES`."""
+    if source.suffix not in LANGUAGES:
+        raise BuildError(f"{source.name} is in no language known here: files end in {', '.join(LANGUAGES)}")
+    return LANGUAGES[source.suffix]
 
 
-def sdk_folder() -> Path:
-    """Folder of the SDK's sources; raises BuildError when this installation has none."""
-    candidates = (_REPOSITORY / "reducers" / "zig" / "sdk", _HERE / "zig")
-    for folder in candidates:
-        if (folder / "entry.zig").is_file():
-            return folder
-    raise BuildError(f"Zig SDK not found: looked for entry.zig in {candidates[0]} and {candidates[1]}")
-
-
-def compiler() -> list[str]:
-    """Command that starts the pinned Zig; raises BuildError with the way to get it."""
-    if importlib.util.find_spec("ziglang") is None:
-        raise BuildError("the Zig compiler is not installed: pip install 'scapp[zig]'")
-    command = [sys.executable, "-m", "ziglang"]
-    found = subprocess.run([*command, "version"], capture_output=True, text=True, check=False).stdout.strip()
-    if found != ZIG_VERSION:
-        raise BuildError(f"Zig {found or 'unknown'} is installed, {ZIG_VERSION} is needed: pip install 'scapp[zig]'")
-    return command
-
-
-def build_reducer(source: Path, out: Path, *, cache: Path | None = None) -> None:
+def build_reducer(source: Path, out: Path, *, cache: Path | None = None, pinned: bool = False) -> None:
     """Compile the reducer file `source` to the module `out`, replaced only when the build succeeds.
 
-    `cache` keeps the compiler's caches between builds; without it Zig's usual global cache is used. Files beside
-    `source` may be imported by it. Raises BuildError."""
+    `cache` keeps Zig's caches between builds; without it its usual global cache is used. Files beside `source` may be
+    used by it. `pinned` demands the version of rustc that built what ships. Raises BuildError."""
     source = source.resolve()
     if not source.is_file():
         raise BuildError(f"no such file: {source}")
-    command, sdk = compiler(), sdk_folder()
-    with tempfile.TemporaryDirectory(prefix="scapp-build-") as work:
-        built = Path(work) / "reducer.wasm"
-        caches = ["--cache-dir", str((cache or Path(work)) / "local")]
-        if cache is not None:
-            caches += ["--global-cache-dir", str(cache / "global")]
-        modules = ["--dep", "app", "--dep", "scapp", f"-Mroot={sdk / 'entry.zig'}", "--dep", "scapp", f"-Mapp={source}"]
-        done = subprocess.run(
-            [*command, "build-exe", *_FLAGS, *caches, f"-femit-bin={built}", *modules, f"-Mscapp={sdk / 'scapp.zig'}"],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=work,
-        )
-        if done.returncode != 0:
-            raise BuildError(f"{source.name} does not compile:\n{done.stderr.strip()}")
+    language = language_of(source)
+    with tempfile.TemporaryDirectory(prefix="scapp-build-") as folder:
+        work = Path(folder)
+        built = work / "reducer.wasm"
+        if language == "rust":
+            rust.build_rust(source, built, work, version=rust.RUST_VERSION if pinned else None)
+        else:
+            (zig.build_zig if language == "zig" else zig.build_c)(source, built, work, cache)
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(out.name + ".part")
         shutil.copyfile(built, part)
         part.replace(out)
 
 
-def check_shipped(repository: Path = _REPOSITORY) -> list[str]:
-    """Build every shipped reducer anew, with empty caches, and name the artifacts that differ from the result."""
-    stale = []
+def check_shipped(repository: Path = REPOSITORY) -> tuple[list[str], list[str]]:
+    """Build every shipped reducer anew, with empty caches: the artifacts that differ, and why some were not built."""
+    stale, skipped = [], []
     with tempfile.TemporaryDirectory(prefix="scapp-check-") as folder:
         for source, artifact in SHIPPED:
-            fresh = Path(folder) / Path(artifact).name
-            build_reducer(repository / source, fresh, cache=Path(folder) / "cache")
-            kept = repository / artifact
+            fresh, kept = Path(folder) / Path(artifact).name, repository / artifact
+            try:
+                build_reducer(repository / source, fresh, cache=Path(folder) / "cache", pinned=True)
+            except ToolchainMissing as error:
+                skipped.append(f"{artifact} not rebuilt: {error}")
+                continue
             if not kept.is_file() or kept.read_bytes() != fresh.read_bytes():
                 stale.append(artifact)
-    return stale
+    return stale, skipped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """CLI; returns the exit code: 0 done, 1 artifacts differ or a build failed."""
-    parser = argparse.ArgumentParser(prog="python -m scapp.reducers.build", description="Compile Zig reducers.")
-    parser.add_argument("source", nargs="?", type=Path, help="a reducer's .zig file")
+    parser = argparse.ArgumentParser(prog="python -m scapp.reducers.build", description="Compile reducers.")
+    parser.add_argument("source", nargs="?", type=Path, help="a reducer's .zig, .c or .rs file")
     parser.add_argument("-o", "--out", type=Path, help="module to write (default: beside the source, .wasm)")
     parser.add_argument("--all", action="store_true", help="rebuild every reducer that ships with the repository")
     parser.add_argument("--check", action="store_true", help="rebuild those elsewhere and compare with what is kept")
@@ -125,15 +95,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(chosen: argparse.Namespace) -> int:
     if chosen.check:
-        stale = check_shipped()
+        stale, skipped = check_shipped()
+        for line in skipped:
+            print(line)
         for artifact in stale:
             print(f"{artifact} is not what its source builds to: python -m scapp.reducers.build --all", file=sys.stderr)
         return 1 if stale else 0
-    pairs = [(_REPOSITORY / source, _REPOSITORY / artifact) for source, artifact in SHIPPED]
-    if chosen.source is not None:
-        pairs = [(chosen.source, chosen.out or chosen.source.with_suffix(".wasm"))]
-    for source, out in pairs:
-        build_reducer(source, out)
+    if chosen.all:
+        return _build_all()
+    out = chosen.out or chosen.source.with_suffix(".wasm")
+    build_reducer(chosen.source, out)
+    print(f"{out} ({out.stat().st_size:,} bytes)")
+    return 0
+
+
+def _build_all() -> int:
+    for source, artifact in SHIPPED:
+        out = REPOSITORY / artifact
+        try:
+            build_reducer(REPOSITORY / source, out, pinned=True)
+        except ToolchainMissing as error:
+            if language_of(Path(source)) != "rust":  # Zig comes with pip, so its absence is a mistake
+                raise
+            print(f"{artifact} not rebuilt: {error}")
+            continue
         print(f"{out} ({out.stat().st_size:,} bytes)")
     return 0
 

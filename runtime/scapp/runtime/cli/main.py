@@ -17,6 +17,9 @@ from scapp.runtime.cli.common import BUG, Problem, Settings, common, problem_of,
 # name: (module, attribute, help)
 COMMANDS = {
     "demo": ("demo", "demo", "Start nodes, play a game, watch the tables fill"),
+    "new": ("develop", "new", "Make a new app: a reducer and its test"),
+    "build": ("develop", "build", "Compile a reducer"),
+    "test": ("develop", "test", "Run a reducer's tests"),
     "keys": ("keys", "keys", "Make and show the node's key and API tokens"),
     "node": ("node", "node", "Run a node"),
     "status": ("status", "status", "Show a running node at a glance"),

@@ -1,0 +1,122 @@
+"""`scapp new`, `scapp build`, `scapp test`: from an idea to a tested module, without a node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scapp.runtime.cli.common import REFUSED, Problem, common, emit, waiting
+
+if TYPE_CHECKING:
+    from scapp.runtime.app_test import Report
+    from scapp.runtime.module import CheckedModule
+
+LANGUAGES = ("zig", "c", "rust")  # a test compares it with the build's, whose import would cost every `--help`
+
+
+@click.command()
+@common
+@click.argument("name")
+@click.option("--lang", "language", type=click.Choice(LANGUAGES), default="zig", show_default=True)
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Where to  [default: ./NAME]")
+def new(name: str, language: str, folder: Path | None) -> None:
+    """Make a new app NAME: a small reducer and a test that passes."""
+    from scapp.reducers.scaffold import ScaffoldError, new_app
+
+    folder = folder or Path(name)
+    try:
+        made = new_app(name, language, folder)
+    except ScaffoldError as error:
+        raise Problem(str(error), code="refused") from None
+    lines = "\n".join(f"  {path}" for path in made)
+    emit({"files": [str(path) for path in made]}, f"{lines}\n\nNext: scapp test {folder}")
+
+
+@click.command()
+@common
+@click.argument("source", type=click.Path(path_type=Path), default=".")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Module to write  [default: beside the source]")
+def build(source: Path, out: Path | None) -> None:
+    """Compile a reducer: SOURCE is its file, or the folder with the one it is in."""
+    file = _source(source)
+    out = out or file.with_suffix(".wasm")
+    checked = _built(file, out)
+    digest, size = f"0x{checked.deployment.reducer.hex()}", out.stat().st_size
+    document = {"module": str(out), "bytes": size, "keccak256": digest}
+    emit(document, f"{out}  {size:,} bytes  {digest}\n\nNext: scapp test {source}, then scapp deploy {out}")
+
+
+@click.command()
+@common
+@click.argument("app", type=click.Path(path_type=Path), default=".")
+@click.argument("tests", type=click.Path(path_type=Path, exists=True), nargs=-1)
+def test(app: Path, tests: tuple[Path, ...]) -> int:
+    """Build APP (a folder, a reducer's file, or a .wasm) and run its tests: TESTS, or tests/*.toml beside it.
+
+    Messages without an accepted example are named at the end."""
+    from scapp.runtime.app_test import BadTest, load_test, run_test
+
+    file = app if app.suffix == ".wasm" else _source(app)
+    checked = _checked(file) if file.suffix == ".wasm" else _built(file, file.with_suffix(".wasm"))
+    chosen = list(tests) or sorted((file.parent / "tests").glob("*.toml"))
+    if not chosen:
+        raise Problem(f"no tests: {file.parent / 'tests'} has no .toml file", code="not_found", hint="name some")
+    reports: dict[str, Report] = {}
+    for path in chosen:
+        try:
+            reports[path.name] = run_test(checked, load_test(path))
+        except BadTest as error:
+            raise Problem(str(error), code="refused", hint="docs/howto/test-a-reducer.md") from None
+    missing = _uncovered(checked, reports)
+    emit({"tests": {n: r.failures for n, r in reports.items()}, "uncovered": missing}, _text(reports, missing))
+    return REFUSED if any(report.failures for report in reports.values()) else 0
+
+
+def _uncovered(checked: CheckedModule, reports: dict[str, Report]) -> list[str]:
+    seen = {name for report in reports.values() for name in report.messages}
+    return [message.name for message in checked.manifest.messages if message.name not in seen]
+
+
+def _text(reports: dict[str, Report], missing: list[str]) -> str:
+    lines = []
+    for name, report in reports.items():
+        lines.append(f"{'FAILED' if report.failures else 'ok    '}  {name}  {report.steps} steps")
+        lines += [f"  {failure}" for failure in report.failures]
+    covered = "every message was accepted at least once" if not missing else f"never accepted: {', '.join(missing)}"
+    return "\n".join([*lines, covered])
+
+
+def _source(given: Path) -> Path:
+    """The reducer file that is meant."""
+    from scapp.reducers.build import LANGUAGES as ENDINGS
+
+    if not given.is_dir():
+        return given
+    found = sorted(path for path in given.iterdir() if path.suffix in ENDINGS)
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        hint = "`scapp new NAME` makes one" if not found else "name the file"
+        raise Problem(f"{given} has {len(found)} reducer files ({names}); one is needed", code="not_found", hint=hint)
+    return found[0]
+
+
+def _built(source: Path, out: Path) -> CheckedModule:
+    from scapp.reducers.build import build_reducer
+    from scapp.reducers.toolchain import BuildError
+
+    try:
+        with waiting("compiling"):
+            build_reducer(source, out)
+    except BuildError as error:
+        raise Problem(str(error), code="refused") from None
+    return _checked(out)
+
+
+def _checked(wasm: Path) -> CheckedModule:
+    """Raises ModuleRefused, as `scapp deploy` would."""
+    from scapp.runtime.module import check_module
+
+    with waiting("checking the module"):
+        return check_module(wasm.read_bytes())
