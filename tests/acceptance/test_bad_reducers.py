@@ -233,7 +233,7 @@ async def test_a_module_without_a_declared_maximum_is_bounded_and_hostile_messag
 ESCAPES = b"\x1b]0;owned\x07\x1b[2J\0\xff\xed\xa0\x80 end"
 HOSTILE = (
     (wat.op(wat.LOOP), "fault", "out of fuel in function step"),
-    (wat.op(wat.BURN), "fault", "out of fuel for the work of imports"),
+    (wat.op(wat.BURN), "fault", "out of fuel"),
     (wat.op(wat.RECURSE), "undecidable", "stack overflow in function deep"),
     (wat.op(wat.TRAP), "fault", "unreachable in function step"),
     (wat.op(wat.STORE_OUTSIDE), "fault", "memory out of bounds"),
