@@ -42,6 +42,8 @@ from scapp.runtime.documents import (
     Status,
     StreamItem,
     VerifyAnswer,
+    WorkList,
+    WorkView,
 )
 from scapp.runtime.keys_file import check_private
 
@@ -235,7 +237,11 @@ class Client:
         body = {"sql": sql, "params": list(params), "rows_max": rows_max, "timeout_s": timeout_s}
         return self._post("/v1/query", QueryAnswer, body, timeout_s)
 
-    def verify(self, channel: str, timeout_s: float = 300.0) -> VerifyAnswer:
+    def work(self) -> list[WorkView]:
+        """Long work that goes on at the node; ask on a connection of its own while another call waits."""
+        return self._get("/v1/work", WorkList).work
+
+    def verify(self, channel: str, timeout_s: float = 3_600.0) -> VerifyAnswer:
         """Compare the database's rows with the co-signed root."""
         return self._post(f"/v1/channels/{_quote(channel)}/verify", VerifyAnswer, {}, timeout_s)
 

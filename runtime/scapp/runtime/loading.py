@@ -11,7 +11,7 @@ from scapp.runtime.kernel import Kernel
 from scapp.runtime.kernel_export import encode_export
 from scapp.runtime.root import extend_event_root
 from scapp.runtime.schema import AppSchema
-from scapp.runtime.verify import read_events, read_rows
+from scapp.runtime.stored import read_events, read_rows
 
 
 class CursorMoved(Exception):

@@ -16,7 +16,7 @@ from scapp.channels.types import ChannelId
 from scapp.runtime.api.entries import EntryReader
 from scapp.runtime.changes import AppEvent
 from scapp.runtime.deployments import App, DeploymentStore
-from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, VerifyAnswer
+from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, VerifyAnswer, WorkView
 from scapp.runtime.follow import Committed
 from scapp.runtime.peerbook import PeerBook
 
@@ -44,6 +44,10 @@ class Derived(Protocol):
 
     def verify(self, channel_id: ChannelId) -> VerifyAnswer:
         """Raises ApiError: refused (nothing derived yet) or database_down."""
+        ...
+
+    def work(self) -> list[WorkView]:
+        """Long work that goes on now; from memory."""
         ...
 
     def app_events(self, channel_id: ChannelId, first_sequence: int, end_sequence: int) -> list[AppEvent]: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scapp.runtime.api.call import Call
-from scapp.runtime.documents import QueryAnswer, QueryRequest, VerifyAnswer
+from scapp.runtime.documents import QueryAnswer, QueryRequest, VerifyAnswer, WorkList
 
 
 async def query(call: Call) -> QueryAnswer:
@@ -11,6 +11,10 @@ async def query(call: Call) -> QueryAnswer:
     return await call.context.blocking(
         call.context.derived.query, request.sql, request.params, request.rows_max, request.timeout_s
     )
+
+
+async def work(call: Call) -> WorkList:
+    return WorkList(work=call.context.derived.work())
 
 
 async def verify(call: Call) -> VerifyAnswer:

@@ -36,6 +36,7 @@ from scapp.runtime.documents import (
     StreamItem,
     VerifyAnswer,
     WaitRequest,
+    WorkList,
 )
 
 Handler = Callable[[Call], Awaitable[Document]]
@@ -148,6 +149,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path=_CHANNEL + "/verify", name="verify", response=VerifyAnswer, handler=handlers_data.verify,
         summary="Compare the database with the co-signed root",
+    ),
+    Route(
+        method="GET", path="/v1/work", name="list_work", summary="Long work that goes on, with its progress",
+        response=WorkList, handler=handlers_data.work,
     ),
     Route(
         method="POST", path="/v1/query", name="query", summary="Read the tables with SQL",

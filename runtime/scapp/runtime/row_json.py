@@ -48,12 +48,21 @@ def _integer(data: bytes) -> int:
 
 def _numeric(data: bytes) -> str:
     digits, weight, sign, _scale = _NUMERIC.unpack_from(data)
+    if sign not in (0, 0x4000):
+        return {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}.get(sign, _hex(data))
     value = 0
     for index in range(digits):
         (digit,) = struct.unpack_from(">H", data, _NUMERIC.size + 2 * index)
         value = value * 10_000 + digit
-    value *= 10_000 ** (weight + 1 - digits) if digits else 1
-    return f"-{value}" if sign else str(value)
+    exponent = 4 * (weight + 1 - digits) if digits else 0
+    # No reducer writes fractions or signs; a row that somebody changed by hand may have them.
+    text = str(value * 10**exponent) if exponent >= 0 else _fraction(value, -exponent)
+    return f"-{text}" if sign else text
+
+
+def _fraction(value: int, places: int) -> str:
+    whole, rest = divmod(value, 10**places)
+    return f"{whole}.{rest:0{places}d}".rstrip("0").rstrip(".")
 
 
 def _hex(data: bytes) -> str:
