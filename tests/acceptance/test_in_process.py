@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from scapp.channels.errors import LocalError
+from scapp.game import wasm_bytes
 from scapp.reducers import library
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Client, NodeFailed, Refused
@@ -24,6 +29,7 @@ from scapp.runtime.keys_file import new_key
 from tests.support.cluster import eventually
 
 T = TypeVar("T")
+CHECKER = Path(__file__).parents[2] / "examples" / "check_proof.py"
 LEDGER = library.wasm_bytes("ledger")
 
 
@@ -34,6 +40,27 @@ def folder() -> Iterator[Path]:
     found.chmod(0o755)
     yield found
     shutil.rmtree(found, ignore_errors=True)
+
+
+def _prove(node: Client, channel: str, owner: str, folder: Path) -> None:
+    """A row and an absence, from real signatures and a real reducer, checked by commands that know no node."""
+    file, ledger, game = (folder / name for name in ("proof.json", "ledger.wasm", "game.wasm"))
+    ledger.write_bytes(LEDGER)
+    game.write_bytes(wasm_bytes())
+    for key, turn, values in ((owner, None, {"owner": owner, "balance": "5"}), ("0x" + "ff" * 20, 0, None)):
+        file.write_bytes(msgspec.json.encode(node.prove(channel, "account", [key], turn)))
+        arguments = ["check-proof", str(file), "--channel", channel, "--module", str(ledger), "--json"]
+        result = CliRunner().invoke(scapp, arguments)
+        assert result.exit_code == 0, result.stdout
+        assert json.loads(result.stdout)["values"] == values
+        assert json.loads(result.stdout)["names_proved"]
+        subprocess.run([sys.executable, "-I", "-S", CHECKER, file], check=True, timeout=60)
+    assert CliRunner().invoke(scapp, ["check-proof", str(file), "--module", str(game)]).exit_code == 5
+    for table, keys, message in (("nope", [owner], "has no table 'nope'"), ("account", [], "0 key values")):
+        with pytest.raises(Refused, match=message):
+            node.prove(channel, table, keys)
+    with pytest.raises(Refused, match="turn 99 is not in this node's log"):
+        node.prove(channel, "account", [owner], 99)
 
 
 def settings(home: Path, database: str) -> Config:
@@ -110,6 +137,7 @@ async def test_a_node_comes_back_with_everything(folder: Path) -> None:
             )
             assert answer.rows == [["5"]]
             assert (await call(alice.verify, channel)).ok
+            await call(_prove, alice, channel, status.address, folder)
             assert (await call(alice.deployment, "ledger")).schema == "ledger"
             assert (await call(alice.deployments))[0].deployment_id == app.deployment_id
             assert [peer.name for peer in await call(alice.peers)] == ["bob"]

@@ -23,7 +23,7 @@ from scapp.channels.types import Address, ChannelId, Hash
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.changes import AppEvent
 from scapp.runtime.deployments import App
-from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, QueryColumn, VerifyAnswer, WorkView
+from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, QueryColumn, VerifyAnswer
 from scapp.runtime.follow import Committed
 
 ALICE = Address(bytes.fromhex("a11ce00000000000000000000000000000000001"))
@@ -217,7 +217,6 @@ class FakeDerived:
         self.verdicts: dict[ChannelId, VerifyAnswer] = {}
         self.events: dict[ChannelId, list[AppEvent]] = {}
         self.listeners: list[Callable[[Committed], None]] = []
-        self.going_on: list[WorkView] = []
 
     def view(self) -> DatabaseView:
         return DatabaseView(backend="fake", state="down" if self.down else "up")
@@ -247,9 +246,6 @@ class FakeDerived:
         if channel_id not in self.verdicts:
             raise ApiError("refused", "nothing of this channel is derived yet")
         return self.verdicts[channel_id]
-
-    def work(self) -> list[WorkView]:
-        return list(self.going_on)
 
     def app_events(self, channel_id: ChannelId, first_sequence: int, end_sequence: int) -> list[AppEvent]:
         self._must_be_up()

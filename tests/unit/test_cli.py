@@ -21,7 +21,7 @@ from scapp.runtime.cli import data
 from scapp.runtime.cli.common import printable, progress_line, table
 from scapp.runtime.cli.demo import command as demo_command
 from scapp.runtime.cli.main import COMMANDS, scapp
-from scapp.runtime.documents import DifferenceView, QueryAnswer, QueryColumn, StreamItem, VerifyAnswer, WorkView
+from scapp.runtime.documents import DifferenceView, QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
 from tests.support.api_harness import WASM, Harness, served
 from tests.support.fake_service import ALICE, BOB
 
@@ -340,14 +340,16 @@ def test_verify_names_what_differs(node: Harness) -> None:
 
 def test_progress_of_long_work_in_words(node: Harness) -> None:
     """What a waiting command shows: stage, channel, how much of how much, and how fast."""
-    known = WorkView(
-        work="verify", subject="0x" + "ab" * 32, stage="hashing rows", done=120_000, total=500_000, unit="rows",
-        rate=95_000.4,
-    )  # fmt: skip
-    node.derived.going_on = [known, msgspec.structs.replace(known, total=None, work="replay")]
-    first, second = map(progress_line, node.client.work())
-    assert first == "hashing rows, 0xabababab…: 120,000 of 500,000 rows, 95,000/s"
-    assert second == "hashing rows, 0xabababab…: 120,000 rows, 95,000/s"
+    with node.meters.running("verify", "0x" + "ab" * 32) as meter:
+        meter.stage("hashing rows", "rows", 500_000)
+        meter.advance(120_000)
+        (known,) = node.client.work()
+    assert node.client.work() == []
+    assert (known.work, known.stage, known.done, known.total) == ("verify", "hashing rows", 120_000, 500_000)
+    assert known.rate > 0
+    known = msgspec.structs.replace(known, rate=95_000.4)
+    assert progress_line(known) == "hashing rows, 0xabababab…: 120,000 of 500,000 rows, 95,000/s"
+    assert progress_line(msgspec.structs.replace(known, total=None)).endswith("…: 120,000 rows, 95,000/s")
 
 
 def test_query_shows_values_plainly(node: Harness) -> None:

@@ -46,6 +46,7 @@ from scapp.runtime.documents import (
     WorkView,
 )
 from scapp.runtime.keys_file import check_private
+from scapp.runtime.proof_format import ProofDocument
 
 T = TypeVar("T")
 NODE_FILE = "node.json"
@@ -244,6 +245,13 @@ class Client:
     def verify(self, channel: str, timeout_s: float = 3_600.0) -> VerifyAnswer:
         """Compare the database's rows with the co-signed root."""
         return self._post(f"/v1/channels/{_quote(channel)}/verify", VerifyAnswer, {}, timeout_s)
+
+    def prove(
+        self, channel: str, table: str, key: Sequence[Any], turn: int | None = None, timeout_s: float = 3_600.0
+    ) -> ProofDocument:
+        """Proof that the row of this key is, or is not, in the co-signed tables; the log is run for it first."""
+        body = {"table": table, "key": list(key), "turn": turn}
+        return self._post(f"/v1/channels/{_quote(channel)}/prove", ProofDocument, body, timeout_s)
 
     def stream(
         self,

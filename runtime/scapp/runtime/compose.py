@@ -49,6 +49,7 @@ from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.api.context import ApiContext, Derived
 from scapp.runtime.api.derived import DerivedData, NoDatabase
 from scapp.runtime.api.entries import EntryReader
+from scapp.runtime.api.proving import Proving
 from scapp.runtime.api.server import ApiServer
 from scapp.runtime.client import LOCK_FILE, NODE_FILE
 from scapp.runtime.config import Config, parse_listen
@@ -60,6 +61,8 @@ from scapp.runtime.keys_file import load_key
 from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.policy import AcceptPolicy
+from scapp.runtime.progress import Meters
+from scapp.runtime.prover import Prover
 from scapp.runtime.recording import RecordingAdmission
 from scapp.runtime.worker import Worker
 
@@ -130,13 +133,18 @@ class NodeProcess:
         frame_limits = limits_for_frames(self.config.node.frame_bytes_max)
         transport = TcpTransport(signer, *parse_listen(self.config.node.listen, "node.listen"), limits=frame_limits)
         node = await self._start_node(signer, modules, peers, transport)
-        derived = self._derivation(node, modules)
+        meters = Meters()
+        derived = self._derivation(node, modules, meters)
+        prover = Prover(node.source, modules.admission_kernel)
+        self._undo.callback(prover.close)
         context = ApiContext(
             service=node,
             apps=modules.store,
             peers=peers,
             derived=derived,
             entries=EntryReader(node.source),
+            proving=Proving(prover, node.source, modules.store, meters),
+            meters=meters,
             counters=lambda: node.counters() | {f"transport_{name}": n for name, n in transport.counters.items()},
             home=self.home,
             listen=transport.endpoint,
@@ -190,7 +198,7 @@ class NodeProcess:
         if self._worker is not None:
             self._worker.record_rejection(rejection)
 
-    def _derivation(self, node: Node, modules: Modules) -> Derived:
+    def _derivation(self, node: Node, modules: Modules, meters: Meters) -> Derived:
         """The worker, not started yet, and the API's view of it."""
         backend = _backend(self.config, self.home)
         if backend is None:
@@ -211,7 +219,7 @@ class NodeProcess:
 
         self._undo.push_async_callback(asyncio.to_thread, _stop_database, worker, backend)
         self._undo.callback(node.subscribe(news))
-        return DerivedData(worker, backend, node.source, modules)
+        return DerivedData(worker, backend, node.source, modules, meters)
 
     def _threads(self) -> ThreadPoolExecutor:
         """For what blocks in the API; a query that still runs must not hold up the stop."""

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 AddressText = Annotated[str, Meta(pattern="^0x[0-9a-fA-F]{40}$", description="20 bytes: an Ethereum address")]
 HashText = Annotated[str, Meta(pattern="^0x[0-9a-fA-F]{64}$", description="32 bytes")]
+HexText = Annotated[str, Meta(pattern="^0x([0-9a-f]{2})*$", description="bytes")]
 AmountText = Annotated[str, Meta(pattern="^[0-9]{1,78}$", description="unsigned 256-bit integer in decimal")]
 Endpoint = Annotated[str, Meta(max_length=300, description="host:port")]
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$")]

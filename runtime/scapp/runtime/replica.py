@@ -23,6 +23,7 @@ class Replica:
     def __init__(self, context: ChannelContext, source: EntrySource, kernel: Kernel) -> None:
         self.kernel = kernel
         self.at = start_cursor(context)
+        self.found_at = 0  # the log's position from which the batch at `at.turn` is found
         self._context = context
         self._source = source
 
@@ -53,7 +54,7 @@ class Replica:
                 raise DerivationHalted(Halt.CORRUPT, f"turn {batch.turn} has no entries and another state root")
         except KernelFault as error:
             raise DerivationHalted(Halt.UNDECIDABLE, f"turn {batch.turn} cannot be run here: {error}") from error
-        self.at = next_cursor(batch)
+        self.found_at, self.at = self.at.position, next_cursor(batch)
 
 
 def start_cursor(context: ChannelContext) -> Cursor:

@@ -14,11 +14,13 @@ import msgspec
 from scapp.channels.service import NodeService
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.entries import EntryReader
+from scapp.runtime.api.proving import Proving
 from scapp.runtime.changes import AppEvent
 from scapp.runtime.deployments import App, DeploymentStore
-from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, VerifyAnswer, WorkView
+from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, VerifyAnswer
 from scapp.runtime.follow import Committed
 from scapp.runtime.peerbook import PeerBook
+from scapp.runtime.progress import Meters
 
 T = TypeVar("T")
 
@@ -46,10 +48,6 @@ class Derived(Protocol):
         """Raises ApiError: refused (nothing derived yet) or database_down."""
         ...
 
-    def work(self) -> list[WorkView]:
-        """Long work that goes on now; from memory."""
-        ...
-
     def app_events(self, channel_id: ChannelId, first_sequence: int, end_sequence: int) -> list[AppEvent]: ...
 
     def subscribe(self, listener: Callable[[Committed], None]) -> Callable[[], None]:
@@ -59,13 +57,15 @@ class Derived(Protocol):
 
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     """`listen` is where peers reach the node; `policy` is the accept setting in force; `threads` run what blocks:
-    not the loop's own, which the node needs for its log. `log_failure`: why the log takes no more writes, if so."""
+    not the loop's own, which the node needs for its log. `meters`: long work.
+    `log_failure`: why the log takes no more writes, if so."""
 
     service: NodeService
     apps: DeploymentStore
     peers: PeerBook
     derived: Derived
     entries: EntryReader
+    proving: Proving
     counters: Callable[[], dict[str, int]]
     home: Path
     listen: str
@@ -73,6 +73,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     started_ms: int
     threads: Executor
+    meters: Meters
     log_failure: Callable[[], str] = lambda: ""
     pid: int = msgspec.field(default_factory=os.getpid)
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 import psycopg
 
 from scapp.channels.admission import AdmissionError
@@ -25,7 +24,6 @@ from scapp.runtime.documents import (
     QueryAnswer,
     QueryColumn,
     VerifyAnswer,
-    WorkView,
 )
 from scapp.runtime.follow import Committed
 from scapp.runtime.modules import Modules
@@ -43,12 +41,12 @@ _DOWN_HINT = "it is retried by itself, and signing goes on; `scapp status` shows
 class DerivedData:
     """Implements `context.Derived`."""
 
-    def __init__(self, worker: Worker, backend: Backend, source: EntrySource, modules: Modules) -> None:
+    def __init__(self, worker: Worker, backend: Backend, source: EntrySource, modules: Modules, meters: Meters) -> None:
         self._worker = worker
         self._backend = backend
         self._source = source
         self._modules = modules
-        self._meters = Meters()
+        self._meters = meters
         self._schemas: dict[bytes, AppSchema] = {}
         self._lock = threading.Lock()
 
@@ -146,9 +144,6 @@ class DerivedData:
             notes=list(report.notes),
         )
 
-    def work(self) -> list[WorkView]:
-        return [WorkView(**msgspec.structs.asdict(each)) for each in self._meters.read()]
-
     @staticmethod
     def _identity(deployment: Any) -> bytes:
         from scapp.channels.deployment import deployment_id
@@ -197,9 +192,6 @@ class NoDatabase:
 
     def verify(self, channel_id: ChannelId) -> VerifyAnswer:
         raise self._off()
-
-    def work(self) -> list[WorkView]:
-        return []
 
     def app_events(self, channel_id: ChannelId, first_sequence: int, end_sequence: int) -> list[AppEvent]:
         return []

@@ -38,6 +38,7 @@ from scapp.runtime.documents import (
     WaitRequest,
     WorkList,
 )
+from scapp.runtime.proof_format import ProofDocument, ProveRequest
 
 Handler = Callable[[Call], Awaitable[Document]]
 
@@ -149,6 +150,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path=_CHANNEL + "/verify", name="verify", response=VerifyAnswer, handler=handlers_data.verify,
         summary="Compare the database with the co-signed root",
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/prove", name="prove", request=ProveRequest, response=ProofDocument,
+        summary="Prove that a row is, or is not, in the co-signed tables", handler=handlers_data.prove,
     ),
     Route(
         method="GET", path="/v1/work", name="list_work", summary="Long work that goes on, with its progress",
