@@ -63,6 +63,17 @@ def _prove(node: Client, channel: str, owner: str, folder: Path) -> None:
         node.prove(channel, "account", [owner], 99)
 
 
+def _replay(node: Client, channel: str) -> None:
+    """Beside the live rows, compared, and in their place; each step through the API."""
+    kept = node.replay(channel, compare=True)
+    assert (kept.result, kept.difference_count, kept.sequence) == ("kept", 0, 2)
+    assert node.query(f"select balance from {kept.schema}.account where balance > 0").rows == [["5"]]
+    assert node.replay(channel, compare=True, then="swap").result == "swapped"
+    assert node.verify(channel).ok
+    assert node.replay(channel, then="drop").result == "dropped"
+    assert node.replay(channel, abandon=True).result == "abandoned"
+
+
 def settings(home: Path, database: str) -> Config:
     flags = {"node.listen": "127.0.0.1:0", "api.listen": "127.0.0.1:0", "database.backend": database}
     return load_config(home, environ={}, flags=flags)
@@ -137,6 +148,7 @@ async def test_a_node_comes_back_with_everything(folder: Path) -> None:
             )
             assert answer.rows == [["5"]]
             assert (await call(alice.verify, channel)).ok
+            await call(_replay, alice, channel)
             await call(_prove, alice, channel, status.address, folder)
             assert (await call(alice.deployment, "ledger")).schema == "ledger"
             assert (await call(alice.deployments))[0].deployment_id == app.deployment_id

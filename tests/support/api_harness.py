@@ -21,12 +21,14 @@ from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.entries import EntryReader
 from scapp.runtime.api.proving import Proving
+from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
 from scapp.runtime.client import NODE_FILE, Client
 from scapp.runtime.config import ApiSettings
 from scapp.runtime.deployments import App, DeploymentStore
 from scapp.runtime.documents import NodeFile
 from scapp.runtime.kernel import Kernel
+from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.progress import Meters
 from scapp.runtime.prover import Prover
@@ -78,6 +80,7 @@ class Harness:
         self.operator = self.tokens.ensure_operator()
         self.settings = settings
         self.meters = Meters()
+        self.modules = Modules(home / "deployments", home / "modules")
         self.url = ""
         self.cleanup = ExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -120,6 +123,7 @@ class Harness:
                 proving=Proving(
                     Prover(self.service.source, self._no_kernel), self.service.source, self.apps, self.meters
                 ),
+                replaying=Replaying(None, None, self.service.source, self.modules, self.meters),
                 counters=lambda: self.service.counters(),
                 home=self.home, listen="127.0.0.1:7420",
                 policy="known-deployments", version="0.1.0", started_ms=NOW_MS, threads=threads,

@@ -21,7 +21,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from scapp.channels.errors import LocalError, ScappError
+from scapp.channels.errors import LocalError
+from scapp.runtime.client_answers import ClientError as ClientError
+from scapp.runtime.client_answers import NodeFailed as NodeFailed
+from scapp.runtime.client_answers import NodeTimeout as NodeTimeout
+from scapp.runtime.client_answers import NodeUnreachable as NodeUnreachable
+from scapp.runtime.client_answers import NotAllowed as NotAllowed
+from scapp.runtime.client_answers import Refused as Refused
+from scapp.runtime.client_answers import error_of, sse
+from scapp.runtime.derived_documents import ReplayAnswer
 from scapp.runtime.documents import (
     AppList,
     AppView,
@@ -30,7 +38,6 @@ from scapp.runtime.documents import (
     Counters,
     EntryPage,
     EntryView,
-    ErrorDocument,
     Health,
     NodeFile,
     PeerList,
@@ -52,37 +59,6 @@ T = TypeVar("T")
 NODE_FILE = "node.json"
 LOCK_FILE = "node.lock"
 TOKEN_FILE = "api.token"  # noqa: S105  # the file's name, not a token
-
-
-class ClientError(ScappError):
-    """Base of what a call can raise; `code` is the API's error code, `hint` says what to do."""
-
-    def __init__(self, message: str, *, code: str = "", hint: str = "", status: int = 0) -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
-        self.hint = hint
-        self.status = status
-
-
-class NodeUnreachable(ClientError):
-    """Nobody answers at the address; nothing is known about what was asked."""
-
-
-class NotAllowed(ClientError):
-    """The token is unknown or does not permit this."""
-
-
-class Refused(ClientError):
-    """The node refused what was asked; nothing changed."""
-
-
-class NodeTimeout(ClientError):
-    """Not done in time; it may still happen."""
-
-
-class NodeFailed(ClientError):
-    """The node could not do it now: the database is down, a channel is corrupt, or a bug."""
 
 
 class Client:
@@ -253,6 +229,19 @@ class Client:
         body = {"table": table, "key": list(key), "turn": turn}
         return self._post(f"/v1/channels/{_quote(channel)}/prove", ProofDocument, body, timeout_s)
 
+    def replay(
+        self,
+        channel: str,
+        *,
+        compare: bool = False,
+        then: str = "keep",
+        abandon: bool = False,
+        timeout_s: float = 86_400.0,
+    ) -> ReplayAnswer:
+        """Derive a channel again into a schema of its own; `then` is keep, swap or drop. Asking again goes on."""
+        body = {"compare": compare, "then": then, "abandon": abandon}
+        return self._post(f"/v1/channels/{_quote(channel)}/replay", ReplayAnswer, body, timeout_s)
+
     def stream(
         self,
         *,
@@ -274,10 +263,10 @@ class Client:
             )
             response = connection.getresponse()
             if response.status != 200:
-                raise _error(response.status, response.read())
-            for name, data in _sse(response):
+                raise error_of(response.status, response.read())
+            for name, data in sse(response):
                 if name == "error":
-                    raise _error(500, data)
+                    raise error_of(500, data)
                 yield msgspec.json.decode(data, type=StreamItem)
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
@@ -312,7 +301,7 @@ class Client:
             self.close()
             raise self._unreachable(error) from error
         if response.status != 200:
-            raise _error(response.status, data)
+            raise error_of(response.status, data)
         try:
             return msgspec.json.decode(data, type=kind)
         except msgspec.MsgspecError as error:
@@ -347,40 +336,6 @@ class Client:
     def _unreachable(self, error: Exception) -> NodeUnreachable:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return NodeUnreachable(f"the node at {self.url} does not answer: {reason}", hint="is `scapp node` running?")
-
-
-def _sse(response: http.client.HTTPResponse) -> Iterator[tuple[str, bytes]]:
-    """(event name, data) of each server-sent event; comments are skipped."""
-    name, data = "message", b""
-    while True:
-        line = response.readline()
-        if not line:
-            return
-        line = line.rstrip(b"\r\n")
-        if not line:
-            if data:
-                yield name, data
-            name, data = "message", b""
-        elif line.startswith(b"event:"):
-            name = line[6:].strip().decode()
-        elif line.startswith(b"data:"):
-            data += line[5:].strip()
-
-
-def _error(status: int, data: bytes) -> ClientError:
-    try:
-        body = msgspec.json.decode(data, type=ErrorDocument).error
-    except msgspec.MsgspecError:
-        return NodeFailed(f"HTTP {status}, and not from a scapp node: {data[:200]!r}", status=status)
-    if body.code == "timeout":
-        kind: type[ClientError] = NodeTimeout
-    elif status in (401, 403):
-        kind = NotAllowed
-    elif status >= 500:
-        kind = NodeFailed
-    else:
-        kind = Refused
-    return kind(body.message, code=body.code, hint=body.hint, status=status)
 
 
 def _quote(text: str) -> str:

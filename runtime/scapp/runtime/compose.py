@@ -50,6 +50,7 @@ from scapp.runtime.api.context import ApiContext, Derived
 from scapp.runtime.api.derived import DerivedData, NoDatabase
 from scapp.runtime.api.entries import EntryReader
 from scapp.runtime.api.proving import Proving
+from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
 from scapp.runtime.client import LOCK_FILE, NODE_FILE
 from scapp.runtime.config import Config, parse_listen
@@ -108,6 +109,7 @@ class NodeProcess:
         self._password = password
         self._undo = contextlib.AsyncExitStack()
         self._worker: Worker | None = None
+        self._backend: Backend | None = None
 
     async def start(self) -> NodeFile:
         """Raises LocalError, OSError or CorruptionError; what was started by then is stopped again."""
@@ -137,6 +139,8 @@ class NodeProcess:
         derived = self._derivation(node, modules, meters)
         prover = Prover(node.source, modules.admission_kernel)
         self._undo.callback(prover.close)
+        replaying = Replaying(self._worker, self._backend, node.source, modules, meters)
+        self._undo.callback(replaying.stop)
         context = ApiContext(
             service=node,
             apps=modules.store,
@@ -144,6 +148,7 @@ class NodeProcess:
             derived=derived,
             entries=EntryReader(node.source),
             proving=Proving(prover, node.source, modules.store, meters),
+            replaying=replaying,
             meters=meters,
             counters=lambda: node.counters() | {f"transport_{name}": n for name, n in transport.counters.items()},
             home=self.home,
@@ -200,7 +205,7 @@ class NodeProcess:
 
     def _derivation(self, node: Node, modules: Modules, meters: Meters) -> Derived:
         """The worker, not started yet, and the API's view of it."""
-        backend = _backend(self.config, self.home)
+        backend = self._backend = _backend(self.config, self.home)
         if backend is None:
             return NoDatabase()
         self._worker = worker = Worker(

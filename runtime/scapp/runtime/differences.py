@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
+
+from scapp.reducers.manifest import Column, Table
+from scapp.runtime.row_json import row_as_json
 
 K = TypeVar("K", bound=Any)
 V = TypeVar("V")
@@ -60,6 +63,24 @@ def differing(found: Iterator[tuple[K, V]], expected: Iterator[tuple[K, V]]) -> 
             if left[1] != right[1]:
                 yield left[0], left[1], right[1]
             left, right = next(found, None), next(expected, None)
+
+
+def row_difference(name: str, table: Table, found: bytes | None, expected: bytes | None) -> Difference:
+    """Of two rows of one key, at least one of which is there."""
+    left, right = _row_shown(table.columns, found), _row_shown(table.columns, expected)
+    row = right or left
+    assert row is not None
+    key = {column.name: row[column.name] for column in table.key_columns if column.name in row}
+    return difference(name, key, left, right)
+
+
+def _row_shown(columns: Sequence[Column], row: bytes | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    try:
+        return row_as_json(columns, row)
+    except (ValueError, LookupError, OverflowError, msgspec.MsgspecError):
+        return {"row": "0x" + row.hex()}  # only a hand at the database writes such
 
 
 def _listed(values: Mapping[str, Any]) -> str:

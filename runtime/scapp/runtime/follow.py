@@ -178,8 +178,8 @@ class ChannelFollower:
         self._read_cursor(writing)
 
     def _read_cursor(self, writing: Writing) -> Cursor:
-        register_channel(writing.connection, self.context)
-        self.cursor = read_cursor(writing.connection, self.context.channel_id)
+        register_channel(writing.connection, self.context, self._schema.home)
+        self.cursor = read_cursor(writing.connection, self.context.channel_id, self._schema.home)
         assert self.cursor is not None, "a registered channel has a cursor"
         return self.cursor
 
@@ -226,6 +226,7 @@ class ChannelFollower:
             expected=self._planned(),
             new=self._at,
             changes=self._kernel.take_changes(copy_rows_min),
+            home=self._schema.home,
         )
         self._unwritten.append(commit)
         return commit
@@ -304,7 +305,7 @@ class ChannelFollower:
     def _settle(self, writing: Writing, moved: bool) -> Committed | None:
         """After the write of the first unwritten commit; None when the cursor stands elsewhere."""
         commit = self._unwritten[0]
-        if not moved and read_cursor(writing.connection, commit.channel_id) != commit.new:
+        if not moved and read_cursor(writing.connection, commit.channel_id, commit.home) != commit.new:
             self._start_over(writing)
             return None
         # Or the write had landed earlier, and only its answer was lost.

@@ -79,7 +79,7 @@ class Prover:
         with held.lock:
             replica = self._brought_to(held, context, turn, meter or Meter())
             row, proof = replica.kernel.prove(table_position, key)
-            signed = self._source.signed_state(context.channel_id, replica.found_at)
+            signed = self._source.signed_state(context.channel_id, replica.at.batch_position)
         if signed is None or signed.turn != replica.at.turn:
             raise CorruptionError(f"turn {replica.at.turn} is no longer where the log had it")
         return Proved(signed, row, proof)

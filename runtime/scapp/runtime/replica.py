@@ -23,7 +23,6 @@ class Replica:
     def __init__(self, context: ChannelContext, source: EntrySource, kernel: Kernel) -> None:
         self.kernel = kernel
         self.at = start_cursor(context)
-        self.found_at = 0  # the log's position from which the batch at `at.turn` is found
         self._context = context
         self._source = source
 
@@ -54,7 +53,7 @@ class Replica:
                 raise DerivationHalted(Halt.CORRUPT, f"turn {batch.turn} has no entries and another state root")
         except KernelFault as error:
             raise DerivationHalted(Halt.UNDECIDABLE, f"turn {batch.turn} cannot be run here: {error}") from error
-        self.found_at, self.at = self.at.position, next_cursor(batch)
+        self.at = next_cursor(batch, self.at.position, self.kernel.event_root())
 
 
 def start_cursor(context: ChannelContext) -> Cursor:

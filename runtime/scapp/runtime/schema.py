@@ -21,7 +21,7 @@ from scapp.runtime.database import binary, sql
 from scapp.runtime.database.binary import Raw
 from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.port import READER, Backend, Capability, DatabaseError
-from scapp.runtime.database.write import quoted
+from scapp.runtime.database.write import LIVE, quoted
 
 _LOCK = 0x5CA99  # advisory lock that keeps two processes from making schemas at the same time
 _TAKEN_SCHEMAS = frozenset({"scapp", "public", "information_schema", "pg_catalog", "pg_toast"})
@@ -29,10 +29,11 @@ _log = logging.getLogger(__name__)
 
 
 class AppSchema(msgspec.Struct, frozen=True, gc=False):
-    """Where a deployment's tables are."""
+    """Where a deployment's tables are, and with which prefix its cursors, messages and events."""
 
     name: str
     manifest: Manifest
+    home: str = LIVE
 
 
 def prepare_database(backend: Backend, node: Address) -> None:
@@ -108,8 +109,35 @@ def ensure_deployment(backend: Backend, deployment: Deployment, manifest: Manife
     return AppSchema(name, manifest)
 
 
-def register_channel(connection: Connection, context: ChannelContext) -> None:
-    """Make the channel's row and its cursor before entry 0. Registering again changes nothing."""
+def ensure_side_schema(backend: Backend, name: str, manifest: Manifest) -> AppSchema:
+    """Make a schema beside the live ones, once: the manifest's tables, with cursors, messages and events of its own,
+    which have reserved names. `name` must begin with `scapp_`, which no app's schema does."""
+    assert name.startswith("scapp_"), name
+    schema = AppSchema(name, manifest, f"{quoted(name)}.scapp_")
+    with backend.connect() as connection, connection.transaction():
+        _begin(connection)
+        if schema_exists(connection, name):
+            return schema
+        for statement in (*deployment_ddl(name, manifest), *index_ddl(name, manifest)):
+            connection.execute(statement.encode())
+        for table in ("cursors", "messages", "events"):
+            connection.execute(f"CREATE TABLE {schema.home}{table} (LIKE scapp.{table} INCLUDING ALL)".encode())
+        _grant(connection, backend, name)
+    return schema
+
+
+def schema_exists(connection: Connection, name: str) -> bool:
+    return connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [name]).fetchone() is not None
+
+
+def drop_schema(connection: Connection, name: str) -> None:
+    """Drop a schema made by `ensure_side_schema`, if it is there."""
+    assert name.startswith("scapp_"), name
+    connection.execute(f"DROP SCHEMA IF EXISTS {quoted(name)} CASCADE".encode())
+
+
+def register_channel(connection: Connection, context: ChannelContext, home: str = LIVE) -> None:
+    """Make the channel's row, and its cursor before entry 0 at `home`. Registering again changes nothing."""
     binary.register(connection)
     parameters = [
         Raw(context.channel_id),
@@ -119,7 +147,7 @@ def register_channel(connection: Connection, context: ChannelContext) -> None:
         binary.bytea_array(destination for _, destination, _ in context.slots),
         binary.text_array(amount for _, _, amount in context.slots),
     ]
-    psycopg.RawCursor(connection).execute(sql.text("channel_register").encode(), parameters)
+    psycopg.RawCursor(connection).execute(sql.text("channel_register", home).encode(), parameters)
 
 
 def deployment_ddl(schema: str, manifest: Manifest) -> Iterator[str]:
@@ -174,8 +202,7 @@ def _column_ddl(column: Column) -> str:
 
 
 def _free_name(connection: Connection, app: str, identity: bytes) -> str:
-    taken = connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [app]).fetchone() is not None
-    if app in _TAKEN_SCHEMAS or app.startswith("pg_") or taken:
+    if app in _TAKEN_SCHEMAS or app.startswith("pg_") or schema_exists(connection, app):
         return f"{'app_' if app.startswith('pg_') else ''}{app}_{identity[:4].hex()}"
     return app
 

@@ -15,10 +15,8 @@ from scapp.reducers.manifest import Table
 from scapp.runtime.changes import AppEvent
 from scapp.runtime.database import binary
 from scapp.runtime.database.connecting import Connection
-from scapp.runtime.database.write import quoted
+from scapp.runtime.database.write import LIVE, quoted
 
-LIVE = "scapp."
-"""Where messages, events and cursors of the channels themselves stand; a replay has them in its own schema."""
 _LENGTH = struct.Struct(">i")
 
 
@@ -35,8 +33,15 @@ def read_rows(
     connection: Connection, schema: str, table: Table, channel_id: bytes, *, ordered: bool = True
 ) -> Iterator[bytes]:
     """A channel's rows of one table; in the order of key encodings unless `ordered` is False."""
+    return read_table(connection, f"{quoted(schema)}.{quoted(table.name)}", table, channel_id, ordered=ordered)
+
+
+def read_table(
+    connection: Connection, target: str, table: Table, channel_id: bytes, *, ordered: bool = True
+) -> Iterator[bytes]:
+    """The same of the table whose quoted name is `target`."""
     names = ", ".join(quoted(column.name) for column in table.columns)
-    query = f"SELECT {names} FROM {quoted(schema)}.{quoted(table.name)} WHERE {_of(channel_id)}"  # noqa: S608
+    query = f"SELECT {names} FROM {target} WHERE {_of(channel_id)}"  # noqa: S608
     if ordered:
         # The collation is said here too: whoever changed the table may have changed the column's.
         keys = (quoted(c.name) + (' COLLATE "C"' if c.type == "text" else "") for c in table.key_columns)

@@ -15,6 +15,7 @@ from scapp.channels.service import NodeService
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.entries import EntryReader
 from scapp.runtime.api.proving import Proving
+from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.changes import AppEvent
 from scapp.runtime.deployments import App, DeploymentStore
 from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, VerifyAnswer
@@ -66,6 +67,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     derived: Derived
     entries: EntryReader
     proving: Proving
+    replaying: Replaying
     counters: Callable[[], dict[str, int]]
     home: Path
     listen: str

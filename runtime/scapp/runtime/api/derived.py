@@ -16,11 +16,10 @@ from scapp.runtime.changes import AppEvent
 from scapp.runtime.config import hide_password
 from scapp.runtime.database.port import Backend, DatabaseError
 from scapp.runtime.deployments import App
-from scapp.runtime.differences import Difference
+from scapp.runtime.derived_documents import difference_view
 from scapp.runtime.documents import (
     DatabaseView,
     DerivedView,
-    DifferenceView,
     QueryAnswer,
     QueryColumn,
     VerifyAnswer,
@@ -140,7 +139,7 @@ class DerivedData:
             rows=report.rows,
             detail="; ".join(report.problems),
             difference_count=report.difference_count,
-            differences=[_difference_view(each) for each in report.differences],
+            differences=[difference_view(each) for each in report.differences],
             notes=list(report.notes),
         )
 
@@ -159,17 +158,6 @@ class DerivedData:
 
     def subscribe(self, listener: Callable[[Committed], None]) -> Callable[[], None]:
         return self._worker.subscribe(listener)
-
-
-def _difference_view(found: Difference) -> DifferenceView:
-    return DifferenceView(
-        table=found.table,
-        kind=found.kind,
-        key=dict(found.key),
-        found=None if found.found is None else dict(found.found),
-        expected=None if found.expected is None else dict(found.expected),
-        text=str(found),
-    )
 
 
 class NoDatabase:

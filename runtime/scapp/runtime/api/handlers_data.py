@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from scapp.runtime.api.call import Call
+from scapp.runtime.derived_documents import ReplayAnswer, ReplayRequest
 from scapp.runtime.documents import QueryAnswer, QueryRequest, VerifyAnswer, WorkList, WorkView
 from scapp.runtime.proof_format import ProofDocument, ProveRequest
 
@@ -27,3 +28,8 @@ async def verify(call: Call) -> VerifyAnswer:
 async def prove(call: Call) -> ProofDocument:
     request = call.document(ProveRequest)
     return await call.context.blocking(call.context.proving.prove, call.channel().channel_id, request)
+
+
+async def replay(call: Call) -> ReplayAnswer:
+    request = call.document(ReplayRequest)
+    return await call.context.blocking(call.context.replaying.replay, call.channel().channel_id, request)

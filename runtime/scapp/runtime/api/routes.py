@@ -12,6 +12,7 @@ import msgspec
 
 from scapp.runtime.api import handlers_channels, handlers_data, handlers_node
 from scapp.runtime.api.call import Call
+from scapp.runtime.derived_documents import ReplayAnswer, ReplayRequest
 from scapp.runtime.documents import (
     AppList,
     AppView,
@@ -154,6 +155,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path=_CHANNEL + "/prove", name="prove", request=ProveRequest, response=ProofDocument,
         summary="Prove that a row is, or is not, in the co-signed tables", handler=handlers_data.prove,
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/replay", name="replay", permission="admin", request=ReplayRequest,
+        response=ReplayAnswer, summary="Derive a channel again beside its live rows", handler=handlers_data.replay,
     ),
     Route(
         method="GET", path="/v1/work", name="list_work", summary="Long work that goes on, with its progress",

@@ -27,6 +27,7 @@ COMMANDS = {
     "log": ("data", "log", "Show the co-signed log of a channel"),
     "query": ("data", "query", "Read the derived tables with SQL"),
     "verify": ("data", "verify", "Compare the database with the co-signed root"),
+    "replay": ("replay", "replay", "Derive a channel again, compare, and swap"),
     "prove": ("prove", "prove", "Prove a row to somebody who runs no node"),
     "check-proof": ("prove", "check_proof", "Check such a proof, without a node"),
 }
