@@ -225,11 +225,14 @@ class ChannelFollower:
             manifest=self._schema.manifest,
             expected=self._planned(),
             new=self._at,
-            changes=self._kernel.take_changes(copy_rows_min),
+            changes=self._changes(self._kernel, copy_rows_min),
             home=self._schema.home,
         )
         self._unwritten.append(commit)
         return commit
+
+    def _changes(self, kernel: Kernel, copy_rows_min: int) -> BatchChanges:
+        return kernel.take_changes(copy_rows_min)
 
     def _batches(self, writing: Writing) -> Iterator[SupportedBatch]:
         """Batches after the cursor; loads the kernel first, once there is one to run."""
@@ -257,10 +260,14 @@ class ChannelFollower:
             return 0
         if cursor != self._known:
             batch = self._batch_of(cursor, cursor.batch_position) or self._batch_of(cursor, 0)
-            check_cursor(cursor, batch)
+            self._check_cursor(cursor, batch)
             assert batch is not None
             self._known, self._known_position = cursor, batch.position
         return self._known_position
+
+    def _check_cursor(self, cursor: Cursor, batch: SupportedBatch | None) -> None:
+        """Does the log agree with the database? Raises DerivationHalted."""
+        check_cursor(cursor, batch)
 
     def _batch_of(self, cursor: Cursor, position: int) -> SupportedBatch | None:
         for batch in self._source.batches(self.context.channel_id, position):
@@ -274,11 +281,15 @@ class ChannelFollower:
         self._kernel = self._make_kernel()
         try:
             if at.turn >= 0:
-                load_tables(self._kernel, self.context, self._schema, writing.connection, self.cursor)
+                load_tables(self._kernel, self.context, self._loaded_schema(), writing.connection, self.cursor)
         except BaseException:
             self.release()
             raise
         self._at = at
+
+    def _loaded_schema(self) -> AppSchema:
+        """The tables a kernel is filled from."""
+        return self._schema
 
     def _derive(self, batch: SupportedBatch) -> None:
         """Run one batch on the kernel and make it part of its base, if it gives what was signed."""

@@ -15,6 +15,7 @@ from psycopg import sql as compose
 
 from scapp.channels.admission import ChannelContext
 from scapp.channels.deployment import Deployment, deployment_id
+from scapp.channels.errors import LocalError
 from scapp.channels.types import Address
 from scapp.reducers.manifest import Column, Manifest, encode_manifest
 from scapp.runtime.database import binary, sql
@@ -109,25 +110,45 @@ def ensure_deployment(backend: Backend, deployment: Deployment, manifest: Manife
     return AppSchema(name, manifest)
 
 
-def ensure_side_schema(backend: Backend, name: str, manifest: Manifest) -> AppSchema:
+def ensure_side_schema(backend: Backend, name: str, manifest: Manifest, comment: str = "") -> AppSchema:
     """Make a schema beside the live ones, once: the manifest's tables, with cursors, messages and events of its own,
-    which have reserved names. `name` must begin with `scapp_`, which no app's schema does."""
+    which have reserved names. `name` must begin with `scapp_`, which no app's schema does.
+
+    Raises LocalError when a schema of that name has another comment."""
     assert name.startswith("scapp_"), name
     schema = AppSchema(name, manifest, f"{quoted(name)}.scapp_")
     with backend.connect() as connection, connection.transaction():
         _begin(connection)
         if schema_exists(connection, name):
+            if (found := schema_comment(connection, name)) != comment:
+                raise LocalError(f"schema {name} belongs to {found or 'nobody'}, expected {comment or 'nobody'}")
             return schema
         for statement in (*deployment_ddl(name, manifest), *index_ddl(name, manifest)):
             connection.execute(statement.encode())
         for table in ("cursors", "messages", "events"):
             connection.execute(f"CREATE TABLE {schema.home}{table} (LIKE scapp.{table} INCLUDING ALL)".encode())
+        connection.execute(
+            compose.SQL("COMMENT ON SCHEMA {} IS {}").format(compose.Identifier(name), compose.Literal(comment))
+        )
         _grant(connection, backend, name)
     return schema
 
 
 def schema_exists(connection: Connection, name: str) -> bool:
     return connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [name]).fetchone() is not None
+
+
+def schema_comment(connection: Connection, name: str) -> str:
+    """What the schema's comment says, empty without one or without the schema."""
+    row = connection.execute(
+        "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s", [name]
+    ).fetchone()
+    return "" if row is None else str(row[0])
+
+
+def rename_schema(connection: Connection, name: str, to: str) -> None:
+    """Give a schema made by `ensure_side_schema` another name."""
+    connection.execute(f"ALTER SCHEMA {quoted(name)} RENAME TO {quoted(to)}".encode())
 
 
 def drop_schema(connection: Connection, name: str) -> None:

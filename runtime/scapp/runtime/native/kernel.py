@@ -39,7 +39,7 @@ LOAD_ROWS = 10_000
 
 class NativeKernel:
     """Implements `Kernel`. `close` frees engine memory. Not `rooted`: events and rows are under no root, and all roots
-    are meaningless; for projections, which sign nothing. `cache_folder` keeps the kernel's compiled code."""
+    are meaningless. `projection`: outcomes are ignored. `cache_folder` keeps the kernel's compiled code."""
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class NativeKernel:
         *,
         track: bool = True,
         rooted: bool = True,
+        projection: bool = False,
         cache_folder: Path | None = None,
     ) -> None:
         if context.deployment != module.deployment:
@@ -59,6 +60,7 @@ class NativeKernel:
         self._context = context
         self._track = track
         self._rooted = rooted
+        self._projection = projection
         self._cache_folder = cache_folder
         self._interrupted = False
         self.tables = [codec.table for codec in module.tables]
@@ -78,6 +80,7 @@ class NativeKernel:
             self._assembly.call("scapp_track", int(self._track))
             self._assembly.call("scapp_set_rooted", int(self._rooted))
             self._assembly.call("scapp_set_ordered", int(self._ordered))
+            self._assembly.call("scapp_ignore_outcome", int(self._projection))
         except (GuestTrap, EngineError) as error:
             raise KernelFault(f"no instance of the kernel: {error}") from error
         self._report_address = self._assembly.call("scapp_report")
