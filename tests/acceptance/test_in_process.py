@@ -63,6 +63,27 @@ def _prove(node: Client, channel: str, owner: str, folder: Path) -> None:
         node.prove(channel, "account", [owner], 99)
 
 
+def _project(node: Client, channel: str) -> None:
+    """A projection of the app's own reducer has the same rows; the game's reducer skips what it cannot read."""
+    assert node.add_projection("copy", "ledger", LEDGER).schema == "scapp_projection_copy"
+    node.add_projection("wrong", "ledger", wasm_bytes())
+
+    def caught_up() -> bool | None:
+        return all([each.sequence for each in found.channels] == [2] for found in node.projections()) or None
+
+    eventually(caught_up, lambda: str(node.projections()))
+    assert node.query("select balance from scapp_projection_copy.account where balance > 0").rows == [["5"]]
+    assert node.query("select count(*) from scapp_projection_wrong.scapp_skipped").rows == [[2]]
+    node.upgrade_projection("wrong", LEDGER)
+    eventually(lambda: node.projection("wrong").following is None or None, lambda: str(node.projections()))
+    assert node.query("select balance from scapp_projection_wrong.account where balance > 0").rows == [["5"]]
+    assert [each.name for each in node.remove_projection("wrong")] == ["copy"]
+    with pytest.raises(Refused, match="no projection 'wrong'"):
+        node.projection("wrong")
+    with pytest.raises(Refused, match="module"):
+        node.add_projection("bad", "ledger", b"no module")
+
+
 def _replay(node: Client, channel: str) -> None:
     """Beside the live rows, compared, and in their place; each step through the API."""
     kept = node.replay(channel, compare=True)
@@ -149,6 +170,7 @@ async def test_a_node_comes_back_with_everything(folder: Path) -> None:
             assert answer.rows == [["5"]]
             assert (await call(alice.verify, channel)).ok
             await call(_replay, alice, channel)
+            await call(_project, alice, channel)
             await call(_prove, alice, channel, status.address, folder)
             assert (await call(alice.deployment, "ledger")).schema == "ledger"
             assert (await call(alice.deployments))[0].deployment_id == app.deployment_id

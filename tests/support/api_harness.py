@@ -31,6 +31,7 @@ from scapp.runtime.kernel import Kernel
 from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.progress import Meters
+from scapp.runtime.projections import Projections, Record
 from scapp.runtime.prover import Prover
 from tests.support.fake_service import ALICE, BOB, NOW_MS, FakeDerived, FakeService
 
@@ -80,6 +81,9 @@ class Harness:
         self.operator = self.tokens.ensure_operator()
         self.settings = settings
         self.meters = Meters()
+        projection = Record("duel", bytes(32), bytes(32))  # kept by an earlier start that had a database
+        (home / "projections").mkdir(exist_ok=True)
+        (home / "projections" / "duel.json").write_bytes(msgspec.json.encode(projection))
         self.modules = Modules(home / "deployments", home / "modules")
         self.url = ""
         self.cleanup = ExitStack()
@@ -122,6 +126,9 @@ class Harness:
                 entries=EntryReader(self.service.source), meters=self.meters,
                 proving=Proving(
                     Prover(self.service.source, self._no_kernel), self.service.source, self.apps, self.meters
+                ),
+                projections=Projections(
+                    self.home / "projections", self.home / "modules", self.apps, self.service.source, None, ALICE
                 ),
                 replaying=Replaying(None, None, self.service.source, self.modules, self.meters),
                 counters=lambda: self.service.counters(),

@@ -529,3 +529,23 @@ def test_help_is_fast_because_it_loads_little() -> None:
     code += "print([m for m in ('aiohttp', 'asyncio', 'psycopg', 'wasmtime', 'rich', 'msgspec') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_projections_are_listed_and_refused_without_a_database(node: Harness, tmp_path: Path) -> None:
+    """What was kept is shown; what needs a database says so; an unknown name lists those that are known."""
+    result = run("projection", "list", home=node.home)
+    assert "scapp_projection_duel" in result.stdout
+    assert document(run("projection", "status", "duel", "--json", home=node.home))["channels"] == []
+    refused(run("projection", "status", "stats", home=node.home), 1, "known: duel")
+    node.deploy()
+    (tmp_path / "m.wasm").write_bytes(WASM)
+    add = ("projection", "add", "stats", str(tmp_path / "m.wasm"), "--app", "duel")
+    refused(run(*add, home=node.home), 1, "runs without one")
+    refused(run("projection", "upgrade", "duel", str(tmp_path / "m.wasm"), home=node.home), 1, "runs without one")
+    refused(run("projection", "remove", "duel", home=node.home), 1, "runs without one")
+
+
+def test_replay_without_a_database_is_refused(node: Harness) -> None:
+    channel = "0x" + node.channel().hex()
+    refused(run("replay", channel, "--compare", home=node.home), 6, "runs without a database")
+    refused(run("replay", channel, "--swap", "--drop", home=node.home), 2, "exclude each other")

@@ -29,7 +29,7 @@ from scapp.runtime.client_answers import NodeUnreachable as NodeUnreachable
 from scapp.runtime.client_answers import NotAllowed as NotAllowed
 from scapp.runtime.client_answers import Refused as Refused
 from scapp.runtime.client_answers import error_of, sse
-from scapp.runtime.derived_documents import ReplayAnswer
+from scapp.runtime.derived_documents import ProjectionList, ProjectionView, ReplayAnswer
 from scapp.runtime.documents import (
     AppList,
     AppView,
@@ -241,6 +241,26 @@ class Client:
         """Derive a channel again into a schema of its own; `then` is keep, swap or drop. Asking again goes on."""
         body = {"compare": compare, "then": then, "abandon": abandon}
         return self._post(f"/v1/channels/{_quote(channel)}/replay", ReplayAnswer, body, timeout_s)
+
+    def projections(self) -> list[ProjectionView]:
+        return self._get("/v1/projections", ProjectionList).projections
+
+    def projection(self, name: str) -> ProjectionView:
+        return self._get(f"/v1/projections/{_quote(name)}", ProjectionView)
+
+    def add_projection(self, name: str, app: str, wasm: bytes) -> ProjectionView:
+        """Derive a module of one's own over all channels of an app."""
+        query = urllib.parse.urlencode({"name": name, "app": app})
+        return self._call("POST", f"/v1/projections?{query}", ProjectionView, wasm, "application/wasm")
+
+    def upgrade_projection(self, name: str, wasm: bytes) -> ProjectionView:
+        """Derive another module beside it, which takes over once it has caught up."""
+        path = f"/v1/projections/{_quote(name)}/upgrade"
+        return self._call("POST", path, ProjectionView, wasm, "application/wasm")
+
+    def remove_projection(self, name: str) -> list[ProjectionView]:
+        """Stop it and drop its tables; those that are left."""
+        return self._post(f"/v1/projections/{_quote(name)}/remove", ProjectionList, {}).projections
 
     def stream(
         self,

@@ -10,6 +10,7 @@ The directory of a node:
     scapp.toml        settings, if any       deployments/  apps             node.json   where it answers, while it runs
     tokens.json       API tokens (hashes)    modules/      compiled code    peers.json  peers list
     api.token         operator's API token   pg/           embedded PostgreSQL
+    projections/      projections and their modules
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.policy import AcceptPolicy
 from scapp.runtime.progress import Meters
+from scapp.runtime.projections import Projections
 from scapp.runtime.prover import Prover
 from scapp.runtime.recording import RecordingAdmission
 from scapp.runtime.worker import Worker
@@ -141,6 +143,7 @@ class NodeProcess:
         self._undo.callback(prover.close)
         replaying = Replaying(self._worker, self._backend, node.source, modules, meters)
         self._undo.callback(replaying.stop)
+        projections = self._projections(node, modules)
         context = ApiContext(
             service=node,
             apps=modules.store,
@@ -149,6 +152,7 @@ class NodeProcess:
             entries=EntryReader(node.source),
             proving=Proving(prover, node.source, modules.store, meters),
             replaying=replaying,
+            projections=projections,
             meters=meters,
             counters=lambda: node.counters() | {f"transport_{name}": n for name, n in transport.counters.items()},
             home=self.home,
@@ -162,6 +166,7 @@ class NodeProcess:
         api = await self._start_api(context)
         if self._worker is not None:
             self._worker.start()
+            projections.start()
         return self._announce(
             NodeFile(
                 pid=os.getpid(),
@@ -225,6 +230,20 @@ class NodeProcess:
         self._undo.push_async_callback(asyncio.to_thread, _stop_database, worker, backend)
         self._undo.callback(node.subscribe(news))
         return DerivedData(worker, backend, node.source, modules, meters)
+
+    def _projections(self, node: Node, modules: Modules) -> Projections:
+        """Not started yet; they end before the database does."""
+        projections = Projections(
+            self.home / "projections", self.home / "modules", modules.store, node.source, self._backend, node.address
+        )
+        self._undo.push_async_callback(asyncio.to_thread, projections.stop)
+
+        def news(event: NodeEvent) -> None:
+            if event.kind in _NEWS:
+                projections.notify()
+
+        self._undo.callback(node.subscribe(news))
+        return projections
 
     def _threads(self) -> ThreadPoolExecutor:
         """For what blocks in the API; a query that still runs must not hold up the stop."""

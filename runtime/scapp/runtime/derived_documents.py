@@ -1,13 +1,17 @@
-"""Documents of the API about derived tables made again or beside: replays; `documents.py` has the others."""
+"""Documents of the API about tables derived again or beside: replays, projections; `documents.py` has the others."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from scapp.runtime.differences import Difference
 from scapp.runtime.documents import DifferenceView, Document, HashText, RequestDocument
+
+if TYPE_CHECKING:
+    from scapp.runtime.projections import ProjectionStatus
+    from scapp.runtime.worker import ChannelStatus
 
 
 class ReplayRequest(RequestDocument, frozen=True, kw_only=True):
@@ -40,4 +44,52 @@ def difference_view(found: Difference) -> DifferenceView:
         found=None if found.found is None else dict(found.found),
         expected=None if found.expected is None else dict(found.expected),
         text=str(found),
+    )
+
+
+class ProjectionChannel(Document, frozen=True, kw_only=True):
+    """How far a version is in one channel; `state` as in `scapp status`."""
+
+    channel_id: HashText
+    sequence: int
+    state: str
+    detail: str = ""
+
+
+class ProjectionView(Document, frozen=True, kw_only=True):
+    """`version`: id of what answers in `schema`; `following` of what catches up to take its place, with `upgrade`."""
+
+    name: str
+    app: HashText
+    version: HashText
+    schema: str
+    channels: list[ProjectionChannel]
+    following: HashText | None = None
+    upgrade: list[ProjectionChannel] = msgspec.field(default_factory=list)
+
+
+class ProjectionList(Document, frozen=True, kw_only=True):
+    projections: list[ProjectionView]
+
+
+def projection_view(status: ProjectionStatus) -> ProjectionView:
+    """One projection for people."""
+    record = status.record
+    return ProjectionView(
+        name=record.name,
+        app="0x" + record.app.hex(),
+        version="0x" + record.live.hex(),
+        schema=status.schema,
+        channels=[_channel(each) for each in status.channels],
+        following=None if record.following is None else "0x" + record.following.hex(),
+        upgrade=[_channel(each) for each in status.upgrade or ()],
+    )
+
+
+def _channel(status: ChannelStatus) -> ProjectionChannel:
+    return ProjectionChannel(
+        channel_id="0x" + status.channel_id.hex(),
+        sequence=status.cursor.sequence if status.cursor is not None else 0,
+        state=status.state.value,
+        detail=status.detail,
     )

@@ -22,6 +22,7 @@ from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, Veri
 from scapp.runtime.follow import Committed
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.progress import Meters
+from scapp.runtime.projections import Projections
 
 T = TypeVar("T")
 
@@ -68,6 +69,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     entries: EntryReader
     proving: Proving
     replaying: Replaying
+    projections: Projections
     counters: Callable[[], dict[str, int]]
     home: Path
     listen: str

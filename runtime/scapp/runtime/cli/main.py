@@ -28,6 +28,7 @@ COMMANDS = {
     "query": ("data", "query", "Read the derived tables with SQL"),
     "verify": ("data", "verify", "Compare the database with the co-signed root"),
     "replay": ("replay", "replay", "Derive a channel again, compare, and swap"),
+    "projection": ("projection", "projection", "Derive tables of your own from the log"),
     "prove": ("prove", "prove", "Prove a row to somebody who runs no node"),
     "check-proof": ("prove", "check_proof", "Check such a proof, without a node"),
 }
