@@ -23,9 +23,10 @@ from scapp.channels.types import ChannelId
 from scapp.runtime.changes import COPY_NEVER, BatchChanges
 from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.write import COPY_ROWS_MIN, Commit, Cursor, read_cursor, write
-from scapp.runtime.derive import DerivationHalted, Halt, check_batch, check_cursor, check_result, next_cursor
-from scapp.runtime.kernel import Budget, Kernel, KernelFault
+from scapp.runtime.derive import DerivationHalted, Halt, check_cursor
+from scapp.runtime.kernel import Kernel, KernelFault
 from scapp.runtime.loading import CursorMoved, load_tables
+from scapp.runtime.replica import derive_batch
 from scapp.runtime.schema import AppSchema, register_channel
 
 ENTRIES_FIRST, ENTRIES_MAX = 2_000, 32_000
@@ -295,21 +296,7 @@ class ChannelFollower:
         """Run one batch on the kernel and make it part of its base, if it gives what was signed."""
         assert self._kernel is not None
         assert self._at is not None
-        check_batch(self._at, batch)
-        try:
-            if batch.entries:
-                result = self._kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE)
-                try:
-                    check_result(batch, result)
-                except DerivationHalted:
-                    self._kernel.rollback()
-                    raise
-                self._kernel.commit(batch.turn)
-            elif batch.state_root != self._kernel.state_root():
-                raise DerivationHalted(Halt.CORRUPT, f"turn {batch.turn} has no entries and another state root")
-        except KernelFault as error:
-            raise DerivationHalted(Halt.UNDECIDABLE, f"turn {batch.turn} cannot be run here: {error}") from error
-        self._at = next_cursor(batch, self._at.position, self._kernel.event_root())
+        self._at = derive_batch(self._kernel, self._at, batch)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 

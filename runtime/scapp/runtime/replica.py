@@ -1,6 +1,6 @@
 """One channel run again from its log, every batch checked against what was signed; `derive.py` has the checks.
 
-Used wherever tables are needed that owe nothing to a database: verification, proofs, replay.
+Used wherever tables are needed that owe nothing to a database: verification and proofs. `follow.py` shares the step.
 """
 
 from __future__ import annotations
@@ -36,24 +36,32 @@ class Replica:
             for batch in self._source.batches(self._context.channel_id, self.at.position):
                 if turn is not None and batch.turn > turn:
                     return
-                self._step(batch)
+                self.at = derive_batch(self.kernel, self.at, batch)
                 yield batch
                 if batch.turn == turn:
                     return
         except CorruptionError as error:
             raise DerivationHalted(Halt.CORRUPT, str(error)) from error
 
-    def _step(self, batch: SupportedBatch) -> None:
-        check_batch(self.at, batch)
-        try:
-            if batch.entries:
-                check_result(batch, self.kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE))
-                self.kernel.commit(batch.turn)
-            elif batch.state_root != self.kernel.state_root():
-                raise DerivationHalted(Halt.CORRUPT, f"turn {batch.turn} has no entries and another state root")
-        except KernelFault as error:
-            raise DerivationHalted(Halt.UNDECIDABLE, f"turn {batch.turn} cannot be run here: {error}") from error
-        self.at = next_cursor(batch, self.at.position, self.kernel.event_root())
+
+def derive_batch(kernel: Kernel, at: Cursor, batch: SupportedBatch) -> Cursor:
+    """Run one batch on a kernel that stands at `at` and make it part of its base, if it gives what was signed; the
+    cursor after it. Raises DerivationHalted, and then the kernel stands where it did, unless it is broken."""
+    check_batch(at, batch)
+    try:
+        if batch.entries:
+            result = kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE)
+            try:
+                check_result(batch, result)
+            except DerivationHalted:
+                kernel.rollback()
+                raise
+            kernel.commit(batch.turn)
+        elif batch.state_root != kernel.state_root():
+            raise DerivationHalted(Halt.CORRUPT, f"turn {batch.turn} has no entries and another state root")
+    except KernelFault as error:
+        raise DerivationHalted(Halt.UNDECIDABLE, f"turn {batch.turn} cannot be run here: {error}") from error
+    return next_cursor(batch, at.position, kernel.event_root())
 
 
 def start_cursor(context: ChannelContext) -> Cursor:
