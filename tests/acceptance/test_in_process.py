@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from scapp.channels.errors import LocalError
+from scapp.game import wasm_bytes
 from scapp.reducers import library
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Client, NodeFailed, Refused
@@ -24,6 +29,7 @@ from scapp.runtime.keys_file import new_key
 from tests.support.cluster import eventually
 
 T = TypeVar("T")
+CHECKER = Path(__file__).parents[2] / "examples" / "check_proof.py"
 LEDGER = library.wasm_bytes("ledger")
 
 
@@ -34,6 +40,59 @@ def folder() -> Iterator[Path]:
     found.chmod(0o755)
     yield found
     shutil.rmtree(found, ignore_errors=True)
+
+
+def _prove(node: Client, channel: str, owner: str, folder: Path) -> None:
+    """A row and an absence, from real signatures and a real reducer, checked by commands that know no node."""
+    file, ledger, game = (folder / name for name in ("proof.json", "ledger.wasm", "game.wasm"))
+    ledger.write_bytes(LEDGER)
+    game.write_bytes(wasm_bytes())
+    for key, turn, values in ((owner, None, {"owner": owner, "balance": "5"}), ("0x" + "ff" * 20, 0, None)):
+        file.write_bytes(msgspec.json.encode(node.prove(channel, "account", [key], turn)))
+        arguments = ["check-proof", str(file), "--channel", channel, "--module", str(ledger), "--json"]
+        result = CliRunner().invoke(scapp, arguments)
+        assert result.exit_code == 0, result.stdout
+        assert json.loads(result.stdout)["values"] == values
+        assert json.loads(result.stdout)["names_proved"]
+        subprocess.run([sys.executable, "-I", "-S", CHECKER, file], check=True, timeout=60)
+    assert CliRunner().invoke(scapp, ["check-proof", str(file), "--module", str(game)]).exit_code == 5
+    for table, keys, message in (("nope", [owner], "has no table 'nope'"), ("account", [], "0 key values")):
+        with pytest.raises(Refused, match=message):
+            node.prove(channel, table, keys)
+    with pytest.raises(Refused, match="turn 99 is not in this node's log"):
+        node.prove(channel, "account", [owner], 99)
+
+
+def _project(node: Client, channel: str) -> None:
+    """A projection of the app's own reducer has the same rows; the game's reducer skips what it cannot read."""
+    assert node.add_projection("copy", "ledger", LEDGER).schema == "scapp_projection_copy"
+    node.add_projection("wrong", "ledger", wasm_bytes())
+
+    def caught_up() -> bool | None:
+        return all([each.sequence for each in found.channels] == [2] for found in node.projections()) or None
+
+    eventually(caught_up, lambda: str(node.projections()))
+    assert node.query("select balance from scapp_projection_copy.account where balance > 0").rows == [["5"]]
+    assert node.query("select count(*) from scapp_projection_wrong.scapp_skipped").rows == [[2]]
+    node.upgrade_projection("wrong", LEDGER)
+    eventually(lambda: node.projection("wrong").following is None or None, lambda: str(node.projections()))
+    assert node.query("select balance from scapp_projection_wrong.account where balance > 0").rows == [["5"]]
+    assert [each.name for each in node.remove_projection("wrong")] == ["copy"]
+    with pytest.raises(Refused, match="no projection 'wrong'"):
+        node.projection("wrong")
+    with pytest.raises(Refused, match="module"):
+        node.add_projection("bad", "ledger", b"no module")
+
+
+def _replay(node: Client, channel: str) -> None:
+    """Beside the live rows, compared, and in their place; each step through the API."""
+    kept = node.replay(channel, compare=True)
+    assert (kept.result, kept.difference_count, kept.sequence) == ("kept", 0, 2)
+    assert node.query(f"select balance from {kept.schema}.account where balance > 0").rows == [["5"]]
+    assert node.replay(channel, compare=True, then="swap").result == "swapped"
+    assert node.verify(channel).ok
+    assert node.replay(channel, then="drop").result == "dropped"
+    assert node.replay(channel, abandon=True).result == "abandoned"
 
 
 def settings(home: Path, database: str) -> Config:
@@ -110,6 +169,9 @@ async def test_a_node_comes_back_with_everything(folder: Path) -> None:
             )
             assert answer.rows == [["5"]]
             assert (await call(alice.verify, channel)).ok
+            await call(_replay, alice, channel)
+            await call(_project, alice, channel)
+            await call(_prove, alice, channel, status.address, folder)
             assert (await call(alice.deployment, "ledger")).schema == "ledger"
             assert (await call(alice.deployments))[0].deployment_id == app.deployment_id
             assert [peer.name for peer in await call(alice.peers)] == ["bob"]

@@ -27,7 +27,8 @@ from scapp.runtime.net_changes import event_row, message_row, table_change
 from scapp.runtime.row_types import TIMESTAMP_END, TIMESTAMP_MIN
 from scapp.runtime.rows import encode_key, encode_row, join
 from scapp.runtime.schema import AppSchema, ensure_deployment, prepare_database, register_channel
-from scapp.runtime.verify import read_events, read_rows, verify_channel
+from scapp.runtime.stored import read_events, read_rows
+from scapp.runtime.verify import verify_channel
 from scapp.runtime.worker import State
 from tests.support.postgres import (
     ACCOUNT,
@@ -152,7 +153,7 @@ def test_a_batch_moves_cursor_rows_messages_and_events_together(backend: Backend
     with backend.connect() as connection:
         assert write(connection, commit, notify=False)
         assert read_cursor(connection, CHANNEL.channel_id) == commit.new
-        assert read_events(connection, CHANNEL.channel_id) == list(commit.changes.app_events())
+        assert list(read_events(connection, CHANNEL.channel_id)) == list(commit.changes.app_events())
         message = rows_of(
             connection, "SELECT sequence, turn, kind, author, counter::text, time_ms, payload FROM scapp.messages"
         )
@@ -295,7 +296,7 @@ def test_every_boundary_value_comes_back_byte_for_byte_through_copy(backend: Bac
         assert write(connection, commit, notify=True)
         assert not write(connection, commit, notify=True)
         assert read_cursor(connection, CHANNEL.channel_id) == commit.new
-        assert read_events(connection, CHANNEL.channel_id) == list(commit.changes.app_events())
+        assert list(read_events(connection, CHANNEL.channel_id)) == list(commit.changes.app_events())
     assert stored(backend, schema, "everything") == rows
 
 

@@ -12,7 +12,7 @@ import pytest
 from scapp.channels.admission import ChannelContext
 from scapp.channels.reading import SupportedBatch
 from scapp.channels.types import ChannelId
-from scapp.runtime import follow
+from scapp.runtime import follow, replica
 from scapp.runtime.database.embedded import EmbeddedBackend
 from scapp.runtime.database.write import read_cursor
 from scapp.runtime.derive import Halt
@@ -185,7 +185,7 @@ def test_a_commit_is_derived_while_the_one_before_is_written(
     """The first write does not end before the second commit was derived; a third is not begun meanwhile."""
     derived: list[int] = []
     ahead = threading.Event()
-    write, check_result = follow.write, follow.check_result
+    write, check_result = follow.write, replica.check_result
 
     def waiting(connection: psycopg.Connection[tuple[object, ...]], commit: follow.Commit, *, notify: bool) -> bool:
         if commit.expected.sequence == 0:
@@ -200,7 +200,7 @@ def test_a_commit_is_derived_while_the_one_before_is_written(
             ahead.set()
 
     monkeypatch.setattr(follow, "write", waiting)
-    monkeypatch.setattr(follow, "check_result", noted)
+    monkeypatch.setattr(replica, "check_result", noted)
     run(worker_for(log, embedded))
     assert agrees(embedded, log)
 

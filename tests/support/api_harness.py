@@ -13,18 +13,26 @@ from typing import Any
 
 import msgspec
 
+from scapp.channels.admission import AdmissionError, ChannelContext
 from scapp.channels.deployment import Limits
 from scapp.channels.types import Address, ChannelId
 from scapp.reducers.manifest import Manifest, parse_manifest
 from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.entries import EntryReader
+from scapp.runtime.api.proving import Proving
+from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
 from scapp.runtime.client import NODE_FILE, Client
 from scapp.runtime.config import ApiSettings
 from scapp.runtime.deployments import App, DeploymentStore
 from scapp.runtime.documents import NodeFile
+from scapp.runtime.kernel import Kernel
+from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
+from scapp.runtime.progress import Meters
+from scapp.runtime.projections import Projections, Record
+from scapp.runtime.prover import Prover
 from tests.support.fake_service import ALICE, BOB, NOW_MS, FakeDerived, FakeService
 
 WASM = b"\x00asm-duel"
@@ -72,6 +80,11 @@ class Harness:
         self.tokens = TokenStore(home)
         self.operator = self.tokens.ensure_operator()
         self.settings = settings
+        self.meters = Meters()
+        projection = Record("duel", bytes(32), bytes(32))  # kept by an earlier start that had a database
+        (home / "projections").mkdir(exist_ok=True)
+        (home / "projections" / "duel.json").write_bytes(msgspec.json.encode(projection))
+        self.modules = Modules(home / "deployments", home / "modules")
         self.url = ""
         self.cleanup = ExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,12 +114,24 @@ class Harness:
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(10)
 
+    @staticmethod
+    def _no_kernel(context: ChannelContext) -> Kernel:
+        raise AdmissionError("these modules cannot run")
+
     async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
         self._loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(4, "api") as threads:
             context = ApiContext(
                 service=self.service, apps=self.apps, peers=self.peers, derived=self.derived,
-                entries=EntryReader(self.service.source), counters=lambda: self.service.counters(),
+                entries=EntryReader(self.service.source), meters=self.meters,
+                proving=Proving(
+                    Prover(self.service.source, self._no_kernel), self.service.source, self.apps, self.meters
+                ),
+                projections=Projections(
+                    self.home / "projections", self.home / "modules", self.apps, self.service.source, None, ALICE
+                ),
+                replaying=Replaying(None, None, self.service.source, self.modules, self.meters),
+                counters=lambda: self.service.counters(),
                 home=self.home, listen="127.0.0.1:7420",
                 policy="known-deployments", version="0.1.0", started_ms=NOW_MS, threads=threads,
             )  # fmt: skip

@@ -34,7 +34,17 @@ from scapp.runtime.database.server import ServerBackend
 from scapp.runtime.kernel import BatchResult, Budget
 from scapp.runtime.kernel_export import decode_export
 from scapp.runtime.net_changes import NetChanges
-from scapp.runtime.root import Node, apply_updates, event_leaf, extend_event_root, root_of, row_update
+from scapp.runtime.proofs import Proof, walk
+from scapp.runtime.root import (
+    EVENT_PATH,
+    Node,
+    apply_updates,
+    event_leaf,
+    extend_event_root,
+    root_of,
+    row_path,
+    row_update,
+)
 from scapp.runtime.rows import TableCodec, encode_key, encode_row
 from scapp.runtime.worker import Worker
 
@@ -217,6 +227,17 @@ class ScriptedKernel:
 
     def event_root(self) -> bytes:
         return self._event_root
+
+    def prove(self, table_position: int, key: bytes) -> tuple[bytes | None, Proof]:
+        rows = [self._rows[name] for name in self._codecs]
+        siblings, found = walk(self._tree, row_path(table_position, key))
+        row = rows[table_position].get(key)
+        if row is not None or found is None:
+            return row, Proof(tuple(siblings))
+        leaves = {row_path(at, each): row for at, table in enumerate(rows) for each, row in table.items()}
+        leaves[EVENT_PATH] = self._event_root
+        other = found.to_bytes(32, "big")
+        return None, Proof(tuple(siblings), (other, keccak256(leaves[other])))
 
     def export_state(self) -> bytes:
         raise NotImplementedError("derivation does not ask for it")

@@ -28,7 +28,7 @@ SLOW = ("web3", "eth_account", "eth_abi", "eth_keys", "eth_keyfile", "eth_utils"
 DERIVATION = re.compile(
     r"scapp\.runtime\.(?!(cli|api|compose|config|demo)(\.|$)).+"  # all of runtime but what composes it
 )
-DERIVATION_MAY_READ = {"reading", "entries", "deployment", "admission", "crypto", "errors", "types"}
+DERIVATION_MAY_READ = {"reading", "entries", "deployment", "admission", "cosigned", "crypto", "errors", "types"}
 COMPOSERS = ("scapp.runtime.cli", "scapp.runtime.api", "scapp.runtime.compose")
 
 MODULES = tree.modules()

@@ -53,7 +53,11 @@ def test_answers_follow_the_openapi_document(node: Harness) -> None:
     for route in ROUTES:
         if route.method != "GET" or route.response is None or route.name == "stream":
             continue
-        path = route.path.replace("{channel}", "0x" + channel.hex()).replace("{app}", "duel")
+        path = (
+            route.path.replace("{channel}", "0x" + channel.hex())
+            .replace("{app}", "duel")
+            .replace("{projection}", "duel")
+        )
         request = urllib.request.Request(node.url + path, headers={"Authorization": f"Bearer {node.operator}"})
         with urllib.request.urlopen(request, timeout=10) as response:
             answer = json.load(response)

@@ -17,8 +17,8 @@ from scapp.game import GameView
 from scapp.reducers.manifest import Column
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.api.payloads import decode_payload, encode_payload, from_json, to_json
-from scapp.runtime.api.rows import row_as_json
 from scapp.runtime.cli.demo_screen import LiveScreen, NodeLine
+from scapp.runtime.row_json import row_as_json
 
 
 def row(*values: bytes | None) -> bytes:
@@ -72,6 +72,21 @@ def test_every_column_type_has_a_json_form(kind: Any, data: bytes, shown: Any) -
 def test_numerics_keep_every_digit(value: int) -> None:
     """Up to 256 bits, with zero groups inside and at the end."""
     assert row_as_json((Column("n", "numeric"),), row(numeric(value))) == {"n": str(value)}
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (struct.pack(">HhHHHH", 2, 0, 0, 2, 1, 5000), "1.5"),
+        (struct.pack(">HhHHHH", 2, 0, 0x4000, 2, 1, 5000), "-1.5"),
+        (struct.pack(">HhHHH", 1, -1, 0, 4, 7), "0.0007"),
+        (struct.pack(">HhHH", 0, 0, 0xC000, 0), "NaN"),
+        (struct.pack(">HhHH", 0, 0, 0xF000, 0), "-Infinity"),
+    ],
+)
+def test_numerics_that_no_reducer_writes_are_shown_as_they_are(data: bytes, shown: str) -> None:
+    """A row that somebody changed by hand is shown with what stands there."""
+    assert row_as_json((Column("n", "numeric"),), row(data)) == {"n": shown}
 
 
 def test_a_key_has_the_leading_columns_only() -> None:

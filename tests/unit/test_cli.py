@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -17,10 +18,10 @@ from scapp.channels.errors import LocalError
 from scapp.channels.types import ChannelId
 from scapp.runtime import keys_file
 from scapp.runtime.cli import data
-from scapp.runtime.cli.common import printable, table
+from scapp.runtime.cli.common import printable, progress_line, table
 from scapp.runtime.cli.demo import command as demo_command
 from scapp.runtime.cli.main import COMMANDS, scapp
-from scapp.runtime.documents import QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
+from scapp.runtime.documents import DifferenceView, QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
 from tests.support.api_harness import WASM, Harness, served
 from tests.support.fake_service import ALICE, BOB
 
@@ -309,8 +310,6 @@ def test_verify_exit_codes(node: Harness) -> None:
     )
     node.derived.verdicts[channel] = good
     assert document(run("verify", "0x" + channel.hex(), "--json", home=node.home))["ok"]
-    import msgspec
-
     node.derived.verdicts[channel] = msgspec.structs.replace(good, ok=False, found_root="0xbb", detail="row 1 differs")
     result = run("verify", "0x" + channel.hex(), home=node.home)
     assert result.exit_code == 5
@@ -318,6 +317,39 @@ def test_verify_exit_codes(node: Harness) -> None:
     assert "row 1 differs" in result.stdout
     assert "0xaa" in result.stderr
     assert document(run("verify", "--all", "--json", home=node.home)) == {"results": []}
+
+
+def test_verify_names_what_differs(node: Harness) -> None:
+    """One line for each difference, the count of the others, and what cannot be named."""
+    channel = node.channel()
+    found = DifferenceView(
+        table="duel.score", kind="changed", key={"player": "0x01"}, found={"player": "0x01", "score": 9},
+        expected={"player": "0x01", "score": 4}, text="duel.score (player 0x01) is changed: score is 9, not 4",
+    )  # fmt: skip
+    node.derived.verdicts[channel] = VerifyAnswer(
+        channel_id="0x" + channel.hex(), ok=False, sequence=1, turn=0, expected_root="0xaa", found_root="0xbb", rows=4,
+        difference_count=31, differences=[found], notes=["state root over the rows is 0xbb\x1b[2J, signed is 0xaa"],
+    )  # fmt: skip
+    result = run("verify", "0x" + channel.hex(), home=node.home)
+    assert result.exit_code == 5
+    lines = result.stdout.splitlines()[2:]
+    assert lines == [found.text, "and 30 more differences", "state root over the rows is 0xbb\\x1b[2J, signed is 0xaa"]
+    shown = json.loads(run("verify", "0x" + channel.hex(), "--json", home=node.home).stdout)
+    assert shown["differences"][0]["expected"] == {"player": "0x01", "score": 4}
+
+
+def test_progress_of_long_work_in_words(node: Harness) -> None:
+    """What a waiting command shows: stage, channel, how much of how much, and how fast."""
+    with node.meters.running("verify", "0x" + "ab" * 32) as meter:
+        meter.stage("hashing rows", "rows", 500_000)
+        meter.advance(120_000)
+        (known,) = node.client.work()
+    assert node.client.work() == []
+    assert (known.work, known.stage, known.done, known.total) == ("verify", "hashing rows", 120_000, 500_000)
+    assert known.rate > 0
+    known = msgspec.structs.replace(known, rate=95_000.4)
+    assert progress_line(known) == "hashing rows, 0xabababab…: 120,000 of 500,000 rows, 95,000/s"
+    assert progress_line(msgspec.structs.replace(known, total=None)).endswith("…: 120,000 rows, 95,000/s")
 
 
 def test_query_shows_values_plainly(node: Harness) -> None:
@@ -497,3 +529,23 @@ def test_help_is_fast_because_it_loads_little() -> None:
     code += "print([m for m in ('aiohttp', 'asyncio', 'psycopg', 'wasmtime', 'rich', 'msgspec') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_projections_are_listed_and_refused_without_a_database(node: Harness, tmp_path: Path) -> None:
+    """What was kept is shown; what needs a database says so; an unknown name lists those that are known."""
+    result = run("projection", "list", home=node.home)
+    assert "scapp_projection_duel" in result.stdout
+    assert document(run("projection", "status", "duel", "--json", home=node.home))["channels"] == []
+    refused(run("projection", "status", "stats", home=node.home), 1, "known: duel")
+    node.deploy()
+    (tmp_path / "m.wasm").write_bytes(WASM)
+    add = ("projection", "add", "stats", str(tmp_path / "m.wasm"), "--app", "duel")
+    refused(run(*add, home=node.home), 1, "runs without one")
+    refused(run("projection", "upgrade", "duel", str(tmp_path / "m.wasm"), home=node.home), 1, "runs without one")
+    refused(run("projection", "remove", "duel", home=node.home), 1, "runs without one")
+
+
+def test_replay_without_a_database_is_refused(node: Harness) -> None:
+    channel = "0x" + node.channel().hex()
+    refused(run("replay", channel, "--compare", home=node.home), 6, "runs without a database")
+    refused(run("replay", channel, "--swap", "--drop", home=node.home), 2, "exclude each other")

@@ -218,7 +218,9 @@ EFFECTS = st.one_of(
     st.builds(raw.digest, st.sampled_from(["keccak256", "sha256"]), st.binary(max_size=300)),
 )
 HOSTILE = st.one_of(
-    st.builds(lambda name, words: raw.import_call(name, *words), st.sampled_from(IMPORTS[1:]), st.lists(WORDS, max_size=6)),
+    st.builds(
+        lambda name, words: raw.import_call(name, *words), st.sampled_from(IMPORTS[1:]), st.lists(WORDS, max_size=6)
+    ),
     st.sampled_from([
         raw.raw(raw.TRAP),
         raw.raw(raw.RETURN, 5),
@@ -240,7 +242,10 @@ HOSTILE = st.one_of(
     st.builds(raw.step, st.integers(0, 17), st.just(raw.OUT_CAP)),
     st.just(raw.scan(raw.SMALL) * 17),
     *(_malformed(table) for table in FEW_TABLES),
-    *(too_long(scanned(number), FEW).map(lambda low, number=number: raw.scan(number, low)) for number in INDEXES_OF_UNIQUE),
+    *(
+        too_long(scanned(number), FEW).map(lambda low, number=number: raw.scan(number, low))
+        for number in INDEXES_OF_UNIQUE
+    ),
 )  # fmt: skip
 USUAL = st.lists(st.one_of(WRITES, WRITES, READS, EFFECTS), max_size=12)
 ENDED = st.builds(lambda body, end: [*body, end], USUAL, HOSTILE)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scapp.channels.crypto import keccak256
+from scapp.runtime.leaves import Leaves, RepeatedLeaf
 from scapp.runtime.proofs import Proof, Statement, verify, verify_absence, verify_inclusion, walk
 from scapp.runtime.root import (
     EMPTY,
@@ -67,6 +68,33 @@ def test_incremental_equals_naive_and_old_trees_stay(batches: list[dict[tuple[in
         assert tree == tree_of(rows)  # the shape depends on content alone
     for old, root in history:
         assert root_of(old) == root
+
+
+@given(st.dictionaries(st.tuples(st.integers(0, 1), st.binary(max_size=2)), st.binary(max_size=3), max_size=40))
+def test_collected_leaves_have_the_trees_root(rows: Rows) -> None:
+    """In whatever order they come."""
+    leaves = Leaves()
+    for (table, key), row in reversed(rows.items()):
+        leaves.add(row_path(table, key), leaf_hash(row_path(table, key), row))
+    assert leaves.root() == root_of(tree_of(rows))
+
+
+@given(st.sets(st.integers(0, 2**16 - 1), max_size=30), st.integers(0, 240))
+def test_collected_leaves_may_share_any_prefix(numbers: set[int], shift: int) -> None:
+    """Paths that agree on all but a few bits, as no hash will, still give the tree's shape."""
+    updates = [(number << shift, keccak256(b"%d" % number)) for number in numbers]
+    leaves = Leaves()
+    for path, hash_ in updates:
+        leaves.add(path.to_bytes(32, "big"), hash_)
+    assert leaves.root() == root_of(apply_updates(None, updates))
+
+
+def test_a_path_collected_twice_is_refused() -> None:
+    leaves = Leaves()
+    for _ in range(2):
+        leaves.add(EVENT_PATH, EMPTY)
+    with pytest.raises(RepeatedLeaf):
+        leaves.root()
 
 
 @given(st.dictionaries(KEYS, st.binary(max_size=3), max_size=20), KEYS)

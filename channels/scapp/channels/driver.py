@@ -214,7 +214,7 @@ class _Advances:
             return event.state
         if not isinstance(event, StateSupported) or max(self._signed, default=-1) != event.turn:
             return None
-        state = self._signed[event.turn]
+        state = msgspec.structs.replace(self._signed[event.turn], signatures=event.signatures)
         self._signed.clear()
         return state
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from scapp.channels.admission import ChannelContext
+from scapp.channels.app_data import encode_app_data
+from scapp.channels.cosigned import encode_slots_outcome
 from scapp.channels.driver import ChannelDriver, advances
 from scapp.channels.errors import LocalError
 from scapp.channels.log.port import EventLog
-from scapp.channels.reading import SupportedBatch
+from scapp.channels.reading import SignedState, SupportedBatch
 from scapp.channels.types import ChannelId
 
 
@@ -39,6 +41,25 @@ class LogSource:
                 is_final=state.is_final,
                 position=after,
             )
+
+    def signed_state(self, channel_id: ChannelId, position: int) -> SignedState | None:
+        """See `reading.EntrySource`."""
+        setup = self._driver(channel_id).engine.state.setup
+        for state, _ in advances(self._log, channel_id, position):
+            return SignedState(
+                participants=setup.fixed.participants,
+                nonce=setup.fixed.nonce,
+                app_definition=setup.fixed.app_definition,
+                challenge_duration=setup.fixed.challenge_duration,
+                app_data=encode_app_data(
+                    setup.deployment_id, state.sequence, state.log_root, state.state_root, state.time_ms
+                ),
+                outcome=encode_slots_outcome(setup.slots, setup.unpack(state.amounts)),
+                turn=state.turn,
+                is_final=state.is_final,
+                signatures=state.signatures,
+            )
+        return None
 
     def entries(self, channel_id: ChannelId, first: int, end: int) -> list[bytes]:
         """Entries `first .. end-1` of the supported log, fewer when it is shorter."""

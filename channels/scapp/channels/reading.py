@@ -35,6 +35,21 @@ class SupportedBatch(msgspec.Struct, frozen=True, gc=False):
         return self.first_sequence + len(self.entries)
 
 
+class SignedState(msgspec.Struct, frozen=True, gc=False):
+    """A supported state as its signatures were made over it (`cosigned.py` checks them); the first four fields are
+    the channel's fixed part. `outcome` is `abi.encode(Exit[])`."""
+
+    participants: tuple[bytes, ...]
+    nonce: int
+    app_definition: bytes
+    challenge_duration: int
+    app_data: bytes
+    outcome: bytes
+    turn: int
+    is_final: bool
+    signatures: tuple[bytes, ...]  # one per participant, in their order
+
+
 class EntrySource(Protocol):
     """Thread-safe."""
 
@@ -44,4 +59,8 @@ class EntrySource(Protocol):
 
     def batches(self, channel_id: ChannelId, position: int = 0) -> Iterator[SupportedBatch]:
         """Supported batches from a position on. The first batch of a channel (turn 0) is entry 0 alone."""
+        ...
+
+    def signed_state(self, channel_id: ChannelId, position: int) -> SignedState | None:
+        """The state of the first batch from a position on, with all signatures; None when there is none."""
         ...

@@ -90,16 +90,29 @@ def check_fixed_part(fixed: FixedPart) -> ChannelId:
 
 def encode_state(channel: ChannelId, variable: VariablePart) -> bytes:
     """`abi.encode(bytes32, bytes, Exit[], uint48, bool)`; app data stands before the outcome, unlike in the struct."""
-    app_data = abi.dynamic_bytes(variable.app_data)
+    outcome = outcome_body(variable.outcome)
+    return _encode_state(channel, variable.app_data, outcome, variable.turn, variable.is_final)
+
+
+def encode_state_of_outcome(channel: ChannelId, app_data: bytes, outcome: bytes, turn: int, *, is_final: bool) -> bytes:
+    """The same with the outcome as `outcome.encode_outcome` gives it, not looked into: whoever compares the hash with
+    signatures needs no more. Raises `InvalidValue`."""
+    if outcome[: abi.WORD] != abi.OFFSET_OF_ONLY_ARGUMENT:
+        raise InvalidValue(f"outcome of {len(outcome)} bytes does not begin as abi.encode(Exit[]) does")
+    return _encode_state(channel, app_data, outcome[abi.WORD :], turn, is_final)
+
+
+def _encode_state(channel: ChannelId, app_data: bytes, outcome: bytes, turn: int, is_final: bool) -> bytes:
+    encoded = abi.dynamic_bytes(app_data)
     return b"".join(
         (
             abi.bytes32(channel, "channel id"),
             abi.STATE_APP_DATA_OFFSET,
-            abi.word(abi.STATE_HEAD_BYTES + len(app_data)),
-            abi.uint(variable.turn, abi.TURN_BITS, "turn"),
-            abi.TRUE if variable.is_final else abi.FALSE,
-            app_data,
-            outcome_body(variable.outcome),
+            abi.word(abi.STATE_HEAD_BYTES + len(encoded)),
+            abi.uint(turn, abi.TURN_BITS, "turn"),
+            abi.TRUE if is_final else abi.FALSE,
+            encoded,
+            outcome,
         )
     )
 

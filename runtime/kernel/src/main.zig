@@ -114,6 +114,10 @@ export fn scapp_set_ordered(on: u32) void {
     layer.ordered = on != 0;
 }
 
+export fn scapp_ignore_outcome(on: u32) void {
+    imports.ignore_outcome = on != 0;
+}
+
 export fn scapp_set_rooted(on: u32) void {
     batch.rooted = on != 0;
 }

@@ -21,7 +21,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from scapp.channels.errors import LocalError, ScappError
+from scapp.channels.errors import LocalError
+from scapp.runtime.client_answers import ClientError as ClientError
+from scapp.runtime.client_answers import NodeFailed as NodeFailed
+from scapp.runtime.client_answers import NodeTimeout as NodeTimeout
+from scapp.runtime.client_answers import NodeUnreachable as NodeUnreachable
+from scapp.runtime.client_answers import NotAllowed as NotAllowed
+from scapp.runtime.client_answers import Refused as Refused
+from scapp.runtime.client_answers import error_of, sse
+from scapp.runtime.derived_documents import ProjectionList, ProjectionView, ReplayAnswer
 from scapp.runtime.documents import (
     AppList,
     AppView,
@@ -30,7 +38,6 @@ from scapp.runtime.documents import (
     Counters,
     EntryPage,
     EntryView,
-    ErrorDocument,
     Health,
     NodeFile,
     PeerList,
@@ -42,44 +49,16 @@ from scapp.runtime.documents import (
     Status,
     StreamItem,
     VerifyAnswer,
+    WorkList,
+    WorkView,
 )
 from scapp.runtime.keys_file import check_private
+from scapp.runtime.proof_format import ProofDocument
 
 T = TypeVar("T")
 NODE_FILE = "node.json"
 LOCK_FILE = "node.lock"
 TOKEN_FILE = "api.token"  # noqa: S105  # the file's name, not a token
-
-
-class ClientError(ScappError):
-    """Base of what a call can raise; `code` is the API's error code, `hint` says what to do."""
-
-    def __init__(self, message: str, *, code: str = "", hint: str = "", status: int = 0) -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
-        self.hint = hint
-        self.status = status
-
-
-class NodeUnreachable(ClientError):
-    """Nobody answers at the address; nothing is known about what was asked."""
-
-
-class NotAllowed(ClientError):
-    """The token is unknown or does not permit this."""
-
-
-class Refused(ClientError):
-    """The node refused what was asked; nothing changed."""
-
-
-class NodeTimeout(ClientError):
-    """Not done in time; it may still happen."""
-
-
-class NodeFailed(ClientError):
-    """The node could not do it now: the database is down, a channel is corrupt, or a bug."""
 
 
 class Client:
@@ -235,9 +214,53 @@ class Client:
         body = {"sql": sql, "params": list(params), "rows_max": rows_max, "timeout_s": timeout_s}
         return self._post("/v1/query", QueryAnswer, body, timeout_s)
 
-    def verify(self, channel: str, timeout_s: float = 300.0) -> VerifyAnswer:
+    def work(self) -> list[WorkView]:
+        """Long work that goes on at the node; ask on a connection of its own while another call waits."""
+        return self._get("/v1/work", WorkList).work
+
+    def verify(self, channel: str, timeout_s: float = 3_600.0) -> VerifyAnswer:
         """Compare the database's rows with the co-signed root."""
         return self._post(f"/v1/channels/{_quote(channel)}/verify", VerifyAnswer, {}, timeout_s)
+
+    def prove(
+        self, channel: str, table: str, key: Sequence[Any], turn: int | None = None, timeout_s: float = 3_600.0
+    ) -> ProofDocument:
+        """Proof that the row of this key is, or is not, in the co-signed tables; the log is run for it first."""
+        body = {"table": table, "key": list(key), "turn": turn}
+        return self._post(f"/v1/channels/{_quote(channel)}/prove", ProofDocument, body, timeout_s)
+
+    def replay(
+        self,
+        channel: str,
+        *,
+        compare: bool = False,
+        then: str = "keep",
+        abandon: bool = False,
+        timeout_s: float = 86_400.0,
+    ) -> ReplayAnswer:
+        """Derive a channel again into a schema of its own; `then` is keep, swap or drop. Asking again goes on."""
+        body = {"compare": compare, "then": then, "abandon": abandon}
+        return self._post(f"/v1/channels/{_quote(channel)}/replay", ReplayAnswer, body, timeout_s)
+
+    def projections(self) -> list[ProjectionView]:
+        return self._get("/v1/projections", ProjectionList).projections
+
+    def projection(self, name: str) -> ProjectionView:
+        return self._get(f"/v1/projections/{_quote(name)}", ProjectionView)
+
+    def add_projection(self, name: str, app: str, wasm: bytes) -> ProjectionView:
+        """Derive a module of one's own over all channels of an app."""
+        query = urllib.parse.urlencode({"name": name, "app": app})
+        return self._call("POST", f"/v1/projections?{query}", ProjectionView, wasm, "application/wasm")
+
+    def upgrade_projection(self, name: str, wasm: bytes) -> ProjectionView:
+        """Derive another module beside it, which takes over once it has caught up."""
+        path = f"/v1/projections/{_quote(name)}/upgrade"
+        return self._call("POST", path, ProjectionView, wasm, "application/wasm")
+
+    def remove_projection(self, name: str) -> list[ProjectionView]:
+        """Stop it and drop its tables; those that are left."""
+        return self._post(f"/v1/projections/{_quote(name)}/remove", ProjectionList, {}).projections
 
     def stream(
         self,
@@ -260,10 +283,10 @@ class Client:
             )
             response = connection.getresponse()
             if response.status != 200:
-                raise _error(response.status, response.read())
-            for name, data in _sse(response):
+                raise error_of(response.status, response.read())
+            for name, data in sse(response):
                 if name == "error":
-                    raise _error(500, data)
+                    raise error_of(500, data)
                 yield msgspec.json.decode(data, type=StreamItem)
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
@@ -298,7 +321,7 @@ class Client:
             self.close()
             raise self._unreachable(error) from error
         if response.status != 200:
-            raise _error(response.status, data)
+            raise error_of(response.status, data)
         try:
             return msgspec.json.decode(data, type=kind)
         except msgspec.MsgspecError as error:
@@ -333,40 +356,6 @@ class Client:
     def _unreachable(self, error: Exception) -> NodeUnreachable:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return NodeUnreachable(f"the node at {self.url} does not answer: {reason}", hint="is `scapp node` running?")
-
-
-def _sse(response: http.client.HTTPResponse) -> Iterator[tuple[str, bytes]]:
-    """(event name, data) of each server-sent event; comments are skipped."""
-    name, data = "message", b""
-    while True:
-        line = response.readline()
-        if not line:
-            return
-        line = line.rstrip(b"\r\n")
-        if not line:
-            if data:
-                yield name, data
-            name, data = "message", b""
-        elif line.startswith(b"event:"):
-            name = line[6:].strip().decode()
-        elif line.startswith(b"data:"):
-            data += line[5:].strip()
-
-
-def _error(status: int, data: bytes) -> ClientError:
-    try:
-        body = msgspec.json.decode(data, type=ErrorDocument).error
-    except msgspec.MsgspecError:
-        return NodeFailed(f"HTTP {status}, and not from a scapp node: {data[:200]!r}", status=status)
-    if body.code == "timeout":
-        kind: type[ClientError] = NodeTimeout
-    elif status in (401, 403):
-        kind = NotAllowed
-    elif status >= 500:
-        kind = NodeFailed
-    else:
-        kind = Refused
-    return kind(body.message, code=body.code, hint=body.hint, status=status)
 
 
 def _quote(text: str) -> str:

@@ -10,6 +10,7 @@ The directory of a node:
     scapp.toml        settings, if any       deployments/  apps             node.json   where it answers, while it runs
     tokens.json       API tokens (hashes)    modules/      compiled code    peers.json  peers list
     api.token         operator's API token   pg/           embedded PostgreSQL
+    projections/      projections and their modules
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.api.context import ApiContext, Derived
 from scapp.runtime.api.derived import DerivedData, NoDatabase
 from scapp.runtime.api.entries import EntryReader
+from scapp.runtime.api.proving import Proving
+from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
 from scapp.runtime.client import LOCK_FILE, NODE_FILE
 from scapp.runtime.config import Config, parse_listen
@@ -60,6 +63,9 @@ from scapp.runtime.keys_file import load_key
 from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.policy import AcceptPolicy
+from scapp.runtime.progress import Meters
+from scapp.runtime.projections import Projections
+from scapp.runtime.prover import Prover
 from scapp.runtime.recording import RecordingAdmission
 from scapp.runtime.worker import Worker
 
@@ -105,6 +111,7 @@ class NodeProcess:
         self._password = password
         self._undo = contextlib.AsyncExitStack()
         self._worker: Worker | None = None
+        self._backend: Backend | None = None
 
     async def start(self) -> NodeFile:
         """Raises LocalError, OSError or CorruptionError; what was started by then is stopped again."""
@@ -130,13 +137,23 @@ class NodeProcess:
         frame_limits = limits_for_frames(self.config.node.frame_bytes_max)
         transport = TcpTransport(signer, *parse_listen(self.config.node.listen, "node.listen"), limits=frame_limits)
         node = await self._start_node(signer, modules, peers, transport)
-        derived = self._derivation(node, modules)
+        meters = Meters()
+        derived = self._derivation(node, modules, meters)
+        prover = Prover(node.source, modules.admission_kernel)
+        self._undo.callback(prover.close)
+        replaying = Replaying(self._worker, self._backend, node.source, modules, meters)
+        self._undo.callback(replaying.stop)
+        projections = self._projections(node, modules)
         context = ApiContext(
             service=node,
             apps=modules.store,
             peers=peers,
             derived=derived,
             entries=EntryReader(node.source),
+            proving=Proving(prover, node.source, modules.store, meters),
+            replaying=replaying,
+            projections=projections,
+            meters=meters,
             counters=lambda: node.counters() | {f"transport_{name}": n for name, n in transport.counters.items()},
             home=self.home,
             listen=transport.endpoint,
@@ -149,6 +166,7 @@ class NodeProcess:
         api = await self._start_api(context)
         if self._worker is not None:
             self._worker.start()
+            projections.start()
         return self._announce(
             NodeFile(
                 pid=os.getpid(),
@@ -190,9 +208,9 @@ class NodeProcess:
         if self._worker is not None:
             self._worker.record_rejection(rejection)
 
-    def _derivation(self, node: Node, modules: Modules) -> Derived:
+    def _derivation(self, node: Node, modules: Modules, meters: Meters) -> Derived:
         """The worker, not started yet, and the API's view of it."""
-        backend = _backend(self.config, self.home)
+        backend = self._backend = _backend(self.config, self.home)
         if backend is None:
             return NoDatabase()
         self._worker = worker = Worker(
@@ -211,7 +229,21 @@ class NodeProcess:
 
         self._undo.push_async_callback(asyncio.to_thread, _stop_database, worker, backend)
         self._undo.callback(node.subscribe(news))
-        return DerivedData(worker, backend, node.source, modules)
+        return DerivedData(worker, backend, node.source, modules, meters)
+
+    def _projections(self, node: Node, modules: Modules) -> Projections:
+        """Not started yet; they end before the database does."""
+        projections = Projections(
+            self.home / "projections", self.home / "modules", modules.store, node.source, self._backend, node.address
+        )
+        self._undo.push_async_callback(asyncio.to_thread, projections.stop)
+
+        def news(event: NodeEvent) -> None:
+            if event.kind in _NEWS:
+                projections.notify()
+
+        self._undo.callback(node.subscribe(news))
+        return projections
 
     def _threads(self) -> ThreadPoolExecutor:
         """For what blocks in the API; a query that still runs must not hold up the stop."""

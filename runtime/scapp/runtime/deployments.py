@@ -95,9 +95,9 @@ class DeploymentStore:
             deployed_ms=self._clock_ms(),
         )
         with self._lock:
-            _write(self._modules / f"{deployment.reducer.hex()}.wasm", wasm)
-            _write(self._folder / f"{identity.hex()}.json", msgspec.json.encode(app))
-            _write(self._folder / f"{identity.hex()}.deployment", encode_deployment(deployment))
+            write_whole(self._modules / f"{deployment.reducer.hex()}.wasm", wasm)
+            write_whole(self._folder / f"{identity.hex()}.json", msgspec.json.encode(app))
+            write_whole(self._folder / f"{identity.hex()}.deployment", encode_deployment(deployment))
             self._apps[identity] = app
         return app
 
@@ -143,7 +143,7 @@ class DeploymentStore:
             if path.read_bytes() == wasm:
                 return
         with self._lock:
-            _write(path, wasm)
+            write_whole(path, wasm)
 
     def _read(self, path: Path) -> App:
         try:
@@ -156,8 +156,8 @@ class DeploymentStore:
         return app
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, and durable."""
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, and durable."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:

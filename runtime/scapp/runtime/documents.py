@@ -13,6 +13,7 @@ from msgspec import Meta
 
 AddressText = Annotated[str, Meta(pattern="^0x[0-9a-fA-F]{40}$", description="20 bytes: an Ethereum address")]
 HashText = Annotated[str, Meta(pattern="^0x[0-9a-fA-F]{64}$", description="32 bytes")]
+HexText = Annotated[str, Meta(pattern="^0x([0-9a-f]{2})*$", description="bytes")]
 AmountText = Annotated[str, Meta(pattern="^[0-9]{1,78}$", description="unsigned 256-bit integer in decimal")]
 Endpoint = Annotated[str, Meta(max_length=300, description="host:port")]
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$")]
@@ -270,8 +271,22 @@ class QueryAnswer(Document, frozen=True, kw_only=True):
     truncated: bool
 
 
+class DifferenceView(Document, frozen=True, kw_only=True):
+    """One row of the database that is not what the log gives: `found` stands there, `expected` should; null for a
+    row that is not there. `text` says it in words."""
+
+    table: str
+    kind: Literal["missing", "extra", "changed"]
+    key: dict[str, Any]
+    found: dict[str, Any] | None
+    expected: dict[str, Any] | None
+    text: str
+
+
 class VerifyAnswer(Document, frozen=True, kw_only=True):
-    """The database's rows of one channel against the co-signed state at the database's own sequence."""
+    """The database's rows of one channel against the co-signed state at the database's own sequence.
+
+    `differences` are the first of `difference_count`, `notes` what cannot be named as one; `detail` says all of it."""
 
     channel_id: HashText
     ok: bool
@@ -281,6 +296,26 @@ class VerifyAnswer(Document, frozen=True, kw_only=True):
     found_root: str
     rows: int
     detail: str = ""
+    difference_count: int = 0
+    differences: list[DifferenceView] = []
+    notes: list[str] = []
+
+
+class WorkView(Document, frozen=True, kw_only=True):
+    """Long work that goes on: `work` (verify, …) on `subject`; `done` of `total` units in this stage, `total` null
+    where nobody knows it; `rate` is units per second."""
+
+    work: str
+    subject: str
+    stage: str
+    done: int
+    total: int | None
+    unit: str
+    rate: float
+
+
+class WorkList(Document, frozen=True, kw_only=True):
+    work: list[WorkView]
 
 
 class Counters(Document, frozen=True, kw_only=True):

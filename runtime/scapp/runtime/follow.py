@@ -23,9 +23,10 @@ from scapp.channels.types import ChannelId
 from scapp.runtime.changes import COPY_NEVER, BatchChanges
 from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.write import COPY_ROWS_MIN, Commit, Cursor, read_cursor, write
-from scapp.runtime.derive import DerivationHalted, Halt, check_batch, check_cursor, check_result, next_cursor
-from scapp.runtime.kernel import Budget, Kernel, KernelFault
+from scapp.runtime.derive import DerivationHalted, Halt, check_cursor
+from scapp.runtime.kernel import Kernel, KernelFault
 from scapp.runtime.loading import CursorMoved, load_tables
+from scapp.runtime.replica import derive_batch
 from scapp.runtime.schema import AppSchema, register_channel
 
 ENTRIES_FIRST, ENTRIES_MAX = 2_000, 32_000
@@ -178,8 +179,8 @@ class ChannelFollower:
         self._read_cursor(writing)
 
     def _read_cursor(self, writing: Writing) -> Cursor:
-        register_channel(writing.connection, self.context)
-        self.cursor = read_cursor(writing.connection, self.context.channel_id)
+        register_channel(writing.connection, self.context, self._schema.home)
+        self.cursor = read_cursor(writing.connection, self.context.channel_id, self._schema.home)
         assert self.cursor is not None, "a registered channel has a cursor"
         return self.cursor
 
@@ -225,10 +226,14 @@ class ChannelFollower:
             manifest=self._schema.manifest,
             expected=self._planned(),
             new=self._at,
-            changes=self._kernel.take_changes(copy_rows_min),
+            changes=self._changes(self._kernel, copy_rows_min),
+            home=self._schema.home,
         )
         self._unwritten.append(commit)
         return commit
+
+    def _changes(self, kernel: Kernel, copy_rows_min: int) -> BatchChanges:
+        return kernel.take_changes(copy_rows_min)
 
     def _batches(self, writing: Writing) -> Iterator[SupportedBatch]:
         """Batches after the cursor; loads the kernel first, once there is one to run."""
@@ -256,10 +261,14 @@ class ChannelFollower:
             return 0
         if cursor != self._known:
             batch = self._batch_of(cursor, cursor.batch_position) or self._batch_of(cursor, 0)
-            check_cursor(cursor, batch)
+            self._check_cursor(cursor, batch)
             assert batch is not None
             self._known, self._known_position = cursor, batch.position
         return self._known_position
+
+    def _check_cursor(self, cursor: Cursor, batch: SupportedBatch | None) -> None:
+        """Does the log agree with the database? Raises DerivationHalted."""
+        check_cursor(cursor, batch)
 
     def _batch_of(self, cursor: Cursor, position: int) -> SupportedBatch | None:
         for batch in self._source.batches(self.context.channel_id, position):
@@ -273,38 +282,28 @@ class ChannelFollower:
         self._kernel = self._make_kernel()
         try:
             if at.turn >= 0:
-                load_tables(self._kernel, self.context, self._schema, writing.connection, self.cursor)
+                load_tables(self._kernel, self.context, self._loaded_schema(), writing.connection, self.cursor)
         except BaseException:
             self.release()
             raise
         self._at = at
 
+    def _loaded_schema(self) -> AppSchema:
+        """The tables a kernel is filled from."""
+        return self._schema
+
     def _derive(self, batch: SupportedBatch) -> None:
         """Run one batch on the kernel and make it part of its base, if it gives what was signed."""
         assert self._kernel is not None
         assert self._at is not None
-        check_batch(self._at, batch)
-        try:
-            if batch.entries:
-                result = self._kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE)
-                try:
-                    check_result(batch, result)
-                except DerivationHalted:
-                    self._kernel.rollback()
-                    raise
-                self._kernel.commit(batch.turn)
-            elif batch.state_root != self._kernel.state_root():
-                raise DerivationHalted(Halt.CORRUPT, f"turn {batch.turn} has no entries and another state root")
-        except KernelFault as error:
-            raise DerivationHalted(Halt.UNDECIDABLE, f"turn {batch.turn} cannot be run here: {error}") from error
-        self._at = next_cursor(batch, self._at.position, self._kernel.event_root())
+        self._at = derive_batch(self._kernel, self._at, batch)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def _settle(self, writing: Writing, moved: bool) -> Committed | None:
         """After the write of the first unwritten commit; None when the cursor stands elsewhere."""
         commit = self._unwritten[0]
-        if not moved and read_cursor(writing.connection, commit.channel_id) != commit.new:
+        if not moved and read_cursor(writing.connection, commit.channel_id, commit.home) != commit.new:
             self._start_over(writing)
             return None
         # Or the write had landed earlier, and only its answer was lost.

@@ -15,6 +15,7 @@ import msgspec
 
 from scapp.channels.admission import Refusal
 from scapp.runtime.changes import BatchChanges, LogLine
+from scapp.runtime.proofs import Proof
 
 
 class Budget(enum.IntEnum):
@@ -78,6 +79,10 @@ class Kernel(Protocol):
 
     def rows(self, table: str) -> Iterable[bytes]:
         """Committed rows in key order."""
+        ...
+
+    def prove(self, table_position: int, key: bytes) -> tuple[bytes | None, Proof]:
+        """Committed row of an encoded key (`keys.py`), or None, with the proof of it under `state_root`."""
         ...
 
     def export_state(self) -> bytes:

@@ -11,7 +11,7 @@ from scapp.runtime.kernel import Kernel
 from scapp.runtime.kernel_export import encode_export
 from scapp.runtime.root import extend_event_root
 from scapp.runtime.schema import AppSchema
-from scapp.runtime.verify import read_events, read_rows
+from scapp.runtime.stored import read_events, read_rows
 
 
 class CursorMoved(Exception):
@@ -27,11 +27,11 @@ def load_tables(
     channel_id = context.channel_id
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        if read_cursor(connection, channel_id) != cursor:
+        if read_cursor(connection, channel_id, schema.home) != cursor:
             raise CursorMoved
         tables = schema.manifest.tables
         rows = tuple(tuple(read_rows(connection, schema.name, table, channel_id)) for table in tables)
-        event_root = cursor.event_root or _event_root(connection, channel_id)
+        event_root = cursor.event_root or _event_root(connection, channel_id, schema.home)
     try:
         kernel.import_state(encode_export(context, event_root, cursor.amounts, rows, cursor.state_root))
     except ValueError as error:
@@ -42,8 +42,8 @@ def load_tables(
         ) from None
 
 
-def _event_root(connection: Connection, channel_id: bytes) -> bytes:
+def _event_root(connection: Connection, channel_id: bytes, home: str) -> bytes:
     root: bytes = ZERO_HASH
-    for event in read_events(connection, channel_id):
+    for event in read_events(connection, channel_id, home=home):
         root = extend_event_root(root, event.sequence, event.topic.encode(), event.data)
     return root

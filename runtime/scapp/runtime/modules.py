@@ -19,20 +19,38 @@ from scapp.runtime.kernel import Kernel, KernelFault
 from scapp.runtime.module import CheckedModule, check_module
 from scapp.runtime.native.kernel import NativeKernel
 
+KERNELS = {"scapp_1": NativeKernel}
+"""By ABI version, which pins what a kernel does: a change that could change a root is a new version, and the kernels of
+old ones stay."""
+
 
 def kernel_maker(
-    module_for: Callable[[Deployment], CheckedModule], *, track: bool, cache_folder: Path | None = None
+    module_for: Callable[[Deployment], CheckedModule],
+    *,
+    track: bool,
+    projection: bool = False,
+    cache_folder: Path | None = None,
 ) -> Callable[[ChannelContext], Kernel]:
     """Makes a channel's kernel, with no entries applied, over its module; raises AdmissionError. `track`: whether it
     gathers changes, which derivation takes from it and admission would only heap up. `cache_folder` keeps compiled
     code.
 
-    `module_for` raises LookupError, ScappError or OSError. Which implementation of the kernel runs is decided here."""
+    `projection`: outcomes are ignored. `module_for` raises LookupError, ScappError or OSError. Which implementation
+    of the kernel runs is decided here."""
 
     def kernel_for(context: ChannelContext) -> Kernel:
         identity = deployment_id(context.deployment).hex()
         try:
-            return NativeKernel(module_for(context.deployment), context, track=track, cache_folder=cache_folder)
+            kernel = KERNELS.get(context.deployment.abi)
+            if kernel is None:
+                raise LookupError(f"its ABI is {context.deployment.abi!r}; known are {', '.join(KERNELS)}")
+            return kernel(
+                module_for(context.deployment),
+                context,
+                track=track,
+                projection=projection,
+                cache_folder=cache_folder,
+            )
         except LookupError as error:
             raise AdmissionError(f"deployment 0x{identity} is not known here: {error}") from None
         except (ScappError, KernelFault, OSError) as error:
@@ -50,6 +68,7 @@ class Modules:
         self._lock = threading.Lock()
         self.admission_kernel = kernel_maker(self.module_for, track=False, cache_folder=cache)
         self.derivation_kernel = kernel_maker(self.module_for, track=True, cache_folder=cache)
+        self.projection_kernel = kernel_maker(self.module_for, track=True, projection=True, cache_folder=cache)
         self.store = DeploymentStore(folder, self.inspect)
 
     def inspect(self, wasm: bytes, limits: Limits) -> Manifest:

@@ -57,7 +57,9 @@ class _State(msgspec.Struct):
 class ReferenceKernel:
     """Implements `Kernel`. Holds one guest at a time; `close` frees engine memory."""
 
-    def __init__(self, module: CheckedModule, context: ChannelContext, *, track: bool = True) -> None:
+    def __init__(
+        self, module: CheckedModule, context: ChannelContext, *, track: bool = True, projection: bool = False
+    ) -> None:
         if context.deployment != module.deployment:
             raise KernelFault(
                 f"the channel runs deployment {deployment_id(context.deployment).hex()}, the module is "
@@ -66,13 +68,14 @@ class ReferenceKernel:
         self._module = module
         self._context = context
         self._track = track
+        self._projection = projection
         self._interrupted = False
         self._fresh()
 
     def _fresh(self) -> None:
         limits = self._module.limits
         self._tables = Tables(self._module.tables, limits)
-        self._host = Host(self._tables, limits, self._context.slots)
+        self._host = Host(self._tables, limits, self._context.slots, ignore_outcome=self._projection)
         self._runner = Runner(self._module, self._context, self._host)
         amounts = tuple(slot[2] for slot in self._context.slots)
         self._base = _State(apply_updates(None, [event_leaf(EMPTY)]), EMPTY, amounts, [])

@@ -65,6 +65,16 @@ def apply_updates(node: Node, updates: Iterable[Update]) -> Node:
     return _apply(node, sorted(updates, key=_path), 0)
 
 
+def subtree(leaves: list[Update], depth: int) -> Node:
+    """The tree below `depth` over leaves sorted by path that agree on the bits before it, each path once."""
+    return _build(leaves, depth)
+
+
+def join_subtrees(left: Node, right: Node) -> Node:
+    """The tree one level higher."""
+    return _join(left, right, None)
+
+
 def _path(update: Update) -> int:
     return update[0]
 

@@ -126,6 +126,22 @@ class TableCodec:
         except ValueError as error:
             raise RowError(f"{self.key.name}: {error}") from None
 
+    def stored_key(self, row: bytes) -> bytes:
+        """Encoded key of a row that a database gave back, whatever its other columns hold. Raises ValueError."""
+        values: Values = []
+        position = 2
+        for _ in range(self._key_count):
+            (length,) = _length_at(row, position)
+            position += 4
+            if length < 0:
+                raise ValueError(f"table {self.table.name}: NULL in its key")
+            values.append(row[position : position + length])
+            position += length
+        try:
+            return self._encode_key(values)
+        except IndexError:
+            raise ValueError(f"table {self.table.name}: a key of no bytes") from None
+
     def key_tuple(self, row: bytes) -> bytes:
         """Key tuple cut out of a stored row."""
         end = 2

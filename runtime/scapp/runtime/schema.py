@@ -15,13 +15,14 @@ from psycopg import sql as compose
 
 from scapp.channels.admission import ChannelContext
 from scapp.channels.deployment import Deployment, deployment_id
+from scapp.channels.errors import LocalError
 from scapp.channels.types import Address
 from scapp.reducers.manifest import Column, Manifest, encode_manifest
 from scapp.runtime.database import binary, sql
 from scapp.runtime.database.binary import Raw
 from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.port import READER, Backend, Capability, DatabaseError
-from scapp.runtime.database.write import quoted
+from scapp.runtime.database.write import LIVE, quoted
 
 _LOCK = 0x5CA99  # advisory lock that keeps two processes from making schemas at the same time
 _TAKEN_SCHEMAS = frozenset({"scapp", "public", "information_schema", "pg_catalog", "pg_toast"})
@@ -29,10 +30,11 @@ _log = logging.getLogger(__name__)
 
 
 class AppSchema(msgspec.Struct, frozen=True, gc=False):
-    """Where a deployment's tables are."""
+    """Where a deployment's tables are, and with which prefix its cursors, messages and events."""
 
     name: str
     manifest: Manifest
+    home: str = LIVE
 
 
 def prepare_database(backend: Backend, node: Address) -> None:
@@ -108,8 +110,55 @@ def ensure_deployment(backend: Backend, deployment: Deployment, manifest: Manife
     return AppSchema(name, manifest)
 
 
-def register_channel(connection: Connection, context: ChannelContext) -> None:
-    """Make the channel's row and its cursor before entry 0. Registering again changes nothing."""
+def ensure_side_schema(backend: Backend, name: str, manifest: Manifest, comment: str = "") -> AppSchema:
+    """Make a schema beside the live ones, once: the manifest's tables, with cursors, messages and events of its own,
+    which have reserved names. `name` must begin with `scapp_`, which no app's schema does.
+
+    Raises LocalError when a schema of that name has another comment."""
+    assert name.startswith("scapp_"), name
+    schema = AppSchema(name, manifest, f"{quoted(name)}.scapp_")
+    with backend.connect() as connection, connection.transaction():
+        _begin(connection)
+        if schema_exists(connection, name):
+            if (found := schema_comment(connection, name)) != comment:
+                raise LocalError(f"schema {name} belongs to {found or 'nobody'}, expected {comment or 'nobody'}")
+            return schema
+        for statement in (*deployment_ddl(name, manifest), *index_ddl(name, manifest)):
+            connection.execute(statement.encode())
+        for table in ("cursors", "messages", "events"):
+            connection.execute(f"CREATE TABLE {schema.home}{table} (LIKE scapp.{table} INCLUDING ALL)".encode())
+        connection.execute(
+            compose.SQL("COMMENT ON SCHEMA {} IS {}").format(compose.Identifier(name), compose.Literal(comment))
+        )
+        _grant(connection, backend, name)
+    return schema
+
+
+def schema_exists(connection: Connection, name: str) -> bool:
+    return connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [name]).fetchone() is not None
+
+
+def schema_comment(connection: Connection, name: str) -> str:
+    """What the schema's comment says, empty without one or without the schema."""
+    row = connection.execute(
+        "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace WHERE nspname = %s", [name]
+    ).fetchone()
+    return "" if row is None else str(row[0])
+
+
+def rename_schema(connection: Connection, name: str, to: str) -> None:
+    """Give a schema made by `ensure_side_schema` another name."""
+    connection.execute(f"ALTER SCHEMA {quoted(name)} RENAME TO {quoted(to)}".encode())
+
+
+def drop_schema(connection: Connection, name: str) -> None:
+    """Drop a schema made by `ensure_side_schema`, if it is there."""
+    assert name.startswith("scapp_"), name
+    connection.execute(f"DROP SCHEMA IF EXISTS {quoted(name)} CASCADE".encode())
+
+
+def register_channel(connection: Connection, context: ChannelContext, home: str = LIVE) -> None:
+    """Make the channel's row, and its cursor before entry 0 at `home`. Registering again changes nothing."""
     binary.register(connection)
     parameters = [
         Raw(context.channel_id),
@@ -119,7 +168,7 @@ def register_channel(connection: Connection, context: ChannelContext) -> None:
         binary.bytea_array(destination for _, destination, _ in context.slots),
         binary.text_array(amount for _, _, amount in context.slots),
     ]
-    psycopg.RawCursor(connection).execute(sql.text("channel_register").encode(), parameters)
+    psycopg.RawCursor(connection).execute(sql.text("channel_register", home).encode(), parameters)
 
 
 def deployment_ddl(schema: str, manifest: Manifest) -> Iterator[str]:
@@ -174,8 +223,7 @@ def _column_ddl(column: Column) -> str:
 
 
 def _free_name(connection: Connection, app: str, identity: bytes) -> str:
-    taken = connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [app]).fetchone() is not None
-    if app in _TAKEN_SCHEMAS or app.startswith("pg_") or taken:
+    if app in _TAKEN_SCHEMAS or app.startswith("pg_") or schema_exists(connection, app):
         return f"{'app_' if app.startswith('pg_') else ''}{app}_{identity[:4].hex()}"
     return app
 

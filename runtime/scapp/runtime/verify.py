@@ -1,33 +1,45 @@
-"""Is the database what was co-signed? Reads every row of a channel back, recomputes root, event chain and log root,
-and, when they differ, says which rows do. `root.py` has the tree, `follow.py` filled the tables.
+"""Is the database what was co-signed? `stored.py` reads it, `differences.py` names what differs, `leaves.py` has the
+root over rows in any order.
+
+Two looks, in one snapshot of the database. The quick one hashes every row and every event and compares one root, and
+compares messages with the log byte by byte. Only when the roots differ is the log run again, and database and kernel
+are walked side by side in key order. Neither holds more in memory than 64 bytes for each row.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from typing import Any
 
 import msgspec
 import psycopg
 
 from scapp.channels.admission import ChannelContext
-from scapp.channels.entries import encode_entry, extend_log_root
+from scapp.channels.crypto import keccak256
+from scapp.channels.deployment import deployment_id
+from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, extend_log_root
 from scapp.channels.errors import LocalError
 from scapp.channels.reading import EntrySource, SupportedBatch
 from scapp.channels.types import ZERO_HASH
-from scapp.reducers.manifest import Table
+from scapp.reducers.manifest import Manifest, ManifestError, Table, encode_manifest, parse_manifest
 from scapp.runtime.changes import COPY_NEVER, AppEvent
-from scapp.runtime.database import binary
 from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.port import Backend
-from scapp.runtime.database.write import Cursor, quoted, read_cursor
-from scapp.runtime.kernel import Budget, Kernel
-from scapp.runtime.root import apply_updates, event_leaf, extend_event_root, root_of, row_update
-from scapp.runtime.rows import RowError, TableCodec
+from scapp.runtime.database.write import Cursor, read_cursor
+from scapp.runtime.derive import DerivationHalted
+from scapp.runtime.differences import Difference, difference, differing, row_difference
+from scapp.runtime.kernel import Kernel
+from scapp.runtime.leaves import Leaves, RepeatedLeaf
+from scapp.runtime.progress import Meter
+from scapp.runtime.replica import Replica
+from scapp.runtime.root import EVENT_PATH, extend_event_root, leaf_hash, row_path
+from scapp.runtime.rows import TableCodec
 from scapp.runtime.schema import AppSchema
+from scapp.runtime.stored import read_events, read_messages, read_rows
 
-PROBLEMS_MAX = 20
-_LENGTH = struct.Struct(">i")
+DIFFERENCES_MAX = 20
+_KINDS = frozenset(Kind)
 
 
 class NothingDerived(LocalError):
@@ -37,7 +49,7 @@ class NothingDerived(LocalError):
 class VerifyReport(msgspec.Struct, frozen=True):
     """`ok` means: rows, events, messages and cursor are exactly what all participants signed at `turn`.
 
-    `problems` say in words what differs, at most PROBLEMS_MAX of them."""
+    `differences` are the first DIFFERENCES_MAX of `difference_count`; `notes` say what cannot be named as one."""
 
     ok: bool
     sequence: int
@@ -45,17 +57,39 @@ class VerifyReport(msgspec.Struct, frozen=True):
     expected_root: bytes
     found_root: bytes
     rows: int
-    problems: tuple[str, ...]
+    differences: tuple[Difference, ...] = ()
+    difference_count: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Everything that is wrong, in words."""
+        left = self.difference_count - len(self.differences)
+        more = (f"and {left} more differences",) if left else ()
+        return (*map(str, self.differences), *more, *self.notes)
 
 
-class _Stored(msgspec.Struct):
-    """What the database holds of one channel, read in one snapshot."""
+class _Findings:
+    """Differences as they come: the first are kept, all are counted."""
 
+    def __init__(self) -> None:
+        self.first: list[Difference] = []
+        self.count = 0
+        self.notes: list[str] = []
+
+    def add(self, found: Difference) -> None:
+        self.count += 1
+        if len(self.first) < DIFFERENCES_MAX:
+            self.first.append(found)
+
+
+class _Database(msgspec.Struct, frozen=True):
+    """One channel in one snapshot of the database."""
+
+    connection: Connection
+    schema: AppSchema
+    context: ChannelContext
     cursor: Cursor
-    tables: dict[str, list[bytes]]
-    events: list[AppEvent]
-    entries: list[bytes]
-    problems: list[str]
 
 
 def verify_channel(
@@ -64,243 +98,294 @@ def verify_channel(
     context: ChannelContext,
     source: EntrySource,
     make_kernel: Callable[[], Kernel] | None = None,
+    meter: Meter | None = None,
 ) -> VerifyReport:
     """Compare the database's rows of one channel with the state co-signed at the database's own cursor.
 
-    With `make_kernel` the log is run again when something differs, and the rows that differ are named. Raises
+    With `make_kernel` the log is run again when the roots differ, and the rows that differ are named. Raises
     NothingDerived, and psycopg's errors while the database is unreachable."""
+    meter = meter or Meter()
+    findings = _Findings()
     with backend.connect() as connection:
-        stored = _read(connection, schema, context.channel_id)
-    signed = _signed_at(source, context, stored.cursor.turn)
-    problems = list(stored.problems)
-    found_root = _root(schema, stored, problems)
-    expected_root = stored.cursor.state_root if signed is None else signed.state_root
-    problems += _commitment_problems(stored, signed)
-    if found_root != expected_root:
-        problems.append(f"state root over the rows is 0x{found_root.hex()}, signed is 0x{expected_root.hex()}")
-    if problems and make_kernel is not None and signed is not None:
-        problems = [*_differences(schema, stored, context, source, make_kernel), *problems]
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        with connection.transaction():
+            cursor = read_cursor(connection, context.channel_id)
+            if cursor is None or cursor.turn < 0:
+                raise NothingDerived(f"nothing of channel 0x{context.channel_id.hex()} is in the database yet")
+            database = _Database(connection, schema, context, cursor)
+            _compare_registration(database, findings)
+            signed = _compare_messages(database, source, findings, meter)
+            found_root, event_root, rows = _root(database, findings, meter)
+            _compare_event_root(cursor, event_root, findings)
+            expected_root = cursor.state_root if signed is None else signed.state_root
+            if found_root != expected_root:
+                if make_kernel is not None and signed is not None:
+                    _compare_tables(database, source, make_kernel, findings, meter)
+                findings.notes.append(
+                    f"state root over the rows is 0x{found_root.hex()}, signed is 0x{expected_root.hex()}"
+                )
     return VerifyReport(
-        ok=not problems,
-        sequence=stored.cursor.sequence,
-        turn=stored.cursor.turn,
+        ok=not findings.count and not findings.notes,
+        sequence=cursor.sequence,
+        turn=cursor.turn,
         expected_root=expected_root,
         found_root=found_root,
-        rows=sum(len(rows) for rows in stored.tables.values()),
-        problems=tuple(problems[:PROBLEMS_MAX]),
+        rows=rows,
+        differences=tuple(findings.first),
+        difference_count=findings.count,
+        notes=tuple(findings.notes),
     )
 
 
-# -- reading --------------------------------------------------------------------------------------------------------
+# -- what scapp keeps of the channel ----------------------------------------------------------------------------------
 
 
-def read_rows(connection: Connection, schema: str, table: Table, channel_id: bytes) -> Iterator[bytes]:
-    """A channel's rows of one table as COPY tuples without the channel id, in key order."""
-    names = ", ".join(quoted(column.name) for column in table.columns)
-    keys = ", ".join(quoted(column.name) for column in table.key_columns)
-    # COPY takes no parameters; the id is hexadecimal digits and the names are checked by the manifest.
-    query = (
-        f"COPY (SELECT {names} FROM {quoted(schema)}.{quoted(table.name)} "  # noqa: S608
-        f"WHERE channel_id = '\\x{channel_id.hex()}'::bytea ORDER BY {keys}) TO STDOUT (FORMAT binary)"
+def _compare_registration(database: _Database, findings: _Findings) -> None:
+    """The channel's own row and its deployment's."""
+    context, connection = database.context, database.connection
+    identity = deployment_id(context.deployment)
+    row = connection.execute(
+        "SELECT deployment, participants, assets, destinations FROM scapp.channels WHERE channel_id = %s",
+        [bytes(context.channel_id)],
+    ).fetchone()
+    names: tuple[str, ...] = ("deployment", "participants", "assets", "destinations")
+    right = (
+        bytes(identity),
+        [bytes(participant) for participant in context.participants],
+        [bytes(asset) for asset, _, _ in context.slots],
+        [bytes(destination) for _, destination, _ in context.slots],
     )
-    with connection.cursor() as cursor, cursor.copy(query.encode()) as stream:
-        yield from copied_tuples(bytes(block) for block in stream)
-
-
-def copied_tuples(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The tuples of a binary COPY stream, however it is cut into blocks."""
-    pending = b""
-    header = len(binary.COPY_HEADER)
-    for block in blocks:
-        pending += block
-        if header:
-            if len(pending) < header:
-                continue
-            pending, header = pending[header:], 0
-        position = 0
-        while (end := _tuple_end(pending, position)) is not None:
-            yield pending[position:end]
-            position = end
-        pending = pending[position:]
-    assert pending == binary.COPY_TRAILER, "a COPY stream ends with its trailer"
-
-
-def _tuple_end(data: bytes, position: int) -> int | None:
-    """Where the tuple that starts at `position` ends; None when it is not all there, or is the trailer."""
-    size = len(data)
-    if size - position < 2 or data[position : position + 2] == binary.COPY_TRAILER:
-        return None
-    end = position + 2
-    for _ in range(data[position] << 8 | data[position + 1]):
-        if size - end < 4:
-            return None
-        (length,) = _LENGTH.unpack_from(data, end)
-        end += 4 + max(length, 0)
-    return end if end <= size else None
-
-
-def read_events(
-    connection: Connection, channel_id: bytes, first_sequence: int = 0, end_sequence: int | None = None
-) -> list[AppEvent]:
-    """App events of entries `first_sequence .. end_sequence - 1`, in order."""
-    rows = connection.execute(
-        "SELECT sequence, index, topic, data FROM scapp.events WHERE channel_id = %s AND sequence >= %s"
-        " AND sequence < %s ORDER BY sequence, index",
-        [channel_id, first_sequence, 2**63 - 1 if end_sequence is None else end_sequence],
+    _compare_fields("scapp.channels", {"channel_id": _hex(context.channel_id)}, names, row, right, findings)
+    manifest = database.schema.manifest
+    row = connection.execute(
+        "SELECT app, version, abi, reducer, manifest::text FROM scapp.deployments WHERE deployment = %s",
+        [bytes(identity)],
+    ).fetchone()
+    if row is not None and _same_manifest(row[4], manifest):
+        row = (*row[:4], encode_manifest(manifest).decode())
+    names = ("app", "version", "abi", "reducer", "manifest")
+    wanted = (
+        manifest.name,
+        manifest.version,
+        context.deployment.abi,
+        bytes(context.deployment.reducer),
+        encode_manifest(manifest).decode(),
     )
-    return [
-        AppEvent(int(str(sequence)), int(str(index)), str(topic), _bytes(data)) for sequence, index, topic, data in rows
-    ]
+    _compare_fields("scapp.deployments", {"deployment": _hex(identity)}, names, row, wanted, findings)
 
 
-def _read(connection: Connection, schema: AppSchema, channel_id: bytes) -> _Stored:
-    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    connection.read_only = True
-    with connection.transaction():
-        cursor = read_cursor(connection, channel_id)
-        if cursor is None or cursor.turn < 0:
-            raise NothingDerived(f"nothing of channel 0x{channel_id.hex()} is in the database yet")
-        problems: list[str] = []
-        return _Stored(
-            cursor,
-            {
-                table.name: list(read_rows(connection, schema.name, table, channel_id))
-                for table in schema.manifest.tables
-            },
-            read_events(connection, channel_id),
-            _read_entries(connection, channel_id, problems),
-            problems,
+def _same_manifest(text: object, manifest: Manifest) -> bool:
+    """Whether the text says the same, however an earlier version wrote it."""
+    try:
+        return parse_manifest(str(text).encode()) == manifest
+    except ManifestError:
+        return False
+
+
+def _compare_cursor(database: _Database, signed: SupportedBatch, findings: _Findings) -> None:
+    cursor = database.cursor
+    names = ("sequence", "state_root", "log_root", "amounts", "time_ms", "is_final", "position")
+    found = (
+        cursor.sequence, cursor.state_root, cursor.log_root, list(cursor.amounts), cursor.time_ms, cursor.is_final,
+        cursor.position,
+    )  # fmt: skip
+    right = (
+        signed.end_sequence, signed.state_root, signed.log_root, list(signed.amounts), signed.time_ms, signed.is_final,
+        signed.position,
+    )  # fmt: skip
+    key = {"channel_id": _hex(database.context.channel_id)}
+    _compare_fields("scapp.cursors", key, names, found, right, findings)
+
+
+def _compare_event_root(cursor: Cursor, event_root: bytes, findings: _Findings) -> None:
+    """With the events that stand there: those are compared by the state root."""
+    if cursor.event_root not in (None, event_root):
+        findings.notes.append(
+            f"scapp.cursors has event root 0x{cursor.event_root.hex()}, its events have 0x{event_root.hex()}"
         )
 
 
-def _read_entries(connection: Connection, channel_id: bytes, problems: list[str]) -> list[bytes]:
-    rows = connection.execute(
-        "SELECT sequence, kind, author, counter::text, time_ms, payload FROM scapp.messages WHERE channel_id = %s"
-        " ORDER BY sequence",
-        [channel_id],
-    )
-    entries: list[bytes] = []
-    for number, (sequence, kind, author, counter, time_ms, payload) in enumerate(rows):
-        if sequence != number:
-            problems.append(f"scapp.messages has no entry {number}: the next one there is {sequence}")
-            break
-        try:
-            entries.append(
-                encode_entry(int(str(kind)), int(str(author)), int(str(counter)), int(str(time_ms)), _bytes(payload))
-            )
-        except (struct.error, ValueError) as error:
-            problems.append(f"scapp.messages, entry {number} cannot be an entry: {error}")
-            break
-    return entries
-
-
-def _bytes(value: object) -> bytes:
-    assert isinstance(value, bytes)
-    return value
-
-
-# -- comparing ------------------------------------------------------------------------------------------------------
-
-
-def _root(schema: AppSchema, stored: _Stored, problems: list[str]) -> bytes:
-    event_root: bytes = ZERO_HASH
-    for event in stored.events:
-        event_root = extend_event_root(event_root, event.sequence, event.topic.encode(), event.data)
-    updates = [event_leaf(event_root)]
-    for position, table in enumerate(schema.manifest.tables):
-        codec = TableCodec(table)
-        for row in stored.tables[table.name]:
-            try:
-                key, _ = codec.read_row(row)
-            except RowError as error:
-                problems.append(f"a row that no reducer can have written: {error}")
-                continue
-            updates.append(row_update(position, key, row))
-    return root_of(apply_updates(None, updates))
-
-
-def _commitment_problems(stored: _Stored, signed: SupportedBatch | None) -> Iterator[str]:
-    cursor = stored.cursor
-    if signed is None:
-        yield f"the database is at turn {cursor.turn}, which is not in this node's log"
+def _compare_fields(
+    table: str,
+    key: Mapping[str, Any],
+    names: tuple[str, ...],
+    found: tuple[object, ...] | None,
+    right: tuple[object, ...],
+    findings: _Findings,
+) -> None:
+    if found == right:
         return
-    wanted = {
-        "sequence": (cursor.sequence, signed.end_sequence),
-        "amounts": (cursor.amounts, signed.amounts),
-        "state root": ("0x" + cursor.state_root.hex(), "0x" + signed.state_root.hex()),
-        "log root": ("0x" + cursor.log_root.hex(), "0x" + signed.log_root.hex()),
-    }
-    for name, (found, expected) in wanted.items():
-        if found != expected:
-            yield f"scapp.cursors has {name} {found}, signed is {expected}"
-    if len(stored.entries) != signed.end_sequence:
-        yield f"scapp.messages has {len(stored.entries)} entries, signed are {signed.end_sequence}"
-    log_root = extend_log_root(ZERO_HASH, stored.entries)
+    expected = dict(zip(names, map(_shown, right), strict=True))
+    standing = None if found is None else dict(zip(names, map(_shown, found), strict=True))
+    findings.add(difference(table, key, standing, expected))
+
+
+def _compare_messages(
+    database: _Database, source: EntrySource, findings: _Findings, meter: Meter
+) -> SupportedBatch | None:
+    """The messages against the log up to the cursor's turn; returns the batch signed at that turn, if there is one."""
+    meter.stage("comparing messages with the log", "messages", database.cursor.sequence)
+    last: list[SupportedBatch] = []
+    log_root = ZERO_HASH
+
+    def logged() -> Iterator[tuple[int, tuple[int, bytes | None]]]:
+        nonlocal log_root
+        for batch in source.batches(database.context.channel_id):
+            if batch.turn > database.cursor.turn:
+                return
+            last[:] = [batch]
+            log_root = extend_log_root(log_root, batch.entries)
+            for sequence, entry in enumerate(batch.entries, batch.first_sequence):
+                yield sequence, (batch.turn, entry)
+            meter.advance(len(batch.entries))
+
+    faults: dict[int, str] = {}
+
+    def stored() -> Generator[tuple[int, tuple[int, bytes | None]], None, None]:
+        for message in read_messages(database.connection, database.context.channel_id):
+            if message.entry is None and len(faults) < DIFFERENCES_MAX:
+                faults[message.sequence] = message.fault
+            yield message.sequence, (message.turn, message.entry)
+
+    with closing(stored()) as found:
+        for sequence, left, right in differing(found, logged()):
+            shown = None if left is None else _message(*left, faults.get(sequence, ""))
+            expected = None if right is None else _message(*right)
+            findings.add(difference("scapp.messages", {"sequence": sequence}, shown, expected))
+    if not last or last[0].turn != database.cursor.turn:
+        findings.notes.append(f"the database is at turn {database.cursor.turn}, which is not in this node's log")
+        return None
+    signed = last[0]
     if log_root != signed.log_root:
-        yield f"log root over scapp.messages is 0x{log_root.hex()}, signed is 0x{signed.log_root.hex()}"
+        findings.notes.append(
+            f"log root over this node's log is 0x{log_root.hex()}, signed is 0x{signed.log_root.hex()}"
+        )
+    _compare_cursor(database, signed, findings)
+    return signed
 
 
-def _signed_at(source: EntrySource, context: ChannelContext, turn: int) -> SupportedBatch | None:
-    return next((batch for batch in source.batches(context.channel_id) if batch.turn == turn), None)
+def _message(turn: int, entry: bytes | None, fault: str = "") -> dict[str, Any]:
+    if entry is None:
+        return {"turn": turn, "fault": f"no entry: {fault}"}
+    kind, author, counter, time_ms = HEADER.unpack_from(entry)
+    return {
+        "turn": turn,
+        "kind": Kind(kind).name.lower() if kind in _KINDS else kind,
+        "author": author,
+        "counter": _shown(counter),
+        "time_ms": _shown(time_ms),
+        "payload": _hex(entry[HEADER_BYTES:]),
+    }
 
 
-def _differences(
-    schema: AppSchema,
-    stored: _Stored,
-    context: ChannelContext,
+# -- rows and events --------------------------------------------------------------------------------------------------
+
+
+def _root(database: _Database, findings: _Findings, meter: Meter) -> tuple[bytes, bytes, int]:
+    """Root over everything stored, root of the event chain, and how many rows there are."""
+    leaves = Leaves()
+    event_root: bytes = ZERO_HASH
+    meter.stage("hashing events", "events")
+    for event in read_events(database.connection, database.context.channel_id):
+        event_root = extend_event_root(event_root, event.sequence, event.topic.encode(), event.data)
+        meter.advance()
+    leaves.add(EVENT_PATH, leaf_hash(EVENT_PATH, event_root))
+    meter.stage("hashing rows", "rows")
+    rows = malformed = 0
+    for position, table in enumerate(database.schema.manifest.tables):
+        codec = TableCodec(table)
+        for row in read_rows(
+            database.connection, database.schema.name, table, database.context.channel_id, ordered=False
+        ):
+            rows += 1
+            meter.advance()
+            try:
+                path = row_path(position, codec.stored_key(row))
+            except ValueError:
+                malformed += 1
+                continue
+            leaves.add(path, keccak256(b"\x00" + path + keccak256(row)))
+    try:
+        root = leaves.root()
+    except RepeatedLeaf as error:
+        findings.notes.append(f"the tables have no root: {error}")
+        return ZERO_HASH, event_root, rows
+    if malformed:
+        findings.notes.append(f"{malformed} rows have keys that no reducer can have written")
+    return root, event_root, rows
+
+
+def _compare_tables(
+    database: _Database,
     source: EntrySource,
     make_kernel: Callable[[], Kernel],
-) -> Iterator[str]:
-    """Every row, event and entry that differs from what the log gives."""
-    kernel = make_kernel()
-    try:
-        entries: list[bytes] = []
-        events: list[AppEvent] = []
-        for batch in source.batches(context.channel_id):
-            if batch.turn > stored.cursor.turn:
-                break
-            if batch.entries:
-                kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE)
-                kernel.commit(batch.turn)
-                events += kernel.take_changes(COPY_NEVER).app_events()
-            entries += batch.entries
-        for table in schema.manifest.tables:
-            yield from _row_differences(table, stored.tables[table.name], list(kernel.rows(table.name)))
-    finally:
-        kernel.close()
-    for number, (found, right) in enumerate(zip(stored.entries, entries, strict=False)):
-        if found != right:
-            yield f"scapp.messages: entry {number} was changed"
-    yield from _event_differences(stored.events, events)
+    findings: _Findings,
+    meter: Meter,
+) -> None:
+    """Name every row and event that differs from what the log gives."""
+    with closing(make_kernel()) as kernel:
+        replica = Replica(database.context, source, kernel)
+        meter.stage("running the log again", "entries", database.cursor.sequence)
+
+        def derived() -> Iterator[tuple[tuple[int, int], tuple[str, bytes]]]:
+            for batch in replica.advance(database.cursor.turn):
+                yield from map(_event, kernel.take_changes(COPY_NEVER).app_events())
+                meter.advance(len(batch.entries))
+
+        try:
+            with closing(read_events(database.connection, database.context.channel_id)) as stored:
+                for place, found, right in differing(map(_event, stored), derived()):
+                    key = {"sequence": place[0], "index": place[1]}
+                    findings.add(difference("scapp.events", key, _event_shown(found), _event_shown(right)))
+        except DerivationHalted as error:
+            findings.notes.append(f"the log cannot be run again here, so rows are not named: {error.reason}")
+            return
+        meter.stage("comparing rows", "rows")
+        for table in database.schema.manifest.tables:
+            for found_difference in _row_differences(database, table, kernel, meter):
+                findings.add(found_difference)
 
 
-def _row_differences(table: Table, found: list[bytes], right: list[bytes]) -> Iterator[str]:
+def _event(event: AppEvent) -> tuple[tuple[int, int], tuple[str, bytes]]:
+    return (event.sequence, event.index), (event.topic, event.data)
+
+
+def _event_shown(event: tuple[str, bytes] | None) -> dict[str, Any] | None:
+    return None if event is None else {"topic": event[0], "data": _hex(event[1])}
+
+
+def _row_differences(database: _Database, table: Table, kernel: Kernel, meter: Meter) -> Iterator[Difference]:
     codec = TableCodec(table)
-    found_by_key = {codec.key_tuple(row): row for row in found}
-    right_by_key = {codec.key_tuple(row): row for row in right}
-    for key, row in right_by_key.items():
-        if key not in found_by_key:
-            yield f"table {table.name}: row {_named(codec, key)} is missing"
-        elif found_by_key[key] != row:
-            yield f"table {table.name}: row {_named(codec, key)} was changed"
-    for key in found_by_key.keys() - right_by_key.keys():
-        yield f"table {table.name}: row {_named(codec, key)} is too many"
+    name = f"{database.schema.name}.{table.name}"
+    malformed: list[bytes] = []
+
+    def stored() -> Generator[tuple[bytes, bytes], None, None]:
+        for row in read_rows(database.connection, database.schema.name, table, database.context.channel_id):
+            meter.advance()
+            try:
+                yield codec.stored_key(row), row
+            except ValueError:
+                malformed.append(row)
+
+    derived = ((codec.stored_key(row), row) for row in kernel.rows(table.name))
+    with closing(stored()) as found_rows:
+        for _, found, right in differing(found_rows, derived):
+            yield row_difference(name, table, found, right)
+            while malformed:
+                yield row_difference(name, table, malformed.pop(), None)
+    while malformed:
+        yield row_difference(name, table, malformed.pop(), None)
 
 
-def _event_differences(found: list[AppEvent], right: list[AppEvent]) -> Iterator[str]:
-    found_at = {(event.sequence, event.index): event for event in found}
-    right_at = {(event.sequence, event.index): event for event in right}
-    for place in sorted(found_at.keys() | right_at.keys()):
-        if found_at.get(place) != right_at.get(place):
-            kind = "missing" if place not in found_at else "too many" if place not in right_at else "changed"
-            yield f"scapp.events: event {place[1]} of entry {place[0]} is {kind}"
+def _hex(data: bytes) -> str:
+    return "0x" + data.hex()
 
 
-def _named(codec: TableCodec, key: bytes) -> str:
-    try:
-        values = codec.key.decode(key)
-    except RowError:
-        return f"0x{key.hex()}"
-    shown = (f"0x{value.hex()}" if isinstance(value, bytes) else str(value) for value in values)
-    names = (column.name for column in codec.table.key_columns)
-    return "(" + ", ".join(f"{name} {value}" for name, value in zip(names, shown, strict=True)) + ")"
+def _shown(value: object) -> object:
+    if isinstance(value, bytes):
+        return _hex(value)
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    # Amounts are 256-bit numbers, which JSON does not keep.
+    return str(value) if isinstance(value, int) and abs(value) > 2**53 else value

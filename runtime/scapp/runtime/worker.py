@@ -143,6 +143,15 @@ class Worker:
         """There may be new supported entries."""
         self._wake.set()
 
+    def look_again(self, channel_id: ChannelId) -> None:
+        """The channel's rows were replaced: read where its cursor stands, also of a channel that was halted."""
+        with self._changed:
+            self._status.pop(channel_id, None)
+        follower = self._followers.get(channel_id)
+        if follower is not None:
+            follower.doubt()
+        self._wake.set()
+
     def status(self) -> dict[ChannelId, ChannelStatus]:
         """Every channel the worker has looked at."""
         with self._changed:

@@ -14,11 +14,15 @@ import msgspec
 from scapp.channels.service import NodeService
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.entries import EntryReader
+from scapp.runtime.api.proving import Proving
+from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.changes import AppEvent
 from scapp.runtime.deployments import App, DeploymentStore
 from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, VerifyAnswer
 from scapp.runtime.follow import Committed
 from scapp.runtime.peerbook import PeerBook
+from scapp.runtime.progress import Meters
+from scapp.runtime.projections import Projections
 
 T = TypeVar("T")
 
@@ -55,13 +59,17 @@ class Derived(Protocol):
 
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     """`listen` is where peers reach the node; `policy` is the accept setting in force; `threads` run what blocks:
-    not the loop's own, which the node needs for its log. `log_failure`: why the log takes no more writes, if so."""
+    not the loop's own, which the node needs for its log. `meters`: long work.
+    `log_failure`: why the log takes no more writes, if so."""
 
     service: NodeService
     apps: DeploymentStore
     peers: PeerBook
     derived: Derived
     entries: EntryReader
+    proving: Proving
+    replaying: Replaying
+    projections: Projections
     counters: Callable[[], dict[str, int]]
     home: Path
     listen: str
@@ -69,6 +77,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     started_ms: int
     threads: Executor
+    meters: Meters
     log_failure: Callable[[], str] = lambda: ""
     pid: int = msgspec.field(default_factory=os.getpid)
 

@@ -16,12 +16,21 @@ from scapp.runtime.changes import AppEvent
 from scapp.runtime.config import hide_password
 from scapp.runtime.database.port import Backend, DatabaseError
 from scapp.runtime.deployments import App
-from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, QueryColumn, VerifyAnswer
+from scapp.runtime.derived_documents import difference_view
+from scapp.runtime.documents import (
+    DatabaseView,
+    DerivedView,
+    QueryAnswer,
+    QueryColumn,
+    VerifyAnswer,
+)
 from scapp.runtime.follow import Committed
 from scapp.runtime.modules import Modules
+from scapp.runtime.progress import Meters
 from scapp.runtime.queries import BadQuery, DatabaseDown, QueryTimeout, run_query
 from scapp.runtime.schema import AppSchema, ensure_deployment
-from scapp.runtime.verify import NothingDerived, read_events, verify_channel
+from scapp.runtime.stored import read_events
+from scapp.runtime.verify import NothingDerived, verify_channel
 from scapp.runtime.worker import Worker
 
 STARTING_S = 15.0  # a question right after the node's start waits for its database
@@ -31,11 +40,12 @@ _DOWN_HINT = "it is retried by itself, and signing goes on; `scapp status` shows
 class DerivedData:
     """Implements `context.Derived`."""
 
-    def __init__(self, worker: Worker, backend: Backend, source: EntrySource, modules: Modules) -> None:
+    def __init__(self, worker: Worker, backend: Backend, source: EntrySource, modules: Modules, meters: Meters) -> None:
         self._worker = worker
         self._backend = backend
         self._source = source
         self._modules = modules
+        self._meters = meters
         self._schemas: dict[bytes, AppSchema] = {}
         self._lock = threading.Lock()
 
@@ -104,13 +114,15 @@ class DerivedData:
             app = self._modules.store.get(self._identity(context.deployment))
             if app is None:
                 raise ApiError("unknown_app", "the channel's app is not deployed here")
-            report = verify_channel(
-                self._backend,
-                self._schema(app),
-                context,
-                self._source,
-                lambda: self._modules.derivation_kernel(context),
-            )
+            with self._meters.running("verify", "0x" + channel_id.hex()) as meter:
+                report = verify_channel(
+                    self._backend,
+                    self._schema(app),
+                    context,
+                    self._source,
+                    lambda: self._modules.derivation_kernel(context),
+                    meter,
+                )
         except NothingDerived as error:
             raise ApiError("refused", str(error), "`scapp status` shows how far the database is") from None
         except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseError) as error:
@@ -126,6 +138,9 @@ class DerivedData:
             found_root="0x" + report.found_root.hex(),
             rows=report.rows,
             detail="; ".join(report.problems),
+            difference_count=report.difference_count,
+            differences=[difference_view(each) for each in report.differences],
+            notes=list(report.notes),
         )
 
     @staticmethod
@@ -137,7 +152,7 @@ class DerivedData:
     def app_events(self, channel_id: ChannelId, first_sequence: int, end_sequence: int) -> list[AppEvent]:
         try:
             with self._backend.connect_reader() as connection:
-                return read_events(connection, channel_id, first_sequence, end_sequence)
+                return list(read_events(connection, channel_id, first_sequence, end_sequence))
         except (psycopg.Error, DatabaseError) as error:
             raise ApiError("database_down", f"the database cannot answer now: {error}", _DOWN_HINT) from None
 

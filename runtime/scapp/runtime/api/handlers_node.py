@@ -96,7 +96,7 @@ async def _view(call: Call, app: App) -> AppView:
 async def deploy(call: Call) -> AppView:
     """Checking and compiling a module takes a while: not on the event loop."""
     assert isinstance(call.body, bytes)
-    return await _deployed(call, call.body, _limits(call.query.get("limits")))
+    return await _deployed(call, call.body, limits_of(call.query.get("limits")))
 
 
 async def deploy_of_channel(call: Call) -> AppView:
@@ -116,7 +116,8 @@ async def _deployed(call: Call, wasm: bytes, limits: Limits) -> AppView:
     return await _view(call, app)
 
 
-def _limits(text: str | None) -> Limits:
+def limits_of(text: str | None) -> Limits:
+    """The signed limits a query string asks for. Raises ApiError."""
     if not text:
         return Limits()
     try:

@@ -13,6 +13,7 @@ from scapp.runtime.documents import ErrorDocument
 _REF = "#/components/schemas/{name}"
 _PATH_PARAMETERS = {
     "channel": "channel id, or a unique beginning of it (at least 4 hex digits)",
+    "projection": "name of a projection",
     "app": "app name (the latest deployed of that name) or the beginning of its deployment id (8 hex digits)",
 }
 

@@ -10,8 +10,9 @@ from typing import Literal
 
 import msgspec
 
-from scapp.runtime.api import handlers_channels, handlers_data, handlers_node
+from scapp.runtime.api import handlers_channels, handlers_data, handlers_node, handlers_projections
 from scapp.runtime.api.call import Call
+from scapp.runtime.derived_documents import ProjectionList, ProjectionView, ReplayAnswer, ReplayRequest
 from scapp.runtime.documents import (
     AppList,
     AppView,
@@ -36,7 +37,9 @@ from scapp.runtime.documents import (
     StreamItem,
     VerifyAnswer,
     WaitRequest,
+    WorkList,
 )
+from scapp.runtime.proof_format import ProofDocument, ProveRequest
 
 Handler = Callable[[Call], Awaitable[Document]]
 
@@ -65,6 +68,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _CHANNEL = "/v1/channels/{channel}"
+_PROJECTION = "/v1/projections/{projection}"
 ROUTES: tuple[Route, ...] = (
     Route(
         method="GET", path="/v1/health", name="health", summary="Whether the node answers", permission=None,
@@ -148,6 +152,46 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path=_CHANNEL + "/verify", name="verify", response=VerifyAnswer, handler=handlers_data.verify,
         summary="Compare the database with the co-signed root",
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/prove", name="prove", request=ProveRequest, response=ProofDocument,
+        summary="Prove that a row is, or is not, in the co-signed tables", handler=handlers_data.prove,
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/replay", name="replay", permission="admin", request=ReplayRequest,
+        response=ReplayAnswer, summary="Derive a channel again beside its live rows", handler=handlers_data.replay,
+    ),
+    Route(
+        method="GET", path="/v1/projections", name="list_projections", summary="Projections of this node",
+        response=ProjectionList, handler=handlers_projections.projections,
+    ),
+    Route(
+        method="POST", path="/v1/projections", name="add_projection", permission="admin", request=bytes,
+        summary="Derive a module of one's own over an app's channels (body: its bytes)", response=ProjectionView,
+        query=(
+            Query("name", "name of the projection"),
+            Query("app", "the app whose channels it follows"),
+            Query("limits", "JSON object of limits that differ from the defaults"),
+        ),
+        handler=handlers_projections.add,
+    ),
+    Route(
+        method="GET", path=_PROJECTION, name="get_projection", summary="One projection",
+        response=ProjectionView, handler=handlers_projections.projection,
+    ),
+    Route(
+        method="POST", path=_PROJECTION + "/upgrade", name="upgrade_projection", permission="admin", request=bytes,
+        summary="Derive another module beside it, which then takes over (body: its bytes)", response=ProjectionView,
+        query=(Query("limits", "JSON object of limits that differ from the defaults"),),
+        handler=handlers_projections.upgrade,
+    ),
+    Route(
+        method="POST", path=_PROJECTION + "/remove", name="remove_projection", permission="admin",
+        summary="Stop a projection and drop its tables", response=ProjectionList, handler=handlers_projections.remove,
+    ),
+    Route(
+        method="GET", path="/v1/work", name="list_work", summary="Long work that goes on, with its progress",
+        response=WorkList, handler=handlers_data.work,
     ),
     Route(
         method="POST", path="/v1/query", name="query", summary="Read the tables with SQL",

@@ -13,7 +13,6 @@ from scapp.channels.transport.port import PeerStatus
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.entries import StoredEntry
 from scapp.runtime.api.payloads import decode_payload
-from scapp.runtime.api.rows import row_as_json
 from scapp.runtime.changes import AppEvent, TableChange
 from scapp.runtime.deployments import App
 from scapp.runtime.documents import (
@@ -30,6 +29,7 @@ from scapp.runtime.documents import (
 )
 from scapp.runtime.follow import Committed
 from scapp.runtime.peerbook import Peer
+from scapp.runtime.row_json import row_as_json
 
 
 def hexed(data: bytes) -> str:

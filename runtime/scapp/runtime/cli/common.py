@@ -17,6 +17,7 @@ import click
 
 if TYPE_CHECKING:
     from scapp.runtime.client import Client
+    from scapp.runtime.documents import WorkView
 
 OK, REFUSED, USAGE, UNREACHABLE, TIMEOUT, MISMATCH, FAILED, NOT_ALLOWED, BUG = 0, 1, 2, 3, 4, 5, 6, 7, 70
 INTERRUPTED = 130
@@ -141,32 +142,52 @@ def short(text: str, digits: int = 10) -> str:
 
 
 @contextlib.contextmanager
-def waiting(text: str) -> Iterator[None]:
-    """Show that something is going on, on a terminal and once it has taken a second."""
+def waiting(text: str, work: str = "") -> Iterator[None]:
+    """Show that something is going on, on a terminal and once it has taken a second.
+
+    `work` names what the node tells its progress of (`GET /v1/work`), which is then shown too."""
     if settings().json or not sys.stderr.isatty():
         yield
         return
-    stack = contextlib.ExitStack()
-    lock = threading.Lock()
-    over = False
+    over = threading.Event()
+    node = settings().client() if work else None
 
     def show() -> None:
         from rich.console import Console
 
-        with lock:
-            if not over:
-                stack.enter_context(Console(stderr=True).status(text))
+        if over.wait(1.0):
+            return
+        with Console(stderr=True).status(text) as status:
+            while not over.wait(0.5):
+                if node is not None:
+                    status.update(_progress(node, work) or text)
 
-    timer = threading.Timer(1.0, show)
-    timer.daemon = True
-    timer.start()
+    shower = threading.Thread(target=show, daemon=True)
+    shower.start()
     try:
         yield
     finally:
-        timer.cancel()
-        with lock:
-            over = True
-            stack.close()
+        over.set()
+        shower.join()
+        if node is not None:
+            node.close()
+
+
+def _progress(node: Client, work: str) -> str:
+    """One line on each piece of such work; empty when there is none or the node does not say."""
+    from scapp.runtime.client import ClientError
+
+    try:
+        return "; ".join(progress_line(each) for each in node.work() if each.work == work)
+    except ClientError:
+        return ""
+
+
+def progress_line(found: WorkView) -> str:
+    """`hashing rows, 0x12ab…: 120,000 of 500,000 rows, 95,000/s`."""
+    total = f" of {found.total:,}" if found.total is not None else ""
+    counted = f": {found.done:,}{total} {found.unit}, {found.rate:,.0f}/s" if found.unit else ""
+    return f"{found.stage}, {short(found.subject)}{counted}"
 
 
 class Problem(Exception):

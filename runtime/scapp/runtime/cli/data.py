@@ -24,7 +24,7 @@ from scapp.runtime.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from scapp.runtime.documents import EntryView, StreamItem
+    from scapp.runtime.documents import EntryView, StreamItem, VerifyAnswer
 
 
 @click.command()
@@ -197,18 +197,28 @@ def verify(channel: str | None, everything: bool) -> None:
     Exit code 5 when they differ."""
     if (channel is None) != everything:
         raise click.UsageError("name a CHANNEL, or --all")
-    with settings().client() as node, waiting("hashing all rows"):
+    with settings().client() as node, waiting("comparing all rows", "verify"):
         names = [c.channel_id for c in node.channels() if c.derived] if everything else [str(channel)]
         answers = [node.verify(name) for name in names]
     rows = [
-        ("equal" if a.ok else "DIFFERENT", short(a.channel_id, 12), a.sequence, a.turn, a.rows, a.found_root, a.detail)
+        ("equal" if a.ok else "DIFFERENT", short(a.channel_id, 12), a.sequence, a.turn, a.rows, a.found_root)
         for a in answers
     ]
-    headers = ("result", "channel", "sequence", "turn", "rows", "root of the rows", "detail")
+    headers = ("result", "channel", "sequence", "turn", "rows", "root of the rows")
     shown = table(headers, rows, right=(2, 3, 4)) if rows else "no channels with derived rows"
-    emit({"results": answers} if everything else answers[0], shown)
+    emit({"results": answers} if everything else answers[0], "\n".join([shown, *_differences(answers)]))
     if not all(answer.ok for answer in answers):
         for answer in answers:
             if not answer.ok and not settings().json:
                 click.echo(f"co-signed root: {answer.expected_root}", err=True)
         click.get_current_context().exit(MISMATCH)
+
+
+def _differences(answers: Iterable[VerifyAnswer]) -> Iterable[str]:
+    """One line for each difference, as far as they are named."""
+    for answer in answers:
+        left = answer.difference_count - len(answer.differences)
+        lines = [found.text for found in answer.differences]
+        lines += [f"and {left} more differences"] if left else []
+        lines += answer.notes
+        yield from map(printable, lines or ([answer.detail] if answer.detail else []))

@@ -30,10 +30,15 @@ COMMANDS = {
     "log": ("data", "log", "Show the co-signed log of a channel"),
     "query": ("data", "query", "Read the derived tables with SQL"),
     "verify": ("data", "verify", "Compare the database with the co-signed root"),
+    "replay": ("replay", "replay", "Derive a channel again, compare, and swap"),
+    "projection": ("projection", "projection", "Derive tables of your own from the log"),
+    "prove": ("prove", "prove", "Prove a row to somebody who runs no node"),
+    "check-proof": ("prove", "check_proof", "Check such a proof, without a node"),
 }
 EPILOG = (
-    "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 node unreachable, 4 timeout, 5 verify found a difference, "
-    '6 the node failed, 7 not allowed. Completion: eval "$(_SCAPP_COMPLETE=bash_source scapp)" (or zsh_, fish_).'
+    "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 node unreachable, 4 timeout, 5 a difference was found or a proof "
+    "does not hold, 6 the node failed, 7 not allowed. "
+    'Completion: eval "$(_SCAPP_COMPLETE=bash_source scapp)" (or zsh_, fish_).'
 )
 
 

@@ -30,6 +30,10 @@ COPY_ROWS_MIN = 500
 """From how many inserted rows on a table's COPY is faster than its part of the statement."""
 
 
+LIVE = "scapp."
+"""Prefix of where cursors, messages and events of the channels themselves stand; a replay has its own."""
+
+
 class Cursor(msgspec.Struct, frozen=True, gc=False):
     """How far a channel is derived: `sequence` entries, of which `log_root` and `state_root` are the commitments."""
 
@@ -54,12 +58,14 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     expected: Cursor
     new: Cursor
     changes: BatchChanges
+    home: str = LIVE
 
 
-def read_cursor(connection: Connection, channel_id: bytes) -> Cursor | None:
+def read_cursor(connection: Connection, channel_id: bytes, home: str = LIVE) -> Cursor | None:
     """Where the channel stands in the database; None when it is not registered."""
     cursor: psycopg.RawCursor[tuple[Any, ...]] = psycopg.RawCursor(connection)
-    row = cursor.execute(sql.text("cursor_read").encode(), [channel_id], binary=True).fetchone()
+    statement = sql.text("cursor_read", home).encode()
+    row = cursor.execute(statement, [channel_id], binary=True).fetchone()
     if row is None:
         return None
     sequence, turn, state_root, log_root, amounts, *rest = row
@@ -96,9 +102,9 @@ def _parts(commit: Commit) -> Iterator[_Part]:
     """Every change with its table and the table's quoted name."""
     changes = commit.changes
     if changes.messages is not None:
-        yield "scapp.messages", MESSAGES, changes.messages
+        yield f"{commit.home}messages", MESSAGES, changes.messages
     if changes.events is not None:
-        yield "scapp.events", EVENTS, changes.events
+        yield f"{commit.home}events", EVENTS, changes.events
     tables = {table.name: table for table in commit.manifest.tables}
     for change in changes.tables:
         yield f"{quoted(commit.schema)}.{quoted(change.table)}", tables[change.table], change
@@ -110,7 +116,7 @@ def _execute(connection: Connection, commit: Commit, parts: Sequence[_Part], not
     parameters = _cursor_parameters(commit)
     for _, _, change in parts:
         parameters += map(Raw, change.delete_arrays + change.upsert_arrays)
-    return psycopg.RawCursor(connection).execute(_statement(shape, notify), parameters).rowcount == 1
+    return psycopg.RawCursor(connection).execute(_statement(shape, notify, commit.home), parameters).rowcount == 1
 
 
 def _copy_in(connection: Connection, target: str, table: Table, tuples: bytes) -> None:
@@ -146,10 +152,10 @@ def _cursor_parameters(commit: Commit) -> list[Raw | None]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _statement(shape: tuple[tuple[str, Table, bool, bool], ...], notify: bool) -> bytes:
+def _statement(shape: tuple[tuple[str, Table, bool, bool], ...], notify: bool, home: str) -> bytes:
     """`shape`: by table its quoted name, and whether it has deletes and upserts."""
     numbers = itertools.count(15)
-    parts = [sql.text("cursor_move")]
+    parts = [sql.text("cursor_move", home)]
     for position, (target, table, deletes, upserts) in enumerate(shape):
         if deletes:
             parts.append(f"d{position} AS (\n{_delete(target, table, numbers)})")

@@ -26,12 +26,20 @@ class Crossing:
     """A kernel in its assembly. After a call that trapped it is *broken*: every later one raises KernelFault."""
 
     def __init__(
-        self, module: CheckedModule, context: ChannelContext, *, track: bool, rooted: bool, cache_folder: Path | None
+        self,
+        module: CheckedModule,
+        context: ChannelContext,
+        *,
+        track: bool,
+        rooted: bool,
+        projection: bool,
+        cache_folder: Path | None,
     ) -> None:
         self._module = module
         self._context = context
         self._track = track
         self._rooted = rooted
+        self._projection = projection
         self._cache_folder = cache_folder
         self.tables = [codec.table for codec in module.tables]
         imports = {item.name for item in module.module(modules.BUDGET).imports}
@@ -47,6 +55,7 @@ class Crossing:
             self._assembly.call("scapp_track", int(self._track))
             self._assembly.call("scapp_set_rooted", int(self._rooted))
             self._assembly.call("scapp_set_ordered", int(self._ordered))
+            self._assembly.call("scapp_ignore_outcome", int(self._projection))
         except (GuestTrap, EngineError) as error:
             raise KernelFault(f"no instance of the kernel: {error}") from error
         self._report_address = self._assembly.call("scapp_report")

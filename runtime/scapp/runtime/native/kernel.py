@@ -37,7 +37,7 @@ IMPORT_REFUSED, BAD_ALLOC, CORRUPT, IMPORT_FUEL = 1, 2, 4, 5  # failure.zig `Cod
 
 class NativeKernel(Crossing):
     """Implements `Kernel`. `close` frees engine memory. Not `rooted`: events and rows are under no root, and all roots
-    are meaningless; for projections, which sign nothing. `cache_folder` keeps the kernel's compiled code."""
+    are meaningless. `projection`: outcomes are ignored. `cache_folder` keeps the kernel's compiled code."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class NativeKernel(Crossing):
         *,
         track: bool = True,
         rooted: bool = True,
+        projection: bool = False,
         cache_folder: Path | None = None,
     ) -> None:
         if context.deployment != module.deployment:
@@ -53,7 +54,7 @@ class NativeKernel(Crossing):
                 f"the channel runs deployment {deployment_id(context.deployment).hex()}, the module is "
                 f"{deployment_id(module.deployment).hex()}"
             )
-        super().__init__(module, context, track=track, rooted=rooted, cache_folder=cache_folder)
+        super().__init__(module, context, track=track, rooted=rooted, projection=projection, cache_folder=cache_folder)
         self._interrupted = False
         self._fresh()
 

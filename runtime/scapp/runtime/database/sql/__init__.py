@@ -9,9 +9,9 @@ _FOLDER = Path(__file__).parent
 
 
 @functools.cache
-def text(name: str) -> str:
-    """The text of `name`.sql."""
-    return (_FOLDER / f"{name}.sql").read_text()
+def text(name: str, home: str = "scapp.") -> str:
+    """The text of `name`.sql; `home` takes the place of the prefix where cursors stand."""
+    return (_FOLDER / f"{name}.sql").read_text().replace("scapp.cursors", f"{home}cursors")
 
 
 def migrations(folder: Path | None = None) -> dict[int, str]:
