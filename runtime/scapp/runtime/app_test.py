@@ -21,6 +21,7 @@ from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, encode_entry
 from scapp.channels.types import ChannelId
 from scapp.runtime.changes import COPY_NEVER
+from scapp.runtime.determinism import differences
 from scapp.runtime.kernel import Budget, Kernel
 from scapp.runtime.module import CheckedModule
 from scapp.runtime.modules import kernel_maker
@@ -92,14 +93,15 @@ def load_test(path: Path) -> Document:
     return document
 
 
-def run_test(module: CheckedModule, document: Document) -> Report:
-    """Play the document. Raises BadTest for one that does not fit the module."""
-    return _Run(module, document).report()
+def run_test(module: CheckedModule, document: Document, *, determinism: bool = False) -> Report:
+    """Play the document; with `determinism` what it accepted in every way there is. Raises BadTest for one that does
+    not fit the module."""
+    return _Run(module, document, determinism).report()
 
 
 class _Run:
-    def __init__(self, module: CheckedModule, document: Document) -> None:
-        self._document, self._module = document, module
+    def __init__(self, module: CheckedModule, document: Document, determinism: bool) -> None:
+        self._document, self._module, self._determinism = document, module, determinism
         self._names = {name: keccak256(name.encode())[-20:] for name in document.participants}
         slots = tuple(self._slot(slot) for slot in document.slots)
         channel = ChannelId(keccak256(b"channel of a test"))
@@ -114,7 +116,10 @@ class _Run:
         try:
             self._play(kernel)
             self._check_end(kernel)
-            self._check_one_batch(kernel.state_root())
+            if self._determinism:
+                self._check_determinism()
+            else:
+                self._check_one_batch(kernel.state_root())
         finally:
             kernel.close()
         return Report(self._failures, len(self._document.step), self._messages)
@@ -207,6 +212,10 @@ class _Run:
             self._failures.append(
                 "the same messages in one instance end at another root: the reducer keeps state outside its tables"
             )
+
+    def _check_determinism(self) -> None:
+        for found in differences(self._module, self._context, self._accepted):
+            self._failures.append(f"{found.way}: after {found.sequence} entries, {found.detail}\n    {found.hint}")
 
     def _row(self, columns: Sequence[Any], values: Sequence[bytes | None]) -> dict[str, Any]:
         pairs = zip(columns, values, strict=True)

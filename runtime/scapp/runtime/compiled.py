@@ -15,7 +15,7 @@ from pathlib import Path
 
 from wasmtime import Module, WasmtimeError
 
-from scapp.runtime.engine_config import engine_id, run_engine
+from scapp.runtime.engine_config import engine_id, portable_engine, run_engine
 from scapp.runtime.kernel import Budget
 
 _CHECKSUM_BYTES = 32
@@ -71,6 +71,7 @@ class CompiledModule:
 
     def __init__(self, wasm: bytes, cache: CodeCache) -> None:
         self._lock = threading.Lock()
+        self._wasm = wasm
         self._modules: dict[Budget, Module] = {}
         self._code = self._compile(wasm, cache)
 
@@ -93,3 +94,7 @@ class CompiledModule:
             if budget not in self._modules:
                 self._modules[budget] = Module.deserialize(run_engine(budget), self._code)
             return self._modules[budget]
+
+    def portable(self) -> Module:
+        """The module for the engine's interpreter; compiled at each call."""
+        return Module(portable_engine(), self._wasm)

@@ -61,7 +61,7 @@ TABLE_ELEMENTS_MAX = 10_000
 PAGE_BYTES = 65_536
 
 _lock = threading.Lock()
-_engines: dict[Budget | None, Engine] = {}
+_engines: dict[Budget | str | None, Engine] = {}
 
 
 def strict_engine() -> Engine:
@@ -74,13 +74,25 @@ def run_engine(budget: Budget) -> Engine:
     return _engine(budget)
 
 
-def build_config(budget: Budget | None) -> Config:
+def portable_engine() -> Engine:
+    """Like the engine of the widest budget, with code for the engine's own interpreter instead of this machine: another
+    way to the same results, for `determinism.py`. Ten to thirty times slower."""
+    return _engine(PORTABLE)
+
+
+PORTABLE = "portable"
+
+
+def build_config(budget: Budget | str | None) -> Config:
     """A fresh Config: the strict one for None. A Config belongs to one Engine."""
     config = Config()
+    if budget == PORTABLE:
+        config.target = "pulley64"
+    deepest = Budget.DERIVE if isinstance(budget, str) else budget or Budget.ORDER
     features = FEATURES if budget is None else FEATURES | KERNEL_FEATURES
     for name, value in (features | CODE).items():
         setattr(config, name, value)
-    config.max_wasm_stack = STACK_BYTES[budget or Budget.ORDER]
+    config.max_wasm_stack = STACK_BYTES[deepest]
     return config
 
 
@@ -96,7 +108,7 @@ def engine_id() -> str:
     return f"wasmtime-{version('wasmtime')}-{digest}"
 
 
-def _engine(budget: Budget | None) -> Engine:
+def _engine(budget: Budget | str | None) -> Engine:
     with _lock:
         if budget not in _engines:
             _engines[budget] = Engine(build_config(budget))

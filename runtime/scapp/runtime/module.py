@@ -57,6 +57,10 @@ class CheckedModule:
         """Compiled code for the engine of a budget."""
         return self._compiled.module(budget)
 
+    def portable(self) -> Module:
+        """The module for the engine's interpreter; compiled at each call."""
+        return self._compiled.portable()
+
 
 def check_module(wasm: bytes, limits: Limits | None = None, *, cache_folder: Path | None = None) -> CheckedModule:
     """Check, compile and describe a module; raises ModuleRefused, or PermissionError for an unsafe cache folder."""

@@ -52,7 +52,8 @@ def build(source: Path, out: Path | None) -> None:
 @common
 @click.argument("app", type=click.Path(path_type=Path), default=".")
 @click.argument("tests", type=click.Path(path_type=Path, exists=True), nargs=-1)
-def test(app: Path, tests: tuple[Path, ...]) -> int:
+@click.option("--determinism", is_flag=True, help="Run what was accepted in every other way too, and demand one root")
+def test(app: Path, tests: tuple[Path, ...], determinism: bool) -> int:
     """Build APP (a folder, a reducer's file, or a .wasm) and run its tests: TESTS, or tests/*.toml beside it.
 
     Messages without an accepted example are named at the end."""
@@ -66,7 +67,7 @@ def test(app: Path, tests: tuple[Path, ...]) -> int:
     reports: dict[str, Report] = {}
     for path in chosen:
         try:
-            reports[path.name] = run_test(checked, load_test(path))
+            reports[path.name] = run_test(checked, load_test(path), determinism=determinism)
         except BadTest as error:
             raise Problem(str(error), code="refused", hint="docs/howto/test-a-reducer.md") from None
     missing = _uncovered(checked, reports)

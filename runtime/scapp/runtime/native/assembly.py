@@ -82,7 +82,7 @@ class Assembly:
         self._build()
 
     def _build(self) -> None:
-        self._store = Store(run_engine(modules.BUDGET))
+        self._store = Store(self._code.engine)
         # Reducers carry their own maximum (wasm_sections); this one is the kernel's. Two instances to a reducer.
         self._store.set_limits(KERNEL_BYTES_MAX, TABLE_ELEMENTS_MAX, -1, -1, -1)
         self._context = self._store._context()

@@ -33,6 +33,7 @@ class Crossing:
         track: bool,
         rooted: bool,
         projection: bool,
+        portable: bool,
         cache_folder: Path | None,
     ) -> None:
         self._module = module
@@ -40,6 +41,7 @@ class Crossing:
         self._track = track
         self._rooted = rooted
         self._projection = projection
+        self._portable = portable
         self._cache_folder = cache_folder
         self.tables = [codec.table for codec in module.tables]
         imports = {item.name for item in module.module(modules.BUDGET).imports}
@@ -48,7 +50,10 @@ class Crossing:
     def _begin(self) -> None:
         """An empty kernel."""
         try:
-            self._assembly = Assembly(modules.load(self._cache_folder), self._module.module(modules.BUDGET))
+            if self._portable:
+                self._assembly = Assembly(modules.load_portable(), self._module.portable())
+            else:
+                self._assembly = Assembly(modules.load(self._cache_folder), self._module.module(modules.BUDGET))
             self._broken = ""
             self._assembly.call("scapp_init")
             self._pass_in(layout.description(self._context, self._module.limits, self.tables), "scapp_configure")

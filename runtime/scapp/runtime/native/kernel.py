@@ -36,8 +36,10 @@ IMPORT_REFUSED, BAD_ALLOC, CORRUPT, IMPORT_FUEL = 1, 2, 4, 5  # failure.zig `Cod
 
 
 class NativeKernel(Crossing):
-    """Implements `Kernel`. `close` frees engine memory. Not `rooted`: events and rows are under no root, and all roots
-    are meaningless. `projection`: outcomes are ignored. `cache_folder` keeps the kernel's compiled code."""
+    """Implements `Kernel`. `close` frees engine memory.
+
+    Not `rooted`: events and rows are under no root, and all roots are meaningless. `projection`: outcomes are ignored.
+    `portable`: code for the engine's interpreter. `cache_folder` keeps the kernel's compiled code."""
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class NativeKernel(Crossing):
         track: bool = True,
         rooted: bool = True,
         projection: bool = False,
+        portable: bool = False,
         cache_folder: Path | None = None,
     ) -> None:
         if context.deployment != module.deployment:
@@ -54,7 +57,15 @@ class NativeKernel(Crossing):
                 f"the channel runs deployment {deployment_id(context.deployment).hex()}, the module is "
                 f"{deployment_id(module.deployment).hex()}"
             )
-        super().__init__(module, context, track=track, rooted=rooted, projection=projection, cache_folder=cache_folder)
+        super().__init__(
+            module,
+            context,
+            track=track,
+            rooted=rooted,
+            projection=projection,
+            portable=portable,
+            cache_folder=cache_folder,
+        )
         self._interrupted = False
         self._fresh()
 

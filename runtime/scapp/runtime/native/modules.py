@@ -12,9 +12,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import msgspec
-from wasmtime import Module, wat2wasm
+from wasmtime import Engine, Module, wat2wasm
 
 from scapp.runtime.compiled import CodeCache, CompiledModule
+from scapp.runtime.engine_config import portable_engine, run_engine
 from scapp.runtime.host import SIGNATURES
 from scapp.runtime.kernel import Budget
 
@@ -126,8 +127,9 @@ def stack_text() -> str:
 
 
 class KernelModules(msgspec.Struct, frozen=True):
-    """Compiled for the engine that all native kernels run in."""
+    """Compiled for one engine."""
 
+    engine: Engine
     kernel: Module
     shim: Module
     bridge: Module
@@ -139,12 +141,22 @@ def kernel_bytes() -> bytes:
     return files("scapp.runtime.native").joinpath("kernel.wasm").read_bytes()
 
 
+def _all_bytes() -> list[bytes]:
+    return [kernel_bytes(), *(bytes(wat2wasm(text)) for text in (shim_text(), bridge_text(), stack_text()))]
+
+
 @functools.cache
 def load(cache_folder: Path | None = None) -> KernelModules:
     """Compile everything, or take it from the cache."""
     cache = CodeCache(cache_folder)
-    wasm = (kernel_bytes(), *(bytes(wat2wasm(text)) for text in (shim_text(), bridge_text(), stack_text())))
-    return KernelModules(*(CompiledModule(code, cache).module(BUDGET) for code in wasm))
+    return KernelModules(run_engine(BUDGET), *(CompiledModule(code, cache).module(BUDGET) for code in _all_bytes()))
+
+
+@functools.cache
+def load_portable() -> KernelModules:
+    """Everything for the engine's interpreter."""
+    engine = portable_engine()
+    return KernelModules(engine, *(Module(engine, code) for code in _all_bytes()))
 
 
 BUDGET = Budget.DERIVE
