@@ -36,7 +36,7 @@ A sample of each stage is in `.ci/run`.
 | kills | {runs} runs of {kills} kills -9 of nodes and databases under load, each process {each} times | 30 kills |
 | contracts | {stories} random lives of 150 calls on our contracts and on the published ones | 10 lives |
 | properties | all tests with 2,000 examples per property instead of 25 | 50 examples |
-| slow | tests marked slow | the same, at most 15 minutes |
+| slow | tests marked slow | the same, with one in 61 amounts of fuel, at most 15 minutes |
 
 ## Last result
 """
@@ -67,7 +67,7 @@ def pieces() -> Iterator[Piece]:
     profile = {"SCAPP_HYPOTHESIS_PROFILE": "nightly"}
     for folder in ("spec", "unit", "contracts", "stateful", "scenarios", "simulation", "postgres", "acceptance"):
         yield Piece("properties", folder, (f"tests/{folder}", "-m", "not slow", "--timeout", "7200"), profile)
-    yield Piece("slow", "all", ("tests", "-m", "slow", "--timeout", "7200"))
+    yield Piece("slow", "all", ("tests", "-m", "slow", "--timeout", "7200"), {"SCAPP_FUEL_STEP": "1"})
 
 
 def commit() -> str:

@@ -6,6 +6,7 @@ end is compared with the committed state before the message, or with the whole m
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -146,11 +147,11 @@ def test_fuel_may_end_anywhere_in_a_batch() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3_600)
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("every", [False, True])
 def test_fuel_may_end_at_every_unit(every: bool) -> None:
-    """As above with every amount of fuel there is."""
-    assert (0, 1, 2) in _sweep(1, every=every)
+    """As above with every amount of fuel there is, in `make nightly`; otherwise with one in 61."""
+    assert (0, 1, 2) in _sweep(int(os.environ.get("SCAPP_FUEL_STEP", "61")), every=every)
 
 
 DEEP = """
@@ -318,7 +319,7 @@ def _after_traps(batches: int) -> int:
         assert result.state_root == before[0]
     kernel.rollback()
     assert state(kernel) == before
-    size = kernel.memory_bytes
+    size = len(kernel._assembly.view())
     kernel.close()
     return size
 
