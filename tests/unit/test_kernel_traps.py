@@ -378,7 +378,7 @@ def test_after_close_everything_is_refused() -> None:
         kernel.event_root,
         kernel.export_state,
         kernel.rollback,
-        lambda: kernel.memory_bytes,
+        lambda: kernel.memory_bytes(),
         lambda: list(kernel.rows("small")),
         lambda: kernel.prove(0, b""),
         lambda: kernel.run(1, [], budget=Budget.ORDER),
