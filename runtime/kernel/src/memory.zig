@@ -136,7 +136,7 @@ var fresh_end: u32 = 0;
 
 const Class = struct { index: u32, size: u32 };
 
-fn classOf(size: u32) Class {
+inline fn classOf(size: u32) Class {
     if (size <= small_max) {
         const rounded = aligned(@max(size, 16), 16);
         return .{ .index = rounded / 16 - 1, .size = rounded };
@@ -149,7 +149,7 @@ fn classOf(size: u32) Class {
 }
 
 /// Aligned to 16, uninitialised. Never while a reducer frame is on the stack.
-pub fn alloc(size: u32) u32 {
+pub inline fn alloc(size: u32) u32 {
     if (size > block_max) return takePages(pagesFor(size));
     const class = classOf(size);
     const head = lists[class.index];
@@ -157,6 +157,10 @@ pub fn alloc(size: u32) u32 {
         lists[class.index] = at(u32, head).*;
         return head;
     }
+    return allocFresh(class);
+}
+
+noinline fn allocFresh(class: Class) u32 {
     if (fresh_end - fresh < class.size) refill();
     const address = fresh;
     fresh += class.size;
@@ -173,13 +177,13 @@ fn refill() void {
     fresh_end = fresh + page_bytes;
 }
 
-fn push(address: u32, class: u32) void {
+inline fn push(address: u32, class: u32) void {
     at(u32, address).* = lists[class];
     lists[class] = address;
 }
 
 /// Give back what `alloc` gave for this size.
-pub fn free(address: u32, size: u32) void {
+pub inline fn free(address: u32, size: u32) void {
     if (size > block_max) return givePages(address, pagesFor(size));
     push(address, classOf(size).index);
 }

@@ -47,16 +47,18 @@ const List = struct {
     count: u32 = 0,
     capacity: u32 = 0,
 
-    fn add(self: *List, address: u32) void {
-        if (self.count == self.capacity) {
-            const larger = @max(64, 2 * self.capacity);
-            const items = state.arena.alloc(4 * larger);
-            memory.move(items, self.items, 4 * self.count);
-            self.items = items;
-            self.capacity = larger;
-        }
+    inline fn add(self: *List, address: u32) void {
+        if (self.count == self.capacity) self.grow();
         memory.at(u32, self.items + 4 * self.count).* = address;
         self.count += 1;
+    }
+
+    noinline fn grow(self: *List) void {
+        const larger = @max(64, 2 * self.capacity);
+        const items = state.arena.alloc(4 * larger);
+        memory.move(items, self.items, 4 * self.count);
+        self.items = items;
+        self.capacity = larger;
     }
 
     fn free(self: *List) void {
@@ -217,7 +219,8 @@ inline fn goesRight(ref: Ref, depth: u32) bool {
 }
 
 /// How many of sorted updates go left at this depth; they agree on the bits before.
-fn split(updates: []const Ref, depth: u32) usize {
+inline fn split(updates: []const Ref, depth: u32) usize {
+    if (updates.len == 1) return @intFromBool(!goesRight(updates[0], depth));
     var low: usize = 0;
     var high = updates.len;
     while (low < high) {
@@ -282,7 +285,7 @@ fn build(items: []const Ref, depth: u32) Root {
     return join(build(items[0..at], depth + 1), build(items[at..], depth + 1), depth);
 }
 
-fn join(left: Root, right: Root, depth: u32) Root {
+inline fn join(left: Root, right: Root, depth: u32) Root {
     // A subtree with one leaf is that leaf.
     if (left.child == 0 and (right.child == 0 or right.child & leaf_tag != 0)) return right;
     if (right.child == 0 and left.child & leaf_tag != 0) return left;
