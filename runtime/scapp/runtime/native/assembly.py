@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,8 @@ from scapp.runtime.native.modules import KernelModules
 FUEL_UNLIMITED = 1 << 62
 KERNEL_BYTES_MAX = (1 << 32) - PAGE_BYTES
 # In one Store, each with 4 GiB of addresses; between the two as many as take twice the kernel's own memory.
-REDUCERS_MIN, REDUCERS_MAX = 16, 128
+REDUCERS_MIN, REDUCERS_MAX = 8, 64
+REDUCERS_IN_PROCESS_MAX = 6_000  # beyond, a Store keeps one
 STORE_BYTES = 100_000  # measured: a Store with its instances, besides their memories
 _VALUES = 4
 _VALUE_WORDS = ctypes.sizeof(ffi.wasmtime_val_raw_t) // 8
@@ -57,6 +59,18 @@ class Instance:
 
 def _externs(items: Sequence[Any]) -> Any:
     return (ffi.wasmtime_extern_t * len(items))(*items)
+
+
+class _Process:
+    """All reducers of the process: each takes a few of the mappings that the system gives to one."""
+
+    reducers = 0
+    _lock = threading.Lock()
+
+    @classmethod
+    def add(cls, count: int) -> None:
+        with cls._lock:
+            cls.reducers += count
 
 
 def _names(module: Module) -> list[str]:
@@ -110,24 +124,41 @@ class Assembly:
 
     def plug(self) -> None:
         """A fresh reducer instance takes the place of the one before. Raises EngineError, GuestTrap."""
-        if self._reducers >= REDUCERS_MIN and self._reducers >= self._reducers_fitting():
+        if self._reducers >= self._reducers_allowed():
             self._move()
-        self._reducers += 1
+        try:
+            self._plug()
+        except EngineError:  # most likely the process has no room for one more; those of earlier reducers can be had
+            if not self._reducers:
+                raise
+            self._move(close_first=True)
+            self._plug()
+
+    def _plug(self) -> None:
         self.plugged = False
         self.set_fuel(FUEL_UNLIMITED)
         guest = Instance(self._context, self._reducer.ptr(), self._to_reducer)
         for position, name in self._from_reducer:
             self._to_bridge[position] = guest.export(name)
         Instance(self._context, self._code.bridge.ptr(), self._to_bridge)
+        self._reducers += 1
+        _Process.add(1)
         self.guest = guest
         self.plugged = True
 
-    def _reducers_fitting(self) -> int:
-        return min(2 * len(self.view()) // max(len(self.guest_view()), PAGE_BYTES), REDUCERS_MAX)
+    def _reducers_allowed(self) -> int:
+        if _Process.reducers > REDUCERS_IN_PROCESS_MAX:
+            return 1
+        fitting = 2 * len(self.view()) // max(len(self.guest_view()), PAGE_BYTES) if self._reducers else 0
+        return min(max(fitting, REDUCERS_MIN), REDUCERS_MAX)
 
-    def _move(self) -> None:
-        """Into a new Store, without the reducers that were."""
+    def _move(self, *, close_first: bool = False) -> None:
+        """Into a new Store, without the reducers that were. With `close_first` the two are never there at once."""
         old_store, data = self._store, self.view()
+        if close_first:
+            data = memoryview(bytes(data))
+            old_store.close()
+        _Process.add(-self._reducers)
         self._build()
         missing = len(data) // PAGE_BYTES - len(self.view()) // PAGE_BYTES
         if missing > 0:
@@ -136,8 +167,8 @@ class Assembly:
             if error:
                 raise EngineError(str(WasmtimeError._from_ptr(error)))
         self.view()[:] = data
-        del data
-        old_store.close()  # its memory is gone, and views of it with it
+        if not close_first:
+            old_store.close()  # its memory is gone, and views of it with it
 
     def set_fuel(self, units: int) -> None:
         """What the next calls may burn together."""
@@ -209,6 +240,8 @@ class Assembly:
 
     def close(self) -> None:
         """Free everything."""
+        _Process.add(-self._reducers)
+        self._reducers = 0
         self._store.close()
 
 
