@@ -50,12 +50,12 @@ def start(directory: Path) -> float:
 
 
 def run() -> Result:
-    """Half of the events are states this node has signed, half say that they are supported."""
+    """Each event is a state that this node has signed and that is supported by it."""
     from benchmarks.channel_pair import Pair
 
     with tempfile.TemporaryDirectory(prefix="scapp-bench-") as root:
         pair = Pair(Path(root))
-        for number in range(EVENTS // 2):
+        for number in range(EVENTS):
             pair.round_([b"%032d" % number])
         pair.close()
         start(Path(root) / "b")  # compiled files and the disk cache are warm afterwards

@@ -1,7 +1,7 @@
 """S3: 1000 messages of the ledger derived, from the log on disk to committed rows in PostgreSQL, in seconds.
 
 In the figure: rebuilding the channel from its RocksDB stream, reading and checking the supported batches (log roots,
-state roots, amounts), the reducer over every message in the reference kernel, the state root, schema and tables of the
+state roots, amounts), the reducer over every message, the state root, schema and tables of the
 app in an empty database, and the transaction with all rows and the cursor on the embedded server, which a query sees
 afterwards. Not in it: starting the server and compiling the module. Every message reads and writes two accounts and a
 history row with two indexes, and sets the outcome. The kernel's part is printed below, measured by itself.
@@ -21,7 +21,7 @@ MESSAGES = 1_000
 
 def _derived_anew(backend: Any, log: Any, signer: Any) -> tuple[Any, Any]:
     """An empty database, and what derives the log into it."""
-    from scapp.runtime.reference import ReferenceKernel
+    from scapp.runtime.modules import kernel_maker
     from scapp.runtime.worker import Worker
 
     with backend.connect() as connection:
@@ -33,7 +33,7 @@ def _derived_anew(backend: Any, log: Any, signer: Any) -> tuple[Any, Any]:
             source,
             backend,
             signer.address,
-            kernel_for=lambda context: ReferenceKernel(module_for(context.deployment), context),
+            kernel_for=kernel_maker(module_for, track=True),
             manifest_for=lambda deployment: module_for(deployment).manifest,
         )
         worker.run_once()
@@ -53,12 +53,12 @@ def _derived_anew(backend: Any, log: Any, signer: Any) -> tuple[Any, Any]:
 def _kernel_alone(log: Any, signer: Any) -> float:
     """Seconds from the same batches to their changes; no database."""
     from scapp.runtime.kernel import Budget
-    from scapp.runtime.reference import ReferenceKernel
+    from scapp.runtime.modules import kernel_maker
 
     driver, source = channel_in(log, signer)
     context = driver.engine.state.setup.context
     batches = [batch for batch in source.batches(context.channel_id) if batch.entries]
-    kernel = ReferenceKernel(module_for(context.deployment), context)
+    kernel = kernel_maker(module_for, track=True)(context)
     start = kernel.export_state()
 
     def derive() -> None:
