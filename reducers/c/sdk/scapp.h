@@ -168,7 +168,7 @@ SCAPP_FAILED_(missing_return, "a function ended without a value")
 SCAPP_FAILED_(vla_bound_not_positive, "array without items")
 
 // One arena from the end of the static data upwards, emptied before each message: nothing allocated can outlive it.
-// The only variable; a build refuses a reducer that declares another.
+// The only variable of the SDK.
 static u32 scapp_arena_top_;
 extern u8 __heap_base;
 
