@@ -243,7 +243,7 @@ HOSTILE = st.one_of(
     st.just(raw.scan(raw.SMALL) * 17),
     *(_malformed(table) for table in FEW_TABLES),
     *(
-        too_long(scanned(number), FEW).map(lambda low, number=number: raw.scan(number, low))
+        st.builds(raw.scan, st.just(number), too_long(scanned(number), FEW))
         for number in INDEXES_OF_UNIQUE
     ),
 )  # fmt: skip
@@ -318,6 +318,16 @@ def test_both_kernels_stop_at_the_same_limits(batches: list[tuple[list[bytes], s
         _follow(made, batches)
     finally:
         made.close()
+
+
+@pytest.mark.parametrize("end", [raw.reject(b"no"), raw.raw(raw.TRAP), raw.raw(raw.RETURN, 1)])
+def test_what_a_refused_message_took_of_the_limits_is_free_again(end: bytes) -> None:
+    """In the same pass, before the clean run: rows and bytes count only for what was accepted."""
+    made = Pair(raw.checked(SMALL_LIMITS))
+    rows = [raw.put(raw.SMALL, join([number.to_bytes(2, "big"), b"x" * 200])) for number in range(12)]
+    full = [wat.message(*rows), wat.message(raw.delete(raw.SMALL, join([b"\0\0"])), rows[0])]
+    assert made.run([wat.message(*rows, end), *full]).accepted == (1, 2)
+    made.close()
 
 
 @pytest.mark.parametrize("type_", TYPES)

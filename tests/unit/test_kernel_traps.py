@@ -56,6 +56,13 @@ BATCHES = (
     [wat.message(seat(3, b"carl"), small(2, None))],
 )
 
+# What the batch before leaves: whoever puts back too much puts back its events and amounts.
+OLD = [
+    wat.message(small(0, b"old"), raw.emit(b"t", b"old"), raw.set_outcome(wat.amounts(30, 70))),
+    wat.message(small(9, None)),
+]
+FIRST = 1 + len(OLD)
+
 
 class Metered(NativeKernel):
     """A kernel in which each call that runs reducers may burn `fuel` units, whatever the budget says."""
@@ -77,7 +84,7 @@ class Metered(NativeKernel):
 
 def opened(checked: CheckedModule) -> Metered:
     kernel = Metered(checked, wat.context_of(checked))
-    assert kernel.run(0, [wat.open_entry(), wat.message(small(0, b"old"))], budget=Budget.DERIVE).accepted == (0, 1)
+    assert kernel.run(0, [wat.open_entry(), *OLD], budget=Budget.DERIVE).accepted == (0, 1, 2)
     kernel.commit(0)
     return kernel
 
@@ -89,7 +96,7 @@ def state(kernel: NativeKernel) -> State:
     return kernel.state_root(), kernel.export_state()
 
 
-def run_all(kernel: Metered, first: int = 2) -> list[BatchResult]:
+def run_all(kernel: Metered, first: int = FIRST) -> list[BatchResult]:
     """The batches one after another; what is accepted is committed."""
     results = []
     for batch in BATCHES:
@@ -103,7 +110,7 @@ def run_all(kernel: Metered, first: int = 2) -> list[BatchResult]:
 def wanted(which: tuple[int, ...]) -> State:
     """State after these of the messages, by the plain-Python kernel."""
     pair = Pair(raw.checked())
-    pair.run([wat.message(small(0, b"old"))])
+    pair.run(OLD)
     pair.commit()
     messages = [message for batch in BATCHES for message in batch]
     pair.run([messages[index] for index in which])
@@ -129,7 +136,7 @@ def _sweep(step: int, *, every: bool) -> set[tuple[int, ...]]:
             known[which] = wanted(which)
         assert state(kernel) == known[which], fuel
         kernel.fuel = None  # and it goes on like one to which nothing happened
-        following = kernel.run(2 + len(which), [wat.message(*WRITES)], budget=Budget.ORDER)
+        following = kernel.run(FIRST + len(which), [wat.message(*WRITES)], budget=Budget.ORDER)
         assert following.accepted == (0,), (fuel, following.refusals)
         kernel.close()
     return set(known)
@@ -258,7 +265,7 @@ def test_a_message_for_which_the_kernel_has_no_memory_is_undecidable(monkeypatch
         row = join([b"\0\1", b"x" * 8_000])
         again = raw.raw(IMPORTS.index("put"), raw.SMALL, raw.DATA, len(row), say=False)
         huge = wat.message(raw.put(raw.SMALL, row), *[again] * 400)
-        result = kernel.run(2, [huge, wat.message(small(3, None))], budget=Budget.DERIVE)
+        result = kernel.run(FIRST, [huge, wat.message(small(3, None))], budget=Budget.DERIVE)
         assert [refusal.code for refusal in result.refusals] == ["undecidable"]
         assert result.refusals[0].reason == "the kernel's memory is exhausted"
         assert result.accepted == (1,)
@@ -271,7 +278,7 @@ def test_without_memory_outside_a_message_the_kernel_stops_and_says_so(monkeypat
     """It answers nothing from then on; a new one from the last export has all that was committed."""
     monkeypatch.setattr(assembly, "KERNEL_BYTES_MAX", 40 * 65_536)
     kernel = opened(raw.checked())
-    sequence, last, problem = 2, state(kernel), ""
+    sequence, last, problem = FIRST, state(kernel), ""
     while not problem:
         try:
             result = kernel.run(sequence, [wat.message(small(sequence, b"y" * 4_000))], budget=Budget.ORDER)
@@ -314,7 +321,7 @@ def _after_traps(batches: int) -> int:
     ]
     bad = [wat.message(*WRITES, way) for way in ways]
     for _ in range(batches):
-        result = kernel.run(2, bad, budget=Budget.ORDER)
+        result = kernel.run(FIRST, bad, budget=Budget.ORDER)
         assert len(result.refusals) == len(bad)
         assert result.state_root == before[0]
     kernel.rollback()
@@ -378,7 +385,7 @@ def test_after_close_everything_is_refused() -> None:
         kernel.event_root,
         kernel.export_state,
         kernel.rollback,
-        lambda: kernel.memory_bytes(),
+        kernel.memory_bytes,
         lambda: list(kernel.rows("small")),
         lambda: kernel.prove(0, b""),
         lambda: kernel.run(1, [], budget=Budget.ORDER),

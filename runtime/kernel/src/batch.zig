@@ -251,6 +251,7 @@ const Changed = struct {
     count: u32 = 0,
 
     fn slice(self: *const Changed) []const u32 {
+        if (self.count == 0) return &.{}; // an empty arena has no address
         const many: [*]const u32 = @ptrFromInt(self.rows);
         return many[0..self.count];
     }

@@ -102,6 +102,7 @@ const List = struct {
         self.count += 1;
     }
     fn slice(self: *const List) []const []const u8 {
+        if (self.count == 0) return &.{}; // an empty arena has no address
         const many: [*]const []const u8 = @ptrFromInt(self.items);
         return many[0..self.count];
     }

@@ -8,6 +8,7 @@ pub const Item = struct { start: u64, value: u32, group: u8 = 0 };
 
 /// Room for items in the arena of the batch.
 pub fn items(count: usize) []Item {
+    if (count == 0) return &.{}; // an empty arena has no address
     const many: [*]Item = @ptrFromInt(state.arena.alloc(@intCast(count * @sizeOf(Item))));
     return many[0..count];
 }
