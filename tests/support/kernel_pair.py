@@ -11,8 +11,6 @@ from scapp.runtime.native.kernel import NativeKernel
 from scapp.runtime.reference import ReferenceKernel
 from tests.support import wat
 
-_WORK = "out of fuel for the work of imports"
-
 
 def _comparable(result: BatchResult) -> BatchResult:
     """The frame in which fuel ended differs by design, and so does which of the two allowances ended first."""
