@@ -29,6 +29,13 @@ pub fn message(ctx: *const scapp.Context, _: Message) scapp.Rejection!void {
 """
 
 
+def _skip_rust_only(source: Path, missing: build.ToolchainMissing) -> None:
+    """Zig and C come with the development environment: without them, or in another version, something is wrong."""
+    if build.language_of(source) != "rust":
+        raise missing
+    pytest.skip(str(missing))
+
+
 @pytest.mark.parametrize(("source", "artifact"), build.SHIPPED)
 def test_the_kept_artifacts_are_what_their_sources_build_to(source: str, artifact: str, tmp_path: Path) -> None:
     """Sources and SDK copied to another folder, local caches empty: byte for byte the kept module, without any path."""
@@ -39,7 +46,7 @@ def test_the_kept_artifacts_are_what_their_sources_build_to(source: str, artifac
     try:
         build.build_reducer(copied, out, pinned=True)
     except build.ToolchainMissing as error:
-        pytest.skip(str(error))
+        _skip_rust_only(copied, error)
     assert out.read_bytes() == (ROOT / artifact).read_bytes()
     for path in (ROOT, tmp_path, Path(build.__file__).parent):
         assert str(path).encode() not in out.read_bytes()
@@ -59,7 +66,7 @@ def test_empty_global_caches_and_a_moved_sdk_change_nothing(
     try:
         build.build_reducer(ROOT / source, tmp_path / "out.wasm", cache=tmp_path / "cache", pinned=True)
     except build.ToolchainMissing as error:
-        pytest.skip(str(error))
+        _skip_rust_only(Path(source), error)
     assert (tmp_path / "out.wasm").read_bytes() == (ROOT / artifact).read_bytes()
 
 
