@@ -210,5 +210,5 @@ def test_a_chain_with_all_that_must_not_be_guessed(tmp_path: Path) -> None:
 
 
 def test_an_address_of_a_contract_is_checked(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="chain.consensus_app"):
+    with pytest.raises(ConfigError, match=r"chain\.consensus_app"):
         load(tmp_path, CHAIN.replace("bb", "b"))

@@ -8,7 +8,6 @@ import click
 
 from scapp.runtime.cli.common import common, emit, settings, table
 
-
 _CHAIN = click.option("--chain", is_flag=True, help="The key of the account that pays for transactions on the chain")
 
 
