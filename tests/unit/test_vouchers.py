@@ -38,6 +38,7 @@ def test_what_is_paid_adds_up() -> None:
     ("amount", "says"), [(0, "at least 1"), (-5, "at least 1"), (101, "insufficient funds: 100 of 100 remain")]
 )
 def test_what_cannot_be_paid(amount: int, says: str) -> None:
+    """Nothing, less than nothing, more than there is."""
     with pytest.raises(LocalError, match=says):
         pay(PURSE, amount, PAYER)
 
