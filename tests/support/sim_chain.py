@@ -16,8 +16,8 @@ from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.crypto import keccak256
 from scapp.channels.onchain import (
-    Challenge,
     ChainView,
+    Challenge,
     ChannelOnChain,
     Checkpoint,
     Conclude,
@@ -29,7 +29,7 @@ from scapp.channels.onchain import (
 )
 from scapp.channels.reading import SignedState
 from scapp.channels.signing import Signer
-from scapp.channels.state import challenge_hash
+from scapp.channels.state import challenge_hash, encode_state_of_outcome
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash
 from tests.support.sim import START_MS, Sim, SimNode
 
@@ -122,7 +122,7 @@ class ChainSim(Sim):
             for log in each.logs:
                 if isinstance(log.event, ChallengeRegistered) and log.event.channel == channel:
                     registered = log.event.candidate
-        if not status.finalizes_at or not status.turn_record and registered and registered.turn:
+        if not status.finalizes_at:
             registered = None
         holdings = tuple(block.world.held(asset, ChannelId(channel)) for asset in self.assets)
         return ChannelOnChain(number, block.hash, holdings, status, registered)
@@ -187,7 +187,9 @@ class ChainSim(Sim):
             case Conclude(state):
                 return calls.ConcludeAndTransfer(state), 0
             case Challenge(candidate, proof):
-                return calls.Challenge(proof, candidate, challenger(node.signer, node.engine(channel).state, candidate)), 0
+                return calls.Challenge(
+                    proof, candidate, challenger(node.signer, node.engine(channel).state, candidate)
+                ), 0
             case Checkpoint(candidate, proof):
                 return calls.Checkpoint(proof, candidate), 0
             case TransferAll(outcome, state_hash):
@@ -231,8 +233,6 @@ class ChainSim(Sim):
 
 def challenger(signer: Signer, state: ChannelState, candidate: SignedState) -> bytes:
     """The challenger's signature under the candidate."""
-    from scapp.channels.state import encode_state_of_outcome
-
     encoded = encode_state_of_outcome(
         state.setup.channel_id, candidate.app_data, candidate.outcome, candidate.turn, is_final=candidate.is_final
     )

@@ -166,9 +166,7 @@ def _low_s(signature: bytes) -> bytes:
     return signature[:32] + (ORDER - s).to_bytes(32, "big") + bytes((55 - signature[64],))
 
 
-def _with_end(
-    state: ChannelState, latest: OnChain, confirmed: OnChain, before_s: int, now_s: int
-) -> ChainSeen:
+def _with_end(state: ChannelState, latest: OnChain, confirmed: OnChain, before_s: int, now_s: int) -> ChainSeen:
     """Has the channel's money left, or is this a deposit that a reorganisation took back? Holdings alone do not tell;
     what was finalized, signed as final, or long enough unseen to be finalized was paid out."""
     known, shares = state.chain, state.setup.shares
@@ -179,7 +177,9 @@ def _with_end(
         return ChainSeen(latest, confirmed, now_s, True, now if holds(now, amounts(held)) else held)
     if known is None or holds(now, amounts(held)):
         return ChainSeen(latest, confirmed, now_s, False, now)
-    ended = known.ended or _was_paid_out(state, known.latest.status, amounts(now), amounts(held), now_s - before_s, now_s)
+    ended = known.ended or _was_paid_out(
+        state, known.latest.status, amounts(now), amounts(held), now_s - before_s, now_s
+    )
     return ChainSeen(latest, confirmed, now_s, ended, held if ended else now)
 
 

@@ -56,9 +56,7 @@ def signed_state(setup: Setup, state: Signed | Head, signatures: tuple[bytes, ..
         nonce=fixed.nonce,
         app_definition=fixed.app_definition,
         challenge_duration=fixed.challenge_duration,
-        app_data=encode_app_data(
-            setup.deployment_id, state.sequence, state.log_root, state.state_root, state.time_ms
-        ),
+        app_data=encode_app_data(setup.deployment_id, state.sequence, state.log_root, state.state_root, state.time_ms),
         outcome=encode_slots_outcome(setup.slots, setup.unpack(state.amounts)),
         turn=state.turn,
         is_final=state.is_final,

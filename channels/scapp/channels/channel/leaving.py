@@ -50,5 +50,6 @@ def exit_due(state: ChannelState, session: Session) -> str:
 
 def _is_in(state: ChannelState) -> bool:
     shares, seen = state.setup.shares, state.chain
-    assert shares is not None and seen is not None
+    assert shares is not None
+    assert seen is not None
     return holds(seen.latest.holdings, tuple(share.target for share in shares.of[state.setup.my_index]))
