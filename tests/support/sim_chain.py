@@ -15,6 +15,7 @@ from scapp.channels.chain.model_chain import ModelChain, ModelTransaction, Rejec
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.crypto import keccak256
+from scapp.channels.entries import Kind
 from scapp.channels.onchain import (
     ChainView,
     Challenge,
@@ -229,6 +230,30 @@ class ChainSim(Sim):
 
     def phases(self, channel: bytes) -> list[str]:
         return [node.engine(channel).phase if channel in node.drivers else "" for node in self.nodes]
+
+
+def running(
+    brought: Sequence[Sequence[int]], *, assets: Sequence[Address] = (ZERO_ADDRESS,), terms: ChainTerms = TERMS
+) -> tuple[ChainSim, bytes]:
+    """A channel that is fully funded and runs; participant i has brought `brought[i][k]` of asset k."""
+    sim = ChainSim(len(brought), assets=assets, terms=terms)
+    channel = sim.fund(*brought)
+    sim.run()
+    sim.until(lambda: set(sim.phases(channel)) == {"running"})
+    return sim, channel
+
+
+def play(sim: ChainSim, channel: bytes, *payloads: bytes) -> None:
+    """The last participant says each in a batch of its own."""
+    for payload in payloads:
+        sim.nodes[-1].submit(channel, payload)
+        sim.run()
+
+
+def close(sim: ChainSim, channel: bytes) -> None:
+    """Everybody signs the final state."""
+    sim.nodes[1].submit(channel, b"", kind=Kind.CLOSE)
+    sim.run()
 
 
 def challenger(signer: Signer, state: ChannelState, candidate: SignedState) -> bytes:
