@@ -20,7 +20,8 @@ class ChannelOnChain(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `holdings` has one amount per asset, in the order in which the channel was watched. `registered` is the candidate
     of the newest ChallengeRegistered event that still stands (it comes from a stranger and is not checked); None when
-    no challenge stands or its event is not known."""
+    no challenge stands or its event is not known. The event does not say the channel's fixed part: those four fields
+    of the candidate are empty, and its signatures stand in the order in which they came."""
 
     block: int
     block_hash: bytes
