@@ -18,7 +18,9 @@ AmountText = Annotated[str, Meta(pattern="^[0-9]{1,78}$", description="unsigned 
 Endpoint = Annotated[str, Meta(max_length=300, description="host:port")]
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$")]
 Sequence = Annotated[int, Meta(ge=0)]
-Phase = Literal["proposed", "opening", "running", "closing", "closed", "rejected", "halted"]
+Phase = Literal[
+    "proposed", "opening", "funding", "running", "disputed", "closing", "closed", "settled", "rejected", "halted"
+]
 Permission = Literal["read", "send", "admin"]
 
 
@@ -56,6 +58,30 @@ class DatabaseView(Document, frozen=True, kw_only=True):
     state: str
     detail: str = ""
     url: str = ""
+
+
+class ChainStatusView(Document, frozen=True, kw_only=True):
+    """How the node stands to its chain; `connected` false, and nothing else said, for a node without one.
+
+    `balance` in wei, of `account`; `lag_blocks`: blocks seen and not processed yet; `fault`: why the chain does not
+    answer, empty while it does; endpoints without what may be secret in them."""
+
+    connected: bool
+    chain_id: int = 0
+    adjudicator: str = ""
+    consensus_app: str = ""
+    account: str = ""
+    balance: str | None = None
+    head: int | None = None
+    head_time_s: int | None = None
+    processed: int | None = None
+    confirmations: int = 0
+    lag_blocks: int = 0
+    endpoints: list[str] = []
+    endpoint: str = ""
+    watched: int = 0
+    pending: int = 0
+    fault: str = ""
 
 
 class Status(Document, frozen=True, kw_only=True):
@@ -147,8 +173,43 @@ class DerivedView(Document, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class TransactionView(Document, frozen=True, kw_only=True):
+    """What became of something the channel wants done on chain; docs/reference/chain.md has the words of `status`."""
+
+    kind: str
+    status: str
+    transaction: str = ""
+    block: int | None = None
+    gas_used: int | None = None
+    detail: str = ""
+
+
+class AssetOnChainView(Document, frozen=True, kw_only=True):
+    """One asset of a funded channel: what all deposit, what this node does, and what the adjudicator holds."""
+
+    asset: AddressText
+    needed: AmountText
+    own: AmountText
+    held: AmountText
+    confirmed: AmountText
+
+
+class ChannelOnChainView(Document, frozen=True, kw_only=True):
+    """A funded channel on chain. `mode`: unknown, open, challenge or finalized; `finalizes_at_s`: the block timestamp
+    from which a challenge is final, 0 while none runs; `exit_reason`: why this node leaves by a challenge."""
+
+    mode: Literal["unknown", "open", "challenge", "finalized"]
+    turn_record: int
+    finalizes_at_s: int
+    exit_reason: str
+    settled: bool
+    assets: list[AssetOnChainView]
+    transactions: list[TransactionView]
+
+
 class ChannelView(Document, frozen=True, kw_only=True):
-    """`waiting_for` says in words what the channel waits for; `reason` why it was rejected or halted."""
+    """`waiting_for` says in words what the channel waits for; `reason` why it was rejected or halted; `chain` is null
+    for an unfunded channel."""
 
     channel_id: HashText
     phase: Phase
@@ -168,20 +229,35 @@ class ChannelView(Document, frozen=True, kw_only=True):
     pending: int
     reason: str
     derived: DerivedView | None
+    chain: ChannelOnChainView | None = None
 
 
 class ChannelList(Document, frozen=True, kw_only=True):
     channels: list[ChannelView]
 
 
+class StakeView(RequestDocument, frozen=True, kw_only=True):
+    """What every participant deposits of one asset."""
+
+    asset: AddressText
+    amount: AmountText
+
+
 class OpenChannelRequest(RequestDocument, frozen=True, kw_only=True):
     """`peers`: the other participants in order, by address or name; `app`: a deployed app's name or id (a prefix
-    of 8 digits will do); `wait_s`: how long to wait for the channel to run."""
+    of 8 digits will do); `wait_s`: how long to wait for the channel to run.
+
+    `fund` "direct": everybody deposits on chain. What is deposited and where it is paid out are the `slots`, or, where
+    all deposit the same, `stakes` in their place: they are paid to this node's chain account and the others' channel
+    addresses, unless `payouts` (participant by address or name, to account) say otherwise."""
 
     peers: Annotated[list[str], Meta(min_length=1, max_length=254)]
     app: str
     params: Any = None
     slots: list[SlotView] = []
+    fund: Literal["none", "direct"] = "none"
+    stakes: Annotated[list[StakeView], Meta(max_length=16)] = []
+    payouts: dict[str, AddressText] = {}
     challenge_duration_s: Annotated[int, Meta(ge=1, le=2**48 - 1)] = 86_400
     wait_s: Annotated[float, Meta(ge=0, le=300)] = 0.0
 
