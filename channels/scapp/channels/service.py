@@ -146,6 +146,12 @@ class NodeService(Protocol):
         Raises LocalError when there is nothing to leave, or no chain."""
         ...
 
+    async def checkpoint(self, channel_id: ChannelId) -> None:
+        """Have a funded channel's newest supported state recorded on chain, though nobody disputes it.
+
+        Raises LocalError when nothing is held on chain, or the turn is recorded already."""
+        ...
+
     async def withdraw(self, channel_id: ChannelId) -> None:
         """Have a closed or finalized channel paid out now, without waiting for the participants before this one.
 

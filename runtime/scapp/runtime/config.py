@@ -66,8 +66,7 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 class ChainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The chain that funds channels; without `urls` the node has none, and its channels are unfunded. `id`,
-    `adjudicator`, `consensus_app` and `confirmations` must then be given: a wrong guess costs money (ADR 0012).
-    Seconds throughout; `exit_after_silence_s` and `funding_timeout_s` 0 mean never by itself."""
+    `adjudicator`, `consensus_app` and `confirmations` must then be given: a wrong guess costs money (ADR 0012)."""
 
     urls: tuple[str, ...] = ()
     id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
@@ -78,10 +77,29 @@ class ChainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     poll_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 4.0
     fee_max_gwei: Annotated[float, msgspec.Meta(gt=0)] = 200.0
     key_password_file: str = ""
+
+
+class FundingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which of those channels are accepted at once although this node has to deposit: "limits" are those whose deposits
+    stay within `deposit_max` per channel and, together with all open channels with the same participant, within
+    `exposure_max`. Both are amounts by asset (`coin`, or a token's address), 0 where none is named. `pay_to`: accounts
+    that this node may be paid to, besides that of its channel key."""
+
+    accept: Literal["ask", "limits"] = "ask"
+    deposit_max: dict[str, str] = {}
+    exposure_max: dict[str, str] = {}
+    pay_to: tuple[str, ...] = ()
+
+
+class DisputeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How funded channels are left, answered and ended; all in seconds of the chain's clock, as in
+    `scapp.channels.channel.terms`."""
+
     challenge_duration_min_s: Annotated[int, msgspec.Meta(ge=1)] = 3_600
-    conclude_delay_s: Annotated[int, msgspec.Meta(ge=0)] = 120
-    funding_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 86_400
-    exit_after_silence_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    margin_s: Annotated[int, msgspec.Meta(ge=0)] = 600
+    conclude_delay_s: Annotated[int, msgspec.Meta(ge=0)] = 60
+    funding_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 3_600
+    silence_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,6 +118,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     database: DatabaseSettings = DatabaseSettings()
     policy: PolicySettings = PolicySettings()
     chain: ChainSettings = ChainSettings()
+    funding: FundingSettings = FundingSettings()
+    disputes: DisputeSettings = DisputeSettings()
     log: LogSettings = LogSettings()
     peers: dict[str, str] = {}
 
@@ -110,6 +130,8 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "database": DatabaseSettings,
     "policy": PolicySettings,
     "chain": ChainSettings,
+    "funding": FundingSettings,
+    "disputes": DisputeSettings,
     "log": LogSettings,
 }
 

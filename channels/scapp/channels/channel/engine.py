@@ -29,10 +29,11 @@ from scapp.channels.channel import (
     signatures,
     standing,
 )
-from scapp.channels.channel.chain_rules import hindrance
+from scapp.channels.channel.chain_rules import amounts, hindrance
 from scapp.channels.channel.decided import left_out
 from scapp.channels.channel.effects import PendingSend, RollbackBatch, Send, SendCountersign, SendNow, SendSubmit, Tell
 from scapp.channels.channel.events import ChannelCreated, Event, Signed, StateSupported, Submitted
+from scapp.channels.channel.full_set import newest_enforceable
 from scapp.channels.channel.messages import (
     Countersign,
     Decisions,
@@ -221,6 +222,18 @@ class Engine:
         if not self.state.setup.funded or head is None or not (head.is_final or self.state.chain_ended):
             raise LocalError(f"the channel is {self.phase}: close it or leave it first, then it pays out by itself")
         self.session.conclude_now = True
+        return NOTHING
+
+    def checkpoint_now(self) -> Step:
+        """Have the newest supported state recorded on chain, though no challenge stands. Raises LocalError."""
+        full, seen = newest_enforceable(self.state), self.state.chain
+        if not self.state.setup.funded or full is None or seen is None or not any(amounts(seen.latest.holdings)):
+            raise LocalError("nothing of this channel is on chain")
+        if full.is_final or self.state.exit_reason or seen.ended:
+            raise LocalError(f"the channel is {self.phase}: it ends on chain by itself")
+        if full.turn <= seen.latest.status.turn_record:
+            raise LocalError(f"turn {full.turn} is recorded on chain already")
+        self.session.checkpoint_turn = full.turn
         return NOTHING
 
     def wanted(self, head_time_s: int, now_ms: int) -> tuple[Transaction, ...]:

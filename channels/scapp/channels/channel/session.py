@@ -84,6 +84,7 @@ class Session:
         self.seen_at_s = 0  # head time at which the chain's view was current last
         self.news: tuple[str, ...] | None = None  # what listeners were told of the chain (`chain_view.news`)
         self.conclude_now = False  # the operator will not wait for the participants before us
+        self.checkpoint_turn = 0  # the operator wants this turn recorded on chain
         self.unsettled_since_s = 0  # head time since which a running channel waits for others, 0 while it does not
         self.queue: deque[Queued] = deque()
         self.queued = [0] * count  # highest counter queued per author

@@ -34,6 +34,8 @@ def wanted(state: ChannelState, session: Session, head_time_s: int, now_ms: int)
         return _answer(state, seen, full)
     if state.exit_reason:
         return _leave(state, seen, full)
+    if session.checkpoint_turn > seen.latest.status.turn_record and not seen.ended:
+        return (Checkpoint(for_contracts(state, full)), *_deposits(state, seen))
     return _deposits(state, seen)
 
 

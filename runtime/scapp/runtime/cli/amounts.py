@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, localcontext
 
 import click
 
@@ -23,8 +23,8 @@ def parse_amount(text: str, *, coin: bool = True) -> int:
     lower = text.strip().lower().replace("_", "")
     unit = next((name for name in ("gwei", "wei", "eth") if lower.endswith(name)), "")
     try:
-        number = Decimal(lower.removesuffix(unit).strip())
-        whole = number.scaleb(_UNITS.get(unit, 0))
+        with localcontext(prec=120):  # 2^256 has 78 digits
+            whole = Decimal(lower.removesuffix(unit).strip()).scaleb(_UNITS.get(unit, 0))
         exact = whole.is_finite() and whole == whole.to_integral_value()
     except (InvalidOperation, ValueError):
         exact = False
