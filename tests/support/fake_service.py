@@ -59,6 +59,7 @@ class FakeService:
         self.infos: dict[ChannelId, ChannelInfo] = {}
         self.linked: dict[Address, str] = {}
         self.modules: dict[ChannelId, bytes] = {}
+        self.requests: list[OpenRequest] = []
         self.listeners: list[Callable[[NodeEvent], None]] = []
         self._nonce = 0
 
@@ -86,6 +87,7 @@ class FakeService:
 
     async def open_channel(self, request: OpenRequest) -> ChannelId:
         self._nonce += 1
+        self.requests.append(request)
         channel_id = ChannelId(keccak256(b"channel" + self._nonce.to_bytes(8, "big")))
         self.state(channel_id, (self.address, *request.peers), request.deployment, self.opens_to, request.params)
         return channel_id
@@ -183,6 +185,17 @@ class FakeService:
     async def close_channel(self, channel_id: ChannelId) -> None:
         self._must_be(channel_id, "running")
         self.set_phase(channel_id, "closing" if self.stuck else "closed")
+
+    async def challenge(self, channel_id: ChannelId) -> None:
+        self._must_be(channel_id, "running")
+        self.set_phase(channel_id, "disputed")
+
+    async def checkpoint(self, channel_id: ChannelId) -> None:
+        self._must_be(channel_id, "running")
+
+    async def withdraw(self, channel_id: ChannelId) -> None:
+        self._must_be(channel_id, "closed")
+        self.set_phase(channel_id, "settled")
 
     async def wait_phase(
         self,
