@@ -17,6 +17,7 @@ from scapp.channels.chain_link import ChainLink
 from scapp.channels.channel.effects import parse_outbox_row
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated, encode_event
+from scapp.channels.channel.full_set import for_contracts, newest_enforceable
 from scapp.channels.channel.messages import (
     AnyMessage,
     Decisions,
@@ -39,6 +40,7 @@ from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappE
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
+from scapp.channels.reading import SignedState
 from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
 from scapp.channels.transport.limits import TransportLimits, frame_bytes_for
@@ -372,6 +374,11 @@ class Node:
 
     async def challenge(self, channel_id: ChannelId) -> None:
         await self._find(channel_id).input(lambda engine, _: self._chain.leave(engine, "the operator's decision"))
+
+    def enforceable_state(self, channel_id: ChannelId) -> SignedState | None:
+        state = self._find(channel_id).engine.state
+        full = newest_enforceable(state) if state.setup.funded else None
+        return for_contracts(state, full) if full is not None else None
 
     async def checkpoint(self, channel_id: ChannelId) -> None:
         await self._find(channel_id).input(lambda engine, _: engine.checkpoint_now())

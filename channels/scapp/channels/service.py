@@ -13,7 +13,7 @@ import msgspec
 
 from scapp.channels.channel.standing import ChannelOnChainInfo
 from scapp.channels.deployment import Deployment
-from scapp.channels.reading import EntrySource
+from scapp.channels.reading import EntrySource, SignedState
 from scapp.channels.transport.port import PeerStatus
 from scapp.channels.types import Address, ChannelId
 
@@ -144,6 +144,11 @@ class NodeService(Protocol):
         """Leave a funded channel with its newest supported state, without the others; durable when it returns.
 
         Raises LocalError when there is nothing to leave, or no chain."""
+        ...
+
+    def enforceable_state(self, channel_id: ChannelId) -> SignedState | None:
+        """The newest state of a funded channel with all signatures as the contracts take them; None while there is
+        none, and for an unfunded channel."""
         ...
 
     async def checkpoint(self, channel_id: ChannelId) -> None:

@@ -56,7 +56,7 @@ from scapp.runtime.api.proving import Proving
 from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
 from scapp.runtime.client import LOCK_FILE, NODE_FILE
-from scapp.runtime.config import Config, parse_listen
+from scapp.runtime.config import Config, DisputeSettings, parse_listen
 from scapp.runtime.database.open import open_backend
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.rejections import Rejection
@@ -94,6 +94,10 @@ class _Policy:
         if why_not:
             _log.info("a proposed channel waits for the operator", extra={"proposer": proposer, "why": why_not})
         return "ask" if why_not else "accept"
+
+
+def _terms(disputes: DisputeSettings) -> ChainTerms:
+    return ChainTerms(**{name: getattr(disputes, name) for name in ChainTerms.__struct_fields__})
 
 
 class _Commits(Committer):
@@ -203,7 +207,7 @@ class NodeProcess:
                 AcceptPolicy(self.config.policy, modules.store, peers, signer.address),
                 FundingPolicy(self.config.funding, [signer.address]),
             ),
-            terms=ChainTerms(**msgspec.to_builtins(self.config.disputes)),
+            terms=_terms(self.config.disputes),
             clock_ms=now_ms,
             nonce=lambda: secrets.randbits(63),
             module_of=modules.store.wasm,

@@ -93,13 +93,14 @@ class FundingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 class DisputeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How funded channels are left, answered and ended; all in seconds of the chain's clock, as in
-    `scapp.channels.channel.terms`."""
+    `scapp.channels.channel.terms`. `watchtowers`: `http(s)://TOKEN@host:port` of those that get dispute packages."""
 
     challenge_duration_min_s: Annotated[int, msgspec.Meta(ge=1)] = 3_600
     margin_s: Annotated[int, msgspec.Meta(ge=0)] = 600
     conclude_delay_s: Annotated[int, msgspec.Meta(ge=0)] = 60
     funding_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 3_600
     silence_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    watchtowers: tuple[str, ...] = ()
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -275,6 +276,9 @@ def _build(tree: dict[str, Any]) -> Config:
     if database.backend == "url" and not database.url:
         raise ConfigError("database.backend is 'url' but database.url is empty; set SCAPP_DATABASE_URL=postgresql://…")
     _check_chain(parts["chain"])
+    for url in parts["disputes"].watchtowers:
+        if not url.startswith(("http://", "https://")) or not urllib.parse.urlsplit(url).username:
+            raise ConfigError(f"disputes.watchtowers: {shown_endpoint(url)!r} is not http(s)://TOKEN@host:port")
     for name in ("node", "api"):
         parse_listen(parts[name].listen, f"{name}.listen")
     for name, text in tree.get("peers", {}).items():
@@ -345,8 +349,8 @@ def _shown(section: str, settings: msgspec.Struct) -> dict[str, Any]:
     values: dict[str, Any] = msgspec.to_builtins(settings)
     if section == "database":
         values["url"] = hide_password(values["url"])
-    if section == "chain":
-        values["urls"] = [shown_endpoint(url) for url in values["urls"]]
+    for name in {"chain": ("urls",), "disputes": ("watchtowers",)}.get(section, ()):
+        values[name] = [shown_endpoint(url) for url in values[name]]
     return values
 
 
