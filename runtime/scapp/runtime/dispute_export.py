@@ -1,7 +1,7 @@
 """Keeps the dispute package of every funded channel current: as a file, and at watchtowers.
 
-A package is made anew from the log whenever it is asked for, so nothing here is durable by itself: a tower that was away
-gets the newest one, not those it missed.
+A package is made anew from the log whenever it is asked for, so nothing here is durable by itself: a tower that was
+away gets the newest one, not those it missed.
 """
 
 from __future__ import annotations
