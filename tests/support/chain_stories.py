@@ -5,7 +5,7 @@ from __future__ import annotations
 from scapp.channels.chain.calls import Call, Challenge, Deposit, decode_outcome
 from scapp.channels.chain.client import ChainClient
 from scapp.channels.chain.key import ChainKey
-from scapp.channels.chain.model import Token, World
+from scapp.channels.chain.model_world import Token, World
 from scapp.channels.chain.model_chain import ModelChain, ModelTransaction
 from scapp.channels.chain.performing import Performer
 from scapp.channels.chain.settings import ChainSettings
@@ -35,9 +35,7 @@ def channel(nonce: int = 1) -> ChannelId:
 
 def outcome(alice: int, bob: int, asset: Address = ZERO_ADDRESS) -> Outcome:
     shares = ((ALICE, alice), (BOB, bob))
-    return (
-        SingleAssetExit(asset, tuple(Allocation(address_to_destination(s.address), share) for s, share in shares)),
-    )
+    return (SingleAssetExit(asset, tuple(Allocation(address_to_destination(s.address), share) for s, share in shares)),)
 
 
 def state(turn: int, shares: Outcome, *, nonce: int = 1, final: bool = False) -> SignedState:
@@ -94,5 +92,3 @@ def settings(confirmations: int = 3, **others: object) -> ChainSettings:
 
 def performer(client: ChainClient, configured: ChainSettings, log: MemoryLog) -> Performer:
     return Performer(configured, client, log, PAYER, ALICE.sign)
-
-

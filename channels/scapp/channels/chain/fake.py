@@ -15,8 +15,9 @@ import msgspec
 from scapp.channels.abi import InvalidValue, word
 from scapp.channels.chain.calls import Call, decode_call
 from scapp.channels.chain.client import Block, Fees, Log, Receipt, Refused, Unavailable, ViewCall, bloom_of
-from scapp.channels.chain.model import Revert, execute, view
+from scapp.channels.chain.model import execute, view
 from scapp.channels.chain.model_chain import GAS_USED, ModelBlock, ModelChain, ModelTransaction, Rejected
+from scapp.channels.chain.model_world import Revert
 from scapp.channels.crypto import keccak256
 from scapp.channels.ethereum_packages import eth_account
 from scapp.channels.types import Address, Hash

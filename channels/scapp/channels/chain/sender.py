@@ -18,14 +18,14 @@ from scapp.channels.abi import InvalidValue
 from scapp.channels.adjudicator_status import unpack_status
 from scapp.channels.chain import calls, judging
 from scapp.channels.chain import requests as ask
-from scapp.channels.chain.client import Block, Fees, Receipt, Refused, ViewCall
-from scapp.channels.chain.events import ChainEvent, TransactionEnded, TransactionSigned
+from scapp.channels.chain.client import Block, Refused, ViewCall
 from scapp.channels.chain.judging import Hold, OnChain
 from scapp.channels.chain.port import TransactionInfo
 from scapp.channels.chain.requests import Steps
-from scapp.channels.chain.sending import Account, Slot, bumped
+from scapp.channels.chain.sending import Account
 from scapp.channels.chain.settings import ChainSettings
-from scapp.channels.chain.watcher import WINDOW_BLOCKS, Moved
+from scapp.channels.chain.tending import Tending
+from scapp.channels.chain.watcher import Moved
 from scapp.channels.onchain import Purpose, Transaction, purpose_of
 from scapp.channels.state import challenge_hash
 from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Hash
@@ -33,8 +33,6 @@ from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Ha
 PENDING_MAX = 16  # what nodes take from one account at least
 BACK_OFF_BLOCKS_MAX = 32
 APPROVALS_MAX = 3
-FILLER_GAS = 21_000
-NOBODY = ChannelId(bytes(32))  # whose purposes are those of the account itself
 
 
 @dataclasses.dataclass
@@ -51,7 +49,7 @@ class Job:
 
 
 class Sender:
-    """`canonical` tells of a block (number, hash) whether it is on the chain, as the watcher saw it last."""
+    """Knows what is wanted; `Tending` what is under way. `canonical` as there."""
 
     def __init__(
         self,
@@ -63,13 +61,10 @@ class Sender:
         self.state = state
         self._settings = settings
         self._account = account
-        self._canonical = canonical
+        self._tending = Tending(settings, account, state, canonical, self._dropped)
         self._jobs: dict[Purpose, Job] = {}
         self._told: set[ChannelId] = set()  # channels that have said what they want
-        self._gap_since: int | None = None
         self._head: Block | None = None
-        # Until so deep a transaction is looked after; the watcher knows blocks as far back.
-        self._depth = max(WINDOW_BLOCKS, 2 * settings.confirmations)
 
     @property
     def pending(self) -> int:
@@ -87,6 +82,9 @@ class Sender:
             if known is None or known.digest != digest:
                 self._jobs[purpose] = Job(item, digest)
 
+    def _dropped(self, purpose: Purpose) -> bool:
+        return purpose not in self._jobs and purpose.channel in self._told
+
     def infos(self, channel: ChannelId) -> list[TransactionInfo]:
         """What became of each purpose of a channel, wanted now or still under way."""
         purposes = [purpose for purpose in self._jobs if purpose.channel == channel]
@@ -96,127 +94,13 @@ class Sender:
     def round(self, head: Block) -> Steps[None]:
         """One look at everything, at a head that the watcher has processed."""
         new_head = self._head is None or self._head.hash != head.hash
-        nonce = (yield from self._nonce(head)) if self.state.slots or self._jobs else 0
+        nonce = (yield from self._tending.nonce(head)) if self.state.slots or self._jobs else 0
         if new_head and self.state.slots:
-            yield from self._look(head, nonce)
-            yield from self._fill_gap(head, nonce)
+            yield from self._tending.look(head, nonce)
         self._head = head
         for purpose, job in list(self._jobs.items()):
             if self._jobs.get(purpose) is job and head.number >= job.again:
                 yield from self._advance(purpose, job, head, nonce)
-
-    # What is under way
-
-    def _look(self, head: Block, nonce: int) -> Steps[None]:
-        slots = [slot for _, slot in sorted(self.state.slots.items())]
-        receipts: list[Receipt | None] = yield ask.ReadReceipts(tuple(h for slot in slots for h in slot.hashes))
-        found = {item.transaction: item for item in receipts if item is not None and self._stands(item)}
-        below = yield from self._deep_nonce(head) if any(slot.nonce < nonce for slot in slots) else _nothing()
-        for slot in slots:
-            slot.receipt = next((found[hash_] for hash_ in slot.hashes if hash_ in found), None)
-            if slot.receipt is not None:
-                slot.note = ""
-                if head.number - slot.receipt.block >= self._depth:
-                    yield from self._end(slot, slot.receipt)
-            elif slot.nonce < below:
-                yield from self._end(slot, None)  # the nonce went to a transaction that is not ours
-            elif slot.nonce >= nonce:
-                yield from self._send_again(slot, head, nonce)
-
-    def _stands(self, receipt: Receipt) -> bool:
-        return self._canonical(receipt.block, receipt.block_hash)
-
-    def _deep_nonce(self, head: Block) -> Steps[int]:
-        """The account's nonce so deep that it stays; 0 while the chain is not so long."""
-        number = head.number - self._settings.confirmations
-        if number < 0:
-            return 0
-        (block,) = yield ask.ReadBlocks((number,))
-        return 0 if block is None else (yield from self._nonce(block))
-
-    def _nonce(self, block: Block) -> Steps[int]:
-        answer = yield ask.ReadNonce(block.hash)
-        if isinstance(answer, Refused):
-            raise Moved(f"the account cannot be read at block {block.number}: {answer}")
-        nonce: int = answer
-        return nonce
-
-    def _end(self, slot: Slot, receipt: Receipt | None) -> Steps[None]:
-        event = TransactionEnded(
-            slot.nonce,
-            slot.purpose,
-            slot.step,
-            slot.digest,
-            b"" if receipt is None else receipt.transaction,
-            slot.succeeded,
-            0 if receipt is None else receipt.block,
-            0 if receipt is None else receipt.gas_used,
-        )
-        yield from self._store(event)
-
-    def _store(self, event: ChainEvent) -> Steps[None]:
-        yield ask.Store((event,))
-        self.state.apply(event)
-
-    def _send_again(self, slot: Slot, head: Block, nonce: int) -> Steps[None]:
-        """What is in no block goes out with each new one; when it is stuck, with a higher fee."""
-        slot.note = ""
-        dropped = slot.purpose not in self._jobs and slot.purpose.channel in self._told
-        cancel = dropped and slot.purpose.kind == "deposit" and slot.newest.step != "cancel"
-        stuck = head.number - slot.newest.block >= self._settings.stuck_blocks
-        if slot.nonce == nonce and (stuck or cancel):
-            yield from self._replace(slot, head, cancel=cancel)
-        yield from self._broadcast(slot)
-
-    def _replace(self, slot: Slot, head: Block, *, cancel: bool) -> Steps[None]:
-        """Sign the same again with a higher fee, or, to take it back, a payment of nothing with the same nonce."""
-        old, ceiling = slot.newest, self._settings.fee_ceiling
-        fees: Fees = yield ask.ReadFees()
-        priority = max(bumped(old.priority_fee), fees.priority)
-        max_fee = max(bumped(old.max_fee), 2 * fees.base + priority)
-        max_fee = min(max_fee, max(ceiling, old.max_fee))
-        if max_fee < bumped(old.max_fee):
-            slot.note = f"pending with the highest fee allowed, {old.max_fee} wei; the chain asks for {fees.base}"
-            return
-        to, data, value, gas, step = old.to, old.data, int.from_bytes(old.value, "big"), old.gas, old.step
-        if cancel:
-            to, data, value, gas, step = self._account, b"", 0, FILLER_GAS, "cancel"
-        sign = ask.Sign(old.nonce, Address(to), data, value, gas, max_fee, min(priority, max_fee))
-        yield from self._sign(old.purpose, step, old.digest, sign, head)
-
-    def _sign(self, purpose: Purpose, step: str, digest: bytes, sign: ask.Sign, head: Block) -> Steps[Slot]:
-        """A signed transaction, stored; nothing is sent yet."""
-        raw, hash_ = yield sign
-        to, value = sign.to or b"", sign.value.to_bytes(32, "big")
-        yield from self._store(
-            TransactionSigned(
-                purpose, step, digest, sign.nonce, raw, hash_, to, sign.data, value, sign.gas, sign.max_fee,
-                sign.priority_fee, head.number,
-            )
-        )  # fmt: skip
-        return self.state.slots[sign.nonce]
-
-    def _broadcast(self, slot: Slot) -> Steps[None]:
-        answer = yield ask.Broadcast(slot.newest.raw)
-        if isinstance(answer, Refused) and answer.kind not in ("known", "nonce-too-low"):
-            slot.note = f"the chain's node does not take it: {answer}"
-
-    def _fill_gap(self, head: Block, nonce: int) -> Steps[None]:
-        """A nonce below ours that nobody uses (a foreign transaction that was taken back): use it up, after a while."""
-        ours = [number for number in self.state.slots if number >= nonce]
-        missing = [number for number in range(nonce, max(ours, default=nonce)) if number not in self.state.slots]
-        if not missing:
-            self._gap_since = None
-        elif self._gap_since is None or head.number < self._gap_since:
-            self._gap_since = head.number
-        elif head.number - self._gap_since >= self._settings.stuck_blocks:
-            fee = yield from self._fee()
-            if isinstance(fee, Hold):
-                return
-            purpose = Purpose(NOBODY, "gap", missing[0].to_bytes(8, "big"))
-            sign = ask.Sign(missing[0], self._account, b"", 0, FILLER_GAS, *fee)
-            slot = yield from self._sign(purpose, "gap", ZERO_HASH, sign, head)
-            yield from self._broadcast(slot)
 
     # What is wanted
 
@@ -315,22 +199,17 @@ class Sender:
                 return calls.Approve(spender, 0)  # the token wants an allowance to be zero before it changes
         return approve
 
-    def _fee(self) -> Steps[tuple[int, int] | Hold]:
-        """Fees of a new transaction, for one unit of gas: at most, and the tip."""
-        fees: Fees = yield ask.ReadFees()
-        ceiling = self._settings.fee_ceiling
-        if fees.base + fees.priority > ceiling:
-            return Hold("waiting", f"the chain asks for {fees.base + fees.priority} wei per gas, allowed are {ceiling}")
-        return min(2 * fees.base + fees.priority, ceiling), fees.priority
-
     def _send(
         self, purpose: Purpose, job: Job, step: str, to: Address, call: calls.Call, value: int, head: Block, nonce: int
     ) -> Steps[None]:
         data = calls.encode_call(call)
         value = value if step == "main" else 0
-        fee = yield from self._fee()
-        if isinstance(fee, Hold):
-            self._hold(job, head, fee.status, fee.detail)
+        fee = yield from self._tending.fee()
+        if fee is None:
+            detail = (
+                f"the chain asks for more than the fee ceiling of {self._settings.fee_ceiling} wei for a unit of gas"
+            )
+            self._hold(job, head, "waiting", detail)
             return
         balance: int = yield ask.ReadBalance()
         estimate = yield ask.Estimate(to, data, value)
@@ -347,9 +226,9 @@ class Sender:
         number = max(nonce, 0 if isinstance(pending, Refused) else pending, *taken, 0)
         job.approvals += step == "approve"
         sign = ask.Sign(number, to, data, value, gas, *fee)
-        slot = yield from self._sign(purpose, step, job.digest, sign, head)
+        slot = yield from self._tending.sign(purpose, step, job.digest, sign, head)
         job.status, job.detail = "pending", ""
-        yield from self._broadcast(slot)
+        yield from self._tending.broadcast(slot)
 
     def _hold(self, job: Job, head: Block, status: str, detail: str, *, soon: bool = False) -> None:
         job.status, job.detail = status, detail
@@ -382,8 +261,3 @@ class Sender:
         if job is None:
             return TransactionInfo(purpose, "unneeded", detail="no longer wanted")
         return TransactionInfo(purpose, job.status, detail=job.detail)
-
-
-def _nothing() -> Steps[int]:
-    return 0
-    yield
