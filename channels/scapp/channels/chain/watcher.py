@@ -14,12 +14,20 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
+import msgspec
+
 from scapp.channels.abi import InvalidValue
-from scapp.channels.adjudicator_status import Mode, unpack_status
+from scapp.channels.adjudicator_status import Mode, Status, unpack_status
 from scapp.channels.chain import requests as ask
 from scapp.channels.chain.calls import Holdings, StatusOf, decode_number, encode_call
 from scapp.channels.chain.client import Block, Log, Refused, Unavailable, ViewCall, in_bloom
-from scapp.channels.chain.contract_events import TOPICS, ChallengeRegistered, decode_event
+from scapp.channels.chain.contract_events import (
+    TOPICS,
+    ChallengeRegistered,
+    Concluded,
+    ContractEvent,
+    decode_event,
+)
 from scapp.channels.chain.events import CursorMoved
 from scapp.channels.chain.requests import Steps
 from scapp.channels.chain.settings import ChainSettings
@@ -32,6 +40,7 @@ from scapp.channels.types import ZERO_HASH, Address, ChannelId, Hash
 WINDOW_BLOCKS = 64
 VIEWS_PER_REQUEST = 200
 CURSOR_EVERY_BLOCKS = 32
+LOOK_UPS_MAX = 5
 
 
 class Moved(ScappError):
@@ -47,6 +56,7 @@ class Watched:
     since_block: int
     readings: list[ChannelOnChain] = dataclasses.field(default_factory=list)
     told: ChainView | None = None
+    looked_up: dict[tuple[int, int], int] = dataclasses.field(default_factory=dict)  # how often, by challenge
 
 
 class Watcher:
@@ -113,12 +123,15 @@ class Watcher:
         logs = (yield from self._logs(first, recent)) if watched else []
         wanted = self._to_read(watched, kept, recent, logs)
         found = yield from self._read(watched, wanted, logs, kept)
+        after: dict[ChannelId, list[ChannelOnChain]] = {}
+        for channel, item in watched.items():
+            after[channel] = sorted([*kept[channel], *found.get(channel, ())], key=lambda reading: reading.block)
+            yield from self._complete(channel, item, after[channel])
         # Everything is there: from here on nothing is asked, so nothing can be half done.
         self.recent = recent
         changed = []
         for channel, item in watched.items():
-            readings = sorted([*kept[channel], *found.get(channel, ())], key=lambda reading: reading.block)
-            item.readings = _from(readings, recent[0].number)
+            item.readings = _from(after[channel], recent[0].number)
             view = self._view(item)
             if view != item.told and self.watched.get(channel) is item:
                 item.told = view
@@ -272,35 +285,34 @@ class Watcher:
             holdings = tuple(decode_number(next(remaining) or ZERO_HASH) for _ in watched[channel].assets)
             reading = ChannelOnChain(block.number, block.hash, holdings, status)
             earlier = [*kept[channel], *found.get(channel, ())]
-            candidate = yield from self._registered(channel, reading, challenges.get(channel, []), earlier)
-            found.setdefault(channel, []).append(ChannelOnChain(block.number, block.hash, holdings, status, candidate))
+            candidate = _registered(status, block.number, challenges.get(channel, ()), earlier)
+            found.setdefault(channel, []).append(msgspec.structs.replace(reading, registered=candidate))
         return found
 
-    def _registered(
-        self,
-        channel: ChannelId,
-        reading: ChannelOnChain,
-        events: list[tuple[int, ChallengeRegistered]],
-        earlier: Sequence[ChannelOnChain],
-    ) -> Steps[SignedState | None]:
-        """The candidate of the challenge that the status tells of."""
-        status = reading.status
-        if status.mode(0) is Mode.OPEN:
-            return None
-        for block, event in reversed(events):
-            if block <= reading.block and _is_of(event, reading):
-                return event.candidate
-        for before in reversed(earlier):
-            if before.registered is not None and before.status.finalizes_at == status.finalizes_at:
-                return before.registered
-            if before.status.finalizes_at == status.finalizes_at:
-                return None  # looked for already
-        item = self.watched.get(channel)
-        since = item.since_block if item is not None else self._settings.start_block
-        topics = (TOPICS[ChallengeRegistered], bytes(channel))
-        logs = yield from self._scan(since, reading.block, topics)
-        older = _challenges(sorted(logs, key=lambda log: (log.block, log.index))).get(channel, [])
-        return next((event.candidate for _, event in reversed(older) if _is_of(event, reading)), None)
+    def _complete(self, channel: ChannelId, item: Watched, readings: list[ChannelOnChain]) -> Steps[None]:
+        """Find the events of challenges that were registered before the channel was watched.
+
+        An endpoint may leave it out, so it is asked again at later looks, but not for ever."""
+        missing = {
+            _challenge(reading.status)
+            for reading in readings
+            if reading.status.mode(0) is not Mode.OPEN and reading.registered is None
+        }
+        missing = {known for known in missing if item.looked_up.get(known, 0) < LOOK_UPS_MAX}
+        if not missing:
+            return
+        logs = yield from self._scan(item.since_block, readings[-1].block, (None, bytes(channel)))
+        for known in missing:
+            item.looked_up[known] = item.looked_up.get(known, 0) + 1
+        found: dict[tuple[int, int], SignedState] = {}
+        for event in map(_event, logs):
+            if isinstance(event, Concluded):
+                item.looked_up[0, event.finalizes_at] = LOOK_UPS_MAX  # agreed, not challenged
+            if isinstance(event, ChallengeRegistered):
+                found[event.candidate.turn, event.finalizes_at] = event.candidate
+        for at, reading in enumerate(readings):
+            if _challenge(reading.status) in missing & found.keys():
+                readings[at] = msgspec.structs.replace(reading, registered=found[_challenge(reading.status)])
 
     def _view(self, item: Watched) -> ChainView:
         confirmed = self._confirmed(self.recent).number
@@ -318,21 +330,42 @@ def _from(readings: list[ChannelOnChain], bottom: int) -> list[ChannelOnChain]:
     return [*below[-1:], *(reading for reading in readings if reading.block > bottom)]
 
 
-def _is_of(event: ChallengeRegistered, reading: ChannelOnChain) -> bool:
-    status = reading.status
-    return (event.finalizes_at, event.candidate.turn) == (status.finalizes_at, status.turn_record)
+def _event(log: Log) -> ContractEvent | None:
+    try:
+        return decode_event(log.topics, log.data)
+    except InvalidValue:
+        return None  # an endpoint's nonsense, or an event of another version of the contract
+
+
+def _challenge(status: Status) -> tuple[int, int]:
+    """Turn and end: what tells the challenges of a channel apart."""
+    return status.turn_record, status.finalizes_at
+
+
+def _registered(
+    status: Status,
+    block: int,
+    events: Sequence[tuple[int, ChallengeRegistered]],
+    earlier: Sequence[ChannelOnChain],
+) -> SignedState | None:
+    """The candidate of the challenge that a status tells of, from the events just seen or an earlier reading."""
+    if status.mode(0) is Mode.OPEN:
+        return None
+    for number, event in reversed(events):
+        if number <= block and (event.candidate.turn, event.finalizes_at) == _challenge(status):
+            return event.candidate
+    for before in reversed(earlier):
+        if _challenge(before.status) == _challenge(status):
+            return before.registered
+    return None
 
 
 def _challenges(logs: Sequence[Log]) -> dict[ChannelId, list[tuple[int, ChallengeRegistered]]]:
     """Challenges by channel, in order, each with its block."""
     found: dict[ChannelId, list[tuple[int, ChallengeRegistered]]] = {}
     for log in logs:
-        if log.topics[:1] != (TOPICS[ChallengeRegistered],):
-            continue
-        try:
-            event = decode_event(log.topics, log.data)
-        except InvalidValue:
-            continue  # an endpoint's nonsense: the status tells that a challenge stands
-        if isinstance(event, ChallengeRegistered):
-            found.setdefault(event.channel, []).append((log.block, event))
+        if log.topics[:1] == (TOPICS[ChallengeRegistered],):
+            event = _event(log)
+            if isinstance(event, ChallengeRegistered):
+                found.setdefault(event.channel, []).append((log.block, event))
     return found
