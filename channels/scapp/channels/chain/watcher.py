@@ -40,7 +40,11 @@ from scapp.channels.types import ZERO_HASH, Address, ChannelId, Hash
 WINDOW_BLOCKS = 64
 VIEWS_PER_REQUEST = 200
 CURSOR_EVERY_BLOCKS = 32
-LOOK_UPS_MAX = 5
+LOOK_UPS_MAX = 12
+
+
+LookUps = dict[tuple[int, int], int]
+"""How often the event of a challenge (turn and end) was looked for."""
 
 
 class Moved(ScappError):
@@ -56,7 +60,7 @@ class Watched:
     since_block: int
     readings: list[ChannelOnChain] = dataclasses.field(default_factory=list)
     told: ChainView | None = None
-    looked_up: dict[tuple[int, int], int] = dataclasses.field(default_factory=dict)  # how often, by challenge
+    looked_up: LookUps = dataclasses.field(default_factory=dict)
 
 
 class Watcher:
@@ -124,13 +128,15 @@ class Watcher:
         wanted = self._to_read(watched, kept, recent, logs)
         found = yield from self._read(watched, wanted, logs, kept)
         after: dict[ChannelId, list[ChannelOnChain]] = {}
+        looked_up: dict[ChannelId, LookUps] = {}
         for channel, item in watched.items():
             after[channel] = sorted([*kept[channel], *found.get(channel, ())], key=lambda reading: reading.block)
-            yield from self._complete(channel, item, after[channel])
+            looked_up[channel] = yield from self._complete(channel, item, after[channel])
         # Everything is there: from here on nothing is asked, so nothing can be half done.
         self.recent = recent
         changed = []
         for channel, item in watched.items():
+            item.looked_up |= looked_up[channel]
             item.readings = _from(after[channel], recent[0].number)
             view = self._view(item)
             if view != item.told and self.watched.get(channel) is item:
@@ -289,7 +295,7 @@ class Watcher:
             found.setdefault(channel, []).append(msgspec.structs.replace(reading, registered=candidate))
         return found
 
-    def _complete(self, channel: ChannelId, item: Watched, readings: list[ChannelOnChain]) -> Steps[None]:
+    def _complete(self, channel: ChannelId, item: Watched, readings: list[ChannelOnChain]) -> Steps[LookUps]:
         """Find the events of challenges that were registered before the channel was watched.
 
         An endpoint may leave it out, so it is asked again at later looks, but not for ever."""
@@ -300,19 +306,19 @@ class Watcher:
         }
         missing = {known for known in missing if item.looked_up.get(known, 0) < LOOK_UPS_MAX}
         if not missing:
-            return
+            return {}
         logs = yield from self._scan(item.since_block, readings[-1].block, (None, bytes(channel)))
-        for known in missing:
-            item.looked_up[known] = item.looked_up.get(known, 0) + 1
+        looked_up = {known: item.looked_up.get(known, 0) + 1 for known in missing}
         found: dict[tuple[int, int], SignedState] = {}
         for event in map(_event, logs):
             if isinstance(event, Concluded):
-                item.looked_up[0, event.finalizes_at] = LOOK_UPS_MAX  # agreed, not challenged
+                looked_up[0, event.finalizes_at] = LOOK_UPS_MAX  # agreed, not challenged
             if isinstance(event, ChallengeRegistered):
                 found[event.candidate.turn, event.finalizes_at] = event.candidate
         for at, reading in enumerate(readings):
             if _challenge(reading.status) in missing & found.keys():
                 readings[at] = msgspec.structs.replace(reading, registered=found[_challenge(reading.status)])
+        return looked_up
 
     def _view(self, item: Watched) -> ChainView:
         confirmed = self._confirmed(self.recent).number
