@@ -5,8 +5,8 @@ from __future__ import annotations
 from scapp.channels.chain.calls import Call, Challenge, Deposit, decode_outcome
 from scapp.channels.chain.client import ChainClient
 from scapp.channels.chain.key import ChainKey
-from scapp.channels.chain.model_world import Token, World
 from scapp.channels.chain.model_chain import ModelChain, ModelTransaction
+from scapp.channels.chain.model_world import Token, World
 from scapp.channels.chain.performing import Performer
 from scapp.channels.chain.settings import ChainSettings
 from scapp.channels.crypto import keccak256

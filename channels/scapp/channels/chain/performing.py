@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from scapp.channels.chain import requests as ask
-from scapp.channels.chain.client import ChainClient, Refused
+from scapp.channels.chain.client import Block, ChainClient, Refused
 from scapp.channels.chain.events import ChainEvent, decode_event, encode_event
 from scapp.channels.chain.key import ChainKey
 from scapp.channels.chain.requests import Request, Steps
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Performer:
-    """`sign_challenge` signs a challenge hash with the channel key."""
+    """`sign_challenge` signs a challenge hash with the channel key. `head` is the newest block that was seen."""
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class Performer:
         self._log = log
         self._key = key
         self._sign_challenge = sign_challenge
+        self.head: Block | None = None
 
     async def run(self, steps: Steps[T]) -> T:
         """Go through a computation. Raises what it raises, and Unavailable at the first request not answered."""
@@ -52,7 +53,8 @@ class Performer:
         client = self._client
         match request:
             case ask.ReadHead():
-                return await client.head()
+                self.head = await client.head()
+                return self.head
             case ask.ReadBlocks(numbers=numbers):
                 return await client.blocks(numbers)
             case ask.ReadLogs(first=first, last=last, topics=topics):
@@ -76,7 +78,12 @@ class Performer:
             case ask.SignChallenge(challenge_hash=challenge_hash):
                 return self._sign_challenge(challenge_hash)
             case ask.Store(events=events):
-                return await asyncio.to_thread(store, self._log, events)
+                writing = asyncio.ensure_future(asyncio.to_thread(store, self._log, events))
+                try:
+                    return await asyncio.shield(writing)
+                except asyncio.CancelledError:
+                    await writing  # who closes the log next must not find it in use
+                    raise
             case ask.Broadcast(raw=raw):
                 return await _answer(client.send(raw))
 
