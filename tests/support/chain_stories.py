@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from scapp.channels.chain.calls import Call, Challenge, Deposit, decode_outcome
+from scapp.channels.chain.calls import Call, Challenge, Deposit
 from scapp.channels.chain.client import ChainClient
+from scapp.channels.chain.judging import state_hash_of
 from scapp.channels.chain.key import ChainKey
 from scapp.channels.chain.model_chain import ModelChain, ModelTransaction
 from scapp.channels.chain.model_world import Token, World
@@ -40,22 +41,20 @@ def outcome(alice: int, bob: int, asset: Address = ZERO_ADDRESS) -> Outcome:
 
 def state(turn: int, shares: Outcome, *, nonce: int = 1, final: bool = False) -> SignedState:
     """A state of the channel under both signatures."""
-    part = fixed(nonce)
-    variable = VariablePart(shares, b"", turn, final)
-    hash_ = state_hash(channel_id(part), variable)
+    return signed(fixed(nonce), turn, shares, final=final)
+
+
+def signed(part: FixedPart, turn: int, shares: Outcome, *, final: bool = False) -> SignedState:
+    """A state of any channel of Alice and Bob under both signatures."""
+    hash_ = state_hash(channel_id(part), VariablePart(shares, b"", turn, final))
     return SignedState(
         part.participants, part.nonce, part.app_definition, part.challenge_duration, b"", encode_outcome(shares), turn,
         final, (ALICE.sign(hash_), BOB.sign(hash_)),
     )  # fmt: skip
 
 
-def challenge_with(signed: SignedState, *, nonce: int = 1) -> Challenge:
-    variable = VariablePart(outcome_of(signed), signed.app_data, signed.turn, signed.is_final)
-    return Challenge((), signed, BOB.sign(challenge_hash(state_hash(channel(nonce), variable))))
-
-
-def outcome_of(signed: SignedState) -> Outcome:
-    return decode_outcome(signed.outcome)
+def challenge_with(candidate: SignedState) -> Challenge:
+    return Challenge((), candidate, BOB.sign(challenge_hash(state_hash_of(candidate))))
 
 
 def new_chain(blocks: int = 1) -> ModelChain:

@@ -14,6 +14,7 @@ from scapp.channels.chain.calls import Approve, Checkpoint, ConcludeAndTransfer
 from scapp.channels.chain.client import Unavailable
 from scapp.channels.chain.events import decode_event
 from scapp.channels.chain.fake import FakeClient, Faults, decode_transaction
+from scapp.channels.chain.judging import state_hash_of
 from scapp.channels.chain.model_world import Token
 from scapp.channels.chain.performing import Performer, stored
 from scapp.channels.chain.sender import Sender
@@ -268,7 +269,7 @@ async def test_the_whole_life_of_a_channel():
         3: "confirmed", 6: "included",
     }  # fmt: skip
     last = story.state(6, shares)
-    sending.want(onchain.TransferAll(shares, onchain_hash(last)))
+    sending.want(onchain.TransferAll(shares, state_hash_of(last)))
     await sending.blocks(2)
     assert "the channel finalizes at" in info_of(sending, "transfer-all").detail
     sending.chain.wait(story.CHALLENGE_S)
@@ -276,12 +277,6 @@ async def test_the_whole_life_of_a_channel():
     assert (sending.held(), sending.chain.world.balances[story.ALICE.address]) == (0, 3)
     calls = [name for name, reason in sending.included() if reason is None]
     assert calls == ["Challenge", "Checkpoint", "Challenge", "TransferAll"]
-
-
-def onchain_hash(signed):
-    from scapp.channels.chain.judging import state_hash_of
-
-    return state_hash_of(signed)
 
 
 def info_of(sending, kind, nonce=1):

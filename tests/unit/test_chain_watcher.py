@@ -89,7 +89,7 @@ def act(chain, draw):
     if kind < 0.4:
         story.deposit(chain, draw.randrange(1, 5), nonce=nonce)
     elif kind < 0.65:
-        story.do(chain, story.challenge_with(signed, nonce=nonce))
+        story.do(chain, story.challenge_with(signed))
     elif kind < 0.85:
         story.do(chain, Checkpoint((), signed))
     else:
