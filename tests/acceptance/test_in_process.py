@@ -103,7 +103,7 @@ def settings(home: Path, database: str) -> Config:
 @asynccontextmanager
 async def running(home: Path, database: str = "none") -> AsyncIterator[Client]:
     """A started node and a client of it; the client blocks, so it is for threads."""
-    process = NodeProcess(home, settings(home, database), lambda: "")
+    process = NodeProcess(home, settings(home, database), lambda _: "")
     file = await process.start()
     try:
         with Client.at_home(home) as client:

@@ -13,7 +13,10 @@ CHANNELS, RUNTIME, REDUCERS, GAME = "scapp.channels", "scapp.runtime", "scapp.re
 
 # Ports with their adapters, and what composes them.
 CHAIN_SHELL = "contracts|fake|key|performing|rpc|rpc_link|service|deploy"
-SHELL = f"log|transport|chain\\.({CHAIN_SHELL})|chain_link|node|runner|admission_base|module_exchange|service|ethereum_packages"
+SHELL = (
+    f"log|transport|chain\\.({CHAIN_SHELL})|chain_link|node|runner|admission_base|module_exchange|service|"
+    "ethereum_packages"
+)
 PURE = re.compile(rf"scapp\.channels\.(?!({SHELL})(\.|$)).+")
 PURE_STDLIB = {
     "__future__", "abc", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum",
@@ -27,12 +30,12 @@ CRYPTO = {"scapp.channels.crypto", "scapp.channels.signing"}
 SLOW = ("web3", "eth_account", "eth_abi", "eth_keys", "eth_keyfile", "eth_utils", "eth_hash", "eth_typing", "pydantic")
 
 DERIVATION = re.compile(
-    r"scapp\.runtime\.(?!(cli|api|compose|config|demo|devchain)(\.|$)).+"  # all of runtime but what composes it
+    r"scapp\.runtime\.(?!(cli|api|compose|config|demo|devchain|chain_setup|disputes|watchtower)(\.|$)).+"  # all of runtime but what composes it
 )
 DERIVATION_MAY_READ = {
     "reading", "entries", "deployment", "admission", "cosigned", "crypto", "errors", "types", "ethereum_packages",
 }  # fmt: skip
-COMPOSERS = ("scapp.runtime.cli", "scapp.runtime.api", "scapp.runtime.compose")
+COMPOSERS = ("scapp.runtime.cli", "scapp.runtime.api", "scapp.runtime.compose", "scapp.runtime.watchtower")
 
 MODULES = tree.modules()
 # Modules that are started, not imported.

@@ -40,7 +40,7 @@ def load(tmp_path: Path, text: str = "", environ: dict[str, str] | None = None, 
             "[chain]\nurls = ['http://h:1']\n",
             "chain.id, chain.adjudicator, chain.consensus_app, chain.confirmations are",
         ),
-        ("[chain]\nurls = ['ftp://user:secret@h/x']\n", "'ftp://h/…' is not an http, https, ws or wss URL"),
+        ("[chain]\nurls = ['ftp://user:secret@h/x']\n", "'ftp://h' is not an http, https, ws or wss URL"),
         ("[chain]\npoll_s = 0\n", "> 0.0"),
         ("peers = 3\n", "table"),
         ("api = 3\n", "section [api]"),
@@ -204,7 +204,7 @@ def test_a_chain_with_all_that_must_not_be_guessed(tmp_path: Path) -> None:
     config = load(tmp_path, CHAIN, {"SCAPP_CHAIN_POLL_S": "0.5"})
     assert (config.chain.id, config.chain.confirmations, config.chain.poll_s) == (5, 3, 0.5)
     shown = config_as_toml(config)
-    assert '"https://rpc.example/…","ws://127.0.0.1:8545"' in shown
+    assert '"https://rpc.example","ws://127.0.0.1:8545"' in shown
     assert "secret" not in shown
     assert "key?" not in shown
 

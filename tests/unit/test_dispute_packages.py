@@ -15,7 +15,7 @@ from scapp.channels.onchain import ChainView, ChannelOnChain, Checkpoint, Conclu
 from scapp.channels.reading import SignedState
 from scapp.channels.state import FixedPart, channel_id, encode_state_of_outcome
 from scapp.channels.types import ZERO_ADDRESS, Address, Hash
-from scapp.runtime.dispute_packages import (
+from scapp.runtime.disputes.packages import (
     PACKAGE_BYTES_MAX,
     PackageRefused,
     PackageStore,

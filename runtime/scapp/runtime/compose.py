@@ -11,6 +11,7 @@ The directory of a node:
     tokens.json       API tokens (hashes)    modules/      compiled code    peers.json  peers list
     api.token         operator's API token   pg/           embedded PostgreSQL
     projections/      projections and their modules
+    chain-key[.json]  key of the chain account    disputes/  what defends each funded channel
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pathlib import Path
 
 import msgspec
 
+from scapp.channels.chain.port import ChainService
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.terms import ChainTerms
@@ -55,13 +57,15 @@ from scapp.runtime.api.entries import EntryReader
 from scapp.runtime.api.proving import Proving
 from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
+from scapp.runtime.chain_setup import open_chain
 from scapp.runtime.client import LOCK_FILE, NODE_FILE
 from scapp.runtime.config import Config, DisputeSettings, parse_listen
 from scapp.runtime.database.open import open_backend
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.rejections import Rejection
+from scapp.runtime.disputes.export import DisputeExport
 from scapp.runtime.documents import NodeFile
-from scapp.runtime.keys_file import load_key
+from scapp.runtime.keys_file import CHAIN_KEY, CHANNEL_KEY, load_key
 from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.policy import AcceptPolicy, FundingPolicy
@@ -118,7 +122,8 @@ class _Commits(Committer):
 class NodeProcess:
     """One node in this process. `start` returns when everything but the database answers."""
 
-    def __init__(self, home: Path, config: Config, password: Callable[[], str]) -> None:
+    def __init__(self, home: Path, config: Config, password: Callable[[str], str]) -> None:
+        """`password` is asked with the role of an encrypted key (`keys_file.CHANNEL_KEY`, `CHAIN_KEY`)."""
         self.home = home
         self.config = config
         self._password = password
@@ -141,15 +146,18 @@ class NodeProcess:
     async def _start(self) -> NodeFile:
         started_ms = now_ms()
         self.home.mkdir(parents=True, exist_ok=True)
-        self._undo.callback(_lock(self.home))
-        secret = load_key(self.home, self._password)
+        self._undo.callback(lock_home(self.home))
+        secret = load_key(self.home, lambda: self._password(CHANNEL_KEY))
         logs.hide(secret)
         signer = Signer(secret)
         peers = PeerBook(self.home, self.config)
         modules = Modules(self.home / "deployments", self.home / "modules")
         frame_limits = limits_for_frames(self.config.node.frame_bytes_max)
         transport = TcpTransport(signer, *parse_listen(self.config.node.listen, "node.listen"), limits=frame_limits)
-        node = await self._start_node(signer, modules, peers, transport)
+        log = self._open_log()
+        chain = open_chain(self.config.chain, self.home, log, lambda: self._password(CHAIN_KEY), signer.sign)
+        node = await self._start_node(signer, modules, peers, transport, log, chain)
+        self._export_disputes(node, chain)
         meters = Meters()
         derived = self._derivation(node, modules, meters)
         prover = Prover(node.source, modules.admission_kernel)
@@ -167,6 +175,7 @@ class NodeProcess:
             replaying=replaying,
             projections=projections,
             meters=meters,
+            chain=chain,
             counters=lambda: node.counters() | {f"transport_{name}": n for name, n in transport.counters.items()},
             home=self.home,
             listen=transport.endpoint,
@@ -190,11 +199,31 @@ class NodeProcess:
             )
         )
 
-    async def _start_node(self, signer: Signer, modules: Modules, peers: PeerBook, transport: TcpTransport) -> Node:
-        """Log, admission, policy and node. Refusals go to the worker as soon as there is one."""
+    def _open_log(self) -> RocksLog:
         (self.home / "log").mkdir(mode=0o700, exist_ok=True)  # messages are between the participants
         log = RocksLog(self.home / "log")
         self._undo.callback(log.close)
+        return log
+
+    def _export_disputes(self, node: Node, chain: ChainService | None) -> None:
+        if chain is None:
+            return
+        towers = self.config.disputes.watchtowers
+        export = DisputeExport(node, chain.chain_id, chain.adjudicator, self.home / "disputes", towers)
+        export.start()
+        self._undo.push_async_callback(export.stop)
+
+    async def _start_node(
+        self,
+        signer: Signer,
+        modules: Modules,
+        peers: PeerBook,
+        transport: TcpTransport,
+        log: RocksLog,
+        chain: ChainService | None,
+    ) -> Node:
+        """Committer, admission, policy and node. Refusals go to the worker as soon as there is one."""
+        accounts = [signer.address] if chain is None else [signer.address, chain.status().account]
         committer = self._committer = _Commits(log)
         self._undo.callback(committer.close)
         node = Node(
@@ -205,8 +234,9 @@ class NodeProcess:
             admission=RecordingAdmission(ReducerAdmission(modules.admission_kernel), self._record),
             policy=_Policy(
                 AcceptPolicy(self.config.policy, modules.store, peers, signer.address),
-                FundingPolicy(self.config.funding, [signer.address]),
+                FundingPolicy(self.config.funding, accounts),
             ),
+            chain=chain,
             terms=_terms(self.config.disputes),
             clock_ms=now_ms,
             nonce=lambda: secrets.randbits(63),
@@ -310,7 +340,7 @@ def _backend(config: Config, home: Path) -> Backend | None:
     return open_backend(database.url if database.backend == "url" else database.backend, home)
 
 
-def _lock(home: Path) -> Callable[[], None]:
+def lock_home(home: Path) -> Callable[[], None]:
     """Take the directory for this process; returns how to give it back. The lock ends with the process at the
     latest, so a stale file means nothing."""
     descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
@@ -319,7 +349,9 @@ def _lock(home: Path) -> Callable[[], None]:
     except OSError:
         holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
         os.close(descriptor)
-        raise LocalError(f"a node runs in {home} already (process {holder or 'unknown'}); stop it first") from None
+        raise LocalError(
+            f"a node or watchtower runs in {home} already (process {holder or 'unknown'}); stop it first"
+        ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     # What an earlier process left behind when it was killed.
@@ -340,22 +372,26 @@ def own_version() -> str:
         return "unknown"
 
 
-def ask_password(config: Config) -> str:
-    """The keystore's password: from the configured file, the environment, or the terminal. Raises LocalError."""
-    if config.node.key_password_file:
-        path = Path(config.node.key_password_file).expanduser()
+def ask_password(config: Config, role: str = CHANNEL_KEY) -> str:
+    """A keystore's password: from the configured file, the environment, or the terminal. Raises LocalError."""
+    file, section, variable, name = {
+        CHANNEL_KEY: (config.node.key_password_file, "node", "SCAPP_KEY_PASSWORD", "channel key"),
+        CHAIN_KEY: (config.chain.key_password_file, "chain", "SCAPP_CHAIN_KEY_PASSWORD", "chain key"),
+    }[role]
+    if file:
+        path = Path(file).expanduser()
         try:
             return path.read_text("utf-8").rstrip("\n")
         except OSError as error:
-            raise LocalError(f"node.key_password_file {path}: {error.strerror}") from None
-    given = os.environ.get("SCAPP_KEY_PASSWORD")
+            raise LocalError(f"{section}.key_password_file {path}: {error.strerror}") from None
+    given = os.environ.get(variable)
     if given is not None:
         return given
     if sys.stdin.isatty():
         import getpass
 
-        return getpass.getpass("Password of the channel key: ")
-    raise LocalError("the key is encrypted: set node.key_password_file or SCAPP_KEY_PASSWORD")
+        return getpass.getpass(f"Password of the {name}: ")
+    raise LocalError(f"the {name} is encrypted: set {section}.key_password_file or {variable}")
 
 
 def run_node(
@@ -368,7 +404,7 @@ def run_node(
     """Run a node until SIGTERM or SIGINT (or the end of standard input), then stop it in order. A second signal ends
     the process at once."""
     logs.configure(config.log.level, config.log.format, config.log.levels)
-    process = NodeProcess(home.absolute(), config, lambda: ask_password(config))
+    process = NodeProcess(home.absolute(), config, lambda role: ask_password(config, role))
     asyncio.run(_until_told(process, on_ready, stop_with_stdin))
 
 

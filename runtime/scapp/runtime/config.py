@@ -18,6 +18,7 @@ import msgspec
 
 from scapp.channels.abi import InvalidValue
 from scapp.channels.addresses import parse_address
+from scapp.channels.chain.rpc_link import shown_endpoint
 from scapp.channels.errors import LocalError
 from scapp.channels.types import Address
 
@@ -352,13 +353,6 @@ def _shown(section: str, settings: msgspec.Struct) -> dict[str, Any]:
     for name in {"chain": ("urls",), "disputes": ("watchtowers",)}.get(section, ()):
         values[name] = [shown_endpoint(url) for url in values[name]]
     return values
-
-
-def shown_endpoint(url: str) -> str:
-    """A JSON-RPC URL fit for display: providers put their keys into user, path and query."""
-    parts = urllib.parse.urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}" + ("/…" if parts.path.strip("/") or parts.query else "")
 
 
 def hide_password(url: str) -> str:

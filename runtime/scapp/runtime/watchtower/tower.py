@@ -20,7 +20,7 @@ from scapp.channels.onchain import ChainView
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.config import parse_listen
-from scapp.runtime.dispute_packages import PACKAGE_BYTES_MAX, PackageRefused, PackageStore, answer_to
+from scapp.runtime.disputes.packages import PACKAGE_BYTES_MAX, PackageRefused, PackageStore, answer_to
 from scapp.runtime.documents import Document, ErrorBody, ErrorDocument
 from scapp.runtime.state_documents import as_text
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import aiohttp
 
+from scapp.channels.chain.rpc_link import shown_endpoint
 from scapp.channels.errors import ScappError
 from scapp.channels.service import NodeEvent, NodeService
 from scapp.channels.types import Address, ChannelId
-from scapp.runtime.config import shown_endpoint
-from scapp.runtime.dispute_packages import encode_package, make_package
+from scapp.runtime.disputes.packages import encode_package, make_package
 from scapp.runtime.keys_file import write_private
 from scapp.runtime.state_documents import as_text
 
