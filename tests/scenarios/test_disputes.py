@@ -48,6 +48,8 @@ class Rule8:
         node._store = store  # type: ignore[method-assign]
 
     def _check(self, node: SimNode, driver: ChannelDriver, *, is_final: bool) -> None:
+        if node.index in self.sim.mute:
+            return  # it does not hear of the chain either
         self.signed += 1
         state = driver.engine.state
         seen = state.chain
