@@ -62,7 +62,8 @@ class ChainSim(Sim):
         self.mute: set[int] = set()
         self.sent: dict[tuple[int, Purpose], Hash] = {}
         self.transactions: list[tuple[int, Transaction]] = []
-        self.clean = 0  # node that may send a transaction, counted for nonces
+        self.named = 0  # transactions so far, for their hashes
+        self.around_block: Callable[[], None] = lambda: None  # called before and after each
         world = World(ADJUDICATOR, CONSENSUS)
         if TOKEN in assets:
             world.tokens[TOKEN] = Token({}, {})
@@ -130,10 +131,12 @@ class ChainSim(Sim):
 
     def block(self, seconds: int = 12) -> None:
         """Everybody sends what it wants, a block is mined, everybody sees it; messages run until all is quiet."""
+        self.around_block()
         self.send_wants()
         self.chain.mine(self.chain.head.time_s + seconds)
         self.now_ms += 1_000 * seconds
         self.show()
+        self.around_block()
 
     def blocks(self, count: int, seconds: int = 12) -> None:
         for _ in range(count):
@@ -203,8 +206,8 @@ class ChainSim(Sim):
         account = self.account(node)
         nonce = self.chain.world.nonces.get(account, 0)
         nonce += sum(1 for item in self.chain.mempool if item.sender == account)
-        self.clean += 1
-        name = Hash(keccak256(b"transaction" + self.clean.to_bytes(8, "big")))
+        self.named += 1
+        name = Hash(keccak256(b"transaction" + self.named.to_bytes(8, "big")))
         try:
             self.chain.send(ModelTransaction(name, account, nonce, ADJUDICATOR, call, value))
         except Rejected as refused:
