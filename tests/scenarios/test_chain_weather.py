@@ -17,8 +17,9 @@ from scapp.channels.payouts import transfer_effects
 from scapp.channels.types import ZERO_ADDRESS, ChannelId, Destination
 from tests.scenarios.test_disputes import Rule8, register, settled
 from tests.support.checkers import Watch, check_log
+from tests.support.plain_chain import CONFIRMATIONS
 from tests.support.sim import SimNode
-from tests.support.sim_chain import CONFIRMATIONS, ChainSim
+from tests.support.sim_chain import ChainSim
 
 TERMS = ChainTerms(margin_s=60, conclude_delay_s=60, funding_timeout_s=900, silence_timeout_s=400)
 SEEDS = range(40)

@@ -17,8 +17,9 @@ from scapp.channels.errors import LocalError
 from scapp.channels.onchain import Challenge, Checkpoint, Conclude, TransferAll
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from tests.support.checkers import check_log
+from tests.support.plain_chain import CONFIRMATIONS, TOKEN, challenger
 from tests.support.sim import Crash, SimNode
-from tests.support.sim_chain import CONFIRMATIONS, DURATION_S, TOKEN, ChainSim, challenger, close, play, running
+from tests.support.sim_chain import DURATION_S, ChainSim, close, play, running
 
 BROUGHT = ((5, 4), (3, 0), (2, 6))
 BROUGHT1 = ((5,), (3,), (2,))
@@ -194,7 +195,7 @@ def test_rule_7_one_party_falls_silent_at_every_step(count: int) -> None:
 def register(sim: ChainSim, node: SimNode, channel: bytes, state: Signed) -> None:
     """The node's account takes an older state to the chain, signed by its channel key."""
     found = for_contracts(node.engine(channel).state, state)
-    sim.raw(node, calls.Challenge((), found, challenger(node.signer, node.engine(channel).state, found)))
+    sim.raw(node, calls.Challenge((), found, challenger(node.signer, channel, found)))
 
 
 MOVES = (b"move:0:1:1", b"move:1:0:2", b"move:0:1:1")
