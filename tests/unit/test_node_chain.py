@@ -19,7 +19,7 @@ from tests.support.node_cast import DEPLOYMENT, START_MS, Cast
 from tests.support.plain_chain import PlainChain, PlainService, account_of
 
 DURATION_S = 3_600
-TERMS = ChainTerms(challenge_duration_min_s=600, conclude_delay_s=0)
+TERMS = ChainTerms(challenge_duration_min_s=600, conclude_delay_s=3_600)
 SIGNERS = [Signer(bytes([key]) * 32) for key in (1, 2)]
 
 
