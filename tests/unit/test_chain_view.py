@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from scapp.channels.adjudicator_status import Status, fingerprint
+from scapp.channels.adjudicator_status import NO_STATE_FINGERPRINT, Status, fingerprint
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChainSeen, decode_event
 from scapp.channels.channel.full_set import for_contracts
@@ -15,7 +15,7 @@ from scapp.channels.channel.setup import Setup, SetupError
 from scapp.channels.crypto import keccak256
 from scapp.channels.driver import advances
 from scapp.channels.errors import LocalError
-from scapp.channels.onchain import ChainView, ChannelOnChain, Checkpoint, TransferAll
+from scapp.channels.onchain import ChainView, Challenge, ChannelOnChain, Checkpoint, TransferAll
 from scapp.channels.outcome import Allocation, SingleAssetExit, encode_outcome, outcome_hash
 from scapp.channels.payouts import transfer_effects
 from scapp.channels.reading import SignedState
@@ -100,6 +100,27 @@ def test_a_full_state_on_chain_is_adopted_like_one_from_a_peer(played: tuple[Cha
     (answer,) = engine.wanted(101, 0)
     assert isinstance(answer, Checkpoint)
     assert answer.candidate.turn == shown.turn
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_checkpointed_state_that_we_lack_is_what_we_leave_with(played: tuple[ChainSim, bytes], missing: int) -> None:
+    """Whoever checkpoints a state with our signature must not keep us in the channel by hiding the others'."""
+    sim, channel = played
+    shown = newest(sim, channel)
+    if missing:
+        shown = msgspec.structs.replace(shown, signatures=shown.signatures[missing:])
+    engine = early(sim, channel, sim.nodes[1], 2)
+    checkpointed = view(channel, shown, status=Status(shown.turn, 0, NO_STATE_FINGERPRINT))
+    for event in engine.on_chain(checkpointed, 100).events:
+        engine.apply(event)
+    for event in engine.leave("test").events:
+        engine.apply(event)
+    wanted = engine.wanted(100, 0)
+    if missing:
+        assert wanted == ()
+        assert "which another participant has shown to the chain" in engine.waiting_for
+    else:
+        assert [each.candidate.turn for each in wanted if isinstance(each, Challenge)] == [shown.turn]
 
 
 @pytest.mark.parametrize("change", ["turned", "doubled", "foreign", "high s"])
