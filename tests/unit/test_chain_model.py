@@ -13,11 +13,12 @@ from scapp.channels.types import ZERO_ADDRESS, Address, Hash
 from tests.support import chain_stories as story
 
 SENDER = story.OTHER
+NOBODY = Address(b"\x77" * 20)
 
 
-def payment(nonce, value=1, *, fee=2 * 10**9, tip=0, to=Address(b"\x77" * 20), hash_=None):
-    content = hash_ or nonce.to_bytes(16, "big") + fee.to_bytes(16, "big")
-    return ModelTransaction(Hash(content.ljust(32, b"\0")), SENDER, nonce, to, None, value, fee, tip)
+def payment(nonce, value=1, *, fee=2 * 10**9, tip=0):
+    content = nonce.to_bytes(16, "big") + fee.to_bytes(16, "big")
+    return ModelTransaction(Hash(content.ljust(32, b"\0")), SENDER, nonce, NOBODY, None, value, fee, tip)
 
 
 def test_transactions_go_in_by_nonce_and_pay_for_their_gas():
