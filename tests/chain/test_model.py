@@ -5,7 +5,8 @@ from __future__ import annotations
 from scapp.channels.chain import contracts
 from scapp.channels.chain.calls import decode_call, encode_call
 from scapp.channels.chain.contract_events import decode_event, encode_event
-from scapp.channels.chain.model import Revert, Token, World, execute
+from scapp.channels.chain.model import execute
+from scapp.channels.chain.model_world import Revert, Token, World
 from tests.chain import differential
 from tests.chain.cast import World as Contracts
 from tests.chain.differential import TOKENS, Story

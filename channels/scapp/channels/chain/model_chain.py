@@ -12,7 +12,8 @@ import msgspec
 
 from scapp.channels.chain.calls import Call
 from scapp.channels.chain.contract_events import ContractEvent, encode_event
-from scapp.channels.chain.model import Revert, World, execute
+from scapp.channels.chain.model import execute
+from scapp.channels.chain.model_world import Revert, World
 from scapp.channels.crypto import keccak256
 from scapp.channels.types import Address, Hash
 
