@@ -57,17 +57,22 @@ class Live:
         self.fixed = FixedPart((story.ALICE.address, story.BOB.address), 1, self.settings.consensus_app, 600)
         self.channel = channel_id(self.fixed)
         self.views = {}
+        self.seen = []  # holdings of coin in each view
 
     async def __aenter__(self):
         client = RpcClient(self.settings.endpoints, CHAIN_ID)
         self.service = LiveChain(self.settings, client, self.log, story.PAYER, story.ALICE.sign)
-        await self.service.start(self.views.__setitem__, lambda time_s: None)
+        await self.service.start(self._on_view, lambda time_s: None)
         self.service.watch(self.channel, (ZERO_ADDRESS, self.token))
         return self
 
     async def __aexit__(self, *_):
         await self.service.stop()
         self.log = self.log.durable_copy()
+
+    def _on_view(self, channel, view):
+        self.views[channel] = view
+        self.seen.append(view.latest.holdings[0])
 
     async def mining(self, holds):
         """Blocks until something holds."""
@@ -142,10 +147,7 @@ async def test_a_reorganisation_after_dispatch_is_taken_back_and_sent_again(chai
     for _ in range(3):
         chain.rpc("evm_mine")
     live = Live(chain)
-    seen = []
     async with live:
-        on_view = live.service._on_view
-        live.service._on_view = lambda channel, view: (seen.append(view.latest.holdings[0]), on_view(channel, view))
         live.service.want(live.channel, [onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)])
         await live.mining(lambda: live.views and live.latest().holdings[0] == 5)
         head = int(chain.rpc("eth_blockNumber"), 16)
@@ -155,7 +157,7 @@ async def test_a_reorganisation_after_dispatch_is_taken_back_and_sent_again(chai
         await live.mining(lambda: live.service.status().processed >= head)
         inside = int(chain.rpc("eth_blockNumber"), 16) - live.latest().block + 1
         chain.rpc("anvil_reorg", inside, [])
-        await live.mining(lambda: live.latest().holdings[0] == 5 and 0 in seen[seen.index(5) :])
+        await live.mining(lambda: live.latest().holdings[0] == 5 and 0 in live.seen[live.seen.index(5) :])
         await live.mining(lambda: live.confirmed().holdings[0] == 5)
     assert int(chain.rpc("eth_getBalance", hexed(live.settings.adjudicator), "latest"), 16) == 5
 

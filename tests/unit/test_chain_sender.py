@@ -81,7 +81,7 @@ class Sending:
     async def look(self):
         try:
             await self.performer.run(self.watcher.follow())
-            await self.performer.run(self.sender.round(self.watcher.head))
+            await self.performer.run(self.sender.round(self.watcher.head, self.watcher.confirmed))
         except (Moved, Unavailable):
             return False
         return True
@@ -151,10 +151,21 @@ async def test_a_deposit_waits_for_those_before_it():
     sending.want(onchain.Deposit(ZERO_ADDRESS, 4, 9, 5))
     await sending.blocks(2)
     assert (sending.info().status, sending.included()) == ("waiting", [])
-    assert "holds 0; ours follows when it holds 4" in sending.info().detail
+    assert "holds 0 confirmed; ours follows when it holds 4" in sending.info().detail
     story.deposit(sending.chain, 9)
     await sending.blocks(2)
     assert (sending.info().status, sending.included()) == ("unneeded", [])
+
+
+async def test_a_deposit_before_ours_counts_when_it_is_confirmed():
+    """A reorganisation could take it back, and ours would be alone and pay for others."""
+    sending = Sending(story.new_chain(blocks=5))
+    sending.want(onchain.Deposit(ZERO_ADDRESS, 4, 9, 5))
+    story.deposit(sending.chain, 4)
+    await sending.blocks(3)
+    assert (sending.info().status, sending.included()) == ("waiting", [])
+    await sending.blocks(3)
+    assert (sending.held(), sending.included()) == (9, [("Deposit", None)])
 
 
 async def test_only_what_is_missing_is_deposited():
@@ -494,7 +505,7 @@ async def test_any_life_ends_with_each_channel_funded_once(seed):
     for life in range(12):
         draw = random.Random(f"{seed}/{life}")
         chain = story.new_chain(blocks=3)
-        faults = Faults(fails=0.05, fails_after=0.1, head_behind=0.1, logs_lost=0.1)
+        faults = Faults(fails=0.05, fails_after=0.1, head_behind=0.1, logs_lost=0.1, receipts_lost=0.1)
         sending = Sending(chain, faults=faults, seed=f"{seed}/{life}", confirmations=draw.choice([1, 3, 6]))
         assets = {nonce: draw.choice([ZERO_ADDRESS, ZERO_ADDRESS, story.TOKEN]) for nonce in range(1, 7)}
         for nonce, asset in assets.items():

@@ -37,6 +37,7 @@ class Faults(msgspec.Struct):
     logs_shuffled: float = 0.0
     logs_removed: float = 0.0  # logs of blocks taken back come along, marked
     head_behind: float = 0.0  # the head is an older block
+    receipts_lost: float = 0.0
     hints_lost: float = 0.0
 
 
@@ -154,7 +155,7 @@ class FakeClient:
         answers: list[Receipt | None] = []
         for transaction in transactions:
             found = self.chain.found(transaction)
-            if found is None:
+            if found is None or self._chance(self.faults.receipts_lost):
                 answers.append(None)
             else:
                 block, receipt = found

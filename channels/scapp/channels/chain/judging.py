@@ -17,10 +17,12 @@ from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Ha
 
 
 class OnChain(msgspec.Struct, frozen=True):
-    """`holdings` of the assets that `assets_of` names; the time is that of the newest block."""
+    """At the newest block, whose time it has. `holdings` of the assets that `assets_of` names; `confirmed` are the same
+    at the newest confirmed block."""
 
     status: Status
     holdings: tuple[int, ...]
+    confirmed: tuple[int, ...]
     time_s: int
 
     @property
@@ -99,8 +101,9 @@ def _deposit(channel: ChannelId, wanted: onchain.Deposit, found: OnChain) -> Cal
     if found.mode is not Mode.OPEN:
         # What comes into a channel under challenge is paid by the state that was registered.
         return Hold("waiting", f"the channel is in {found.mode.value} on chain; nothing is deposited meanwhile")
-    if held < wanted.safety:
-        return Hold("waiting", f"the channel holds {held}; ours follows when it holds {wanted.safety}")
+    safe = min(held, *found.confirmed)  # what a reorganisation takes back would leave ours alone and first in line
+    if safe < wanted.safety:
+        return Hold("waiting", f"the channel holds {safe} confirmed; ours follows when it holds {wanted.safety}")
     amount = min(wanted.target - held, wanted.amount_max)
     if amount <= 0:
         return Hold("waiting", f"{wanted.target - held} are missing, and none of it is to be paid by this participant")

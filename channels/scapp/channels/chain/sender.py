@@ -91,20 +91,20 @@ class Sender:
         purposes += [slot.purpose for slot in self.state.slots.values() if slot.purpose.channel == channel]
         return [self._info(purpose) for purpose in dict.fromkeys(purposes)]
 
-    def round(self, head: Block) -> Steps[None]:
-        """One look at everything, at a head that the watcher has processed."""
+    def round(self, head: Block, confirmed: Block) -> Steps[None]:
+        """One look at everything, at a head that the watcher has processed, and the newest confirmed block."""
         new_head = self._head is None or self._head.hash != head.hash
         nonce = (yield from self._tending.nonce(head)) if self.state.slots or self._jobs else 0
         if new_head and self.state.slots:
-            yield from self._tending.look(head, nonce)
+            yield from self._tending.look(head, confirmed, nonce)
         self._head = head
         for purpose, job in list(self._jobs.items()):
             if self._jobs.get(purpose) is job and head.number >= job.again:
-                yield from self._advance(purpose, job, head, nonce)
+                yield from self._advance(purpose, job, head, confirmed, nonce)
 
     # What is wanted
 
-    def _advance(self, purpose: Purpose, job: Job, head: Block, nonce: int) -> Steps[None]:
+    def _advance(self, purpose: Purpose, job: Job, head: Block, confirmed: Block, nonce: int) -> Steps[None]:
         """Send what the purpose needs next, or say why not."""
         slots = self.state.of(purpose)
         if any(slot.receipt is None for slot in slots):
@@ -122,7 +122,7 @@ class Sender:
         if len(reverted) > job.refusals:
             self._refused(job, head, "the contract refused it in a block", len(reverted))
             return
-        found = yield from self._read(purpose.channel, job.wanted, head)
+        found = yield from self._read(purpose.channel, job.wanted, head, confirmed)
         try:
             verdict = judging.judge(purpose.channel, job.wanted, found)
         except InvalidValue as error:
@@ -148,19 +148,22 @@ class Sender:
                 step, to, call = "approve", call.asset, approval
         yield from self._send(purpose, job, step, to, call, verdict.value, head, nonce)
 
-    def _read(self, channel: ChannelId, wanted: Transaction, head: Block) -> Steps[OnChain]:
-        asked: list[calls.Call] = [calls.StatusOf(channel)]
+    def _read(self, channel: ChannelId, wanted: Transaction, head: Block, confirmed: Block) -> Steps[OnChain]:
+        holdings: list[calls.Call] = []
         with contextlib.suppress(InvalidValue):  # `judge` says so
-            asked += [calls.Holdings(asset, channel) for asset in judging.assets_of(wanted)]
-        status, *holdings = yield from self._views(self._settings.adjudicator, asked, head)
+            holdings += [calls.Holdings(asset, channel) for asset in judging.assets_of(wanted)]
+        adjudicator = self._settings.adjudicator
+        status, *latest = yield from self._views(adjudicator, [calls.StatusOf(channel), *holdings], head)
+        before = (yield from self._views(adjudicator, holdings, confirmed)) if holdings else []
         return OnChain(
             unpack_status(Hash(status or ZERO_HASH)),
-            tuple(calls.decode_number(answer or ZERO_HASH) for answer in holdings),
+            tuple(calls.decode_number(answer or ZERO_HASH) for answer in latest),
+            tuple(calls.decode_number(answer or ZERO_HASH) for answer in before),
             head.time_s,
         )
 
-    def _views(self, to: Address, asked: Sequence[calls.Call], head: Block) -> Steps[list[bytes]]:
-        answers = yield ask.ReadViews(tuple(ViewCall(to, calls.encode_call(call), head.hash) for call in asked))
+    def _views(self, to: Address, asked: Sequence[calls.Call], block: Block) -> Steps[list[bytes]]:
+        answers = yield ask.ReadViews(tuple(ViewCall(to, calls.encode_call(call), block.hash) for call in asked))
         for answer in answers:
             if isinstance(answer, Refused) and answer.kind != "reverted":
                 raise Moved(f"0x{to.hex()} cannot be read: {answer}")

@@ -174,8 +174,9 @@ class LiveChain:
 
     async def _look(self) -> None:
         changed = await self._performer.run(self._watcher.follow())
-        head = self._watcher.head
+        head, confirmed = self._watcher.head, self._watcher.confirmed
         assert head is not None
+        assert confirmed is not None
         new = head.hash != self._told_head
         if new:
             self._told_head = head.hash
@@ -186,7 +187,7 @@ class LiveChain:
         if cursor is not None:
             await asyncio.to_thread(store, self._log, (cursor,))
             self._watcher.cursor_stored(cursor)
-        await self._performer.run(self._sender.round(head))
+        await self._performer.run(self._sender.round(head, confirmed))
         if new:
             self._balance = await self._client.balance(self._key.address)
 

@@ -42,37 +42,29 @@ class Tending:
         # Until so deep a transaction is looked after; the watcher knows blocks as far back.
         self._depth = max(WINDOW_BLOCKS, 2 * settings.confirmations)
 
-    def look(self, head: Block, nonce: int) -> Steps[None]:
+    def look(self, head: Block, confirmed: Block, nonce: int) -> Steps[None]:
         """At each new head; `nonce` is the account's at that block."""
-        yield from self._look_at_slots(head, nonce)
+        yield from self._look_at_slots(head, confirmed, nonce)
         yield from self._fill_gap(head, nonce)
 
-    def _look_at_slots(self, head: Block, nonce: int) -> Steps[None]:
+    def _look_at_slots(self, head: Block, confirmed: Block, nonce: int) -> Steps[None]:
         slots = [slot for _, slot in sorted(self.state.slots.items())]
         receipts: list[Receipt | None] = yield ask.ReadReceipts(tuple(h for slot in slots for h in slot.hashes))
         found = {item.transaction: item for item in receipts if item is not None and self._stands(item)}
-        below = yield from self._deep_nonce(head) if any(slot.nonce < nonce for slot in slots) else _nothing()
+        deep = (yield from self.nonce(confirmed)) if any(slot.nonce < nonce for slot in slots) else 0
         for slot in slots:
             slot.receipt = next((found[hash_] for hash_ in slot.hashes if hash_ in found), None)
             if slot.receipt is not None:
                 slot.note = ""
                 if head.number - slot.receipt.block >= self._depth:
                     yield from self._end(slot, slot.receipt)
-            elif slot.nonce < below:
+            elif slot.nonce < deep:
                 yield from self._end(slot, None)  # the nonce went to a transaction that is not ours
             elif slot.nonce >= nonce:
                 yield from self._send_again(slot, head, nonce)
 
     def _stands(self, receipt: Receipt) -> bool:
         return self._canonical(receipt.block, receipt.block_hash)
-
-    def _deep_nonce(self, head: Block) -> Steps[int]:
-        """The account's nonce so deep that it stays; 0 while the chain is not so long."""
-        number = head.number - self._settings.confirmations
-        if number < 0:
-            return 0
-        (block,) = yield ask.ReadBlocks((number,))
-        return 0 if block is None else (yield from self.nonce(block))
 
     def nonce(self, block: Block) -> Steps[int]:
         answer = yield ask.ReadNonce(block.hash)
@@ -165,8 +157,3 @@ class Tending:
         if fees.base + fees.priority > ceiling:
             return None
         return min(2 * fees.base + fees.priority, ceiling), fees.priority
-
-
-def _nothing() -> Steps[int]:
-    return 0
-    yield

@@ -79,6 +79,11 @@ class Watcher:
         return self.recent[-1] if self.recent else None
 
     @property
+    def confirmed(self) -> Block | None:
+        """The newest block that counts as confirmed."""
+        return self._confirmed(self.recent) if self.recent else None
+
+    @property
     def processed(self) -> int | None:
         """The newest block that has been looked at."""
         if self.recent:
@@ -104,9 +109,9 @@ class Watcher:
 
     def next_cursor(self) -> CursorMoved | None:
         """What to store, when the stored one is far behind."""
-        if not self.recent:
+        block = self.confirmed
+        if block is None:
             return None
-        block = self._confirmed(self.recent)
         if self._cursor is not None and block.number - self._cursor.number < CURSOR_EVERY_BLOCKS:
             return None
         return CursorMoved(block.number, block.hash)

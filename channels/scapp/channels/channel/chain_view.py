@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from scapp.channels.abi import InvalidValue
-from scapp.channels.adjudicator_status import Mode, Status, fingerprint
+from scapp.channels.adjudicator_status import NO_STATE_FINGERPRINT, Mode, Status, fingerprint
 from scapp.channels.app_data import decode_app_data
 from scapp.channels.channel import signatures
 from scapp.channels.channel.chain_rules import amounts, holds, is_funded
@@ -99,7 +99,10 @@ def _same(known: ChainSeen, seen: ChainSeen) -> bool:
 
 
 def _registered(setup: Setup, found: ChannelOnChain) -> Signed | None:
-    """The registered candidate as a state of this channel, with those of its signatures that are right."""
+    """The registered candidate as a state of this channel, with those of its signatures that are right.
+
+    A checkpoint leaves no trace of its state: a service that finds it elsewhere may show it, and all its signatures
+    prove it."""
     candidate = found.registered
     if candidate is None or candidate.turn != found.status.turn_record:
         return None
@@ -107,9 +110,11 @@ def _registered(setup: Setup, found: ChannelOnChain) -> Signed | None:
     if state is None:
         return None
     state_hash = setup.hash(state)
-    if fingerprint(state_hash, Hash(keccak256(candidate.outcome))) != found.status.fingerprint:
+    signed_by = _by_participant(setup, state_hash, candidate.signatures)
+    proved = found.status.fingerprint == fingerprint(state_hash, Hash(keccak256(candidate.outcome)))
+    if not proved and (found.status.fingerprint != NO_STATE_FINGERPRINT or b"" in signed_by):
         return None
-    return msgspec.structs.replace(state, signatures=_by_participant(setup, state_hash, candidate.signatures))
+    return msgspec.structs.replace(state, signatures=signed_by)
 
 
 def _as_state(setup: Setup, candidate: SignedState) -> Signed | None:
@@ -175,7 +180,8 @@ def _with_end(state: ChannelState, latest: OnChain, confirmed: OnChain, before_s
     now = latest.holdings
     held = known.held if known is not None else now
     if latest.status.mode(now_s) is Mode.FINALIZED:
-        return ChainSeen(latest, confirmed, now_s, True, now if holds(now, amounts(held)) else held)
+        known_end = known is not None and known.ended
+        return ChainSeen(latest, confirmed, now_s, True, held if known_end or not holds(now, amounts(held)) else now)
     if known is None or holds(now, amounts(held)) or (known.ended and _is_back(shares, known.latest.holdings, now)):
         return ChainSeen(latest, confirmed, now_s, False, now)
     ended = known.ended or _was_paid_out(
