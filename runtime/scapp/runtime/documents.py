@@ -248,8 +248,8 @@ class OpenChannelRequest(RequestDocument, frozen=True, kw_only=True):
     of 8 digits will do); `wait_s`: how long to wait for the channel to run.
 
     `fund` "direct": everybody deposits on chain. What is deposited and where it is paid out are the `slots`, or, where
-    all deposit the same, `stakes` in their place: they are paid to this node's chain account and the others' channel
-    addresses, unless `payouts` (participant by address or name, to account) say otherwise."""
+    all deposit the same, `stakes` in their place: they are paid to the participants' channel addresses, unless
+    `payouts` (participant by address or name, to account) say otherwise."""
 
     peers: Annotated[list[str], Meta(min_length=1, max_length=254)]
     app: str

@@ -59,8 +59,8 @@ def _slots(call: Call, request: OpenChannelRequest, peers: tuple[Address, ...]) 
         return tuple(_slot(slot) for slot in request.slots)
     if request.slots or request.fund == "none":
         raise ApiError("bad_request", "`stakes` are deposits: they need `fund`, and take the place of `slots`")
-    chain, own = call.context.chain, call.context.service.address
-    to = {own: chain.status().account if chain is not None else own}
+    own = call.context.service.address
+    to: dict[Address, Address] = {}
     for text, account in request.payouts.items():
         who = own if text.lower() == hexed(own) else find_peer(call.context, text)
         if who not in (own, *peers):

@@ -51,7 +51,7 @@ def channel() -> None:
     "payouts",
     multiple=True,
     metavar="PEER=ACCOUNT",
-    help="Where a participant's stake is paid out  [this node: its chain account; others: their channel address]",
+    help="Where a participant's stake is paid out  [its channel address]",
 )
 @click.option(
     "--challenge-duration",
