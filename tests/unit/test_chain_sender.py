@@ -11,7 +11,7 @@ from scapp.channels.abi_types import encode
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.chain import requests as ask
 from scapp.channels.chain.calls import Approve, Checkpoint, ConcludeAndTransfer
-from scapp.channels.chain.client import Unavailable
+from scapp.channels.chain.client import Receipt, Unavailable
 from scapp.channels.chain.events import decode_event
 from scapp.channels.chain.fake import FakeClient, Faults, decode_transaction
 from scapp.channels.chain.judging import state_hash_of
@@ -23,7 +23,7 @@ from scapp.channels.chain.watcher import Moved, Watcher
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import NODE_STREAM, Append, StreamWrite
 from scapp.channels.onchain import Purpose, purpose_of
-from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address
+from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address, Hash
 from tests.support import chain_stories as story
 
 DEPOSIT = onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)
@@ -391,6 +391,37 @@ async def test_a_nonce_taken_by_somebody_else_with_the_key_is_given_up():
     await sending.blocks(8)
     assert [name for name, _ in sending.included()] == ["Approve", "Deposit"]
     assert sending.held() == 5
+
+
+async def test_a_receipt_that_is_late_does_not_end_a_transaction():
+    """Its nonce is used, by itself: an endpoint that is behind says nothing of it for a while."""
+    sending = Sending(story.new_chain())
+    sending.want(DEPOSIT)
+    await sending.look()
+    (sent,) = sending.chain.mempool
+    sending.client.faults.receipts_lost = 1
+    await sending.blocks(2)
+    assert sending.info().status == "pending"
+    sending.client.faults.receipts_lost = 0
+    await sending.blocks(1)
+    assert (sending.info().status, sending.info().transaction_hash) == ("included", sent.hash)
+
+
+async def test_a_receipt_of_a_block_that_is_not_on_the_chain_does_not_count():
+    """An endpoint on another fork answered."""
+    sending = Sending(story.new_chain())
+    sending.want(DEPOSIT)
+    await sending.look()
+    (sent,) = sending.chain.mempool
+
+    async def receipts(transactions):
+        return [Receipt(hash_, 1, Hash(b"\x0f" * 32), True, 60_000) for hash_ in transactions]
+
+    sending.client.receipts = receipts
+    sending.chain.mine(leave=[sent.hash])
+    await sending.look()
+    assert sending.info().status == "pending"
+    assert sending.client.requests[-1] == "send"
 
 
 async def test_a_gap_of_nonces_is_filled():
