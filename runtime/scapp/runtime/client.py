@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from scapp.channels.errors import LocalError
+from scapp.runtime.chain_documents import ChainStatusView
 from scapp.runtime.client_answers import ClientError as ClientError
 from scapp.runtime.client_answers import NodeFailed as NodeFailed
 from scapp.runtime.client_answers import NodeTimeout as NodeTimeout
@@ -33,7 +34,6 @@ from scapp.runtime.derived_documents import ProjectionList, ProjectionView, Repl
 from scapp.runtime.documents import (
     AppList,
     AppView,
-    ChainStatusView,
     ChannelList,
     ChannelView,
     Counters,

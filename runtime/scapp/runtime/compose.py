@@ -19,12 +19,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import secrets
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -58,13 +56,14 @@ from scapp.runtime.api.proving import Proving
 from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
 from scapp.runtime.chain_setup import open_chain
-from scapp.runtime.client import LOCK_FILE, NODE_FILE
+from scapp.runtime.client import NODE_FILE
 from scapp.runtime.config import Config, DisputeSettings, parse_listen
 from scapp.runtime.database.open import open_backend
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.rejections import Rejection
 from scapp.runtime.disputes.export import DisputeExport
 from scapp.runtime.documents import NodeFile
+from scapp.runtime.home import ask_password, lock_home
 from scapp.runtime.keys_file import CHAIN_KEY, CHANNEL_KEY, load_key
 from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
@@ -340,25 +339,6 @@ def _backend(config: Config, home: Path) -> Backend | None:
     return open_backend(database.url if database.backend == "url" else database.backend, home)
 
 
-def lock_home(home: Path) -> Callable[[], None]:
-    """Take the directory for this process; returns how to give it back. The lock ends with the process at the
-    latest, so a stale file means nothing."""
-    descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        raise LocalError(
-            f"a node or watchtower runs in {home} already (process {holder or 'unknown'}); stop it first"
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    # What an earlier process left behind when it was killed.
-    (home / NODE_FILE).unlink(missing_ok=True)
-    return lambda: os.close(descriptor)
-
-
 def now_ms() -> int:
     """Milliseconds since 1970 UTC."""
     return time.time_ns() // 1_000_000
@@ -370,28 +350,6 @@ def own_version() -> str:
         return version("scapp")
     except PackageNotFoundError:
         return "unknown"
-
-
-def ask_password(config: Config, role: str = CHANNEL_KEY) -> str:
-    """A keystore's password: from the configured file, the environment, or the terminal. Raises LocalError."""
-    file, section, variable, name = {
-        CHANNEL_KEY: (config.node.key_password_file, "node", "SCAPP_KEY_PASSWORD", "channel key"),
-        CHAIN_KEY: (config.chain.key_password_file, "chain", "SCAPP_CHAIN_KEY_PASSWORD", "chain key"),
-    }[role]
-    if file:
-        path = Path(file).expanduser()
-        try:
-            return path.read_text("utf-8").rstrip("\n")
-        except OSError as error:
-            raise LocalError(f"{section}.key_password_file {path}: {error.strerror}") from None
-    given = os.environ.get(variable)
-    if given is not None:
-        return given
-    if sys.stdin.isatty():
-        import getpass
-
-        return getpass.getpass(f"Password of the {name}: ")
-    raise LocalError(f"the {name} is encrypted: set {section}.key_password_file or {variable}")
 
 
 def run_node(

@@ -11,25 +11,21 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-AddressText = Annotated[str, Meta(pattern="^0x[0-9a-fA-F]{40}$", description="20 bytes: an Ethereum address")]
-HashText = Annotated[str, Meta(pattern="^0x[0-9a-fA-F]{64}$", description="32 bytes")]
-HexText = Annotated[str, Meta(pattern="^0x([0-9a-f]{2})*$", description="bytes")]
-AmountText = Annotated[str, Meta(pattern="^[0-9]{1,78}$", description="unsigned 256-bit integer in decimal")]
-Endpoint = Annotated[str, Meta(max_length=300, description="host:port")]
-Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$")]
-Sequence = Annotated[int, Meta(ge=0)]
+from scapp.runtime.chain_documents import ChannelOnChainView
+from scapp.runtime.document_types import AddressText as AddressText
+from scapp.runtime.document_types import AmountText as AmountText
+from scapp.runtime.document_types import Document as Document
+from scapp.runtime.document_types import Endpoint as Endpoint
+from scapp.runtime.document_types import HashText as HashText
+from scapp.runtime.document_types import HexText as HexText
+from scapp.runtime.document_types import Name as Name
+from scapp.runtime.document_types import Permission as Permission
+from scapp.runtime.document_types import RequestDocument as RequestDocument
+from scapp.runtime.document_types import Sequence as Sequence
+
 Phase = Literal[
     "proposed", "opening", "funding", "running", "disputed", "closing", "closed", "settled", "rejected", "halted"
 ]
-Permission = Literal["read", "send", "admin"]
-
-
-class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of every document."""
-
-
-class RequestDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every request body: a misspelt field is an error, not a default."""
 
 
 class ErrorBody(Document, frozen=True, kw_only=True):
@@ -58,30 +54,6 @@ class DatabaseView(Document, frozen=True, kw_only=True):
     state: str
     detail: str = ""
     url: str = ""
-
-
-class ChainStatusView(Document, frozen=True, kw_only=True):
-    """How the node stands to its chain; `connected` false, and nothing else said, for a node without one.
-
-    `balance` in wei, of `account`; `lag_blocks`: blocks seen and not processed yet; `fault`: why the chain does not
-    answer, empty while it does; endpoints without what may be secret in them."""
-
-    connected: bool
-    chain_id: int = 0
-    adjudicator: str = ""
-    consensus_app: str = ""
-    account: str = ""
-    balance: str | None = None
-    head: int | None = None
-    head_time_s: int | None = None
-    processed: int | None = None
-    confirmations: int = 0
-    lag_blocks: int = 0
-    endpoints: list[str] = []
-    endpoint: str = ""
-    watched: int = 0
-    pending: int = 0
-    fault: str = ""
 
 
 class Status(Document, frozen=True, kw_only=True):
@@ -171,40 +143,6 @@ class DerivedView(Document, frozen=True, kw_only=True):
     state_root: str
     state: str
     detail: str = ""
-
-
-class TransactionView(Document, frozen=True, kw_only=True):
-    """What became of something the channel wants done on chain; docs/reference/chain.md has the words of `status`."""
-
-    kind: str
-    status: str
-    transaction: str = ""
-    block: int | None = None
-    gas_used: int | None = None
-    detail: str = ""
-
-
-class AssetOnChainView(Document, frozen=True, kw_only=True):
-    """One asset of a funded channel: what all deposit, what this node does, and what the adjudicator holds."""
-
-    asset: AddressText
-    needed: AmountText
-    own: AmountText
-    held: AmountText
-    confirmed: AmountText
-
-
-class ChannelOnChainView(Document, frozen=True, kw_only=True):
-    """A funded channel on chain. `mode`: unknown, open, challenge or finalized; `finalizes_at_s`: the block timestamp
-    from which a challenge is final, 0 while none runs; `exit_reason`: why this node leaves by a challenge."""
-
-    mode: Literal["unknown", "open", "challenge", "finalized"]
-    turn_record: int
-    finalizes_at_s: int
-    exit_reason: str
-    settled: bool
-    assets: list[AssetOnChainView]
-    transactions: list[TransactionView]
 
 
 class ChannelView(Document, frozen=True, kw_only=True):

@@ -12,11 +12,11 @@ from scapp.reducers.manifest import ManifestError
 from scapp.runtime.api.call import Call, address_of, find_app
 from scapp.runtime.api.errors import STORAGE_HINT, ApiError, as_api_error
 from scapp.runtime.api.views import app_view, chain_status_view, hexed, peer_view
+from scapp.runtime.chain_documents import ChainStatusView
 from scapp.runtime.deployments import App
 from scapp.runtime.documents import (
     AppList,
     AppView,
-    ChainStatusView,
     Counters,
     Health,
     PeerList,

@@ -12,11 +12,11 @@ import msgspec
 
 from scapp.runtime.api import handlers_channels, handlers_data, handlers_node, handlers_projections
 from scapp.runtime.api.call import Call
+from scapp.runtime.chain_documents import ChainStatusView
 from scapp.runtime.derived_documents import ProjectionList, ProjectionView, ReplayAnswer, ReplayRequest
 from scapp.runtime.documents import (
     AppList,
     AppView,
-    ChainStatusView,
     ChannelList,
     ChannelView,
     Counters,

@@ -14,13 +14,11 @@ from scapp.channels.transport.port import PeerStatus
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.entries import StoredEntry
 from scapp.runtime.api.payloads import decode_payload
+from scapp.runtime.chain_documents import AssetOnChainView, ChainStatusView, ChannelOnChainView, TransactionView
 from scapp.runtime.changes import AppEvent, TableChange
 from scapp.runtime.deployments import App
 from scapp.runtime.documents import (
     AppView,
-    AssetOnChainView,
-    ChainStatusView,
-    ChannelOnChainView,
     ChannelView,
     ColumnView,
     EntryView,
@@ -30,7 +28,6 @@ from scapp.runtime.documents import (
     StreamItem,
     TableChangeView,
     TableView,
-    TransactionView,
 )
 from scapp.runtime.follow import Committed
 from scapp.runtime.peerbook import Peer

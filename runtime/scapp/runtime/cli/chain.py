@@ -11,7 +11,7 @@ import click
 from scapp.runtime.cli.common import Problem, common, emit, printable, settings, tell, waiting
 
 if TYPE_CHECKING:
-    from scapp.runtime.documents import ChainStatusView
+    from scapp.runtime.chain_documents import ChainStatusView
 
 
 @click.group()
@@ -70,8 +70,8 @@ def deploy(url: str, names: tuple[str, ...], password_file: Path | None) -> None
     from scapp.channels.chain.rpc import RpcClient
     from scapp.channels.types import Address
     from scapp.runtime.chain_setup import load_chain_key
-    from scapp.runtime.compose import ask_password
     from scapp.runtime.config import ChainSettings, Config
+    from scapp.runtime.home import ask_password
     from scapp.runtime.keys_file import CHAIN_KEY
 
     config = Config(chain=ChainSettings(key_password_file=str(password_file or "")))

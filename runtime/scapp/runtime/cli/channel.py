@@ -9,7 +9,8 @@ import click
 from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, printable, settings, short, table, tell, waiting
 
 if TYPE_CHECKING:
-    from scapp.runtime.documents import ChannelOnChainView, ChannelView, SlotView
+    from scapp.runtime.chain_documents import ChannelOnChainView
+    from scapp.runtime.documents import ChannelView, SlotView
 
 _WAIT = click.option(
     "--wait", "wait_s", type=click.FloatRange(0, 300), default=30.0, show_default=True,

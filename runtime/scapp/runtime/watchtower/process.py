@@ -13,9 +13,9 @@ from scapp.channels.log.rocks import RocksLog
 from scapp.runtime import logs
 from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.chain_setup import no_challenges, open_chain
-from scapp.runtime.compose import ask_password, lock_home
 from scapp.runtime.config import Config
 from scapp.runtime.disputes.packages import PackageStore
+from scapp.runtime.home import ask_password, lock_home
 from scapp.runtime.keys_file import CHAIN_KEY
 from scapp.runtime.state_documents import as_text
 from scapp.runtime.watchtower.tower import TowerServer, Watchtower, check_tokens
