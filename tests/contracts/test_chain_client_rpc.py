@@ -14,7 +14,7 @@ from scapp.channels.chain.client import Refused, Unavailable, WrongChain
 from scapp.channels.chain.rpc import RpcClient
 from scapp.channels.types import Address
 from scapp.runtime.devchain import DEPLOYER
-from tests.chain.anvil import Chain, hexed, running
+from tests.chain.anvil import Chain, running
 from tests.contracts.chain_client_contract import CHAIN_ID, Bench, ChainClientContract
 from tests.support.chain_stories import PAYER, RICH
 
@@ -194,4 +194,3 @@ async def test_a_shown_endpoint_has_no_secrets():
             RpcClient([wrong])
     with pytest.raises(ValueError, match="at least one"):
         RpcClient([])
-    assert hexed(b"\x01") == "0x01"
