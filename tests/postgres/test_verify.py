@@ -142,12 +142,12 @@ def test_tampering_is_named(embedded: EmbeddedBackend, log: SignedLog, tampering
             f"shop.account (owner {_OWNER_1}) is missing",
         ),
         (
-            "ALTER TABLE shop.tag DROP CONSTRAINT scapp_tag",
+            "ALTER TABLE shop.tag DROP CONSTRAINT scapp_key_tag",
             "INSERT INTO shop.tag SELECT * FROM shop.tag",
             "shop.tag (name x, number 1) is extra",
         ),
         (
-            "ALTER TABLE shop.tag DROP CONSTRAINT scapp_tag, ALTER number DROP NOT NULL",
+            "ALTER TABLE shop.tag DROP CONSTRAINT scapp_key_tag, ALTER number DROP NOT NULL",
             "UPDATE shop.tag SET number = NULL",
             "shop.tag (name x, number NULL) is extra",
         ),

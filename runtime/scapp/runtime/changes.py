@@ -85,8 +85,8 @@ class TableChange(msgspec.Struct, frozen=True, gc=False):
 
 class BatchChanges(msgspec.Struct, frozen=True, gc=False):
     """All that was committed since the last take. `messages` and `events` are insert-only (MESSAGES, EVENTS), and None
-    where there are none. `history` has the versions of the tables that ask for it (`history.history_table`), insert-only
-    and by sequence, then key."""
+    where there are none. `history` has the versions of the tables that ask for it (`history.history_table`), which are
+    insert-only and come by sequence, then key."""
 
     tables: tuple[TableChange, ...] = ()
     messages: TableChange | None = None

@@ -179,11 +179,11 @@ def deployment_ddl(schema: str, manifest: Manifest) -> Iterator[str]:
 
     Every key starts with the channel, so that tables can be partitioned or spread by it."""
     yield f"CREATE SCHEMA {quoted(schema)}"
-    # Manifest names cannot start with scapp_, and no table of ours with scapp_key_, so the constraints' names are free.
+    # No name of a manifest or of a table of ours starts like the names of these constraints; all have room in 63 bytes.
     for table in manifest.tables:
         yield _table_ddl(schema, table, "scapp_key_" + table.name)
         if table.history:
-            yield _table_ddl(schema, history_table(table), "scapp_key_of_history_" + table.name)
+            yield _table_ddl(schema, history_table(table), "scapp_versions_" + table.name)
             yield _as_of_ddl(schema, table)
     for view in manifest.views:
         names = ", ".join(("channel_id", *(quoted(name) for name in view.columns)))

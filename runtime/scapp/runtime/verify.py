@@ -37,6 +37,7 @@ from scapp.runtime.root import EVENT_PATH, extend_event_root, leaf_hash, row_pat
 from scapp.runtime.rows import TableCodec
 from scapp.runtime.schema import AppSchema
 from scapp.runtime.stored import read_events, read_messages, read_rows
+from scapp.runtime.verify_history import history_differences
 
 DIFFERENCES_MAX = 20
 _KINDS = frozenset(Kind)
@@ -47,7 +48,8 @@ class NothingDerived(LocalError):
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
-    """`ok` means: rows, events, messages and cursor are exactly what all participants signed at `turn`.
+    """`ok` means: rows, events, messages and cursor are exactly what all participants signed at `turn`, and versions of
+    rows what follows from it.
 
     `differences` are the first DIFFERENCES_MAX of `difference_count`; `notes` say what cannot be named as one."""
 
@@ -102,8 +104,9 @@ def verify_channel(
 ) -> VerifyReport:
     """Compare the database's rows of one channel with the state co-signed at the database's own cursor.
 
-    With `make_kernel` the log is run again when the roots differ, and the rows that differ are named. Raises
-    NothingDerived, and psycopg's errors while the database is unreachable."""
+    With `make_kernel` the log is run again when the roots differ, and the rows that differ are named; and where the app
+    has tables with history, whose versions are compared with what the log gives. Raises NothingDerived, and psycopg's
+    errors while the database is unreachable."""
     meter = meter or Meter()
     findings = _Findings()
     with backend.connect() as connection:
@@ -125,6 +128,8 @@ def verify_channel(
                 findings.notes.append(
                     f"state root over the rows is 0x{found_root.hex()}, signed is 0x{expected_root.hex()}"
                 )
+            if make_kernel is not None and signed is not None:
+                _compare_history(database, source, make_kernel, findings, meter)
     return VerifyReport(
         ok=not findings.count and not findings.notes,
         sequence=cursor.sequence,
@@ -345,6 +350,27 @@ def _compare_tables(
         for table in database.schema.manifest.tables:
             for found_difference in _row_differences(database, table, kernel, meter):
                 findings.add(found_difference)
+
+
+def _compare_history(
+    database: _Database,
+    source: EntrySource,
+    make_kernel: Callable[[], Kernel],
+    findings: _Findings,
+    meter: Meter,
+) -> None:
+    """Versions of rows are under no root: the log gives them."""
+    if not any(table.history for table in database.schema.manifest.tables):
+        return
+    meter.stage("comparing versions of rows with the log", "entries", database.cursor.sequence)
+    try:
+        with closing(make_kernel()) as kernel:
+            for found in history_differences(
+                database.connection, database.schema, database.context, source, kernel, database.cursor.turn, meter
+            ):
+                findings.add(found)
+    except DerivationHalted as error:
+        findings.notes.append(f"the log cannot be run again here, so versions are not compared: {error.reason}")
 
 
 def _event(event: AppEvent) -> tuple[tuple[int, int], tuple[str, bytes]]:
