@@ -85,7 +85,7 @@ def test_as_of_any_sequence_is_what_the_table_was_then(
     assert verify(embedded, life.log).problems == ()
 
 
-def test_every_backend_answers(backend: Backend) -> None:
+def test_every_backend_answers_as_of_any_sequence(backend: Backend) -> None:
     life = Life(7)
     life.batch(20)
     derive(life.log, backend)

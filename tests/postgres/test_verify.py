@@ -15,7 +15,8 @@ from scapp.runtime.progress import Meter
 from scapp.runtime.rows import encode_row
 from scapp.runtime.schema import AppSchema, ensure_deployment, prepare_database, register_channel
 from scapp.runtime.stored import copied_tuples
-from scapp.runtime.verify import DIFFERENCES_MAX, NothingDerived, VerifyReport, verify_channel
+from scapp.runtime.verify import NothingDerived, VerifyReport, verify_channel
+from scapp.runtime.verify_kept import DIFFERENCES_MAX
 from tests.support.postgres import (
     DEPLOYMENT,
     NODE,

@@ -6,7 +6,8 @@ one at a time is compared: memory does not grow with the history.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 
 from scapp.channels.admission import ChannelContext
 from scapp.channels.reading import EntrySource
@@ -32,12 +33,12 @@ def history_differences(
     schema: AppSchema,
     context: ChannelContext,
     source: EntrySource,
-    kernel: Kernel,
+    make_kernel: Callable[[], Kernel],
     turn: int,
     meter: Meter,
 ) -> Iterator[Difference]:
-    """Every version up to a turn that is missing, extra or another; inside the caller's transaction. `kernel` is the
-    caller's, fresh and tracking. Raises DerivationHalted."""
+    """Every version up to a turn that is missing, extra or another; inside the caller's transaction. Raises
+    DerivationHalted."""
     walks = {
         walk.table.name: walk
         for walk in (
@@ -46,10 +47,11 @@ def history_differences(
             if table.history
         )
     }
-    for batch in Replica(context, source, kernel).advance(turn):
-        for change in kernel.take_changes(COPY_NEVER).history:
-            yield from walks[change.table].meet(change.rows())
-        meter.advance(len(batch.entries))
+    with closing(make_kernel()) as kernel:
+        for batch in Replica(context, source, kernel).advance(turn):
+            for change in kernel.take_changes(COPY_NEVER).history:
+                yield from walks[change.table].meet(change.rows())
+            meter.advance(len(batch.entries))
     for walk in walks.values():
         yield from walk.rest()
 
