@@ -190,6 +190,26 @@ async def test_a_channel_with_a_batch_that_waits_for_signatures_is_not_unloaded(
     assert loaded(alice) == [others[0]], "its turn to go has come"
 
 
+async def test_a_channel_that_waits_for_its_peer_to_accept_is_not_unloaded(cast: Cast) -> None:
+    """Its opening batch lies on the base from the first moment."""
+    alice, bob, carol = (
+        await node(cast, 1),
+        await cast.node(2, policy="ask", admission=admission()),
+        await node(cast, 3),
+    )
+    others = [await opened(alice, carol) for _ in range(2)]
+    waiting = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=wat.scripted().deployment))
+    await until(bob, lambda: bool(bob.channels()))
+    for channel in others * 2:
+        await alice.submit(channel, [score("b", 1)])
+    await quiet(alice)
+    assert waiting in loaded(alice)
+    await bob.accept(waiting)
+    await alice.wait_phase(waiting, ("running",), 5)
+    assert (await alice.submit(waiting, [score("a", 1)]))[0].status == "accepted"
+    assert is_right(alice, waiting)
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 async def test_what_is_set_aside_often_is_saved_and_a_damaged_snapshot_only_costs_time(
     cast: Cast, damaged: bool

@@ -136,8 +136,8 @@ class AdmissionBase:
     @property
     def is_idle(self) -> bool:
         """Does no batch lie on the base that others may still sign?"""
-        engine = self._driver.engine
-        return engine.session.work is None and (engine.session.layer or 0) <= max(engine.state.turn, 0)
+        session, turn = self._driver.engine.session, self._driver.engine.state.turn
+        return session.work is None and (session.layer is None or session.layer <= turn)
 
     @property
     def should_go(self) -> bool:
