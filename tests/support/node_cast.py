@@ -6,8 +6,10 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
+from scapp.channels.admission import Admission
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.deployment import Deployment
+from scapp.channels.idle import IdleBound
 from scapp.channels.log.committer import Committer
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.node import Node
@@ -45,9 +47,10 @@ class Cast:
         *,
         policy: str = "accept",
         log: MemoryLog | None = None,
-        admission: SumAdmission | None = None,
+        admission: Admission | None = None,
         modules: dict[bytes, bytes] | None = None,
         frame_bytes_max: int = TransportLimits().frame_bytes_max,
+        idle: IdleBound | None = None,
     ) -> Node:
         signer = Signer(bytes([key]) * 32)
         log = log or MemoryLog()
@@ -65,6 +68,7 @@ class Cast:
             nonce=lambda: next(nonces),
             module_of=(modules or {}).get,
             frame_bytes_max=frame_bytes_max,
+            idle=idle,
         )
         await node.start()
         self.nodes.append(node)

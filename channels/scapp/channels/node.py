@@ -32,6 +32,7 @@ from scapp.channels.deployment import Deployment, Limits, encode_deployment
 from scapp.channels.driver import ChannelDriver, load
 from scapp.channels.entries import Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
+from scapp.channels.idle import IdleBound
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
@@ -73,12 +74,16 @@ class Node:
         nonce: Callable[[], int],
         module_of: ModuleOf = lambda _: None,
         frame_bytes_max: int = TransportLimits().frame_bytes_max,
+        idle: IdleBound | None = None,
     ) -> None:
         """`module_of` gives reducer modules by hash, for participants that ask for a channel's module;
-        `frame_bytes_max` is the transport's: channels whose batches would not fit are neither opened nor accepted."""
+        `frame_bytes_max` is the transport's: channels whose batches would not fit are neither opened nor accepted;
+        `idle` bounds how many channels admission keeps in memory."""
         self._runners: dict[bytes, ChannelRunner] = {}
         self.source = LogSource(log, lambda: {key: runner.driver for key, runner in list(self._runners.items())})
-        self._shared = Shared(signer, log, committer, transport, admission, clock_ms, self.source, self._emit)
+        self._shared = Shared(
+            signer, log, committer, transport, admission, clock_ms, self.source, self._emit, idle or IdleBound()
+        )
         self._modules = ModuleExchange(self._shared, module_of)
         self._log = log
         self._transport = transport
