@@ -20,5 +20,5 @@ resolve() { # output, then inputs
 resolve build requirements/build.in "$@"
 resolve pip requirements/pip.in "$@"
 resolve runtime pyproject.toml "$@"
-resolve dev pyproject.toml --extra zig --extra pglite --group dev --constraint requirements/runtime.txt \
+resolve dev pyproject.toml --extra zig --extra pglite --extra devchain --group dev --constraint requirements/runtime.txt \
   --constraint requirements/build.txt "$@"

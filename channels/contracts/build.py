@@ -7,23 +7,20 @@ this file and the locked compiler alone; `make check-artifacts` builds it again 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from scapp.channels.chain import contracts
-from scapp.runtime.database.pglite import find_node
+from scapp.runtime import nodejs
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 FOR_TESTS = ROOT / "tests" / "chain" / "artifacts"
 CACHE = ROOT / "build" / "npm"
-INSTALL_TIMEOUT_S = 300
 COMPILE_TIMEOUT_S = 500
 
 SETTINGS: dict[str, Any] = {
@@ -38,33 +35,18 @@ SETTINGS: dict[str, Any] = {
 
 
 def install(package: Path) -> Path:
-    """The node_modules folder of a package.json with its lock file, installed once per content of the lock."""
-    lock = (package / "package-lock.json").read_bytes()
-    folder = CACHE / f"{package.name}-{hashlib.sha256(lock).hexdigest()[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as guard:  # several test processes may come at once
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        if (folder / "installed").exists():
-            return folder / "node_modules"
-        for name in ("package.json", "package-lock.json"):
-            (folder / name).write_bytes((package / name).read_bytes())
-        node, npm = find_node()
-        environment = os.environ | {"PATH": f"{node.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-        command = [*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S
-        )
-        if done.returncode != 0:
-            sys.exit(f"npm could not install {package}: {(done.stderr or done.stdout).strip()[-800:]}")
-        (folder / "installed").touch()
-    return folder / "node_modules"
+    """The node_modules folder of a package.json with its lock file; ends the program when npm cannot install it."""
+    try:
+        return nodejs.install(package, CACHE)
+    except OSError as error:
+        sys.exit(str(error))
 
 
 def compile_standard(request: dict[str, Any], solc: Path, *, strict: bool = True) -> dict[str, Any]:
     """solc's answer to a standard JSON request; ends the program with the compiler's messages on an error.
 
     `strict` takes warnings for errors."""
-    node, _ = find_node()
+    node, _ = nodejs.find_node()
     command = [str(node), str(HERE / "compile.cjs"), str(solc)]
     done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, timeout=COMPILE_TIMEOUT_S)
     if done.returncode != 0:

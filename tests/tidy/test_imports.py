@@ -12,7 +12,8 @@ from tests.support import tree
 CHANNELS, RUNTIME, REDUCERS, GAME = "scapp.channels", "scapp.runtime", "scapp.reducers", "scapp.game"
 
 # Ports with their adapters, and what composes them.
-SHELL = "log|transport|chain|node|runner|admission_base|module_exchange|service"
+CHAIN_SHELL = "contracts|fake|key|performing|rpc|rpc_link|service|deploy"
+SHELL = f"log|transport|chain\\.({CHAIN_SHELL})|node|runner|admission_base|module_exchange|service|ethereum_packages"
 PURE = re.compile(rf"scapp\.channels\.(?!({SHELL})(\.|$)).+")
 PURE_STDLIB = {
     "__future__", "abc", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum",
@@ -26,9 +27,11 @@ CRYPTO = {"scapp.channels.crypto", "scapp.channels.signing"}
 SLOW = ("web3", "eth_account", "eth_abi", "eth_keys", "eth_keyfile", "eth_utils", "eth_hash", "eth_typing", "pydantic")
 
 DERIVATION = re.compile(
-    r"scapp\.runtime\.(?!(cli|api|compose|config|demo)(\.|$)).+"  # all of runtime but what composes it
+    r"scapp\.runtime\.(?!(cli|api|compose|config|demo|devchain)(\.|$)).+"  # all of runtime but what composes it
 )
-DERIVATION_MAY_READ = {"reading", "entries", "deployment", "admission", "cosigned", "crypto", "errors", "types"}
+DERIVATION_MAY_READ = {
+    "reading", "entries", "deployment", "admission", "cosigned", "crypto", "errors", "types", "ethereum_packages",
+}  # fmt: skip
 COMPOSERS = ("scapp.runtime.cli", "scapp.runtime.api", "scapp.runtime.compose")
 
 MODULES = tree.modules()

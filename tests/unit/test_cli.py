@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from scapp.channels import ethereum_packages
 from scapp.channels.errors import LocalError
 from scapp.channels.types import ChannelId
 from scapp.runtime import keys_file
@@ -458,7 +459,7 @@ def test_a_file_that_is_no_key(tmp_path: Path, text: str) -> None:
 
 def test_a_keystore_keeps_the_key_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made with a password, readable with it alone; its address is known without."""
-    account = keys_file._accounts()
+    account = ethereum_packages.eth_account().Account
     encrypt = account.encrypt
     cheap = staticmethod(lambda key, password: encrypt(key, password, kdf="pbkdf2", iterations=10))
     monkeypatch.setattr(account, "encrypt", cheap)
@@ -475,7 +476,8 @@ def test_a_keystore_keeps_the_key_encrypted(tmp_path: Path, monkeypatch: pytest.
 
 def test_unlocking_a_keystore_leaves_the_recursion_limit(tmp_path: Path) -> None:
     """Else deeply nested bytes would crash a node with an encrypted key (py_ecc raises the limit to 100,000)."""
-    code = "import sys; from scapp.runtime import keys_file; before = sys.getrecursionlimit(); keys_file._accounts()\n"
+    code = "import sys; from scapp.channels import ethereum_packages; before = sys.getrecursionlimit()\n"
+    code += "ethereum_packages.eth_account()\n"
     code += "assert sys.getrecursionlimit() == before, sys.getrecursionlimit()"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -8,6 +8,7 @@ from typing import get_args
 import msgspec
 import pytest
 
+from scapp.channels.chain import events as chain_events
 from scapp.channels.channel.effects import STORED, SendDecisions, SendRejected, StoredSend, outbox_row, parse_outbox_row
 from scapp.channels.channel.events import (
     ChannelCreated,
@@ -27,6 +28,8 @@ from scapp.channels.channel.events import (
     encode_event,
 )
 from scapp.channels.errors import CorruptionError
+from scapp.channels.onchain import Purpose
+from scapp.channels.types import ChannelId
 from tests.support.tree import ROOT
 
 CHANNEL = b"\xc0" * 32
@@ -66,6 +69,26 @@ EVENTS: dict[str, Event] = {
     "refused.1": SubmissionsRefused(REFUSED),
     "dropped.1": SubmissionsDropped(REFUSED),
 }
+PURPOSE = Purpose(ChannelId(CHANNEL), "deposit", bytes(20))
+CHAIN_EVENTS: dict[str, chain_events.ChainEvent] = {
+    "chain.cursor.1": chain_events.CursorMoved(2**32, b"\x01" * 32),
+    "chain.signed.1": chain_events.TransactionSigned(
+        purpose=PURPOSE,
+        step="main",
+        digest=b"\x02" * 32,
+        nonce=3,
+        raw=b"raw transaction",
+        hash=b"\x03" * 32,
+        to=b"\x04" * 20,
+        data=b"calldata",
+        value=b"\x05" * 32,
+        gas=90_000,
+        max_fee=2 * 10**9,
+        priority_fee=10**8,
+        block=2**32,
+    ),
+    "chain.ended.1": chain_events.TransactionEnded(3, PURPOSE, "main", b"\x02" * 32, b"\x03" * 32, True, 17, 60_000),
+}
 SENDS: dict[str, StoredSend] = {"outbox reject": SendRejected(1), "outbox decide": SendDecisions(1, 6)}
 
 
@@ -74,6 +97,21 @@ def test_events_keep_their_bytes(name: str) -> None:
     """A node of this release reads what earlier ones stored, and writes what they read."""
     assert encode_event(EVENTS[name]).hex() == GOLDEN[name]
     assert decode_event(bytes.fromhex(GOLDEN[name])) == EVENTS[name]
+
+
+@pytest.mark.parametrize("name", CHAIN_EVENTS)
+def test_events_of_the_chain_keep_their_bytes(name: str) -> None:
+    """The same for the node's own stream."""
+    assert chain_events.encode_event(CHAIN_EVENTS[name]).hex() == GOLDEN[name]
+    assert chain_events.decode_event(bytes.fromhex(GOLDEN[name])) == CHAIN_EVENTS[name]
+
+
+@pytest.mark.parametrize("value", [b"", b"\x90", b"\x91\xabchain.new.1", b"\x91\xaechain.cursor.1", b"\x91" * 5_000])
+def test_an_event_of_the_chain_that_cannot_be_read_is_refused(value: bytes) -> None:
+    """Ours are never skipped; those of other parts are not ours to read."""
+    with pytest.raises(CorruptionError, match="stored event cannot be read"):
+        chain_events.decode_event(value)
+    assert chain_events.decode_event(b"\x92\xa7other.1\x01") is None
 
 
 @pytest.mark.parametrize("name", SENDS)
@@ -96,4 +134,5 @@ def test_no_stored_type_is_without_its_bytes() -> None:
     assert {type(event) for event in EVENTS.values()} == set(get_args(Event))
     assert {type(send) for send in SENDS.values()} == set(get_args(StoredSend)) == set(STORED)
     assert set(EVENTS) == {msgspec.inspect.type_info(kind).tag for kind in get_args(Event)}  # type: ignore[attr-defined]
-    assert set(GOLDEN) == set(EVENTS) | set(SENDS)
+    assert {type(event) for event in CHAIN_EVENTS.values()} == set(get_args(chain_events.ChainEvent))
+    assert set(GOLDEN) == set(EVENTS) | set(CHAIN_EVENTS) | set(SENDS)

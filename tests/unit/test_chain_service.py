@@ -1,0 +1,182 @@
+"""The service keeps its node told, over whatever its endpoints do, and says how it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+import pytest
+
+from scapp.channels import onchain
+from scapp.channels.chain.fake import FakeClient, Faults
+from scapp.channels.chain.performing import stored
+from scapp.channels.chain.service import LiveChain, connect
+from scapp.channels.errors import LocalError
+from scapp.channels.log.memory import MemoryLog
+from scapp.channels.types import ZERO_ADDRESS, Address
+from tests.support import chain_stories as story
+
+DEPOSIT = onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)
+
+
+class Node:
+    """A service over the model, and what it told."""
+
+    def __init__(self, chain, log=None, faults=None, **settings) -> None:
+        self.chain = chain
+        self.client = FakeClient(chain, seed="service", faults=faults)
+        self.log = log or MemoryLog()
+        self.service = LiveChain(story.settings(**settings), self.client, self.log, story.PAYER, story.ALICE.sign)
+        self.views: dict[bytes, onchain.ChainView] = {}
+        self.heads: list[int] = []
+        self.breaks = False
+
+    def on_view(self, channel, view):
+        self.views[channel] = view
+        if self.breaks:
+            raise ZeroDivisionError
+
+    async def __aenter__(self):
+        await self.service.start(self.on_view, self.heads.append)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.service.stop()
+
+    async def until(self, holds):
+        async with asyncio.timeout(20):
+            while not holds():  # noqa: ASYNC110  # what it waits for has no event
+                await asyncio.sleep(0.005)
+
+    async def mine(self, count=1):
+        """Blocks, each once the one before was looked at."""
+        for _ in range(count):
+            self.chain.mine()
+            self.client.announce()
+            await self.until(lambda: self.service.head_time_s == self.chain.head.time_s)
+
+    def held(self):
+        view = self.views.get(story.channel())
+        return None if view is None else (view.latest.holdings[0], view.confirmed.holdings[0])
+
+    def info(self):
+        return self.service.transactions(story.channel())[0]
+
+
+async def test_a_deposit_from_want_to_confirmed():
+    """Views, heads, transaction and status tell the same story."""
+    async with Node(story.new_chain()) as node:
+        node.service.watch(story.channel(), (ZERO_ADDRESS,))
+        await node.until(lambda: node.held() == (0, 0))
+        node.service.want(story.channel(), [DEPOSIT])
+        await node.until(lambda: node.info().status == "pending")
+        assert node.service.status().pending == 1
+        await node.mine()
+        await node.until(lambda: node.held() == (5, 0))
+        await node.mine(3)
+        await node.until(lambda: node.held() == (5, 5))
+        await node.until(lambda: node.info().status == "confirmed")
+        status = node.service.status()
+        assert (status.head, status.processed, status.lag_blocks, status.watched) == (5, 5, 0, 1)
+        assert (status.chain_id, status.account, status.fault) == (1337, story.PAYER.address, "")
+        assert node.heads == [block.time_s for block in node.chain.blocks[1:]]
+        await node.until(lambda: node.service.status().balance == node.chain.world.balances[story.PAYER.address])
+
+
+async def test_an_endpoint_that_is_down_is_no_error():
+    """The service starts, says what is wrong, and goes on by itself when it is there."""
+    node = Node(story.new_chain(), faults=Faults(down=True))
+    async with node:
+        node.service.watch(story.channel(), (ZERO_ADDRESS,))
+        await node.until(lambda: "connection refused" in node.service.status().fault)
+        assert node.service.head_time_s is None
+        assert node.service.status().head is None
+        node.client.faults.down = False
+        await node.until(lambda: node.held() == (0, 0))
+        await node.until(lambda: node.service.status().fault == "")
+
+
+async def test_a_slow_endpoint_holds_up_nothing_but_itself():
+    """Views come late; stopping does not wait for an answer."""
+    async with Node(story.new_chain(), faults=Faults(delay_s=0.02)) as node:
+        node.service.watch(story.channel(), (ZERO_ADDRESS,))
+        await node.until(lambda: node.held() == (0, 0))
+        node.client.faults.delay_s = 3600
+        node.service.want(story.channel(), [DEPOSIT])
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            await node.service.stop()
+
+
+async def test_a_wrong_chain_and_missing_contracts_are_errors():
+    """Chain id, adjudicator, consensus app: LocalError at start, naming what was found."""
+    for wrong, text in (
+        ({"chain_id": 1}, "is of chain 1337; configured is chain 1"),
+        ({"adjudicator": Address(b"\x01" * 20)}, f"no contract at 0x{'01' * 20}, the configured adjudicator"),
+        ({"consensus_app": Address(b"\x02" * 20)}, "the configured consensus app"),
+    ):
+        settings = msgspec.structs.replace(story.settings(), **wrong)
+        service = LiveChain(settings, FakeClient(story.new_chain()), MemoryLog(), story.PAYER, story.ALICE.sign)
+        with pytest.raises(LocalError, match=text):
+            await service.start(lambda channel, view: None, lambda time_s: None)
+        await service.stop()
+
+
+async def test_a_listener_that_fails_stops_nothing(caplog):
+    """It is logged; the next views come all the same."""
+    async with Node(story.new_chain()) as node:
+        node.breaks = True
+        node.service.watch(story.channel(), (ZERO_ADDRESS,))
+        await node.until(lambda: node.held() == (0, 0))
+        story.deposit(node.chain, 4)
+        await node.mine()
+        await node.until(lambda: node.held() == (4, 0))
+    assert "a listener to the chain failed" in caplog.text
+    caplog.clear()
+
+
+async def test_a_new_process_goes_on_from_the_log():
+    """The cursor and what was signed are there; nothing is sent twice."""
+    chain, log = story.new_chain(), MemoryLog()
+    async with Node(chain, log) as node:
+        node.service.want(story.channel(), [DEPOSIT])
+        await node.until(lambda: chain.mempool)
+        await node.mine(40)
+    async with Node(chain, log.durable_copy()) as node:
+        node.service.watch(story.channel(), (ZERO_ADDRESS,))
+        node.service.want(story.channel(), [DEPOSIT])
+        await node.until(lambda: node.held() == (5, 5))
+        await node.until(lambda: node.info().status == "confirmed")
+        await node.mine(2)
+    assert chain.world.nonces[story.PAYER.address] == 1
+    cursors = [event for event in stored(log) if type(event).__name__ == "CursorMoved"]
+    assert [cursor.number for cursor in cursors] == [0, 32]
+
+
+async def test_a_log_that_is_closed_ends_the_service(caplog):
+    """Nothing is sent that cannot be stored."""
+    caplog.set_level(logging.INFO, "scapp.chain")
+    async with Node(story.new_chain()) as node:
+        await node.until(lambda: node.heads)
+        node.log.close()
+        node.service.want(story.channel(), [DEPOSIT])
+        await node.until(lambda: "the log is closed" in caplog.text)
+        assert not node.chain.mempool
+
+
+async def test_lost_hints_are_made_up_by_polling():
+    """A subscription that says nothing costs time, no events."""
+    async with Node(story.new_chain(), faults=Faults(hints_lost=1)) as node:
+        node.service.watch(story.channel(), (ZERO_ADDRESS,))
+        story.deposit(node.chain, 4)
+        await node.mine(4)
+        await node.until(lambda: node.held() == (4, 4))
+
+
+def test_a_service_over_json_rpc_needs_endpoints():
+    """`connect` builds it from the settings alone."""
+    settings = msgspec.structs.replace(story.settings(), endpoints=("http://127.0.0.1:1",))
+    service = connect(settings, MemoryLog(), story.PAYER, story.ALICE.sign)
+    assert service.status().endpoints == ("http://127.0.0.1:1",)
+    assert (service.chain_id, service.adjudicator) == (1337, story.ADJUDICATOR)
