@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 
 from scapp.channels import onchain
 from scapp.channels.abi_types import encode
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.chain import requests as ask
-from scapp.channels.chain.calls import Approve, Checkpoint, ConcludeAndTransfer
-from scapp.channels.chain.client import Receipt, Unavailable
+from scapp.channels.chain.calls import Approve
+from scapp.channels.chain.client import Receipt, Refused, Unavailable
 from scapp.channels.chain.events import decode_event
 from scapp.channels.chain.fake import FakeClient, Faults, decode_transaction
 from scapp.channels.chain.judging import state_hash_of
@@ -474,6 +475,38 @@ async def test_many_purposes_wait_for_a_free_place():
     assert [sending.held(nonce) for nonce in range(1, 41)] == [5] * 40
 
 
+async def test_one_that_cannot_work_hinders_no_other():
+    """A token that no node can read, a state that is no state: each says so, and what others want goes on."""
+    sending = Sending(story.new_chain())
+    story.deposit(sending.chain, 5, nonce=3)
+    sending.chain.mine()
+    answer = sending.client._view
+    refused = Refused("other", "out of gas")
+    sending.client._view = lambda asked: refused if asked.to == story.TOKEN else answer(asked)
+    sending.want(onchain.Deposit(story.TOKEN, 0, 5, 5))
+    broken = msgspec.structs.replace(story.state(4, story.outcome(3, 2), nonce=2), outcome=bytes(31) + b"\x20\x01")
+    sending.want(onchain.Checkpoint(broken), nonce=2)
+    sending.want(onchain.Conclude(story.state(5, story.outcome(3, 2), nonce=3, final=True)), nonce=3)
+    await sending.blocks(2)
+    assert [sending.info(nonce).status for nonce in (1, 2, 3)] == ["failed", "failed", "included"]
+    assert "no token" in sending.info(1).detail
+    assert sending.included() == [("ConcludeAndTransfer", None)]
+
+
+async def test_what_has_a_deadline_goes_first_and_waits_for_no_place():
+    """A checkpoint after forty deposits of the same moment is in the next block."""
+    sending = Sending(story.new_chain())
+    story.do(sending.chain, story.challenge_with(story.state(3, story.outcome(3, 2), nonce=90)))
+    sending.chain.mine()
+    for nonce in range(1, 41):
+        sending.want(DEPOSIT, nonce=nonce)
+    await sending.look()
+    assert sending.sender.pending == 16
+    sending.want(onchain.Checkpoint(story.state(4, story.outcome(3, 2), nonce=90)), nonce=90)
+    await sending.blocks(1)
+    assert sending.chain.world.status_of(story.channel(90)).turn_record == 4
+
+
 async def test_events_of_others_in_the_stream_are_passed_over():
     """The node's stream may hold facts of other parts."""
     sending = Sending(story.new_chain())
@@ -587,4 +620,3 @@ def test_purposes_tell_wants_apart():
     purposes = [purpose_of(story.channel(), want) for want in wants]
     assert len(set(purposes)) == len(wants)
     assert purposes[0] == Purpose(story.channel(), "deposit", ZERO_ADDRESS)
-    assert Checkpoint is not ConcludeAndTransfer

@@ -37,6 +37,7 @@ from scapp.channels.deployment import Deployment, Limits, encode_deployment
 from scapp.channels.driver import ChannelDriver, load
 from scapp.channels.entries import Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
+from scapp.channels.idle import IdleBound
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
@@ -89,15 +90,19 @@ class Node:
         nonce: Callable[[], int],
         module_of: ModuleOf = lambda _: None,
         frame_bytes_max: int = TransportLimits().frame_bytes_max,
+        idle: IdleBound | None = None,
         chain: ChainService | None = None,
         terms: ChainTerms | None = None,
     ) -> None:
         """`module_of` gives reducer modules by hash, for participants that ask for a channel's module;
-        `frame_bytes_max` is the transport's: channels whose batches would not fit are neither opened nor accepted.
-        Without a `chain` there are unfunded channels only; the node starts and stops it."""
+        `frame_bytes_max` is the transport's: channels whose batches would not fit are neither opened nor accepted;
+        `idle` bounds how many channels admission keeps in memory. Without a `chain` there are unfunded channels only;
+        the node starts and stops it."""
         self._runners: dict[bytes, ChannelRunner] = {}
         self.source = LogSource(log, lambda: {key: runner.driver for key, runner in list(self._runners.items())})
-        self._shared = Shared(signer, log, committer, transport, admission, clock_ms, self.source, self._emit)
+        self._shared = Shared(
+            signer, log, committer, transport, admission, clock_ms, self.source, self._emit, idle or IdleBound()
+        )
         self._chain = ChainLink(chain, terms or ChainTerms(), self._runners.values, clock_ms)
         self._shared.terms = self._chain.terms
         self._shared.after_input = self._chain.update
