@@ -168,7 +168,7 @@ class Node:
             await asyncio.sleep(TICK_SECONDS)
             for runner in self._runners.values():
                 if not _is_quiet(runner.engine):
-                    runner.try_input(lambda engine, now: engine.tick(now, self._chain.head_time_s))
+                    runner.try_input(lambda engine, now: engine.tick(now))
             await self._shared.store(Append(()), durable=False)
 
     # Peers

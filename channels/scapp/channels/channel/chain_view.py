@@ -69,11 +69,15 @@ def news(state: ChannelState, head_time_s: int) -> tuple[str, ...]:
 
 
 def tick(state: ChannelState, session: Session, head_time_s: int) -> tuple[Effect, ...]:
-    """The chain's clock goes on: a challenge becomes final without any view that says so."""
-    session.head_time_s = max(head_time_s, session.head_time_s)
+    """The chain's clock goes on: a challenge becomes final without any view that says so.
+
+    A new block may come before the view of it, so that it only proves that nothing has changed up to the last one."""
+    before_s = session.head_time_s
+    session.head_time_s = max(head_time_s, before_s)
     if session.news is None or state.chain is None:
         return ()
-    session.seen_at_s = session.head_time_s
+    if head_time_s > before_s:
+        session.seen_at_s = before_s
     told, session.news = session.news, news(state, session.head_time_s)
     return tuple(Tell(kind) for kind in session.news if kind not in told)
 
