@@ -44,6 +44,7 @@ def on_chain(state: ChannelState, session: Session, view: ChainView, head_time_s
     confirmed = _facts(setup, view.confirmed, known)
     seen = _with_end(state, latest, confirmed, before_s, session.head_time_s)
     if known is not None and _same(known, seen):
+        session.news = told
         return NOTHING
     session.news = news(evolve(state, seen), session.head_time_s)
     effects: list[Effect] = [Tell(kind) for kind in session.news if kind not in told]
