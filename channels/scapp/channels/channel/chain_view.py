@@ -28,7 +28,7 @@ from scapp.channels.reading import SignedState
 from scapp.channels.signing import ORDER, InvalidSignature, recover
 from scapp.channels.types import U256_MAX, Hash
 
-SIGNATURES_READ_MAX = 2  # per participant: a challenger may add any number of foreign ones
+SIGNATURES_READ_MAX = 10_000  # a challenger may add foreign ones; more than fit a block are of no contract
 
 
 def on_chain(state: ChannelState, session: Session, view: ChainView, head_time_s: int) -> Step:
@@ -159,7 +159,7 @@ def _read_outcome(setup: Setup, outcome: bytes) -> tuple[int, ...] | None:
 def _by_participant(setup: Setup, state_hash: Hash, found: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """The signatures in the participants' order; the contract takes them in any, and such with a high s as well."""
     by_index = list(setup.unsigned)
-    for signature in found[: SIGNATURES_READ_MAX * setup.count]:
+    for signature in found[:SIGNATURES_READ_MAX]:
         try:
             signer = recover(state_hash, low := _low_s(signature))
         except InvalidSignature:
