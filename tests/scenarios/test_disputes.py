@@ -274,6 +274,34 @@ def test_a_final_state_ends_a_dispute_at_once() -> None:
     check_payouts(sim, channel)
 
 
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned by the other", "signed by the other"])
+def test_a_final_state_takes_the_place_of_what_was_in_flight(signed: bool) -> None:
+    """A proposal that met a challenge on its way must not hold up the end; its entries are refused, or, if everybody
+    has signed them after all, in the log."""
+    sim, channel = running(BROUGHT1[:2])
+    alice, bob = sim.nodes
+    play(sim, channel, *MOVES)
+    sim.tap = lambda sender, to, data: None if sender == (1 if signed else 0) else data
+    alice.submit(channel, b"move:0:1:1")
+    sim.run()
+    sim.tap = None
+    assert len(alice.engine(channel).state.candidates) == 1
+    bob.input(channel, lambda engine, _: engine.leave("test"))
+    sim.block()
+    alice.submit(channel, b"", kind=Kind.CLOSE)
+    sim.run()
+    for _ in range(3):
+        sim.tick(2_000)
+        sim.run()
+    heads = [node.engine(channel).state.head for node in sim.nodes]
+    assert [head.is_final for head in heads] == [True, True]
+    assert heads[0].log_root == heads[1].log_root
+    sim.until(lambda: set(sim.phases(channel)) == {"settled"}, blocks=8)
+    check_payouts(sim, channel)
+    for node in sim.nodes:
+        check_log(node.log, channel)
+
+
 @pytest.mark.parametrize("assets", [(ZERO_ADDRESS,), (TOKEN,), (ZERO_ADDRESS, TOKEN)], ids=["coin", "token", "both"])
 @pytest.mark.parametrize("count", [2, 3])
 def test_rule_7_everybody_can_leave_alone(count: int, assets: tuple[Address, ...]) -> None:

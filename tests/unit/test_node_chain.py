@@ -23,10 +23,23 @@ TERMS = ChainTerms(challenge_duration_min_s=600, conclude_delay_s=3_600)
 SIGNERS = [Signer(bytes([key]) * 32) for key in (1, 2)]
 
 
+class Endpoint(PlainService):
+    """Answers nothing as long as the scene is blind."""
+
+    def __init__(self, scene: Scene, signer: Signer) -> None:
+        super().__init__(scene.chain, signer)
+        self._scene = scene
+
+    def look(self) -> None:
+        if not self._scene.blind:
+            super().look()
+
+
 class Scene:
     """Two nodes and the chain between them."""
 
     def __init__(self) -> None:
+        self.blind = False
         self.cast = Cast()
         self.chain = PlainChain(SIGNERS, START_MS // 1_000)
         self.logs = [MemoryLog(), MemoryLog()]
@@ -40,7 +53,7 @@ class Scene:
         return self
 
     async def node(self, index: int, policy: str = "accept") -> Node:
-        service = PlainService(self.chain, SIGNERS[index])
+        service = Endpoint(self, SIGNERS[index])
         node = await self.cast.node(index + 1, policy=policy, log=self.logs[index], chain=service, terms=TERMS)
         node.subscribe(self.events[index].append)
         self.services[index:] = [service, *self.services[index + 1 :]]
@@ -155,6 +168,25 @@ async def test_everything_goes_on_after_restarts(scene: Scene) -> None:
         await scene.restart(index)
     await scene.until(channel, "settled")
     assert scene.gains() == [-2, 2]
+
+
+async def test_a_node_that_has_not_seen_the_chain_yet_cancels_nothing_and_signs_nothing(scene: Scene) -> None:
+    """After a restart silence is not the wish for nothing: a deposit under way is left alone. Submissions wait."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    scene.blind = True
+    alice = await scene.restart(0)
+    assert alice.channel(channel).waiting_for == "the chain to be read"
+    assert channel in scene.services[0].watched
+    assert channel not in scene.services[0].wants
+    (receipt,) = await bob.submit(channel, [b"word"], timeout=0.2)
+    assert receipt.status == "pending"
+    scene.blind = False
+    await scene.block()
+    assert scene.services[0].wants[channel] == ()
+    (receipt,) = await bob.submit(channel, [b"word"])
+    assert receipt.status == "accepted"
 
 
 async def test_a_channel_that_cannot_be_funded_is_not_opened(scene: Scene) -> None:
