@@ -94,6 +94,9 @@ def test_a_full_state_on_chain_is_adopted_like_one_from_a_peer(played: tuple[Cha
         engine.apply(event)
     assert engine.session.wanted is not None
     assert engine.session.wanted.turn == shown.turn
+    (paid,) = engine.wanted(10_000, 0)
+    assert isinstance(paid, TransferAll)
+    assert outcome_hash(paid.outcome) == keccak256(shown.outcome)
     lower = view(channel, shown, status=Status(1, 10_000, b"\x01" * 20))
     for event in engine.on_chain(ChainView(lower.latest, view(channel, shown).confirmed), 101).events:
         engine.apply(event)

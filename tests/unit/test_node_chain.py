@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 import pytest
 
+from scapp.channels.chain import calls
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
@@ -16,7 +17,7 @@ from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from tests.support.node_cast import DEPLOYMENT, START_MS, Cast
-from tests.support.plain_chain import PlainChain, PlainService, account_of
+from tests.support.plain_chain import PlainChain, PlainService, account_of, challenger
 
 DURATION_S = 3_600
 TERMS = ChainTerms(challenge_duration_min_s=600, conclude_delay_s=3_600)
@@ -147,6 +148,27 @@ async def test_leaving_alone_by_command(scene: Scene) -> None:
     assert scene.gains() == [-2, 2]
     told = [kind for kind in scene.kinds(1) if kind in ("leaving", "challenged", "finalized", "settled")]
     assert told == ["leaving", "challenged", "finalized", "settled"]
+
+
+async def test_whoever_waits_for_a_phase_hears_of_what_the_chain_confirms(scene: Scene) -> None:
+    """From funding to running, and back from a dispute once its end is confirmed, without asking again and again."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    running = asyncio.gather(*(node.wait_phase(channel, ["running"], 5) for node in (alice,)))
+    await scene.until(channel, "running")
+    await running
+    prefund = alice.source.signed_state(channel, 0)
+    assert prefund is not None
+    await bob.submit(channel, [b"word"])
+    account = account_of(SIGNERS[1].address)
+    scene.chain.raw(account, calls.Challenge((), prefund, challenger(SIGNERS[1], channel, prefund)))
+    disputed = asyncio.create_task(alice.wait_phase(channel, ["disputed"], 5))
+    await scene.block()
+    await disputed
+    again = asyncio.create_task(alice.wait_phase(channel, ["running"], 5))
+    for _ in range(6):
+        await scene.block()
+    assert (await again).phase == "running"
 
 
 async def test_everything_goes_on_after_restarts(scene: Scene) -> None:

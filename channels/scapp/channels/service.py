@@ -72,8 +72,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 class NodeEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Told to listeners after it is durable. `kind`: proposed, opened, supported (a new batch), refused, closed,
-    rejected, halted, link (a peer came or went; `peer` set); of funded channels also funded, leaving, challenged,
-    cleared, finalized, settled: what the chain shows now."""
+    rejected, halted, link (a peer came or went; `peer` set); of funded channels also leaving, chain (the chain shows
+    something new), and before it what that is: funded, challenged, cleared, finalized, settled."""
 
     kind: str
     channel_id: ChannelId | None = None

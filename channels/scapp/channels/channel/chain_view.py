@@ -50,6 +50,7 @@ def on_chain(state: ChannelState, session: Session, view: ChainView, head_time_s
     effects: list[Effect] = [Tell(kind) for kind in session.news if kind not in told]
     if "challenged" in told and not latest.status.finalizes_at and not seen.ended:
         effects.append(Tell("cleared"))
+    effects.append(Tell("chain"))
     adopted = _adopt(state, session, latest.registered)
     return Step((seen, *adopted.events), (*effects, *adopted.effects))
 
