@@ -26,6 +26,7 @@ stray = [n for n in names if not n.startswith(("scapp/", "scapp-"))]
 assert not stray, f"files outside the package: {stray}"
 assert any(n.endswith(".wasm") for n in names), "no compiled reducer in the wheel"
 assert "scapp/channels/chain/artifacts/NitroAdjudicator.json" in names, "no compiled contract in the wheel"
+assert "scapp/runtime/devchain_node/package-lock.json" in names, "no lock of the development chain in the wheel"
 for licence in ("LICENSE", "LICENSE-MIT", "LICENSE-APACHE"):
     assert any(n.endswith(f"/licenses/{licence}") for n in names), licence
 print(f"{len(names)} files in {sys.argv[1].rpartition('/')[2]}")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from scapp.channels.chain import contracts
 from scapp.channels.chain.calls import decode_call, encode_call
 from scapp.channels.chain.contract_events import decode_event, encode_event
 from scapp.channels.chain.model import execute
 from scapp.channels.chain.model_world import Revert, Token, World
-from tests.chain import differential
 from tests.chain.cast import World as Contracts
 from tests.chain.differential import TOKENS, Story
 from tests.chain.draws import Draws
@@ -91,10 +89,3 @@ def test_model_and_contracts_agree(seed):
         reasons |= story.reasons
     assert {f"{name}: None" for name in MODELLED} <= reasons
     assert len(reasons) > 20, reasons
-
-
-def test_the_stories_reach_what_is_modelled():
-    """The names above are names of functions of the contract; the story calls them by these."""
-    names = {item["name"] for item in contracts.load("NitroAdjudicator").abi if item["type"] == "function"}
-    assert names >= MODELLED
-    assert differential.Story.call is not ModelStory.call

@@ -14,7 +14,7 @@ from scapp.channels.chain.client import Refused, Unavailable, WrongChain
 from scapp.channels.chain.rpc import RpcClient
 from scapp.channels.types import Address
 from scapp.runtime.devchain import DEPLOYER
-from tests.chain.anvil import Chain, hexed, running
+from tests.chain.anvil import Chain, running
 from tests.contracts.chain_client_contract import CHAIN_ID, Bench, ChainClientContract
 from tests.support.chain_stories import PAYER, RICH
 
@@ -174,6 +174,54 @@ async def test_an_endpoint_of_another_chain_is_not_used():
             await client.balance(PAYER.address)
 
 
+class SocketEndpoint:
+    """Answers over WebSocket, and hangs up when told: before an answer, or after it."""
+
+    hangs_up = ""
+
+    async def talk(self, request):
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            call = json.loads(message.data)
+            if self.hangs_up == "before" and call["method"] == "eth_getBalance":
+                break
+            await socket.send_json({"jsonrpc": "2.0", "id": call["id"], "result": hex(CHAIN_ID)})
+            if self.hangs_up == "after" and call["method"] == "eth_getBalance":
+                break
+        await socket.close()
+        return socket
+
+
+async def test_a_websocket_that_ends_is_opened_again():
+    """Between two questions nobody notices; in the middle of one the endpoint rests for a while."""
+    endpoint, clock = SocketEndpoint(), [0.0]
+    app = web.Application()
+    app.router.add_get("/", endpoint.talk)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    client = RpcClient([f"ws://127.0.0.1:{runner.addresses[0][1]}/"], CHAIN_ID, clock=lambda: clock[0])
+    try:
+        endpoint.hangs_up = "after"
+        assert await client.balance(PAYER.address) == CHAIN_ID
+        async with asyncio.timeout(10):
+            await client.changed(60)  # the end of a connection wakes as well
+        assert await client.balance(PAYER.address) == CHAIN_ID
+        endpoint.hangs_up = "before"
+        await client.changed(0.2)
+        with pytest.raises(Unavailable, match="the connection was closed"):
+            await client.balance(PAYER.address)
+        endpoint.hangs_up = ""
+        with pytest.raises(Unavailable):
+            await client.balance(PAYER.address)
+        clock[0] = 2
+        assert await client.balance(PAYER.address) == CHAIN_ID
+    finally:
+        await client.close()
+        await runner.cleanup()
+
+
 @pytest.mark.parametrize("nonsense", ["", "no hex", None, 7, [], {"a": 1}, "0x", "0xzz"])
 async def test_nonsense_is_a_fault_of_the_endpoint(nonsense):
     """The next one answers."""
@@ -194,4 +242,3 @@ async def test_a_shown_endpoint_has_no_secrets():
             RpcClient([wrong])
     with pytest.raises(ValueError, match="at least one"):
         RpcClient([])
-    assert hexed(b"\x01") == "0x01"

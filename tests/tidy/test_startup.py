@@ -13,6 +13,11 @@ HEAVY = ("web3", "eth_account", "eth_abi", "eth_keys", "eth_utils", "pydantic", 
 STARTS = {
     "node": ("scapp.channels.node", "import scapp.channels.node", (*HEAVY, "aiohttp", "psycopg", "wasmtime", "rich")),
     "worker": ("scapp.runtime.worker", "import scapp.runtime.worker", (*HEAVY, "aiohttp", "rich")),
+    "chain": (
+        "scapp.channels.chain.service",
+        "import scapp.channels.chain.service, scapp.channels.chain.fake, scapp.channels.chain.deploy",
+        (*HEAVY, "aiohttp", "psycopg", "wasmtime", "rich"),
+    ),
     "help": (
         "scapp.runtime.cli.main",
         "import sys; sys.argv = ['scapp', '--help']\n"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 
 from scapp.channels import onchain
 from scapp.channels.abi_types import encode
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.chain import requests as ask
-from scapp.channels.chain.calls import Approve, Checkpoint, ConcludeAndTransfer
-from scapp.channels.chain.client import Unavailable
+from scapp.channels.chain.calls import Approve
+from scapp.channels.chain.client import Receipt, Refused, Unavailable
 from scapp.channels.chain.events import decode_event
 from scapp.channels.chain.fake import FakeClient, Faults, decode_transaction
 from scapp.channels.chain.judging import state_hash_of
@@ -23,7 +24,7 @@ from scapp.channels.chain.watcher import Moved, Watcher
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import NODE_STREAM, Append, StreamWrite
 from scapp.channels.onchain import Purpose, purpose_of
-from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address
+from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address, Hash
 from tests.support import chain_stories as story
 
 DEPOSIT = onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)
@@ -393,6 +394,37 @@ async def test_a_nonce_taken_by_somebody_else_with_the_key_is_given_up():
     assert sending.held() == 5
 
 
+async def test_a_receipt_that_is_late_does_not_end_a_transaction():
+    """Its nonce is used, by itself: an endpoint that is behind says nothing of it for a while."""
+    sending = Sending(story.new_chain())
+    sending.want(DEPOSIT)
+    await sending.look()
+    (sent,) = sending.chain.mempool
+    sending.client.faults.receipts_lost = 1
+    await sending.blocks(2)
+    assert sending.info().status == "pending"
+    sending.client.faults.receipts_lost = 0
+    await sending.blocks(1)
+    assert (sending.info().status, sending.info().transaction_hash) == ("included", sent.hash)
+
+
+async def test_a_receipt_of_a_block_that_is_not_on_the_chain_does_not_count():
+    """An endpoint on another fork answered."""
+    sending = Sending(story.new_chain())
+    sending.want(DEPOSIT)
+    await sending.look()
+    (sent,) = sending.chain.mempool
+
+    async def receipts(transactions):
+        return [Receipt(hash_, 1, Hash(b"\x0f" * 32), True, 60_000) for hash_ in transactions]
+
+    sending.client.receipts = receipts
+    sending.chain.mine(leave=[sent.hash])
+    await sending.look()
+    assert sending.info().status == "pending"
+    assert sending.client.requests[-1] == "send"
+
+
 async def test_a_gap_of_nonces_is_filled():
     """A foreign transaction was taken back, and ours behind it would wait for ever."""
     chain = story.new_chain(blocks=5)
@@ -441,6 +473,38 @@ async def test_many_purposes_wait_for_a_free_place():
     assert sending.sender.pending == 16
     await sending.blocks(5)
     assert [sending.held(nonce) for nonce in range(1, 41)] == [5] * 40
+
+
+async def test_one_that_cannot_work_hinders_no_other():
+    """A token that no node can read, a state that is no state: each says so, and what others want goes on."""
+    sending = Sending(story.new_chain())
+    story.deposit(sending.chain, 5, nonce=3)
+    sending.chain.mine()
+    answer = sending.client._view
+    refused = Refused("other", "out of gas")
+    sending.client._view = lambda asked: refused if asked.to == story.TOKEN else answer(asked)
+    sending.want(onchain.Deposit(story.TOKEN, 0, 5, 5))
+    broken = msgspec.structs.replace(story.state(4, story.outcome(3, 2), nonce=2), outcome=bytes(31) + b"\x20\x01")
+    sending.want(onchain.Checkpoint(broken), nonce=2)
+    sending.want(onchain.Conclude(story.state(5, story.outcome(3, 2), nonce=3, final=True)), nonce=3)
+    await sending.blocks(2)
+    assert [sending.info(nonce).status for nonce in (1, 2, 3)] == ["failed", "failed", "included"]
+    assert "no token" in sending.info(1).detail
+    assert sending.included() == [("ConcludeAndTransfer", None)]
+
+
+async def test_what_has_a_deadline_goes_first_and_waits_for_no_place():
+    """A checkpoint after forty deposits of the same moment is in the next block."""
+    sending = Sending(story.new_chain())
+    story.do(sending.chain, story.challenge_with(story.state(3, story.outcome(3, 2), nonce=90)))
+    sending.chain.mine()
+    for nonce in range(1, 41):
+        sending.want(DEPOSIT, nonce=nonce)
+    await sending.look()
+    assert sending.sender.pending == 16
+    sending.want(onchain.Checkpoint(story.state(4, story.outcome(3, 2), nonce=90)), nonce=90)
+    await sending.blocks(1)
+    assert sending.chain.world.status_of(story.channel(90)).turn_record == 4
 
 
 async def test_events_of_others_in_the_stream_are_passed_over():
@@ -556,4 +620,3 @@ def test_purposes_tell_wants_apart():
     purposes = [purpose_of(story.channel(), want) for want in wants]
     assert len(set(purposes)) == len(wants)
     assert purposes[0] == Purpose(story.channel(), "deposit", ZERO_ADDRESS)
-    assert Checkpoint is not ConcludeAndTransfer

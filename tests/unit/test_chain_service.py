@@ -94,7 +94,19 @@ async def test_an_endpoint_that_is_down_is_no_error():
         assert node.service.status().head is None
         node.client.faults.down = False
         await node.until(lambda: node.held() == (0, 0))
-        assert node.service.status().fault == ""
+        await node.until(lambda: node.service.status().fault == "")
+
+
+async def test_a_slow_endpoint_holds_up_nothing_but_itself():
+    """Views come late; stopping does not wait for an answer."""
+    async with Node(story.new_chain(), faults=Faults(delay_s=0.02)) as node:
+        node.service.watch(story.channel(), (ZERO_ADDRESS,))
+        await node.until(lambda: node.held() == (0, 0))
+        node.client.faults.delay_s = 3600
+        node.service.want(story.channel(), [DEPOSIT])
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            await node.service.stop()
 
 
 async def test_a_wrong_chain_and_missing_contracts_are_errors():

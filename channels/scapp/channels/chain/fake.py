@@ -27,9 +27,10 @@ TIP_WEI = 10**8
 
 
 class Faults(msgspec.Struct):
-    """Probabilities for each request. `down`: nothing answers."""
+    """Probabilities for each request. `down`: nothing answers; `delay_s`: every answer takes so long."""
 
     down: bool = False
+    delay_s: float = 0.0
     fails: float = 0.0  # Unavailable
     fails_after: float = 0.0  # done, and Unavailable all the same
     logs_lost: float = 0.0  # logs of a block are left out of a range
@@ -173,7 +174,7 @@ class FakeClient:
         self.faults.down = True
 
     async def _request(self, name: str) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.faults.delay_s)
         self.requests.append(name)
         self.on_request(name)
         if self.faults.down or self._chance(self.faults.fails):

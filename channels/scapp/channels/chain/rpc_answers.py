@@ -22,8 +22,8 @@ _KINDS = (
     ("funds", ("insufficient funds", "insufficient balance")),
     ("too-much", ("query returned more", "too many", "block range", "range too", "response size", "limit exceeded")),
     ("missing", ("header not found", "unknown block", "block not found", "missing trie", "resource not found",
-                 "not canonical", "hash not found", "outofrange", "out of range", "historical state",
-                 "could not find block")),
+                 "not canonical", "not currently canonical", "hash not found", "outofrange", "out of range",
+                 "historical state", "could not find block")),
 )  # fmt: skip
 _BUSY = ("rate limit", "too many requests", "timeout", "timed out", "internal error", "overloaded", "capacity")
 _ERROR = bytes.fromhex("08c379a0")  # selector of Error(string)

@@ -9,7 +9,6 @@ it can be thrown away at any step: what counts is stored before it leaves.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 
@@ -33,6 +32,9 @@ from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Ha
 PENDING_MAX = 16  # what nodes take from one account at least
 BACK_OFF_BLOCKS_MAX = 32
 APPROVALS_MAX = 3
+URGENT = ("checkpoint", "challenge")  # a deadline runs: no long pauses, no waiting for a free place
+URGENT_BACK_OFF_BLOCKS_MAX = 2
+ORDER = (*URGENT, "conclude", "transfer-all", "transfer", "deposit")  # strangers' tokens come last
 
 
 @dataclasses.dataclass
@@ -98,11 +100,13 @@ class Sender:
         if new_head and self.state.slots:
             yield from self._tending.look(head, confirmed, nonce)
         self._head = head
-        for purpose, job in list(self._jobs.items()):
-            if self._jobs.get(purpose) is job and head.number >= job.again:
+        for purpose, job in sorted(self._jobs.items(), key=lambda item: ORDER.index(item[0].kind)):
+            if self._jobs.get(purpose) is not job or head.number < job.again:
+                continue
+            try:
                 yield from self._advance(purpose, job, head, confirmed, nonce)
-
-    # What is wanted
+            except InvalidValue as error:  # of this one alone: the others go on
+                self._hold(job, head, "failed", f"it cannot be encoded, or its contract answers nonsense: {error}")
 
     def _advance(self, purpose: Purpose, job: Job, head: Block, confirmed: Block, nonce: int) -> Steps[None]:
         """Send what the purpose needs next, or say why not."""
@@ -113,21 +117,17 @@ class Sender:
         ended = done is not None and done.digest == job.digest
         if ended or any(slot.succeeded and slot.step == "main" and slot.digest == job.digest for slot in slots):
             return
-        if self.pending >= PENDING_MAX:
+        if self.pending >= PENDING_MAX and purpose.kind not in URGENT:
             self._hold(job, head, "waiting", f"{PENDING_MAX} transactions are under way; more follow when one is in")
             return
         if any(slot.receipt is not None and slot.receipt.block > head.number for slot in slots):
             return
         reverted = [s for s in slots if s.step == "main" and s.digest == job.digest and s.receipt and not s.receipt.ok]
         if len(reverted) > job.refusals:
-            self._refused(job, head, "the contract refused it in a block", len(reverted))
+            self._refused(purpose, job, head, "the contract refused it in a block", len(reverted))
             return
         found = yield from self._read(purpose.channel, job.wanted, head, confirmed)
-        try:
-            verdict = judging.judge(purpose.channel, job.wanted, found)
-        except InvalidValue as error:
-            self._hold(job, head, "failed", f"it cannot be encoded: {error}")
-            return
+        verdict = judging.judge(purpose.channel, job.wanted, found)
         if isinstance(verdict, Hold):
             self._hold(job, head, verdict.status, verdict.detail)
             return
@@ -149,9 +149,7 @@ class Sender:
         yield from self._send(purpose, job, step, to, call, verdict.value, head, nonce)
 
     def _read(self, channel: ChannelId, wanted: Transaction, head: Block, confirmed: Block) -> Steps[OnChain]:
-        holdings: list[calls.Call] = []
-        with contextlib.suppress(InvalidValue):  # `judge` says so
-            holdings += [calls.Holdings(asset, channel) for asset in judging.assets_of(wanted)]
+        holdings = [calls.Holdings(asset, channel) for asset in judging.assets_of(wanted)]
         adjudicator = self._settings.adjudicator
         status, *latest = yield from self._views(adjudicator, [calls.StatusOf(channel), *holdings], head)
         before = (yield from self._views(adjudicator, holdings, confirmed)) if holdings else []
@@ -163,9 +161,10 @@ class Sender:
         )
 
     def _views(self, to: Address, asked: Sequence[calls.Call], block: Block) -> Steps[list[bytes]]:
+        """Answers of a contract; empty for what it refuses."""
         answers = yield ask.ReadViews(tuple(ViewCall(to, calls.encode_call(call), block.hash) for call in asked))
         for answer in answers:
-            if isinstance(answer, Refused) and answer.kind != "reverted":
+            if isinstance(answer, Refused) and (answer.kind == "missing" or to == self._settings.adjudicator):
                 raise Moved(f"0x{to.hex()} cannot be read: {answer}")
         return [b"" if isinstance(answer, Refused) else answer for answer in answers]
 
@@ -222,7 +221,7 @@ class Sender:
             self._hold(job, head, "waiting", f"the account 0x{self._account.hex()} has {balance} wei; {need}")
             return
         if isinstance(estimate, Refused):
-            self._refused(job, head, str(estimate), job.refusals + 1)
+            self._refused(purpose, job, head, str(estimate), job.refusals + 1)
             return
         pending = yield ask.ReadNonce(None)
         taken = [number + 1 for number in self.state.slots]
@@ -237,10 +236,11 @@ class Sender:
         job.status, job.detail = status, detail
         job.again = head.number if soon else head.number + 1
 
-    def _refused(self, job: Job, head: Block, reason: str, refusals: int) -> None:
+    def _refused(self, purpose: Purpose, job: Job, head: Block, reason: str, refusals: int) -> None:
         """Look again after a while that grows."""
         job.refusals = refusals
-        wait = min(2 ** (refusals - 1), BACK_OFF_BLOCKS_MAX)
+        longest = URGENT_BACK_OFF_BLOCKS_MAX if purpose.kind in URGENT else BACK_OFF_BLOCKS_MAX
+        wait = min(2 ** min(refusals - 1, 10), longest)
         job.status, job.detail = "reverted", f"{reason}; tried again from block {head.number + wait} on"
         job.again = head.number + wait
 
