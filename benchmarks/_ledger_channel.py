@@ -16,7 +16,9 @@ from typing import Any
 START_MS = 1_700_000_000_000
 
 
-class _AcceptAll:
+class AcceptAll:
+    """The policy of a node that accepts whatever is proposed."""
+
     def decide(self, proposer: Any, deployment: Any, created: Any) -> str:
         return "accept"
 
@@ -93,7 +95,7 @@ async def _play(
             committer=committer,
             transport=FakeTransport(network, signer.address),
             admission=ReducerAdmission(kernel_maker(lambda _: module, track=False)),
-            policy=_AcceptAll(),
+            policy=AcceptAll(),
             clock_ms=lambda: next(clock),
             nonce=lambda: next(nonces),
         )

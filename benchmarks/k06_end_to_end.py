@@ -57,7 +57,7 @@ def _net_rows(log_folder: Path, signer: Any) -> list[tuple[str, bytes]]:
     return [(name, change.copy) for name, change in parts]
 
 
-def _copy(connection: Any, streams: list[tuple[str, bytes]]) -> None:
+def copy(connection: Any, streams: list[tuple[str, bytes]]) -> None:
     from scapp.runtime.database.binary import COPY_HEADER, COPY_TRAILER
 
     with connection.transaction(), connection.cursor() as cursor:
@@ -92,7 +92,7 @@ def run() -> Result:
                 derived = time.perf_counter() - began
                 _empty(connection)
                 began = time.perf_counter()
-                _copy(connection, streams)
+                copy(connection, streams)
                 times.append((derived, time.perf_counter() - began))
     ours, theirs = (statistics.median(column) for column in zip(*times[1:], strict=True))
     ratio = statistics.median(derived / copied for derived, copied in times[1:])

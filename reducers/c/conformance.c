@@ -14,7 +14,7 @@ SCAPP_TABLE(every, KEY((i64, id)), (bool, flag), (i16, small), (i32, medium), (u
 SCAPP_INDEX(every, every_by_title, title, id)
 SCAPP_UNIQUE_INDEX(every, every_by_note, note)
 
-SCAPP_TABLE(pair, KEY((i32, left), (text, right)), (i32, value))
+SCAPP_HISTORY_TABLE(pair, KEY((i32, left), (text, right)), (i32, value))
 SCAPP_INDEX(pair, pair_by_value, value)
 
 // What probes found out, one row per message.

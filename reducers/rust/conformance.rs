@@ -41,7 +41,7 @@ table! {
 }
 
 table! {
-    struct Pair = "pair" {
+    struct Pair = "pair" history {
         key { left: i32, right: Text }
         value: i32,
     }

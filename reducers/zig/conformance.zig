@@ -42,7 +42,12 @@ const Pair = struct {
     right: []const u8,
     value: i32,
 
-    pub const table = .{ .name = "pair", .key = 2, .indexes = .{.{ .name = "pair_by_value", .columns = .{"value"} }} };
+    pub const table = .{
+        .name = "pair",
+        .key = 2,
+        .indexes = .{.{ .name = "pair_by_value", .columns = .{"value"} }},
+        .history = true,
+    };
 };
 
 /// What probes found out, one row per message.

@@ -36,9 +36,10 @@ def score(player: str, points: int) -> bytes:
     return op(wat.PUT, encode_row(SCORES, [player, points]), SCORE)
 
 
-def version(number: str, *parts: str) -> bytes:
+def version(number: str, *parts: str, history: bool = False) -> bytes:
     """The scripted reducer under another version number, or another body."""
-    manifest = encode_manifest(msgspec.structs.replace(MANIFEST, version=number))
+    tables = tuple(msgspec.structs.replace(table, history=history) for table in MANIFEST.tables)
+    manifest = encode_manifest(msgspec.structs.replace(MANIFEST, version=number, tables=tables))
     return wat.module(IMPORTS, MEMORY, *(parts or (wat.ALLOC, SCRIPT)), manifest=manifest)
 
 
@@ -260,6 +261,23 @@ def test_an_upgrade_takes_over_once_it_has_caught_up(setting: Setting) -> None:
         assert setting.rows(f"SELECT count(*) FROM {LIVE}.scapp_skipped") == [(5,)]
     with setting.opened() as projections:
         until(projections, lambda: caught_up(projections, setting))
+
+
+def test_a_projection_may_keep_history_which_its_upgrade_derives_anew(setting: Setting) -> None:
+    """Of a channel whose own app keeps none; what was skipped left no version, and the function moves along."""
+    setting.log.append(
+        setting.one, message(score("a", 1)), message(score("a", 2), op(wat.REJECT, b"no")), message(score("a", 3))
+    )
+    channel = f"decode('{setting.one.channel_id.hex()}', 'hex')"
+    points = f"SELECT points FROM {LIVE}.scapp_as_of_score({channel}, %d)"
+    with setting.opened() as projections:
+        projections.add("stats", setting.app, version("1"))
+        until(projections, lambda: caught_up(projections, setting))
+        projections.upgrade("stats", version("2", history=True))
+        until(projections, lambda: projections.status("stats").record.following is None)
+        setting.log.append(setting.one, message(score("a", 4)))
+        until(projections, lambda: caught_up(projections, setting))
+        assert [setting.rows(points % sequence) for sequence in range(5)] == [[], [(1,)], [(1,)], [(3,)], [(4,)]]
 
 
 def test_an_upgrade_that_halts_leaves_the_live_version(setting: Setting) -> None:

@@ -15,7 +15,8 @@ from scapp.runtime.progress import Meter
 from scapp.runtime.rows import encode_row
 from scapp.runtime.schema import AppSchema, ensure_deployment, prepare_database, register_channel
 from scapp.runtime.stored import copied_tuples
-from scapp.runtime.verify import DIFFERENCES_MAX, NothingDerived, VerifyReport, verify_channel
+from scapp.runtime.verify import NothingDerived, VerifyReport, verify_channel
+from scapp.runtime.verify_kept import DIFFERENCES_MAX
 from tests.support.postgres import (
     DEPLOYMENT,
     NODE,
@@ -142,12 +143,12 @@ def test_tampering_is_named(embedded: EmbeddedBackend, log: SignedLog, tampering
             f"shop.account (owner {_OWNER_1}) is missing",
         ),
         (
-            "ALTER TABLE shop.tag DROP CONSTRAINT scapp_tag",
+            "ALTER TABLE shop.tag DROP CONSTRAINT scapp_key_tag",
             "INSERT INTO shop.tag SELECT * FROM shop.tag",
             "shop.tag (name x, number 1) is extra",
         ),
         (
-            "ALTER TABLE shop.tag DROP CONSTRAINT scapp_tag, ALTER number DROP NOT NULL",
+            "ALTER TABLE shop.tag DROP CONSTRAINT scapp_key_tag, ALTER number DROP NOT NULL",
             "UPDATE shop.tag SET number = NULL",
             "shop.tag (name x, number NULL) is extra",
         ),

@@ -13,7 +13,7 @@ from scapp.channels.entries import Kind, encode_entry
 from scapp.channels.types import ChannelId
 from scapp.game import Bot, GameView, wasm_bytes
 from scapp.runtime.kernel import Budget
-from scapp.runtime.reference import ReferenceKernel
+from tests.support import wat
 from tests.support.reducer_driver import CAST, CHANNEL, NOW_MS, Driver, Refused, checked, slot_for
 
 STAKE = 10**18
@@ -62,7 +62,7 @@ def test_any_split_into_batches_gives_one_root() -> None:
     module = checked(wasm_bytes())
     context = ChannelContext(ChannelId(CHANNEL), tuple(CAST[:3]), module.deployment, SLOTS)
     for sizes in splits(len(log)):
-        kernel = ReferenceKernel(module, context)
+        kernel = wat.fresh(module, context)
         at = 0
         for size in sizes:
             result = kernel.run(at, log[at : at + size], budget=Budget.DERIVE)
@@ -82,7 +82,8 @@ def test_refused_messages_in_a_batch_leave_no_trace() -> None:
     for entry in log[1:]:
         mixed += [entry, encode_entry(Kind.MESSAGE, 0, 10_000, NOW_MS, cheat)]
     module = checked(wasm_bytes())
-    kernel = ReferenceKernel(module, ChannelContext(ChannelId(CHANNEL), tuple(CAST[:3]), module.deployment, SLOTS))
+    context = ChannelContext(ChannelId(CHANNEL), tuple(CAST[:3]), module.deployment, SLOTS)
+    kernel = wat.fresh(module, context)
     result = kernel.run(0, mixed, budget=Budget.ORDER)
     assert len(result.accepted) == len(log)
     assert result.state_root == played.kernel.state_root()

@@ -96,6 +96,10 @@ class SumAdmission:
     def rollback(self, channel_id: ChannelId) -> None:
         self.layers.pop(channel_id, None)
 
+    def memory_bytes(self, channel_id: ChannelId) -> int:
+        assert channel_id in self.bases, "only what is loaded takes memory"
+        return 1_000
+
     def unload(self, channel_id: ChannelId) -> None:
         self.bases.pop(channel_id, None)
         self.layers.pop(channel_id, None)

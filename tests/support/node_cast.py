@@ -6,11 +6,13 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
+from scapp.channels.admission import Admission
 from scapp.channels.chain.port import ChainService
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment
+from scapp.channels.idle import IdleBound
 from scapp.channels.log.committer import Committer
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.node import Node
@@ -51,11 +53,12 @@ class Cast:
         *,
         policy: str = "accept",
         log: MemoryLog | None = None,
-        admission: SumAdmission | None = None,
+        admission: Admission | None = None,
         modules: dict[bytes, bytes] | None = None,
         frame_bytes_max: int = TransportLimits().frame_bytes_max,
         chain: ChainService | None = None,
         terms: ChainTerms | None = None,
+        idle: IdleBound | None = None,
     ) -> Node:
         signer = Signer(bytes([key]) * 32)
         log = log or MemoryLog()
@@ -75,6 +78,7 @@ class Cast:
             frame_bytes_max=frame_bytes_max,
             chain=chain,
             terms=terms,
+            idle=idle,
         )
         await node.start()
         self.nodes = [other for other in self.nodes if other.address != node.address]  # it was stopped before

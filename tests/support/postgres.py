@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.embedded import EmbeddedBackend
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.server import ServerBackend
-from scapp.runtime.kernel import BatchResult, Budget
+from scapp.runtime.kernel import BatchResult, Budget, Kernel
 from scapp.runtime.kernel_export import decode_export
 from scapp.runtime.net_changes import NetChanges
 from scapp.runtime.proofs import Proof, walk
@@ -272,18 +272,25 @@ def channel(number: int = 1, deployment: Deployment = DEPLOYMENT) -> ChannelCont
 
 
 class SignedLog:
-    """An EntrySource of batches that a ScriptedKernel derived; what a node's log looks like to its readers."""
+    """An EntrySource of batches that a kernel derived, a ScriptedKernel unless `make_kernel` says another.
 
-    def __init__(self, *contexts: ChannelContext, manifest: Manifest = SHOP) -> None:
+    What a node's log looks like to its readers."""
+
+    def __init__(
+        self,
+        *contexts: ChannelContext,
+        manifest: Manifest = SHOP,
+        make_kernel: Callable[[ChannelContext], Kernel] | None = None,
+    ) -> None:
         self._contexts = list(contexts)
-        self._manifest = manifest
         self._lock = threading.Lock()
         self.batches_of: dict[ChannelId, list[SupportedBatch]] = {}
-        self._kernels: dict[ChannelId, ScriptedKernel] = {}
+        self._kernels: dict[ChannelId, Kernel] = {}
         for context in contexts:
             self.batches_of[context.channel_id] = []
-            self._kernels[context.channel_id] = ScriptedKernel(manifest, context)
-            self._sign(context, [encode_entry(Kind.OPEN, 0, 0, 1_000, b"\x90")], final=False)
+            made = ScriptedKernel(manifest, context) if make_kernel is None else make_kernel(context)
+            self._kernels[context.channel_id] = made
+            self.sign(context, [encode_entry(Kind.OPEN, 0, 0, 1_000, b"\x90")], final=False)
 
     def append(self, context: ChannelContext, *messages: Sequence[Operation], final: bool = False) -> SupportedBatch:
         """One batch of messages, each a list of operations."""
@@ -292,9 +299,10 @@ class SignedLog:
             encode_entry(Kind.MESSAGE, index % 2, 2**64 - 1 - index, 2_000 + start, _encode(list(operations)))
             for index, operations in enumerate(messages)
         ]
-        return self._sign(context, entries, final=final)
+        return self.sign(context, entries, final=final)
 
-    def _sign(self, context: ChannelContext, entries: list[bytes], *, final: bool) -> SupportedBatch:
+    def sign(self, context: ChannelContext, entries: Sequence[bytes], *, final: bool = False) -> SupportedBatch:
+        """One batch of entries as they are."""
         batches, kernel = self.batches_of[context.channel_id], self._kernels[context.channel_id]
         first = batches[-1].end_sequence if batches else 0
         root = kernel.state_root()

@@ -23,7 +23,7 @@ MANIFEST = Manifest(
     name="raw_calls",
     version="1",
     tables=(
-        Table("small", (Column("id", "int2"), Column("note", "text", nullable=True)), key=1),
+        Table("small", (Column("id", "int2"), Column("note", "text", nullable=True)), key=1, history=True),
         Table(
             "every",
             (
@@ -36,7 +36,12 @@ MANIFEST = Manifest(
                 Index("every_pair", ("c_text", "c_int4")),
             ),
         ),
-        Table("keyed", tuple(Column(f"c_{name}", name) for name in _KEYS), key=len(_KEYS)),  # type: ignore[arg-type]
+        Table(
+            "keyed",
+            tuple(Column(f"c_{name}", name) for name in _KEYS),  # type: ignore[arg-type]
+            key=len(_KEYS),
+            history=True,
+        ),
         Table(
             "unique",
             (
@@ -47,6 +52,7 @@ MANIFEST = Manifest(
                 Column("paid", "numeric"),
             ),
             key=2,
+            history=True,
             indexes=(
                 Index("unique_holder", ("holder",), unique=True),
                 Index("unique_mark", ("mark", "paid"), unique=True),

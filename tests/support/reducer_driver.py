@@ -1,4 +1,4 @@
-"""Drives a compiled reducer through the reference kernel, one entry a batch, and shows its tables as dicts.
+"""Drives a compiled reducer through a kernel, one entry a batch, and shows its tables as dicts.
 
 The row decoder here is written apart from the runtime's, so that the two check each other.
 """
@@ -19,7 +19,7 @@ from scapp.channels.types import ChannelId
 from scapp.runtime.changes import BatchChanges, LogLine
 from scapp.runtime.kernel import Budget
 from scapp.runtime.module import CheckedModule, check_module
-from scapp.runtime.reference import ReferenceKernel
+from tests.support import wat
 from tests.support.changes import committed
 
 Slots = Sequence[tuple[bytes, bytes, int]]
@@ -64,7 +64,7 @@ class Driver:
         module = checked(wasm)
         self.manifest = module.manifest
         context = ChannelContext(ChannelId(channel_id), tuple(participants), module.deployment, tuple(slots))
-        self.kernel = ReferenceKernel(module, context)
+        self.kernel = wat.fresh(module, context)
         self.sequence = 0
         self.now_ms = now_ms
         self.changes: BatchChanges | None = None

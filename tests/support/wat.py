@@ -18,7 +18,9 @@ from scapp.channels.deployment import Limits
 from scapp.channels.entries import Kind, OpenPayload, Slot, encode_entry
 from scapp.channels.types import ChannelId
 from scapp.reducers.manifest import Column, Index, Manifest, Table, encode_manifest
+from scapp.runtime.kernel import Budget, Kernel
 from scapp.runtime.module import CheckedModule, check_module
+from scapp.runtime.native.kernel import NativeKernel
 from scapp.runtime.reference import ReferenceKernel
 
 MANIFEST = Manifest(
@@ -212,11 +214,20 @@ def message(*instructions: bytes, author: int = 0, counter: int = 1) -> bytes:
     return encode_entry(Kind.MESSAGE, author, counter, 2_000, b"".join(instructions))
 
 
-def opened(checked: CheckedModule) -> ReferenceKernel:
-    """A kernel with entry 0 committed."""
-    from scapp.runtime.kernel import Budget
+class Tested:
+    """Which kernel `fresh` makes; the fixture `each_kernel` sets it."""
 
-    kernel = ReferenceKernel(checked, context_of(checked))
+    kind: type[NativeKernel] | type[ReferenceKernel] = NativeKernel
+
+
+def fresh(checked: CheckedModule, context: ChannelContext | None = None, *, track: bool = True) -> Kernel:
+    """A kernel with no entries applied."""
+    return Tested.kind(checked, context_of(checked) if context is None else context, track=track)
+
+
+def opened(checked: CheckedModule) -> Kernel:
+    """A kernel with entry 0 committed."""
+    kernel = fresh(checked)
     result = kernel.run(0, [open_entry()], budget=Budget.ORDER)
     assert result.accepted == (0,), result.refusals
     kernel.commit(0)

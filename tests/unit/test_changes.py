@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from scapp.channels.entries import Kind, encode_entry
 from scapp.runtime.arrays import array, array_fields, bytes_field, int8_field
 from scapp.runtime.changes import COPY_NEVER, EVENTS, MESSAGES, AppEvent, BatchChanges
-from scapp.runtime.kernel import Budget, KernelFault
+from scapp.runtime.kernel import Budget, Kernel, KernelFault
 from scapp.runtime.net_changes import event_row, message_row, table_change
-from scapp.runtime.reference import ReferenceKernel
 from scapp.runtime.rows import decode_row, encode_key, encode_row
 from tests.support import wat
 from tests.support.wat import SCORE, message, op
 
+pytestmark = pytest.mark.usefixtures("each_kernel")
 SCORES = wat.MANIFEST.tables[0]
 CHANNEL = wat.CHANNEL
 
@@ -31,18 +31,18 @@ def delete(player: str) -> bytes:
 
 
 @pytest.fixture
-def kernel() -> ReferenceKernel:
+def kernel() -> Kernel:
     opened = wat.opened(wat.scripted())
     opened.take_changes(COPY_NEVER)
     return opened
 
 
-def commit(kernel: ReferenceKernel, first: int, *entries: bytes, turn: int = 7) -> None:
+def commit(kernel: Kernel, first: int, *entries: bytes, turn: int = 7) -> None:
     assert kernel.run(first, entries, budget=Budget.DERIVE).refusals == ()
     kernel.commit(turn)
 
 
-def test_several_commits_give_one_take(kernel: ReferenceKernel) -> None:
+def test_several_commits_give_one_take(kernel: Kernel) -> None:
     """Per key the last change counts, and what ends as it began is no change."""
     commit(kernel, 1, message(put("a", 1), put("b", 1), put("gone", 1)))
     kernel.take_changes(COPY_NEVER)
@@ -56,7 +56,7 @@ def test_several_commits_give_one_take(kernel: ReferenceKernel) -> None:
     assert kernel.take_changes(COPY_NEVER) == BatchChanges()
 
 
-def test_arrays_are_postgresql_s_binary_form(kernel: ReferenceKernel) -> None:
+def test_arrays_are_postgresql_s_binary_form(kernel: Kernel) -> None:
     """Dimensions, NULL flag, type, count, lower bound; then each value with its length."""
     commit(kernel, 1, message(put("a", 1), put("b", 2)))
     (change,) = kernel.take_changes(COPY_NEVER).tables
@@ -66,7 +66,7 @@ def test_arrays_are_postgresql_s_binary_form(kernel: ReferenceKernel) -> None:
     assert (change.delete_arrays, change.copy) == ((), b"")
 
 
-def test_a_copy_stream_has_the_channel_first(kernel: ReferenceKernel) -> None:
+def test_a_copy_stream_has_the_channel_first(kernel: Kernel) -> None:
     commit(kernel, 1, message(put("a", 1)))
     (change,) = kernel.take_changes(1).tables
     assert change.copy == b"\0\3" + bytes_field(CHANNEL) + bytes_field(b"a") + int8_field(1)
@@ -85,7 +85,7 @@ def test_a_copy_stream_has_the_channel_first(kernel: ReferenceKernel) -> None:
         ([put("c", 1), put("d", 1), delete("a"), put("a", 1)], True),  # and is again what it was
     ],
 )
-def test_only_what_only_inserts_is_copied(kernel: ReferenceKernel, script: list[bytes], copied: bool) -> None:
+def test_only_what_only_inserts_is_copied(kernel: Kernel, script: list[bytes], copied: bool) -> None:
     commit(kernel, 1, message(put("a", 1)))
     kernel.take_changes(COPY_NEVER)
     commit(kernel, 2, message(*script))
@@ -94,7 +94,7 @@ def test_only_what_only_inserts_is_copied(kernel: ReferenceKernel, script: list[
     assert bool(changes.tables[0].upsert_arrays) is not copied
 
 
-def test_messages_carry_sequence_turn_and_header(kernel: ReferenceKernel) -> None:
+def test_messages_carry_sequence_turn_and_header(kernel: Kernel) -> None:
     """Also those that change nothing; a counter may use all 64 bits."""
     high = encode_entry(Kind.MESSAGE, 1, 2**64 - 1, 9_000, b"")
     close = encode_entry(Kind.CLOSE, 0, 0, 9_001, b"x")
@@ -113,7 +113,7 @@ def test_messages_carry_sequence_turn_and_header(kernel: ReferenceKernel) -> Non
         ]
 
 
-def test_refused_entries_are_no_messages(kernel: ReferenceKernel) -> None:
+def test_refused_entries_are_no_messages(kernel: Kernel) -> None:
     batch = [message(op(wat.REJECT, b"no")), message(op(wat.EMIT, b"y"), counter=5)]
     kernel.run(1, batch, budget=Budget.ORDER)
     kernel.commit(1)
@@ -123,7 +123,7 @@ def test_refused_entries_are_no_messages(kernel: ReferenceKernel) -> None:
     assert list(changes.app_events()) == [AppEvent(1, 0, "e", b"y")]
 
 
-def test_what_is_rolled_back_is_no_change(kernel: ReferenceKernel) -> None:
+def test_what_is_rolled_back_is_no_change(kernel: Kernel) -> None:
     kernel.run(1, [message(put("a", 1), op(wat.EMIT, b"x"))], budget=Budget.ORDER)
     with pytest.raises(KernelFault, match="commit or roll back the last run first"):
         kernel.take_changes(COPY_NEVER)
@@ -133,14 +133,14 @@ def test_what_is_rolled_back_is_no_change(kernel: ReferenceKernel) -> None:
 
 def test_a_kernel_that_does_not_track_gives_none() -> None:
     checked = wat.scripted()
-    kernel = ReferenceKernel(checked, wat.context_of(checked), track=False)
+    kernel = wat.fresh(checked, track=False)
     kernel.run(0, [wat.open_entry()], budget=Budget.ORDER)
     kernel.commit(0)
     with pytest.raises(KernelFault, match="does not track"):
         kernel.take_changes(COPY_NEVER)
 
 
-def test_an_import_is_no_change(kernel: ReferenceKernel) -> None:
+def test_an_import_is_no_change(kernel: Kernel) -> None:
     commit(kernel, 1, message(put("a", 1)))
     kernel.import_state(kernel.export_state())
     assert kernel.take_changes(COPY_NEVER) == BatchChanges()
@@ -174,7 +174,7 @@ def test_an_empty_array_has_no_fields() -> None:
     assert list(array_fields(array("text", []))) == []
 
 
-def test_sizes_count_the_buffers(kernel: ReferenceKernel) -> None:
+def test_sizes_count_the_buffers(kernel: Kernel) -> None:
     """What bounds memory on the way to the database."""
     commit(kernel, 1, message(put("a" * 1_000, 1), op(wat.EMIT, b"x" * 1_000)))
     assert 4_000 < kernel.take_changes(COPY_NEVER).size < 5_000  # both are in the message as well

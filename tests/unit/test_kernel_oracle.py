@@ -330,6 +330,22 @@ def test_what_a_refused_message_took_of_the_limits_is_free_again(end: bytes) -> 
     made.close()
 
 
+def test_versions_of_rows_that_go_are_the_same_whatever_comes_in_their_place() -> None:
+    """A key that went before in its batch and comes and goes again; rows that take the memory of those that went."""
+    made = Pair(raw.checked())
+    keys = [join([number.to_bytes(2, "big")]) for number in range(100)]
+    rows = [raw.put(raw.SMALL, join([number.to_bytes(2, "big"), b"note %02d" % number])) for number in range(100)]
+    gone = [raw.delete(raw.SMALL, key) for key in keys]
+    made.run([wat.message(*rows[:50])])
+    made.commit()
+    made.run([wat.message(gone[0]), wat.message(rows[0], gone[0]), wat.message(rows[0]), wat.message(gone[0])])
+    made.commit()
+    made.run([wat.message(*gone[1:50]), wat.message(*rows[50:])])
+    made.commit()
+    made.take(1)
+    made.close()
+
+
 @pytest.mark.parametrize("type_", TYPES)
 def test_both_kernels_take_the_same_values(pair: Pair, type_: str) -> None:
     """In a column; and where the type may be a key, in an index, whose order a scan shows."""

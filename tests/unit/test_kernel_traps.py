@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,7 @@ class Metered(NativeKernel):
 
     fuel: int | None = None
     every = True  # else the whole batch at once only
+    fuel_of: Mapping[int | None, int] = {}  # by message, None for the whole batch at once
 
     def _fresh(self) -> None:
         super()._fresh()
@@ -77,6 +78,9 @@ class Metered(NativeKernel):
         def metered(name: str, budget: Budget, *arguments: int) -> int:
             if self.fuel is not None and (self.every or name == "scapp_run"):
                 self._assembly.set_fuel(self.fuel)
+            message = arguments[0] if name == "scapp_step" else None
+            if message in self.fuel_of:
+                self._assembly.set_fuel(self.fuel_of[message])
             return enter(name, budget, *arguments)
 
         self._assembly.enter = metered  # type: ignore[method-assign]
@@ -140,6 +144,22 @@ def _sweep(step: int, *, every: bool) -> set[tuple[int, ...]]:
         assert following.accepted == (0,), (fuel, following.refusals)
         kernel.close()
     return set(known)
+
+
+def test_a_message_that_never_began_takes_nothing_back() -> None:
+    """Its fuel ends before it is begun. What would be put back then is of before the message in front of it, which has
+    made room for the one behind it."""
+    full = raw.checked(Limits(rows_max=2))
+    kernel = Metered(full, wat.context_of(full))
+    filled = wat.message(small(0, None), small(1, None))
+    assert kernel.run(0, [wat.open_entry(), filled], budget=Budget.ORDER).accepted == (0, 1)
+    kernel.commit(0)
+    kernel.fuel_of = {None: 1, 1: 1}  # one message to a call, and of these the second with next to none
+    batch = [wat.message(raw.delete(raw.SMALL, join([b"\0\0"]))), wat.message(), wat.message(small(2, None))]
+    result = kernel.run(2, batch, budget=Budget.ORDER)
+    assert (result.accepted, [refusal.index for refusal in result.refusals]) == ((0, 2), [1])
+    assert OUT_OF_FUEL in result.refusals[0].reason
+    kernel.close()
 
 
 def test_fuel_may_end_anywhere_in_a_message() -> None:

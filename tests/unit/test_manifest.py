@@ -9,6 +9,7 @@ import pytest
 
 from scapp.reducers.manifest import (
     DOCUMENT_BYTES_MAX,
+    HISTORY_COLUMNS,
     SYSTEM_COLUMNS,
     ManifestError,
     encode_manifest,
@@ -59,6 +60,12 @@ def test_a_full_document_survives_a_round_trip() -> None:
     assert [item.name for item in manifest.tables[0].key_columns] == ["owner"]
 
 
+def test_history_is_asked_for_and_reserves_its_columns_only_there() -> None:
+    """Tables without it may have columns of these names."""
+    assert parse(table(history=True)).tables[0].history
+    assert [parse(column(name=name)).tables[0].history for name in HISTORY_COLUMNS] == [False, False]
+
+
 def test_sql_keywords_are_ordinary_names() -> None:
     assert parse(column(name="select")).tables[0].columns[1].name == "select"
 
@@ -87,6 +94,16 @@ REFUSED: list[tuple[Any, str]] = [
     (table(columns=[{"name": "f", "type": "float8"}], indexes=[]), "key column f"),
     (table(columns=[{"name": "f", "type": "int8", "nullable": True}], indexes=[]), "key column f .* NOT NULL"),
     (column(name="channel_id"), "'channel_id' of table account is reserved"),
+    *(
+        (
+            table(
+                columns=[{"name": "a", "type": "int8"}, {"name": name, "type": "int8"}], indexes=[], history=True, key=1
+            ),
+            f"column {name} of table account is reserved in a table with history",
+        )
+        for name in HISTORY_COLUMNS
+    ),
+    (table(history=1), "history"),
     *((column(name=name), f"'{name}' of table account is PostgreSQL's own") for name in sorted(SYSTEM_COLUMNS)),
     (column(name="id"), "'id' appears twice"),
     (column(type="varchar"), "varchar"),

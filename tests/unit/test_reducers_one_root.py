@@ -79,6 +79,7 @@ def test_the_manifests_are_the_same_document() -> None:
     for family in (LEDGERS, CONFORMANCE):
         manifests = [Driver(wasm, CAST[:2]).manifest for wasm in family.values()]
         assert all(manifest == manifests[0] for manifest in manifests)
+    assert [table.name for table in manifests[0].tables if table.history] == ["pair"]
 
 
 _PROBED = {name: Driver(wasm, CAST[:2]) for name, wasm in CONFORMANCE.items()}

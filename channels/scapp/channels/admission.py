@@ -89,6 +89,10 @@ class Admission(Protocol):
         """Forget the layer, if any."""
         ...
 
+    def memory_bytes(self, channel_id: ChannelId) -> int:
+        """What the channel holds, roughly; who keeps many channels bounds the sum."""
+        ...
+
     def unload(self, channel_id: ChannelId) -> None:
         """Free what the channel holds; `load` builds it again."""
         ...

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from scapp.channels.admission import Admission, AdmissionError, Admitted, BaseSnapshot
+from scapp.channels.channel.effects import TryBatch
 from scapp.channels.driver import ChannelDriver
 from scapp.channels.entries import EMPTY_LOG_ROOT, extend_log_root
 from scapp.channels.errors import ScappError
@@ -24,6 +25,10 @@ logger = logging.getLogger("scapp.node")
 
 FORM = "admission.1"
 ENTRIES_MIN = 1_000
+ENTRIES_ASIDE_MIN = 100
+"""The same when the base is set aside: fewer entries are replayed as fast as a snapshot is loaded."""
+SIZE_USES = 16
+"""How often the base is used before it is asked again what it takes."""
 BYTES_PER_ENTRY = 1_024
 """A snapshot is due after this many bytes of the last one per new entry, so that large tables are saved less often and
 saving stays a small part of the work."""
@@ -64,6 +69,8 @@ class AdmissionBase:
         entries_min: int = ENTRIES_MIN,
     ) -> None:
         self.loaded = False
+        self.used = True  # since the last `keep`
+        self.asked_aside = False  # free it at the next chance
         self._admission = admission
         self._log = log
         self._source = source
@@ -71,10 +78,12 @@ class AdmissionBase:
         self._entries_min = entries_min
         self.saved_at = 0  # sequence of the newest snapshot that is known to fit
         self._saved_bytes = 0
+        self._size = self._size_uses = 0
 
     def load(self, sequence: int) -> None:
         """Build the base from the entries before `sequence` and compare it with what is signed, before anything is
         signed again. Raises AdmissionError, and what reading the log raises."""
+        self._size_uses = 0
         snapshot = self._newest()
         if snapshot is not None:
             try:
@@ -94,11 +103,62 @@ class AdmissionBase:
             self._admission.unload(self._driver.engine.state.setup.channel_id)
             self.loaded = False
 
+    def try_batch(self, batch: TryBatch) -> Admitted | AdmissionError:
+        """Admission's answer, after loading where that is necessary."""
+        self.used = True
+        try:
+            if not self.loaded:
+                self.load(batch.first_sequence)
+            channel_id = self._driver.engine.state.setup.channel_id
+            return self._admission.try_batch(channel_id, batch.first_sequence, batch.candidates, strict=batch.strict)
+        except AdmissionError as error:
+            return error
+
+    def commit(self) -> None:
+        """The batch that lies on the base is supported."""
+        self.used = True
+        self._admission.commit(self._driver.engine.state.setup.channel_id)
+
+    def rollback(self) -> None:
+        """Take away the batch that lies on a loaded base, if there is one."""
+        self.used = True
+        self._admission.rollback(self._driver.engine.state.setup.channel_id)
+
     @property
     def is_due(self) -> bool:
         """Have enough entries become supported since the last snapshot?"""
+        return self.loaded and self._is_worth(self._entries_min)
+
+    def _is_worth(self, entries_min: int) -> bool:
         new = self._driver.engine.state.sequence - self.saved_at
-        return self.loaded and new >= max(self._entries_min, self._saved_bytes // BYTES_PER_ENTRY)
+        return new >= max(entries_min, self._saved_bytes // BYTES_PER_ENTRY)
+
+    @property
+    def is_idle(self) -> bool:
+        """Does no batch lie on the base that others may still sign?"""
+        session, turn = self._driver.engine.session, self._driver.engine.state.turn
+        return session.work is None and (session.layer is None or session.layer <= turn)
+
+    @property
+    def should_go(self) -> bool:
+        """May it be freed, and should it: because somebody asked, or because the channel is closed?"""
+        head = self._driver.engine.state.head
+        return self.loaded and (self.asked_aside or (head is not None and head.is_final)) and self.is_idle
+
+    def keep(self) -> int:
+        """Between two inputs, of a base that stays: what it takes, about."""
+        self.used = self.asked_aside = False
+        if not self._size_uses:
+            self._size = self._admission.memory_bytes(self._driver.engine.state.setup.channel_id)
+        self._size_uses = (self._size_uses + 1) % SIZE_USES
+        return self._size
+
+    def set_aside(self) -> None:
+        """Free the base of an idle channel; the next batch loads it again from snapshot and log."""
+        self.used = self.asked_aside = False
+        if not self._driver.engine.session.failure and self._is_worth(ENTRIES_ASIDE_MIN):
+            self.save()
+        self.unload()
 
     def save(self) -> None:
         """Save a snapshot of the latest supported state, unless there is one. Never raises a ScappError: a snapshot

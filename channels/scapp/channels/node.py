@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from scapp.channels.admission import Admission, AdmissionError
 from scapp.channels.chain.port import ChainService
@@ -29,18 +28,18 @@ from scapp.channels.channel.messages import (
 )
 from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
 from scapp.channels.channel.setup import Setup
-from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
-from scapp.channels.deployment import Deployment, Limits, encode_deployment
+from scapp.channels.deployment import Limits, encode_deployment
 from scapp.channels.driver import ChannelDriver, load
 from scapp.channels.entries import Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
+from scapp.channels.idle import IdleBound
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
 from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
-from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
+from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Policy, Receipt
 from scapp.channels.transport.limits import TransportLimits, frame_bytes_for
 from scapp.channels.transport.port import PeerStatus, Transport
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
@@ -51,18 +50,6 @@ TICK_SECONDS = 0.5
 PROPOSALS_MAX = 256  # waiting for the operator; anybody with a key may propose, and each proposal is stored
 PROPOSALS_PER_PEER_MAX = 16
 QUIET_PHASES = frozenset(("closed", "rejected", "proposed", "settled"))
-
-
-class Policy(Protocol):
-    """Decides about channels that others propose. It is asked once per proposal."""
-
-    def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
-        """ "accept", "ask" (leave it to the operator), or "reject: reason"."""
-        ...
-
-    def decide_funding(self, stakes: Stakes) -> str:
-        """The same answers, for a channel with deposits that `decide` would accept."""
-        ...
 
 
 def _is_quiet(engine: Engine) -> bool:
@@ -87,15 +74,19 @@ class Node:
         nonce: Callable[[], int],
         module_of: ModuleOf = lambda _: None,
         frame_bytes_max: int = TransportLimits().frame_bytes_max,
+        idle: IdleBound | None = None,
         chain: ChainService | None = None,
         terms: ChainTerms | None = None,
     ) -> None:
         """`module_of` gives reducer modules by hash, for participants that ask for a channel's module;
-        `frame_bytes_max` is the transport's: channels whose batches would not fit are neither opened nor accepted.
-        Without a `chain` there are unfunded channels only; the node starts and stops it."""
+        `frame_bytes_max` is the transport's: channels whose batches would not fit are neither opened nor accepted;
+        `idle` bounds how many channels admission keeps in memory. Without a `chain` there are unfunded channels only;
+        the node starts and stops it."""
         self._runners: dict[bytes, ChannelRunner] = {}
         self.source = LogSource(log, lambda: {key: runner.driver for key, runner in list(self._runners.items())})
-        self._shared = Shared(signer, log, committer, transport, admission, clock_ms, self.source, self._emit)
+        self._shared = Shared(
+            signer, log, committer, transport, admission, clock_ms, self.source, self._emit, idle or IdleBound()
+        )
         self._chain = ChainLink(chain, terms or ChainTerms(), self._runners.values, clock_ms)
         self._shared.terms = self._chain.terms
         self._shared.after_input = self._chain.update

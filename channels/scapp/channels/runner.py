@@ -35,12 +35,13 @@ from scapp.channels.channel.events import Signed
 from scapp.channels.channel.messages import Entries, encode_message
 from scapp.channels.channel.session import NOTHING, Step
 from scapp.channels.channel.signing_rules import StateSigner
-from scapp.channels.channel.standing import chain_info
 from scapp.channels.channel.terms import ChainTerms
+from scapp.channels.channel_info import channel_info
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Notice, Refusals, Request, Store
 from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import LocalError, PeerError, ScappError
+from scapp.channels.idle import IdleBound
 from scapp.channels.log.port import Append, EventLog
 from scapp.channels.log_source import LogSource
 from scapp.channels.service import ChannelInfo, NodeEvent, Receipt
@@ -77,6 +78,7 @@ class Shared:
     clock_ms: Callable[[], int]
     source: LogSource
     emit: Callable[[NodeEvent], None]
+    idle: IdleBound = field(default_factory=IdleBound)
     deliveries: Deliveries = field(default_factory=Deliveries)
     counters: Counter[str] = field(default_factory=Counter)
     stopping: bool = False
@@ -148,6 +150,7 @@ class ChannelRunner:
             if not future.done():
                 future.set_result(Receipt(counter=counter, status="pending"))
         await asyncio.to_thread(self._unload)
+        self._shared.idle.freed(self.channel_id)
 
     # Inputs
 
@@ -202,6 +205,7 @@ class ChannelRunner:
                     self._shared.after_input(self)
                 if self.base.is_due:
                     await asyncio.to_thread(self.base.save)
+                await self._keep_or_free()
             except PeerError as refused:
                 error = refused
                 self._shared.counters["messages_refused"] += 1
@@ -217,6 +221,25 @@ class ChannelRunner:
                 self._halt(str(error))
             if done is not None and not done.done():
                 done.set_exception(error) if error is not None else done.set_result(None)
+
+    def set_aside(self) -> None:
+        """See `idle.Holder`. Only the channel's own task frees its base, between two inputs."""
+
+        def asked(engine: Engine, now_ms: int) -> Step:
+            self.base.asked_aside = True
+            return NOTHING
+
+        self.try_input(asked)
+
+    async def _keep_or_free(self) -> None:
+        """What becomes of the admission base until the next input."""
+        base, idle = self.base, self._shared.idle
+        if base.should_go:
+            await asyncio.to_thread(base.set_aside)
+            self._shared.counters["admission_set_aside"] += 1
+            idle.freed(self.channel_id)
+        elif base.loaded and (base.used or base.asked_aside):
+            idle.used(self, base.keep(), idle=base.is_idle)
 
     def _halt(self, reason: str) -> None:
         self.engine.session.failure = reason
@@ -261,13 +284,7 @@ class ChannelRunner:
         """In a worker thread: the channel's task waits for it, so nothing else touches this channel."""
         self._asking = True
         try:
-            if not self.base.loaded:
-                self.base.load(batch.first_sequence)
-            return self._shared.admission.try_batch(
-                self.channel_id, batch.first_sequence, batch.candidates, strict=batch.strict
-            )
-        except AdmissionError as error:
-            return error
+            return self.base.try_batch(batch)
         finally:
             self._asking = False
 
@@ -282,10 +299,10 @@ class ChannelRunner:
             case SendNow(peer, message):
                 self._shared.send(self.participants[peer], message)
             case CommitBatch():
-                await asyncio.to_thread(self._shared.admission.commit, self.channel_id)
+                await asyncio.to_thread(self.base.commit)
             case RollbackBatch():
                 if self.base.loaded:
-                    await asyncio.to_thread(self._shared.admission.rollback, self.channel_id)
+                    await asyncio.to_thread(self.base.rollback)
             case LoadAdmission():
                 self.base.loaded = False
             case Fetch():
@@ -363,27 +380,4 @@ class ChannelRunner:
 
     def info(self) -> ChannelInfo:
         """The channel as its owner sees it."""
-        engine = self.engine
-        state = engine.state
-        head = state.head
-        setup = state.setup
-        return ChannelInfo(
-            channel_id=setup.channel_id,
-            phase=engine.phase,
-            waiting_for=engine.waiting_for,
-            participants=setup.participants,
-            my_index=setup.my_index,
-            deployment=setup.deployment,
-            deployment_id=setup.deployment_id,
-            slots=setup.slots,
-            turn=head.turn if head else None,
-            signed_turn=state.signed_turn if state.signed_turn >= 0 else None,
-            sequence=state.sequence,
-            log_root=state.log_root,
-            state_root=head.state_root if head else bytes(32),
-            amounts=setup.unpack(head.amounts) if head else setup.start_amounts,
-            time_ms=state.time_ms,
-            pending=len(state.outstanding) or len(self._receipts),
-            reason=state.rejected or engine.session.failure,
-            chain=chain_info(state, engine.session),
-        )
+        return channel_info(self.engine, len(self._receipts))

@@ -242,7 +242,7 @@ static u64 scapp_read_little_(const u8 *data, u32 size) {
     extern const char N##_must_be_listed_in_SCAPP_APP; \
     __attribute__((used)) static const char *const N##_listed = &N##_must_be_listed_in_SCAPP_APP;
 
-typedef struct { const char *name; const scapp_type *row; u32 key; } scapp_table;
+typedef struct { const char *name; const scapp_type *row; u32 key; bool history; } scapp_table;
 // `columns`: positions in the row; `bound`: the C struct that holds values for the leading ones.
 typedef struct { const char *name; const scapp_table *table; bool unique; const char *const *columns; u32 count;
                  const scapp_type *bound; } scapp_index;
@@ -266,8 +266,11 @@ static bool scapp_rows_next_(scapp_rows *, const scapp_table *, void *out);
 //   bool account_first(account *out, account_options) the first row of a scan
 // Options are designated: { .prefix = {1, owner} } or { .from = {1, a}, .to = {1, b}, .to_inclusive = true }, and
 // .backwards = true; a bound begins with how many leading columns it gives. A scan left early keeps one of 16 cursors.
+// SCAPP_HISTORY_TABLE: the same, and the database keeps every version of its rows.
 #define KEY(...) (__VA_ARGS__)
-#define SCAPP_TABLE(S, KEYS, ...) \
+#define SCAPP_TABLE(S, ...) SCAPP_TABLE_(S, false, __VA_ARGS__)
+#define SCAPP_HISTORY_TABLE(S, ...) SCAPP_TABLE_(S, true, __VA_ARGS__)
+#define SCAPP_TABLE_(S, HISTORY, KEYS, ...) \
     SCAPP_EACH_(SCAPP_COLUMN_CHECK_, S, SCAPP_OPENED_ KEYS __VA_OPT__(,) __VA_ARGS__) \
     typedef struct S { SCAPP_EACH_(SCAPP_MEMBER_, S, SCAPP_OPENED_ KEYS __VA_OPT__(,) __VA_ARGS__) } S; \
     typedef struct { SCAPP_EACH_(SCAPP_MEMBER_, S, SCAPP_OPENED_ KEYS) } S##_key; \
@@ -275,7 +278,7 @@ static bool scapp_rows_next_(scapp_rows *, const scapp_table *, void *out);
     static const scapp_type S##_row = { .kind = K_STRUCT, .size = sizeof(S), .fields = S##_fields, \
         .count = sizeof(S##_fields) / sizeof(scapp_field) }; \
     SCAPP_MUST_BE_LISTED_(S) \
-    static const scapp_table S##_table = { #S, &S##_row, 0 SCAPP_EACH_(SCAPP_COUNT_, S, SCAPP_OPENED_ KEYS) }; \
+    static const scapp_table S##_table = { #S, &S##_row, 0 SCAPP_EACH_(SCAPP_COUNT_, S, SCAPP_OPENED_ KEYS), HISTORY }; \
     [[maybe_unused]] static bool S##_get(S *out SCAPP_EACH_(SCAPP_ARGUMENT_, S, SCAPP_OPENED_ KEYS)) { \
         S##_key key = { SCAPP_EACH_(SCAPP_INITIAL_, S, SCAPP_OPENED_ KEYS) }; \
         return scapp_table_get_(&S##_table, &key, out); \
@@ -473,7 +476,7 @@ static void scapp_push_manifest_(void) {
         scapp_push_quoted_(i, "{\"name\":", scapp_the_app.tables[i]->name);
         scapp_push_text_(",\"columns\":[");
         scapp_push_table_(scapp_the_app.tables[i]);
-        scapp_push_text_("]}");
+        scapp_push_text_(scapp_the_app.tables[i]->history ? "],\"history\":true}" : "]}");
     }
     scapp_push_text_("],\"views\":[");
     for (u32 i = 0; i < scapp_the_app.view_count; i++) {

@@ -45,6 +45,10 @@ RESERVED_COLUMNS = frozenset({"channel_id"})
 SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})  # PostgreSQL's own, in every table
 RESERVED_RELATIONS = frozenset({"skipped"})
 RESERVED_PREFIXES = ("scapp_", "pg_")
+HISTORY_PREFIX = "scapp_history_"
+"""Of the name of the table that holds the versions of another one's rows."""
+HISTORY_COLUMNS = ("scapp_sequence", "scapp_present")
+"""What such a table has besides the other one's columns."""
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _VERSION = re.compile(r"[\x21-\x7e]{1,64}")
@@ -74,12 +78,14 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One table; `key` is how many leading columns form the primary key."""
+    """One table; `key` is how many leading columns form the primary key, `history` asks for every version of its rows
+    to be kept."""
 
     name: str
     columns: tuple[Column, ...]
     key: int
     indexes: tuple[Index, ...] = ()
+    history: bool = False
 
     @property
     def key_columns(self) -> tuple[Column, ...]:
@@ -167,6 +173,11 @@ def _check_table(table: Table) -> None:
     _count(table.columns, f"columns in {where}", 1, COLUMNS_MAX)
     for column in table.columns:
         _check_column(column, where)
+        if table.history and column.name in HISTORY_COLUMNS:
+            raise ManifestError(
+                f"column {column.name} of {where} is reserved in a table with history; not allowed are "
+                f"{_listing(HISTORY_COLUMNS)}"
+            )
     _distinct((column.name for column in table.columns), f"columns of {where}")
     key_max = min(KEY_COLUMNS_MAX, len(table.columns))
     if not 1 <= table.key <= key_max:

@@ -21,7 +21,8 @@ fn tables(comptime list: anytype) []const u8 {
     var text: []const u8 = "";
     for (list, 0..) |T, index| {
         text = text ++ comma(index) ++ "{\"name\":\"" ++ T.table.name ++ "\",\"columns\":[" ++ columns(T) ++ "],\"key\":" ++
-            std.fmt.comptimePrint("{d}", .{T.table.key}) ++ ",\"indexes\":[" ++ indexes(table.indexesOf(T)) ++ "]}";
+            std.fmt.comptimePrint("{d}", .{T.table.key}) ++ ",\"indexes\":[" ++ indexes(table.indexesOf(T)) ++ "]" ++
+            (if (table.hasHistory(T)) ",\"history\":true}" else "}");
     }
     return text;
 }

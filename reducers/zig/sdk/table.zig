@@ -1,6 +1,7 @@
 //! Typed tables. A table is a struct whose fields are its columns and whose `table` declaration names it:
 //! `pub const table = .{ .name = "account", .key = 1, .indexes = .{.{ .name = "by_balance", .columns = .{"balance"} }} };`
-//! `key` is the number of leading fields that form the primary key. `manifest.zig` describes the same declarations.
+//! `key` is the number of leading fields that form the primary key; `.history = true` keeps every version of the rows in
+//! the database. `manifest.zig` describes the same declarations.
 
 const std = @import("std");
 const abi = @import("abi.zig");
@@ -166,6 +167,11 @@ fn columns(comptime T: type, comptime names: anytype, values: anytype) []const u
 /// The declared indexes of a table; none when it declares none.
 pub fn indexesOf(comptime T: type) if (@hasField(@TypeOf(T.table), "indexes")) @TypeOf(T.table.indexes) else @TypeOf(.{}) {
     return if (@hasField(@TypeOf(T.table), "indexes")) T.table.indexes else .{};
+}
+
+/// Whether a table asks for every version of its rows to be kept.
+pub fn hasHistory(comptime T: type) bool {
+    return @hasField(@TypeOf(T.table), "history") and T.table.history;
 }
 
 fn indexColumns(comptime T: type, comptime name: []const u8) []const []const u8 {

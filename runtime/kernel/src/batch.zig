@@ -8,6 +8,7 @@ const std = @import("std");
 const changes = @import("changes.zig");
 const failure = @import("failure.zig");
 const guest = @import("guest.zig");
+const history = @import("history.zig");
 const imports = @import("imports.zig");
 const keccak = @import("keccak.zig");
 const layer = @import("layer.zig");
@@ -89,6 +90,7 @@ pub fn close() void {
     merkle.forget();
     root = merkle.base;
     event_root = base_event_root;
+    history.forget();
     state.open();
 }
 
@@ -165,6 +167,7 @@ pub fn settle(index: u32) void {
         }
     }
     if (status == Status.accepted) {
+        if (history.wanted) history.settle();
         keep();
         state.now.accepted += 1;
     } else state.undo();
@@ -346,6 +349,7 @@ fn hashEvent(event: *const imports.Event, out: *keccak.Digest) void {
 /// Make the batch the base; `finish` came before. `turn` goes with the messages that are handed over.
 pub fn commit(turn: u64) void {
     changes.commit(turn);
+    if (history.wanted) history.commit();
     layer.each({}, merge);
     if (rooted) merkle.keep(&root);
     base_event_root = event_root;

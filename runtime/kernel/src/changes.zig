@@ -3,6 +3,7 @@
 
 const std = @import("std");
 const batch = @import("batch.zig");
+const history = @import("history.zig");
 const imports = @import("imports.zig");
 const memory = @import("memory.zig");
 const output = @import("output.zig");
@@ -25,13 +26,13 @@ var messages: Rows = .{ .kinds = &.{ Type.int8, Type.int8, Type.int2, Type.int2,
 var events: Rows = .{ .kinds = &.{ Type.int8, Type.int4, Type.text, Type.bytea } };
 
 /// Bytes on the heap that grow.
-const Vector = struct {
+pub const Vector = struct {
     address: u32 = 0,
     length: u32 = 0,
     capacity: u32 = 0,
 
     /// Where the next `size` bytes go.
-    inline fn add(self: *Vector, size: u32) u32 {
+    pub inline fn add(self: *Vector, size: u32) u32 {
         if (self.length + size > self.capacity) self.grow(size);
         self.length += size;
         return self.address + self.length - size;
@@ -52,14 +53,14 @@ const Vector = struct {
     }
 
     /// Empty it; what a large batch took is given back.
-    fn clear(self: *Vector) void {
+    pub fn clear(self: *Vector) void {
         if (self.capacity > kept_max) self.release();
         self.length = 0;
     }
 
     const kept_max = 1 << 16;
 
-    fn bytes(self: *const Vector) []const u8 {
+    pub fn bytes(self: *const Vector) []const u8 {
         return memory.bytesAt(self.address, self.length);
     }
 
@@ -90,14 +91,14 @@ const Rows = struct {
 };
 
 /// Slices in the arena of the batch.
-const List = struct {
+pub const List = struct {
     items: u32,
     count: u32 = 0,
 
-    fn init(capacity: u32) List {
+    pub fn init(capacity: u32) List {
         return .{ .items = state.arena.alloc(capacity * @sizeOf([]const u8)) };
     }
-    fn add(self: *List, data: []const u8) void {
+    pub fn add(self: *List, data: []const u8) void {
         memory.at([]const u8, self.items + self.count * @sizeOf([]const u8)).* = data;
         self.count += 1;
     }
@@ -210,7 +211,8 @@ const Block = struct {
 
 const messages_number: u32 = 0xfffe;
 const events_number: u32 = 0xffff;
-var blocks: [66]Block = undefined;
+const history_number: u32 = 0x8000; // and the table's
+var blocks: [2 * 64 + 2]Block = undefined; // each table and its history, messages, events
 var block_count: u32 = 0;
 
 /// Write all changes to the output and forget them. Layout: native/layout.py.
@@ -220,12 +222,14 @@ pub fn take(copy_rows_min: u32) void {
     for (list) |item| collect(record.of(item.value), @intCast(list.len));
     if (messages.count > 0) appendOnly(messages_number, &messages);
     if (events.count > 0) appendOnly(events_number, &events);
+    if (history.wanted) history.take(appendVersions);
     write(copy_rows_min);
     Graves.discard(&graves);
     note_list.clear();
     notes.clear(16);
     messages.clear();
     events.clear();
+    if (history.wanted) history.taken();
     state.open();
 }
 
@@ -273,6 +277,11 @@ fn start(table: *const schema.Table, total: u32) void {
 
 fn appendOnly(number: u32, rows: *const Rows) void {
     blocks[block_count] = .{ .number = number, .kinds = rows.kinds, .added = rows, .deletes = List.init(0) };
+    block_count += 1;
+}
+
+fn appendVersions(number: u32, kinds: []const u8, tuples: List) void {
+    blocks[block_count] = .{ .number = history_number | number, .kinds = kinds, .upserts = tuples, .deletes = List.init(0) };
     block_count += 1;
 }
 
@@ -344,7 +353,7 @@ fn writeCopy(block: *const Block, out: *output.Writer) void {
     }
 }
 
-var sizes: [250]u32 = undefined;
+var sizes: [252]u32 = undefined; // a version has two columns more than a row
 
 /// Fill `sizes` with the bytes of each column's fields.
 fn measure(count: usize, rows: []const []const u8) void {

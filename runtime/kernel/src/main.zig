@@ -4,6 +4,7 @@
 const batch = @import("batch.zig");
 const changes = @import("changes.zig");
 const failure = @import("failure.zig");
+const history = @import("history.zig");
 const imports = @import("imports.zig");
 const keccak = @import("keccak.zig");
 const layer = @import("layer.zig");
@@ -97,6 +98,7 @@ export fn scapp_scratch(size: u32) u32 {
 /// Once, first of all, with the description in the scratch; 0 memory was used by nobody.
 export fn scapp_configure(length: u32) void {
     schema.configure(memory.bytesAt(scratch, length));
+    history.configure();
     batch.init();
     base();
 }

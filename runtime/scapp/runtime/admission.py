@@ -89,6 +89,10 @@ class ReducerAdmission:
         with self._held(channel_id) as loaded:
             self._drop_layer(loaded)
 
+    def memory_bytes(self, channel_id: ChannelId) -> int:
+        with self._held(channel_id) as loaded:
+            return loaded.kernel.memory_bytes()
+
     def unload(self, channel_id: ChannelId) -> None:
         loaded = self._channels.pop(channel_id, None)
         if loaded is not None:

@@ -85,11 +85,13 @@ class TableChange(msgspec.Struct, frozen=True, gc=False):
 
 class BatchChanges(msgspec.Struct, frozen=True, gc=False):
     """All that was committed since the last take. `messages` and `events` are insert-only (MESSAGES, EVENTS), and None
-    where there are none."""
+    where there are none. `history` has the versions of the tables that ask for it (`history.history_table`), which are
+    insert-only and come by sequence, then key."""
 
     tables: tuple[TableChange, ...] = ()
     messages: TableChange | None = None
     events: TableChange | None = None
+    history: tuple[TableChange, ...] = ()
 
     def app_events(self) -> Iterator[AppEvent]:
         """The events one by one."""
@@ -103,7 +105,7 @@ class BatchChanges(msgspec.Struct, frozen=True, gc=False):
     def size(self) -> int:
         """Bytes held."""
         others = [change for change in (self.messages, self.events) if change is not None]
-        return sum(change.size for change in (*self.tables, *others))
+        return sum(change.size for change in (*self.tables, *self.history, *others))
 
 
 def _tuples_of_arrays(columns: tuple[bytes, ...]) -> Iterator[bytes]:

@@ -37,6 +37,7 @@ from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.errors import LocalError
+from scapp.channels.idle import IdleBound
 from scapp.channels.log.committer import Committer
 from scapp.channels.log.port import Append, LogClosed
 from scapp.channels.log.rocks import RocksLog
@@ -208,6 +209,7 @@ class NodeProcess:
             nonce=lambda: secrets.randbits(63),
             module_of=modules.store.wasm,
             frame_bytes_max=self.config.node.frame_bytes_max,
+            idle=IdleBound(self.config.node.channels_in_memory_max, self.config.node.memory_mib_max * 2**20),
         )
         self._undo.push_async_callback(node.stop)
         with _address("node.listen", self.config.node.listen, "--listen"):

@@ -30,11 +30,14 @@ class ConfigError(LocalError):
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where other nodes reach this one, the longest frame (both ends of a link need the same; what an app's signed
-    limits ask for must fit), and how its key is unlocked."""
+    limits ask for must fit), and how its key is unlocked. Tables that channels keep in memory for signing are freed, of
+    those idle for longest, beyond a number of channels and a sum."""
 
     listen: str = "127.0.0.1:7420"
     frame_bytes_max: Annotated[int, msgspec.Meta(ge=65_536, le=268_435_456)] = 4_194_304
     key_password_file: str = ""
+    channels_in_memory_max: Annotated[int, msgspec.Meta(ge=1)] = 1_024
+    memory_mib_max: Annotated[int, msgspec.Meta(ge=1)] = 512
 
 
 class ApiSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

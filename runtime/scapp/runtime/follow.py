@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
     """Told to listeners once entries `first_sequence .. end_sequence - 1` are in the database. Of the changes the
-    messages are left out: the log has them."""
+    messages and versions are left out: the log and the database have them."""
 
     channel_id: ChannelId
     first_sequence: int
@@ -310,7 +310,7 @@ class ChannelFollower:
         self._unwritten.popleft()
         self.cursor = self._known = commit.new
         self._known_position = commit.new.position
-        changes = msgspec.structs.replace(commit.changes, messages=None)
+        changes = msgspec.structs.replace(commit.changes, messages=None, history=())
         return Committed(commit.channel_id, commit.expected.sequence, commit.new.sequence, commit.new.turn, changes)
 
 

@@ -10,6 +10,7 @@ from scapp.reducers.manifest import Table
 from scapp.runtime import arrays
 from scapp.runtime.arrays import bytes_field, int2_field, int4_field, int8_field
 from scapp.runtime.changes import EVENTS, MESSAGES, AppEvent, BatchChanges, TableChange
+from scapp.runtime.history import history_table
 from scapp.runtime.row_types import int_to_numeric
 from scapp.runtime.rows import TableCodec
 
@@ -28,6 +29,7 @@ class NetChanges:
         self._originals: dict[int, Originals] = {}
         self._messages: list[bytes] = []
         self._events: list[bytes] = []
+        self._versions: dict[int, list[bytes]] = {}
 
     def add_table(self, position: int, originals: Originals) -> None:
         """One batch's change of one table: of each key whose row is now another, the row before the batch."""
@@ -41,6 +43,11 @@ class NetChanges:
     def add_events(self, events: Sequence[AppEvent]) -> None:
         self._events += map(event_row, events)
 
+    def add_versions(self, versions: Sequence[tuple[int, bytes]]) -> None:
+        """Table positions and tuples of their histories."""
+        for position, version in versions:
+            self._versions.setdefault(position, []).append(version)
+
     def take(self, tables: Sequence[tuple[TableCodec, Mapping[bytes, bytes]]], copy_rows_min: int) -> BatchChanges:
         """Everything gathered, and forget it; `tables` are all of them with their rows as committed."""
         changes = []
@@ -51,8 +58,12 @@ class NetChanges:
                 changes.append(change)
         messages = self._appended(MESSAGES, self._messages, copy_rows_min)
         events = self._appended(EVENTS, self._events, copy_rows_min)
+        history = [
+            self._appended(history_table(tables[position][0].table), self._versions[position], copy_rows_min)
+            for position in sorted(self._versions)
+        ]
         self._clear()
-        return BatchChanges(tuple(changes), messages, events)
+        return BatchChanges(tuple(changes), messages, events, tuple(change for change in history if change is not None))
 
     def _appended(self, table: Table, rows: list[bytes], copy_rows_min: int) -> TableChange | None:
         if not rows:

@@ -49,5 +49,8 @@ class RecordingAdmission:
     def rollback(self, channel_id: ChannelId) -> None:
         self._inner.rollback(channel_id)
 
+    def memory_bytes(self, channel_id: ChannelId) -> int:
+        return self._inner.memory_bytes(channel_id)
+
     def unload(self, channel_id: ChannelId) -> None:
         self._inner.unload(channel_id)

@@ -7,7 +7,7 @@ batch admits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -19,6 +19,7 @@ from scapp.runtime.changes import AppEvent, BatchChanges, LogLine
 from scapp.runtime.clean_run import Pass, admit
 from scapp.runtime.engine_calls import EngineError, Guest, GuestTrap, ImportTrap
 from scapp.runtime.guest_run import REASON_CHARACTERS_MAX, Runner, failure_code, failure_reason
+from scapp.runtime.history import version_row
 from scapp.runtime.host import Host
 from scapp.runtime.kernel import BatchResult, Budget, KernelFault
 from scapp.runtime.kernel_export import Export, decode_export, encode_export
@@ -52,6 +53,7 @@ class _State(msgspec.Struct):
     events: list[AppEvent]
     first_sequence: int = 0
     entries: list[bytes] = []  # accepted ones
+    versions: list[tuple[int, bytes]] = []  # table positions and tuples of their histories
 
 
 class ReferenceKernel:
@@ -119,8 +121,9 @@ class ReferenceKernel:
                 self._changes.add_table(table.position, originals)
             self._changes.add_entries(self._batch.first_sequence, turn, self._batch.entries)
             self._changes.add_events(self._batch.events)
+            self._changes.add_versions(self._batch.versions)
         self._base, self._batch = self._batch, None
-        self._base.events, self._base.entries = [], []
+        self._base.events, self._base.entries, self._base.versions = [], [], []
         self._tables.forget()
 
     def take_changes(self, copy_rows_min: int) -> BatchChanges:
@@ -265,7 +268,17 @@ class ReferenceKernel:
         for number, (topic, data) in enumerate(effects.events):
             batch.events.append(AppEvent(sequence, number, topic, data))
             batch.event_root = extend_event_root(batch.event_root, sequence, topic.encode(), data)
+        if self._track:
+            batch.versions += self._versions(mark, sequence)
         return None, False
+
+    def _versions(self, mark: int, sequence: int) -> Iterator[tuple[int, bytes]]:
+        """What the message whose writes begin at `mark` made of rows of tables with history."""
+        for store, originals in self._tables.net(mark):
+            if not store.codec.table.history:
+                continue
+            for key, before in sorted(originals.items()):
+                yield store.position, version_row(store.codec.table, sequence, before, store.rows.get(key))
 
     # -- state ----------------------------------------------------------------------------------------------------
 

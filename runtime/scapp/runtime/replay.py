@@ -19,7 +19,7 @@ from scapp.channels.admission import ChannelContext
 from scapp.channels.errors import LocalError
 from scapp.channels.reading import EntrySource, SignedState, SupportedBatch
 from scapp.channels.types import ChannelId
-from scapp.reducers.manifest import Table
+from scapp.reducers.manifest import Manifest, Table
 from scapp.runtime.changes import EVENTS, MESSAGES
 from scapp.runtime.database import sql
 from scapp.runtime.database.connecting import Connection
@@ -28,6 +28,7 @@ from scapp.runtime.database.write import Cursor, quoted, read_cursor
 from scapp.runtime.derive import DerivationHalted
 from scapp.runtime.differences import Difference, difference, differing, row_difference
 from scapp.runtime.follow import ChannelFollower, Writing
+from scapp.runtime.history import history_tables
 from scapp.runtime.kernel import Kernel
 from scapp.runtime.progress import Meter
 from scapp.runtime.rows import TableCodec
@@ -145,7 +146,7 @@ class Replay:
         if left != right:
             key = {"channel_id": "0x" + channel_id.hex()}
             yield difference("scapp.cursors", key, _cursor_shown(left), _cursor_shown(right))
-        for table in self._live.manifest.tables:
+        for table in _tables(self._live.manifest):
             found, expected = (f"{quoted(each.name)}.{quoted(table.name)}" for each in (self._live, schema))
             yield from self._table(f"{self._live.name}.{table.name}", table, (found, live), (expected, replayed))
         for table in (MESSAGES, EVENTS):
@@ -171,10 +172,11 @@ class Replay:
 
     def _swap(self, schema: AppSchema, live: Connection) -> None:
         """Replayed rows in place of the live ones, and the replay gone: in the transaction that holds the cursor."""
-        self._meter.stage("taking the place of the live rows", "tables", len(self._live.manifest.tables) + 2)
+        tables = _tables(self._live.manifest)
+        self._meter.stage("taking the place of the live rows", "tables", len(tables) + 2)
         pairs = [
             (f"{quoted(self._live.name)}.{quoted(table.name)}", f"{quoted(schema.name)}.{quoted(table.name)}")
-            for table in self._live.manifest.tables
+            for table in tables
         ]
         pairs += [(f"{self._live.home}{name}", f"{schema.home}{name}") for name in ("messages", "events")]
         channel_id = [bytes(self._context.channel_id)]
@@ -205,6 +207,11 @@ class _Bounded:
 
     def signed_state(self, channel_id: ChannelId, position: int) -> SignedState | None:
         return self._source.signed_state(channel_id, position)
+
+
+def _tables(manifest: Manifest) -> list[Table]:
+    """What the channel has rows in, besides what scapp keeps of every channel."""
+    return [*manifest.tables, *history_tables(manifest)]
 
 
 def schema_name(channel_id: bytes) -> str:

@@ -17,13 +17,16 @@ from scapp.channels.admission import ChannelContext
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.errors import LocalError
 from scapp.channels.types import Address
-from scapp.reducers.manifest import Column, Manifest, encode_manifest
+from scapp.reducers.manifest import HISTORY_COLUMNS, HISTORY_PREFIX, Column, Manifest, Table, encode_manifest
 from scapp.runtime.database import binary, sql
 from scapp.runtime.database.binary import Raw
 from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.port import READER, Backend, Capability, DatabaseError
 from scapp.runtime.database.write import LIVE, quoted
+from scapp.runtime.history import history_table
 
+AS_OF_PREFIX = "scapp_as_of_"
+"""Of the name of the function that gives a table with history as it was."""
 _LOCK = 0x5CA99  # advisory lock that keeps two processes from making schemas at the same time
 _TAKEN_SCHEMAS = frozenset({"scapp", "public", "information_schema", "pg_catalog", "pg_toast"})
 _log = logging.getLogger(__name__)
@@ -176,13 +179,12 @@ def deployment_ddl(schema: str, manifest: Manifest) -> Iterator[str]:
 
     Every key starts with the channel, so that tables can be partitioned or spread by it."""
     yield f"CREATE SCHEMA {quoted(schema)}"
+    # No name of a manifest or of a table of ours starts like the names of these constraints; all have room in 63 bytes.
     for table in manifest.tables:
-        target = f"{quoted(schema)}.{quoted(table.name)}"
-        lines = ["channel_id scapp.bytes32 NOT NULL", *(_column_ddl(column) for column in table.columns)]
-        keys = ", ".join(("channel_id", *(quoted(column.name) for column in table.key_columns)))
-        # Manifest names cannot start with scapp_, so the constraint's name is free.
-        lines.append(f"CONSTRAINT {quoted('scapp_' + table.name)} PRIMARY KEY ({keys})")
-        yield f"CREATE TABLE {target} (\n  " + ",\n  ".join(lines) + "\n)"
+        yield _table_ddl(schema, table, "scapp_key_" + table.name)
+        if table.history:
+            yield _table_ddl(schema, history_table(table), "scapp_versions_" + table.name)
+            yield _as_of_ddl(schema, table)
     for view in manifest.views:
         names = ", ".join(("channel_id", *(quoted(name) for name in view.columns)))
         yield (
@@ -214,6 +216,31 @@ def build_indexes(connection: Connection, deployment: bytes, schema: AppSchema) 
             connection.execute(statement.encode())
         connection.execute("UPDATE scapp.deployments SET indexed = true WHERE deployment = %s", [deployment])
     return True
+
+
+def _table_ddl(schema: str, table: Table, constraint: str) -> str:
+    lines = ["channel_id scapp.bytes32 NOT NULL", *(_column_ddl(column) for column in table.columns)]
+    keys = ", ".join(("channel_id", *(quoted(column.name) for column in table.key_columns)))
+    lines.append(f"CONSTRAINT {quoted(constraint)} PRIMARY KEY ({keys})")
+    return f"CREATE TABLE {quoted(schema)}.{quoted(table.name)} (\n  " + ",\n  ".join(lines) + "\n)"
+
+
+def _as_of_ddl(schema: str, table: Table) -> str:
+    """The function that gives a table's rows as they were. The server puts its text into the query around it, so a
+    condition on key columns is a look into the index, and parses it here, so the schema may be renamed."""
+    keys = ", ".join(quoted(column.name) for column in table.key_columns)
+    names = ", ".join(("channel_id", *(quoted(column.name) for column in table.columns)))
+    sequence, present = HISTORY_COLUMNS
+    return (
+        f"CREATE FUNCTION {quoted(schema)}.{quoted(AS_OF_PREFIX + table.name)}(channel bytea, sequence bigint)"  # noqa: S608
+        f" RETURNS SETOF {quoted(schema)}.{quoted(table.name)} LANGUAGE sql STABLE PARALLEL SAFE BEGIN ATOMIC\n"
+        f"SELECT {names} FROM (\n"
+        f"  SELECT DISTINCT ON (channel_id, {keys}) {names}, {present}\n"
+        f"  FROM {quoted(schema)}.{quoted(HISTORY_PREFIX + table.name)}\n"
+        f"  WHERE channel_id = $1 AND {sequence} <= $2\n"
+        f"  ORDER BY channel_id, {keys}, {sequence} DESC\n"
+        f") AS latest WHERE {present};\nEND"
+    )
 
 
 def _column_ddl(column: Column) -> str:

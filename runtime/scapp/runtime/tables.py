@@ -219,10 +219,10 @@ class Tables:
         self._journal.clear()
         self._unique.clear()
 
-    def net(self) -> list[tuple[TableStore, dict[bytes, bytes | None]]]:
-        """By table: the row before the journal began of each key whose row is now another."""
+    def net(self, mark: int = 0) -> list[tuple[TableStore, dict[bytes, bytes | None]]]:
+        """By table: the row before the journal began, or stood at `mark`, of each key whose row is now another."""
         found: dict[int, dict[bytes, bytes | None]] = {}
-        for table, key, old in self._journal:
+        for table, key, old in self._journal[mark:]:
             found.setdefault(table.position, {}).setdefault(key, old)
         changed = []
         for position in sorted(found):

@@ -1,5 +1,5 @@
 """Is the database what was co-signed? `stored.py` reads it, `differences.py` names what differs, `leaves.py` has the
-root over rows in any order.
+root over rows in any order; `verify_kept.py` and `verify_history.py` look at what is under no root.
 
 Two looks, in one snapshot of the database. The quick one hashes every row and every event and compares one root, and
 compares messages with the log byte by byte. Only when the roots differ is the log run again, and database and kernel
@@ -8,7 +8,7 @@ are walked side by side in key order. Neither holds more in memory than 64 bytes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -17,18 +17,17 @@ import psycopg
 
 from scapp.channels.admission import ChannelContext
 from scapp.channels.crypto import keccak256
-from scapp.channels.deployment import deployment_id
 from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, extend_log_root
 from scapp.channels.errors import LocalError
 from scapp.channels.reading import EntrySource, SupportedBatch
 from scapp.channels.types import ZERO_HASH
-from scapp.reducers.manifest import Manifest, ManifestError, Table, encode_manifest, parse_manifest
+from scapp.reducers.manifest import Table
 from scapp.runtime.changes import COPY_NEVER, AppEvent
-from scapp.runtime.database.connecting import Connection
 from scapp.runtime.database.port import Backend
-from scapp.runtime.database.write import Cursor, read_cursor
+from scapp.runtime.database.write import read_cursor
 from scapp.runtime.derive import DerivationHalted
 from scapp.runtime.differences import Difference, difference, differing, row_difference
+from scapp.runtime.history import history_tables
 from scapp.runtime.kernel import Kernel
 from scapp.runtime.leaves import Leaves, RepeatedLeaf
 from scapp.runtime.progress import Meter
@@ -37,8 +36,18 @@ from scapp.runtime.root import EVENT_PATH, extend_event_root, leaf_hash, row_pat
 from scapp.runtime.rows import TableCodec
 from scapp.runtime.schema import AppSchema
 from scapp.runtime.stored import read_events, read_messages, read_rows
+from scapp.runtime.verify_history import history_differences
+from scapp.runtime.verify_kept import (
+    DIFFERENCES_MAX,
+    Findings,
+    Stored,
+    compare_cursor,
+    compare_event_root,
+    compare_registration,
+    hex_text,
+    shown,
+)
 
-DIFFERENCES_MAX = 20
 _KINDS = frozenset(Kind)
 
 
@@ -47,7 +56,8 @@ class NothingDerived(LocalError):
 
 
 class VerifyReport(msgspec.Struct, frozen=True):
-    """`ok` means: rows, events, messages and cursor are exactly what all participants signed at `turn`.
+    """`ok` means: rows, events, messages and cursor are exactly what all participants signed at `turn`, and versions of
+    rows what follows from it.
 
     `differences` are the first DIFFERENCES_MAX of `difference_count`; `notes` say what cannot be named as one."""
 
@@ -69,29 +79,6 @@ class VerifyReport(msgspec.Struct, frozen=True):
         return (*map(str, self.differences), *more, *self.notes)
 
 
-class _Findings:
-    """Differences as they come: the first are kept, all are counted."""
-
-    def __init__(self) -> None:
-        self.first: list[Difference] = []
-        self.count = 0
-        self.notes: list[str] = []
-
-    def add(self, found: Difference) -> None:
-        self.count += 1
-        if len(self.first) < DIFFERENCES_MAX:
-            self.first.append(found)
-
-
-class _Database(msgspec.Struct, frozen=True):
-    """One channel in one snapshot of the database."""
-
-    connection: Connection
-    schema: AppSchema
-    context: ChannelContext
-    cursor: Cursor
-
-
 def verify_channel(
     backend: Backend,
     schema: AppSchema,
@@ -102,10 +89,11 @@ def verify_channel(
 ) -> VerifyReport:
     """Compare the database's rows of one channel with the state co-signed at the database's own cursor.
 
-    With `make_kernel` the log is run again when the roots differ, and the rows that differ are named. Raises
-    NothingDerived, and psycopg's errors while the database is unreachable."""
+    With `make_kernel` the log is run again when the roots differ, and the rows that differ are named; and where the app
+    has tables with history, whose versions are compared with what the log gives. Raises NothingDerived, and psycopg's
+    errors while the database is unreachable."""
     meter = meter or Meter()
-    findings = _Findings()
+    findings = Findings()
     with backend.connect() as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
@@ -113,11 +101,11 @@ def verify_channel(
             cursor = read_cursor(connection, context.channel_id)
             if cursor is None or cursor.turn < 0:
                 raise NothingDerived(f"nothing of channel 0x{context.channel_id.hex()} is in the database yet")
-            database = _Database(connection, schema, context, cursor)
-            _compare_registration(database, findings)
+            database = Stored(connection, schema, context, cursor)
+            compare_registration(database, findings)
             signed = _compare_messages(database, source, findings, meter)
             found_root, event_root, rows = _root(database, findings, meter)
-            _compare_event_root(cursor, event_root, findings)
+            compare_event_root(cursor, event_root, findings)
             expected_root = cursor.state_root if signed is None else signed.state_root
             if found_root != expected_root:
                 if make_kernel is not None and signed is not None:
@@ -125,6 +113,10 @@ def verify_channel(
                 findings.notes.append(
                     f"state root over the rows is 0x{found_root.hex()}, signed is 0x{expected_root.hex()}"
                 )
+            if make_kernel is not None and signed is not None and history_tables(schema.manifest):
+                meter.stage("comparing versions of rows with the log", "entries", cursor.sequence)
+                found = history_differences(connection, schema, context, source, make_kernel, cursor.turn, meter)
+                _add_all(found, findings, "versions are not compared")
     return VerifyReport(
         ok=not findings.count and not findings.notes,
         sequence=cursor.sequence,
@@ -138,92 +130,7 @@ def verify_channel(
     )
 
 
-# -- what scapp keeps of the channel ----------------------------------------------------------------------------------
-
-
-def _compare_registration(database: _Database, findings: _Findings) -> None:
-    """The channel's own row and its deployment's."""
-    context, connection = database.context, database.connection
-    identity = deployment_id(context.deployment)
-    row = connection.execute(
-        "SELECT deployment, participants, assets, destinations FROM scapp.channels WHERE channel_id = %s",
-        [bytes(context.channel_id)],
-    ).fetchone()
-    names: tuple[str, ...] = ("deployment", "participants", "assets", "destinations")
-    right = (
-        bytes(identity),
-        [bytes(participant) for participant in context.participants],
-        [bytes(asset) for asset, _, _ in context.slots],
-        [bytes(destination) for _, destination, _ in context.slots],
-    )
-    _compare_fields("scapp.channels", {"channel_id": _hex(context.channel_id)}, names, row, right, findings)
-    manifest = database.schema.manifest
-    row = connection.execute(
-        "SELECT app, version, abi, reducer, manifest::text FROM scapp.deployments WHERE deployment = %s",
-        [bytes(identity)],
-    ).fetchone()
-    if row is not None and _same_manifest(row[4], manifest):
-        row = (*row[:4], encode_manifest(manifest).decode())
-    names = ("app", "version", "abi", "reducer", "manifest")
-    wanted = (
-        manifest.name,
-        manifest.version,
-        context.deployment.abi,
-        bytes(context.deployment.reducer),
-        encode_manifest(manifest).decode(),
-    )
-    _compare_fields("scapp.deployments", {"deployment": _hex(identity)}, names, row, wanted, findings)
-
-
-def _same_manifest(text: object, manifest: Manifest) -> bool:
-    """Whether the text says the same, however an earlier version wrote it."""
-    try:
-        return parse_manifest(str(text).encode()) == manifest
-    except ManifestError:
-        return False
-
-
-def _compare_cursor(database: _Database, signed: SupportedBatch, findings: _Findings) -> None:
-    cursor = database.cursor
-    names = ("sequence", "state_root", "log_root", "amounts", "time_ms", "is_final", "position")
-    found = (
-        cursor.sequence, cursor.state_root, cursor.log_root, list(cursor.amounts), cursor.time_ms, cursor.is_final,
-        cursor.position,
-    )  # fmt: skip
-    right = (
-        signed.end_sequence, signed.state_root, signed.log_root, list(signed.amounts), signed.time_ms, signed.is_final,
-        signed.position,
-    )  # fmt: skip
-    key = {"channel_id": _hex(database.context.channel_id)}
-    _compare_fields("scapp.cursors", key, names, found, right, findings)
-
-
-def _compare_event_root(cursor: Cursor, event_root: bytes, findings: _Findings) -> None:
-    """With the events that stand there: those are compared by the state root."""
-    if cursor.event_root not in (None, event_root):
-        findings.notes.append(
-            f"scapp.cursors has event root 0x{cursor.event_root.hex()}, its events have 0x{event_root.hex()}"
-        )
-
-
-def _compare_fields(
-    table: str,
-    key: Mapping[str, Any],
-    names: tuple[str, ...],
-    found: tuple[object, ...] | None,
-    right: tuple[object, ...],
-    findings: _Findings,
-) -> None:
-    if found == right:
-        return
-    expected = dict(zip(names, map(_shown, right), strict=True))
-    standing = None if found is None else dict(zip(names, map(_shown, found), strict=True))
-    findings.add(difference(table, key, standing, expected))
-
-
-def _compare_messages(
-    database: _Database, source: EntrySource, findings: _Findings, meter: Meter
-) -> SupportedBatch | None:
+def _compare_messages(database: Stored, source: EntrySource, findings: Findings, meter: Meter) -> SupportedBatch | None:
     """The messages against the log up to the cursor's turn; returns the batch signed at that turn, if there is one."""
     meter.stage("comparing messages with the log", "messages", database.cursor.sequence)
     last: list[SupportedBatch] = []
@@ -250,9 +157,9 @@ def _compare_messages(
 
     with closing(stored()) as found:
         for sequence, left, right in differing(found, logged()):
-            shown = None if left is None else _message(*left, faults.get(sequence, ""))
+            standing = None if left is None else _message(*left, faults.get(sequence, ""))
             expected = None if right is None else _message(*right)
-            findings.add(difference("scapp.messages", {"sequence": sequence}, shown, expected))
+            findings.add(difference("scapp.messages", {"sequence": sequence}, standing, expected))
     if not last or last[0].turn != database.cursor.turn:
         findings.notes.append(f"the database is at turn {database.cursor.turn}, which is not in this node's log")
         return None
@@ -261,7 +168,7 @@ def _compare_messages(
         findings.notes.append(
             f"log root over this node's log is 0x{log_root.hex()}, signed is 0x{signed.log_root.hex()}"
         )
-    _compare_cursor(database, signed, findings)
+    compare_cursor(database, signed, findings)
     return signed
 
 
@@ -273,16 +180,16 @@ def _message(turn: int, entry: bytes | None, fault: str = "") -> dict[str, Any]:
         "turn": turn,
         "kind": Kind(kind).name.lower() if kind in _KINDS else kind,
         "author": author,
-        "counter": _shown(counter),
-        "time_ms": _shown(time_ms),
-        "payload": _hex(entry[HEADER_BYTES:]),
+        "counter": shown(counter),
+        "time_ms": shown(time_ms),
+        "payload": hex_text(entry[HEADER_BYTES:]),
     }
 
 
 # -- rows and events --------------------------------------------------------------------------------------------------
 
 
-def _root(database: _Database, findings: _Findings, meter: Meter) -> tuple[bytes, bytes, int]:
+def _root(database: Stored, findings: Findings, meter: Meter) -> tuple[bytes, bytes, int]:
     """Root over everything stored, root of the event chain, and how many rows there are."""
     leaves = Leaves()
     event_root: bytes = ZERO_HASH
@@ -317,10 +224,10 @@ def _root(database: _Database, findings: _Findings, meter: Meter) -> tuple[bytes
 
 
 def _compare_tables(
-    database: _Database,
+    database: Stored,
     source: EntrySource,
     make_kernel: Callable[[], Kernel],
-    findings: _Findings,
+    findings: Findings,
     meter: Meter,
 ) -> None:
     """Name every row and event that differs from what the log gives."""
@@ -333,18 +240,30 @@ def _compare_tables(
                 yield from map(_event, kernel.take_changes(COPY_NEVER).app_events())
                 meter.advance(len(batch.entries))
 
-        try:
-            with closing(read_events(database.connection, database.context.channel_id)) as stored:
-                for place, found, right in differing(map(_event, stored), derived()):
-                    key = {"sequence": place[0], "index": place[1]}
-                    findings.add(difference("scapp.events", key, _event_shown(found), _event_shown(right)))
-        except DerivationHalted as error:
-            findings.notes.append(f"the log cannot be run again here, so rows are not named: {error.reason}")
-            return
+        with closing(read_events(database.connection, database.context.channel_id)) as stored:
+            events = (
+                difference(
+                    "scapp.events", {"sequence": at[0], "index": at[1]}, _event_shown(found), _event_shown(right)
+                )
+                for at, found, right in differing(map(_event, stored), derived())
+            )
+            if not _add_all(events, findings, "rows are not named"):
+                return
         meter.stage("comparing rows", "rows")
         for table in database.schema.manifest.tables:
             for found_difference in _row_differences(database, table, kernel, meter):
                 findings.add(found_difference)
+
+
+def _add_all(differences: Iterable[Difference], findings: Findings, otherwise: str) -> bool:
+    """Of a log that is run again on the way; False when that is not possible, which `otherwise` is the end of."""
+    try:
+        for found in differences:
+            findings.add(found)
+    except DerivationHalted as error:
+        findings.notes.append(f"the log cannot be run again here, so {otherwise}: {error.reason}")
+        return False
+    return True
 
 
 def _event(event: AppEvent) -> tuple[tuple[int, int], tuple[str, bytes]]:
@@ -352,10 +271,10 @@ def _event(event: AppEvent) -> tuple[tuple[int, int], tuple[str, bytes]]:
 
 
 def _event_shown(event: tuple[str, bytes] | None) -> dict[str, Any] | None:
-    return None if event is None else {"topic": event[0], "data": _hex(event[1])}
+    return None if event is None else {"topic": event[0], "data": hex_text(event[1])}
 
 
-def _row_differences(database: _Database, table: Table, kernel: Kernel, meter: Meter) -> Iterator[Difference]:
+def _row_differences(database: Stored, table: Table, kernel: Kernel, meter: Meter) -> Iterator[Difference]:
     codec = TableCodec(table)
     name = f"{database.schema.name}.{table.name}"
     malformed: list[bytes] = []
@@ -376,16 +295,3 @@ def _row_differences(database: _Database, table: Table, kernel: Kernel, meter: M
                 yield row_difference(name, table, malformed.pop(), None)
     while malformed:
         yield row_difference(name, table, malformed.pop(), None)
-
-
-def _hex(data: bytes) -> str:
-    return "0x" + data.hex()
-
-
-def _shown(value: object) -> object:
-    if isinstance(value, bytes):
-        return _hex(value)
-    if isinstance(value, list):
-        return [_shown(item) for item in value]
-    # Amounts are 256-bit numbers, which JSON does not keep.
-    return str(value) if isinstance(value, int) and abs(value) > 2**53 else value

@@ -26,6 +26,7 @@ pub struct TableInfo {
     pub columns: &'static [FieldInfo],
     pub key: usize,
     pub indexes: &'static [IndexInfo],
+    pub history: bool,
 }
 
 /// A named selection of columns.
@@ -100,7 +101,7 @@ fn table(table: &TableInfo) {
         names("columns", index.columns);
         text(if index.unique { ",\"unique\":true}" } else { ",\"unique\":false}" });
     });
-    text("}");
+    text(if table.history { ",\"history\":true}" } else { "}" });
 }
 
 /// JSON of the app, as `scapp_manifest` returns it.

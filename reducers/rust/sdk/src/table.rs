@@ -205,11 +205,12 @@ impl<T: Table> Iterator for Rows<T> {
 /// ```
 /// gives `Transfer::get(sequence)`, `row.put()`, `Transfer::delete(sequence)`, `Transfer::scan()` and
 /// `TransferBySender::scan()`; a scan takes `.prefix((a,))`, `.from((a,))`, `.to((b,))`, `.backwards()`.
+/// `struct Transfer = "transfer" history {` keeps every version of the rows in the database.
 #[macro_export]
 macro_rules! table {
     (
         $(#[$about:meta])*
-        $vis:vis struct $name:ident = $table:literal {
+        $vis:vis struct $name:ident = $table:literal $($history:ident)? {
             key { $($key:ident : $key_type:ty),+ $(,)? }
             $($column:ident : $type:ty),* $(,)?
         }
@@ -232,6 +233,7 @@ macro_rules! table {
                 ],
                 key: [$(core::stringify!($key)),+].len(),
                 indexes: $crate::__index_infos!([] $($indexes)*),
+                history: $crate::__history!($($history)?),
             };
             type Key = ($($key_type,)+);
             fn encode(&self) -> &'static [u8] {
@@ -267,6 +269,13 @@ macro_rules! table {
         }
         $crate::__indexes!($name $vis, 0; $($indexes)*);
     };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __history {
+    () => { false };
+    (history) => { true };
 }
 
 #[doc(hidden)]

@@ -17,12 +17,13 @@ import msgspec
 import psycopg
 
 from scapp.channels.types import ChannelId
-from scapp.reducers.manifest import Column, Manifest, Table
+from scapp.reducers.manifest import HISTORY_PREFIX, Column, Manifest, Table
 from scapp.runtime.arrays import BASE_TYPES
 from scapp.runtime.changes import EVENTS, MESSAGES, BatchChanges, TableChange
 from scapp.runtime.database import binary, sql
 from scapp.runtime.database.binary import Raw
 from scapp.runtime.database.connecting import Connection
+from scapp.runtime.history import history_tables
 
 NOTIFY_CHANNEL = "scapp_cursor"
 """Payload of a notification: channel id in hexadecimal, a blank, the sequence the cursor moved to."""
@@ -108,6 +109,9 @@ def _parts(commit: Commit) -> Iterator[_Part]:
     tables = {table.name: table for table in commit.manifest.tables}
     for change in changes.tables:
         yield f"{quoted(commit.schema)}.{quoted(change.table)}", tables[change.table], change
+    histories = {table.name: table for table in history_tables(commit.manifest)} if changes.history else {}
+    for change in changes.history:
+        yield f"{quoted(commit.schema)}.{quoted(change.table)}", histories[change.table], change
 
 
 def _execute(connection: Connection, commit: Commit, parts: Sequence[_Part], notify: bool) -> bool:
@@ -197,7 +201,8 @@ def _upsert(target: str, table: Table, numbers: Iterator[int]) -> str:
 
 
 def _on_conflict(table: Table, names: Sequence[str]) -> str:
-    if table is MESSAGES or table is EVENTS:  # an app's table may be equal to them
+    # An app's table may be equal to messages and events, but never has a history's name.
+    if table is MESSAGES or table is EVENTS or table.name.startswith(HISTORY_PREFIX):
         return ""  # only ever appended to
     sets = ", ".join(f"{name} = excluded.{name}" for name in names[table.key :])
     return f"ON CONFLICT (channel_id, {', '.join(names[: table.key])}) " + (

@@ -14,6 +14,7 @@ from scapp.channels.admission import ChannelContext
 from scapp.channels.deployment import Limits
 from scapp.reducers.manifest import Table
 from scapp.runtime.changes import BatchChanges, TableChange
+from scapp.runtime.history import history_table
 from scapp.runtime.proofs import Proof
 
 TYPES = (
@@ -53,7 +54,7 @@ def description(context: ChannelContext, limits: Limits, tables: Sequence[Table]
 
 def _table(table: Table) -> bytes:
     names = [column.name for column in table.columns]
-    parts = [struct.pack("<HHH", len(names), table.key, 0)]
+    parts = [struct.pack("<HHH", len(names), table.key, table.history)]
     parts += [bytes((TYPES.index(column.type), column.nullable)) for column in table.columns]
     parts.append(len(table.indexes).to_bytes(2, "little"))
     for index in table.indexes:
@@ -104,6 +105,7 @@ def read_report(memory: memoryview, address: int) -> Report:
 # -- changes ----------------------------------------------------------------------------------------------------------
 
 _MESSAGES, _EVENTS = 0xFFFE, 0xFFFF
+_HISTORY = 0x8000  # and the number of a table
 _BLOCK = struct.Struct("<4I")
 
 
@@ -130,6 +132,7 @@ def read_changes(data: memoryview, tables: Sequence[Table]) -> BatchChanges:
     """What `scapp_take` wrote."""
     reader = _Reader(data)
     changed: list[TableChange] = []
+    versions: list[TableChange] = []
     messages = events = None
     for _ in range(reader.word()):
         number, upserts, deletes, copy = (reader.word() for _ in range(4))
@@ -137,10 +140,13 @@ def read_changes(data: memoryview, tables: Sequence[Table]) -> BatchChanges:
             messages = _change(reader, "messages", 7, 1, upserts, deletes, copy)
         elif number == _EVENTS:
             events = _change(reader, "events", 4, 2, upserts, deletes, copy)
+        elif number & _HISTORY:
+            table = history_table(tables[number - _HISTORY])
+            versions.append(_change(reader, table.name, len(table.columns), table.key, upserts, deletes, copy))
         else:
             table = tables[number]
             changed.append(_change(reader, table.name, len(table.columns), table.key, upserts, deletes, copy))
-    return BatchChanges(tuple(changed), messages, events)
+    return BatchChanges(tuple(changed), messages, events, tuple(versions))
 
 
 def _change(reader: _Reader, name: str, columns: int, key: int, upserts: int, deletes: int, copy: int) -> TableChange:
