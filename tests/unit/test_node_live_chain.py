@@ -23,7 +23,7 @@ from tests.support.node_cast import DEPLOYMENT, Cast, until
 from tests.support.plain_chain import ADJUDICATOR, CONSENSUS, RICH, TOKEN
 
 BROUGHT = ((5, 4), (3, 0), (2, 6))
-DURATION_S = 3_600
+DURATION_S = 36_000  # blocks come fast here: on a busy machine many pass before a node looks
 ASSETS = {"coin": (ZERO_ADDRESS,), "token": (TOKEN,), "both": (ZERO_ADDRESS, TOKEN)}
 
 
@@ -58,7 +58,7 @@ class Live:
                 poll_seconds=0.05,
             )  # fmt: skip
             service = LiveChain(settings, client, log, self.keys[index], Signer(bytes([index + 1]) * 32).sign)
-            terms = ChainTerms(conclude_delay_s=3_600)
+            terms = ChainTerms(conclude_delay_s=3_600, funding_timeout_s=0)
             self.clients.append(client)
             self.nodes.append(await self.cast.node(index + 1, log=log, chain=service, terms=terms))
         return self.nodes
@@ -131,6 +131,6 @@ async def test_one_node_leaves_alone(live: Live) -> None:
     await bob.submit(channel, [b"move:0:1:2"])
     await alice.stop()
     await bob.challenge(channel)
-    live.block_s = 120
+    live.block_s = 1_200
     await live.phase(channel, "settled", bob)
     assert live.gains(ASSETS["both"]) == [(-2, 0), (2, 0)]
