@@ -94,6 +94,9 @@ def test_a_full_state_on_chain_is_adopted_like_one_from_a_peer(played: tuple[Cha
         engine.apply(event)
     assert engine.session.wanted is not None
     assert engine.session.wanted.turn == shown.turn
+    (paid,) = engine.wanted(10_000, 0)
+    assert isinstance(paid, TransferAll)
+    assert outcome_hash(paid.outcome) == keccak256(shown.outcome)
     lower = view(channel, shown, status=Status(1, 10_000, b"\x01" * 20))
     for event in engine.on_chain(ChainView(lower.latest, view(channel, shown).confirmed), 101).events:
         engine.apply(event)
@@ -230,6 +233,34 @@ def test_what_a_payout_from_too_small_holdings_left_is_paid_when_more_arrives(
     (found,) = engine.wanted(1_300, 0)
     assert isinstance(found, TransferAll)
     assert found.outcome == left
+
+
+@pytest.mark.parametrize("away_s", [12, 580, 600, 100_000])
+@pytest.mark.parametrize("head_first", [False, True])
+def test_money_that_left_while_the_chain_was_out_of_sight_is_never_replaced(
+    played: tuple[ChainSim, bytes], away_s: int, head_first: bool
+) -> None:
+    """Within the challenge duration nobody can have been paid: then it is a reorganisation, and the deposit is wanted
+    again. After it, it is gone; also when the new block is told before what it shows."""
+    sim, channel = played
+    engine = early(sim, channel, sim.nodes[0], 2)
+
+    def show(held: int, time_s: int) -> None:
+        found = ChannelOnChain(9, b"\x09" * 32, (held,), Status(0, 0, bytes(20)))
+        for event in engine.on_chain(ChainView(found, found), time_s).events:
+            engine.apply(event)
+
+    first = sim.head_time_s()
+    show(8, first)
+    for second in range(first, first + 4_000, 12):
+        engine.tick(0, second)
+    last = second + 12
+    engine.tick(0, last)
+    if head_first:
+        engine.tick(0, last + away_s)
+    show(0, last + away_s)
+    assert engine.state.chain_ended == (away_s >= 600)
+    assert len(engine.wanted(last + away_s, 0)) == (0 if away_s >= 600 else 1)
 
 
 SLOT = (bytes(20), bytes(12) + b"\x01" * 20, (5).to_bytes(32, "big"))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 import pytest
 
+from scapp.channels.chain import calls
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
@@ -16,17 +17,30 @@ from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from tests.support.node_cast import DEPLOYMENT, START_MS, Cast
-from tests.support.plain_chain import PlainChain, PlainService, account_of
+from tests.support.plain_chain import PlainChain, PlainService, account_of, challenger
 
 DURATION_S = 3_600
 TERMS = ChainTerms(challenge_duration_min_s=600, conclude_delay_s=3_600)
 SIGNERS = [Signer(bytes([key]) * 32) for key in (1, 2)]
 
 
+class Endpoint(PlainService):
+    """Answers nothing as long as the scene is blind."""
+
+    def __init__(self, scene: Scene, signer: Signer) -> None:
+        super().__init__(scene.chain, signer)
+        self._scene = scene
+
+    def look(self) -> None:
+        if not self._scene.blind:
+            super().look()
+
+
 class Scene:
     """Two nodes and the chain between them."""
 
     def __init__(self) -> None:
+        self.blind = False
         self.cast = Cast()
         self.chain = PlainChain(SIGNERS, START_MS // 1_000)
         self.logs = [MemoryLog(), MemoryLog()]
@@ -40,7 +54,7 @@ class Scene:
         return self
 
     async def node(self, index: int, policy: str = "accept") -> Node:
-        service = PlainService(self.chain, SIGNERS[index])
+        service = Endpoint(self, SIGNERS[index])
         node = await self.cast.node(index + 1, policy=policy, log=self.logs[index], chain=service, terms=TERMS)
         node.subscribe(self.events[index].append)
         self.services[index:] = [service, *self.services[index + 1 :]]
@@ -136,6 +150,27 @@ async def test_leaving_alone_by_command(scene: Scene) -> None:
     assert told == ["leaving", "challenged", "finalized", "settled"]
 
 
+async def test_whoever_waits_for_a_phase_hears_of_what_the_chain_confirms(scene: Scene) -> None:
+    """From funding to running, and back from a dispute once its end is confirmed, without asking again and again."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    running = asyncio.gather(*(node.wait_phase(channel, ["running"], 5) for node in (alice,)))
+    await scene.until(channel, "running")
+    await running
+    prefund = alice.source.signed_state(channel, 0)
+    assert prefund is not None
+    await bob.submit(channel, [b"word"])
+    account = account_of(SIGNERS[1].address)
+    scene.chain.raw(account, calls.Challenge((), prefund, challenger(SIGNERS[1], channel, prefund)))
+    disputed = asyncio.create_task(alice.wait_phase(channel, ["disputed"], 5))
+    await scene.block()
+    await disputed
+    again = asyncio.create_task(alice.wait_phase(channel, ["running"], 5))
+    for _ in range(6):
+        await scene.block()
+    assert (await again).phase == "running"
+
+
 async def test_everything_goes_on_after_restarts(scene: Scene) -> None:
     """Before the deposits, between them, while running, and while the final state waits to be concluded."""
     alice, _ = (await scene.start()).nodes
@@ -155,6 +190,25 @@ async def test_everything_goes_on_after_restarts(scene: Scene) -> None:
         await scene.restart(index)
     await scene.until(channel, "settled")
     assert scene.gains() == [-2, 2]
+
+
+async def test_a_node_that_has_not_seen_the_chain_yet_cancels_nothing_and_signs_nothing(scene: Scene) -> None:
+    """After a restart silence is not the wish for nothing: a deposit under way is left alone. Submissions wait."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    scene.blind = True
+    alice = await scene.restart(0)
+    assert alice.channel(channel).waiting_for == "the chain to be read"
+    assert channel in scene.services[0].watched
+    assert channel not in scene.services[0].wants
+    (receipt,) = await bob.submit(channel, [b"word"], timeout=0.2)
+    assert receipt.status == "pending"
+    scene.blind = False
+    await scene.block()
+    assert scene.services[0].wants[channel] == ()
+    (receipt,) = await bob.submit(channel, [b"word"])
+    assert receipt.status == "accepted"
 
 
 async def test_a_channel_that_cannot_be_funded_is_not_opened(scene: Scene) -> None:

@@ -136,8 +136,10 @@ class ChainLink:
             self._watched[channel] = runner
             since = state.chain.confirmed.block if state.chain is not None else 0
             self._chain.watch(channel, state.setup.shares.assets, since)
+        if not runner.engine.session.seen_at_s:
+            return  # silence, unlike wanting nothing, cancels nothing that an earlier run has sent
         wants = runner.engine.wanted(self.head_time_s, self._clock_ms())
-        if wants != self._wants.get(channel, ()):
+        if wants != self._wants.get(channel):
             self._wants[channel] = wants
             self._chain.want(channel, wants)
 
@@ -147,8 +149,8 @@ class ChainLink:
 
     def _forget(self, channel: ChannelId) -> None:
         if self._watched.pop(channel, None) is not None:
-            if self._wants.pop(channel, ()):
-                self._connected().want(channel, ())
+            self._wants.pop(channel, None)
+            self._connected().want(channel, ())
             self._connected().unwatch(channel)
 
     # What the chain says

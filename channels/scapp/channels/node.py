@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from scapp.channels.admission import Admission, AdmissionError
 from scapp.channels.chain.port import ChainService
@@ -30,10 +29,9 @@ from scapp.channels.channel.messages import (
 )
 from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
 from scapp.channels.channel.setup import Setup
-from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
-from scapp.channels.deployment import Deployment, Limits, encode_deployment
+from scapp.channels.deployment import Limits, encode_deployment
 from scapp.channels.driver import ChannelDriver, load
 from scapp.channels.entries import Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
@@ -43,7 +41,7 @@ from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
 from scapp.channels.reading import SignedState
 from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
-from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
+from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Policy, Receipt
 from scapp.channels.transport.limits import TransportLimits, frame_bytes_for
 from scapp.channels.transport.port import PeerStatus, Transport
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
@@ -54,18 +52,6 @@ TICK_SECONDS = 0.5
 PROPOSALS_MAX = 256  # waiting for the operator; anybody with a key may propose, and each proposal is stored
 PROPOSALS_PER_PEER_MAX = 16
 QUIET_PHASES = frozenset(("closed", "rejected", "proposed", "settled"))
-
-
-class Policy(Protocol):
-    """Decides about channels that others propose. It is asked once per proposal."""
-
-    def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
-        """ "accept", "ask" (leave it to the operator), or "reject: reason"."""
-        ...
-
-    def decide_funding(self, stakes: Stakes) -> str:
-        """The same answers, for a channel with deposits that `decide` would accept."""
-        ...
 
 
 def _is_quiet(engine: Engine) -> bool:
@@ -175,7 +161,7 @@ class Node:
             await asyncio.sleep(TICK_SECONDS)
             for runner in self._runners.values():
                 if not _is_quiet(runner.engine):
-                    runner.try_input(lambda engine, now: engine.tick(now, self._chain.head_time_s))
+                    runner.try_input(lambda engine, now: engine.tick(now))
             await self._shared.store(Append(()), durable=False)
 
     # Peers

@@ -35,8 +35,8 @@ from scapp.channels.channel.events import Signed
 from scapp.channels.channel.messages import Entries, encode_message
 from scapp.channels.channel.session import NOTHING, Step
 from scapp.channels.channel.signing_rules import StateSigner
-from scapp.channels.channel.standing import chain_info
 from scapp.channels.channel.terms import ChainTerms
+from scapp.channels.channel_info import channel_info
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Notice, Refusals, Request, Store
 from scapp.channels.entries import HEADER, Kind
@@ -380,27 +380,4 @@ class ChannelRunner:
 
     def info(self) -> ChannelInfo:
         """The channel as its owner sees it."""
-        engine = self.engine
-        state = engine.state
-        head = state.head
-        setup = state.setup
-        return ChannelInfo(
-            channel_id=setup.channel_id,
-            phase=engine.phase,
-            waiting_for=engine.waiting_for,
-            participants=setup.participants,
-            my_index=setup.my_index,
-            deployment=setup.deployment,
-            deployment_id=setup.deployment_id,
-            slots=setup.slots,
-            turn=head.turn if head else None,
-            signed_turn=state.signed_turn if state.signed_turn >= 0 else None,
-            sequence=state.sequence,
-            log_root=state.log_root,
-            state_root=head.state_root if head else bytes(32),
-            amounts=setup.unpack(head.amounts) if head else setup.start_amounts,
-            time_ms=state.time_ms,
-            pending=len(state.outstanding) or len(self._receipts),
-            reason=state.rejected or engine.session.failure,
-            chain=chain_info(state, engine.session),
-        )
+        return channel_info(self.engine, len(self._receipts))

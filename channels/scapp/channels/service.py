@@ -1,4 +1,4 @@
-"""What a running node offers its local callers (HTTP API, tests): implemented by `node.Node`.
+"""What a running node offers its local callers (HTTP API, tests), implemented by `node.Node`, and what it asks them.
 
 All methods belong to the node's event loop. Refusals of what the caller asked are `LocalError`; their text is
 meant for the person who asked.
@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.standing import ChannelOnChainInfo
 from scapp.channels.deployment import Deployment
 from scapp.channels.reading import EntrySource, SignedState
@@ -72,8 +74,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 class NodeEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Told to listeners after it is durable. `kind`: proposed, opened, supported (a new batch), refused, closed,
-    rejected, halted, link (a peer came or went; `peer` set); of funded channels also funded, leaving, challenged,
-    cleared, finalized, settled: what the chain shows now."""
+    rejected, halted, link (a peer came or went; `peer` set); of funded channels also leaving, chain (the chain shows
+    something new), and before it what that is: funded, challenged, cleared, finalized, settled."""
 
     kind: str
     channel_id: ChannelId | None = None
@@ -81,6 +83,18 @@ class NodeEvent(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int | None = None
     turn: int | None = None
     detail: str = ""
+
+
+class Policy(Protocol):
+    """Decides about channels that others propose. It is asked once per proposal."""
+
+    def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
+        """ "accept", "ask" (leave it to the operator), or "reject: reason"."""
+        ...
+
+    def decide_funding(self, stakes: Stakes) -> str:
+        """The same answers, for a channel with deposits that `decide` would accept."""
+        ...
 
 
 class NodeService(Protocol):

@@ -28,7 +28,7 @@ from scapp.channels.reading import SignedState
 from scapp.channels.signing import ORDER, InvalidSignature, recover
 from scapp.channels.types import U256_MAX, Hash
 
-SIGNATURES_READ_MAX = 2  # per participant: a challenger may add any number of foreign ones
+SIGNATURES_READ_MAX = 10_000  # a challenger may add foreign ones; more than fit a block are of no contract
 
 
 def on_chain(state: ChannelState, session: Session, view: ChainView, head_time_s: int) -> Step:
@@ -44,11 +44,13 @@ def on_chain(state: ChannelState, session: Session, view: ChainView, head_time_s
     confirmed = _facts(setup, view.confirmed, known)
     seen = _with_end(state, latest, confirmed, before_s, session.head_time_s)
     if known is not None and _same(known, seen):
+        session.news = told
         return NOTHING
     session.news = news(evolve(state, seen), session.head_time_s)
     effects: list[Effect] = [Tell(kind) for kind in session.news if kind not in told]
     if "challenged" in told and not latest.status.finalizes_at and not seen.ended:
         effects.append(Tell("cleared"))
+    effects.append(Tell("chain"))
     adopted = _adopt(state, session, latest.registered)
     return Step((seen, *adopted.events), (*effects, *adopted.effects))
 
@@ -69,11 +71,15 @@ def news(state: ChannelState, head_time_s: int) -> tuple[str, ...]:
 
 
 def tick(state: ChannelState, session: Session, head_time_s: int) -> tuple[Effect, ...]:
-    """The chain's clock goes on: a challenge becomes final without any view that says so."""
-    session.head_time_s = max(head_time_s, session.head_time_s)
+    """The chain's clock goes on: a challenge becomes final without any view that says so.
+
+    A new block may come before the view of it, so that it only proves that nothing has changed up to the last one."""
+    before_s = session.head_time_s
+    session.head_time_s = max(head_time_s, before_s)
     if session.news is None or state.chain is None:
         return ()
-    session.seen_at_s = session.head_time_s
+    if head_time_s > before_s:
+        session.seen_at_s = before_s
     told, session.news = session.news, news(state, session.head_time_s)
     return tuple(Tell(kind) for kind in session.news if kind not in told)
 
@@ -154,7 +160,7 @@ def _read_outcome(setup: Setup, outcome: bytes) -> tuple[int, ...] | None:
 def _by_participant(setup: Setup, state_hash: Hash, found: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """The signatures in the participants' order; the contract takes them in any, and such with a high s as well."""
     by_index = list(setup.unsigned)
-    for signature in found[: SIGNATURES_READ_MAX * setup.count]:
+    for signature in found[:SIGNATURES_READ_MAX]:
         try:
             signer = recover(state_hash, low := _low_s(signature))
         except InvalidSignature:

@@ -56,13 +56,12 @@ def receive_propose(state: ChannelState, session: Session, message: Propose, now
         raise PeerError(f"turn {message.turn} is more than {TURN_LEAD_MAX} above supported turn {state.turn}")
     if session.failure:
         return refuse_proposal(message.channel, message.turn, Fault("halted", session.failure))
-    if is_ahead(state, message) or must_wait(state, session, message):
+    hindered = hindrance(state, session, is_final=message.is_final) if state.setup.funded else None
+    if is_ahead(state, message) or (hindered is not None and hindered.passes):
         session.held = message
         return NOTHING
-    if state.setup.funded:
-        hindered = hindrance(state, session, is_final=message.is_final)
-        if hindered is not None:
-            return refuse_proposal(message.channel, message.turn, Fault(hindered.code, hindered.reason))
+    if hindered is not None:
+        return refuse_proposal(message.channel, message.turn, Fault(hindered.code, hindered.reason))
     return _check(state, session, message, now_ms)
 
 

@@ -278,12 +278,13 @@ class Engine:
         state, session = self.state, self.session
         if not self.is_sequencer:
             return self._held(session.held, now_ms) if session.held is not None else None
-        candidates = state.candidates
-        # One in flight is what we wait for; a fork takes two.
-        if len(candidates) == 1 or session.work is not None or session.failure or state.rejected is not None:
+        if session.work is not None or session.failure or state.rejected is not None:
             return None
         if state.setup.funded and hindrance(state, session, is_final=False) is not None:
             return self._hindered(now_ms)
+        candidates = state.candidates
+        if len(candidates) == 1:  # in flight, and waited for; a fork takes two
+            return None
         if candidates:
             return ordering.propose_over_fork(state, session, self.signer)
         if state.turn == 0:
@@ -293,7 +294,7 @@ class Engine:
     def _hindered(self, now_ms: int) -> Step | None:
         """The chain forbids to order: nothing goes on but, where it may, the end of the channel."""
         state, session = self.state, self.session
-        if state.turn < 1 or state.candidates or hindrance(state, session, is_final=True) is not None:
+        if state.turn < 1 or not session.queue or hindrance(state, session, is_final=True) is not None:
             return None
         return ordering.final_batch(state, session, now_ms)
 

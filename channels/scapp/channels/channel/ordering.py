@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from scapp.channels.admission import Admitted
 from scapp.channels.channel import catchup
 from scapp.channels.channel.chain_rules import hindrance
-from scapp.channels.channel.decided import authors_to_tell, left_out
+from scapp.channels.channel.decided import authors_to_tell, keys, left_out
 from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
 from scapp.channels.channel.events import Refused, Signed, StateSigned
 from scapp.channels.channel.full_set import fully_signed, status_message
@@ -135,14 +135,17 @@ def next_batch(state: ChannelState, session: Session, now_ms: int) -> Step | Non
 
 
 def final_batch(state: ChannelState, session: Session, now_ms: int) -> Step | None:
-    """When only a final state may be ordered: the first close that waits, past all that waits before it. Its author's
-    earlier submissions are refused with it, because counters only increase."""
+    """When only a final state may be ordered: the first close that waits, past all that waits before it, in place of a
+    proposal in flight. What is passed over is refused: the close's author's because counters only increase."""
     close = next((q for q in session.queue if q.kind == CLOSE), None)
-    if close is None or state.final_signed:
+    if close is None or state.final_signed or fully_signed(state) is not None:
         return None
     passed = [q for q in session.queue if q.author == close.author and q.counter < close.counter]
     session.queue = deque(q for q in session.queue if q is not close and q not in passed)
-    dropped = tuple(Refused(q.author, q.counter, "closing", "the channel is closing") for q in passed)
+    gone = {(q.author, q.counter) for q in passed}
+    for candidate in state.candidates:
+        gone |= keys(candidate.entries)
+    dropped = tuple(Refused(author, counter, "closing", "the channel is closing") for author, counter in sorted(gone))
     return _try(state, session, [close], dropped, now_ms)
 
 
