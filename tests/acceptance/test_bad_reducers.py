@@ -113,7 +113,7 @@ async def pair() -> AsyncIterator[Pair]:
         for name, database in (("alice", "embedded"), ("bob", "none")):
             new_key(folder / name)
             flags = {"node.listen": "127.0.0.1:0", "api.listen": "127.0.0.1:0", "database.backend": database}
-            process = NodeProcess(folder / name, load_config(folder / name, environ={}, flags=flags), lambda: "")
+            process = NodeProcess(folder / name, load_config(folder / name, environ={}, flags=flags), lambda _: "")
             files[name] = await process.start()
             stack.push_async_callback(process.stop)
         found = Pair(folder)

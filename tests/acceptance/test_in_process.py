@@ -23,8 +23,9 @@ from scapp.game import wasm_bytes
 from scapp.reducers import library
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Client, NodeFailed, Refused
-from scapp.runtime.compose import NodeProcess, ask_password
+from scapp.runtime.compose import NodeProcess
 from scapp.runtime.config import Config, load_config
+from scapp.runtime.home import ask_password
 from scapp.runtime.keys_file import new_key
 from tests.support.cluster import eventually
 
@@ -103,7 +104,7 @@ def settings(home: Path, database: str) -> Config:
 @asynccontextmanager
 async def running(home: Path, database: str = "none") -> AsyncIterator[Client]:
     """A started node and a client of it; the client blocks, so it is for threads."""
-    process = NodeProcess(home, settings(home, database), lambda: "")
+    process = NodeProcess(home, settings(home, database), lambda _: "")
     file = await process.start()
     try:
         with Client.at_home(home) as client:

@@ -16,7 +16,7 @@ from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.entries import EMPTY_LOG_ROOT, Kind, OpenPayload, Slot, encode_entry, extend_log_root
 from scapp.channels.errors import CorruptionError, LocalError
-from scapp.channels.reading import SupportedBatch
+from scapp.channels.reading import SignedState, SupportedBatch
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
 from scapp.channels.transport.port import PeerStatus
 from scapp.channels.types import Address, ChannelId, Hash
@@ -59,6 +59,8 @@ class FakeService:
         self.infos: dict[ChannelId, ChannelInfo] = {}
         self.linked: dict[Address, str] = {}
         self.modules: dict[ChannelId, bytes] = {}
+        self.requests: list[OpenRequest] = []
+        self.enforceable: dict[ChannelId, SignedState] = {}
         self.listeners: list[Callable[[NodeEvent], None]] = []
         self._nonce = 0
 
@@ -86,6 +88,7 @@ class FakeService:
 
     async def open_channel(self, request: OpenRequest) -> ChannelId:
         self._nonce += 1
+        self.requests.append(request)
         channel_id = ChannelId(keccak256(b"channel" + self._nonce.to_bytes(8, "big")))
         self.state(channel_id, (self.address, *request.peers), request.deployment, self.opens_to, request.params)
         return channel_id
@@ -183,6 +186,20 @@ class FakeService:
     async def close_channel(self, channel_id: ChannelId) -> None:
         self._must_be(channel_id, "running")
         self.set_phase(channel_id, "closing" if self.stuck else "closed")
+
+    async def challenge(self, channel_id: ChannelId) -> None:
+        self._must_be(channel_id, "running")
+        self.set_phase(channel_id, "disputed")
+
+    def enforceable_state(self, channel_id: ChannelId) -> SignedState | None:
+        return self.enforceable.get(channel_id)
+
+    async def checkpoint(self, channel_id: ChannelId) -> None:
+        self._must_be(channel_id, "running")
+
+    async def withdraw(self, channel_id: ChannelId) -> None:
+        self._must_be(channel_id, "closed")
+        self.set_phase(channel_id, "settled")
 
     async def wait_phase(
         self,

@@ -7,7 +7,10 @@ import itertools
 from collections.abc import Callable
 
 from scapp.channels.admission import Admission
+from scapp.channels.chain.port import ChainService
 from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.shares import Stakes
+from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment
 from scapp.channels.idle import IdleBound
 from scapp.channels.log.committer import Committer
@@ -32,6 +35,9 @@ class FixedPolicy:
     def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
         return self.answer
 
+    def decide_funding(self, stakes: Stakes) -> str:
+        return self.answer
+
 
 class Cast:
     """Nodes that are stopped and closed at the end of a test."""
@@ -50,6 +56,8 @@ class Cast:
         admission: Admission | None = None,
         modules: dict[bytes, bytes] | None = None,
         frame_bytes_max: int = TransportLimits().frame_bytes_max,
+        chain: ChainService | None = None,
+        terms: ChainTerms | None = None,
         idle: IdleBound | None = None,
     ) -> Node:
         signer = Signer(bytes([key]) * 32)
@@ -68,9 +76,12 @@ class Cast:
             nonce=lambda: next(nonces),
             module_of=(modules or {}).get,
             frame_bytes_max=frame_bytes_max,
+            chain=chain,
+            terms=terms,
             idle=idle,
         )
         await node.start()
+        self.nodes = [other for other in self.nodes if other.address != node.address]  # it was stopped before
         self.nodes.append(node)
         self.ends.append(committer.close)
         for other in self.nodes[:-1]:

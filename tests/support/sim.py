@@ -30,6 +30,7 @@ from scapp.channels.channel.messages import Entries, Proposal, decode_message, e
 from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
 from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
+from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
 from scapp.channels.driver import Ask, ChannelDriver, Do, Refusals, Store, advances, load
@@ -80,7 +81,7 @@ class SimNode:
         self.source = LogSource(self.log, lambda: self.drivers)
         self.up = True
         for stream in self.log.streams():
-            self.drivers[stream] = load(self.log, stream, self.signer)
+            self.drivers[stream] = load(self.log, stream, self.signer, self.net.terms)
         for key, value in self.log.outbox():
             channel, send = parse_outbox_row(key, value)
             self.deliver(self.drivers[channel], send)
@@ -106,9 +107,19 @@ class SimNode:
 
     # Inputs
 
-    def open(self, peers: Sequence[SimNode], *, limits: Limits | None = None, slots: Sequence[int] = ()) -> bytes:
+    def open(
+        self,
+        peers: Sequence[SimNode],
+        *,
+        limits: Limits | None = None,
+        slots: Sequence[int] = (),
+        made: tuple[tuple[bytes, bytes, bytes], ...] = (),
+        app_definition: bytes = ZERO_ADDRESS,
+        challenge_duration: int = 60,
+    ) -> bytes:
+        """`slots` are amounts of the native coin, one per participant; `made` are whole slots instead."""
         participants = (self.signer.address, *(p.signer.address for p in peers))
-        made = tuple(
+        made = made or tuple(
             (bytes(20), bytes(12) + p, amount.to_bytes(32, "big"))
             for p, amount in zip(participants, slots, strict=False)
         )
@@ -118,8 +129,8 @@ class SimNode:
             my_index=0,
             participants=participants,
             nonce=self.net.random.getrandbits(63),
-            app_definition=ZERO_ADDRESS,
-            challenge_duration=60,
+            app_definition=app_definition,
+            challenge_duration=challenge_duration,
             deployment=encode_deployment(deployment),
             slots=made,
             prefund=prefund_of(made, len(participants), entry, bytes(32), self.now()),
@@ -128,7 +139,7 @@ class SimNode:
         self.admission.load(setup.context, ())
         result = self.admission.try_batch(setup.channel_id, 0, (entry,), strict=True)
         created = open_signed(created, self.signer, result)
-        driver = ChannelDriver(Engine.created(created, self.signer), 0, unstored=created)
+        driver = ChannelDriver(Engine.created(created, self.signer, self.net.terms), 0, unstored=created)
         self.drivers[setup.channel_id] = driver
         self.base(driver).loaded = True
         self.input(setup.channel_id, lambda e, _: e.opened())
@@ -179,7 +190,7 @@ class SimNode:
             raise PeerError("unknown channel")
         created = created_from_proposal(message, self.signer.address, self.now())
         self.log.append(Append((StreamWrite(message.channel, 0, (encode_event(created),)),)))
-        self.drivers[message.channel] = ChannelDriver(Engine.created(created, self.signer), 1)
+        self.drivers[message.channel] = ChannelDriver(Engine.created(created, self.signer, self.net.terms), 1)
         if self.accept:
             self.input(message.channel, lambda e, _: e.accept())
 
@@ -288,7 +299,7 @@ class SimNode:
     def tick(self) -> None:
         for stream in list(self.drivers):
             if self.up:
-                self.input(stream, lambda e, now: e.tick(now))
+                self.input(stream, lambda e, now: e.tick(now, self.net.head_time_s()))
 
     def supported(self, channel: bytes) -> list[bytes]:
         """The supported log."""
@@ -303,6 +314,12 @@ def _unsigned(state: Any) -> Any:
 
 class Sim:
     """The network and the clock. `faults` gives the probabilities of loss, duplication and reordering."""
+
+    terms: ChainTerms | None = None
+
+    def head_time_s(self) -> int:
+        """Timestamp of the chain's newest block; here is no chain (`sim_chain.ChainSim` has one)."""
+        return 0
 
     def __init__(
         self,

@@ -13,7 +13,8 @@ CHANNELS, RUNTIME, REDUCERS, GAME = "scapp.channels", "scapp.runtime", "scapp.re
 
 # Ports with their adapters, and what composes them.
 CHAIN_SHELL = "contracts|fake|key|performing|rpc|rpc_link|service|deploy"
-SHELL = f"log|transport|chain\\.({CHAIN_SHELL})|node|runner|admission_base|module_exchange|service|ethereum_packages"
+NODE_SHELL = "node|chain_link|channel_info|runner|admission_base|module_exchange|service"
+SHELL = f"log|transport|chain\\.({CHAIN_SHELL})|{NODE_SHELL}|ethereum_packages"
 PURE = re.compile(rf"scapp\.channels\.(?!({SHELL})(\.|$)).+")
 PURE_STDLIB = {
     "__future__", "abc", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum",
@@ -26,13 +27,13 @@ CRYPTO = {"scapp.channels.crypto", "scapp.channels.signing"}
 
 SLOW = ("web3", "eth_account", "eth_abi", "eth_keys", "eth_keyfile", "eth_utils", "eth_hash", "eth_typing", "pydantic")
 
-DERIVATION = re.compile(
-    r"scapp\.runtime\.(?!(cli|api|compose|config|demo|devchain)(\.|$)).+"  # all of runtime but what composes it
-)
+# All of runtime but what composes it, and what has to do with the chain.
+COMPOSING = "cli|api|compose|config|demo|devchain|chain_setup|disputes|watchtower"
+DERIVATION = re.compile(rf"scapp\.runtime\.(?!({COMPOSING})(\.|$)).+")
 DERIVATION_MAY_READ = {
     "reading", "entries", "deployment", "admission", "cosigned", "crypto", "errors", "types", "ethereum_packages",
 }  # fmt: skip
-COMPOSERS = ("scapp.runtime.cli", "scapp.runtime.api", "scapp.runtime.compose")
+COMPOSERS = ("scapp.runtime.cli", "scapp.runtime.api", "scapp.runtime.compose", "scapp.runtime.watchtower")
 
 MODULES = tree.modules()
 # Modules that are started, not imported.

@@ -441,6 +441,22 @@ def test_keys_are_made_once_and_privately(tmp_path: Path) -> None:
     refused(run("keys", "show", home=tmp_path), 1, f"chmod 600 {key}")
 
 
+def test_the_chain_key_is_another_key(tmp_path: Path) -> None:
+    """What pays for transactions never signs states, and neither is made in the other's place."""
+    refused(run("keys", "show", "--chain", home=tmp_path), 1, "keys new --chain")
+    channel = document(run("keys", "new", "--json", home=tmp_path))
+    chain = document(run("keys", "new", "--chain", "--json", home=tmp_path))
+    assert chain["address"] != channel["address"]
+    assert chain["path"] == str(tmp_path / "chain-key")
+    assert document(run("keys", "show", "--chain", "--json", home=tmp_path))["address"] == chain["address"]
+    listed = document(run("keys", "list", "--json", home=tmp_path))["keys"]
+    assert [(k["name"], k["address"]) for k in listed] == [
+        ("channel key", channel["address"]),
+        ("chain key", chain["address"]),
+    ]
+    refused(run("keys", "new", "--chain", home=tmp_path), 1, "has a chain key already")
+
+
 def test_a_known_key_has_its_known_address(tmp_path: Path) -> None:
     """The first account of the well-known development mnemonic."""
     (tmp_path / "key").write_text("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80\n")

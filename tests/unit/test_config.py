@@ -36,6 +36,12 @@ def load(tmp_path: Path, text: str = "", environ: dict[str, str] | None = None, 
         ("[database]\nbackend = 'mysql'\n", "embedded, none, pglite, url"),
         ("[peers]\nbob = '0x12@h:1'\n", "40 hexadecimal digits"),
         ("[peers]\nbob = '0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD@h:1'\n", "wrong checksum"),
+        (
+            "[chain]\nurls = ['http://h:1']\n",
+            "chain.id, chain.adjudicator, chain.consensus_app, chain.confirmations are",
+        ),
+        ("[chain]\nurls = ['ftp://user:secret@h/x']\n", "'ftp://h' is not an http, https, ws or wss URL"),
+        ("[chain]\npoll_s = 0\n", "> 0.0"),
         ("peers = 3\n", "table"),
         ("api = 3\n", "section [api]"),
         ("[api\n", "not TOML"),
@@ -181,3 +187,28 @@ def test_a_frame_limit_that_no_link_could_use_is_refused(tmp_path: Path, text: s
 def test_the_frame_limit_comes_from_the_environment(tmp_path: Path) -> None:
     config = load_config(tmp_path, environ={"SCAPP_NODE_FRAME_BYTES_MAX": "8388608"}, flags={})
     assert config.node.frame_bytes_max == 8_388_608
+
+
+CHAIN = """
+[chain]
+urls = ["https://user:secret@rpc.example/v3/key?x=1", "ws://127.0.0.1:8545"]
+id = 5
+adjudicator = "0x00000000000000000000000000000000000000aa"
+consensus_app = "0x00000000000000000000000000000000000000bb"
+confirmations = 3
+"""
+
+
+def test_a_chain_with_all_that_must_not_be_guessed(tmp_path: Path) -> None:
+    """The environment gives numbers with fractions too, and no provider's key is ever shown."""
+    config = load(tmp_path, CHAIN, {"SCAPP_CHAIN_POLL_S": "0.5"})
+    assert (config.chain.id, config.chain.confirmations, config.chain.poll_s) == (5, 3, 0.5)
+    shown = config_as_toml(config)
+    assert '"https://rpc.example","ws://127.0.0.1:8545"' in shown
+    assert "secret" not in shown
+    assert "key?" not in shown
+
+
+def test_an_address_of_a_contract_is_checked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"chain\.consensus_app"):
+        load(tmp_path, CHAIN.replace("bb", "b"))

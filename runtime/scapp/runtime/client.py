@@ -15,13 +15,14 @@ import http.client
 import select
 import socket
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from scapp.channels.errors import LocalError
+from scapp.runtime.chain_documents import ChainStatusView
 from scapp.runtime.client_answers import ClientError as ClientError
 from scapp.runtime.client_answers import NodeFailed as NodeFailed
 from scapp.runtime.client_answers import NodeTimeout as NodeTimeout
@@ -115,6 +116,9 @@ class Client:
     def status(self) -> Status:
         return self._get("/v1/status", Status)
 
+    def chain(self) -> ChainStatusView:
+        return self._get("/v1/chain", ChainStatusView)
+
     def counters(self) -> dict[str, int]:
         return self._get("/v1/counters", Counters).counters
 
@@ -154,15 +158,24 @@ class Client:
         *,
         params: Any = None,
         slots: Sequence[SlotView] = (),
+        fund: str = "none",
+        stakes: Mapping[str, int] | None = None,
+        payouts: Mapping[str, str] | None = None,
         challenge_duration_s: int = 86_400,
         wait_s: float = 0.0,
     ) -> ChannelView:
-        """Propose a channel to `peers` (addresses or names); waits up to `wait_s` for it to run."""
+        """Propose a channel to `peers` (addresses or names); waits up to `wait_s` for it to run.
+
+        With `fund` "direct" everybody deposits on chain: `stakes` (asset to amount, the same for all, in place of
+        `slots`), paid out as `payouts` (participant to account) say."""
         body = {
             "peers": list(peers),
             "app": app,
             "params": params,
             "slots": [msgspec.structs.asdict(slot) for slot in slots],
+            "fund": fund,
+            "stakes": [{"asset": asset, "amount": str(amount)} for asset, amount in (stakes or {}).items()],
+            "payouts": dict(payouts or {}),
             "challenge_duration_s": challenge_duration_s,
             "wait_s": wait_s,
         }
@@ -176,6 +189,18 @@ class Client:
 
     def close_channel(self, channel: str, wait_s: float = 0.0) -> ChannelView:
         return self._post(f"/v1/channels/{_quote(channel)}/close", ChannelView, {"wait_s": wait_s}, wait_s)
+
+    def challenge(self, channel: str, wait_s: float = 0.0) -> ChannelView:
+        """Leave a funded channel without the others, by a challenge."""
+        return self._post(f"/v1/channels/{_quote(channel)}/challenge", ChannelView, {"wait_s": wait_s}, wait_s)
+
+    def checkpoint(self, channel: str) -> ChannelView:
+        """Record a funded channel's newest co-signed state on chain."""
+        return self._post(f"/v1/channels/{_quote(channel)}/checkpoint", ChannelView, {})
+
+    def withdraw(self, channel: str, wait_s: float = 0.0) -> ChannelView:
+        """Have a closed or finalized channel paid out now."""
+        return self._post(f"/v1/channels/{_quote(channel)}/withdraw", ChannelView, {"wait_s": wait_s}, wait_s)
 
     def send(self, channel: str, *messages: Any, timeout_s: float = 30.0) -> list[ReceiptView]:
         """Submit messages in order and wait for their decisions. Bytes go as they are; anything else is JSON in the

@@ -11,6 +11,7 @@ The directory of a node:
     tokens.json       API tokens (hashes)    modules/      compiled code    peers.json  peers list
     api.token         operator's API token   pg/           embedded PostgreSQL
     projections/      projections and their modules
+    chain-key[.json]  key of the chain account    disputes/  what defends each funded channel
 """
 
 from __future__ import annotations
@@ -18,12 +19,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import secrets
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +31,10 @@ from pathlib import Path
 
 import msgspec
 
+from scapp.channels.chain.port import ChainService
 from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.shares import Stakes
+from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.errors import LocalError
 from scapp.channels.idle import IdleBound
@@ -54,16 +56,19 @@ from scapp.runtime.api.entries import EntryReader
 from scapp.runtime.api.proving import Proving
 from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
-from scapp.runtime.client import LOCK_FILE, NODE_FILE
-from scapp.runtime.config import Config, parse_listen
+from scapp.runtime.chain_setup import open_chain
+from scapp.runtime.client import NODE_FILE
+from scapp.runtime.config import Config, DisputeSettings, parse_listen
 from scapp.runtime.database.open import open_backend
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.rejections import Rejection
+from scapp.runtime.disputes.export import DisputeExport
 from scapp.runtime.documents import NodeFile
-from scapp.runtime.keys_file import load_key
+from scapp.runtime.home import ask_password, lock_home
+from scapp.runtime.keys_file import CHAIN_KEY, CHANNEL_KEY, load_key
 from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
-from scapp.runtime.policy import AcceptPolicy
+from scapp.runtime.policy import AcceptPolicy, FundingPolicy
 from scapp.runtime.progress import Meters
 from scapp.runtime.projections import Projections
 from scapp.runtime.prover import Prover
@@ -76,16 +81,27 @@ _NEWS = frozenset({"opened", "supported", "closed"})
 
 
 class _Policy:
-    """`AcceptPolicy` as the node asks it: accept, or leave it to the operator."""
+    """`AcceptPolicy` and `FundingPolicy` as the node asks them: accept, or leave it to the operator."""
 
-    def __init__(self, policy: AcceptPolicy) -> None:
+    def __init__(self, policy: AcceptPolicy, funding: FundingPolicy) -> None:
         self._policy = policy
+        self._funding = funding
 
     def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
         why_not = self._policy.why_not(deployment_id(deployment), created.participants)
+        return self._answer(why_not, proposer)
+
+    def decide_funding(self, stakes: Stakes) -> str:
+        return self._answer(self._funding.why_not(stakes.deposits, stakes.pays_to, stakes.at_stake), stakes.others[0])
+
+    def _answer(self, why_not: str, proposer: Address) -> str:
         if why_not:
             _log.info("a proposed channel waits for the operator", extra={"proposer": proposer, "why": why_not})
         return "ask" if why_not else "accept"
+
+
+def _terms(disputes: DisputeSettings) -> ChainTerms:
+    return ChainTerms(**{name: getattr(disputes, name) for name in ChainTerms.__struct_fields__})
 
 
 class _Commits(Committer):
@@ -106,7 +122,8 @@ class _Commits(Committer):
 class NodeProcess:
     """One node in this process. `start` returns when everything but the database answers."""
 
-    def __init__(self, home: Path, config: Config, password: Callable[[], str]) -> None:
+    def __init__(self, home: Path, config: Config, password: Callable[[str], str]) -> None:
+        """`password` is asked with the role of an encrypted key (`keys_file.CHANNEL_KEY`, `CHAIN_KEY`)."""
         self.home = home
         self.config = config
         self._password = password
@@ -129,15 +146,18 @@ class NodeProcess:
     async def _start(self) -> NodeFile:
         started_ms = now_ms()
         self.home.mkdir(parents=True, exist_ok=True)
-        self._undo.callback(_lock(self.home))
-        secret = load_key(self.home, self._password)
+        self._undo.callback(lock_home(self.home))
+        secret = load_key(self.home, lambda: self._password(CHANNEL_KEY))
         logs.hide(secret)
         signer = Signer(secret)
         peers = PeerBook(self.home, self.config)
         modules = Modules(self.home / "deployments", self.home / "modules")
         frame_limits = limits_for_frames(self.config.node.frame_bytes_max)
         transport = TcpTransport(signer, *parse_listen(self.config.node.listen, "node.listen"), limits=frame_limits)
-        node = await self._start_node(signer, modules, peers, transport)
+        log = self._open_log()
+        chain = open_chain(self.config.chain, self.home, log, lambda: self._password(CHAIN_KEY), signer.sign)
+        node = await self._start_node(signer, modules, peers, transport, log, chain)
+        self._export_disputes(node, chain)
         meters = Meters()
         derived = self._derivation(node, modules, meters)
         prover = Prover(node.source, modules.admission_kernel)
@@ -155,6 +175,7 @@ class NodeProcess:
             replaying=replaying,
             projections=projections,
             meters=meters,
+            chain=chain,
             counters=lambda: node.counters() | {f"transport_{name}": n for name, n in transport.counters.items()},
             home=self.home,
             listen=transport.endpoint,
@@ -178,11 +199,31 @@ class NodeProcess:
             )
         )
 
-    async def _start_node(self, signer: Signer, modules: Modules, peers: PeerBook, transport: TcpTransport) -> Node:
-        """Log, admission, policy and node. Refusals go to the worker as soon as there is one."""
+    def _open_log(self) -> RocksLog:
         (self.home / "log").mkdir(mode=0o700, exist_ok=True)  # messages are between the participants
         log = RocksLog(self.home / "log")
         self._undo.callback(log.close)
+        return log
+
+    def _export_disputes(self, node: Node, chain: ChainService | None) -> None:
+        if chain is None:
+            return
+        towers = self.config.disputes.watchtowers
+        export = DisputeExport(node, chain.chain_id, chain.adjudicator, self.home / "disputes", towers)
+        export.start()
+        self._undo.push_async_callback(export.stop)
+
+    async def _start_node(
+        self,
+        signer: Signer,
+        modules: Modules,
+        peers: PeerBook,
+        transport: TcpTransport,
+        log: RocksLog,
+        chain: ChainService | None,
+    ) -> Node:
+        """Committer, admission, policy and node. Refusals go to the worker as soon as there is one."""
+        accounts = [signer.address] if chain is None else [signer.address, chain.status().account]
         committer = self._committer = _Commits(log)
         self._undo.callback(committer.close)
         node = Node(
@@ -191,7 +232,12 @@ class NodeProcess:
             committer=committer,
             transport=transport,
             admission=RecordingAdmission(ReducerAdmission(modules.admission_kernel), self._record),
-            policy=_Policy(AcceptPolicy(self.config.policy, modules.store, peers, signer.address)),
+            policy=_Policy(
+                AcceptPolicy(self.config.policy, modules.store, peers, signer.address),
+                FundingPolicy(self.config.funding, accounts),
+            ),
+            chain=chain,
+            terms=_terms(self.config.disputes),
             clock_ms=now_ms,
             nonce=lambda: secrets.randbits(63),
             module_of=modules.store.wasm,
@@ -295,23 +341,6 @@ def _backend(config: Config, home: Path) -> Backend | None:
     return open_backend(database.url if database.backend == "url" else database.backend, home)
 
 
-def _lock(home: Path) -> Callable[[], None]:
-    """Take the directory for this process; returns how to give it back. The lock ends with the process at the
-    latest, so a stale file means nothing."""
-    descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        raise LocalError(f"a node runs in {home} already (process {holder or 'unknown'}); stop it first") from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    # What an earlier process left behind when it was killed.
-    (home / NODE_FILE).unlink(missing_ok=True)
-    return lambda: os.close(descriptor)
-
-
 def now_ms() -> int:
     """Milliseconds since 1970 UTC."""
     return time.time_ns() // 1_000_000
@@ -325,24 +354,6 @@ def own_version() -> str:
         return "unknown"
 
 
-def ask_password(config: Config) -> str:
-    """The keystore's password: from the configured file, the environment, or the terminal. Raises LocalError."""
-    if config.node.key_password_file:
-        path = Path(config.node.key_password_file).expanduser()
-        try:
-            return path.read_text("utf-8").rstrip("\n")
-        except OSError as error:
-            raise LocalError(f"node.key_password_file {path}: {error.strerror}") from None
-    given = os.environ.get("SCAPP_KEY_PASSWORD")
-    if given is not None:
-        return given
-    if sys.stdin.isatty():
-        import getpass
-
-        return getpass.getpass("Password of the channel key: ")
-    raise LocalError("the key is encrypted: set node.key_password_file or SCAPP_KEY_PASSWORD")
-
-
 def run_node(
     home: Path,
     config: Config,
@@ -353,7 +364,7 @@ def run_node(
     """Run a node until SIGTERM or SIGINT (or the end of standard input), then stop it in order. A second signal ends
     the process at once."""
     logs.configure(config.log.level, config.log.format, config.log.levels)
-    process = NodeProcess(home.absolute(), config, lambda: ask_password(config))
+    process = NodeProcess(home.absolute(), config, lambda role: ask_password(config, role))
     asyncio.run(_until_told(process, on_ready, stop_with_stdin))
 
 

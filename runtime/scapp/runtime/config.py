@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ import msgspec
 
 from scapp.channels.abi import InvalidValue
 from scapp.channels.addresses import parse_address
+from scapp.channels.chain.rpc_link import shown_endpoint
 from scapp.channels.errors import LocalError
 from scapp.channels.types import Address
 
@@ -66,6 +68,45 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     allow: tuple[str, ...] = ()
 
 
+class ChainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The chain that funds channels; without `urls` the node has none, and its channels are unfunded. `id`,
+    `adjudicator`, `consensus_app` and `confirmations` must then be given: a wrong guess costs money (ADR 0012)."""
+
+    urls: tuple[str, ...] = ()
+    id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    adjudicator: str = ""
+    consensus_app: str = ""
+    confirmations: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] = -1  # -1: not given
+    start_block: Annotated[int, msgspec.Meta(ge=0)] = 0
+    poll_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 4.0
+    fee_max_gwei: Annotated[float, msgspec.Meta(gt=0)] = 200.0
+    key_password_file: str = ""
+
+
+class FundingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which of those channels are accepted at once although this node has to deposit: "limits" are those whose deposits
+    stay within `deposit_max` per channel and, together with all open channels with the same participant, within
+    `exposure_max`. Both are amounts by asset (`coin`, or a token's address), 0 where none is named. `pay_to`: accounts
+    that this node may be paid to, besides that of its channel key."""
+
+    accept: Literal["ask", "limits"] = "ask"
+    deposit_max: dict[str, str] = {}
+    exposure_max: dict[str, str] = {}
+    pay_to: tuple[str, ...] = ()
+
+
+class DisputeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How funded channels are left, answered and ended; all in seconds of the chain's clock, as in
+    `scapp.channels.channel.terms`. `watchtowers`: `http(s)://TOKEN@host:port` of those that get dispute packages."""
+
+    challenge_duration_min_s: Annotated[int, msgspec.Meta(ge=1)] = 3_600
+    margin_s: Annotated[int, msgspec.Meta(ge=0)] = 600
+    conclude_delay_s: Annotated[int, msgspec.Meta(ge=0)] = 60
+    funding_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 3_600
+    silence_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+    watchtowers: tuple[str, ...] = ()
+
+
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the process prints on stderr. `levels`: logger name to level, over `level`."""
 
@@ -81,6 +122,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     api: ApiSettings = ApiSettings()
     database: DatabaseSettings = DatabaseSettings()
     policy: PolicySettings = PolicySettings()
+    chain: ChainSettings = ChainSettings()
+    funding: FundingSettings = FundingSettings()
+    disputes: DisputeSettings = DisputeSettings()
     log: LogSettings = LogSettings()
     peers: dict[str, str] = {}
 
@@ -90,6 +134,9 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "api": ApiSettings,
     "database": DatabaseSettings,
     "policy": PolicySettings,
+    "chain": ChainSettings,
+    "funding": FundingSettings,
+    "disputes": DisputeSettings,
     "log": LogSettings,
 }
 
@@ -202,6 +249,11 @@ def _from_text(value: str, declared: msgspec.inspect.Type) -> Any:
     """Environment and flags are text: lists are comma-separated, tables `name=value,name=value`."""
     if isinstance(declared, msgspec.inspect.IntType):
         return int(value) if value.lstrip("-").isdigit() else value
+    if isinstance(declared, msgspec.inspect.FloatType):
+        try:
+            return float(value)
+        except ValueError:
+            return value
     if isinstance(declared, msgspec.inspect.VarTupleType):
         return [part.strip() for part in value.split(",") if part.strip()]
     if isinstance(declared, msgspec.inspect.DictType):
@@ -227,11 +279,31 @@ def _build(tree: dict[str, Any]) -> Config:
         parts["database"] = database = DatabaseSettings(backend="url", url=database.url)
     if database.backend == "url" and not database.url:
         raise ConfigError("database.backend is 'url' but database.url is empty; set SCAPP_DATABASE_URL=postgresql://…")
+    _check_chain(parts["chain"])
+    for url in parts["disputes"].watchtowers:
+        if not url.startswith(("http://", "https://")) or not urllib.parse.urlsplit(url).username:
+            raise ConfigError(f"disputes.watchtowers: {shown_endpoint(url)!r} is not http(s)://TOKEN@host:port")
     for name in ("node", "api"):
         parse_listen(parts[name].listen, f"{name}.listen")
     for name, text in tree.get("peers", {}).items():
         parse_peer(text, f"peers.{name}")
     return Config(**parts, peers=tree.get("peers", {}))
+
+
+def _check_chain(chain: ChainSettings) -> None:
+    """With `urls`, everything that must not be guessed is there."""
+    if not chain.urls:
+        return
+    for url in chain.urls:
+        if not url.startswith(("http://", "https://", "ws://", "wss://")):
+            raise ConfigError(f"chain.urls: {shown_endpoint(url)!r} is not an http, https, ws or wss URL")
+    missing = [name for name in ("id", "adjudicator", "consensus_app") if not getattr(chain, name)]
+    missing += ["confirmations"] if chain.confirmations < 0 else []
+    if missing:
+        needed = ", ".join(f"chain.{name}" for name in missing)
+        raise ConfigError(f"chain.urls is set but {needed} {'are' if len(missing) > 1 else 'is'} not; none is guessed")
+    for name in ("adjudicator", "consensus_app"):
+        read_address(getattr(chain, name), f"chain.{name}")
 
 
 def parse_listen(text: str, name: str) -> tuple[str, int]:
@@ -264,12 +336,26 @@ def config_as_toml(config: Config) -> str:
     lines: list[str] = []
     for section in _SECTIONS:
         lines.append(f"[{section}]")
-        for key, value in msgspec.to_builtins(getattr(config, section)).items():
-            lines.append(f"{key} = {_toml(hide_password(value) if key == 'url' else value)}")
+        for key, value in _shown(section, getattr(config, section)).items():
+            lines.append(f"{key} = {_toml(value)}")
         lines.append("")
     if config.peers:
         lines += ["[peers]", *(f"{_toml(name)} = {_toml(text)}" for name, text in config.peers.items()), ""]
     return "\n".join(lines)
+
+
+def config_as_document(config: Config) -> dict[str, Any]:
+    """The settings as plain values, fit for display as `config_as_toml` is."""
+    return {section: _shown(section, getattr(config, section)) for section in _SECTIONS} | {"peers": config.peers}
+
+
+def _shown(section: str, settings: msgspec.Struct) -> dict[str, Any]:
+    values: dict[str, Any] = msgspec.to_builtins(settings)
+    if section == "database":
+        values["url"] = hide_password(values["url"])
+    for name in {"chain": ("urls",), "disputes": ("watchtowers",)}.get(section, ()):
+        values[name] = [shown_endpoint(url) for url in values[name]]
+    return values
 
 
 def hide_password(url: str) -> str:

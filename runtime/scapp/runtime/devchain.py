@@ -102,10 +102,12 @@ def running(
     Without `block_seconds` it mines when it is told to (`evm_mine`; `evm_setAutomine` changes that): left to itself,
     anvil answers before the block of a transaction is there. Shanghai rules, whose gas is that of the tests' machine.
     Raises OSError with what anvil said when it does not start."""
+    # By the option, which takes parts of a second; `evm_setIntervalMining` does not.
+    mining = ("--no-mining",) if block_seconds is None else ("--block-time", str(block_seconds))
     command = [
         str(program or binary()), "--port", str(port), "--chain-id", str(CHAIN_ID), "--hardfork", "shanghai",
-        "--auto-impersonate", "--no-mining", "--accounts", "1", "--gas-limit", "30000000",
-        "--block-base-fee-per-gas", str(base_fee_wei), "--gas-price", "0", *options,
+        "--auto-impersonate", "--accounts", "1", "--gas-limit", "30000000",
+        "--block-base-fee-per-gas", str(base_fee_wei), "--gas-price", "0", *mining, *options,
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -116,8 +118,6 @@ def running(
         drain.start()
         try:
             chain.deploy()
-            if block_seconds is not None:
-                chain.rpc("evm_setIntervalMining", block_seconds)
             yield chain
         finally:
             chain.close()

@@ -11,23 +11,21 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-AddressText = Annotated[str, Meta(pattern="^0x[0-9a-fA-F]{40}$", description="20 bytes: an Ethereum address")]
-HashText = Annotated[str, Meta(pattern="^0x[0-9a-fA-F]{64}$", description="32 bytes")]
-HexText = Annotated[str, Meta(pattern="^0x([0-9a-f]{2})*$", description="bytes")]
-AmountText = Annotated[str, Meta(pattern="^[0-9]{1,78}$", description="unsigned 256-bit integer in decimal")]
-Endpoint = Annotated[str, Meta(max_length=300, description="host:port")]
-Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$")]
-Sequence = Annotated[int, Meta(ge=0)]
-Phase = Literal["proposed", "opening", "running", "closing", "closed", "rejected", "halted"]
-Permission = Literal["read", "send", "admin"]
+from scapp.runtime.chain_documents import ChannelOnChainView
+from scapp.runtime.document_types import AddressText as AddressText
+from scapp.runtime.document_types import AmountText as AmountText
+from scapp.runtime.document_types import Document as Document
+from scapp.runtime.document_types import Endpoint as Endpoint
+from scapp.runtime.document_types import HashText as HashText
+from scapp.runtime.document_types import HexText as HexText
+from scapp.runtime.document_types import Name as Name
+from scapp.runtime.document_types import Permission as Permission
+from scapp.runtime.document_types import RequestDocument as RequestDocument
+from scapp.runtime.document_types import Sequence as Sequence
 
-
-class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of every document."""
-
-
-class RequestDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every request body: a misspelt field is an error, not a default."""
+Phase = Literal[
+    "proposed", "opening", "funding", "running", "disputed", "closing", "closed", "settled", "rejected", "halted"
+]
 
 
 class ErrorBody(Document, frozen=True, kw_only=True):
@@ -148,7 +146,8 @@ class DerivedView(Document, frozen=True, kw_only=True):
 
 
 class ChannelView(Document, frozen=True, kw_only=True):
-    """`waiting_for` says in words what the channel waits for; `reason` why it was rejected or halted."""
+    """`waiting_for` says in words what the channel waits for; `reason` why it was rejected or halted; `chain` is null
+    for an unfunded channel."""
 
     channel_id: HashText
     phase: Phase
@@ -168,20 +167,35 @@ class ChannelView(Document, frozen=True, kw_only=True):
     pending: int
     reason: str
     derived: DerivedView | None
+    chain: ChannelOnChainView | None = None
 
 
 class ChannelList(Document, frozen=True, kw_only=True):
     channels: list[ChannelView]
 
 
+class StakeView(RequestDocument, frozen=True, kw_only=True):
+    """What every participant deposits of one asset."""
+
+    asset: AddressText
+    amount: AmountText
+
+
 class OpenChannelRequest(RequestDocument, frozen=True, kw_only=True):
     """`peers`: the other participants in order, by address or name; `app`: a deployed app's name or id (a prefix
-    of 8 digits will do); `wait_s`: how long to wait for the channel to run."""
+    of 8 digits will do); `wait_s`: how long to wait for the channel to run.
+
+    `fund` "direct": everybody deposits on chain. What is deposited and where it is paid out are the `slots`, or, where
+    all deposit the same, `stakes` in their place: they are paid to the participants' channel addresses, unless
+    `payouts` (participant by address or name, to account) say otherwise."""
 
     peers: Annotated[list[str], Meta(min_length=1, max_length=254)]
     app: str
     params: Any = None
     slots: list[SlotView] = []
+    fund: Literal["none", "direct"] = "none"
+    stakes: Annotated[list[StakeView], Meta(max_length=16)] = []
+    payouts: dict[str, AddressText] = {}
     challenge_duration_s: Annotated[int, Meta(ge=1, le=2**48 - 1)] = 86_400
     wait_s: Annotated[float, Meta(ge=0, le=300)] = 0.0
 

@@ -1,6 +1,8 @@
-"""The channel key on disk, and private files in general; `scapp keys` and `compose.py` use it.
+"""A node's keys on disk, and private files in general; `scapp keys` and `compose.py` use it.
 
-A key is a file of mode 0600: `key` holds 32 bytes as hexadecimal, `key.json` an encrypted Ethereum keystore.
+A node has a channel key and, where channels hold money, a chain key whose account pays for transactions: what one signs
+never needs the other. A key is a file of mode 0600: `key` holds 32 bytes as hexadecimal, `key.json` an encrypted
+Ethereum keystore; the chain key's files are `chain-key` and `chain-key.json`.
 Files that others may read are refused. `eth_account` is imported only to read or write a keystore.
 """
 
@@ -20,13 +22,13 @@ from scapp.channels.errors import LocalError
 from scapp.channels.ethereum_packages import eth_account
 from scapp.channels.types import Address
 
-RAW_FILE = "key"
-KEYSTORE_FILE = "key.json"
+CHANNEL_KEY, CHAIN_KEY = "key", "chain-key"
+_FLAGS = {CHANNEL_KEY: "", CHAIN_KEY: " --chain"}
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 class KeyInfo(msgspec.Struct, frozen=True):
-    """A key file; `address` is the channel key's."""
+    """A key file; `address` is the Ethereum address of the key."""
 
     path: Path
     kind: str  # "raw" | "keystore"
@@ -78,16 +80,17 @@ def address_of(secret: bytes) -> Address:
     return Address(keccak256(public[1:])[12:])
 
 
-def new_key(home: Path, password: str | None = None) -> KeyInfo:
-    """Create the node's key. Raises LocalError when the directory has one: a key is never overwritten."""
-    found = find_key(home)
+def new_key(home: Path, password: str | None = None, role: str = CHANNEL_KEY) -> KeyInfo:
+    """Create the node's key of that role. Raises LocalError when the directory has one: a key is never overwritten."""
+    found = find_key(home, role)
     if found is not None:
-        raise LocalError(f"{home} has a key already ({found.name}); a node has exactly one, choose another --home")
+        what = "has a key already" if role == CHANNEL_KEY else "has a chain key already"
+        raise LocalError(f"{home} {what} ({found.name}); a node has exactly one, choose another --home")
     secret = _fresh_secret()
     if password is None:
-        path, text = home / RAW_FILE, "0x" + secret.hex() + "\n"
+        path, text = home / role, "0x" + secret.hex() + "\n"
     else:
-        path, text = home / KEYSTORE_FILE, json.dumps(_encrypt(secret, password)) + "\n"
+        path, text = home / f"{role}.json", json.dumps(_encrypt(secret, password)) + "\n"
     write_private(path, text)
     return KeyInfo(path, "raw" if password is None else "keystore", address_of(secret))
 
@@ -99,28 +102,28 @@ def _fresh_secret() -> bytes:
             return secret
 
 
-def find_key(home: Path) -> Path | None:
-    """The key file of a node directory, if there is one."""
-    for name in (RAW_FILE, KEYSTORE_FILE):
+def find_key(home: Path, role: str = CHANNEL_KEY) -> Path | None:
+    """The file of that key in a node directory, if there is one."""
+    for name in (role, f"{role}.json"):
         if (home / name).exists():
             return home / name
     return None
 
 
-def key_info(home: Path) -> KeyInfo:
+def key_info(home: Path, role: str = CHANNEL_KEY) -> KeyInfo:
     """What can be said of the key without a password. Raises LocalError."""
-    path = _require(home)
+    path = _require(home, role)
     check_private(path)
-    if path.name == RAW_FILE:
+    if path.name == role:
         return KeyInfo(path, "raw", address_of(_read_raw(path)))
     return KeyInfo(path, "keystore", Address(bytes.fromhex(str(_read_keystore(path)["address"]).removeprefix("0x"))))
 
 
-def load_key(home: Path, password: Callable[[], str]) -> bytes:
+def load_key(home: Path, password: Callable[[], str], role: str = CHANNEL_KEY) -> bytes:
     """The 32-byte private key; `password` is asked only for a keystore. Raises LocalError."""
-    path = _require(home)
+    path = _require(home, role)
     check_private(path)
-    if path.name == RAW_FILE:
+    if path.name == role:
         return _read_raw(path)
     try:
         return bytes(eth_account().Account.decrypt(_read_keystore(path), password()))
@@ -128,10 +131,11 @@ def load_key(home: Path, password: Callable[[], str]) -> bytes:
         raise LocalError(f"{path} cannot be unlocked: {error}. Is the password right?") from None
 
 
-def _require(home: Path) -> Path:
-    path = find_key(home)
+def _require(home: Path, role: str) -> Path:
+    path = find_key(home, role)
     if path is None:
-        raise LocalError(f"no key in {home}; create one with `scapp -C {home} keys new`")
+        what = "key" if role == CHANNEL_KEY else "chain key"
+        raise LocalError(f"no {what} in {home}; create one with `scapp -C {home} keys new{_FLAGS[role]}`")
     return path
 
 

@@ -6,15 +6,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from scapp.runtime.documents import (
-    AddressText,
-    ColumnView,
-    Document,
-    HashText,
-    HexText,
-    RequestDocument,
-    Sequence,
-)
+from scapp.runtime.documents import ColumnView, Document, HashText, HexText, RequestDocument
+from scapp.runtime.state_documents import ChannelPart, StatePart
 
 
 class ProveRequest(RequestDocument, frozen=True, kw_only=True):
@@ -24,25 +17,6 @@ class ProveRequest(RequestDocument, frozen=True, kw_only=True):
     table: str
     key: list[Any]
     turn: Annotated[int, Meta(ge=0)] | None = None
-
-
-class ProofChannel(Document, frozen=True, kw_only=True):
-    """The channel's fixed part; its hash is the channel id."""
-
-    participants: list[AddressText]
-    nonce: Annotated[str, Meta(pattern="^[0-9]{1,20}$", description="unsigned 64-bit integer in decimal")]
-    app_definition: AddressText
-    challenge_duration_s: Sequence
-
-
-class ProofState(Document, frozen=True, kw_only=True):
-    """What was signed; `outcome` is `abi.encode(Exit[])`."""
-
-    turn: Sequence
-    is_final: bool
-    app_data: HexText
-    outcome: HexText
-    signatures: list[HexText]
 
 
 class ProofTable(Document, frozen=True, kw_only=True):
@@ -64,8 +38,8 @@ class ProofDocument(Document, frozen=True, kw_only=True):
     """That a row is, or with `row` null is not, in the tables all participants signed; docs/reference/proofs.md."""
 
     format: Literal["scapp-proof-1"]
-    channel: ProofChannel
-    state: ProofState
+    channel: ChannelPart
+    state: StatePart
     deployment: HexText
     table: ProofTable
     key: HexText

@@ -24,7 +24,7 @@ class Link:
 
     def __init__(self, url: str, timeout_s: float) -> None:
         parts = urlsplit(url)
-        self.shown = _shown(url)
+        self.shown = shown_endpoint(url)
         if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
             raise ValueError(f"{self.shown} is no endpoint; it must begin with http://, https://, ws:// or wss://")
         self.fault = ""
@@ -154,7 +154,7 @@ def _answers(body: Any) -> list[Answer]:
     return answers
 
 
-def _shown(url: str) -> str:
+def shown_endpoint(url: str) -> str:
     """An address without what may be a secret: user, password, path and query."""
     parts = urlsplit(url)
     try:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from scapp.channels.chain.port import ChainService
 from scapp.channels.service import NodeService
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.entries import EntryReader
@@ -59,7 +60,8 @@ class Derived(Protocol):
 
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     """`listen` is where peers reach the node; `policy` is the accept setting in force; `threads` run what blocks:
-    not the loop's own, which the node needs for its log. `meters`: long work.
+    not the loop's own, which the node needs for its log. `meters`: long work;
+    `chain`: where channels are funded, if the node has one.
     `log_failure`: why the log takes no more writes, if so."""
 
     service: NodeService
@@ -78,6 +80,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int
     threads: Executor
     meters: Meters
+    chain: ChainService | None = None
     log_failure: Callable[[], str] = lambda: ""
     pid: int = msgspec.field(default_factory=os.getpid)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scapp.channels.service import OpenRequest
-from scapp.channels.types import ChannelId
+from scapp.channels.types import Address, ChannelId
 from scapp.runtime.api.call import Call, address_of, find_app, find_peer
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.api.payloads import from_json, payload_of
@@ -21,7 +21,7 @@ from scapp.runtime.documents import (
 )
 
 PAGE_MAX = 1_000
-SETTLED = ("running", "closed", "rejected", "halted")
+SETTLED = ("running", "disputed", "closed", "settled", "rejected", "halted")
 
 
 async def channels(call: Call) -> ChannelList:
@@ -37,16 +37,40 @@ async def channel(call: Call) -> ChannelView:
 async def open_channel(call: Call) -> ChannelView:
     request = call.document(OpenChannelRequest)
     app = find_app(call.context, request.app)
+    peers = tuple(find_peer(call.context, text) for text in request.peers)
     channel_id = await call.context.service.open_channel(
         OpenRequest(
-            peers=tuple(find_peer(call.context, text) for text in request.peers),
+            peers=peers,
             deployment=app.deployment,
             params=from_json(request.params),
-            slots=tuple(_slot(slot) for slot in request.slots),
+            slots=_slots(call, request, peers),
             challenge_duration=request.challenge_duration_s,
+            fund=request.fund,
         )
     )
     return await _settled(call, channel_id, request.wait_s)
+
+
+def _slots(call: Call, request: OpenChannelRequest, peers: tuple[Address, ...]) -> tuple[tuple[bytes, bytes, int], ...]:
+    """The outcome slots as given, or those that equal stakes stand for: slot i of each asset is participant i's."""
+    if not request.stakes:
+        if request.payouts:
+            raise ApiError("bad_request", "`payouts` belong to `stakes`; `slots` name their destinations themselves")
+        return tuple(_slot(slot) for slot in request.slots)
+    if request.slots or request.fund == "none":
+        raise ApiError("bad_request", "`stakes` are deposits: they need `fund`, and take the place of `slots`")
+    own = call.context.service.address
+    to: dict[Address, Address] = {}
+    for text, account in request.payouts.items():
+        who = own if text.lower() == hexed(own) else find_peer(call.context, text)
+        if who not in (own, *peers):
+            raise ApiError("bad_request", f"payout for {text}, who is no participant")
+        to[who] = address_of(account, f"payout of {text}")
+    return tuple(
+        _slot(SlotView(asset=stake.asset, destination=hexed(to.get(participant, participant)), amount=stake.amount))
+        for stake in request.stakes
+        for participant in (own, *peers)
+    )
 
 
 def _slot(slot: SlotView) -> tuple[bytes, bytes, int]:
@@ -79,7 +103,25 @@ async def reject(call: Call) -> ChannelView:
 async def close(call: Call) -> ChannelView:
     info = call.channel()
     await call.context.service.close_channel(info.channel_id)
-    return await _settled(call, info.channel_id, call.document(WaitRequest).wait_s, ("closed", "halted"))
+    return await _settled(call, info.channel_id, call.document(WaitRequest).wait_s, ("closed", "settled", "halted"))
+
+
+async def challenge(call: Call) -> ChannelView:
+    info = call.channel()
+    await call.context.service.challenge(info.channel_id)
+    return await _settled(call, info.channel_id, call.document(WaitRequest).wait_s, ("settled", "halted"))
+
+
+async def withdraw(call: Call) -> ChannelView:
+    info = call.channel()
+    await call.context.service.withdraw(info.channel_id)
+    return await _settled(call, info.channel_id, call.document(WaitRequest).wait_s, ("settled", "halted"))
+
+
+async def checkpoint(call: Call) -> ChannelView:
+    info = call.channel()
+    await call.context.service.checkpoint(info.channel_id)
+    return channel_view(call.context.service.channel(info.channel_id), call.context)
 
 
 async def _settled(call: Call, channel_id: ChannelId, wait_s: float, phases: tuple[str, ...] = SETTLED) -> ChannelView:

@@ -11,7 +11,8 @@ from scapp.channels.errors import ScappError
 from scapp.reducers.manifest import ManifestError
 from scapp.runtime.api.call import Call, address_of, find_app
 from scapp.runtime.api.errors import STORAGE_HINT, ApiError, as_api_error
-from scapp.runtime.api.views import app_view, hexed, peer_view
+from scapp.runtime.api.views import app_view, chain_status_view, hexed, peer_view
+from scapp.runtime.chain_documents import ChainStatusView
 from scapp.runtime.deployments import App
 from scapp.runtime.documents import (
     AppList,
@@ -53,6 +54,10 @@ async def status(call: Call) -> Status:
         policy=context.policy,
         corrupt={hexed(channel_id): reason for channel_id, reason in context.service.corrupt().items()},
     )
+
+
+async def chain(call: Call) -> ChainStatusView:
+    return chain_status_view(call.context.chain)
 
 
 async def counters(call: Call) -> Counters:

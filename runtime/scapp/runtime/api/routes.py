@@ -12,6 +12,7 @@ import msgspec
 
 from scapp.runtime.api import handlers_channels, handlers_data, handlers_node, handlers_projections
 from scapp.runtime.api.call import Call
+from scapp.runtime.chain_documents import ChainStatusView
 from scapp.runtime.derived_documents import ProjectionList, ProjectionView, ReplayAnswer, ReplayRequest
 from scapp.runtime.documents import (
     AppList,
@@ -86,6 +87,10 @@ ROUTES: tuple[Route, ...] = (
         response=Counters, handler=handlers_node.counters,
     ),
     Route(
+        method="GET", path="/v1/chain", name="chain", summary="How the node stands to its chain",
+        response=ChainStatusView, handler=handlers_node.chain,
+    ),
+    Route(
         method="GET", path="/v1/peers", name="list_peers", summary="Peers and their links",
         response=PeerList, handler=handlers_node.peers,
     ),
@@ -136,6 +141,21 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path=_CHANNEL + "/close", name="close_channel", summary="Ask for the final state",
         permission="admin", request=WaitRequest, response=ChannelView, handler=handlers_channels.close,
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/challenge", name="challenge_channel", permission="admin",
+        summary="Leave a funded channel without the others: its newest co-signed state goes to the chain",
+        request=WaitRequest, response=ChannelView, handler=handlers_channels.challenge,
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/checkpoint", name="checkpoint_channel", permission="admin",
+        summary="Record a funded channel's newest co-signed state on chain", response=ChannelView,
+        handler=handlers_channels.checkpoint,
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/withdraw", name="withdraw_channel", permission="admin",
+        summary="Have a closed or finalized channel paid out now", request=WaitRequest, response=ChannelView,
+        handler=handlers_channels.withdraw,
     ),
     Route(
         method="POST", path=_CHANNEL + "/messages", name="send", summary="Submit messages or a tick",

@@ -6,6 +6,7 @@ import base64
 
 import msgspec
 
+from scapp.channels.chain.port import ChainService, TransactionInfo
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.service import ChannelInfo, Receipt
@@ -13,6 +14,7 @@ from scapp.channels.transport.port import PeerStatus
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.entries import StoredEntry
 from scapp.runtime.api.payloads import decode_payload
+from scapp.runtime.chain_documents import AssetOnChainView, ChainStatusView, ChannelOnChainView, TransactionView
 from scapp.runtime.changes import AppEvent, TableChange
 from scapp.runtime.deployments import App
 from scapp.runtime.documents import (
@@ -63,6 +65,61 @@ def channel_view(info: ChannelInfo, context: ApiContext) -> ChannelView:
         pending=info.pending,
         reason=info.reason,
         derived=context.derived.cursor(info.channel_id),
+        chain=_on_chain(info, context.chain),
+    )
+
+
+def _on_chain(info: ChannelInfo, chain: ChainService | None) -> ChannelOnChainView | None:
+    found = info.chain
+    if found is None:
+        return None
+    columns = zip(found.assets, found.needed, found.own, found.holdings, found.confirmed, strict=True)
+    return ChannelOnChainView(
+        mode=found.mode,  # type: ignore[arg-type]  # the service's words are the document's
+        turn_record=found.turn_record,
+        finalizes_at_s=found.finalizes_at,
+        exit_reason=found.exit_reason,
+        settled=found.settled,
+        assets=[
+            AssetOnChainView(asset=hexed(asset), needed=str(needed), own=str(own), held=str(held), confirmed=str(sure))
+            for asset, needed, own, held, sure in columns
+        ],
+        transactions=[transaction_view(each) for each in chain.transactions(info.channel_id)] if chain else [],
+    )
+
+
+def transaction_view(found: TransactionInfo) -> TransactionView:
+    return TransactionView(
+        kind=found.purpose.kind,
+        status=found.status,
+        transaction=hexed(found.transaction_hash) if found.transaction_hash else "",
+        block=found.block,
+        gas_used=found.gas_used,
+        detail=found.detail,
+    )
+
+
+def chain_status_view(chain: ChainService | None) -> ChainStatusView:
+    if chain is None:
+        return ChainStatusView(connected=False)
+    found = chain.status()
+    return ChainStatusView(
+        connected=True,
+        chain_id=found.chain_id,
+        adjudicator=hexed(found.adjudicator),
+        consensus_app=hexed(found.consensus_app),
+        account=hexed(found.account),
+        balance=None if found.balance is None else str(found.balance),
+        head=found.head,
+        head_time_s=found.head_time_s,
+        processed=found.processed,
+        confirmations=found.confirmations,
+        lag_blocks=found.lag_blocks,
+        endpoints=list(found.endpoints),
+        endpoint=found.endpoint,
+        watched=found.watched,
+        pending=found.pending,
+        fault=found.fault,
     )
 
 

@@ -9,6 +9,7 @@ import click
 from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, printable, settings, short, table, tell, waiting
 
 if TYPE_CHECKING:
+    from scapp.runtime.chain_documents import ChannelOnChainView
     from scapp.runtime.documents import ChannelView, SlotView
 
 _WAIT = click.option(
@@ -19,7 +20,7 @@ _WAIT = click.option(
 
 @click.group()
 def channel() -> None:
-    """Open, accept, reject, list, show and close channels.
+    """Open, accept, reject, list, show and close channels, and what they do on chain.
 
     A CHANNEL is its id or the beginning of it."""
 
@@ -32,12 +33,72 @@ def channel() -> None:
 @click.option(
     "--slot", "slots", multiple=True, metavar="ASSET:DESTINATION:AMOUNT", help="An outcome slot; may be repeated"
 )
+@click.option(
+    "--fund",
+    type=click.Choice(["none", "direct"]),
+    default="none",
+    show_default=True,
+    help="direct: everybody deposits on the node's chain",
+)
+@click.option(
+    "--stake",
+    "stakes",
+    multiple=True,
+    metavar="AMOUNT[:ASSET]",
+    help="What everybody deposits, as 5, 3gwei, 0.1eth, or 100:0xTOKEN; one per asset",
+)
+@click.option(
+    "--payout",
+    "payouts",
+    multiple=True,
+    metavar="PEER=ACCOUNT",
+    help="Where a participant's stake is paid out  [its channel address]",
+)
+@click.option(
+    "--challenge-duration",
+    type=click.IntRange(1),
+    default=86_400,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a dispute on chain waits for an answer",
+)
 @_WAIT
-def open_(peers: tuple[str, ...], app: str, params: str | None, slots: tuple[str, ...], wait_s: float) -> None:
-    """Propose a channel to PEERs (addresses, or names from `scapp peers add`). This node orders its messages."""
+def open_(
+    peers: tuple[str, ...],
+    app: str,
+    params: str | None,
+    slots: tuple[str, ...],
+    fund: str,
+    stakes: tuple[str, ...],
+    payouts: tuple[str, ...],
+    challenge_duration: int,
+    wait_s: float,
+) -> None:
+    """Propose a channel to PEERs (addresses, or names from `scapp peers add`). This node orders its messages.
+
+    With --fund direct the channel runs once all deposits are confirmed on chain, and what the app says everybody is
+    owed is what the chain pays."""
+    from scapp.runtime.cli.amounts import parse_stake
+
     given, wanted = _json(params) if params else None, [_slot(text) for text in slots]
+    staked: dict[str, int] = {}
+    for text in stakes:
+        asset, amount = parse_stake(text)
+        if asset in staked:
+            raise click.BadParameter(f"asset {asset} is named twice", param_hint="--stake")
+        staked[asset] = amount
     with settings().client() as node, waiting("opening the channel"):
-        found = node.open_channel(peers, app, params=given, slots=wanted, wait_s=wait_s)
+        found = node.open_channel(
+            peers,
+            app,
+            params=given,
+            slots=wanted,
+            fund=fund,
+            stakes=staked,
+            payouts=dict(map(_payout, payouts)),
+            challenge_duration_s=challenge_duration,
+            wait_s=wait_s,
+        )
     _settled(found, ("running",), wait_s)
 
 
@@ -94,10 +155,56 @@ def show(channel: str) -> None:
 @click.argument("channel")
 @_WAIT
 def close(channel: str, wait_s: float) -> None:
-    """Ask for the final state, signed by all."""
+    """Ask for the final state, signed by all. A funded channel is then paid out on chain by itself."""
     with settings().client() as node, waiting("closing the channel"):
         found = node.close_channel(channel, wait_s)
-    _settled(found, ("closed",), wait_s)
+    _settled(found, ("closed", "settled"), wait_s)
+
+
+@channel.command()
+@common
+@click.argument("channel")
+@click.option("--yes", is_flag=True, help="Do not ask")
+@_WAIT
+def challenge(channel: str, yes: bool, wait_s: float) -> None:
+    """Leave a funded channel without the others: its newest co-signed state goes to the chain.
+
+    The others may answer with a newer state until the challenge ends; then everybody is paid. Nothing more is signed
+    in the channel but a final state. There is no way back."""
+    with settings().client() as node:
+        if not yes and not settings().json:
+            before = node.channel(channel)
+            click.confirm(
+                f"Leave channel {before.channel_id[:12]}… with turn {before.turn}? Nothing more is signed in it",
+                abort=True,
+                err=True,
+            )
+        with waiting("leaving the channel"):
+            found = node.challenge(channel, wait_s)
+    emit(found, _described(found))
+
+
+@channel.command()
+@common
+@click.argument("channel")
+def checkpoint(channel: str) -> None:
+    """Record a funded channel's newest co-signed state on chain, so that no older one can be claimed.
+
+    A node that runs answers older claims by itself; this is for a time in which it will not run."""
+    with settings().client() as node:
+        found = node.checkpoint(channel)
+    emit(found, _described(found))
+
+
+@channel.command()
+@common
+@click.argument("channel")
+@_WAIT
+def withdraw(channel: str, wait_s: float) -> None:
+    """Have a closed or finalized channel paid out now, without waiting for the others to do it."""
+    with settings().client() as node, waiting("paying out the channel"):
+        found = node.withdraw(channel, wait_s)
+    _settled(found, ("settled",), wait_s)
 
 
 def _settled(found: ChannelView, wanted: tuple[str, ...], wait_s: float) -> None:
@@ -131,12 +238,34 @@ def _described(found: ChannelView) -> str:
                 zip(found.slots, found.amounts or [s.amount for s in found.slots], strict=True)
             )
         ),
+        *(_chain_lines(found.chain) if found.chain else ()),
         ("undecided", str(found.pending) if found.pending else ""),
         ("database", _derived(found)),
     ]
     kept = [(name, value) for name, value in lines if value]
     width = max(len(name) for name, _ in kept)
     return "\n".join(f"{name.ljust(width)}  {printable(value)}" for name, value in kept)
+
+
+def _chain_lines(found: ChannelOnChainView) -> list[tuple[str, str]]:
+    from scapp.runtime.cli.amounts import amount_text, time_text
+
+    until = f" until {time_text(found.finalizes_at_s)}" if found.finalizes_at_s else ""
+    lines = [
+        ("on chain", "settled" if found.settled else f"{found.mode}{until}"),
+        ("turn on chain", str(found.turn_record) if found.turn_record else ""),
+        ("leaving", found.exit_reason),
+    ]
+    for asset in found.assets:
+        held = amount_text(asset.held, asset.asset)
+        later = "" if asset.held == asset.confirmed else f", confirmed {amount_text(asset.confirmed, asset.asset)}"
+        whole, own = (amount_text(text, asset.asset) for text in (asset.needed, asset.own))
+        lines.append(("held", f"{held} of {whole}, {own} of it this node's{later}"))
+    for each in found.transactions:
+        at = f" in block {each.block}" if each.block is not None else ""
+        parts = (each.kind, each.status + at, each.transaction, each.detail)
+        lines.append(("transaction", "  ".join(part for part in parts if part)))
+    return lines
 
 
 def _derived(found: ChannelView) -> str:
@@ -162,3 +291,10 @@ def _slot(text: str) -> SlotView:
     if len(parts) != 3 or not parts[2].isdigit():
         raise click.BadParameter(f"{text!r} is not ASSET:DESTINATION:AMOUNT", param_hint="--slot")
     return SlotView(asset=parts[0], destination=parts[1], amount=parts[2])
+
+
+def _payout(text: str) -> tuple[str, str]:
+    peer, equals, account = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not PEER=ACCOUNT", param_hint="--payout")
+    return peer, account

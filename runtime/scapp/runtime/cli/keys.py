@@ -8,10 +8,18 @@ import click
 
 from scapp.runtime.cli.common import common, emit, settings, table
 
+_CHAIN = click.option("--chain", is_flag=True, help="The key of the account that pays for transactions on the chain")
+
+
+def _role(chain: bool) -> str:
+    from scapp.runtime.keys_file import CHAIN_KEY, CHANNEL_KEY
+
+    return CHAIN_KEY if chain else CHANNEL_KEY
+
 
 @click.group()
 def keys() -> None:
-    """Make and show the node's key and API tokens."""
+    """Make and show the node's keys and API tokens."""
 
 
 @keys.command()
@@ -22,8 +30,12 @@ def keys() -> None:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Take the password from a file",
 )
-def new(ask: bool, password_file: Path | None) -> None:
-    """Make the node's channel key. Whoever has it can sign for you: the file's mode is 0600."""
+@_CHAIN
+def new(ask: bool, password_file: Path | None, chain: bool) -> None:
+    """Make the node's channel key. Whoever has it can sign for you: the file's mode is 0600.
+
+    With --chain the key of the account that pays for transactions: it needs some of the chain's coin, and what a
+    channel deposits comes from it."""
     from scapp.runtime.keys_file import check_private, new_key
 
     password = None
@@ -33,22 +45,21 @@ def new(ask: bool, password_file: Path | None) -> None:
     elif ask:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     home = settings().directory
-    info = new_key(home, password)
+    info = new_key(home, password, _role(chain))
     document = {"address": "0x" + info.address.hex(), "kind": info.kind, "path": str(info.path)}
     kept = "not encrypted" if info.kind == "raw" else info.kind
-    emit(
-        document,
-        f"{document['address']}\n{info.path} ({kept}); keep a copy of it in a safe place.\nNext: scapp -C {home} node",
-    )
+    then = "send it some of the chain's coin" if chain else f"scapp -C {home} node"
+    emit(document, f"{document['address']}\n{info.path} ({kept}); keep a copy of it in a safe place.\nNext: {then}")
 
 
 @keys.command()
 @common
-def show() -> None:
+@_CHAIN
+def show(chain: bool) -> None:
     """Show the address of the node's key (never the key)."""
     from scapp.runtime.keys_file import key_info
 
-    info = key_info(settings().directory)
+    info = key_info(settings().directory, _role(chain))
     document = {"address": "0x" + info.address.hex(), "kind": info.kind, "path": str(info.path)}
     emit(document, f"{document['address']}  {info.kind}  {info.path}")
 
@@ -56,18 +67,22 @@ def show() -> None:
 @keys.command("list")
 @common
 def list_() -> None:
-    """List the node's key and its API tokens (names and permissions)."""
+    """List the node's keys and its API tokens (names and permissions)."""
     from scapp.runtime.api.auth import TokenStore
-    from scapp.runtime.keys_file import find_key, key_info
+    from scapp.runtime.keys_file import CHAIN_KEY, CHANNEL_KEY, find_key, key_info
 
     home = settings().directory
-    found = [key_info(home)] if find_key(home) else []
+    names = {CHANNEL_KEY: "channel key", CHAIN_KEY: "chain key"}
+    found = {names[role]: key_info(home, role) for role in names if find_key(home, role)}
     tokens = TokenStore(home).records()
     document = {
-        "keys": [{"address": "0x" + k.address.hex(), "kind": k.kind, "path": str(k.path)} for k in found],
+        "keys": [
+            {"name": name, "address": "0x" + k.address.hex(), "kind": k.kind, "path": str(k.path)}
+            for name, k in found.items()
+        ],
         "tokens": [{"name": t.name, "permissions": t.permissions, "created_ms": t.created_ms} for t in tokens],
     }
-    rows = [("channel key", "0x" + k.address.hex(), k.kind) for k in found]
+    rows = [(name, "0x" + k.address.hex(), k.kind) for name, k in found.items()]
     rows += [("API token", t.name, ",".join(t.permissions)) for t in tokens]
     emit(
         document, table(("what", "name", "kind"), rows) if rows else f"nothing in {home}; `scapp keys new` makes a key"

@@ -48,13 +48,9 @@ def node(
     home = settings().directory
     loaded = load_config(home, file=config, flags=flags)
     if print_config:
-        import msgspec
+        from scapp.runtime.config import config_as_document
 
-        from scapp.runtime.config import hide_password
-
-        document = msgspec.to_builtins(loaded)
-        document["database"]["url"] = hide_password(loaded.database.url)
-        emit(document, config_as_toml(loaded).rstrip())
+        emit(config_as_document(loaded), config_as_toml(loaded).rstrip())
         return
     from scapp.runtime.compose import run_node
 

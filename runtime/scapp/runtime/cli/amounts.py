@@ -1,0 +1,49 @@
+"""Amounts of money as people write and read them: coin in wei, gwei or eth, tokens in their smallest unit."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal, InvalidOperation, localcontext
+
+import click
+
+COIN = "0x" + "00" * 20
+_UNITS = {"wei": 0, "gwei": 9, "eth": 18}
+_ETH_SHOWN_FROM = 10**14
+
+
+def parse_stake(text: str) -> tuple[str, int]:
+    """`AMOUNT[:ASSET]` to (asset, amount in its smallest unit). Raises click.BadParameter."""
+    amount, colon, asset = text.partition(":")
+    return (asset, parse_amount(amount, coin=False)) if colon else (COIN, parse_amount(amount))
+
+
+def parse_amount(text: str, *, coin: bool = True) -> int:
+    """A number of the smallest unit, or of the coin with its unit behind it. Raises click.BadParameter."""
+    lower = text.strip().lower().replace("_", "")
+    unit = next((name for name in ("gwei", "wei", "eth") if lower.endswith(name)), "")
+    try:
+        with localcontext(prec=120):  # 2^256 has 78 digits
+            whole = Decimal(lower.removesuffix(unit).strip()).scaleb(_UNITS.get(unit, 0))
+        exact = whole.is_finite() and whole == whole.to_integral_value()
+    except (InvalidOperation, ValueError):
+        exact = False
+    if not exact or not 0 <= whole < 2**256 or (unit and not coin):
+        allowed = "a whole number, or 3gwei, 0.1eth" if coin else "a whole number of the token's smallest unit"
+        raise click.BadParameter(f"{text!r} is no amount; allowed is {allowed}")
+    return int(whole)
+
+
+def amount_text(amount: str, asset: str) -> str:
+    """`0.1 eth`, `12 wei`, or `12 of 0x…`."""
+    if asset != COIN:
+        return f"{amount} of {asset}"
+    wei = int(amount)
+    if wei < _ETH_SHOWN_FROM:
+        return f"{wei} wei"
+    return f"{(Decimal(wei) / 10**18).normalize():f} eth"
+
+
+def time_text(timestamp_s: int) -> str:
+    """A block's timestamp in local time."""
+    return datetime.datetime.fromtimestamp(timestamp_s).astimezone().isoformat(" ", "seconds")

@@ -1,0 +1,257 @@
+"""Money end to end: node processes over a real EVM deposit, play, close, and are paid what the app said."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scapp.channels.adjudicator_status import unpack_status
+from scapp.channels.chain import calls
+from scapp.channels.crypto import keccak256
+from scapp.channels.signing import Signer
+from scapp.channels.state import challenge_hash, encode_state_of_outcome
+from scapp.channels.types import Address, ChannelId, Hash
+from scapp.reducers import library
+from scapp.runtime import devchain
+from scapp.runtime.api.auth import TokenStore
+from scapp.runtime.cli.amounts import COIN
+from scapp.runtime.devchain import Chain
+from scapp.runtime.disputes.packages import read_package
+from scapp.runtime.keys_file import CHAIN_KEY, key_info, load_key, new_key
+from tests.support.cluster import environment, eventually
+from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
+
+LEDGER = library.wasm_bytes("ledger")
+CONFORMANCE = (Path(__file__).parents[1] / "golden" / "conformance.wasm").read_bytes()
+STAKE = 10**15
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def chain() -> Iterator[Chain]:
+    with quick_chain() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def two(chain: Chain) -> Iterator[FundedCluster]:
+    with funded_cluster(2, chain) as found:
+        found.deploy(LEDGER)
+        found.deploy(CONFORMANCE)
+        yield found
+
+
+def open_funded(nodes: FundedCluster, asset: str = COIN, amount: int = STAKE, duration: int = 3_600) -> str:
+    """A running channel in which everybody has deposited `amount`."""
+    others = nodes.names[1:]
+    found = nodes.client(nodes.names[0]).open_channel(
+        others, "ledger", fund="direct", stakes={asset: amount}, challenge_duration_s=duration, wait_s=60
+    )
+    assert found.phase == "running", nodes.state(nodes.names[0], found.channel_id)
+    assert nodes.held(found.channel_id, asset) == amount * len(nodes.names)
+    return found.channel_id
+
+
+def pay(nodes: FundedCluster, sender: str, channel: str, recipient: str, amount: int) -> None:
+    message = {"transfer": {"to": nodes.addresses[recipient], "amount": amount}}
+    (receipt,) = nodes.client(sender).send(channel, message)
+    assert receipt.status == "accepted", receipt
+
+
+def open_both(nodes: FundedCluster) -> str:
+    """A running channel of the conformance reducer, which pays as it is told: coin and token from everybody."""
+    found = nodes.client(nodes.names[0]).open_channel(
+        nodes.names[1:], "conformance", fund="direct", stakes={COIN: STAKE, nodes.token: 100},
+        params={"greeting": "hello"}, challenge_duration_s=3_600, wait_s=90,
+    )  # fmt: skip
+    assert found.phase == "running", nodes.state(nodes.names[0], found.channel_id)
+    return found.channel_id
+
+
+def close_and_compare(nodes: FundedCluster, channel: str, amounts: dict[str, tuple[int, int]]) -> None:
+    """Have the app pay coin and token so, close, and compare what everybody has more at the end."""
+    before = {who: _assets(nodes, who) for who in nodes.names}
+    flat = [amounts[who][asset] for asset in (0, 1) for who in nodes.names]
+    (receipt,) = nodes.client(nodes.names[-1]).send(channel, {"pay": {"amounts": flat}})
+    assert receipt.status == "accepted", receipt
+    nodes.client(nodes.names[0]).close_channel(channel, wait_s=60)
+    settled(nodes, channel)
+    after = {who: _assets(nodes, who) for who in nodes.names}
+    assert {who: (a[0] - b[0], a[1] - b[1]) for who, a, b in ((n, after[n], before[n]) for n in nodes.names)} == amounts
+
+
+def _assets(nodes: FundedCluster, who: str) -> tuple[int, int]:
+    address = nodes.addresses[who]
+    return nodes.balance(address), nodes.balance(address, nodes.token)
+
+
+def settled(nodes: FundedCluster, channel: str) -> None:
+    """At every node, and nothing is left in the contract."""
+    for name in nodes.names:
+        eventually(
+            lambda name=name: True if nodes.client(name).channel(channel).phase == "settled" else None,  # type: ignore[misc]
+            lambda name=name: nodes.state(name, channel),  # type: ignore[misc]
+        )
+
+
+@contextlib.contextmanager
+def _tower(nodes: FundedCluster, home: Path) -> Iterator[tuple[str, str]]:
+    """A watchtower process with an account of its own: its URL, and a token for clients."""
+    settings = (nodes.nodes["alice"].home / "scapp.toml").read_text()
+    (home / "scapp.toml").write_text("[chain]" + settings.partition("[chain]")[2].partition("[funding]")[0])
+    new_key(home, role=CHAIN_KEY)
+    nodes.chain.fund(key_info(home, CHAIN_KEY).address, 10**20)
+    token = TokenStore(home).add("bob", ["send", "read"])
+    command = [sys.executable, "-m", "scapp.runtime.cli.main", "-C", str(home), "--json", "watchtower"]
+    with subprocess.Popen(
+        [*command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())["url"], token
+        finally:
+            process.terminate()
+
+
+def _give_tower(nodes: FundedCluster, name: str, url: str, token: str) -> None:
+    """Restart a node with the tower in its settings."""
+    node = nodes.nodes[name]
+    nodes.drop_client(name)
+    node.ask_to_stop()
+    node.wait_stopped()
+    config = node.home / "scapp.toml"
+    line = f'[disputes]\nwatchtowers = ["{url.replace("://", f"://{token}@")}"]'
+    config.write_text(config.read_text().replace("[disputes]", line))
+    nodes.start(name)
+
+
+def _tower_turn(url: str, token: str, channel: str, turn: int | None) -> bool | None:
+    """True once the tower can defend that turn."""
+    request = urllib.request.Request(f"{url}/v1/status", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request) as answer:
+        found = {each["channel_id"]: each["turn"] for each in json.load(answer)["channels"]}
+    return True if found.get(channel, -1) >= (turn or 0) else None
+
+
+def _package(nodes: FundedCluster, name: str, channel: str) -> bytes:
+    """The dispute package that a node has exported, once it has."""
+    path = nodes.nodes[name].home / "disputes" / f"{channel}.json"
+    return eventually(lambda: path.read_bytes() if path.exists() else None, lambda: str(path))
+
+
+def _challenge_with(nodes: FundedCluster, name: str, package: bytes) -> None:
+    """What a cheater's own program would send: a challenge with an old state, signed with the channel key."""
+    defence = read_package(package, devchain.CHAIN_ID, Address(nodes.adjudicator))
+    state = defence.state
+    signer = Signer(load_key(nodes.nodes[name].home, lambda: ""))
+    encoded = encode_state_of_outcome(
+        defence.channel, state.app_data, state.outcome, state.turn, is_final=state.is_final
+    )
+    signature = signer.sign(challenge_hash(Hash(keccak256(encoded))))
+    data = calls.encode_call(calls.Challenge((), state, signature))
+    receipt = nodes.chain.send(bytes.fromhex(nodes.accounts[name][2:]), nodes.adjudicator, data)
+    assert receipt["status"] == "0x1", receipt
+
+
+def _record(nodes: FundedCluster, channel: str) -> tuple[int, int]:
+    """Turn record and finalizesAt on chain."""
+    data = calls.encode_call(calls.StatusOf(ChannelId(bytes.fromhex(channel[2:]))))
+    call = {"to": devchain.hexed(nodes.adjudicator), "data": devchain.hexed(data)}
+    status = unpack_status(Hash(bytes.fromhex(nodes.chain.rpc("eth_call", call, "latest")[2:])))
+    return status.turn_record, status.finalizes_at
+
+
+@pytest.mark.parametrize("asset", ["coin", "token"])
+def test_deposit_play_close_and_get_paid(two: FundedCluster, asset: str) -> None:
+    """Everybody is paid what the reducer's outcome says, by one transaction, to their channel addresses."""
+    name, amount = (COIN, STAKE) if asset == "coin" else (two.token, 500)
+    before = {who: two.balance(two.addresses[who], name) for who in two.names}
+    channel = open_funded(two, name, amount)
+    pay(two, "alice", channel, "bob", amount // 5)
+    closed = two.client("bob").close_channel(channel, wait_s=60)
+    assert closed.phase in ("closed", "settled"), closed
+    settled(two, channel)
+    gained = {who: two.balance(two.addresses[who], name) - before[who] for who in two.names}
+    assert gained == {"alice": amount - amount // 5, "bob": amount + amount // 5}
+    assert two.held(channel, name) == 0
+    kinds = {t.kind: t.status for t in two.client("alice").channel(channel).chain.transactions}  # type: ignore[union-attr]
+    assert kinds["deposit"] == kinds["conclude"] == "confirmed"
+
+
+def test_a_silent_counterparty_costs_nothing_but_time(two: FundedCluster) -> None:
+    """Bob is stopped after a payment; Alice leaves by command and gets what the last co-signed state says."""
+    before = two.balance(two.addresses["alice"])
+    channel = open_funded(two, duration=4)
+    pay(two, "bob", channel, "alice", STAKE // 4)
+    two.drop_client("bob")
+    two.nodes["bob"].ask_to_stop()
+    two.nodes["bob"].wait_stopped()
+    try:
+        left = two.client("alice").challenge(channel, wait_s=60)
+        assert left.phase == "settled", two.state("alice", channel)
+        assert two.balance(two.addresses["alice"]) - before == STAKE + STAKE // 4
+    finally:
+        two.start("bob")
+    settled(two, channel)
+
+
+def test_coin_and_token_in_one_channel(two: FundedCluster) -> None:
+    """Each asset is deposited and paid by itself."""
+    close_and_compare(two, open_both(two), {"alice": (0, 150), "bob": (2 * STAKE, 50)})
+
+
+def test_three_participants(chain: Chain) -> None:
+    """They deposit in the order of their priority, and one of them concludes for all."""
+    with funded_cluster(3, chain) as three:
+        three.deploy(CONFORMANCE)
+        expected = {"alice": (STAKE // 2, 0), "bob": (0, 300), "carol": (2 * STAKE + STAKE // 2, 0)}
+        close_and_compare(three, open_both(three), expected)
+
+
+@pytest.mark.published_contracts
+def test_the_published_contracts_work_as_well(chain: Chain) -> None:
+    """The same nodes with the addresses of the published adjudicator and consensus app."""
+    from tests.chain import published
+
+    deployed = {}
+    for name in ("NitroAdjudicator", "ConsensusApp"):
+        receipt = chain.send(devchain.DEPLOYER, None, published.load(name).creation_code())
+        deployed[name] = bytes.fromhex(receipt["contractAddress"][2:])
+    with funded_cluster(2, chain, published=deployed) as nodes:
+        nodes.deploy(CONFORMANCE)
+        close_and_compare(nodes, open_both(nodes), {"alice": (0, 200), "bob": (2 * STAKE, 0)})
+
+
+def test_a_watchtower_answers_for_a_node_that_is_away(chain: Chain, tmp_path: Path) -> None:
+    """Alice's database of old states is used against Bob, who is away: his tower clears the challenge, and the channel
+    goes on when he is back."""
+    with funded_cluster(2, chain) as nodes, _tower(nodes, tmp_path) as (url, token):
+        nodes.deploy(CONFORMANCE)
+        _give_tower(nodes, "bob", url, token)
+        channel = open_both(nodes)
+        old = _package(nodes, "alice", channel)
+        (receipt,) = nodes.client("bob").send(channel, {"pay": {"amounts": [0, 2 * STAKE, 0, 200]}})
+        assert receipt.status == "accepted"
+        eventually(lambda: _tower_turn(url, token, channel, receipt.turn), lambda: "the tower has the package")
+        nodes.drop_client("bob")
+        nodes.nodes["bob"].ask_to_stop()
+        nodes.nodes["bob"].wait_stopped()
+        nodes.drop_client("alice")  # her node is honest, and would answer itself
+        nodes.nodes["alice"].ask_to_stop()
+        nodes.nodes["alice"].wait_stopped()
+        _challenge_with(nodes, "alice", old)
+        eventually(lambda: True if _record(nodes, channel)[1] else None, lambda: "a challenge stands")
+        eventually(
+            lambda: True if _record(nodes, channel) == (receipt.turn, 0) else None, lambda: str(_record(nodes, channel))
+        )
+        nodes.start("alice", "bob")
+        nodes.client("bob").close_channel(channel, wait_s=60)
+        settled(nodes, channel)
+        assert _assets(nodes, "bob") == (2 * STAKE, 200)

@@ -1,0 +1,169 @@
+"""Funded channels as their owner asks for them and sees them: stakes, payouts, disputes, money in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from scapp.channels.channel.standing import ChannelOnChainInfo
+from scapp.channels.types import Address
+from scapp.runtime.cli.amounts import COIN, amount_text, parse_amount, parse_stake
+from scapp.runtime.cli.main import scapp
+from scapp.runtime.client import Refused
+from tests.support.api_harness import Harness, served
+from tests.support.fake_service import ALICE, BOB, CAROL
+
+TOKEN = "0x" + "70" * 20
+ACCOUNT = "0x" + "ac" * 20
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Harness]:
+    with served(tmp_path / "alice") as harness:
+        harness.client.add_peer("0x" + BOB.hex(), "127.0.0.1:1", "bob")
+        harness.client.add_peer("0x" + CAROL.hex(), "127.0.0.1:2", "carol")
+        harness.deploy()
+        yield harness
+
+
+def run(node: Harness, *args: str, stdin: str = "") -> Result:
+    return CliRunner().invoke(scapp, ["-C", str(node.home), *args], input=stdin)
+
+
+def destination(address: Address) -> bytes:
+    return bytes(12) + address
+
+
+@pytest.mark.parametrize(
+    ("text", "wei"),
+    [("0", 0), ("5", 5), ("5wei", 5), ("1_000", 1000), ("3 gwei", 3 * 10**9), ("0.1ETH", 10**17), ("1e3", 1000)],
+)
+def test_amounts_of_coin(text: str, wei: int) -> None:
+    """The unit may be left out, and then it is the smallest."""
+    assert parse_amount(text) == wei
+
+
+@pytest.mark.parametrize("text", ["", "eth", "-1", "1.5", "0.0000000001gwei", "nan", "inf", "1e99", "0x10", "5 eur"])
+def test_what_is_no_amount(text: str) -> None:
+    """Neither parts of a wei nor what no 256 bits hold."""
+    with pytest.raises(click.BadParameter, match="is no amount"):
+        parse_amount(text)
+
+
+def test_amounts_of_tokens_have_no_unit() -> None:
+    """Nobody but the token knows its decimals."""
+    most = 2**256 - 1
+    assert parse_stake(f"{most}:{TOKEN}") == (TOKEN, most)
+    assert parse_stake("2gwei") == (COIN, 2 * 10**9)
+    with pytest.raises(click.BadParameter, match="token's smallest unit"):
+        parse_stake(f"1eth:{TOKEN}")
+
+
+def test_amounts_in_words() -> None:
+    """Short where it is short in coin, exact always."""
+    assert amount_text("12", COIN) == "12 wei"
+    assert amount_text(str(10**17), COIN) == "0.1 eth"
+    assert amount_text(str(10**20), COIN) == "100 eth"
+    assert amount_text("12", TOKEN) == f"12 of {TOKEN}"
+
+
+def test_equal_stakes_become_slots(node: Harness) -> None:
+    """Per asset one slot for each participant in their order; paid to the channel addresses without a chain account."""
+    stakes = {COIN: 5, TOKEN: 7}
+    node.client.open_channel(["bob", "carol"], "duel", fund="direct", stakes=stakes, payouts={"carol": ACCOUNT})
+    (request,) = node.service.requests
+    to = (destination(ALICE), destination(BOB), bytes(12) + bytes.fromhex(ACCOUNT[2:]))
+    coin, token = bytes(20), bytes.fromhex(TOKEN[2:])
+    assert request.fund == "direct"
+    assert request.slots == (*((coin, each, 5) for each in to), *((token, each, 7) for each in to))
+
+
+def test_the_command_line_says_the_same(node: Harness) -> None:
+    """Units, payouts and the dispute window arrive."""
+    done = run(
+        node, "channel", "open", "bob", "--app", "duel", "--fund", "direct", "--stake", "2gwei", "--payout",
+        f"bob={ACCOUNT}", "--challenge-duration", "7200",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (request,) = node.service.requests
+    assert request.challenge_duration == 7200
+    assert [amount for _, _, amount in request.slots] == [2 * 10**9] * 2
+    assert request.slots[1][1][12:].hex() == ACCOUNT[2:]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"fund": "none"}, "they need `fund`"),
+        ({"payouts": {"0x" + "99" * 20: ACCOUNT}}, "no participant"),
+        ({"payouts": {"carol": ACCOUNT}}, "no participant"),
+        ({"stakes": {}, "payouts": {"bob": ACCOUNT}}, "belong to `stakes`"),
+    ],
+)
+def test_stakes_that_are_refused(node: Harness, changes: dict[str, object], says: str) -> None:
+    """Each with what is wrong, and nothing is opened."""
+    wanted = {"fund": "direct", "stakes": {COIN: 5}, **changes}
+    with pytest.raises(Refused, match=says):
+        node.client.open_channel(["bob"], "duel", **wanted)  # type: ignore[arg-type]
+    assert node.service.requests == []
+
+
+def test_one_asset_is_staked_once(node: Harness) -> None:
+    """Two stakes of one asset are more likely a mistake than a sum."""
+    done = run(node, "channel", "open", "bob", "--app", "duel", "--fund", "direct", "--stake", "5", "--stake", "6")
+    assert done.exit_code == 2
+    assert "named twice" in done.stderr
+
+
+def test_leaving_asks_first(node: Harness) -> None:
+    """There is no way back, so a person is asked; a program says --yes or --json."""
+    channel = "0x" + node.channel().hex()
+    refused = run(node, "channel", "challenge", channel, "--wait", "0", stdin="n\n")
+    assert refused.exit_code != 0
+    assert node.client.channel(channel).phase == "running"
+    assert run(node, "channel", "checkpoint", channel).exit_code == 0
+    done = run(node, "channel", "challenge", channel, "--yes", "--wait", "0", "--json")
+    assert json.loads(done.stdout)["phase"] == "disputed"
+
+
+def test_a_payout_that_is_asked_for(node: Harness) -> None:
+    """While the channel runs it is refused."""
+    channel = "0x" + node.channel().hex()
+    assert run(node, "channel", "withdraw", channel).exit_code == 1
+    node.client.close_channel(channel)
+    done = run(node, "channel", "withdraw", channel)
+    assert done.exit_code == 0, done.output
+    assert "settled" in done.stdout
+
+
+def test_money_on_chain_is_shown(node: Harness) -> None:
+    """What is held, what is needed, and until when a challenge runs."""
+    channel = node.channel()
+    on_chain = ChannelOnChainInfo(
+        assets=(Address(bytes(20)), Address(bytes.fromhex(TOKEN[2:]))),
+        needed=(10**18, 14), own=(5 * 10**17, 7), holdings=(10**18, 7), confirmed=(0, 7),
+        mode="challenge", turn_record=4, finalizes_at=1_790_000_000, exit_reason="silence", settled=False,
+    )  # fmt: skip
+    node.run(
+        lambda: node.service.infos.update(
+            {channel: msgspec.structs.replace(node.service.infos[channel], chain=on_chain)}
+        )
+    )
+    shown = run(node, "channel", "show", "0x" + channel.hex()).stdout
+    assert "1 eth of 1 eth, 0.5 eth of it this node's, confirmed 0 wei" in shown
+    assert f"7 of {TOKEN} of 14 of {TOKEN}" in shown
+    assert "challenge until 20" in shown
+    found = node.client.channel("0x" + channel.hex()).chain
+    assert found is not None
+    assert (found.mode, found.turn_record, found.assets[0].held) == ("challenge", 4, str(10**18))
+
+
+def test_a_node_without_a_chain_says_so(node: Harness) -> None:
+    """Instead of figures that mean nothing."""
+    assert node.client.chain().connected is False
