@@ -25,6 +25,7 @@ from scapp.channels.channel.messages import Countersign, Proposal, Propose, Supp
 from scapp.channels.channel.setup import Setup
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, decode_entry
+from scapp.channels.log.framing import STREAM_BYTES, unframe_page
 from scapp.channels.log.port import EventLog
 from scapp.channels.outcome import Allocation, SingleAssetExit
 from scapp.channels.signing import recover
@@ -175,6 +176,7 @@ class Watch:
         self.honest = honest
         self.left: dict[tuple[int, bytes, int], bytes] = {}  # (node, channel, turn): the signature that left
         self.messages = 0
+        self._known: dict[tuple[int, bytes], tuple[int, set[bytes]]] = {}  # pages read, and the signatures in them
         self._inner = sim.tap
         sim.tap = self._tap
 
@@ -221,10 +223,15 @@ class Watch:
 
     def _durable(self, sender: int, channel: bytes) -> set[bytes]:
         """Every signature of its own that the node would still know after a power cut now."""
-        known: set[bytes] = set()
-        for page in self.sim.nodes[sender].log.durable_copy().read(channel):
-            for data in page.events:
-                event = decode_event(data)
-                if isinstance(event, StateSigned | StateCompleted | StateAdopted):
-                    known.update(event.state.signatures)
+        disk = self.sim.nodes[sender].log.disk
+        read, known = self._known.get((sender, channel), (0, set()))
+        if read > len(disk.pages):  # another disk was put in
+            read = 0
+        for key, value in disk.pages[read:]:
+            if key[:STREAM_BYTES] == channel:
+                for data in unframe_page(key, value).events:
+                    event = decode_event(data)
+                    if isinstance(event, StateSigned | StateCompleted | StateAdopted):
+                        known.update(event.state.signatures)
+        self._known[(sender, channel)] = (len(disk.pages), known)
         return known

@@ -13,7 +13,7 @@ Nothing is repaired silently: what fails its checksum, or does not follow its pr
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -45,10 +45,11 @@ _PAGES_PER_STEP = 32
 class RocksLog:
     """An `EventLog` in the directory `path`, which is created when missing. One process may have it open.
 
-    Raises LogLocked, LogUnusable or LogCorrupt when it cannot be opened."""
+    Raises LogLocked, LogUnusable or LogCorrupt when it cannot be opened. `open_store` opens what holds the rows;
+    simulations put a disk of their own under this log there."""
 
-    def __init__(self, path: Path) -> None:
-        self._store = Store(path)
+    def __init__(self, path: Path, open_store: Callable[[Path], Store] = Store) -> None:
+        self._store = open_store(path)
         self._lock = threading.RLock()
         self._heads: dict[bytes, Head] = {}  # ends of streams, verified or written by this process
         self._rows: dict[bytes, Head] = {}  # what the head rows of these streams say
@@ -91,7 +92,7 @@ class RocksLog:
             self._check_writable()
             check_snapshot_version(stream, snapshot.version, self._head(stream).version)
             key = page_key(stream, snapshot.version)
-            batch = WriteBatch(raw_mode=True)
+            batch = self._store.batch()
             for outdated in self._outdated_snapshots(stream, key):
                 self._store.snapshots.delete(batch, outdated)
             chain = self._chain_at(stream, snapshot.version)
@@ -111,7 +112,7 @@ class RocksLog:
     def flush(self) -> None:
         with self._lock:
             self._check_writable()
-            self._commit(WriteBatch(raw_mode=True), True)
+            self._commit(self._store.batch(), True)
 
     def close(self) -> None:
         with self._lock:
@@ -160,7 +161,7 @@ class RocksLog:
 
     def _write_batch(self, appends: Sequence[Append], durable: bool) -> list[VersionConflict | None]:
         self._check_writable()
-        batch = WriteBatch(raw_mode=True)
+        batch = self._store.batch()
         heads: dict[bytes, Head] = {}
         outcomes = [self._stage(batch, append, heads) for append in appends]
         rows = {stream: head for stream, head in heads.items() if self._is_due(stream, head)}
@@ -178,7 +179,7 @@ class RocksLog:
 
     def _late_heads(self) -> WriteBatch:
         """The rows of all streams that have outgrown theirs."""
-        batch = WriteBatch(raw_mode=True)
+        batch = self._store.batch()
         for stream, head in self._heads.items():
             if head.version and self._rows.get(stream) != head:
                 self._store.heads.put(batch, stream, frame_head(stream, head))

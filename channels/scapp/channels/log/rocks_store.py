@@ -106,6 +106,10 @@ class Store:
         """Raises LogClosed."""
         self._open()
 
+    def batch(self) -> WriteBatch:
+        """An empty batch for `write`."""
+        return WriteBatch(raw_mode=True)
+
     def write(self, batch: WriteBatch, sync: bool) -> None:
         """Raises LogWriteFailed; whether the batch will be found after reopening is then unknown."""
         db = self._db or self._open()
