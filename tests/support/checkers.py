@@ -197,14 +197,15 @@ class Watch:
                 node = self.sim.nodes[sender]
                 index = node.engine(message.channel).state.setup.my_index
                 turn, signature = message.turn, message.signatures[index]
-                self._check_full(node.engine(message.channel).state.setup, message)
+                self.check_full(node.engine(message.channel).state.setup, message)
             case _:
                 return
         key = (sender, message.channel, turn)
         require(self.left.setdefault(key, signature) == signature, f"2: node {sender} said turn {turn} in two ways")
         require(signature in self._durable(sender, message.channel), f"1: turn {turn} left node {sender} unrecorded")
 
-    def _check_full(self, setup: Setup, full: Supported) -> None:
+    def check_full(self, setup: Setup, full: Supported) -> None:
+        """Would the contracts take this full set?"""
         state = Signed(
             full.turn,
             full.is_final,

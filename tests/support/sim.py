@@ -33,8 +33,8 @@ from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import Ask, ChannelDriver, Do, Refusals, Store, advances, load
-from scapp.channels.entries import Kind
+from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Refusals, Store, advances, load
+from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.log.port import Append, LogClosed, StreamWrite
 from scapp.channels.log_source import LogSource
@@ -56,7 +56,7 @@ class Crash(Exception):
 class SimNode:
     """One node: `crash()` keeps only what is durable, `start()` begins again from the log."""
 
-    def __init__(self, net: Sim, index: int, make_admission: Callable[[], SumAdmission]) -> None:
+    def __init__(self, net: Sim, index: int, make_admission: Callable[[], Any]) -> None:
         self.net = net
         self.index = index
         self.name = NAMES[index]
@@ -74,6 +74,7 @@ class SimNode:
         self.refused: list[str] = []
         self.told: list[Tell] = []
         self.decided: list[tuple[int, str, str]] = []  # own submissions refused
+        self.acknowledged: dict[tuple[bytes, int], bytes] = {}  # own entries told as accepted: (channel, counter)
         self.accept = True
         self.start()
 
@@ -126,7 +127,10 @@ class SimNode:
         """The process ends in order."""
         self.up = False
         self.drivers = {}
-        self.log.close()
+        try:
+            self.log.close()
+        except LogClosed:
+            self.net.saw("a disk refused the last writes of an orderly stop")
         self.reopen(self.log.disk)
 
     def reopen(self, disk: SimDisk) -> None:
@@ -144,13 +148,20 @@ class SimNode:
 
     # Inputs
 
-    def open(self, peers: Sequence[SimNode], *, limits: Limits | None = None, slots: Sequence[int] = ()) -> bytes:
+    def open(
+        self,
+        peers: Sequence[SimNode],
+        *,
+        limits: Limits | None = None,
+        slots: Sequence[int] = (),
+        deployment: Deployment | None = None,
+    ) -> bytes:
         participants = (self.signer.address, *(p.signer.address for p in peers))
         made = tuple(
             (bytes(20), bytes(12) + p, amount.to_bytes(32, "big"))
             for p, amount in zip(participants, slots, strict=False)
         )
-        deployment = Deployment(bytes(32), limits=limits or Limits())
+        deployment = deployment or Deployment(bytes(32), limits=limits or Limits())
         entry = opening_entry(participants, made, None, self.now())
         created = ChannelCreated(
             my_index=0,
@@ -253,9 +264,18 @@ class SimNode:
                 for notice in notices:
                     if isinstance(notice, Refusals):
                         self.decided.extend((r.counter, r.code, r.reason) for r in notice.refused)
+                    elif isinstance(notice, Advanced):
+                        self._acknowledge(driver, notice.state.entries)
                 for effect in effects:
                     self._do(driver, effect)
         return None
+
+    def _acknowledge(self, driver: ChannelDriver, entries: Sequence[bytes]) -> None:
+        """What its owner is told from here on never goes away again."""
+        me = driver.engine.state.setup.my_index
+        for data in entries:
+            if HEADER.unpack_from(data)[1] == me:
+                self.acknowledged[driver.stream, HEADER.unpack_from(data)[2]] = data
 
     def _store(self, driver: ChannelDriver, store: Store) -> None:
         if self.crash_in is not None:
@@ -316,7 +336,8 @@ class SimNode:
             case CommitBatch():
                 self.admission.commit(channel)
             case RollbackBatch():
-                self.admission.rollback(channel)
+                if self.base(driver).loaded:
+                    self.admission.rollback(channel)
             case LoadAdmission():
                 self.base(driver).loaded = False
             case Fetch(peer, first, end):
@@ -375,7 +396,7 @@ class Sim:
         loss: float = 0.0,
         duplicate: float = 0.0,
         reorder: float = 0.0,
-        make_admission: Callable[[], SumAdmission] = SumAdmission,
+        make_admission: Callable[[], Any] = SumAdmission,
     ) -> None:
         self.random = random.Random(seed)
         self.loss, self.duplicate, self.reorder = loss, duplicate, reorder
@@ -450,16 +471,21 @@ class Sim:
                     index = participants.index(other.signer.address)
                     node.input(stream, lambda e, _, index=index: e.link_up(index))
 
-    def step(self) -> bool:
-        """Deliver one message; False when none waits."""
-        if not self.queue:
-            return False
+    def _next(self) -> int:
         at = min(range(len(self.queue)), key=lambda i: self.queue[i][4])
         if self.random.random() < self.reorder:
             drawn = self.random.randrange(len(self.queue))
             if drawn != at:
                 self.saw("messages changed places")
-            at = drawn
+            return drawn
+        return at
+
+    def step(self, at: int | None = None) -> bool:
+        """Deliver one message, the next or the one at that place of the queue; False when none waits."""
+        if not self.queue:
+            return False
+        if at is None:
+            at = self._next()
         sender, to, data, acked, due = self.queue.pop(at)
         self.now_ms = max(self.now_ms + 1, due)
         node = self.nodes[self.index_of[to]]
