@@ -103,6 +103,8 @@ class Life:
                 if node.up:
                     node.stop()
                     self._begin(node)
+            case "close":
+                self._close()
             case "part":
                 self.sim.part({node.index})
             case "heal":

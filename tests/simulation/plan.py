@@ -110,4 +110,6 @@ def _act(draw: random.Random, *, forking: bool, hostile: bool, bad_disks: bool) 
         return "crash soon", draw.randrange(1, 4), ""
     if what < 0.95:
         return "crash or start", 0, ""
+    if what < 0.953:
+        return "close", 0, ""
     return draw.choice(["stop", "part", "heal", "reset", "slow disk", "database away", "database slow", "clock"]), 0, ""

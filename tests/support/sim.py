@@ -316,6 +316,10 @@ class SimNode:
         try:
             if not self.base(driver).loaded:
                 self.base(driver).load(batch.first_sequence)
+                if self.base(driver).saved_at:
+                    self.net.saw("a base was loaded from a snapshot")
+                elif "snapshots" in self.log.disk.damaged:
+                    self.net.saw("a damaged snapshot was passed over")
             return self.admission.try_batch(channel, batch.first_sequence, batch.candidates, strict=batch.strict)
         except AdmissionError as error:
             return error
