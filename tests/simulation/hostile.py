@@ -32,7 +32,15 @@ from tests.support.checkers import plain_hash, with_other_v
 from tests.support.sim import Sim, SimNode
 
 PAST_MAX = 400
-BENT = ("wrong root", "double signing", "withheld signature", "one peer only", "forged entry", "wrong signature")
+BENT = (
+    "wrong root",
+    "wrong log root",
+    "double signing",
+    "withheld signature",
+    "one peer only",
+    "forged entry",
+    "wrong signature",
+)
 _replace = msgspec.structs.replace
 
 
@@ -95,7 +103,9 @@ class Hostile:
 
     def _bent_proposal(self, to: Address, message: Propose, data: bytes) -> bytes | None:
         if self._use("wrong root"):
-            return self._signed(_replace(message, state_root=bytes([message.state_root[0] ^ 1]) + message.state_root[1:]))
+            return self._signed(_replace(message, state_root=_other(message.state_root)))
+        if self._use("wrong log root"):
+            return self._signed(_replace(message, log_root=_other(message.log_root)))
         if message.entries and to == self.others[-1].signer.address and self._use("double signing"):
             return self._signed(_replace(message, time_ms=message.time_ms + 1))
         if message.entries and self._use("forged entry"):
@@ -247,3 +257,7 @@ class Hostile:
             (),
         )
         return self.node.signer.sign(plain_hash(self._setup, state))
+
+
+def _other(root: bytes) -> bytes:
+    return bytes([root[0] ^ 1]) + root[1:]

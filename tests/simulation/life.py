@@ -33,12 +33,8 @@ class Life:
         self.sim = sim = Sim(
             plan.count,
             seed=plan.seed,
-            loss=plan.loss,
-            duplicate=plan.duplicate,
-            reorder=plan.reorder,
             make_admission=self.app.admission,
         )
-        sim.delay_ms = plan.delay_ms
         if plan.delay_ms:
             sim.saw("a message was delayed")
         for node in sim.nodes:
@@ -63,6 +59,9 @@ class Life:
         self.channel = sim.nodes[0].open(sim.nodes[1:], slots=slots, deployment=self.app.deployment)
         if self.mallory is not None:
             self.mallory.channel = self.channel
+        if plan.opened:
+            sim.run()
+        sim.loss, sim.duplicate, sim.reorder, sim.delay_ms = plan.loss, plan.duplicate, plan.reorder, plan.delay_ms
         self.audit = Audit(sim, self.channel, honest, watch)
 
     def play(self, told: Callable[[Act], None] | None = None) -> set[str]:
@@ -103,6 +102,8 @@ class Life:
                 if node.up:
                     node.stop()
                     self._begin(node)
+            case "decide":
+                self._decide(node)
             case "close":
                 self._close()
             case "part":
@@ -174,6 +175,14 @@ class Life:
                 self.said[(node.index, counter)] = payload
         except LocalError:
             pass
+
+    def _decide(self, node: SimNode) -> None:
+        """Its owner says yes or no to a channel that waits for that."""
+        if node.up and self.channel in node.drivers and node.engine(self.channel).phase == "proposed":
+            if self.sim.random.random() < 0.5:
+                node.input(self.channel, lambda e, _: e.accept())
+            else:
+                node.input(self.channel, lambda e, _: e.reject("not for me"))
 
     def _restart(self, node: SimNode) -> None:
         if node.up:

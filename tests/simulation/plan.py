@@ -12,6 +12,7 @@ import msgspec
 
 HOSTILE_ACTS = (
     "wrong root",
+    "wrong log root",
     "double signing",
     "withheld signature",
     "one peer only",
@@ -55,6 +56,7 @@ class Plan(msgspec.Struct, frozen=True):
     bad_disks: bool
     skew_ms: int
     slots: bool
+    opened: bool  # the faults begin once the channel is open
     closing: bool
     acts: tuple[Act, ...]
 
@@ -69,7 +71,7 @@ def draw_plan(seed: int) -> Plan:
     count = draw.choice([3, 4] if forking else [2, 2, 3, 3, 4])
     fickle = draw.random() < 0.3
     acts: list[Act] = []
-    for _ in range(draw.randrange(20, 120)):
+    for _ in range(draw.randrange(20, 160)):
         kind, number, text = _act(draw, forking=forking, hostile=hostile, bad_disks=bad_disks)
         acts.append(Act(kind, draw.randrange(count), number, draw.getrandbits(32), text))
     return Plan(
@@ -88,6 +90,7 @@ def draw_plan(seed: int) -> Plan:
         bad_disks=bad_disks,
         skew_ms=draw.choice([-50_000, 50_000]) if draw.random() < 0.1 else 0,
         slots=kernel or draw.random() < 0.5,
+        opened=draw.random() < 0.5,
         closing=draw.random() < 0.5,
         acts=tuple(acts),
     )
@@ -101,7 +104,7 @@ def _act(draw: random.Random, *, forking: bool, hostile: bool, bad_disks: bool) 
         return draw.choice(["rot", "disk full", "sync fails", "damaged cut"]), 0, ""
     what = draw.random()
     if what < 0.45:
-        return "deliver", draw.randrange(1, 6), ""
+        return "deliver", draw.randrange(1, 6 if forking else 10), ""
     if what < 0.75:
         return "say", draw.choice([1, 1, 3]), ""
     if what < 0.85 or forking:
@@ -112,4 +115,4 @@ def _act(draw: random.Random, *, forking: bool, hostile: bool, bad_disks: bool) 
         return "crash or start", 0, ""
     if what < 0.953:
         return "close", 0, ""
-    return draw.choice(["stop", "part", "heal", "reset", "slow disk", "database away", "database slow", "clock"]), 0, ""
+    return draw.choice(["stop", "decide", "part", "heal", "reset", "slow disk", "database away", "database slow", "clock"]), 0, ""

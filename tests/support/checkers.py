@@ -12,6 +12,7 @@ import msgspec
 from scapp.channels.app_data import encode_app_data
 from scapp.channels.channel.events import (
     ChannelCreated,
+    ChannelRejected,
     Signed,
     StateAdopted,
     StateCompleted,
@@ -75,6 +76,7 @@ class LogCheck:
         self.head: Signed | None = None
         self.log: list[bytes] = []
         self.root = bytes(32)
+        self.rejected = False
         self.submitted: dict[int, tuple[int, bytes]] = {}
         self.included: set[tuple[int, int]] = set()
         self.refused: set[tuple[int, int]] = set()
@@ -95,6 +97,8 @@ class LogCheck:
             case StateAdopted(state):
                 self._full(state)
                 self._advance(state, remembered=False)
+            case ChannelRejected():
+                self.rejected = True
             case Submitted(first, kind, payloads):
                 self.submitted.update({first + i: (kind, p) for i, p in enumerate(payloads)})
             case SubmissionsRefused(refused):
@@ -106,6 +110,9 @@ class LogCheck:
     def _signed(self, state: Signed) -> None:
         newest = max([*self.signed, self.head.turn if self.head else -1], default=-1)
         require(state.turn > newest, f"2: turn {state.turn} signed after turn {newest}")
+        require(not self.rejected, f"9: turn {state.turn} signed in a channel that was rejected")
+        early = self.head is None or self.head.turn < 1
+        require(not early or state.turn == 0 or not state.entries, f"8: entries in turn {state.turn} before postfund")
         signer = recover(plain_hash(self.setup, state), state.signatures[self.me])
         require(signer == self.setup.participants[self.me], "1: the recorded signature is not ours")
         for old in (*self.signed.values(), *([self.head] if self.head else [])):

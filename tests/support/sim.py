@@ -75,6 +75,7 @@ class SimNode:
         self.told: list[Tell] = []
         self.decided: list[tuple[int, str, str]] = []  # own submissions refused
         self.acknowledged: dict[tuple[bytes, int], bytes] = {}  # own entries told as accepted: (channel, counter)
+        self.processed: set[bytes] = set()  # rows of the outbox whose message a peer has processed
         self.accept = True
         self.start()
 
@@ -296,6 +297,8 @@ class SimNode:
 
     def append(self, append: Append, *, durable: bool) -> None:
         """Raises as the log does. A slow disk lets nothing of the node go on before it is done."""
+        gone = {key for key, value in append.outbox.items() if value is None}
+        assert gone <= self.processed, "1: a row of the outbox goes away before its peer has processed it"
         self.log.append(append, durable=durable)
         if durable and self.log.disk.slow_ms:
             self.net.saw("a disk was slow")
@@ -309,7 +312,7 @@ class SimNode:
                 if isinstance(event, StateSigned | StateCompleted):
                     key = (write.stream, event.state.turn)
                     content = encode_event(StateSigned(_unsigned(event.state)))
-                    assert self.signed.setdefault(key, content) == content, f"{self.name} signed turn {key[1]} twice"
+                    assert self.signed.setdefault(key, content) == content, f"2: {self.name} signed turn {key[1]} twice"
 
     def _ask(self, driver: ChannelDriver, batch: Any) -> object:
         channel = driver.engine.state.setup.channel_id
@@ -364,9 +367,15 @@ class SimNode:
         messages = driver.engine.materialize(send)
         key = self.deliveries.begin(driver.stream, send, len(messages))
         deliveries = self.deliveries
+        if not messages:
+            self.processed.add(key)
+
+        def acked() -> None:
+            self.processed.add(key)
+            deliveries.acknowledged(key)
+
         for message in messages:
-            peer = driver.engine.state.setup.participants[send.peer]
-            self.net.send(self, peer, message, lambda: deliveries.acknowledged(key))
+            self.net.send(self, driver.engine.state.setup.participants[send.peer], message, acked)
 
     def tick(self) -> None:
         for stream in list(self.drivers):
