@@ -31,6 +31,7 @@ from scapp.channels.channel.messages import Entries, Proposal, decode_message, e
 from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
 from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
+from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
 from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Refusals, Store, advances, load
@@ -76,6 +77,7 @@ class SimNode:
         self.decided: list[tuple[int, str, str]] = []  # own submissions refused
         self.acknowledged: dict[tuple[bytes, int], bytes] = {}  # own entries told as accepted: (channel, counter)
         self.processed: set[bytes] = set()  # rows of the outbox whose message a peer has processed
+        self.blind = False  # it hears nothing of the chain
         self.accept = True
         self.start()
 
@@ -91,7 +93,7 @@ class SimNode:
         self.up = True
         for stream in self.log.streams():
             try:
-                self.drivers[stream] = load(self.log, stream, self.signer)
+                self.drivers[stream] = load(self.log, stream, self.signer, self.net.terms)
             except CorruptionError as error:
                 self.corrupt[stream] = str(error)
         try:
@@ -155,10 +157,14 @@ class SimNode:
         *,
         limits: Limits | None = None,
         slots: Sequence[int] = (),
+        made: tuple[tuple[bytes, bytes, bytes], ...] = (),
+        app_definition: bytes = ZERO_ADDRESS,
+        challenge_duration: int = 60,
         deployment: Deployment | None = None,
     ) -> bytes:
+        """`slots` are amounts of the native coin, one per participant; `made` are whole slots instead."""
         participants = (self.signer.address, *(p.signer.address for p in peers))
-        made = tuple(
+        made = made or tuple(
             (bytes(20), bytes(12) + p, amount.to_bytes(32, "big"))
             for p, amount in zip(participants, slots, strict=False)
         )
@@ -168,8 +174,8 @@ class SimNode:
             my_index=0,
             participants=participants,
             nonce=self.net.random.getrandbits(63),
-            app_definition=ZERO_ADDRESS,
-            challenge_duration=60,
+            app_definition=app_definition,
+            challenge_duration=challenge_duration,
             deployment=encode_deployment(deployment),
             slots=made,
             prefund=prefund_of(made, len(participants), entry, bytes(32), self.now()),
@@ -178,7 +184,7 @@ class SimNode:
         self.admission.load(setup.context, ())
         result = self.admission.try_batch(setup.channel_id, 0, (entry,), strict=True)
         created = open_signed(created, self.signer, result)
-        driver = ChannelDriver(Engine.created(created, self.signer), 0, unstored=created)
+        driver = ChannelDriver(Engine.created(created, self.signer, self.net.terms), 0, unstored=created)
         self.drivers[setup.channel_id] = driver
         self.base(driver).loaded = True
         self.input(setup.channel_id, lambda e, _: e.opened())
@@ -239,7 +245,7 @@ class SimNode:
             self.append(Append((StreamWrite(message.channel, 0, (encode_event(created),)),)), durable=True)
         except LogClosed as error:
             raise PeerError(f"the log takes no more: {error}") from error
-        self.drivers[message.channel] = ChannelDriver(Engine.created(created, self.signer), 1)
+        self.drivers[message.channel] = ChannelDriver(Engine.created(created, self.signer, self.net.terms), 1)
         if self.accept:
             self.input(message.channel, lambda e, _: e.accept())
 
@@ -380,7 +386,8 @@ class SimNode:
     def tick(self) -> None:
         for stream in list(self.drivers):
             if self.up:
-                self.input(stream, lambda e, now: e.tick(now))
+                head_time_s = 0 if self.blind else self.net.head_time_s()
+                self.input(stream, lambda e, now: e.tick(now, head_time_s))
 
     def supported(self, channel: bytes) -> list[bytes]:
         """The supported log."""
@@ -400,6 +407,12 @@ def _unsigned(state: Any) -> Any:
 
 class Sim:
     """The network and the clock. `faults` gives the probabilities of loss, duplication and reordering."""
+
+    terms: ChainTerms | None = None
+
+    def head_time_s(self) -> int:
+        """Timestamp of the chain's newest block; here is no chain (`sim_chain.ChainSim` has one)."""
+        return 0
 
     def __init__(
         self,

@@ -39,6 +39,7 @@ from scapp.channels.channel.events import (
 from scapp.channels.channel.model import ChannelState, create, evolve
 from scapp.channels.channel.session import NOTHING, Step
 from scapp.channels.channel.signing_rules import StateSigner
+from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import CorruptionError
 from scapp.channels.log.fold import fold
 from scapp.channels.log.port import Append, EventLog, StreamWrite
@@ -253,7 +254,7 @@ class _Loading:
         return self
 
 
-def load(log: EventLog, stream: bytes, signer: StateSigner) -> ChannelDriver:
+def load(log: EventLog, stream: bytes, signer: StateSigner, terms: ChainTerms | None = None) -> ChannelDriver:
     """Rebuild a channel from its stream. Raises CorruptionError when the stream contradicts itself."""
     loading, version = fold(log, stream, decode_event, _Loading.next, _Loading(stream))
     state = loading.state
@@ -261,7 +262,7 @@ def load(log: EventLog, stream: bytes, signer: StateSigner) -> ChannelDriver:
         raise CorruptionError(f"stream 0x{stream.hex()} is empty")
     if state.setup.channel_id != stream:
         raise CorruptionError(f"stream 0x{stream.hex()} holds channel 0x{state.setup.channel_id.hex()}")
-    driver = ChannelDriver(Engine(state, signer), 0)
+    driver = ChannelDriver(Engine(state, signer, terms), 0)
     for advanced, after in loading.marks:
         driver.version = after
         driver.index(advanced)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from scapp.channels.admission import ChannelContext
-from scapp.channels.app_data import encode_app_data
-from scapp.channels.cosigned import encode_slots_outcome
+from scapp.channels.channel.full_set import signed_state
 from scapp.channels.driver import ChannelDriver, advances
 from scapp.channels.errors import LocalError
 from scapp.channels.log.port import EventLog
@@ -46,19 +45,7 @@ class LogSource:
         """See `reading.EntrySource`."""
         setup = self._driver(channel_id).engine.state.setup
         for state, _ in advances(self._log, channel_id, position):
-            return SignedState(
-                participants=setup.fixed.participants,
-                nonce=setup.fixed.nonce,
-                app_definition=setup.fixed.app_definition,
-                challenge_duration=setup.fixed.challenge_duration,
-                app_data=encode_app_data(
-                    setup.deployment_id, state.sequence, state.log_root, state.state_root, state.time_ms
-                ),
-                outcome=encode_slots_outcome(setup.slots, setup.unpack(state.amounts)),
-                turn=state.turn,
-                is_final=state.is_final,
-                signatures=state.signatures,
-            )
+            return signed_state(setup, state, state.signatures)
         return None
 
     def entries(self, channel_id: ChannelId, first: int, end: int) -> list[bytes]:

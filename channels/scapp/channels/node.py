@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from scapp.channels.admission import Admission, AdmissionError
+from scapp.channels.chain.port import ChainService
+from scapp.channels.chain_link import ChainLink
 from scapp.channels.channel.effects import parse_outbox_row
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated, encode_event
@@ -28,6 +30,7 @@ from scapp.channels.channel.messages import (
 from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
 from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.signing_rules import StateSigner
+from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
 from scapp.channels.driver import ChannelDriver, load
 from scapp.channels.entries import Kind
@@ -39,14 +42,14 @@ from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
 from scapp.channels.transport.limits import TransportLimits, frame_bytes_for
 from scapp.channels.transport.port import PeerStatus, Transport
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.types import Address, ChannelId
 
 logger = logging.getLogger("scapp.node")
 
 TICK_SECONDS = 0.5
 PROPOSALS_MAX = 256  # waiting for the operator; anybody with a key may propose, and each proposal is stored
 PROPOSALS_PER_PEER_MAX = 16
-QUIET_PHASES = frozenset(("closed", "rejected", "proposed"))
+QUIET_PHASES = frozenset(("closed", "rejected", "proposed", "settled"))
 
 
 class Policy(Protocol):
@@ -55,6 +58,12 @@ class Policy(Protocol):
     def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
         """ "accept", "ask" (leave it to the operator), or "reject: reason"."""
         ...
+
+
+def _is_quiet(engine: Engine) -> bool:
+    """Does nothing happen in the channel by the mere passing of time?"""
+    phase = engine.state.phase
+    return phase in QUIET_PHASES and not (phase == "closed" and engine.state.setup.funded)
 
 
 class Node:
@@ -73,12 +82,18 @@ class Node:
         nonce: Callable[[], int],
         module_of: ModuleOf = lambda _: None,
         frame_bytes_max: int = TransportLimits().frame_bytes_max,
+        chain: ChainService | None = None,
+        terms: ChainTerms | None = None,
     ) -> None:
         """`module_of` gives reducer modules by hash, for participants that ask for a channel's module;
-        `frame_bytes_max` is the transport's: channels whose batches would not fit are neither opened nor accepted."""
+        `frame_bytes_max` is the transport's: channels whose batches would not fit are neither opened nor accepted.
+        Without a `chain` there are unfunded channels only; the node starts and stops it."""
         self._runners: dict[bytes, ChannelRunner] = {}
         self.source = LogSource(log, lambda: {key: runner.driver for key, runner in list(self._runners.items())})
         self._shared = Shared(signer, log, committer, transport, admission, clock_ms, self.source, self._emit)
+        self._chain = ChainLink(chain, terms or ChainTerms(), self._runners.values, clock_ms)
+        self._shared.terms = self._chain.terms
+        self._shared.after_input = self._chain.update
         self._modules = ModuleExchange(self._shared, module_of)
         self._log = log
         self._transport = transport
@@ -97,13 +112,14 @@ class Node:
         for stream in await asyncio.to_thread(self._log.streams):
             if stream != NODE_STREAM:
                 await self._load(stream)
+        await self._chain.start()
         await self._transport.start(self._on_message, self._on_link)
         self._resend()
         self._ticker = asyncio.create_task(self._tick_forever(), name="scapp-ticker")
 
     async def _load(self, stream: bytes) -> None:
         try:
-            driver = await asyncio.to_thread(load, self._log, stream, self._shared.signer)
+            driver = await asyncio.to_thread(load, self._log, stream, self._shared.signer, self._shared.terms)
         except CorruptionError as error:
             self._shared.counters["channels_corrupt"] += 1
             self._corrupt[ChannelId(stream)] = str(error)
@@ -139,14 +155,15 @@ class Node:
         if self._ticker is not None:
             self._ticker.cancel()
         await self._transport.stop()
+        await self._chain.stop()
         await asyncio.gather(*(runner.stop() for runner in self._runners.values()))
 
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             for runner in self._runners.values():
-                if runner.engine.state.phase not in QUIET_PHASES:
-                    runner.try_input(lambda engine, now: engine.tick(now))
+                if not _is_quiet(runner.engine):
+                    runner.try_input(lambda engine, now: engine.tick(now, self._chain.head_time_s))
             await self._shared.store(Append(()), durable=False)
 
     # Peers
@@ -206,12 +223,16 @@ class Node:
         fault = self._frame_fault(deployment.limits)
         if fault:
             raise PeerError(f"proposed channel is not allowed: {fault}")
+        fault = self._chain.proposal_fault(created)
+        if fault:
+            self._turn_down(peer, message, fault)
+            return
         decision = self._policy.decide(peer, deployment, created)
         if decision.startswith("reject"):
             self._turn_down(peer, message, decision.partition(":")[2].strip() or "not accepted here")
             return
         await self._shared.store(Append((StreamWrite(message.channel, 0, (encode_event(created),)),)), durable=True)
-        runner = self._begin(ChannelDriver(Engine.created(created, self._shared.signer), 1))
+        runner = self._begin(ChannelDriver(Engine.created(created, self._shared.signer, self._shared.terms), 1))
         runner.tell("proposed", f"by 0x{peer.hex()}")
         if decision == "accept":
             await runner.input(lambda engine, _: engine.accept())
@@ -297,7 +318,9 @@ class Node:
         except (AdmissionError, LocalError) as error:
             await asyncio.to_thread(admission.unload, setup.channel_id)
             raise LocalError(str(error)) from error
-        runner = self._begin(ChannelDriver(Engine.created(created, self._shared.signer), 0, unstored=created))
+        runner = self._begin(
+            ChannelDriver(Engine.created(created, self._shared.signer, self._shared.terms), 0, unstored=created)
+        )
         runner.base.loaded = True
         await runner.input(lambda engine, _: engine.opened())
         return setup.channel_id
@@ -310,7 +333,7 @@ class Node:
             my_index=0,
             participants=participants,
             nonce=self._nonce() if request.nonce is None else request.nonce,
-            app_definition=ZERO_ADDRESS,
+            app_definition=self._chain.app_definition(request.fund, request.challenge_duration),
             challenge_duration=request.challenge_duration,
             deployment=encode_deployment(request.deployment),
             slots=slots,
@@ -337,8 +360,14 @@ class Node:
 
     async def close_channel(self, channel_id: ChannelId) -> None:
         runner = self._find(channel_id)
-        if runner.engine.phase not in ("closing", "closed"):
+        if runner.engine.phase not in ("closing", "closed", "settled"):
             await runner.submit((b"",), Kind.CLOSE)
+
+    async def challenge(self, channel_id: ChannelId) -> None:
+        await self._find(channel_id).input(lambda engine, _: self._chain.leave(engine, "the operator's decision"))
+
+    async def withdraw(self, channel_id: ChannelId) -> None:
+        await self._find(channel_id).input(lambda engine, _: engine.conclude_now())
 
     async def wait_phase(self, channel_id: ChannelId, phases: Sequence[str], timeout: float) -> ChannelInfo:
         async with asyncio.timeout(timeout):

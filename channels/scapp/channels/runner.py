@@ -35,6 +35,8 @@ from scapp.channels.channel.events import Signed
 from scapp.channels.channel.messages import Entries, encode_message
 from scapp.channels.channel.session import NOTHING, Step
 from scapp.channels.channel.signing_rules import StateSigner
+from scapp.channels.channel.standing import chain_info
+from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Notice, Refusals, Request, Store
 from scapp.channels.entries import HEADER, Kind
@@ -78,6 +80,8 @@ class Shared:
     deliveries: Deliveries = field(default_factory=Deliveries)
     counters: Counter[str] = field(default_factory=Counter)
     stopping: bool = False
+    terms: ChainTerms | None = None
+    after_input: Callable[[ChannelRunner], None] = lambda _: None  # of a funded channel
 
     def send(self, peer: Address, message: bytes, on_acked: Callable[[], None] | None = None) -> bool:
         """False when it cannot be queued: status messages bring back what is not sent now."""
@@ -112,6 +116,7 @@ class ChannelRunner:
         self._queued_bytes = 0
         self._room = asyncio.Event()
         self._stopping = False
+        self._funded = driver.engine.state.setup.funded
         self._asking = False  # admission runs a batch in a worker thread
         self.base = AdmissionBase(shared.admission, shared.log, shared.source, driver)
         name = f"scapp-channel-{driver.stream.hex()[:8]}"
@@ -193,6 +198,8 @@ class ChannelRunner:
             error: ScappError | None = None
             try:
                 await self._drive(decide(self.engine, self._shared.clock_ms()))
+                if self._funded:
+                    self._shared.after_input(self)
                 if self.base.is_due:
                     await asyncio.to_thread(self.base.save)
             except PeerError as refused:
@@ -378,4 +385,5 @@ class ChannelRunner:
             time_ms=state.time_ms,
             pending=len(state.outstanding) or len(self._receipts),
             reason=state.rejected or engine.session.failure,
+            chain=chain_info(state, engine.session),
         )

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from scapp.channels.channel.standing import ChannelOnChainInfo
 from scapp.channels.deployment import Deployment
 from scapp.channels.reading import EntrySource
 from scapp.channels.transport.port import PeerStatus
@@ -18,7 +19,10 @@ from scapp.channels.types import Address, ChannelId
 
 
 class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask for a new unfunded channel; the caller's node becomes participant 0, the sequencer."""
+    """Ask for a new channel; the caller's node becomes participant 0, the sequencer.
+
+    `fund` is "none", or "direct": every participant deposits on the node's chain what its slots say
+    (docs/reference/app-channel.md section 7)."""
 
     peers: tuple[Address, ...]  # the other participants, in order
     deployment: Deployment
@@ -26,11 +30,13 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     slots: tuple[tuple[bytes, bytes, int], ...] = ()  # (asset 20 B, destination 32 B, amount)
     challenge_duration: int = 86_400  # seconds
     nonce: int | None = None  # random when None
+    fund: str = "none"
 
 
 class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One channel as its owner sees it. `phase` is one of proposed (waits for this node's acceptance), opening,
-    running, closing, closed, rejected, halted; `waiting_for` says in words what it waits for, or is empty."""
+    funding, running, disputed (a challenge stands, or this node leaves), closing, closed, settled (paid out on chain),
+    rejected, halted; `waiting_for` says in words what it waits for, or is empty. `chain` is None when unfunded."""
 
     channel_id: ChannelId
     phase: str
@@ -49,6 +55,7 @@ class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
     time_ms: int
     pending: int  # own submissions not decided yet
     reason: str  # why rejected or halted
+    chain: ChannelOnChainInfo | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +72,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 class NodeEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Told to listeners after it is durable. `kind`: proposed, opened, supported (a new batch), refused, closed,
-    rejected, halted, link (a peer came or went; `peer` set)."""
+    rejected, halted, link (a peer came or went; `peer` set); of funded channels also funded, leaving, challenged,
+    cleared, finalized, settled: what the chain shows now."""
 
     kind: str
     channel_id: ChannelId | None = None
@@ -130,6 +138,18 @@ class NodeService(Protocol):
         """Ask for the final state; returns once the wish is durable.
 
         The sequencer's own wish is durable in its signed proposal and waits in memory while another is in flight."""
+        ...
+
+    async def challenge(self, channel_id: ChannelId) -> None:
+        """Leave a funded channel with its newest supported state, without the others; durable when it returns.
+
+        Raises LocalError when there is nothing to leave, or no chain."""
+        ...
+
+    async def withdraw(self, channel_id: ChannelId) -> None:
+        """Have a closed or finalized channel paid out now, without waiting for the participants before this one.
+
+        Raises LocalError while the channel still runs."""
         ...
 
     async def wait_phase(self, channel_id: ChannelId, phases: Sequence[str], timeout: float) -> ChannelInfo:

@@ -206,7 +206,7 @@ def receive_entries_wanted(state: ChannelState, index: int, message: EntriesWant
 
 def unsettled(state: ChannelState, session: Session) -> bool:
     """Is there something that only another participant can bring on?"""
-    if state.rejected is not None or state.phase in ("proposed", "closed"):
+    if state.rejected is not None or state.phase in ("proposed", "closed", "settled"):
         return False
     waiting = bool(state.candidates or state.outstanding or session.held or session.wanted)
     return waiting or state.turn < 1

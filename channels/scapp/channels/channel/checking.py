@@ -10,6 +10,7 @@ import functools
 import msgspec
 
 from scapp.channels.admission import Admitted
+from scapp.channels.channel.chain_rules import hindrance
 from scapp.channels.channel.decided import keys, left_out, settled_by
 from scapp.channels.channel.effects import (
     CommitBatch,
@@ -55,15 +56,25 @@ def receive_propose(state: ChannelState, session: Session, message: Propose, now
         raise PeerError(f"turn {message.turn} is more than {TURN_LEAD_MAX} above supported turn {state.turn}")
     if session.failure:
         return refuse_proposal(message.channel, message.turn, Fault("halted", session.failure))
-    if is_ahead(state, message):
+    if is_ahead(state, message) or must_wait(state, session, message):
         session.held = message
         return NOTHING
+    if state.setup.funded:
+        hindered = hindrance(state, session, is_final=message.is_final)
+        if hindered is not None:
+            return refuse_proposal(message.channel, message.turn, Fault(hindered.code, hindered.reason))
     return _check(state, session, message, now_ms)
 
 
 def is_ahead(state: ChannelState, message: Propose) -> bool:
     """Is the proposal over a state that is not supported here yet? No entry before the postfund state (rule 8)."""
     return message.first_sequence > state.sequence or (state.turn < 1 and bool(message.entries))
+
+
+def must_wait(state: ChannelState, session: Session, message: Propose) -> bool:
+    """Does the chain not yet show what the proposal needs: the deposits, or the end of a challenge (rule 8)?"""
+    hindered = hindrance(state, session, is_final=message.is_final) if state.setup.funded else None
+    return hindered is not None and hindered.passes
 
 
 def _again(mine: Signed, message: Propose) -> Step:

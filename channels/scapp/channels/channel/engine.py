@@ -18,7 +18,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel import catchup, checking, opening, ordering, signatures
+from scapp.channels.channel import (
+    catchup,
+    chain_view,
+    checking,
+    leaving,
+    opening,
+    ordering,
+    settling,
+    signatures,
+    standing,
+)
+from scapp.channels.channel.chain_rules import hindrance
 from scapp.channels.channel.decided import left_out
 from scapp.channels.channel.effects import PendingSend, RollbackBatch, Send, SendCountersign, SendNow, SendSubmit, Tell
 from scapp.channels.channel.events import ChannelCreated, Event, Signed, StateSupported, Submitted
@@ -48,19 +59,22 @@ from scapp.channels.channel.session import (
     Step,
 )
 from scapp.channels.channel.signing_rules import StateSigner
+from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.entries import Kind
 from scapp.channels.errors import LocalError, PeerError
+from scapp.channels.onchain import ChainView, Transaction
 
 OWN_OUTSTANDING_MAX = 10_000
-STOPPED = frozenset(("closing", "closed", "rejected", "halted"))
+STOPPED = frozenset(("closing", "closed", "rejected", "halted", "settled"))
 
 
 class Engine:
     """`state` is the fold of the stream so far; the rest is volatile."""
 
-    def __init__(self, state: ChannelState, signer: StateSigner) -> None:
+    def __init__(self, state: ChannelState, signer: StateSigner, terms: ChainTerms | None = None) -> None:
+        """`terms` matter to funded channels only."""
         self.state = state
-        self.session = Session(state.setup.count)
+        self.session = Session(state.setup.count, terms)
         self.signer = signer
         self.is_sequencer = state.setup.my_index == 0
         self._next_own = state.next_counter
@@ -69,9 +83,9 @@ class Engine:
             self._next_own = max(self._next_own, self.session.queued[0] + 1)
 
     @classmethod
-    def created(cls, event: ChannelCreated, signer: StateSigner) -> Engine:
+    def created(cls, event: ChannelCreated, signer: StateSigner, terms: ChainTerms | None = None) -> Engine:
         """An engine for a new channel whose only event is `event`."""
-        return cls(create(event), signer)
+        return cls(create(event), signer, terms)
 
     @property
     def phase(self) -> str:
@@ -106,6 +120,8 @@ class Engine:
         phase = self.phase
         if phase in STOPPED or phase == "proposed":
             raise LocalError(f"the channel is {phase}" + (f": {self.session.failure}" if self.session.failure else ""))
+        if self.state.exit_reason and kind != Kind.CLOSE:
+            raise LocalError(f"this node leaves the channel: {self.state.exit_reason}")
         fault = ordering.payloads_fault(kind, payloads, self.state.setup.limits.payload_bytes_max)
         if fault:
             raise LocalError(fault)
@@ -178,9 +194,38 @@ class Engine:
             return NOTHING
         return Step(effects=catchup.greet(self.state, self.session, index))
 
-    def tick(self, now_ms: int) -> Step:
-        """Time has passed."""
-        return catchup.tick(self.state, self.session, now_ms)
+    def tick(self, now_ms: int, head_time_s: int = 0) -> Step:
+        """Time has passed, here and on the chain: `head_time_s` is its newest block's timestamp, 0 if unknown."""
+        step = catchup.tick(self.state, self.session, now_ms)
+        if not self.state.setup.funded:
+            return step
+        told = chain_view.tick(self.state, self.session, head_time_s)
+        due = leaving.exit_due(self.state, self.session)
+        started = self.leave(due) if due else NOTHING
+        return Step(started.events, (*told, *step.effects, *started.effects))
+
+    # Inputs: the chain
+
+    def on_chain(self, view: ChainView, head_time_s: int) -> Step:
+        """The chain shows the channel so; `head_time_s` is the timestamp of its newest block."""
+        return chain_view.on_chain(self.state, self.session, view, head_time_s)
+
+    def leave(self, reason: str) -> Step:
+        """Leave by a challenge. Raises LocalError when there is nothing to leave."""
+        step = leaving.leave(self.state, reason)
+        return Step(step.events, (Tell("leaving", reason),)) if step.events else step
+
+    def conclude_now(self) -> Step:
+        """Take the final state to the chain without waiting for the participants before us. Raises LocalError."""
+        head = self.state.head
+        if not self.state.setup.funded or head is None or not (head.is_final or self.state.chain_ended):
+            raise LocalError(f"the channel is {self.phase}: close it or leave it first, then it pays out by itself")
+        self.session.conclude_now = True
+        return NOTHING
+
+    def wanted(self, head_time_s: int, now_ms: int) -> tuple[Transaction, ...]:
+        """What this channel wants done on chain now: computed, never stored."""
+        return settling.wanted(self.state, self.session, head_time_s, now_ms)
 
     # Inputs: admission
 
@@ -224,17 +269,26 @@ class Engine:
         # One in flight is what we wait for; a fork takes two.
         if len(candidates) == 1 or session.work is not None or session.failure or state.rejected is not None:
             return None
+        if state.setup.funded and hindrance(state, session, is_final=False) is not None:
+            return self._hindered(now_ms)
         if candidates:
             return ordering.propose_over_fork(state, session, self.signer)
         if state.turn == 0:
             return ordering.propose_postfund(state, session, self.signer)
         return ordering.next_batch(state, session, now_ms) if session.queue else None
 
+    def _hindered(self, now_ms: int) -> Step | None:
+        """The chain forbids to order: nothing goes on but, where it may, the end of the channel."""
+        state, session = self.state, self.session
+        if state.turn < 1 or state.candidates or hindrance(state, session, is_final=True) is not None:
+            return None
+        return ordering.final_batch(state, session, now_ms)
+
     def _held(self, held: Propose, now_ms: int) -> Step | None:
         session = self.session
         if session.work is not None or session.failure or self.state.rejected is not None:
             return None
-        if checking.is_ahead(self.state, held):
+        if checking.is_ahead(self.state, held) or checking.must_wait(self.state, session, held):
             return None
         self.session.held = None
         try:
@@ -263,8 +317,12 @@ def describe(engine: Engine) -> str:
         return session.failure
     if state.phase == "proposed":
         return "this node's acceptance"
-    if state.phase in ("closed", "rejected"):
+    if state.phase == "rejected" or (state.phase == "closed" and not state.setup.funded):
         return ""
+    if state.setup.funded and state.head is not None:
+        pause = standing.chain_pause(state, session)
+        if pause or state.head.is_final:
+            return pause
     refused = [f"participant {i} refuses turn {t}: {r}" for i, (t, r) in sorted(session.refusals.items())]
     if refused:
         return "; ".join(refused)

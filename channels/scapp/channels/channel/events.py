@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from scapp.channels.adjudicator_status import Status
 from scapp.channels.errors import CorruptionError
 
 
@@ -111,6 +112,51 @@ class SubmissionsDropped(msgspec.Struct, frozen=True, array_like=True, gc=False,
     refused: tuple[Refused, ...]
 
 
+class OnChain(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The channel in one block, as `onchain.ChannelOnChain` says it. `registered` is kept only if its fingerprint is
+    the status's and its outcome one of this channel; its signatures are checked, missing ones are empty, and it
+    comes without entries."""
+
+    block: int
+    block_hash: bytes
+    holdings: tuple[bytes, ...]  # 32 B each, one per asset
+    status: Status
+    registered: Signed | None
+
+
+class ChainSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="chain.1"):
+    """The chain shows the channel so; stored when anything but the block has changed. `time_s` is the newest block's
+    timestamp.
+
+    `ended` is what was concluded from this view and those before: the channel was finalized there, or its money paid
+    out. `held` is what it held before that, in the same form as `holdings`."""
+
+    latest: OnChain
+    confirmed: OnChain
+    time_s: int
+    ended: bool
+    held: tuple[bytes, ...]
+
+    @property
+    def disputed(self) -> bool:
+        """Does a challenge stand or is the channel finalized, in the newest block or still in the confirmed one?"""
+        return bool(self.latest.status.finalizes_at or self.confirmed.status.finalizes_at)
+
+    @property
+    def settled(self) -> bool:
+        """Is everything paid out that can be, for good?"""
+        latest, confirmed = self.latest, self.confirmed
+        if not self.ended or latest.status != confirmed.status or latest.holdings != confirmed.holdings:
+            return False
+        return not latest.status.finalizes_at or not any(map(any, latest.holdings))
+
+
+class ExitStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="exit.1"):
+    """This node leaves the channel by a challenge: from here on it signs nothing but a final state."""
+
+    reason: str
+
+
 Event = (
     ChannelCreated
     | ChannelRejected
@@ -122,6 +168,8 @@ Event = (
     | Submitted
     | SubmissionsRefused
     | SubmissionsDropped
+    | ChainSeen
+    | ExitStarted
 )
 
 _encoder = msgspec.msgpack.Encoder()

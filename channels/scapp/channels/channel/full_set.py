@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from scapp.channels.app_data import encode_app_data
 from scapp.channels.channel.events import Signed
 from scapp.channels.channel.messages import Status, Supported, encode_message
 from scapp.channels.channel.model import ChannelState, Head
 from scapp.channels.channel.session import Session
+from scapp.channels.channel.setup import Setup
+from scapp.channels.cosigned import encode_slots_outcome
+from scapp.channels.reading import SignedState
 from scapp.channels.types import Signature
 
 
@@ -27,6 +31,37 @@ def enforceable(state: ChannelState, full: Signed | Head) -> tuple[Signature, ..
 
     Stored ones may carry any v, for their senders chose it (ADR 0026)."""
     return state.setup.completed(state.setup.hash(full), full.signatures)
+
+
+def newest_enforceable(state: ChannelState) -> Signed | Head | None:
+    """The newest state that the contracts take: ours, or one that somebody else has shown to the chain."""
+    newest = newest_full(state)
+    if state.chain is not None:
+        for shown in (state.chain.latest.registered, state.chain.confirmed.registered):
+            if shown is not None and b"" not in shown.signatures and (newest is None or shown.turn > newest.turn):
+                newest = shown
+    return newest
+
+
+def for_contracts(state: ChannelState, full: Signed | Head) -> SignedState:
+    """A state that has all signatures, in the form in which it goes to the chain."""
+    return signed_state(state.setup, full, enforceable(state, full))
+
+
+def signed_state(setup: Setup, state: Signed | Head, signatures: tuple[bytes, ...]) -> SignedState:
+    """The state and its signatures for somebody who does not know the channel."""
+    fixed = setup.fixed
+    return SignedState(
+        participants=fixed.participants,
+        nonce=fixed.nonce,
+        app_definition=fixed.app_definition,
+        challenge_duration=fixed.challenge_duration,
+        app_data=encode_app_data(setup.deployment_id, state.sequence, state.log_root, state.state_root, state.time_ms),
+        outcome=encode_slots_outcome(setup.slots, setup.unpack(state.amounts)),
+        turn=state.turn,
+        is_final=state.is_final,
+        signatures=signatures,
+    )
 
 
 def supported_message(state: ChannelState, session: Session) -> bytes | None:

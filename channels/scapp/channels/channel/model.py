@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 
 from scapp.channels.channel.events import (
+    ChainSeen,
     ChannelCreated,
     ChannelRejected,
     Event,
+    ExitStarted,
     Refused,
     SignatureSeen,
     Signed,
@@ -74,6 +76,9 @@ class ChannelState(msgspec.Struct, frozen=True):
     sequence: int = 0
     log_root: bytes = EMPTY_LOG_ROOT
     time_ms: int = 0
+    # Of a funded channel.
+    chain: ChainSeen | None = None  # what the chain showed last
+    exit_reason: str = ""  # why this node leaves by a challenge
 
     @property
     def signed_turn(self) -> int:
@@ -92,17 +97,28 @@ class ChannelState(msgspec.Struct, frozen=True):
         return False
 
     @property
+    def chain_ended(self) -> bool:
+        """Has the chain finalized the channel, or paid it out?"""
+        return self.chain is not None and self.chain.ended
+
+    @property
     def phase(self) -> str:
         """Computed, never stored: see `service.ChannelInfo`."""
         if self.rejected is not None:
             return "rejected"
         if self.head is None:
             return "opening" if self.candidates else "proposed"
+        if self.chain is not None and self.chain.settled:
+            return "settled"
         if self.head.is_final:
             return "closed"
+        if self.exit_reason or (self.chain is not None and self.chain.disputed):
+            return "disputed"
         if self.final_signed:
             return "closing"
-        return "running" if self.head.turn >= 1 else "opening"
+        if self.head.turn >= 1:
+            return "running"
+        return "funding" if self.setup.funded else "opening"
 
     def candidate(self, turn: int) -> Signed | None:
         """Our signed, not yet superseded state of that turn."""
@@ -207,6 +223,8 @@ def _advance(state: ChannelState, to: Signed, signatures: tuple[bytes, ...]) -> 
         to.sequence,
         to.log_root,
         to.time_ms,
+        state.chain,
+        state.exit_reason,
     )
 
 
@@ -238,6 +256,14 @@ def _dropped(state: ChannelState, event: SubmissionsDropped) -> ChannelState:
     return _replace(state, since_head=state.since_head + event.refused, dropped=state.dropped + event.refused)
 
 
+def _chain_seen(state: ChannelState, event: ChainSeen) -> ChannelState:
+    return _replace(state, chain=event)
+
+
+def _exit_started(state: ChannelState, event: ExitStarted) -> ChannelState:
+    return _replace(state, exit_reason=event.reason)
+
+
 _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     ChannelRejected: _rejected,
     StateSigned: _signed,
@@ -248,4 +274,6 @@ _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     Submitted: _submitted,
     SubmissionsRefused: _refused,
     SubmissionsDropped: _dropped,
+    ChainSeen: _chain_seen,
+    ExitStarted: _exit_started,
 }

@@ -5,10 +5,12 @@ Only participant 0 runs this. One proposal is in flight at a time; what arrives 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from scapp.channels.admission import Admitted
 from scapp.channels.channel import catchup
+from scapp.channels.channel.chain_rules import hindrance
 from scapp.channels.channel.decided import authors_to_tell, left_out
 from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
 from scapp.channels.channel.events import Refused, Signed, StateSigned
@@ -50,7 +52,7 @@ def payloads_fault(kind: int, payloads: Sequence[bytes], payload_bytes_max: int)
 def receive_submit(state: ChannelState, session: Session, author: int, message: Submit, now_ms: int) -> Step:
     """Queue a participant's submissions; repeats are answered with what was decided."""
     limits = state.setup.limits
-    if state.phase not in ("running", "closing", "opening"):
+    if state.phase not in ("running", "closing", "opening", "funding", "disputed"):
         raise PeerError(f"submission to a channel that is {state.phase}")
     _check_rate(session, author, now_ms)
     waiting = sum(1 for q in session.queue if q.author == author)
@@ -130,6 +132,18 @@ def next_batch(state: ChannelState, session: Session, now_ms: int) -> Step | Non
     if state.turn < 1:
         return None
     return _try(state, session, _take(state, session), (), now_ms)
+
+
+def final_batch(state: ChannelState, session: Session, now_ms: int) -> Step | None:
+    """When only a final state may be ordered: the first close that waits, past all that waits before it. Its author's
+    earlier submissions are refused with it, because counters only increase."""
+    close = next((q for q in session.queue if q.kind == CLOSE), None)
+    if close is None or state.final_signed:
+        return None
+    passed = [q for q in session.queue if q.author == close.author and q.counter < close.counter]
+    session.queue = deque(q for q in session.queue if q is not close and q not in passed)
+    dropped = tuple(Refused(q.author, q.counter, "closing", "the channel is closing") for q in passed)
+    return _try(state, session, [close], dropped, now_ms)
 
 
 def _take(state: ChannelState, session: Session) -> list[Queued]:
@@ -290,6 +304,8 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
         return NOTHING
     session.refusals[index] = (message.turn, f"{message.code}: {message.reason}")
     if session.work is not None or fully_signed(state) is not None:
+        return NOTHING
+    if state.setup.funded and hindrance(state, session, is_final=newest.is_final) is not None:
         return NOTHING
     if state.turn < 1 or not newest.entries:  # prefund, postfund, or nothing that could be left out or be too old
         return NOTHING

@@ -12,6 +12,7 @@ import msgspec
 from scapp.channels.channel.effects import Effect
 from scapp.channels.channel.events import Event, Refused, Signed
 from scapp.channels.channel.messages import Propose
+from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.types import Hash
 
 
@@ -77,7 +78,13 @@ Work = Opening | Ordering | Checking | Adopting | Rebasing
 class Session:
     """Mutable and volatile. Belongs to one `engine.Engine`."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, terms: ChainTerms | None = None) -> None:
+        self.terms = terms or ChainTerms()
+        self.head_time_s = 0  # timestamp of the chain's newest block, 0 until it is known
+        self.seen_at_s = 0  # head time at which the chain's view was current last
+        self.news: tuple[str, ...] | None = None  # what listeners were told of the chain (`chain_view.news`)
+        self.conclude_now = False  # the operator will not wait for the participants before us
+        self.unsettled_since_s = 0  # head time since which a running channel waits for others, 0 while it does not
         self.queue: deque[Queued] = deque()
         self.queued = [0] * count  # highest counter queued per author
         self.work: Work | None = None
@@ -113,4 +120,5 @@ class Session:
             self.wanted = None
             self.fetched = []
         self.retimed = 0
+        self.unsettled_since_s = 0
         self.status_wait_ms = 0

@@ -6,13 +6,14 @@ import functools
 
 from scapp.channels.admission import ChannelContext
 from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.shares import Shares, shares_of
 from scapp.channels.channel.state_hash import AppStateHasher
 from scapp.channels.deployment import Deployment, Limits, decode_deployment, deployment_id
 from scapp.channels.entries import HEADER_BYTES
 from scapp.channels.errors import LocalError
 from scapp.channels.signing import Verifier
 from scapp.channels.state import FixedPart, check_fixed_part
-from scapp.channels.types import Address, ChannelId, Hash, Signature
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signature
 
 SLOTS_MAX = 256
 PARTICIPANTS_MAX = 255
@@ -45,6 +46,8 @@ class Setup:
             self.channel_id: ChannelId = check_fixed_part(self.fixed)
         except ValueError as error:
             raise SetupError(str(error)) from error
+        self.shares: Shares | None = _shares(self)  # None when unfunded
+        self.funded = self.shares is not None
         self.start_amounts = tuple(v for _, _, v in self.slots)
         self._start_blob = pack_amounts(self.start_amounts)
         self.others = tuple(i for i in range(self.count) if i != self.my_index)  # indices of everyone else
@@ -102,6 +105,15 @@ class Setup:
 def pack_amounts(amounts: tuple[int, ...]) -> bytes:
     """One blob of 32-byte big-endian integers."""
     return b"".join(amount.to_bytes(32, "big") for amount in amounts)
+
+
+def _shares(setup: Setup) -> Shares | None:
+    if setup.fixed.app_definition == ZERO_ADDRESS:
+        return None
+    try:
+        return shares_of(setup.slots, setup.count)
+    except ValueError as error:
+        raise SetupError(str(error)) from error
 
 
 def _deployment(data: bytes) -> Deployment:

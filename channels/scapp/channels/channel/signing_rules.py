@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from scapp.channels.channel.chain_rules import hindrance
 from scapp.channels.channel.events import Signed, with_signature
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import Session
@@ -52,6 +53,10 @@ def sign_state(
 ) -> Signed:
     """`new` with our signature added. Raises MayNotSign."""
     check_may_sign(state, new)
+    if state.setup.funded and new.turn > 0:
+        hindered = hindrance(state, session, is_final=new.is_final)
+        if hindered is not None:
+            raise MayNotSign(f"{hindered.reason} (rule 8)")
     if state_hash is None:
         state_hash = state.setup.hash(new)
     session.hashes[new.turn] = state_hash

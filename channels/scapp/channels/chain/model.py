@@ -1,0 +1,420 @@
+"""What the contracts do, in Python: adjudicator, ConsensusApp and ERC20 tokens as a function of state and call.
+
+Checked against the compiled contracts by random calls (tests/chain/test_model.py): equal status words, holdings,
+events, balances and revert reasons. `model_chain.py` puts blocks, a mempool and reorganisations around it.
+
+Not modelled: gas, other apps (a channel of another app cannot be challenged here), reclaim, calls from contracts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import msgspec
+
+from scapp.channels.adjudicator_status import Mode, Status, fingerprint, pack_status, unpack_status
+from scapp.channels.chain import contract_events as events
+from scapp.channels.chain.calls import (
+    Allowance,
+    Approve,
+    BalanceOf,
+    Call,
+    Challenge,
+    Checkpoint,
+    Conclude,
+    ConcludeAndTransfer,
+    Deposit,
+    Holdings,
+    StatusOf,
+    Transfer,
+    TransferAll,
+    TransferTokens,
+    decode_outcome,
+)
+from scapp.channels.chain.contract_events import ContractEvent
+from scapp.channels.crypto import keccak256
+from scapp.channels.outcome import Allocation, AllocationType, Outcome, encode_outcome, is_external
+from scapp.channels.payouts import transfer_effects
+from scapp.channels.reading import SignedState
+from scapp.channels.signing import InvalidSignature, recover
+from scapp.channels.state import FixedPart, challenge_hash, encode_fixed_part, encode_state_of_outcome
+from scapp.channels.types import U48_MAX, U256_MAX, ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Hash
+
+OVERFLOW = "panic 0x11"
+OUT_OF_BOUNDS = "panic 0x32"
+SILENT = "revert"  # without a reason
+
+
+class Revert(Exception):
+    """The contract refuses; the text is its reason, `panic N`, or `revert` without one."""
+
+
+@dataclasses.dataclass
+class Token:
+    """An ERC20. `zero_first`: an allowance above zero can only be set to zero, and calls answer nothing (USDT)."""
+
+    balances: dict[bytes, int]
+    allowances: dict[tuple[bytes, bytes], int]
+    zero_first: bool = False
+
+    def approve(self, owner: bytes, spender: bytes, amount: int) -> None:
+        if self.zero_first and amount and self.allowances.get((owner, spender), 0):
+            raise Revert("reset first")
+        if not any(spender):
+            raise Revert("ERC20: approve to the zero address")
+        self.allowances[owner, spender] = amount
+
+    def take(self, owner: bytes, spender: bytes, amount: int) -> None:
+        """`transferFrom` by the spender to itself. An allowance of 2^256 - 1 is not used up."""
+        allowed = self.allowances.get((owner, spender), 0)
+        if self.zero_first and (allowed < amount or self.balances.get(owner, 0) < amount):
+            raise Revert("not allowed")
+        if allowed != U256_MAX or self.zero_first:
+            if allowed < amount:
+                raise Revert("ERC20: insufficient allowance")
+            self.allowances[owner, spender] = allowed - amount
+        self.move(owner, spender, amount)
+
+    def move(self, source: bytes, recipient: bytes, amount: int) -> None:
+        if not any(recipient) and not self.zero_first:
+            raise Revert("ERC20: transfer to the zero address")
+        if self.balances.get(source, 0) < amount:
+            raise Revert(OVERFLOW if self.zero_first else "ERC20: transfer amount exceeds balance")
+        self.balances[source] = self.balances.get(source, 0) - amount
+        self.balances[recipient] = self.balances.get(recipient, 0) + amount
+
+
+@dataclasses.dataclass
+class World:
+    """State of the chain. `refusing` are addresses that take no coin. `copy` is deep: what is tried can be undone."""
+
+    adjudicator: Address
+    consensus: Address
+    status: dict[ChannelId, Hash] = dataclasses.field(default_factory=dict)
+    holdings: dict[tuple[Address, ChannelId], int] = dataclasses.field(default_factory=dict)
+    balances: dict[bytes, int] = dataclasses.field(default_factory=dict)
+    nonces: dict[bytes, int] = dataclasses.field(default_factory=dict)
+    tokens: dict[bytes, Token] = dataclasses.field(default_factory=dict)
+    refusing: frozenset[bytes] = frozenset()
+
+    def copy(self) -> World:
+        tokens = {
+            address: Token(dict(token.balances), dict(token.allowances), token.zero_first)
+            for address, token in self.tokens.items()
+        }
+        return dataclasses.replace(
+            self,
+            status=dict(self.status),
+            holdings=dict(self.holdings),
+            balances=dict(self.balances),
+            nonces=dict(self.nonces),
+            tokens=tokens,
+        )
+
+    def status_of(self, channel: ChannelId) -> Status:
+        return unpack_status(self.status.get(channel, ZERO_HASH))
+
+    def held(self, asset: Address, channel: ChannelId) -> int:
+        return self.holdings.get((asset, channel), 0)
+
+    def pay(self, source: bytes, recipient: bytes, amount: int) -> None:
+        """Move coin; the sender must have it. Raises Revert when the recipient refuses."""
+        if recipient in self.refusing:
+            raise Revert(SILENT)
+        self.balances[source] = self.balances.get(source, 0) - amount
+        self.balances[recipient] = self.balances.get(recipient, 0) + amount
+
+
+def execute(world: World, sender: bytes, to: bytes, call: Call | None, value: int, time_s: int) -> list[ContractEvent]:
+    """Carry out one call in place; the adjudicator's events. `call` None is a plain payment of `value`.
+
+    Raises Revert; the world is then half changed, so work on a copy. The sender must have the value."""
+    if to in world.tokens or to in (world.adjudicator, world.consensus):
+        if value and not (to == world.adjudicator and isinstance(call, Deposit)):
+            raise Revert(SILENT)  # not payable
+        if to in world.tokens:
+            _on_token(world.tokens[to], sender, call)
+            return []
+        if to == world.adjudicator and call is not None:
+            return _on_adjudicator(world, sender, call, value, time_s)
+        raise Revert(SILENT)
+    world.pay(sender, to, value)  # nobody with code there: calldata does nothing
+    return []
+
+
+def view(world: World, to: bytes, call: Call) -> int | bytes:
+    """The answer of a function that changes nothing. Raises Revert for one that is not there."""
+    token = world.tokens.get(to)
+    if to == world.adjudicator and isinstance(call, StatusOf):
+        return world.status.get(call.channel, ZERO_HASH)
+    if to == world.adjudicator and isinstance(call, Holdings):
+        return world.held(call.asset, call.channel)
+    if token is not None and isinstance(call, Allowance):
+        return token.allowances.get((call.owner, call.spender), 0)
+    if token is not None and isinstance(call, BalanceOf):
+        return token.balances.get(call.owner, 0)
+    raise Revert(SILENT)
+
+
+def _on_token(token: Token, sender: bytes, call: Call | None) -> None:
+    match call:
+        case Approve(spender=spender, amount=amount):
+            token.approve(sender, spender, amount)
+        case TransferTokens(recipient=recipient, amount=amount):
+            token.move(sender, recipient, amount)
+        case _:
+            raise Revert(SILENT)
+
+
+def _on_adjudicator(world: World, sender: bytes, call: Call, value: int, time_s: int) -> list[ContractEvent]:
+    match call:
+        case Deposit():
+            return _deposit(world, sender, call, value)
+        case Challenge():
+            return _challenge(world, call, time_s)
+        case Checkpoint():
+            return _checkpoint(world, call, time_s)
+        case Conclude(candidate=state):
+            channel, outcome = _concluding(world, state, time_s)
+            status = Status(0, time_s, fingerprint(ZERO_HASH, _hash(encode_outcome(outcome))))
+            world.status[channel] = pack_status(status)
+            return [events.Concluded(channel, time_s)]
+        case ConcludeAndTransfer(candidate=state):
+            channel, outcome = _concluding(world, state, time_s)
+            paid = _transfer_all(world, channel, outcome, ZERO_HASH, Status(0, time_s, bytes(20)))
+            return [events.Concluded(channel, time_s), *paid]
+        case TransferAll():
+            status = _finalized(world, call.channel, time_s)
+            _check_fingerprint(status, call.state_hash, encode_outcome(call.outcome))
+            return _transfer_all(world, call.channel, call.outcome, call.state_hash, status)
+        case Transfer():
+            return _transfer(world, call, time_s)
+        case _:
+            raise Revert(SILENT)
+
+
+def _deposit(world: World, sender: bytes, call: Deposit, value: int) -> list[ContractEvent]:
+    if call.channel[:12] == bytes(12):
+        raise Revert("Deposit to external destination")
+    held = world.held(call.asset, call.channel)
+    if held != call.expected:
+        raise Revert("held != expectedHeld")
+    if value != (call.amount if call.asset == ZERO_ADDRESS else 0):
+        raise Revert("Incorrect msg.value for deposit")
+    if call.asset == ZERO_ADDRESS:
+        world.pay(sender, world.adjudicator, value)
+    elif call.asset in world.tokens:
+        world.tokens[call.asset].take(sender, world.adjudicator, call.amount)
+    else:
+        raise Revert("Address: call to non-contract")
+    if held + call.amount > U256_MAX:
+        raise Revert(OVERFLOW)
+    world.holdings[call.asset, call.channel] = held + call.amount
+    return [events.Deposited(call.channel, call.asset, held + call.amount)]
+
+
+def _challenge(world: World, call: Challenge, time_s: int) -> list[ContractEvent]:
+    state = call.candidate
+    channel = _channel(state)
+    status = world.status_of(channel)
+    if status.finalizes_at == 0:
+        if state.turn < status.turn_record:
+            raise Revert("turnNumRecord decreased.")
+    else:
+        _require_not_finalized(status, time_s)
+        if state.turn <= status.turn_record:
+            raise Revert("turnNumRecord not increased.")
+    state_hash = _supported(world, channel, state, call.proof)
+    if _recover(challenge_hash(state_hash), call.signature) not in state.participants:
+        raise Revert("Challenger is not a participant")
+    finalizes_at = time_s + state.challenge_duration
+    if finalizes_at > U48_MAX:
+        raise Revert(OVERFLOW)
+    committed = fingerprint(state_hash, _hash(state.outcome))
+    world.status[channel] = pack_status(Status(state.turn, finalizes_at, committed))
+    proof = tuple(_without_fixed(item) for item in call.proof)
+    return [events.ChallengeRegistered(channel, finalizes_at, proof, _without_fixed(state))]
+
+
+def _checkpoint(world: World, call: Checkpoint, time_s: int) -> list[ContractEvent]:
+    state = call.candidate
+    channel = _channel(state)
+    status = world.status_of(channel)
+    _require_not_finalized(status, time_s)
+    if state.turn <= status.turn_record:
+        raise Revert("turnNumRecord not increased.")
+    _supported(world, channel, state, call.proof)
+    world.status[channel] = pack_status(Status(state.turn, 0, fingerprint(ZERO_HASH, ZERO_HASH)))
+    if status.finalizes_at == 0:
+        return [events.Checkpointed(channel, state.turn)]
+    return [events.ChallengeCleared(channel, state.turn)]
+
+
+def _concluding(world: World, state: SignedState, time_s: int) -> tuple[ChannelId, Outcome]:
+    channel = _channel(state)
+    _require_not_finalized(world.status_of(channel), time_s)
+    if not state.is_final:
+        raise Revert("State must be final")
+    if not _unanimous(state, _state_hash(channel, state)):
+        raise Revert("!unanimous")
+    return channel, decode_outcome(state.outcome)
+
+
+def _transfer_all(
+    world: World, channel: ChannelId, outcome: Outcome, state_hash: Hash, status: Status
+) -> list[ContractEvent]:
+    """All effects first, then all payments."""
+    found: list[ContractEvent] = []
+    payments, remaining, settled = [], [], True
+    for index, exit_ in enumerate(outcome):
+        left, shares, event = _settle(world, channel, index, exit_.asset, exit_.allocations, ())
+        settled = settled and not any(item.amount for item in left)
+        remaining.append(msgspec.structs.replace(exit_, allocations=left))
+        payments.append((exit_.asset, left, shares))
+        found.append(event)
+    if settled:
+        world.status.pop(channel, None)
+    else:
+        committed = fingerprint(state_hash, _hash(encode_outcome(tuple(remaining))))
+        world.status[channel] = pack_status(msgspec.structs.replace(status, fingerprint=committed))
+    for payment in payments:
+        _pay(world, *payment)
+    return found
+
+
+def _transfer(world: World, call: Transfer, time_s: int) -> list[ContractEvent]:
+    if any(later <= earlier for earlier, later in zip(call.indices, call.indices[1:], strict=False)):
+        raise Revert("Indices must be sorted")
+    status = _finalized(world, call.channel, time_s)
+    _check_fingerprint(status, call.state_hash, call.outcome)
+    outcome = decode_outcome(call.outcome)
+    if call.asset_index >= len(outcome):
+        raise Revert(OUT_OF_BOUNDS)
+    exit_ = outcome[call.asset_index]
+    left, shares, event = _settle(world, call.channel, call.asset_index, exit_.asset, exit_.allocations, call.indices)
+    exits = list(outcome)
+    exits[call.asset_index] = msgspec.structs.replace(exit_, allocations=left)
+    committed = fingerprint(call.state_hash, _hash(encode_outcome(tuple(exits))))
+    world.status[call.channel] = pack_status(msgspec.structs.replace(status, fingerprint=committed))
+    _pay(world, exit_.asset, left, shares)
+    return [event]
+
+
+def _settle(
+    world: World,
+    channel: ChannelId,
+    index: int,
+    asset: Address,
+    allocations: Sequence[Allocation],
+    indices: tuple[int, ...],
+) -> tuple[tuple[Allocation, ...], list[int], ContractEvent]:
+    """Allocations after the payout, what each is paid, and the event; nothing is paid yet."""
+    if any(
+        item.allocation_type == AllocationType.GUARANTEE and (not indices or at in indices)
+        for at, item in enumerate(allocations)
+    ):
+        raise Revert("cannot transfer a guarantee")
+    held = world.held(asset, channel)
+    # The published contract's weak check of guarantees, which `transfer_effects` mirrors, is not in ours.
+    simple = [msgspec.structs.replace(item, allocation_type=AllocationType.SIMPLE) for item in allocations]
+    after = [item.amount for item in transfer_effects(held, simple, indices).remaining]
+    shares = [item.amount - amount for item, amount in zip(allocations, after, strict=True)]
+    world.holdings[asset, channel] = held - sum(shares)
+    left = tuple(msgspec.structs.replace(item, amount=amount) for item, amount in zip(allocations, after, strict=True))
+    return left, shares, events.AllocationUpdated(channel, index, held, held - sum(shares))
+
+
+def _pay(world: World, asset: Address, allocations: Sequence[Allocation], shares: Sequence[int]) -> None:
+    for item, share in zip(allocations, shares, strict=True):
+        if share == 0:
+            continue
+        recipient = item.destination[12:]
+        if not is_external(item.destination):
+            target = (asset, ChannelId(item.destination))
+            world.holdings[target] = world.holdings.get(target, 0) + share
+        elif asset != ZERO_ADDRESS:
+            world.tokens[asset].move(world.adjudicator, recipient, share)
+        elif recipient in world.refusing:
+            raise Revert("Could not transfer ETH")
+        else:
+            world.pay(world.adjudicator, recipient, share)
+
+
+def _supported(world: World, channel: ChannelId, state: SignedState, proof: Sequence[SignedState]) -> Hash:
+    """Hash of a candidate that its channel's app supports."""
+    for item in proof:
+        _signers(item, _state_hash(channel, item))
+    state_hash = _state_hash(channel, state)
+    unanimous = _unanimous(state, state_hash)
+    if state.app_definition != world.consensus:
+        raise Revert(SILENT)  # nobody there who would answer
+    if proof:
+        raise Revert("|proof|!=0")
+    if not unanimous:
+        raise Revert("!unanimous")
+    return state_hash
+
+
+def _unanimous(state: SignedState, state_hash: Hash) -> bool:
+    return len(_signers(state, state_hash)) == len(state.participants) < 256
+
+
+def _signers(state: SignedState, state_hash: Hash) -> set[int]:
+    """Positions of the participants who signed: of one that is there twice, the first."""
+    found = [_recover(state_hash, signature) for signature in state.signatures]
+    return {state.participants.index(signer) for signer in found if signer in state.participants}
+
+
+def _recover(digest: Hash, signature: bytes) -> bytes:
+    """ecrecover, which takes a high s as well."""
+    try:
+        return recover(digest, _low_s(signature))
+    except InvalidSignature:
+        raise Revert("Invalid signature") from None
+
+
+_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+
+
+def _low_s(signature: bytes) -> bytes:
+    s = int.from_bytes(signature[32:64], "big")
+    if not _ORDER // 2 < s < _ORDER or signature[64] not in (27, 28):
+        return signature
+    return signature[:32] + (_ORDER - s).to_bytes(32, "big") + bytes((55 - signature[64],))
+
+
+def _finalized(world: World, channel: ChannelId, time_s: int) -> Status:
+    status = world.status_of(channel)
+    if status.mode(time_s) is not Mode.FINALIZED:
+        raise Revert("Channel not finalized.")
+    return status
+
+
+def _require_not_finalized(status: Status, time_s: int) -> None:
+    if status.mode(time_s) is Mode.FINALIZED:
+        raise Revert("Channel finalized.")
+
+
+def _check_fingerprint(status: Status, state_hash: Hash, outcome: bytes) -> None:
+    if status.fingerprint != fingerprint(state_hash, _hash(outcome)):
+        raise Revert("incorrect fingerprint")
+
+
+def _channel(state: SignedState) -> ChannelId:
+    fixed = FixedPart(
+        tuple(map(Address, state.participants)), state.nonce, Address(state.app_definition), state.challenge_duration
+    )
+    return ChannelId(_hash(encode_fixed_part(fixed)))
+
+
+def _state_hash(channel: ChannelId, state: SignedState) -> Hash:
+    return _hash(encode_state_of_outcome(channel, state.app_data, state.outcome, state.turn, is_final=state.is_final))
+
+
+def _without_fixed(state: SignedState) -> SignedState:
+    return msgspec.structs.replace(state, participants=(), nonce=0, app_definition=bytes(20), challenge_duration=0)
+
+
+def _hash(data: bytes) -> Hash:
+    return Hash(keccak256(data))

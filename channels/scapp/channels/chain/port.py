@@ -1,0 +1,92 @@
+"""The chain as the node uses it: views of watched channels come in, wanted transactions go out.
+
+Two ports stand here. `ChainService` is what the node holds: `service.py` implements it over any `ChainClient`, which is
+the narrow waist to one chain (JSON-RPC in `rpc.py`, a simulated chain in `fake.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from scapp.channels.onchain import ChainView, Purpose, Transaction
+from scapp.channels.types import Address, ChannelId, Hash
+
+
+class TransactionInfo(msgspec.Struct, frozen=True):
+    """What became of one purpose, for people. `status`: "waiting" (not sent yet: a condition of the chain is missing),
+    "pending" (sent), "included" (in a block, not confirmed), "confirmed", "reverted" (refused by the contract; tried
+    again when its reason is gone), "unneeded" (the chain shows its end already), "failed" (given up; `detail` says why
+    and what to do)."""
+
+    purpose: Purpose
+    status: str
+    transaction_hash: Hash | None = None
+    block: int | None = None
+    gas_used: int | None = None
+    detail: str = ""
+
+
+class ChainStatus(msgspec.Struct, frozen=True):
+    """How the node stands to its chain. `lag_blocks` is how many blocks are seen but not processed; `fault` is empty
+    while the chain answers."""
+
+    chain_id: int
+    adjudicator: Address
+    consensus_app: Address
+    account: Address
+    balance: int | None  # of the account, in wei
+    head: int | None
+    head_time_s: int | None
+    processed: int | None
+    confirmations: int
+    lag_blocks: int
+    endpoints: tuple[str, ...]  # without credentials
+    endpoint: str  # the one in use
+    watched: int
+    pending: int
+    fault: str
+
+
+class ChainService(Protocol):
+    """Belongs to the node's event loop; every method but `start` and `stop` returns at once."""
+
+    @property
+    def chain_id(self) -> int: ...
+
+    @property
+    def adjudicator(self) -> Address: ...
+
+    @property
+    def consensus_app(self) -> Address: ...
+
+    @property
+    def head_time_s(self) -> int | None:
+        """Timestamp of the newest block in seconds; None until the chain has answered."""
+        ...
+
+    async def start(self, on_view: Callable[[ChannelId, ChainView], None], on_head: Callable[[int], None]) -> None:
+        """Connect and catch up in the background. `on_view` hears of a watched channel when it is first read and
+        whenever its latest or confirmed values change, blocks taken back included; `on_head` hears each new block's
+        timestamp. An endpoint that does not answer is no error; a wrong chain id or missing contracts are: LocalError.
+        """
+        ...
+
+    async def stop(self) -> None: ...
+
+    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
+        """Follow a channel; idempotent. Its holdings come in the order of `assets`."""
+        ...
+
+    def unwatch(self, channel: ChannelId) -> None: ...
+
+    def want(self, channel: ChannelId, wanted: Sequence[Transaction]) -> None:
+        """All that the channel wants done now; replaces what it wanted before. What is no longer wanted and not sent
+        yet is dropped. A transaction is carried out once per purpose, over restarts too."""
+        ...
+
+    def transactions(self, channel: ChannelId) -> list[TransactionInfo]: ...
+
+    def status(self) -> ChainStatus: ...

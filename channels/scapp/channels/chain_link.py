@@ -1,0 +1,149 @@
+"""Between a node's funded channels and its chain service: views in, wants out. `node.py` owns one `ChainLink`.
+
+Nothing is kept here that a restart would miss: channels are watched again, their views read again, their wants
+computed again (ADR 0044).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from scapp.channels.chain.port import ChainService
+from scapp.channels.channel.engine import Engine
+from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.session import NOTHING, Step
+from scapp.channels.channel.terms import ChainTerms
+from scapp.channels.errors import LocalError
+from scapp.channels.onchain import ChainView, Transaction
+from scapp.channels.runner import ChannelRunner
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+
+UNDER_WAY = frozenset(("waiting", "pending", "included"))
+
+
+class ChainLink:
+    """Belongs to the node's event loop. `runners` gives the node's channels, each time it is asked."""
+
+    def __init__(
+        self,
+        chain: ChainService | None,
+        terms: ChainTerms,
+        runners: Callable[[], Iterable[ChannelRunner]],
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._chain = chain
+        self.terms = terms
+        self._runners = runners
+        self._clock_ms = clock_ms
+        self._watched: dict[ChannelId, ChannelRunner] = {}
+        self._wants: dict[ChannelId, tuple[Transaction, ...]] = {}
+        self._views: dict[ChannelId, ChainView] = {}  # newest one that its channel has not taken yet
+
+    @property
+    def head_time_s(self) -> int:
+        """Timestamp of the chain's newest block, 0 until it is known."""
+        return (self._chain.head_time_s or 0) if self._chain is not None else 0
+
+    async def start(self) -> None:
+        """Watch what is there and connect. Raises LocalError for a wrong chain."""
+        for runner in self._runners():
+            self.update(runner)
+        if self._chain is not None:
+            await self._chain.start(self._on_view, self._on_head)
+
+    async def stop(self) -> None:
+        if self._chain is not None:
+            await self._chain.stop()
+
+    # What may be opened
+
+    def app_definition(self, fund: str, challenge_duration_s: int) -> Address:
+        """The app definition of a channel that this node opens. Raises LocalError when it cannot be funded so."""
+        if fund == "none":
+            return ZERO_ADDRESS
+        if fund != "direct":
+            raise LocalError(f"fund is {fund!r}; allowed are 'none' and 'direct'")
+        fault = self._fault(challenge_duration_s)
+        if fault:
+            raise LocalError(fault)
+        return self._connected().consensus_app
+
+    def proposal_fault(self, created: ChannelCreated) -> str:
+        """Why a channel proposed to this node cannot be funded here, or an empty string."""
+        if created.app_definition == ZERO_ADDRESS:
+            return ""
+        if self._chain is not None and created.app_definition != self._chain.consensus_app:
+            return (
+                f"app definition 0x{created.app_definition.hex()} is not the app that this node's chain has, "
+                f"0x{self._chain.consensus_app.hex()}"
+            )
+        return self._fault(created.challenge_duration)
+
+    def _fault(self, challenge_duration_s: int) -> str:
+        if self._chain is None:
+            return "this node has no chain: only unfunded channels can be opened"
+        least = self.terms.challenge_duration_min_s
+        if challenge_duration_s < least:
+            return f"challenge duration {challenge_duration_s} s; this node wants {least} s at least"
+        return ""
+
+    def _connected(self) -> ChainService:
+        if self._chain is None:
+            raise LocalError("this node has no chain")
+        return self._chain
+
+    # Of one channel
+
+    def leave(self, engine: Engine, reason: str) -> Step:
+        """Leave a channel by a challenge. Raises LocalError."""
+        self._connected()
+        return engine.leave(reason)
+
+    def update(self, runner: ChannelRunner) -> None:
+        """After an input of a funded channel: watch it as long as it needs the chain, and say what it wants there."""
+        state = runner.engine.state
+        if self._chain is None or state.setup.shares is None or state.phase == "proposed":
+            return
+        channel = state.setup.channel_id
+        if state.phase == "rejected" or (state.phase == "settled" and not self._is_under_way(channel)):
+            self._forget(channel)
+            return
+        if channel not in self._watched:
+            self._watched[channel] = runner
+            since = state.chain.confirmed.block if state.chain is not None else 0
+            self._chain.watch(channel, state.setup.shares.assets, since)
+        wants = runner.engine.wanted(self.head_time_s, self._clock_ms())
+        if wants != self._wants.get(channel, ()):
+            self._wants[channel] = wants
+            self._chain.want(channel, wants)
+
+    def _is_under_way(self, channel: ChannelId) -> bool:
+        """A deposit that was sent before the channel ended may still arrive."""
+        return any(info.status in UNDER_WAY for info in self._connected().transactions(channel))
+
+    def _forget(self, channel: ChannelId) -> None:
+        if self._watched.pop(channel, None) is not None:
+            if self._wants.pop(channel, ()):
+                self._connected().want(channel, ())
+            self._connected().unwatch(channel)
+
+    # What the chain says
+
+    def _on_view(self, channel: ChannelId, view: ChainView) -> None:
+        self._views[channel] = view
+        self._show(channel)
+
+    def _show(self, channel: ChannelId) -> None:
+        runner = self._watched.get(channel)
+        if runner is not None:
+            runner.try_input(lambda engine, _: self._take(engine))
+
+    def _take(self, engine: Engine) -> Step:
+        view = self._views.pop(engine.state.setup.channel_id, None)
+        return engine.on_chain(view, self.head_time_s) if view is not None else NOTHING
+
+    def _on_head(self, head_time_s: int) -> None:
+        for channel, runner in list(self._watched.items()):
+            if channel in self._views:  # its inbox was full
+                self._show(channel)
+            runner.try_input(lambda engine, now_ms: engine.tick(now_ms, head_time_s))

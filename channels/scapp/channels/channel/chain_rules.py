@@ -1,0 +1,72 @@
+"""What the chain forbids to sign in a funded channel (safety rule 8), and the money it is about.
+
+Good news counts once it is confirmed, bad news at first sight. `chain_view.py` makes the facts that are read here.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import msgspec
+
+from scapp.channels.channel.events import ChainSeen
+from scapp.channels.channel.model import ChannelState
+from scapp.channels.channel.session import Session
+from scapp.channels.channel.shares import Shares
+
+
+class Hindrance(msgspec.Struct, frozen=True, gc=False):
+    """Why a state may not be signed. `passes`: what is missing may come, so it is waited for; else it is refused."""
+
+    code: str
+    reason: str
+    passes: bool
+
+
+LEAVING = "leaving"
+FINALIZING = "finalizing"
+UNFUNDED = "unfunded"
+CHALLENGED = "challenged"
+
+
+def amounts(holdings: tuple[bytes, ...]) -> tuple[int, ...]:
+    """Stored holdings as numbers."""
+    return tuple(int.from_bytes(amount, "big") for amount in holdings)
+
+
+def holds(holdings: tuple[bytes, ...], wanted: tuple[int, ...]) -> bool:
+    """Is there at least that much of every asset?"""
+    return all(map(operator.ge, amounts(holdings), wanted))
+
+
+def is_funded(shares: Shares, seen: ChainSeen) -> bool:
+    """Is every deposit there, confirmed and not about to be taken back?"""
+    return holds(seen.confirmed.holdings, shares.totals) and holds(seen.latest.holdings, shares.totals)
+
+
+def hindrance(state: ChannelState, session: Session, *, is_final: bool) -> Hindrance | None:
+    """What keeps this node from signing a state above the prefund state now."""
+    shares, seen = state.setup.shares, state.chain
+    if shares is None:
+        return None
+    if state.exit_reason and not is_final:
+        return Hindrance(LEAVING, f"this node leaves the channel: {state.exit_reason}", passes=False)
+    if seen is None:
+        return Hindrance(UNFUNDED, "the chain has not been seen yet", passes=True)
+    ends = seen.latest.status.finalizes_at
+    if ends:
+        margin = session.terms.margin(state.setup.fixed.challenge_duration)
+        if session.head_time_s >= ends - margin:
+            return Hindrance(FINALIZING, f"a challenge ends at {ends}, within {margin} seconds", passes=True)
+    if is_final and (seen.disputed or state.exit_reason):
+        return None
+    if seen.disputed:
+        return Hindrance(CHALLENGED, f"a challenge of turn {_challenged_turn(seen)} stands on chain", passes=True)
+    if not is_funded(shares, seen):
+        return Hindrance(UNFUNDED, "not every deposit is confirmed", passes=True)
+    return None
+
+
+def _challenged_turn(seen: ChainSeen) -> int:
+    where = seen.latest if seen.latest.status.finalizes_at else seen.confirmed
+    return where.status.turn_record

@@ -1,0 +1,222 @@
+"""What the chain shows of a channel, as facts: checked, compared with what was known, and told to listeners.
+
+A view comes from outside, the candidate in it from a stranger: nothing of it is believed beyond what its fingerprint
+and signatures prove. `chain_rules.py` and `settling.py` read the facts.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from scapp.channels.abi import InvalidValue
+from scapp.channels.adjudicator_status import Mode, Status, fingerprint
+from scapp.channels.app_data import decode_app_data
+from scapp.channels.channel import signatures
+from scapp.channels.channel.chain_rules import amounts, holds, is_funded
+from scapp.channels.channel.effects import Effect, Tell
+from scapp.channels.channel.events import ChainSeen, OnChain, Signed
+from scapp.channels.channel.messages import Supported
+from scapp.channels.channel.model import ChannelState, evolve
+from scapp.channels.channel.session import NOTHING, Session, Step
+from scapp.channels.channel.setup import Setup
+from scapp.channels.cosigned import encode_slots_outcome
+from scapp.channels.crypto import keccak256
+from scapp.channels.errors import LocalError, PeerError
+from scapp.channels.onchain import ChainView, ChannelOnChain
+from scapp.channels.reading import SignedState
+from scapp.channels.signing import ORDER, InvalidSignature, recover
+from scapp.channels.types import U256_MAX, Hash
+
+SIGNATURES_READ_MAX = 2  # per participant: a challenger may add any number of foreign ones
+
+
+def on_chain(state: ChannelState, session: Session, view: ChainView, head_time_s: int) -> Step:
+    """A view of the chain: store what has changed, adopt a full state that is newer than ours (safety rule 4)."""
+    setup = state.setup
+    if setup.shares is None or state.rejected is not None:
+        return NOTHING
+    known = state.chain
+    before_s = max(known.time_s if known is not None else 0, session.seen_at_s)
+    session.head_time_s = session.seen_at_s = max(head_time_s, session.head_time_s)
+    told = session.news if session.news is not None else news(state, known.time_s if known is not None else 0)
+    latest = _facts(setup, view.latest, known)
+    confirmed = _facts(setup, view.confirmed, known)
+    seen = _with_end(state, latest, confirmed, before_s, session.head_time_s)
+    if known is not None and _same(known, seen):
+        return NOTHING
+    session.news = news(evolve(state, seen), session.head_time_s)
+    effects: list[Effect] = [Tell(kind) for kind in session.news if kind not in told]
+    if "challenged" in told and not latest.status.finalizes_at and not seen.ended:
+        effects.append(Tell("cleared"))
+    adopted = _adopt(state, session, latest.registered)
+    return Step((seen, *adopted.events), (*effects, *adopted.effects))
+
+
+def news(state: ChannelState, head_time_s: int) -> tuple[str, ...]:
+    """What holds of the channel on chain, in the words of `service.NodeEvent`."""
+    seen, shares = state.chain, state.setup.shares
+    if seen is None or shares is None:
+        return ()
+    mode = seen.latest.status.mode(head_time_s)
+    found = [
+        ("funded", is_funded(shares, seen)),
+        ("challenged", mode is Mode.CHALLENGE),
+        ("finalized", mode is Mode.FINALIZED),
+        ("settled", seen.settled),
+    ]
+    return tuple(word for word, holds_now in found if holds_now)
+
+
+def tick(state: ChannelState, session: Session, head_time_s: int) -> tuple[Effect, ...]:
+    """The chain's clock goes on: a challenge becomes final without any view that says so."""
+    session.head_time_s = max(head_time_s, session.head_time_s)
+    if session.news is None or state.chain is None:
+        return ()
+    session.seen_at_s = session.head_time_s
+    told, session.news = session.news, news(state, session.head_time_s)
+    return tuple(Tell(kind) for kind in session.news if kind not in told)
+
+
+def _facts(setup: Setup, found: ChannelOnChain, known: ChainSeen | None) -> OnChain:
+    registered = _registered(setup, found)
+    if registered is None and known is not None:  # its event may lie before the blocks that are read after a restart
+        for old in (known.latest, known.confirmed):
+            if old.status == found.status:
+                registered = registered or old.registered
+    assert setup.shares is not None
+    if len(found.holdings) != len(setup.shares.assets):
+        raise LocalError(f"a view with {len(found.holdings)} holdings of {len(setup.shares.assets)} assets")
+    holdings = tuple(amount.to_bytes(32, "big") for amount in found.holdings)
+    return OnChain(found.block, found.block_hash, holdings, found.status, registered)
+
+
+def _same(known: ChainSeen, seen: ChainSeen) -> bool:
+    return all(
+        (old.holdings, old.status, old.registered) == (new.holdings, new.status, new.registered)
+        for old, new in ((known.latest, seen.latest), (known.confirmed, seen.confirmed))
+    ) and (known.ended, known.held) == (seen.ended, seen.held)
+
+
+def _registered(setup: Setup, found: ChannelOnChain) -> Signed | None:
+    """The registered candidate as a state of this channel, with those of its signatures that are right."""
+    candidate = found.registered
+    if candidate is None or candidate.turn != found.status.turn_record:
+        return None
+    state = _as_state(setup, candidate)
+    if state is None:
+        return None
+    state_hash = setup.hash(state)
+    if fingerprint(state_hash, Hash(keccak256(candidate.outcome))) != found.status.fingerprint:
+        return None
+    return msgspec.structs.replace(state, signatures=_by_participant(setup, state_hash, candidate.signatures))
+
+
+def _as_state(setup: Setup, candidate: SignedState) -> Signed | None:
+    try:
+        app_data = decode_app_data(candidate.app_data)
+    except InvalidValue:
+        return None
+    paid = _read_outcome(setup, candidate.outcome)
+    if paid is None or app_data.deployment != setup.deployment_id or setup.amounts_fault(setup.pack(paid)):
+        return None
+    return Signed(
+        turn=candidate.turn,
+        is_final=candidate.is_final,
+        entries=(),
+        sequence=app_data.sequence,
+        log_root=app_data.log_root,
+        state_root=app_data.state_root,
+        amounts=setup.pack(paid),
+        time_ms=app_data.time_ms,
+        signatures=setup.unsigned,
+        last=(),
+    )
+
+
+def _read_outcome(setup: Setup, outcome: bytes) -> tuple[int, ...] | None:
+    """The amounts in an encoded outcome of this channel's slots, None for any other outcome. All that such encodings
+    can differ in are the words of the amounts."""
+    none = encode_slots_outcome(setup.slots, (0,) * len(setup.slots))
+    most = encode_slots_outcome(setup.slots, (U256_MAX,) * len(setup.slots))
+    if len(outcome) != len(none):
+        return None
+    places = [at for at in range(0, len(none), 32) if none[at : at + 32] != most[at : at + 32]]
+    found = tuple(int.from_bytes(outcome[at : at + 32], "big") for at in places)
+    return found if encode_slots_outcome(setup.slots, found) == outcome else None
+
+
+def _by_participant(setup: Setup, state_hash: Hash, found: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The signatures in the participants' order; the contract takes them in any, and such with a high s as well."""
+    by_index = list(setup.unsigned)
+    for signature in found[: SIGNATURES_READ_MAX * setup.count]:
+        try:
+            signer = recover(state_hash, low := _low_s(signature))
+        except InvalidSignature:
+            continue
+        if signer in setup.participants:
+            by_index[setup.participants.index(signer)] = low
+    return tuple(by_index)
+
+
+def _low_s(signature: bytes) -> bytes:
+    """The one form of the signature that others take (docs/reference/nitro.md section 2)."""
+    s = int.from_bytes(signature[32:64], "big")
+    if len(signature) != 65 or not ORDER // 2 < s < ORDER or signature[64] not in (27, 28):
+        return signature
+    return signature[:32] + (ORDER - s).to_bytes(32, "big") + bytes((55 - signature[64],))
+
+
+def _with_end(state: ChannelState, latest: OnChain, confirmed: OnChain, before_s: int, now_s: int) -> ChainSeen:
+    """Has the channel's money left, or is this a deposit that a reorganisation took back? Holdings alone do not tell;
+    what was finalized, signed as final, or long enough unseen to be finalized was paid out."""
+    known, shares = state.chain, state.setup.shares
+    assert shares is not None
+    now = latest.holdings
+    held = known.held if known is not None else now
+    if latest.status.mode(now_s) is Mode.FINALIZED:
+        return ChainSeen(latest, confirmed, now_s, True, now if holds(now, amounts(held)) else held)
+    if known is None or holds(now, amounts(held)):
+        return ChainSeen(latest, confirmed, now_s, False, now)
+    ended = known.ended or _was_paid_out(
+        state, known.latest.status, amounts(now), amounts(held), now_s - before_s, now_s
+    )
+    return ChainSeen(latest, confirmed, now_s, ended, held if ended else now)
+
+
+def _was_paid_out(
+    state: ChannelState, before: Status, now: tuple[int, ...], held: tuple[int, ...], unseen_s: int, now_s: int
+) -> bool:
+    """For holdings that have become less."""
+    if before.mode(now_s) is Mode.FINALIZED or unseen_s >= state.setup.fixed.challenge_duration:
+        return True
+    shares = state.setup.shares
+    assert shares is not None
+    paid = all(left <= max(0, had - total) for left, had, total in zip(now, held, shares.totals, strict=True))
+    return paid and state.final_signed
+
+
+def _adopt(state: ChannelState, session: Session, shown: Signed | None) -> Step:
+    """A full state on chain is adopted like one from a peer; whoever has its entries is asked for them."""
+    if shown is None or b"" in shown.signatures or shown.turn <= state.turn:
+        return NOTHING
+    message = Supported(
+        state.setup.channel_id,
+        shown.turn,
+        shown.is_final,
+        shown.sequence,
+        shown.log_root,
+        shown.state_root,
+        shown.amounts,
+        shown.time_ms,
+        shown.signatures,
+    )
+    effects: list[Effect] = []
+    for peer in state.setup.others:
+        try:
+            step = signatures.receive_supported(state, session, peer, message)
+        except PeerError as error:
+            return Step(effects=(Tell("refused", f"registered on chain: {error}"),))
+        effects.extend(step.effects)
+        if step.events or session.work is not None:
+            return Step(step.events, tuple(effects))
+    return Step(effects=tuple(effects))

@@ -1,0 +1,55 @@
+"""Leaving a channel by a challenge: when the operator says so, or when the terms do."""
+
+from __future__ import annotations
+
+from scapp.channels.channel import catchup
+from scapp.channels.channel.chain_rules import holds
+from scapp.channels.channel.events import ExitStarted
+from scapp.channels.channel.model import ChannelState
+from scapp.channels.channel.session import NOTHING, Session, Step
+from scapp.channels.errors import LocalError
+
+REASON_MAX = 256
+
+
+def leave(state: ChannelState, reason: str) -> Step:
+    """From here on nothing but a final state is signed, and the newest supported state is taken to the chain.
+
+    Raises LocalError when there is nothing that a challenge could end."""
+    if not state.setup.funded:
+        raise LocalError("the channel is not funded: no chain knows it, and there is nothing to take out")
+    if state.rejected is not None or state.head is None:
+        raise LocalError(f"the channel is {state.phase}: its prefund state is not signed by everybody, reject it")
+    if state.head.is_final:
+        raise LocalError(f"the channel is {state.phase}: its final state is signed by everybody and pays out")
+    if state.phase == "settled":
+        raise LocalError("the channel is settled: everything is paid out")
+    return NOTHING if state.exit_reason else Step((ExitStarted(reason[:REASON_MAX]),))
+
+
+def exit_due(state: ChannelState, session: Session) -> str:
+    """Why this node should leave now by its terms, or an empty string. Measured with the chain's clock."""
+    head, terms, now_s = state.head, session.terms, session.head_time_s
+    if state.exit_reason or head is None or head.is_final or state.chain is None or state.phase == "settled":
+        session.unsettled_since_s = 0
+        return ""
+    if state.turn < 1:
+        waited_s = now_s - state.chain.time_s
+        if not terms.funding_timeout_s or waited_s < terms.funding_timeout_s:
+            return ""
+        return f"funding stood still for {waited_s} seconds" + ("" if _is_in(state) else ", before our own deposit")
+    if not catchup.unsettled(state, session):
+        session.unsettled_since_s = 0
+        return ""
+    session.unsettled_since_s = session.unsettled_since_s or now_s
+    waited_s = now_s - session.unsettled_since_s
+    if not terms.silence_timeout_s or waited_s < terms.silence_timeout_s:
+        return ""
+    return f"no answer from the others for {waited_s} seconds"
+
+
+def _is_in(state: ChannelState) -> bool:
+    shares, seen = state.setup.shares, state.chain
+    assert shares is not None
+    assert seen is not None
+    return holds(seen.latest.holdings, tuple(share.target for share in shares.of[state.setup.my_index]))

@@ -1,0 +1,64 @@
+"""Who brings what into a funded channel, read from its outcome slots (docs/reference/app-channel.md section 7).
+
+Within each asset, slot i belongs to participant i: it names where participant i is paid, and how much participant i
+deposits. Slots after those begin with nothing; an app may pay third parties through them.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import msgspec
+
+from scapp.channels.abi import OutcomeSlot, group_slots
+from scapp.channels.outcome import is_external
+from scapp.channels.types import Address, Destination
+
+
+class Share(msgspec.Struct, frozen=True, gc=False):
+    """One participant's part of one asset, in its smallest unit. A deposit is safe once everything that ranks before
+    it is on chain (`safety`), and fills the holdings up to `target`."""
+
+    safety: int
+    target: int
+
+    @property
+    def amount(self) -> int:
+        """What the participant deposits."""
+        return self.target - self.safety
+
+
+class Shares(msgspec.Struct, frozen=True, gc=False):
+    """`of[i][k]` is participant i's share of asset k; `assets` stand in the order of their first slots."""
+
+    assets: tuple[Address, ...]
+    totals: tuple[int, ...]
+    of: tuple[tuple[Share, ...], ...]
+
+
+def shares_of(slots: tuple[OutcomeSlot, ...], count: int) -> Shares:
+    """The shares of a channel with `count` participants. Raises ValueError for slots that cannot be funded."""
+    groups = group_slots(slots)
+    if not groups:
+        raise ValueError("a funded channel needs outcome slots")
+    columns = [_column(asset, group, count) for asset, group in groups]
+    return Shares(
+        tuple(Address(asset) for asset, _ in groups),
+        tuple(column[-1].target for column in columns),
+        tuple(zip(*columns, strict=True)),
+    )
+
+
+def _column(asset: bytes, group: list[OutcomeSlot], count: int) -> tuple[Share, ...]:
+    name = f"asset 0x{asset.hex()}"
+    if len(group) < count:
+        raise ValueError(f"{name} has {len(group)} slots for {count} participants: slot i belongs to participant i")
+    for index, (_, destination, amount) in enumerate(group):
+        if not is_external(Destination(destination)) or not any(destination):
+            raise ValueError(f"slot {index} of {name} pays 0x{destination.hex()}, which is no account")
+        if index >= count and amount:
+            raise ValueError(f"slot {index} of {name} begins with {amount}, but nobody deposits for it")
+    targets = list(accumulate(amount for _, _, amount in group[:count]))
+    if not targets[-1]:
+        raise ValueError(f"{name} begins with nothing: there is nothing to deposit")
+    return tuple(Share(before, target) for before, target in zip([0, *targets], targets, strict=False))

@@ -1,0 +1,133 @@
+"""Where a funded channel stands on chain, for people: what it waits for in words, and the figures behind it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from scapp.channels.adjudicator_status import Mode
+from scapp.channels.channel.chain_rules import amounts, holds, is_funded
+from scapp.channels.channel.events import ChainSeen
+from scapp.channels.channel.full_set import newest_enforceable
+from scapp.channels.channel.model import ChannelState
+from scapp.channels.channel.session import Session
+from scapp.channels.types import ZERO_ADDRESS, Address
+
+
+class ChannelOnChainInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A funded channel on chain. Amounts are in the assets' smallest units, one per asset, in the order of `assets`.
+
+    `mode` is open, challenge, finalized, or unknown until the chain has been read. `exit_reason` is empty unless this
+    node leaves by a challenge. `settled`: all that can be paid out is, confirmed."""
+
+    assets: tuple[Address, ...]
+    needed: tuple[int, ...]  # all deposits together
+    own: tuple[int, ...]  # this participant's deposit
+    holdings: tuple[int, ...]  # in the newest block
+    confirmed: tuple[int, ...]
+    mode: str
+    turn_record: int
+    finalizes_at: int  # block timestamp in seconds, 0 while nothing runs
+    exit_reason: str
+    settled: bool
+
+
+def chain_pause(state: ChannelState, session: Session) -> str:
+    """The pause point on chain of a channel whose prefund state is supported; empty when it waits for no chain."""
+    seen = state.chain
+    if seen is None:
+        return "the chain to be read"
+    if seen.settled:
+        return ""
+    mode = seen.latest.status.mode(session.head_time_s)
+    if mode is Mode.FINALIZED:
+        return _payout_pause(state, seen)
+    if mode is Mode.CHALLENGE:
+        return _challenge_pause(state, seen)
+    if seen.ended:
+        return "the payout to be confirmed"
+    if state.head is not None and state.head.is_final:
+        return "the final state to be concluded on chain"
+    if state.exit_reason:
+        return _exit_pause(state, seen)
+    if seen.disputed:
+        return "the end of the challenge to be confirmed"
+    return _funding_pause(state, seen)
+
+
+def _payout_pause(state: ChannelState, seen: ChainSeen) -> str:
+    if not any(amounts(seen.latest.holdings)):
+        return "the payout to be confirmed"
+    if not seen.confirmed.status.finalizes_at:
+        return "the chain to confirm that the channel is finalized"
+    return "the payout"
+
+
+def _challenge_pause(state: ChannelState, seen: ChainSeen) -> str:
+    status = seen.latest.status
+    challenged = f"the challenge of turn {status.turn_record}"
+    full = newest_enforceable(state)
+    if full is not None and full.turn > status.turn_record:
+        return f"{challenged} to be answered with turn {full.turn}, before {status.finalizes_at}"
+    return f"{challenged} to end at {status.finalizes_at}, or a final state"
+
+
+def _exit_pause(state: ChannelState, seen: ChainSeen) -> str:
+    full = newest_enforceable(state)
+    assert full is not None
+    if not any(amounts(seen.latest.holdings)):
+        return "nothing: the channel is given up, and nothing is held on chain"
+    if full.turn < seen.latest.status.turn_record:
+        return f"the state of turn {seen.latest.status.turn_record}, which another participant has shown to the chain"
+    return f"our challenge with turn {full.turn} to be registered"
+
+
+def _funding_pause(state: ChannelState, seen: ChainSeen) -> str:
+    shares = state.setup.shares
+    assert shares is not None
+    if is_funded(shares, seen):
+        return ""
+    held = amounts(seen.latest.holdings)
+    for index, mine in enumerate(shares.of):
+        missing = [
+            f"{share.target - max(now, share.safety)} {_asset(asset)}"
+            for asset, share, now in zip(shares.assets, mine, held, strict=True)
+            if share.amount and now < share.target
+        ]
+        if missing:
+            whose = "this node's" if index == state.setup.my_index else f"participant {index}'s"
+            return f"{whose} deposit of {' and '.join(missing)}{_unconfirmed(state, seen, index)}"
+    return "the deposits to be confirmed"
+
+
+def _unconfirmed(state: ChannelState, seen: ChainSeen, index: int) -> str:
+    """Our own deposit also waits for the others' to be confirmed."""
+    shares = state.setup.shares
+    assert shares is not None
+    safety = tuple(share.safety for share in shares.of[index])
+    if index != state.setup.my_index or holds(seen.confirmed.holdings, safety):
+        return ""
+    return ", once those before it are confirmed"
+
+
+def _asset(asset: bytes) -> str:
+    return "wei" if asset == ZERO_ADDRESS else f"of token 0x{asset.hex()}"
+
+
+def chain_info(state: ChannelState, session: Session) -> ChannelOnChainInfo | None:
+    """Figures of the channel on chain; None for an unfunded one."""
+    shares, seen = state.setup.shares, state.chain
+    if shares is None:
+        return None
+    nothing = (0,) * len(shares.assets)
+    return ChannelOnChainInfo(
+        assets=shares.assets,
+        needed=shares.totals,
+        own=tuple(share.amount for share in shares.of[state.setup.my_index]),
+        holdings=amounts(seen.latest.holdings) if seen is not None else nothing,
+        confirmed=amounts(seen.confirmed.holdings) if seen is not None else nothing,
+        mode=seen.latest.status.mode(session.head_time_s).value if seen is not None else "unknown",
+        turn_record=seen.latest.status.turn_record if seen is not None else 0,
+        finalizes_at=seen.latest.status.finalizes_at if seen is not None else 0,
+        exit_reason=state.exit_reason,
+        settled=seen is not None and seen.settled,
+    )

@@ -1,0 +1,99 @@
+"""The model computes what the compiled contracts compute, on random calls that build on each other."""
+
+from __future__ import annotations
+
+from scapp.channels.chain import contracts
+from scapp.channels.chain.calls import decode_call, encode_call
+from scapp.channels.chain.contract_events import decode_event, encode_event
+from scapp.channels.chain.model import Revert, Token, World, execute
+from tests.chain import differential
+from tests.chain.cast import World as Contracts
+from tests.chain.differential import TOKENS, Story
+from tests.chain.draws import Draws
+from tests.chain.evm import Receipt
+from tests.chain.states import ADDRESSES
+
+STEPS = 150
+MODELLED = {
+    "deposit", "challenge", "checkpoint", "conclude", "concludeAndTransferAllAssets", "transferAllAssets", "transfer",
+}  # fmt: skip
+
+
+class ModelStory(Story):
+    """Random calls on the contracts and the model; the latter takes the place of the published contracts."""
+
+    def __init__(self, seed: str) -> None:
+        self.ours = self.theirs = Contracts()
+        consensus, token = self.ours.consensus.address, self.ours.token.address
+        Draws.__init__(self, seed, consensus, consensus, token)  # one app: the payment app is not modelled
+        self.log, self.known = [], {}
+        self.reasons: set[str] = set()
+        self.model = World(self.ours.adjudicator.address, consensus)
+        self.model.tokens[token] = Token({}, {})
+        for address in ADDRESSES.values():
+            self.ours.give(address, TOKENS)
+            self.ours.token.send(address, "approve", self.ours.adjudicator.address, 2**256 - 1)
+            self.model.balances[address] = self.ours.evm.balance(address)
+            self.model.tokens[token].balances[address] = TOKENS
+            self.model.tokens[token].allowances[address, self.ours.adjudicator.address] = 2**256 - 1
+
+    def check_invariants(self) -> None:
+        """Those of the contracts alone are the business of test_differential.py."""
+
+    def call(self, function, *arguments, value=0):
+        """Send one call to both; whether it succeeded. Everything that can be seen must be equal."""
+        if function not in MODELLED:
+            return False
+        calldata = self.ours.adjudicator.interface.call(function, *arguments)
+        sender = ADDRESSES[self.draw.choice(list(ADDRESSES))]
+        call = decode_call(calldata)
+        assert encode_call(call) == calldata
+        here = self.ours.evm.send(sender, self.ours.adjudicator.address, calldata, value)
+        self.log.append(f"{function} {here.reason or 'ok'}")
+        after, reason, found = self.model.copy(), None, []
+        try:
+            found = execute(after, sender, self.ours.adjudicator.address, call, value, self.ours.evm.timestamp)
+        except Revert as refused:
+            reason = str(refused)
+        else:
+            self.model = after
+        assert reason == here.reason, self.tail(function)
+        self.compare_events(here, found)
+        self.compare_model(function)
+        self.reasons.add(f"{function}: {reason}")
+        return here.ok
+
+    def compare_events(self, receipt: Receipt, found) -> None:
+        logs = [log for log in receipt.logs if log.address == self.ours.adjudicator.address]
+        assert [encode_event(event) for event in found] == [(log.topics, log.data) for log in logs]
+        assert [decode_event(log.topics, log.data) for log in logs] == found
+
+    def compare_model(self, function: str) -> None:
+        token = self.ours.token.address
+        for channel in {*self.channels, *self.known}:
+            assert self.model.status.get(channel, bytes(32)) == self.ours.status(channel), self.tail(function)
+            for asset in self.assets:
+                assert self.model.held(asset, channel) == self.ours.holdings(asset, channel), self.tail(function)
+        for address in (*ADDRESSES.values(), self.ours.adjudicator.address):
+            coin, tokens = self.wealth_of(address)
+            assert self.model.balances.get(address, 0) == coin, self.tail(function)
+            assert self.model.tokens[token].balances.get(address, 0) == tokens, self.tail(function)
+
+
+def test_model_and_contracts_agree(seed):
+    """Status words, holdings, balances, events and revert reasons, after each of many calls in several lives."""
+    reasons: set[str] = set()
+    for life in range(6):
+        story = ModelStory(f"{seed}/{life}")
+        for _ in range(STEPS):
+            story.step()
+        reasons |= story.reasons
+    assert {f"{name}: None" for name in MODELLED} <= reasons
+    assert len(reasons) > 20, reasons
+
+
+def test_the_stories_reach_what_is_modelled():
+    """The names above are names of functions of the contract; the story calls them by these."""
+    names = {item["name"] for item in contracts.load("NitroAdjudicator").abi if item["type"] == "function"}
+    assert names >= MODELLED
+    assert differential.Story.call is not ModelStory.call

@@ -1,0 +1,360 @@
+"""Disputes on the simulated chain (safety rules 5, 7 and 8): silence, old states, reorganisations, crashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from scapp.channels.chain import calls
+from scapp.channels.channel.events import Signed, StateCompleted, StateSigned, decode_event
+from scapp.channels.channel.full_set import for_contracts
+from scapp.channels.channel.terms import ChainTerms
+from scapp.channels.driver import ChannelDriver, Store, advances
+from scapp.channels.entries import Kind
+from scapp.channels.errors import LocalError
+from scapp.channels.onchain import Challenge, Checkpoint, Conclude, TransferAll
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from tests.support.checkers import check_log
+from tests.support.sim import Crash, SimNode
+from tests.support.sim_chain import DURATION_S, TOKEN, ChainSim, challenger, close, play, running
+
+BROUGHT = ((5, 4), (3, 0), (2, 6))
+BROUGHT1 = ((5,), (3,), (2,))
+HASTY = ChainTerms(margin_s=60, conclude_delay_s=120, funding_timeout_s=600, silence_timeout_s=300)
+PATIENT = ChainTerms(margin_s=60, conclude_delay_s=120, funding_timeout_s=6_000, silence_timeout_s=0)
+
+
+class Rule8:
+    """Watches what a node signs: nothing but final states while a challenge stands, after it has left, or unfunded."""
+
+    def __init__(self, sim: ChainSim) -> None:
+        self.sim = sim
+        self.signed = 0
+        for node in sim.nodes:
+            self._watch(node)
+
+    def _watch(self, node: SimNode) -> None:
+        inner = node._store
+
+        def store(driver: ChannelDriver, request: Store) -> None:
+            for write in request.append.writes:
+                for event in map(decode_event, write.events):
+                    if isinstance(event, StateSigned | StateCompleted) and event.state.turn > 0:
+                        self._check(node, driver, is_final=event.state.is_final)
+            inner(driver, request)
+
+        node._store = store  # type: ignore[method-assign]
+
+    def _check(self, node: SimNode, driver: ChannelDriver, *, is_final: bool) -> None:
+        self.signed += 1
+        state = driver.engine.state
+        seen = state.chain
+        assert seen is not None, f"{node.name} signs unfunded"
+        head_time_s = self.sim.head_time_s()
+        ends = seen.latest.status.finalizes_at
+        assert not ends or head_time_s < ends - 60, f"{node.name} signs within the margin"
+        if not is_final:
+            assert not seen.disputed, f"{node.name} goes on under a challenge"
+            assert not state.exit_reason, f"{node.name} goes on after it has left"
+            held = sum(int.from_bytes(amount, "big") for amount in seen.confirmed.holdings)
+            assert held >= sum(driver.engine.state.setup.start_amounts), f"{node.name} signs underfunded"
+
+
+def life(
+    count: int,
+    at_step: Callable[[ChainSim, bytes, int], bool],
+    *,
+    terms: ChainTerms = HASTY,
+    assets: tuple[bytes, ...] = (ZERO_ADDRESS,),
+) -> tuple[ChainSim, bytes]:
+    """Fund, play, close, pay out. `at_step` is called before each message and each block with its number; once it
+    has answered True it is not called again, and the story goes on until everybody who still speaks is done."""
+    sim = ChainSim(count, assets=assets, terms=terms)  # type: ignore[arg-type]
+    Rule8(sim)
+    channel = sim.fund(*(each[: len(assets)] for each in BROUGHT[:count]))
+    steps = 0
+    done = False
+
+    def step() -> None:
+        nonlocal steps, done
+        if not done:
+            steps += 1
+            done = at_step(sim, channel, steps)
+
+    inner, deliver = sim.block, sim.step
+
+    def stepped() -> bool:
+        step()
+        return deliver()
+
+    def block(seconds: int = 12) -> None:
+        step()
+        inner(seconds)
+
+    sim.step, sim.block = stepped, block  # type: ignore[method-assign]
+    sim.run()
+    said = 0
+    for _ in range(250):
+        heard = [n for n in sim.nodes if n.index not in sim.mute and n.up]
+        if all(channel in n.drivers and over(n, channel) for n in heard):
+            break
+        for node in heard:
+            if channel in node.drivers and node.engine(channel).phase == "running":
+                if not node.engine(channel).state.outstanding:
+                    ending = (b"", Kind.CLOSE) if said >= 14 else (MOVES[said % 2], Kind.MESSAGE)
+                    node.submit(channel, ending[0], kind=ending[1])
+        said += 1
+        sim.run()
+        for node in sim.nodes:
+            if not node.up:
+                node.start()
+                sim.run()
+        sim.block(12 if len(heard) == count and said < 20 else 40)
+    return sim, channel
+
+
+def over(node: SimNode, channel: bytes) -> bool:
+    """Is there nothing left that the node could do or get?"""
+    state = node.engine(channel).state
+    held = node.net.chain.world.held(ZERO_ADDRESS, ChannelId(channel))  # type: ignore[attr-defined]
+    return state.phase == "settled" or (not held and (state.exit_reason != "" or state.turn < 0))
+
+
+def outcomes(node: SimNode, channel: bytes) -> list[tuple[int, ...]]:
+    """What the node counts as possible: its newest supported outcome, and that of what it has signed since (rule 4)."""
+    state = node.engine(channel).state
+    found = [state.setup.unpack(c.amounts) for c in state.candidates]
+    if state.head is not None:
+        found.append(state.setup.unpack(state.head.amounts))
+    return found
+
+
+def check_payouts(sim: ChainSim, channel: bytes, *, but: int = -1) -> None:
+    """Everybody who speaks has lost nothing but what it signed away."""
+    deposits = [
+        sum(t.value for b in sim.chain.blocks for t in b.transactions if t.sender == sim.account(n)) for n in sim.nodes
+    ]
+    for node in sim.nodes:
+        if node.index == but:
+            continue
+        (gain,) = sim.paid(node)
+        allowed = {paid[node.index] - BROUGHT[node.index][0] for paid in outcomes(node, channel)}
+        if deposits[node.index] == 0:
+            allowed = {0}
+        assert gain in allowed, f"{node.name} has {gain}, allowed is {allowed}"
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_rule_7_one_party_falls_silent_at_every_step(count: int) -> None:
+    """Funding, running and closing: whoever speaks on ends with its money, by itself."""
+    seen = set()
+    for victim in range(count):
+        at, silenced = 1, True
+        while silenced:
+            silenced = False
+
+            def silence(sim: ChainSim, channel: bytes, step: int, victim: int = victim, at: int = at) -> bool:
+                nonlocal silenced
+                if step < at:
+                    return False
+                silenced = True
+                sim.silence(sim.nodes[victim])
+                return True
+
+            sim, channel = life(count, silence)
+            for node in sim.nodes:
+                if node.index != victim or not silenced:
+                    assert channel not in node.drivers or over(node, channel), (
+                        f"{node.name}, {victim} silent from step {at}: {node.engine(channel).waiting_for}"
+                    )
+            check_payouts(sim, channel, but=victim if silenced else -1)
+            seen |= {type(each) for _, each in sim.transactions}
+            at += 1
+        assert at > 25, "the story has too few steps to mean anything"
+    assert seen >= {Challenge, TransferAll, Conclude}
+
+
+def register(sim: ChainSim, node: SimNode, channel: bytes, state: Signed) -> None:
+    """The node's account takes an older state to the chain, signed by its channel key."""
+    found = for_contracts(node.engine(channel).state, state)
+    sim.raw(node, calls.Challenge((), found, challenger(node.signer, node.engine(channel).state, found)))
+
+
+MOVES = (b"move:0:1:1", b"move:1:0:2", b"move:0:1:1")
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["running", "closed"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_rule_7_whoever_submits_an_older_state_loses(count: int, closed: bool) -> None:
+    """Every state but the newest is answered before the deadline, by every other participant alone."""
+    turns = 0
+    for turn in range(20):
+        for defender in range(count - 1):
+            sim, channel = running(BROUGHT1[:count])
+            play(sim, channel, *MOVES)
+            if closed:
+                close(sim, channel)
+            states = [state for state, _ in advances(sim.nodes[-1].log, channel)]
+            if turn >= len(states) - 1:
+                assert turns >= 4
+                return
+            sim.mute = set(range(count)) - {defender}
+            register(sim, sim.nodes[-1], channel, states[turn])
+            sim.blocks(DURATION_S // 12 + 10)
+            turns += 1
+            status = sim.chain.world.status_of(ChannelId(channel))
+            assert status.finalizes_at == 0
+            if closed:
+                assert sim.phases(channel)[defender] == "settled"
+                check_payouts(sim, channel)
+            else:
+                assert status.turn_record == states[-1].turn
+                assert [type(each) for _, each in sim.transactions[-1:]] == [Checkpoint]
+                assert sim.phases(channel)[defender] == "running"
+
+
+def test_a_channel_goes_on_after_a_challenge_is_cleared_and_not_before() -> None:
+    """Rule 8: while it stands, and until its end is confirmed, messages wait."""
+    sim, channel = running(BROUGHT1[:2])
+    Rule8(sim)
+    alice, bob = sim.nodes
+    play(sim, channel, *MOVES)
+    prefund = next(advances(bob.log, channel))[0]
+    register(sim, bob, channel, prefund)
+    sim.block()
+    assert sim.phases(channel) == ["disputed", "disputed"]
+    turn = alice.engine(channel).state.turn
+    bob.submit(channel, b"word")
+    alice.submit(channel, b"word")
+    sim.run()
+    assert alice.engine(channel).state.signed_turn == turn
+    sim.block()
+    assert "to be confirmed" in alice.engine(channel).waiting_for
+    sim.blocks(2)
+    assert alice.engine(channel).state.signed_turn == turn
+    sim.blocks(2)
+    assert sim.phases(channel) == ["running", "running"]
+    sim.run()
+    assert len(alice.supported(channel)) == len(MOVES) + 3
+    assert [tell.kind for tell in alice.told] == ["funded", "challenged", "cleared"]
+
+
+def test_a_final_state_ends_a_dispute_at_once() -> None:
+    """Under a challenge nothing is ordered but a close, past what waits before it; it pays without the wait."""
+    sim, channel = running(BROUGHT1[:2])
+    Rule8(sim)
+    alice, bob = sim.nodes
+    play(sim, channel, *MOVES)
+    alice.input(channel, lambda engine, _: engine.leave("test"))
+    sim.block()
+    bob.submit(channel, b"too late")
+    bob.submit(channel, b"", kind=Kind.CLOSE)
+    sim.run()
+    assert [node.engine(channel).state.head.is_final for node in sim.nodes] == [True, True]
+    assert [(code, counter) for counter, code, _ in bob.decided] == [("closing", 4)]
+    sim.until(lambda: set(sim.phases(channel)) == {"settled"}, blocks=8)
+    check_payouts(sim, channel)
+
+
+@pytest.mark.parametrize("assets", [(ZERO_ADDRESS,), (TOKEN,), (ZERO_ADDRESS, TOKEN)], ids=["coin", "token", "both"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_rule_7_everybody_can_leave_alone(count: int, assets: tuple[Address, ...]) -> None:
+    """Challenge, time, payout: without a word from the others, for every participant."""
+    for leaver in range(count):
+        sim, channel = running([each[: len(assets)] for each in BROUGHT[:count]], assets=assets)
+        play(sim, channel, *MOVES)
+        sim.mute = set(range(count)) - {leaver}
+        node = sim.nodes[leaver]
+        node.input(channel, lambda engine, _: engine.leave("test"))
+        sim.until(lambda node=node: node.engine(channel).phase == "settled", blocks=DURATION_S // 12 + 15)
+        head = node.engine(channel).state.head
+        paid = node.engine(channel).state.setup.unpack(head.amounts)
+        for k in range(len(assets)):
+            for each in sim.nodes:
+                assert sim.paid(each)[k] == paid[k * count + each.index] - BROUGHT[each.index][k]
+
+
+def test_leaving_is_refused_where_a_challenge_ends_nothing() -> None:
+    """Unfunded, not yet signed by all, closed, and a second time."""
+    sim = ChainSim(2)
+    unfunded = sim.nodes[0].open(sim.nodes[1:])
+    sim.run()
+    with pytest.raises(LocalError, match="not funded"):
+        sim.nodes[0].engine(unfunded).leave("")
+    sim.silence(sim.nodes[1])
+    unsigned = sim.fund((5,), (3,))
+    sim.run()
+    with pytest.raises(LocalError, match="reject it"):
+        sim.nodes[0].engine(unsigned).leave("")
+    sim, channel = running(BROUGHT1[:2])
+    sim.nodes[0].input(channel, lambda engine, _: engine.leave("first"))
+    assert sim.nodes[0].engine(channel).leave("second").events == ()
+    with pytest.raises(LocalError, match="leaves the channel: first"):
+        sim.nodes[0].submit(channel, b"word")
+    close(sim, channel)
+    with pytest.raises(LocalError, match="final state"):
+        sim.nodes[0].engine(channel).leave("")
+
+
+@pytest.mark.parametrize("drop", [False, True], ids=["again", "lost"])
+@pytest.mark.parametrize("depth", range(1, 13))
+def test_reorganisations_at_every_block_converge(depth: int, drop: bool) -> None:
+    """Whatever is taken back, in funding, running or closing: the channel ends settled and pays the same."""
+    at, hit = 1, True
+    while hit:
+        hit = False
+
+        def reorganise(sim: ChainSim, channel: bytes, step: int, at: int = at) -> bool:
+            nonlocal hit
+            blocks = len(sim.chain.blocks)
+            if blocks <= at:
+                return False
+            hit = True
+            sim.chain.reorganise(min(depth, blocks - 1), drop=drop)
+            sim.show()
+            return True
+
+        sim, channel = life(2, reorganise, terms=PATIENT)
+        assert set(sim.phases(channel)) == {"settled"}, (at, [n.engine(channel).waiting_for for n in sim.nodes])
+        check_payouts(sim, channel)
+        at += 2
+    assert at > 15
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the write", "after the write"])
+def test_a_crash_at_every_store_loses_no_money(after: bool) -> None:
+    """Each node, each store of a funded life: the channel ends settled, the logs are sound."""
+    for victim in range(2):
+        at, blown = 1, True
+        while blown:
+            blown = False
+            stores = 0
+
+            def cut(sim: ChainSim, channel: bytes, step: int, victim: int = victim, at: int = at) -> bool:
+                node = sim.nodes[victim]
+                inner = node._store
+
+                def store(driver: ChannelDriver, request: Store) -> None:
+                    nonlocal stores, blown
+                    stores += 1
+                    if stores == at:
+                        blown = True
+                        if after:
+                            inner(driver, request)
+                        raise Crash
+                    inner(driver, request)
+
+                node._store = store  # type: ignore[method-assign]
+                return True
+
+            sim, channel = life(2, cut, terms=PATIENT)
+            if channel not in sim.nodes[0].drivers:
+                at += 1
+                continue
+            assert set(sim.phases(channel)) == {"settled"}, (at, [n.engine(channel).waiting_for for n in sim.nodes])
+            check_payouts(sim, channel)
+            for node in sim.nodes:
+                check_log(node.log, channel)
+            at += 1
+        assert at > 12
