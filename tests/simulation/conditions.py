@@ -57,7 +57,6 @@ CHANNEL = (
     "retimed",
     "lost before the first write",
     "a channel was rejected",
-    "a state was adopted",
     "a state was refused for its time",
     "a clock jumped",
     "the real kernel ran",
@@ -67,19 +66,24 @@ CHANNEL = (
     "everybody restarted",
 )
 PEERS = (*(f"Mallory: {kind}" for kind in HOSTILE_ACTS), "an honest node refused a peer's message")
-CONDITIONS = (*NETWORK, *DISK, *DATABASE, *CHANNEL, *PEERS)
-
-NOT_YET_REACHABLE = (
+CHAIN = (
     "a dispute was raised",
     "a stale challenge was answered",
     "a challenge came during play",
+    "the chain was reorganised",
     "a reorganisation undid a deposit",
+    "a reorganisation undid a challenge",
     "an event of the chain was missed",
+    "a transaction waited in the mempool",
     "a refused final state was concluded later",
+    "a channel was concluded on chain",
     "a payout was withdrawn",
-    "a node came back from a stale backup",
+    "Mallory: challenge",
 )
-"""These need the chain and recovery in the engine; each moves up when the simulator gets its part."""
+CONDITIONS = (*NETWORK, *DISK, *DATABASE, *CHANNEL, *PEERS, *CHAIN)
+
+NOT_YET_REACHABLE = ("a state was adopted", "a node came back from a stale backup")
+"""These need recovery from a lost log; each moves up when the simulator gets its part."""
 
 
 def reached(sim: Sim, channel: bytes, nodes: list[SimNode]) -> set[str]:

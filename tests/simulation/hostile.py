@@ -27,6 +27,7 @@ from scapp.channels.entries import Kind, decode_entry, encode_entry, extend_log_
 from scapp.channels.errors import ScappError
 from scapp.channels.types import Address, Hash
 from tests.simulation.apps import App
+from tests.simulation.onchain import LifeOnChain
 from tests.simulation.plan import Act
 from tests.support.checkers import plain_hash, with_other_v
 from tests.support.sim import Sim, SimNode
@@ -47,8 +48,9 @@ _replace = msgspec.structs.replace
 class Hostile:
     """Sits in the network's tap; `act` lets her do something."""
 
-    def __init__(self, sim: Sim, node: SimNode, channel: bytes, app: App) -> None:
-        self.sim, self.node, self.channel, self.app = sim, node, channel, app
+    def __init__(self, sim: Sim, node: SimNode, app: App, chain: LifeOnChain | None) -> None:
+        self.sim, self.node, self.app, self.chain = sim, node, app, chain
+        self.channel = b""  # set once it is open
         self.others = [n for n in sim.nodes if n is not node]
         self._past: list[tuple[Address, bytes]] = []
         self._left: dict[str, int] = {}  # kind: how many more messages it bends
@@ -91,6 +93,7 @@ class Hostile:
                 return self._bent_proposal(to, message, data)
             case Countersign():
                 if self._use("withheld signature"):
+                    self._withheld(message.turn)
                     return None
                 if to != self.others[0].signer.address and self._use("one peer only"):
                     return None
@@ -100,6 +103,11 @@ class Hostile:
                 if to != self.others[-1].signer.address and self._use("one peer only"):
                     return None
         return data
+
+    def _withheld(self, turn: int) -> None:
+        head = self.node.engine(self.channel).state.head
+        if self.chain is not None and head is not None and head.is_final and head.turn == turn:
+            self.chain.kept_back = True
 
     def _bent_proposal(self, to: Address, message: Propose, data: bytes) -> bytes | None:
         if self._use("wrong root"):
@@ -139,7 +147,13 @@ class Hostile:
             self._silent_until_ms = self.sim.now_ms + act.number * 1_000
         elif act.text in BENT:
             self._left[act.text] = act.number
-        elif self.node.up and self.channel in self.node.drivers:
+        elif not self.node.up or self.channel not in self.node.drivers:
+            return
+        elif act.text == "challenge":
+            assert self.chain is not None
+            if self.chain.challenge(self.node, act.number):
+                self._did("challenge")
+        else:
             makes: dict[str, Callable[[random.Random], bytes | None]] = {
                 "replay": self._replayed,
                 "malformed bytes": self._malformed,

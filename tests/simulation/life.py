@@ -15,9 +15,11 @@ from tests.simulation.apps import App, LedgerApp, SumApp
 from tests.simulation.audit import Audit, Said
 from tests.simulation.conditions import in_flight, reached
 from tests.simulation.hostile import Hostile
+from tests.simulation.onchain import TERMS, LifeOnChain
 from tests.simulation.plan import Act, Plan, draw_plan
 from tests.support.checkers import Watch
 from tests.support.sim import START_MS, Sim, SimNode
+from tests.support.sim_chain import ChainSim
 from tests.support.sim_database import Derivation, SimDatabase
 
 SLOW_MS = 3_000
@@ -30,11 +32,12 @@ class Life:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.app: App = LedgerApp() if plan.kernel else SumApp()
-        self.sim = sim = Sim(
-            plan.count,
-            seed=plan.seed,
-            make_admission=self.app.admission,
-        )
+        sim: Sim
+        if plan.chain:
+            sim = on_chain = ChainSim(plan.count, seed=plan.seed, terms=TERMS)
+        else:
+            sim = Sim(plan.count, seed=plan.seed, make_admission=self.app.admission)
+        self.sim = sim
         if plan.delay_ms:
             sim.saw("a message was delayed")
         for node in sim.nodes:
@@ -52,15 +55,21 @@ class Life:
         self.said: Said = {}
         self.mallory: Hostile | None = None
         honest = [node for node in sim.nodes if node.index != plan.hostile]
+        self.chain = LifeOnChain(on_chain, honest) if plan.chain else None
         if plan.hostile >= 0:
-            self.mallory = Hostile(sim, sim.nodes[plan.hostile], b"", self.app)
+            self.mallory = Hostile(sim, sim.nodes[plan.hostile], self.app, self.chain)
         watch = Watch(sim, {node.index for node in honest})
         slots = (7, 3, 2, 1)[: plan.count] if plan.slots else ()
-        self.channel = sim.nodes[0].open(sim.nodes[1:], slots=slots, deployment=self.app.deployment)
+        if self.chain is not None:
+            self.channel = self.chain.open()
+        else:
+            self.channel = sim.nodes[0].open(sim.nodes[1:], slots=slots, deployment=self.app.deployment)
         if self.mallory is not None:
             self.mallory.channel = self.channel
         if plan.opened:
             sim.run()
+            if self.chain is not None:
+                self.chain.until_running()
         sim.loss, sim.duplicate, sim.reorder, sim.delay_ms = plan.loss, plan.duplicate, plan.reorder, plan.delay_ms
         self.audit = Audit(sim, self.channel, honest, watch)
 
@@ -112,6 +121,9 @@ class Life:
                 self.sim.heal_links()
             case "reset":
                 self.sim.reset(node.index, (node.index + 1) % len(self.sim.nodes))
+            case "block" | "later" | "reorganisation" | "blind" | "leave":
+                assert self.chain is not None
+                self.chain.act(node, act)
             case "clock":
                 node.clock_offset_ms += self.sim.random.choice([-90_000, -5_000, 5_000, 90_000])
                 self.sim.saw("a clock jumped")
@@ -250,6 +262,9 @@ class Life:
             node.clock_offset_ms = self.plan.skew_ms if node is self.sim.nodes[-1] else 0
             database.absent = database.slow = False
         self.sim.settle()
+        if self.chain is not None:
+            self.chain.finish()
+            self.sim.settle()
         self.audit.look()
         self._derive()
 
@@ -259,6 +274,8 @@ class Life:
                 self.audit.compare_rows(node, self.databases[node.index], self.app)
                 self.audit.exits(node)
             self._end_derivation(node)
+        if self.chain is not None:
+            self.chain.check_payouts()
         nodes = self.sim.nodes
         if any(not node.healthy for node in nodes):
             self.sim.saw(

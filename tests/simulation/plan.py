@@ -53,6 +53,7 @@ class Plan(msgspec.Struct, frozen=True):
     hostile: int
     unwilling: int
     kernel: bool
+    chain: bool
     bad_disks: bool
     skew_ms: int
     slots: bool
@@ -66,13 +67,14 @@ def draw_plan(seed: int) -> Plan:
     draw = random.Random(seed)
     forking = draw.random() < 0.15  # a calm network in which somebody changes its mind all the time
     kernel = not forking and draw.random() < 0.2
+    chain = not forking and not kernel and draw.random() < 0.4
     hostile = not forking and draw.random() < 0.35
-    bad_disks = not forking and not hostile and draw.random() < 0.2
+    bad_disks = not forking and not hostile and not chain and draw.random() < 0.2
     count = draw.choice([3, 4] if forking else [2, 2, 3, 3, 4])
     fickle = draw.random() < 0.3
     acts: list[Act] = []
     for _ in range(draw.randrange(20, 160)):
-        kind, number, text = _act(draw, forking=forking, hostile=hostile, bad_disks=bad_disks)
+        kind, number, text = _act(draw, forking=forking, hostile=hostile, bad_disks=bad_disks, chain=chain)
         acts.append(Act(kind, draw.randrange(count), number, draw.getrandbits(32), text))
     return Plan(
         seed=seed,
@@ -87,6 +89,7 @@ def draw_plan(seed: int) -> Plan:
         hostile=draw.choice([0, 0, count - 1]) if hostile else -1,
         unwilling=count - 1 if draw.random() < 0.03 else -1,
         kernel=kernel,
+        chain=chain,
         bad_disks=bad_disks,
         skew_ms=draw.choice([-50_000, 50_000]) if draw.random() < 0.1 else 0,
         slots=kernel or draw.random() < 0.5,
@@ -96,10 +99,16 @@ def draw_plan(seed: int) -> Plan:
     )
 
 
-def _act(draw: random.Random, *, forking: bool, hostile: bool, bad_disks: bool) -> tuple[str, int, str]:
+def _act(
+    draw: random.Random, *, forking: bool, hostile: bool, bad_disks: bool, chain: bool
+) -> tuple[str, int, str]:
     """Kind, number and text of one act."""
     if hostile and draw.random() < 0.25:
+        if chain and draw.random() < 0.2:
+            return "mallory", draw.randrange(1, 6), "challenge"
         return "mallory", draw.randrange(1, 6), draw.choice(HOSTILE_ACTS)
+    if chain and draw.random() < 0.3:
+        return _chain_act(draw)
     if bad_disks and draw.random() < 0.08:
         return draw.choice(["rot", "disk full", "sync fails", "damaged cut"]), 0, ""
     what = draw.random()
@@ -116,3 +125,14 @@ def _act(draw: random.Random, *, forking: bool, hostile: bool, bad_disks: bool) 
     if what < 0.953:
         return "close", 0, ""
     return draw.choice(["stop", "decide", "part", "heal", "reset", "slow disk", "database away", "database slow", "clock"]), 0, ""
+
+
+def _chain_act(draw: random.Random) -> tuple[str, int, str]:
+    what = draw.random()
+    if what < 0.8:
+        return "block", draw.randrange(5), ""
+    if what < 0.88:
+        return "reorganisation", draw.randrange(1, 4), ""
+    if what < 0.95:
+        return "blind", 0, ""
+    return ("later", draw.choice([60, 200, 400]), "") if what < 0.99 else ("leave", 0, "")

@@ -27,6 +27,7 @@ _CALM: dict[str, object] = {
     "kernel": False,
     "slots": False,
     "hostile": -1,
+    "chain": False,
 }
 
 
