@@ -100,14 +100,25 @@ class Hostile:
                 if self._use("wrong signature"):
                     return encode_message(_replace(message, signature=self.node.signer.sign(Hash(bytes(32)))))
             case Supported():
+                if self._left.get("withheld full set"):
+                    return None
                 if to != self.others[-1].signer.address and self._use("one peer only"):
                     return None
         return data
 
     def _withheld(self, turn: int) -> None:
-        head = self.node.engine(self.channel).state.head
-        if self.chain is not None and head is not None and head.is_final and head.turn == turn:
+        state = self.node.engine(self.channel).state
+        final = any(s is not None and s.is_final and s.turn == turn for s in (state.head, *state.candidates))
+        if self.chain is not None and final:
             self.chain.kept_back = True
+
+    def _keep_the_final_state(self) -> None:
+        """Somebody closes; she signs, and tells nobody."""
+        self._left["withheld signature"] = self._left["withheld full set"] = 100
+        for node in self.others:
+            if node.up and self.channel in node.drivers and node.engine(self.channel).phase == "running":
+                node.submit(self.channel, b"", kind=Kind.CLOSE)
+                return
 
     def _bent_proposal(self, to: Address, message: Propose, data: bytes) -> bytes | None:
         if self._use("wrong root"):
@@ -151,8 +162,10 @@ class Hostile:
             return
         elif act.text == "challenge":
             assert self.chain is not None
-            if self.chain.challenge(self.node, act.number):
+            if self.chain.challenge(self.node):
                 self._did("challenge")
+        elif act.text == "final state kept back":
+            self._keep_the_final_state()
         else:
             makes: dict[str, Callable[[random.Random], bytes | None]] = {
                 "replay": self._replayed,

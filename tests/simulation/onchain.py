@@ -35,6 +35,7 @@ class LifeOnChain:
         self.sim, self.honest = sim, honest
         self.channel = b""
         self.kept_back = False  # Mallory's signature under a final state that all others have signed
+        self._shown: dict[int, tuple[object, object]] = {}  # by node: its process, and what that was shown
         self._waking = False
         sim.tap = None  # `mute` here means: hears and says nothing on the chain
 
@@ -44,7 +45,11 @@ class LifeOnChain:
 
     def until_running(self) -> None:
         """Everybody brings what it promised, and the postfund state is signed."""
-        self.sim.until(lambda: set(self.sim.phases(self.channel)) != {"opening"}, blocks=40)
+        for _ in range(60):
+            phases = set(self.sim.phases(self.channel))
+            if "proposed" in phases or not phases & {"opening", "funding"}:
+                return
+            self.sim.block()
 
     def act(self, node: SimNode, act: Act) -> None:
         match act.kind:
@@ -79,7 +84,7 @@ class LifeOnChain:
             self.sim.mute.discard(node.index)
             if self._present(node):
                 before = node.engine(self.channel).state.chain
-                self.sim.show_to(node, self.channel)
+                self._show()
                 if self._present(node) and node.engine(self.channel).state.chain != before:
                     self.sim.saw("an event of the chain was missed")
 
@@ -101,9 +106,17 @@ class LifeOnChain:
         self._note()
 
     def _show(self) -> None:
+        """As `ChainLink` does: each new block's time, and a view whenever anything in it but the block has changed."""
+        view = self.sim.view(self.channel)
+        values = [(at.holdings, at.status, at.registered) for at in (view.latest, view.confirmed)]
+        time_s = self.sim.chain.head.time_s
         for node in self.sim.nodes:
-            if self._present(node) and node.index not in self.sim.mute:
-                self.sim.show_to(node, self.channel)
+            if not self._present(node) or node.index in self.sim.mute:
+                continue
+            node.input(self.channel, lambda e, now: e.tick(now, time_s))
+            if self._present(node) and self._shown.get(node.index) != (node.source, values):
+                self._shown[node.index] = (node.source, values)
+                node.input(self.channel, lambda e, _: e.on_chain(view, time_s))
 
     def _ends(self) -> int:
         """When the challenge that stands now ends, in seconds; 0 without one."""
@@ -164,13 +177,13 @@ class LifeOnChain:
 
     # Mallory
 
-    def challenge(self, node: SimNode, number: int) -> bool:
+    def challenge(self, node: SimNode) -> bool:
         """Her account takes one of her states to the chain; False when she has none."""
         state = node.engine(self.channel).state
         known = [state for state, _ in advances(node.log, self.channel)]
         if not known or not self._held():
             return False
-        candidate = for_contracts(state, known[-1 - number % len(known)])
+        candidate = for_contracts(state, known[self.sim.random.randrange(len(known))])
         self.sim.raw(node, calls.Challenge((), candidate, challenger(node.signer, state, candidate)))
         return True
 

@@ -93,7 +93,7 @@ def draw_plan(seed: int) -> Plan:
         bad_disks=bad_disks,
         skew_ms=draw.choice([-50_000, 50_000]) if draw.random() < 0.1 else 0,
         slots=kernel or draw.random() < 0.5,
-        opened=draw.random() < 0.5,
+        opened=draw.random() < (0.9 if chain and hostile else 0.5),
         closing=draw.random() < 0.5,
         acts=tuple(acts),
     )
@@ -104,8 +104,8 @@ def _act(
 ) -> tuple[str, int, str]:
     """Kind, number and text of one act."""
     if hostile and draw.random() < 0.25:
-        if chain and draw.random() < 0.2:
-            return "mallory", draw.randrange(1, 6), "challenge"
+        if chain and draw.random() < 0.3:
+            return "mallory", draw.randrange(1, 6), draw.choice(["challenge"] * 5 + ["final state kept back"])
         return "mallory", draw.randrange(1, 6), draw.choice(HOSTILE_ACTS)
     if chain and draw.random() < 0.3:
         return _chain_act(draw)

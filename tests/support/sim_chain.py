@@ -202,7 +202,9 @@ class ChainSim(Sim):
         """Put a transaction of the node's account into the mempool."""
         account = self.account(node)
         nonce = self.chain.world.nonces.get(account, 0)
-        nonce += sum(1 for item in self.chain.mempool if item.sender == account)
+        waiting = {item.nonce for item in self.chain.mempool if item.sender == account}
+        while nonce in waiting:
+            nonce += 1
         self.clean += 1
         name = Hash(keccak256(b"transaction" + self.clean.to_bytes(8, "big")))
         try:
