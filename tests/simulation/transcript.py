@@ -74,6 +74,8 @@ class _Writer:
         self._line(f"-- {act.kind}{': ' + act.text if act.text else ''} ({node}, {act.number})")
 
     def _line(self, text: str) -> None:
+        if " Status(" in text:
+            return  # they are many, and say little
         self.lines.append(f"{self.life.sim.now_ms - START_MS:>9} ms  {text}")
 
 
