@@ -1,7 +1,7 @@
 """Conformance runner for Nitro vectors: `python -m tests.spec.nitro_vectors FILE`.
 
-Prints one line for each section of `generated`, each kind in `known`, the scenarios of `onchain`, and each other part,
-which belongs to a later feature: `SECTION passed failed skipped`, the reason behind it where something is skipped. A
+Prints one line for each section of `generated`, each kind in `known`, the scenarios of `onchain`, and both parts of
+`goLedger`: `SECTION passed failed skipped`, the reason behind it where something is skipped. A
 section that the file does not have counts 0. Reasons of failures go to standard error. Exit status: 0 when nothing
 failed, 1 when something did, 2 when the file cannot be read as vectors. The checks stand in `nitro_checks.py`.
 """
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.spec import nitro_checks
+from tests.spec import ledger_checks, nitro_checks
 
 LATER_KINDS = {
-    "consensusChannelJSON": "ledger channels are not part of scapp yet",
+    "consensusChannelJSON": "go-nitro's record of a ledger; its states and proposals are checked in goLedger",
     "channelJSON": "go-nitro's channel record comes with direct funding",
     "messageJSON": "go-nitro's message envelope is not part of scapp yet",
     "rpcRequestJSON": "go-nitro's RPC is not part of scapp",
@@ -29,9 +29,6 @@ LATER_KINDS = {
     "deployedAddresses": "a list of addresses, nothing to compute",
     "anvilKeys": "a list of keys without results, nothing to compute",
     "gas": "figures of the published contracts; `make gas` measures ours beside them",
-}
-LATER_PARTS = {
-    "goLedger": ("errors", "ledger channels are not part of scapp yet"),
 }
 
 
@@ -129,13 +126,14 @@ def run_onchain(onchain: Any, complain: Callable[[str], None]) -> Tally:
     return tally
 
 
-def run_later(document: dict[str, Any]) -> Iterable[Tally]:
-    """The parts of the file that other features check."""
-    for part, (counted, reason) in LATER_PARTS.items():
-        value = document.get(part)
-        inner = value.get(counted) if isinstance(value, dict) else None
-        if value is not None:
-            yield Tally(part, skipped=len(inner) if isinstance(inner, list) else 1, reason=reason)
+def run_ledgers(found: Any, complain: Callable[[str], None]) -> Iterable[Tally]:
+    """go-nitro's ledgers, each with all its updates, and its errors."""
+    for part, check in (("ledgers", ledger_checks.check_ledger), ("errors", ledger_checks.check_error)):
+        tally = Tally(f"goLedger.{part}")
+        entries = _entries(found.get(part) if isinstance(found, dict) else None, tally, complain)
+        for index, entry in enumerate(entries):
+            _check(tally, check, entry, index, complain)
+        yield tally
 
 
 def run(document: dict[str, Any], complain: Callable[[str], None]) -> list[Tally]:
@@ -144,7 +142,7 @@ def run(document: dict[str, Any], complain: Callable[[str], None]) -> list[Tally
         *run_generated(document.get("generated", {}), complain),
         *run_known(document.get("known", []), complain),
         *([run_onchain(document["onchain"], complain)] if "onchain" in document else []),
-        *run_later(document),
+        *(run_ledgers(document["goLedger"], complain) if "goLedger" in document else []),
     ]
 
 
