@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 
 from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.shares import Stakes
 from scapp.channels.deployment import Deployment
 from scapp.channels.log.committer import Committer
 from scapp.channels.log.memory import MemoryLog
@@ -28,6 +29,9 @@ class FixedPolicy:
         self.answer = answer
 
     def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
+        return self.answer
+
+    def decide_funding(self, stakes: Stakes) -> str:
         return self.answer
 
 

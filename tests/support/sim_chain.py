@@ -222,6 +222,12 @@ class ChainSim(Sim):
         """From now on the node says and does nothing."""
         self.mute.add(node.index)
 
+    def unsilence(self, node: SimNode) -> None:
+        """The node speaks again, and first of all looks at the chain."""
+        self.mute.discard(node.index)
+        for channel in list(node.drivers) if node.up else ():
+            self.show_to(node, channel)
+
     def until(self, happened: Callable[[], bool], blocks: int = 200, seconds: int = 12) -> None:
         """Mine until it happens."""
         for _ in range(blocks):

@@ -8,11 +8,15 @@ from typing import get_args
 import msgspec
 import pytest
 
+from scapp.channels.adjudicator_status import Status
 from scapp.channels.channel.effects import STORED, SendDecisions, SendRejected, StoredSend, outbox_row, parse_outbox_row
 from scapp.channels.channel.events import (
+    ChainSeen,
     ChannelCreated,
     ChannelRejected,
     Event,
+    ExitStarted,
+    OnChain,
     Refused,
     SignatureSeen,
     Signed,
@@ -45,6 +49,7 @@ SIGNED = Signed(
     last=(5, 6),
 )
 REFUSED = (Refused(1, 6, "rejected", "not your turn"), Refused(0, 9, "limit", "too long"))
+HELD = (b"\x0e" * 32, bytes(32))
 EVENTS: dict[str, Event] = {
     "created.1": ChannelCreated(
         my_index=1,
@@ -65,6 +70,14 @@ EVENTS: dict[str, Event] = {
     "submitted.1": Submitted(6, 1, (b"payload", b"")),
     "refused.1": SubmissionsRefused(REFUSED),
     "dropped.1": SubmissionsDropped(REFUSED),
+    "chain.1": ChainSeen(
+        latest=OnChain(2**40, b"\x06" * 32, HELD, Status(7, 2**40, b"\x07" * 20), SIGNED),
+        confirmed=OnChain(2**40 - 3, b"\x08" * 32, (bytes(32), bytes(32)), Status(0, 0, bytes(20)), None),
+        time_s=2**40 - 60,
+        ended=True,
+        held=HELD,
+    ),
+    "exit.1": ExitStarted("no answer from the others for 300 seconds"),
 }
 SENDS: dict[str, StoredSend] = {"outbox reject": SendRejected(1), "outbox decide": SendDecisions(1, 6)}
 

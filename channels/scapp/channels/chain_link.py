@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from scapp.channels.abi import group_slots
 from scapp.channels.chain.port import ChainService
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.session import NOTHING, Step
+from scapp.channels.channel.setup import Setup
+from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import LocalError
 from scapp.channels.onchain import ChainView, Transaction
 from scapp.channels.runner import ChannelRunner
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Destination
 
 UNDER_WAY = frozenset(("waiting", "pending", "included"))
+OVER = frozenset(("proposed", "rejected", "settled"))
 
 
 class ChainLink:
@@ -78,6 +82,26 @@ class ChainLink:
                 f"0x{self._chain.consensus_app.hex()}"
             )
         return self._fault(created.challenge_duration)
+
+    def stakes(self, created: ChannelCreated) -> Stakes:
+        """What is to be known of a proposed funded channel before it is accepted."""
+        setup = Setup(created)
+        assert setup.shares is not None
+        others = tuple(setup.participants[index] for index in setup.others)
+        at_stake: dict[Address, dict[Address, int]] = {other: {} for other in others}
+        for runner in self._runners():
+            state = runner.engine.state
+            if state.setup.shares is None or state.phase in OVER:
+                continue
+            for asset, amount in _deposits(state.setup).items():
+                for other in set(others) & set(state.setup.participants):
+                    at_stake[other][asset] = at_stake[other].get(asset, 0) + amount
+        pays_to = tuple(
+            Destination(destination)
+            for _, group in group_slots(setup.slots)
+            for _, destination, _ in group[setup.my_index : setup.my_index + 1]
+        )
+        return Stakes(_deposits(setup), pays_to, others, at_stake)
 
     def _fault(self, challenge_duration_s: int) -> str:
         if self._chain is None:
@@ -147,3 +171,9 @@ class ChainLink:
             if channel in self._views:  # its inbox was full
                 self._show(channel)
             runner.try_input(lambda engine, now_ms: engine.tick(now_ms, head_time_s))
+
+
+def _deposits(setup: Setup) -> dict[Address, int]:
+    assert setup.shares is not None
+    mine = setup.shares.of[setup.my_index]
+    return {asset: share.amount for asset, share in zip(setup.shares.assets, mine, strict=True) if share.amount}

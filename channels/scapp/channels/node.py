@@ -29,6 +29,7 @@ from scapp.channels.channel.messages import (
 )
 from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
 from scapp.channels.channel.setup import Setup
+from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
@@ -42,7 +43,7 @@ from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
 from scapp.channels.transport.limits import TransportLimits, frame_bytes_for
 from scapp.channels.transport.port import PeerStatus, Transport
-from scapp.channels.types import Address, ChannelId
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 
 logger = logging.getLogger("scapp.node")
 
@@ -57,6 +58,10 @@ class Policy(Protocol):
 
     def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
         """ "accept", "ask" (leave it to the operator), or "reject: reason"."""
+        ...
+
+    def decide_funding(self, stakes: Stakes) -> str:
+        """The same answers, for a channel with deposits that `decide` would accept."""
         ...
 
 
@@ -228,6 +233,8 @@ class Node:
             self._turn_down(peer, message, fault)
             return
         decision = self._policy.decide(peer, deployment, created)
+        if decision == "accept" and created.app_definition != ZERO_ADDRESS:
+            decision = self._policy.decide_funding(self._chain.stakes(created))
         if decision.startswith("reject"):
             self._turn_down(peer, message, decision.partition(":")[2].strip() or "not accepted here")
             return

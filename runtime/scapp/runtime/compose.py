@@ -33,6 +33,8 @@ from pathlib import Path
 import msgspec
 
 from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.shares import Stakes
+from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.errors import LocalError
 from scapp.channels.log.committer import Committer
@@ -62,7 +64,7 @@ from scapp.runtime.documents import NodeFile
 from scapp.runtime.keys_file import load_key
 from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
-from scapp.runtime.policy import AcceptPolicy
+from scapp.runtime.policy import AcceptPolicy, FundingPolicy
 from scapp.runtime.progress import Meters
 from scapp.runtime.projections import Projections
 from scapp.runtime.prover import Prover
@@ -75,13 +77,20 @@ _NEWS = frozenset({"opened", "supported", "closed"})
 
 
 class _Policy:
-    """`AcceptPolicy` as the node asks it: accept, or leave it to the operator."""
+    """`AcceptPolicy` and `FundingPolicy` as the node asks them: accept, or leave it to the operator."""
 
-    def __init__(self, policy: AcceptPolicy) -> None:
+    def __init__(self, policy: AcceptPolicy, funding: FundingPolicy) -> None:
         self._policy = policy
+        self._funding = funding
 
     def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
         why_not = self._policy.why_not(deployment_id(deployment), created.participants)
+        return self._answer(why_not, proposer)
+
+    def decide_funding(self, stakes: Stakes) -> str:
+        return self._answer(self._funding.why_not(stakes.deposits, stakes.pays_to, stakes.at_stake), stakes.others[0])
+
+    def _answer(self, why_not: str, proposer: Address) -> str:
         if why_not:
             _log.info("a proposed channel waits for the operator", extra={"proposer": proposer, "why": why_not})
         return "ask" if why_not else "accept"
@@ -190,7 +199,11 @@ class NodeProcess:
             committer=committer,
             transport=transport,
             admission=RecordingAdmission(ReducerAdmission(modules.admission_kernel), self._record),
-            policy=_Policy(AcceptPolicy(self.config.policy, modules.store, peers, signer.address)),
+            policy=_Policy(
+                AcceptPolicy(self.config.policy, modules.store, peers, signer.address),
+                FundingPolicy(self.config.funding, [signer.address]),
+            ),
+            terms=ChainTerms(**msgspec.to_builtins(self.config.disputes)),
             clock_ms=now_ms,
             nonce=lambda: secrets.randbits(63),
             module_of=modules.store.wasm,

@@ -63,6 +63,29 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     allow: tuple[str, ...] = ()
 
 
+class FundingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which of those channels are accepted at once although this node has to deposit: "limits" are those whose deposits
+    stay within `deposit_max` per channel and, together with all open channels with the same participant, within
+    `exposure_max`. Both are amounts by asset (`coin`, or a token's address), 0 where none is named. `pay_to`: accounts
+    that this node may be paid to, besides that of its channel key."""
+
+    accept: Literal["ask", "limits"] = "ask"
+    deposit_max: dict[str, str] = {}
+    exposure_max: dict[str, str] = {}
+    pay_to: tuple[str, ...] = ()
+
+
+class DisputeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How funded channels are left, answered and ended; all in seconds of the chain's clock, as in
+    `scapp.channels.channel.terms`."""
+
+    challenge_duration_min_s: Annotated[int, msgspec.Meta(ge=1)] = 3_600
+    margin_s: Annotated[int, msgspec.Meta(ge=0)] = 600
+    conclude_delay_s: Annotated[int, msgspec.Meta(ge=0)] = 60
+    funding_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 3_600
+    silence_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the process prints on stderr. `levels`: logger name to level, over `level`."""
 
@@ -78,6 +101,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     api: ApiSettings = ApiSettings()
     database: DatabaseSettings = DatabaseSettings()
     policy: PolicySettings = PolicySettings()
+    funding: FundingSettings = FundingSettings()
+    disputes: DisputeSettings = DisputeSettings()
     log: LogSettings = LogSettings()
     peers: dict[str, str] = {}
 
@@ -87,6 +112,8 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "api": ApiSettings,
     "database": DatabaseSettings,
     "policy": PolicySettings,
+    "funding": FundingSettings,
+    "disputes": DisputeSettings,
     "log": LogSettings,
 }
 

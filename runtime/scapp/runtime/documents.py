@@ -18,7 +18,9 @@ AmountText = Annotated[str, Meta(pattern="^[0-9]{1,78}$", description="unsigned 
 Endpoint = Annotated[str, Meta(max_length=300, description="host:port")]
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$")]
 Sequence = Annotated[int, Meta(ge=0)]
-Phase = Literal["proposed", "opening", "running", "closing", "closed", "rejected", "halted"]
+Phase = Literal[
+    "proposed", "opening", "funding", "running", "disputed", "closing", "closed", "settled", "rejected", "halted"
+]
 Permission = Literal["read", "send", "admin"]
 
 

@@ -1,4 +1,4 @@
-"""Which proposed channels this node accepts without asking its operator; the node asks for each proposal.
+"""Which proposed channels this node accepts, and pays into, without asking its operator; the node asks for each.
 
 The default accepts an app that was deployed here, from peers that are all in the peers list. Everything else waits
 as `proposed` for `scapp channel accept` or `reject`.
@@ -6,12 +6,14 @@ as `proposed` for `scapp channel accept` or `reject`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from scapp.channels.types import Address
-from scapp.runtime.config import PolicySettings, read_address
+from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.runtime.config import ConfigError, FundingSettings, PolicySettings, read_address
 from scapp.runtime.deployments import DeploymentStore
 from scapp.runtime.peerbook import PeerBook
+
+COIN = "coin"
 
 
 class AcceptPolicy:
@@ -38,3 +40,54 @@ class AcceptPolicy:
             if self._accept == "known-deployments" and Address(participant) not in self._peers:
                 return f"0x{participant.hex()} is not in the peers list; `scapp peers add` it or accept by hand"
         return ""
+
+
+class FundingPolicy:
+    """Decides about the deposits of a proposed channel, by settings alone."""
+
+    def __init__(self, settings: FundingSettings, own_accounts: Iterable[bytes]) -> None:
+        """Raises ConfigError for an asset, amount or account that cannot be read."""
+        self._accept = settings.accept
+        self._deposit_max = _amounts(settings.deposit_max, "funding.deposit_max")
+        self._exposure_max = _amounts(settings.exposure_max, "funding.exposure_max")
+        self._accounts = {*own_accounts, *(read_address(text, "funding.pay_to") for text in settings.pay_to)}
+
+    def why_not(
+        self,
+        deposits: Mapping[Address, int],
+        pays_to: Iterable[bytes],
+        at_stake: Mapping[Address, Mapping[Address, int]],
+    ) -> str:
+        """Empty when this node may deposit without asking, else why it asks. `deposits` are amounts by asset, `pays_to`
+        the destinations of our slots, `at_stake` what we have in open channels with each other participant."""
+        for destination in pays_to:
+            if destination[12:] not in self._accounts:
+                return f"our part would be paid to 0x{destination[12:].hex()}, which is not in funding.pay_to"
+        if self._accept == "ask":
+            return "funding.accept is ask: every deposit waits for the operator"
+        for asset, amount in deposits.items():
+            allowed = self._deposit_max.get(asset, 0)
+            if amount > allowed:
+                return f"a deposit of {amount} of {_name(asset)}; funding.deposit_max allows {allowed}"
+            for other, stakes in at_stake.items():
+                together = amount + stakes.get(asset, 0)
+                allowed = self._exposure_max.get(asset, 0)
+                if together > allowed:
+                    return (
+                        f"{together} of {_name(asset)} would be in channels with 0x{other.hex()}; "
+                        f"funding.exposure_max allows {allowed}"
+                    )
+        return ""
+
+
+def _amounts(settings: Mapping[str, str], name: str) -> dict[Address, int]:
+    found = {}
+    for asset, amount in settings.items():
+        if not amount.isdecimal():
+            raise ConfigError(f"{name}.{asset} = {amount!r} is not a whole number of the asset's smallest unit")
+        found[ZERO_ADDRESS if asset == COIN else read_address(asset, name)] = int(amount)
+    return found
+
+
+def _name(asset: Address) -> str:
+    return COIN if asset == ZERO_ADDRESS else f"0x{asset.hex()}"

@@ -19,6 +19,7 @@ from scapp.channels.channel.messages import Supported
 from scapp.channels.channel.model import ChannelState, evolve
 from scapp.channels.channel.session import NOTHING, Session, Step
 from scapp.channels.channel.setup import Setup
+from scapp.channels.channel.shares import Shares
 from scapp.channels.cosigned import encode_slots_outcome
 from scapp.channels.crypto import keccak256
 from scapp.channels.errors import LocalError, PeerError
@@ -175,12 +176,20 @@ def _with_end(state: ChannelState, latest: OnChain, confirmed: OnChain, before_s
     held = known.held if known is not None else now
     if latest.status.mode(now_s) is Mode.FINALIZED:
         return ChainSeen(latest, confirmed, now_s, True, now if holds(now, amounts(held)) else held)
-    if known is None or holds(now, amounts(held)):
+    if known is None or holds(now, amounts(held)) or (known.ended and _is_back(shares, known.latest.holdings, now)):
         return ChainSeen(latest, confirmed, now_s, False, now)
     ended = known.ended or _was_paid_out(
         state, known.latest.status, amounts(now), amounts(held), now_s - before_s, now_s
     )
     return ChainSeen(latest, confirmed, now_s, ended, held if ended else now)
+
+
+def _is_back(shares: Shares, before: tuple[bytes, ...], now: tuple[bytes, ...]) -> bool:
+    """Has the chain taken a payout back? Then it holds at least somebody's whole deposit again; less is dust that a
+    stranger may add to any channel at any time."""
+    deposits = [min(filter(None, (of[k].amount for of in shares.of))) for k in range(len(shares.assets))]
+    rises = zip(amounts(before), amounts(now), deposits, strict=True)
+    return any(after > first and after >= deposit for first, after, deposit in rises)
 
 
 def _was_paid_out(

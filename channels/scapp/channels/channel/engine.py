@@ -317,7 +317,7 @@ def describe(engine: Engine) -> str:
         return session.failure
     if state.phase == "proposed":
         return "this node's acceptance"
-    if state.phase == "rejected" or (state.phase == "closed" and not state.setup.funded):
+    if state.phase in ("rejected", "settled") or (state.phase == "closed" and not state.setup.funded):
         return ""
     if state.setup.funded and state.head is not None:
         pause = standing.chain_pause(state, session)

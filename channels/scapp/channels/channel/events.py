@@ -139,8 +139,9 @@ class ChainSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="cha
 
     @property
     def disputed(self) -> bool:
-        """Does a challenge stand or is the channel finalized, in the newest block or still in the confirmed one?"""
-        return bool(self.latest.status.finalizes_at or self.confirmed.status.finalizes_at)
+        """Does a challenge stand or is the channel finalized, or is the end of that not confirmed?"""
+        now = self.latest.status
+        return now.finalizes_at != 0 or now != self.confirmed.status
 
     @property
     def settled(self) -> bool:

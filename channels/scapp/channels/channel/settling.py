@@ -17,8 +17,9 @@ from scapp.channels.onchain import Challenge, Checkpoint, Conclude, Deposit, Tra
 
 
 def wanted(state: ChannelState, session: Session, head_time_s: int, now_ms: int) -> tuple[Transaction, ...]:
-    """The transactions that this node wants in the chain's next blocks."""
-    seen = state.chain
+    """The transactions that this node wants in the chain's next blocks. None before the chain has been seen since the
+    start: what is stored may be long over."""
+    seen = state.chain if session.seen_at_s else None
     full = newest_enforceable(state)
     if seen is None or full is None or state.rejected is not None or seen.settled:
         return ()
@@ -61,7 +62,8 @@ def _leave(state: ChannelState, seen: ChainSeen, full: Signed | Head) -> tuple[T
 
 
 def _deposits(state: ChannelState, seen: ChainSeen) -> tuple[Transaction, ...]:
-    """Our own share of every asset, once all that ranks before it is there in every asset, confirmed."""
+    """Our own share of every asset, once all that ranks before it is there in every asset, confirmed; wanted until it
+    is confirmed itself."""
     shares = state.setup.shares
     assert shares is not None
     if state.head is None or state.exit_reason or state.final_signed or seen.ended or seen.disputed:
@@ -69,7 +71,7 @@ def _deposits(state: ChannelState, seen: ChainSeen) -> tuple[Transaction, ...]:
     mine = shares.of[state.setup.my_index]
     if not holds(seen.confirmed.holdings, tuple(share.safety for share in mine)):
         return ()
-    held = amounts(seen.latest.holdings)
+    held = map(min, amounts(seen.latest.holdings), amounts(seen.confirmed.holdings))
     return tuple(
         Deposit(asset, share.safety, share.target, share.amount)
         for asset, share, now in zip(shares.assets, mine, held, strict=True)

@@ -36,6 +36,15 @@ class Shares(msgspec.Struct, frozen=True, gc=False):
     of: tuple[tuple[Share, ...], ...]
 
 
+class Stakes(msgspec.Struct, frozen=True, gc=False):
+    """What this node would bring into a proposed channel, for whoever decides about it. Amounts by asset."""
+
+    deposits: dict[Address, int]
+    pays_to: tuple[Destination, ...]  # our slots' destinations
+    others: tuple[Address, ...]
+    at_stake: dict[Address, dict[Address, int]]  # other participant: our deposits in channels with it that are open
+
+
 def shares_of(slots: tuple[OutcomeSlot, ...], count: int) -> Shares:
     """The shares of a channel with `count` participants. Raises ValueError for slots that cannot be funded."""
     groups = group_slots(slots)

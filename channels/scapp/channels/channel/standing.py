@@ -36,8 +36,6 @@ def chain_pause(state: ChannelState, session: Session) -> str:
     seen = state.chain
     if seen is None:
         return "the chain to be read"
-    if seen.settled:
-        return ""
     mode = seen.latest.status.mode(session.head_time_s)
     if mode is Mode.FINALIZED:
         return _payout_pause(state, seen)
