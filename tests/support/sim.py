@@ -39,6 +39,7 @@ from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import Append, StreamWrite
 from scapp.channels.log_source import LogSource
 from scapp.channels.signing import Signer
+from scapp.channels.state_snapshots import StateSnapshots
 from scapp.channels.types import ZERO_ADDRESS, Address
 from tests.support.fakes import SumAdmission
 
@@ -46,6 +47,7 @@ NAMES = ("alice", "bob", "carol", "dave")
 KEYS = tuple(bytes([n + 1]) * 32 for n in range(len(NAMES)))
 START_MS = 1_700_000_000_000
 SNAPSHOT_ENTRIES = 3
+SNAPSHOT_EVENTS = 4
 
 
 class Crash(Exception):
@@ -76,6 +78,7 @@ class SimNode:
         self.admission = self.make_admission()
         self.drivers: dict[bytes, ChannelDriver] = {}
         self.bases: dict[bytes, AdmissionBase] = {}
+        self.states: dict[bytes, StateSnapshots] = {}
         self.deliveries = Deliveries()
         self.source = LogSource(self.log, lambda: self.drivers)
         self.up = True
@@ -153,6 +156,8 @@ class SimNode:
             self.drive(driver, decide(driver.engine, self.now()))
             if self.base(driver).is_due:
                 self.base(driver).save()
+            if self.snapshots(driver).is_due:
+                self.snapshots(driver).save()
         except PeerError as error:
             self.refused.append(str(error))
         except Crash:
@@ -248,6 +253,12 @@ class SimNode:
             base = AdmissionBase(self.admission, self.log, self.source, driver, entries_min=SNAPSHOT_ENTRIES)
             self.bases[driver.stream] = base
         return self.bases[driver.stream]
+
+    def snapshots(self, driver: ChannelDriver) -> StateSnapshots:
+        """The channel's own state, saved every few events."""
+        if driver.stream not in self.states:
+            self.states[driver.stream] = StateSnapshots(self.log, driver, events_min=SNAPSHOT_EVENTS)
+        return self.states[driver.stream]
 
     def _do(self, driver: ChannelDriver, effect: Any) -> None:
         channel = driver.engine.state.setup.channel_id
