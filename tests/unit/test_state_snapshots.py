@@ -224,7 +224,7 @@ def test_every_entry_is_found_from_a_mark_before_it(sizes: list[int]) -> None:
 
 
 def test_the_fold_of_a_signed_state_survives_in_the_candidates() -> None:
-    """A snapshot between our signature and the others': the tail's `supported` refers to what only the snapshot holds."""
+    """A snapshot between our signature and the others': what the tail's `supported` refers to stands only in it."""
     sim = Sim(3, seed=5)
     alice = sim.nodes[0]
     channel = alice.open(sim.nodes[1:])

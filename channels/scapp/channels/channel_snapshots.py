@@ -1,4 +1,4 @@
-"""A channel's own state as a snapshot: the fold of its events, and where its batches stand (`driver.load` begins there).
+"""A channel's own state as a snapshot: the fold of its events, and where its batches stand. `driver.load` begins there.
 
 A snapshot names the fold's release and the shape of the state; one that is of another release is passed over, and the
 whole stream is folded. Participants, deployment and slots are not in it: event 0 says them, and is read at every start.

@@ -17,7 +17,7 @@ from scapp.channels.errors import CorruptionError, ScappError
 
 NODE_STREAM = bytes(32)
 SnapshotKind = Literal["admission", "channel"]
-"""What a snapshot folds: the app's tables (`admission_base.py`), or the channel's own state (`channel_snapshots.py`)."""
+"""What a snapshot folds: the app's tables (`admission_base.py`), or a channel's own state (`channel_snapshots.py`)."""
 
 
 class StreamWrite(msgspec.Struct, frozen=True, gc=False):
