@@ -15,6 +15,7 @@ from scapp.channels.channel.events import (
     Signed,
     StateAdopted,
     StateCompleted,
+    StateRecalled,
     StateSigned,
     StateSupported,
     SubmissionsRefused,
@@ -80,7 +81,7 @@ class LogCheck:
 
     def feed(self, event: Any) -> None:
         match event:
-            case StateSigned(state):
+            case StateSigned(state) | StateRecalled(state):
                 self._signed(state)
             case StateCompleted(state):
                 self._signed(state)
@@ -225,6 +226,6 @@ class Watch:
         for page in self.sim.nodes[sender].log.durable_copy().read(channel):
             for data in page.events:
                 event = decode_event(data)
-                if isinstance(event, StateSigned | StateCompleted | StateAdopted):
+                if isinstance(event, StateSigned | StateCompleted | StateAdopted | StateRecalled):
                     known.update(event.state.signatures)
         return known

@@ -36,8 +36,9 @@ from scapp.channels.driver import Ask, ChannelDriver, Do, Refusals, Store, advan
 from scapp.channels.entries import Kind
 from scapp.channels.errors import PeerError
 from scapp.channels.log.memory import MemoryLog
-from scapp.channels.log.port import Append, StreamWrite
+from scapp.channels.log.port import NODE_STREAM, Append, StreamWrite
 from scapp.channels.log_source import LogSource
+from scapp.channels.restoring import mark_restored
 from scapp.channels.signing import Signer
 from scapp.channels.state_snapshots import StateSnapshots
 from scapp.channels.types import ZERO_ADDRESS, Address
@@ -83,6 +84,8 @@ class SimNode:
         self.source = LogSource(self.log, lambda: self.drivers)
         self.up = True
         for stream in self.log.streams():
+            if stream == NODE_STREAM:
+                continue
             self.drivers[stream] = load(self.log, stream, self.signer)
         for key, value in self.log.outbox():
             channel, send = parse_outbox_row(key, value)
@@ -100,6 +103,15 @@ class SimNode:
         self.up = False
         self.drivers = {}
         self.net.forget_from(self.index)
+
+    def restore(self, backup: MemoryLog) -> None:
+        """The disk is lost, and what was on its way with it; a backup takes its place, and the node starts."""
+        self.crash()
+        self.net.queue = [item for item in self.net.queue if item[0] != self.index]
+        self.log = backup.durable_copy()
+        token = self.net.random.getrandbits(128).to_bytes(16, "big")
+        mark_restored(self.log, token, self.now(), self.now() - 1)
+        self.start()
 
     def now(self) -> int:
         return self.net.now_ms + self.clock_offset_ms

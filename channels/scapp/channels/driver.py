@@ -30,6 +30,7 @@ from scapp.channels.channel.events import (
     Signed,
     StateAdopted,
     StateCompleted,
+    StateRecalled,
     StateSigned,
     StateSupported,
     SubmissionsRefused,
@@ -207,7 +208,7 @@ class _Advances:
         self._signed: dict[int, Signed] = {}
 
     def next(self, event: Event) -> Signed | None:
-        if isinstance(event, StateSigned):
+        if isinstance(event, StateSigned | StateRecalled):
             self._signed[event.state.turn] = event.state
             return None
         if isinstance(event, StateCompleted | StateAdopted):

@@ -25,7 +25,14 @@ from scapp.channels.channel.messages import Propose, Refuse, encode_message
 from scapp.channels.channel.model import ChannelState, Head, evolve
 from scapp.channels.channel.ordering import CLOSE, MESSAGE, payload_fault
 from scapp.channels.channel.session import NOTHING, Checking, Session, Step
-from scapp.channels.channel.signing_rules import TURN_LEAD_MAX, MayNotSign, StateSigner, check_may_sign, sign_state
+from scapp.channels.channel.signing_rules import (
+    TURN_LEAD_MAX,
+    BeforeRestore,
+    MayNotSign,
+    StateSigner,
+    check_may_sign,
+    sign_state,
+)
 from scapp.channels.entries import HEADER, HEADER_BYTES, extend_log_root
 from scapp.channels.errors import PeerError
 
@@ -53,6 +60,8 @@ def receive_propose(state: ChannelState, session: Session, message: Propose, now
         return _answer_with_full_set(state, session)
     if message.turn > state.turn + TURN_LEAD_MAX:
         raise PeerError(f"turn {message.turn} is more than {TURN_LEAD_MAX} above supported turn {state.turn}")
+    if state.recovering:
+        return NOTHING  # it comes again when we ask, after we have recovered
     if session.failure:
         return refuse_proposal(message.channel, message.turn, Fault("halted", session.failure))
     if is_ahead(state, message):
@@ -120,7 +129,7 @@ def _find_fault(
     try:
         check_may_sign(state, proposed)
     except MayNotSign as error:
-        return Fault("turn", str(error))
+        return Fault("recovered" if isinstance(error, BeforeRestore) else "turn", str(error))
     full = fully_signed(state) if state.candidates else None
     if full is not None:
         if proposed.entries[: len(full.entries)] != full.entries:

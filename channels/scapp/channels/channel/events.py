@@ -111,6 +111,29 @@ class SubmissionsDropped(msgspec.Struct, frozen=True, array_like=True, gc=False,
     refused: tuple[Refused, ...]
 
 
+class Restored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="restored.1"):
+    """This log came from a backup made at `backup_ms` and put in place at `at_ms`, and may be older than what this node
+    has signed. `token` (16 random bytes) tells answers to this restore from older ones."""
+
+    token: bytes
+    at_ms: int
+    backup_ms: int
+
+
+class StateRecalled(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="recalled.1"):
+    """Another participant gave back a state that this node had signed and, restored, did not know."""
+
+    state: Signed
+
+
+class Recovered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="recovered.1"):
+    """Every other participant has told its highest signed state (or the operator goes on without): from here on this
+    node signs above `turn` only."""
+
+    turn: int
+    by_operator: bool
+
+
 Event = (
     ChannelCreated
     | ChannelRejected
@@ -122,6 +145,9 @@ Event = (
     | Submitted
     | SubmissionsRefused
     | SubmissionsDropped
+    | Restored
+    | StateRecalled
+    | Recovered
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -53,8 +53,8 @@ def _as_supported(state: ChannelState, full: Signed | Head) -> Supported:
     )
 
 
-def status_message(state: ChannelState, *, answer: bool) -> bytes:
+def status_message(state: ChannelState, *, answer: bool, recovery: bytes = b"") -> bytes:
     """Where we stand, encoded."""
     return encode_message(
-        Status(state.setup.channel_id, state.turn, state.signed_turn, state.sequence, state.log_root, answer)
+        Status(state.setup.channel_id, state.turn, state.signed_turn, state.sequence, state.log_root, answer, recovery)
     )

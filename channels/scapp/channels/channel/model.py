@@ -14,11 +14,14 @@ from scapp.channels.channel.events import (
     ChannelCreated,
     ChannelRejected,
     Event,
+    Recovered,
     Refused,
+    Restored,
     SignatureSeen,
     Signed,
     StateAdopted,
     StateCompleted,
+    StateRecalled,
     StateSigned,
     StateSupported,
     SubmissionsDropped,
@@ -54,6 +57,14 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
 
 
+class Recovery(msgspec.Struct, frozen=True, gc=False):
+    """What restores have left behind: the token of the one that is not recovered from yet (or nothing), and the highest
+    turn that may have been signed before."""
+
+    token: bytes = b""
+    floor: int = -1
+
+
 class ChannelState(msgspec.Struct, frozen=True):
     """All that this node knows durably of one channel."""
 
@@ -74,6 +85,17 @@ class ChannelState(msgspec.Struct, frozen=True):
     sequence: int = 0
     log_root: bytes = EMPTY_LOG_ROOT
     time_ms: int = 0
+    recovery: Recovery = Recovery()
+
+    @property
+    def recovering(self) -> bool:
+        """Safety rule 10: restored, and what this node has signed before is not known yet."""
+        return self.recovery.token != b""
+
+    @property
+    def next_turn(self) -> int:
+        """The lowest turn for something new."""
+        return max(self.signed_turn, self.recovery.floor) + 1
 
     @property
     def signed_turn(self) -> int:
@@ -96,6 +118,8 @@ class ChannelState(msgspec.Struct, frozen=True):
         """Computed, never stored: see `service.ChannelInfo`."""
         if self.rejected is not None:
             return "rejected"
+        if self.recovery.token and not (self.head is not None and self.head.is_final):
+            return "recovering"
         if self.head is None:
             return "opening" if self.candidates else "proposed"
         if self.head.is_final:
@@ -134,7 +158,15 @@ def _rejected(state: ChannelState, event: ChannelRejected) -> ChannelState:
     return _replace(state, rejected=event.reason)
 
 
-def _signed(state: ChannelState, event: StateSigned) -> ChannelState:
+def _restored(state: ChannelState, event: Restored) -> ChannelState:
+    return _replace(state, recovery=Recovery(event.token, state.recovery.floor))
+
+
+def _recovered(state: ChannelState, event: Recovered) -> ChannelState:
+    return _replace(state, recovery=Recovery(b"", max(state.recovery.floor, event.turn)))
+
+
+def _signed(state: ChannelState, event: StateSigned | StateRecalled) -> ChannelState:
     _check_above_signed(state, event.state)
     return _replace(state, candidates=(*state.candidates, event.state))
 
@@ -207,6 +239,7 @@ def _advance(state: ChannelState, to: Signed, signatures: tuple[bytes, ...]) -> 
         to.sequence,
         to.log_root,
         to.time_ms,
+        state.recovery,
     )
 
 
@@ -248,4 +281,7 @@ _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     Submitted: _submitted,
     SubmissionsRefused: _refused,
     SubmissionsDropped: _dropped,
+    Restored: _restored,
+    StateRecalled: _signed,
+    Recovered: _recovered,
 }

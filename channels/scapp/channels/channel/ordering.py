@@ -177,7 +177,7 @@ def ordered(
     if not entries and not state.candidates:
         return Step(step.events, (RollbackBatch(), *step.effects))
     proposal = Signed(
-        turn=state.signed_turn + 1,
+        turn=state.next_turn,
         is_final=bool(entries) and entries[-1][0] == Kind.CLOSE,
         entries=entries,
         sequence=state.sequence + len(entries),
@@ -247,7 +247,7 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
     if full is None or newest is None or session.work is not None or _may_complete(state, session, newest, full):
         return None
     again = Signed(
-        turn=state.signed_turn + 1,
+        turn=state.next_turn,
         is_final=full.is_final,
         entries=full.entries,
         sequence=full.sequence,
@@ -296,7 +296,8 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
     if len(state.candidates) >= REPLACED_MAX:
         return NOTHING
     blamed = 0 <= message.entry < len(newest.entries) and not newest.is_final
-    retime = message.code == "time" and _may_retime(state, session, newest, now_ms)
+    # Refused as "recovered": restored, that participant signs only above what we have signed.
+    retime = message.code in ("time", "recovered") and _may_retime(state, session, newest, now_ms)
     if not blamed and not retime:
         return NOTHING
     kept: list[Queued] = []

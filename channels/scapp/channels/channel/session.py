@@ -91,6 +91,8 @@ class Session:
         self.fetched: list[bytes] = []
         self.peer_turns = [-1] * count  # latest supported turn each participant has reported
         self.refusals: dict[int, tuple[int, str]] = {}  # index: (turn, reason) of its last Refuse
+        self.heard: dict[int, tuple[int, int]] = {}  # recovering: supported and signed turn that each has answered
+        self.recalled: dict[int, Signed] = {}  # recovering: turn of a state of ours that others gave back
         self.retimed = 0  # times in a row that a proposal was replaced because of its clock
         self.refusal_times: list[deque[int]] = [deque() for _ in range(count)]
         self.next_status_ms = 0
