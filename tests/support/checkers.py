@@ -12,6 +12,7 @@ import msgspec
 from scapp.channels.app_data import encode_app_data
 from scapp.channels.channel.events import (
     ChannelCreated,
+    Restored,
     Signed,
     StateAdopted,
     StateCompleted,
@@ -78,11 +79,18 @@ class LogCheck:
         self.submitted: dict[int, tuple[int, bytes]] = {}
         self.included: set[tuple[int, int]] = set()
         self.refused: set[tuple[int, int]] = set()
+        self.restored = False
+        self.recalled: set[int] = set()  # turns of states that others gave back after a restore
 
     def feed(self, event: Any) -> None:
         match event:
-            case StateSigned(state) | StateRecalled(state):
+            case StateSigned(state):
                 self._signed(state)
+            case Restored():
+                self.restored = True
+            case StateRecalled(state):
+                self._signed(state)
+                self.recalled.add(state.turn)
             case StateCompleted(state):
                 self._signed(state)
                 self._full(state)
@@ -91,7 +99,7 @@ class LogCheck:
                 require(turn in self.signed, f"6: turn {turn} supported but never signed here")
                 self._full(msgspec.structs.replace(self.signed[turn], signatures=signatures))
                 if turn == max(self.signed):
-                    self._advance(self.signed[turn])
+                    self._advance(self.signed[turn], remembered=turn not in self.recalled)
             case StateAdopted(state):
                 self._full(state)
                 self._advance(state, remembered=False)
@@ -146,7 +154,8 @@ class LogCheck:
         key = (entry.author, entry.counter)
         require(key not in self.included, f"6: {key} is in the log twice")
         require(key not in self.refused, f"6: {key} was refused and is in the log")
-        if remembered and entry.author == self.me and self.me != 0 and entry.kind != Kind.OPEN:
+        forgotten = self.restored and entry.kind in (Kind.TICK, Kind.CLOSE) and entry.counter not in self.submitted
+        if remembered and entry.author == self.me and self.me != 0 and entry.kind != Kind.OPEN and not forgotten:
             said = self.submitted.get(entry.counter)
             require(said == (entry.kind, entry.payload), f"3: {key} is not what this participant said")
         if entry.kind != Kind.OPEN:

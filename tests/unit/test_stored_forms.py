@@ -16,6 +16,7 @@ from scapp.channels.channel.events import (
     Recovered,
     Refused,
     Restored,
+    RestoreSeen,
     SignatureSeen,
     Signed,
     StateAdopted,
@@ -70,6 +71,7 @@ EVENTS: dict[str, Event] = {
     "refused.1": SubmissionsRefused(REFUSED),
     "dropped.1": SubmissionsDropped(REFUSED),
     "restored.1": Restored(b"\x06" * 16, 1_700_000_000_000, 1_600_000_000_000),
+    "restore-seen.1": RestoreSeen(0, b"\x06" * 16, 1029),
     "recalled.1": StateRecalled(SIGNED),
     "recovered.1": Recovered(1029, True),
 }

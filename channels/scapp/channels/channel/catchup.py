@@ -22,7 +22,7 @@ from scapp.channels.channel.effects import (
     SendSubmit,
     SendSupported,
 )
-from scapp.channels.channel.events import Signed
+from scapp.channels.channel.events import Event, Signed
 from scapp.channels.channel.full_set import fully_signed, newest_full, status_message, supported_message
 from scapp.channels.channel.messages import (
     Countersign,
@@ -50,14 +50,16 @@ DECISIONS_MAX = 256
 def receive_status(state: ChannelState, session: Session, index: int, message: Status) -> Step:
     """Tell the sender what it lacks, and our own status when asked."""
     session.peer_turns[index] = max(session.peer_turns[index], message.supported_turn)
+    events: tuple[Event, ...] = ()
     if message.recovery and not message.answer:
         recovery.hear(state, session, index, message)
     effects: list[Effect] = [SendNow(index, m) for m in lacking(state, session, index, message.supported_turn)]
     if message.answer:
         if message.recovery:
-            effects.extend(recovery.answer(state, index, message))
+            events, answers = recovery.answer(state, index, message)
+            effects.extend(answers)
         effects.append(SendNow(index, status_message(state, answer=message.supported_turn > state.turn)))
-    return Step(effects=tuple(effects))
+    return Step(events, tuple(effects))
 
 
 def lacking(state: ChannelState, session: Session, peer: int, supported_turn: int) -> list[bytes]:

@@ -64,7 +64,7 @@ def receive_propose(state: ChannelState, session: Session, message: Propose, now
         return NOTHING  # it comes again when we ask, after we have recovered
     if session.failure:
         return refuse_proposal(message.channel, message.turn, Fault("halted", session.failure))
-    if is_ahead(state, message):
+    if is_ahead(state, message) or session.wanted is not None:  # a full set is on its way in: sign only what extends it
         session.held = message
         return NOTHING
     return _check(state, session, message, now_ms)
@@ -198,6 +198,8 @@ def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused,
         time_before = time_ms
         if author == me:
             submitted = own.pop(counter, None)
+            if submitted is None and kind != MESSAGE and state.recovery.floor >= 0:
+                continue  # forgotten by a restore; the sequencer may tick and close as well, so it gains nothing
             if submitted is None or submitted.kind != kind or submitted.payload != data[HEADER_BYTES:]:
                 return Fault("entry", f"entry {counter} of ours is not what we submitted", position)
             if counter in gone:

@@ -245,7 +245,7 @@ class Engine:
 
     def _held(self, held: Propose, now_ms: int) -> Step | None:
         session = self.session
-        if session.work is not None or session.failure or self.state.rejected is not None:
+        if session.work is not None or session.wanted is not None or session.failure or self.state.rejected is not None:
             return None
         if checking.is_ahead(self.state, held):
             return None

@@ -120,6 +120,15 @@ class Restored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="rest
     backup_ms: int
 
 
+class RestoreSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="restore-seen.1"):
+    """Participant `index` was restored (by its `token`) and was told to go on above turn `floor`, which is above all
+    that it may have signed; stored before it is told, so that the next restore goes on above that."""
+
+    index: int
+    token: bytes
+    floor: int
+
+
 class StateRecalled(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="recalled.1"):
     """Another participant gave back a state that this node had signed and, restored, did not know."""
 
@@ -146,6 +155,7 @@ Event = (
     | SubmissionsRefused
     | SubmissionsDropped
     | Restored
+    | RestoreSeen
     | StateRecalled
     | Recovered
 )

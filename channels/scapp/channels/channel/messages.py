@@ -96,7 +96,8 @@ class Refuse(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="refuse
 
 class Status(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="status"):
     """Where the sender stands; -1 for "none yet". `answer` asks the receiver to tell its own status. Whoever recovers
-    from a restore asks with a token in `recovery`, and the answer carries it back (`recovery.py`)."""
+    from a restore asks with a token in `recovery`; the answer carries it back, and the highest counter of the sender's
+    own submissions that is decided (`recovery.py`)."""
 
     channel: B32
     supported_turn: Annotated[int, msgspec.Meta(ge=-1, lt=2**48)]
@@ -105,6 +106,7 @@ class Status(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="status
     log_root: B32
     answer: bool = False
     recovery: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
+    decided: U63 = 0
 
 
 class Supported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="full"):

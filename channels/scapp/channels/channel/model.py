@@ -17,6 +17,7 @@ from scapp.channels.channel.events import (
     Recovered,
     Refused,
     Restored,
+    RestoreSeen,
     SignatureSeen,
     Signed,
     StateAdopted,
@@ -58,11 +59,12 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recovery(msgspec.Struct, frozen=True, gc=False):
-    """What restores have left behind: the token of the one that is not recovered from yet (or nothing), and the highest
-    turn that may have been signed before."""
+    """What restores have left behind: the token of our own one that is not recovered from yet (or nothing), the highest
+    turn that we may have signed before, and for others index, token and the turn they were told."""
 
     token: bytes = b""
     floor: int = -1
+    seen: tuple[tuple[int, bytes, int], ...] = ()
 
 
 class ChannelState(msgspec.Struct, frozen=True):
@@ -159,11 +161,17 @@ def _rejected(state: ChannelState, event: ChannelRejected) -> ChannelState:
 
 
 def _restored(state: ChannelState, event: Restored) -> ChannelState:
-    return _replace(state, recovery=Recovery(event.token, state.recovery.floor))
+    return _replace(state, recovery=_replace(state.recovery, token=event.token))
+
+
+def _restore_seen(state: ChannelState, event: RestoreSeen) -> ChannelState:
+    others = tuple(seen for seen in state.recovery.seen if seen[0] != event.index)
+    seen = (*others, (event.index, event.token, event.floor))
+    return _replace(state, recovery=_replace(state.recovery, seen=seen))
 
 
 def _recovered(state: ChannelState, event: Recovered) -> ChannelState:
-    return _replace(state, recovery=Recovery(b"", max(state.recovery.floor, event.turn)))
+    return _replace(state, recovery=_replace(state.recovery, token=b"", floor=max(state.recovery.floor, event.turn)))
 
 
 def _signed(state: ChannelState, event: StateSigned | StateRecalled) -> ChannelState:
@@ -282,6 +290,7 @@ _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     SubmissionsRefused: _refused,
     SubmissionsDropped: _dropped,
     Restored: _restored,
+    RestoreSeen: _restore_seen,
     StateRecalled: _signed,
     Recovered: _recovered,
 }

@@ -266,6 +266,9 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
 def _may_complete(state: ChannelState, session: Session, newest: Signed, full: Signed) -> bool:
     """Is `newest` itself such a repetition, still on its way? Two replaced proposals may both turn out to be fully
     signed; proposing now the one, now the other, each before the last one is complete, would never end."""
+    again = any(turn == newest.turn and text.startswith("recovered:") for turn, text in session.refusals.values())
+    if again and len(state.candidates) < REPLACED_MAX:
+        return False
     if newest.log_root == full.log_root:
         return True
     repeats = any(c.log_root == newest.log_root and b"" not in c.signatures for c in state.candidates[:-1])

@@ -12,7 +12,15 @@ from __future__ import annotations
 import struct
 
 from scapp.channels.channel.effects import Effect, SendNow, Tell
-from scapp.channels.channel.events import Event, Recovered, Signed, StateRecalled
+from scapp.channels.channel.events import (
+    Event,
+    Recovered,
+    Refused,
+    RestoreSeen,
+    Signed,
+    StateRecalled,
+    SubmissionsRefused,
+)
 from scapp.channels.channel.full_set import status_message
 from scapp.channels.channel.messages import Recall, Status, encode_message
 from scapp.channels.channel.model import ChannelState
@@ -23,27 +31,44 @@ from scapp.channels.entries import HEADER, extend_log_root
 from scapp.channels.errors import LocalError, PeerError
 
 UNHEARD_TURNS = 4 * REPLACED_MAX
-"""The sequencer goes on so far above what the others know: proposals of its own may have reached nobody, and it keeps
-no more of them than a quarter of this."""
+"""A restored sequencer is told to go on so far above what the others know: proposals of its own may have reached
+nobody, and it keeps no more of them than a quarter of this. A countersigner signs what the sequencer has signed."""
+FLOOR_LEAD_MAX = TURN_LEAD_MAX // 2
 
 
 def hear(state: ChannelState, session: Session, index: int, message: Status) -> None:
     """A participant's answer to our greeting. Raises PeerError for turns that cannot be."""
     if not state.recovering or message.recovery != state.recovery.token:
         return
-    if message.signed_turn > message.supported_turn + TURN_LEAD_MAX // 2:
+    if message.signed_turn > message.supported_turn + FLOOR_LEAD_MAX:
         raise PeerError(f"participant {index} says it signed turn {message.signed_turn} over {message.supported_turn}")
-    session.heard[index] = message.supported_turn, message.signed_turn
+    session.heard[index] = message
 
 
-def answer(state: ChannelState, index: int, message: Status) -> list[Effect]:
-    """To a participant that recovers: what we hold under its signature, then where we stand, with its token."""
+def answer(state: ChannelState, index: int, message: Status) -> tuple[tuple[Event, ...], list[Effect]]:
+    """To a participant that recovers: what we hold under its signature, then where we stand and above which turn it may
+    go on, with its token. Raises PeerError when it was restored so often that no turn is left before the next state."""
     if state.recovering:
-        return []
+        return (), []
+    events, floor = _floor_for(state, index, message.recovery)
     held = [candidate for candidate in state.candidates if candidate.signatures[index]]
     messages = [encode_message(_recall(state, candidate)) for candidate in held]
-    messages.append(status_message(state, answer=False, recovery=message.recovery))
-    return [SendNow(index, data) for data in messages]
+    messages.append(status_message(state, answer=False, recovery=message.recovery, floor=floor))
+    return events, [SendNow(index, data) for data in messages]
+
+
+def _floor_for(state: ChannelState, index: int, token: bytes) -> tuple[tuple[Event, ...], int]:
+    """One floor per restore: the answer to a repeated greeting is the same, the next restore's is above it."""
+    if index != 0:
+        return (), -1
+    told = [(seen, floor) for other, seen, floor in state.recovery.seen if other == index]
+    for seen, floor in told:
+        if seen == token:
+            return (), floor
+    floor = max([state.next_turn - 1, *(floor for _, floor in told)]) + UNHEARD_TURNS
+    if floor > state.turn + FLOOR_LEAD_MAX:
+        raise PeerError(f"participant {index} was restored too often since turn {state.turn}")
+    return (RestoreSeen(index, token, floor),), floor
 
 
 def _recall(state: ChannelState, held: Signed) -> Recall:
@@ -95,36 +120,47 @@ def conclude(state: ChannelState, session: Session) -> Step | None:
     """Go on once everybody has been heard and all that is newer has been adopted; None while there is more to come."""
     if session.work is not None or session.wanted is not None or session.failure:
         return None
-    if unheard(state, session) or state.turn < max(supported for supported, _ in session.heard.values()):
+    if unheard(state, session) or state.turn < max(told.supported_turn for told in session.heard.values()):
         return None
     events: list[Event] = []
-    signed = max(state.signed_turn, *(turn for _, turn in session.heard.values()))
+    signed = max(state.signed_turn, *(told.signed_turn for told in session.heard.values()))
     for held in _missing(state, session):
         if not _fits(state, held):
             return None
         events.append(StateRecalled(_completed(state, held)))
         signed = max(signed, held.turn)
     _count(session, events)
-    return _go_on(state, events, signed, by_operator=False)
+    return _go_on(state, session, events, signed, by_operator=False)
 
 
 def override(state: ChannelState, session: Session) -> Step:
     """The operator takes the risk of having signed something that nobody told. Raises LocalError."""
     if not state.recovering:
         raise LocalError(f"the channel is {state.phase}, there is nothing to recover from")
-    signed = max([state.signed_turn, *session.recalled, *(turn for _, turn in session.heard.values())])
+    signed = max([state.signed_turn, *session.recalled, *(told.signed_turn for told in session.heard.values())])
     missing = [held for held in _missing(state, session) if _fits(state, held)]
     events: list[Event] = [StateRecalled(_completed(state, held)) for held in missing]
     _count(session, events)
-    return _go_on(state, events, signed, by_operator=True)
+    return _go_on(state, session, events, signed, by_operator=True)
 
 
-def _go_on(state: ChannelState, events: list[Event], signed: int, *, by_operator: bool) -> Step:
-    floor = signed + (UNHEARD_TURNS if state.setup.my_index == 0 or by_operator else 0)
+def _go_on(state: ChannelState, session: Session, events: list[Event], signed: int, *, by_operator: bool) -> Step:
+    floor = signed + (UNHEARD_TURNS if by_operator else 0)
+    events += _decided(state, session)
     how = "by the operator" if by_operator else "all participants were heard"
     status = status_message(state, answer=True)
     asked = [SendNow(peer, status) for peer in state.setup.others]  # they send again what waits for us
     return Step((*events, Recovered(floor, by_operator)), (Tell("recovered", f"{how}, above turn {floor}"), *asked))
+
+
+def _decided(state: ChannelState, session: Session) -> list[Event]:
+    """The sequencer decided submissions that it does not know any more; their authors do, and go on after them."""
+    if state.setup.my_index != 0:
+        return []
+    told = {index: status.decided for index, status in session.heard.items() if status.decided > state.decided[index]}
+    reason = "decided before the sequencer was restored"
+    refused = tuple(Refused(index, counter, "restored", reason) for index, counter in sorted(told.items()))
+    return [SubmissionsRefused(refused)] if refused else []
 
 
 def unheard(state: ChannelState, session: Session) -> list[int]:
