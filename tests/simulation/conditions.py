@@ -6,8 +6,10 @@ A condition is a sentence that `Sim.saw` is told while a life plays, or that `re
 from __future__ import annotations
 
 from scapp.channels.channel.events import (
+    Recovered,
     StateAdopted,
     StateCompleted,
+    StateRecalled,
     StateSigned,
     SubmissionsDropped,
     decode_event,
@@ -80,10 +82,17 @@ CHAIN = (
     "a payout was withdrawn",
     "Mallory: challenge",
 )
-CONDITIONS = (*NETWORK, *DISK, *DATABASE, *CHANNEL, *PEERS, *CHAIN)
+RESTORE = (
+    "a node came back from a backup",
+    "a node came back from a stale backup",
+    "a state was adopted",
+    "a state was recalled",
+    "a restored node went on",
+)
+CONDITIONS = (*NETWORK, *DISK, *DATABASE, *CHANNEL, *PEERS, *CHAIN, *RESTORE)
 
-NOT_YET_REACHABLE = ("a state was adopted", "a node came back from a stale backup")
-"""These need recovery from a lost log; each moves up when the simulator gets its part."""
+NOT_YET_REACHABLE: tuple[str, ...] = ()
+"""What needs a part that the simulator does not have yet; each moves up when it gets it."""
 
 
 def reached(sim: Sim, channel: bytes, nodes: list[SimNode]) -> set[str]:
@@ -113,6 +122,10 @@ def _in_log(node: SimNode, channel: bytes) -> set[str]:
     events = [decode_event(e) for page in node.log.read(channel) for e in page.events]
     if any(isinstance(e, StateAdopted) for e in events):
         seen.add("a state was adopted")
+    if any(isinstance(e, StateRecalled) for e in events):
+        seen.add("a state was recalled")
+    if any(isinstance(e, Recovered) for e in events):
+        seen.add("a restored node went on")
     dropped = {(r.author, r.counter) for e in events if isinstance(e, SubmissionsDropped) for r in e.refused}
     if dropped:
         seen.add("a submission was dropped")

@@ -18,6 +18,7 @@ from tests.simulation.hostile import Hostile
 from tests.simulation.onchain import TERMS, LifeOnChain
 from tests.simulation.plan import Act, Plan, draw_plan
 from tests.support.checkers import Watch
+from tests.support.disk import DiskLog
 from tests.support.sim import START_MS, Sim, SimNode
 from tests.support.sim_chain import ChainSim
 from tests.support.sim_database import Derivation, SimDatabase
@@ -53,6 +54,7 @@ class Life:
         self.derivations: dict[int, Derivation] = {}
         self.restarted: set[int] = set()
         self.said: Said = {}
+        self.backup: DiskLog | None = None
         self.mallory: Hostile | None = None
         honest = [node for node in sim.nodes if node.index != plan.hostile]
         self.chain = LifeOnChain(on_chain, honest) if plan.chain else None
@@ -151,12 +153,29 @@ class Life:
                 node.log.disk.rot(self.sim.random)
                 node.reopen(node.log.disk)
                 self._begin(node)
+            case "backup":
+                self.backup = self.sim.nodes[self.plan.restored].log.durable_copy()
+            case "restore":
+                self._restore()
             case "database away":
                 database.absent = not database.absent
             case "database slow":
                 database.slow = not database.slow
             case _:
                 raise AssertionError(f"no such act: {kind}")
+
+    def _restore(self) -> None:
+        """One node loses its disk and gets its backup. Never two: nodes that recover cannot tell each other."""
+        node = self.sim.nodes[self.plan.restored]
+        if self.backup is None:
+            return
+        before = self.audit.turn_of(node)
+        self._end_derivation(node)
+        self.databases[node.index] = SimDatabase()  # with nothing in it: it is derived anew
+        node.restore(self.backup)
+        self.sim.saw("a node came back from a backup")
+        if before > self.audit.turn_of(node):
+            self.sim.saw("a node came back from a stale backup")
 
     def _deliver(self, count: int) -> None:
         chance = 0.3 if self.plan.forking else 0.1 if self.plan.fickle else 0
@@ -184,7 +203,7 @@ class Life:
         payload = self.app.payload(self.sim.random, addresses, act.draw % 1_000)
         try:
             for counter in node.submit(self.channel, *[payload] * act.number):
-                self.said[(node.index, counter)] = payload
+                self.said.setdefault((node.index, counter), set()).add(payload)
         except LocalError:
             pass
 
@@ -286,8 +305,10 @@ class Life:
             return
         present = [n for n in nodes if self.channel in n.drivers]
         if len(present) < len(nodes):
-            # Only a channel that its opener lost before anything was stored may be missing.
-            assert self.channel not in nodes[0].drivers or self.mallory is not None, "a channel is missing somewhere"
+            # Only a channel that its opener lost before anything was stored may be missing, or one that is not in the
+            # backup from which somebody came back.
+            excused = self.mallory is not None or any(n.restores for n in nodes)
+            assert self.channel not in nodes[0].drivers or excused, "a channel is missing somewhere"
             self.sim.saw("lost before the first write")
             return
         if self.mallory is not None or self.plan.unwilling >= 0:

@@ -39,7 +39,7 @@ class Act(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """One life. `picky` and `hostile` are node indices or -1."""
+    """One life. `picky`, `hostile`, `unwilling` and `restored` are node indices or -1."""
 
     seed: int
     count: int
@@ -55,6 +55,7 @@ class Plan(msgspec.Struct, frozen=True):
     kernel: bool
     chain: bool
     bad_disks: bool
+    restored: int
     skew_ms: int
     slots: bool
     opened: bool  # the faults begin once the channel is open
@@ -70,10 +71,14 @@ def draw_plan(seed: int) -> Plan:
     chain = not forking and not kernel and draw.random() < 0.4
     hostile = not forking and draw.random() < 0.35
     bad_disks = not forking and not hostile and not chain and draw.random() < 0.2
+    restores = not forking and not hostile and not bad_disks and draw.random() < 0.25
     count = draw.choice([3, 4] if forking else [2, 2, 3, 3, 4])
     fickle = draw.random() < 0.3
     acts: list[Act] = []
     for _ in range(draw.randrange(20, 160)):
+        if restores and draw.random() < 0.08:
+            acts.append(Act(draw.choice(["backup", "backup", "restore"]), 0, 0, draw.getrandbits(32)))
+            continue
         kind, number, text = _act(draw, forking=forking, hostile=hostile, bad_disks=bad_disks, chain=chain)
         acts.append(Act(kind, draw.randrange(count), number, draw.getrandbits(32), text))
     return Plan(
@@ -91,6 +96,7 @@ def draw_plan(seed: int) -> Plan:
         kernel=kernel,
         chain=chain,
         bad_disks=bad_disks,
+        restored=draw.randrange(count) if restores else -1,
         skew_ms=draw.choice([-50_000, 50_000]) if draw.random() < 0.1 else 0,
         slots=kernel or draw.random() < 0.5,
         opened=draw.random() < (0.9 if chain and hostile else 0.5),

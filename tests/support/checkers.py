@@ -13,9 +13,11 @@ from scapp.channels.app_data import encode_app_data
 from scapp.channels.channel.events import (
     ChannelCreated,
     ChannelRejected,
+    Restored,
     Signed,
     StateAdopted,
     StateCompleted,
+    StateRecalled,
     StateSigned,
     StateSupported,
     SubmissionsRefused,
@@ -32,6 +34,7 @@ from scapp.channels.outcome import Allocation, SingleAssetExit
 from scapp.channels.signing import recover
 from scapp.channels.state import VariablePart, state_hash
 from scapp.channels.types import Address, Destination, Hash
+from tests.support.disk import SimDisk
 
 
 class Broken(AssertionError):
@@ -80,11 +83,18 @@ class LogCheck:
         self.submitted: dict[int, tuple[int, bytes]] = {}
         self.included: set[tuple[int, int]] = set()
         self.refused: set[tuple[int, int]] = set()
+        self.restored = False
+        self.recalled: set[int] = set()  # turns of states that others gave back after a restore
 
     def feed(self, event: Any) -> None:
         match event:
             case StateSigned(state):
                 self._signed(state)
+            case Restored():
+                self.restored = True
+            case StateRecalled(state):
+                self._signed(state)
+                self.recalled.add(state.turn)
             case StateCompleted(state):
                 self._signed(state)
                 self._full(state)
@@ -93,7 +103,7 @@ class LogCheck:
                 require(turn in self.signed, f"6: turn {turn} supported but never signed here")
                 self._full(msgspec.structs.replace(self.signed[turn], signatures=signatures))
                 if turn == max(self.signed):
-                    self._advance(self.signed[turn])
+                    self._advance(self.signed[turn], remembered=turn not in self.recalled)
             case StateAdopted(state):
                 self._full(state)
                 self._advance(state, remembered=False)
@@ -153,7 +163,8 @@ class LogCheck:
         key = (entry.author, entry.counter)
         require(key not in self.included, f"6: {key} is in the log twice")
         require(key not in self.refused, f"6: {key} was refused and is in the log")
-        if remembered and entry.author == self.me and self.me != 0 and entry.kind != Kind.OPEN:
+        forgotten = self.restored and entry.kind in (Kind.TICK, Kind.CLOSE) and entry.counter not in self.submitted
+        if remembered and entry.author == self.me and self.me != 0 and entry.kind != Kind.OPEN and not forgotten:
             said = self.submitted.get(entry.counter)
             require(said == (entry.kind, entry.payload), f"3: {key} is not what this participant said")
         if entry.kind != Kind.OPEN:
@@ -183,7 +194,7 @@ class Watch:
         self.honest = honest
         self.left: dict[tuple[int, bytes, int], bytes] = {}  # (node, channel, turn): the signature that left
         self.messages = 0
-        self._known: dict[tuple[int, bytes], tuple[int, set[bytes]]] = {}  # pages read, and the signatures in them
+        self._known: dict[tuple[int, bytes], tuple[SimDisk, int, set[bytes]]] = {}  # pages read, signatures in them
         self._inner = sim.tap
         sim.tap = self._tap
 
@@ -232,14 +243,14 @@ class Watch:
     def _durable(self, sender: int, channel: bytes) -> set[bytes]:
         """Every signature of its own that the node would still know after a power cut now."""
         disk = self.sim.nodes[sender].log.disk
-        read, known = self._known.get((sender, channel), (0, set()))
-        if read > len(disk.pages):  # another disk was put in
-            read = 0
+        known_disk, read, known = self._known.get((sender, channel), (disk, 0, set()))
+        if known_disk is not disk:  # another one was put in
+            read, known = 0, set()
         for key, value in disk.pages[read:]:
             if key[:STREAM_BYTES] == channel:
                 for data in unframe_page(key, value).events:
                     event = decode_event(data)
-                    if isinstance(event, StateSigned | StateCompleted | StateAdopted):
+                    if isinstance(event, StateSigned | StateCompleted | StateAdopted | StateRecalled):
                         known.update(event.state.signatures)
-        self._known[(sender, channel)] = (len(disk.pages), known)
+        self._known[(sender, channel)] = (disk, len(disk.pages), known)
         return known

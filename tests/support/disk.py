@@ -21,7 +21,7 @@ from scapp.channels.log.port import LogClosed, LogCorrupt, LogWriteFailed
 from scapp.channels.log.rocks import RocksLog
 from scapp.channels.log.rocks_store import Family, Store
 
-FAMILIES = ("pages", "heads", "outbox", "snapshots")
+FAMILIES = ("pages", "heads", "outbox", "snapshots", "states")
 _HEADER_BYTES = 8
 Change = tuple[str, bytes, bytes | None]  # family, key, value or None for a removal
 Row = tuple[bytes, bytes]
@@ -213,7 +213,8 @@ class SimStore(Store):
         self.is_open = True
         rows = disk.replay()
         self._families = {name: SimFamily(name, rows[name]) for name in FAMILIES}
-        self.pages, self.heads, self.outbox, self.snapshots = (self._families[name] for name in FAMILIES)
+        self.pages, self.heads, self.outbox, self.snapshots, self.states = (self._families[n] for n in FAMILIES)
+        self.snapshots_of = {"admission": self.snapshots, "channel": self.states}
 
     def check_open(self) -> None:
         if not self.is_open:

@@ -37,9 +37,11 @@ from scapp.channels.deployment import Deployment, Limits, encode_deployment
 from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Refusals, Store, advances, load
 from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
-from scapp.channels.log.port import Append, LogClosed, StreamWrite
+from scapp.channels.log.port import NODE_STREAM, Append, LogClosed, StreamWrite
 from scapp.channels.log_source import LogSource
+from scapp.channels.restoring import mark_restored, restored_ms
 from scapp.channels.signing import Signer
+from scapp.channels.state_snapshots import StateSnapshots
 from scapp.channels.types import ZERO_ADDRESS, Address
 from tests.support.disk import DiskLog, SimDisk
 from tests.support.fakes import SumAdmission
@@ -48,6 +50,7 @@ NAMES = ("alice", "bob", "carol", "dave")
 KEYS = tuple(bytes([n + 1]) * 32 for n in range(len(NAMES)))
 START_MS = 1_700_000_000_000
 SNAPSHOT_ENTRIES = 3
+SNAPSHOT_EVENTS = 4
 
 
 class Crash(Exception):
@@ -77,6 +80,7 @@ class SimNode:
         self.decided: list[tuple[int, str, str]] = []  # own submissions refused
         self.acknowledged: dict[tuple[bytes, int], bytes] = {}  # own entries told as accepted: (channel, counter)
         self.processed: set[bytes] = set()  # rows of the outbox whose message a peer has processed
+        self.restores = 0
         self.blind = False  # it hears nothing of the chain
         self.accept = True
         self.start()
@@ -88,10 +92,13 @@ class SimNode:
         self.admission = self.make_admission()
         self.drivers: dict[bytes, ChannelDriver] = {}
         self.bases: dict[bytes, AdmissionBase] = {}
+        self.states: dict[bytes, StateSnapshots] = {}
         self.deliveries = Deliveries()
         self.source = LogSource(self.log, lambda: self.drivers)
         self.up = True
         for stream in self.log.streams():
+            if stream == NODE_STREAM:
+                continue
             try:
                 self.drivers[stream] = load(self.log, stream, self.signer, self.net.terms)
             except CorruptionError as error:
@@ -142,6 +149,18 @@ class SimNode:
             self.log = DiskLog(disk)
         except CorruptionError as error:
             self.fault = str(error)
+
+    def restore(self, backup: DiskLog) -> None:
+        """The disk is lost, and what was on its way with it; a backup takes its place, and the node starts."""
+        self.crash()
+        self.net.queue = [item for item in self.net.queue if item[0] != self.index]
+        self.restores += 1
+        self.fault = ""
+        self.corrupt = {}
+        self.log = backup.durable_copy()
+        token = self.net.random.getrandbits(128).to_bytes(16, "big")
+        mark_restored(self.log, token, self.now(), self.now() - 1)
+        self.start()
 
     def now(self) -> int:
         return self.net.now_ms + self.clock_offset_ms
@@ -209,6 +228,8 @@ class SimNode:
             self.drive(driver, decide(driver.engine, self.now()))
             if self.base(driver).is_due:
                 self.base(driver).save()
+            if self.snapshots(driver).is_due:
+                self.snapshots(driver).save()
         except PeerError as error:
             self.refused.append(str(error))
         except LocalError:
@@ -240,6 +261,8 @@ class SimNode:
             raise PeerError("unknown channel")
         if message.channel in self.corrupt or self.log.version(message.channel):
             raise PeerError("was here before and cannot be opened (rule 9)")
+        if message.time_ms <= restored_ms(self.log):
+            raise PeerError("was opened before this node was restored, and may have lived here (rule 9)")
         created = created_from_proposal(message, self.signer.address, self.now())
         try:
             self.append(Append((StreamWrite(message.channel, 0, (encode_event(created),)),)), durable=True)
@@ -339,6 +362,12 @@ class SimNode:
             base = AdmissionBase(self.admission, self.log, self.source, driver, entries_min=SNAPSHOT_ENTRIES)
             self.bases[driver.stream] = base
         return self.bases[driver.stream]
+
+    def snapshots(self, driver: ChannelDriver) -> StateSnapshots:
+        """The channel's own state, saved every few events."""
+        if driver.stream not in self.states:
+            self.states[driver.stream] = StateSnapshots(self.log, driver, events_min=SNAPSHOT_EVENTS)
+        return self.states[driver.stream]
 
     def _do(self, driver: ChannelDriver, effect: Any) -> None:
         channel = driver.engine.state.setup.channel_id

@@ -39,6 +39,7 @@ from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappE
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
+from scapp.channels.restoring import restored_ms
 from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
 from scapp.channels.transport.limits import TransportLimits, frame_bytes_for
@@ -107,6 +108,7 @@ class Node:
         self._frame_bytes_max = frame_bytes_max
         self._corrupt: dict[ChannelId, str] = {}  # channels that stay closed, and what is wrong with each
         self._creating: set[bytes] = set()  # proposals that are being checked
+        self._restored_ms = 0
         self._listeners: list[Callable[[NodeEvent], None]] = []
         self._ticker: asyncio.Task[None] | None = None
 
@@ -118,6 +120,7 @@ class Node:
             if stream != NODE_STREAM:
                 await self._load(stream)
         await self._chain.start()
+        self._restored_ms = await asyncio.to_thread(restored_ms, self._log)
         await self._transport.start(self._on_message, self._on_link)
         self._resend()
         self._ticker = asyncio.create_task(self._tick_forever(), name="scapp-ticker")
@@ -231,6 +234,9 @@ class Node:
         fault = self._chain.proposal_fault(created)
         if fault:
             self._turn_down(peer, message, fault)
+        if message.time_ms <= self._restored_ms:
+            # It may have lived here before, after the backup; a log without it must not sign its first turns again.
+            self._turn_down(peer, message, f"opened before this node was restored, at {self._restored_ms} ms")
             return
         decision = self._policy.decide(peer, deployment, created)
         if decision == "accept" and created.app_definition != ZERO_ADDRESS:
@@ -355,6 +361,9 @@ class Node:
 
     async def reject(self, channel_id: ChannelId, reason: str) -> None:
         await self._find(channel_id).input(lambda engine, _: engine.reject(reason))
+
+    async def recover(self, channel_id: ChannelId) -> None:
+        await self._find(channel_id).input(lambda engine, _: engine.recover())
 
     async def submit(
         self, channel_id: ChannelId, payloads: Sequence[bytes], *, tick: bool = False, timeout: float = 30.0

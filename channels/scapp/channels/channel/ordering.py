@@ -191,7 +191,7 @@ def ordered(
     if not entries and not state.candidates:
         return Step(step.events, (RollbackBatch(), *step.effects))
     proposal = Signed(
-        turn=state.signed_turn + 1,
+        turn=state.next_turn,
         is_final=bool(entries) and entries[-1][0] == Kind.CLOSE,
         entries=entries,
         sequence=state.sequence + len(entries),
@@ -261,7 +261,7 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
     if full is None or newest is None or session.work is not None or _may_complete(state, session, newest, full):
         return None
     again = Signed(
-        turn=state.signed_turn + 1,
+        turn=state.next_turn,
         is_final=full.is_final,
         entries=full.entries,
         sequence=full.sequence,
@@ -280,6 +280,9 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
 def _may_complete(state: ChannelState, session: Session, newest: Signed, full: Signed) -> bool:
     """Is `newest` itself such a repetition, still on its way? Two replaced proposals may both turn out to be fully
     signed; proposing now the one, now the other, each before the last one is complete, would never end."""
+    again = any(turn == newest.turn and text.startswith("recovered:") for turn, text in session.refusals.values())
+    if again and len(state.candidates) < REPLACED_MAX:
+        return False
     if newest.log_root == full.log_root:
         return True
     repeats = any(c.log_root == newest.log_root and b"" not in c.signatures for c in state.candidates[:-1])
@@ -312,7 +315,8 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
     if len(state.candidates) >= REPLACED_MAX:
         return NOTHING
     blamed = 0 <= message.entry < len(newest.entries) and not newest.is_final
-    retime = message.code == "time" and _may_retime(state, session, newest, now_ms)
+    # Refused as "recovered": restored, that participant signs only above what we have signed.
+    retime = message.code in ("time", "recovered") and _may_retime(state, session, newest, now_ms)
     if not blamed and not retime:
         return NOTHING
     kept: list[Queued] = []

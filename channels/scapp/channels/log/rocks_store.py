@@ -12,7 +12,7 @@ from pathlib import Path
 from rocksdict import ColumnFamily, DbClosedError, Rdict, ReadOptions, WriteBatch, WriteOptions
 
 from scapp.channels.log.framing import STREAM_BYTES, key_version
-from scapp.channels.log.port import LogClosed, LogCorrupt, LogReadFailed, LogWriteFailed
+from scapp.channels.log.port import LogClosed, LogCorrupt, LogReadFailed, LogWriteFailed, SnapshotKind
 from scapp.channels.log.rocks_open import open_database
 
 Row = tuple[bytes, bytes]
@@ -94,10 +94,11 @@ class Store:
         self._db: Rdict | None = db
         self.is_open = True
         self.pages = Family(path, db, db.get_column_family_handle("default"))
-        self.heads, self.outbox, self.snapshots = (
+        self.heads, self.outbox, self.snapshots, self.states = (
             Family(path, db.get_column_family(name), db.get_column_family_handle(name))
-            for name in ("heads", "outbox", "snapshots")
+            for name in ("heads", "outbox", "snapshots", "states")
         )
+        self.snapshots_of: dict[SnapshotKind, Family] = {"admission": self.snapshots, "channel": self.states}
         self._synced = WriteOptions()
         self._synced.sync = True
         self._unsynced = WriteOptions()
@@ -144,7 +145,7 @@ class Store:
         Raises LogWriteFailed, with everything released, when the disk refused the last bytes."""
         self._db = None
         self.is_open = False
-        families = (self.outbox, self.snapshots, self.heads, self.pages)
+        families = (self.outbox, self.snapshots, self.states, self.heads, self.pages)
         errors = [error for error in [family.release() for family in families] if error is not None]
         if errors:
             raise LogWriteFailed(f"{self.path}: closing failed: {errors[0]}") from errors[0]
