@@ -13,13 +13,29 @@ import msgspec
 import pytest
 
 from scapp.channels import admission_base
-from scapp.channels.channel import checking, decided, engine, messages, model, ordering, signatures, signing_rules
-from scapp.channels.channel.events import StateSigned, StateSupported
+from scapp.channels.channel import (
+    chain_rules,
+    chain_view,
+    checking,
+    decided,
+    engine,
+    messages,
+    model,
+    ordering,
+    recovery,
+    settling,
+    signatures,
+    signing_rules,
+)
+from scapp.channels.channel.events import ChainSeen, StateSigned, StateSupported
+from scapp.channels.channel.messages import Status
 from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
+from scapp.channels.channel_snapshots import Loaded, StateCodec
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.driver import ChannelDriver, Do, Store
 from scapp.channels.log import framing, rocks
+from tests.support import sim
 from tests.support.sim import SimNode
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -290,6 +306,68 @@ def acknowledged_too_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimNode, "_answer", answer)
 
 
+def restored_as_if_nothing_happened(patch: pytest.MonkeyPatch) -> None:
+    """A log that came from a backup is taken for the newest."""
+    patch.setattr(sim, "mark_restored", lambda log, token, at_ms, backup_ms: {})
+
+
+def recovery_hears_nobody(patch: pytest.MonkeyPatch) -> None:
+    """A restored node goes on at once, above what it knows itself."""
+    patch.setattr(recovery, "unheard", lambda state, session: [])
+    original = recovery.conclude
+
+    def conclude(state: Any, session: Any) -> Any:
+        for index in state.setup.others:
+            stale = Status(state.setup.channel_id, state.turn, state.signed_turn, state.sequence, bytes(32))
+            session.heard.setdefault(index, stale)
+        return original(state, session)
+
+    patch.setattr(recovery, "conclude", conclude)
+
+
+def state_snapshot_forgets(patch: pytest.MonkeyPatch) -> None:
+    """A snapshot of a channel's state leaves out what is signed and not supported."""
+    decode = StateCodec.decode
+
+    def forgetful(self: StateCodec, data: bytes) -> Loaded:
+        loaded = decode(self, data)
+        if loaded.state is not None and loaded.state.head is not None:
+            loaded.state = msgspec.structs.replace(loaded.state, candidates=())
+        return loaded
+
+    patch.setattr(StateCodec, "decode", forgetful)
+
+
+def unconfirmed_deposits_count(patch: pytest.MonkeyPatch) -> None:
+    """A deposit counts as soon as it is in a block, which a reorganisation may take back."""
+    patch.setattr(
+        chain_rules, "is_funded", lambda shares, seen: chain_rules.holds(seen.latest.holdings, shares.totals)
+    )
+
+
+def deposit_taken_back_counts(patch: pytest.MonkeyPatch) -> None:
+    """What was seen once is held for ever: a view that takes it back is passed over."""
+    original = chain_view.on_chain
+
+    def on_chain(state: Any, session: Any, view: Any, head_time_s: int) -> Step:
+        known = state.chain
+        if known is not None and sum(view.latest.holdings) < sum(chain_rules.amounts(known.latest.holdings)):
+            return Step()
+        return original(state, session, view, head_time_s)
+
+    patch.setattr(chain_view, "on_chain", on_chain)
+
+
+def stale_challenges_stand(patch: pytest.MonkeyPatch) -> None:
+    """Nobody answers a challenge with an older state before its deadline."""
+    patch.setattr(settling, "_answer", lambda state, seen, full: ())
+
+
+def plays_on_under_a_challenge(patch: pytest.MonkeyPatch) -> None:
+    """A challenge keeps nobody from ordering and countersigning."""
+    patch.setattr(ChainSeen, "disputed", property(lambda self: False))
+
+
 BUGS: dict[str, tuple[Plant, str]] = {
     "rule 1: send before store": (send_before_store, "^1: turn . left node . unrecorded"),
     "rule 1: no sync": (signatures_without_sync, "^1: turn . left node . unrecorded"),
@@ -313,5 +391,12 @@ BUGS: dict[str, tuple[Plant, str]] = {
     "rule 7: any v": (full_sets_leave_as_stored, "^7: turn .* left in a form that the contracts refuse"),
     "rule 8: a batch before the postfund": (batch_before_postfund, "^8: "),
     "rule 9: a second life": (a_second_life, "^9: "),
+    "rule 8: unconfirmed deposits count": (unconfirmed_deposits_count, "^8: .* before every deposit was confirmed"),
+    "rule 8: plays on under a challenge": (plays_on_under_a_challenge, "^8: .* under a challenge"),
+    "rule 8: a reorganisation is passed over": (deposit_taken_back_counts, "^7: |^8: "),
+    "rule 7: deadline": (stale_challenges_stand, "^7: .* has gained"),
+    "rule 10: no restore is noted": (restored_as_if_nothing_happened, "^2: "),
+    "rule 10: nobody is heard": (recovery_hears_nobody, "^2: "),
+    "rule 2: a state snapshot forgets": (state_snapshot_forgets, "^2: |CorruptionError|signed|follows"),
     "rule 11: malformed bytes": (malformed_bytes_pass, "cannot be read"),
 }

@@ -11,8 +11,10 @@ import msgspec
 
 from scapp.channels.app_data import encode_app_data
 from scapp.channels.channel.events import (
+    ChainSeen,
     ChannelCreated,
     ChannelRejected,
+    ExitStarted,
     Restored,
     Signed,
     StateAdopted,
@@ -80,6 +82,8 @@ class LogCheck:
         self.log: list[bytes] = []
         self.root = bytes(32)
         self.rejected = False
+        self.chain: ChainSeen | None = None
+        self.leaving = False
         self.submitted: dict[int, tuple[int, bytes]] = {}
         self.included: set[tuple[int, int]] = set()
         self.refused: set[tuple[int, int]] = set()
@@ -93,7 +97,7 @@ class LogCheck:
             case Restored():
                 self.restored = True
             case StateRecalled(state):
-                self._signed(state)
+                self._signed(state, recalled=True)
                 self.recalled.add(state.turn)
             case StateCompleted(state):
                 self._signed(state)
@@ -109,6 +113,10 @@ class LogCheck:
                 self._advance(state, remembered=False)
             case ChannelRejected():
                 self.rejected = True
+            case ChainSeen():
+                self.chain = event
+            case ExitStarted():
+                self.leaving = True
             case Submitted(first, kind, payloads):
                 self.submitted.update({first + i: (kind, p) for i, p in enumerate(payloads)})
             case SubmissionsRefused(refused):
@@ -117,12 +125,14 @@ class LogCheck:
                     require(key not in self.included, f"6: {key} is in the log and then refused")
                     self.refused.add(key)
 
-    def _signed(self, state: Signed) -> None:
+    def _signed(self, state: Signed, *, recalled: bool = False) -> None:
         newest = max([*self.signed, self.head.turn if self.head else -1], default=-1)
         require(state.turn > newest, f"2: turn {state.turn} signed after turn {newest}")
         require(not self.rejected, f"9: turn {state.turn} signed in a channel that was rejected")
         early = self.head is None or self.head.turn < 1
         require(not early or state.turn == 0 or not state.entries, f"8: entries in turn {state.turn} before postfund")
+        if self.setup.funded and state.turn > 0 and not recalled:
+            self._rule_8(state)
         signer = recover(plain_hash(self.setup, state), state.signatures[self.me])
         require(signer == self.setup.participants[self.me], "1: the recorded signature is not ours")
         for old in (*self.signed.values(), *([self.head] if self.head else [])):
@@ -134,6 +144,25 @@ class LogCheck:
             extended = full[-1].entries == state.entries[: len(full[-1].entries)]
             require(extended, f"4: turn {state.turn} does not extend fully signed turn {full[-1].turn}")
         self.signed[state.turn] = state
+
+    def _rule_8(self, state: Signed) -> None:
+        """A funded channel: nothing above the prefund state before all deposits are confirmed, and under a challenge
+        nothing but a final state."""
+        require(self.chain is not None, f"8: turn {state.turn} signed before the chain was seen")
+        assert self.chain is not None
+        latest, confirmed = self.chain.latest, self.chain.confirmed
+        disputed = bool(latest.status.finalizes_at or confirmed.status.finalizes_at)
+        if state.is_final and (disputed or self.leaving):
+            return
+        require(not disputed, f"8: turn {state.turn} signed under a challenge")
+        require(not self.leaving, f"8: turn {state.turn} signed after this node began to leave")
+        needed: dict[bytes, int] = {}
+        for asset, _, amount in self.setup.slots:
+            needed[asset] = needed.get(asset, 0) + amount
+        for at in (latest, confirmed):
+            held = [int.from_bytes(amount, "big") for amount in at.holdings]
+            covered = all(has >= wants for has, wants in zip(held, needed.values(), strict=True))
+            require(covered, f"8: turn {state.turn} signed before every deposit was confirmed")
 
     def _full(self, state: Signed) -> None:
         digest = plain_hash(self.setup, state)
