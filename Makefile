@@ -9,6 +9,8 @@ ONLY ?=
 DEMO_ARGS ?=
 PORT ?= 8545
 NIGHTLY_ARGS ?=
+SEEDS ?= 1000
+FIRST ?= 0
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -23,7 +25,7 @@ CODE := channels runtime reducers examples tests benchmarks
 
 export PYTHON
 
-.PHONY: help setup setup-runtime demo test nightly cover lint format types bench conformance reducers kernel contracts gas \
+.PHONY: help setup setup-runtime demo test sim nightly cover lint format types bench conformance reducers kernel contracts gas \
 	devchain check-artifacts lock check wheel clean
 
 help: ## list the targets
@@ -40,6 +42,9 @@ demo: setup-runtime ## two nodes, PostgreSQL, a game, tables filling
 
 test: setup ## all tests but the slow ones
 	@$(PYTEST) $(PARALLEL) -m "not slow"
+
+sim: setup ## simulated networks with every fault, drawn from seeds; SEEDS=1000 FIRST=0 (docs/reference/simulation.md)
+	@$(RUN) -m tests.simulation.run $(SEEDS) $(FIRST) --jobs $(WORKERS)
 
 nightly: setup ## everything, with far more seeds and examples; resumable. The last result stands in docs/reference/qualification.md
 	@$(RUN) -m tests.nightly $(NIGHTLY_ARGS)

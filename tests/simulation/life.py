@@ -62,6 +62,8 @@ class Life:
             self.mallory = Hostile(sim, sim.nodes[plan.hostile], self.app, self.chain)
         watch = Watch(sim, {node.index for node in honest})
         slots = (7, 3, 2, 1)[: plan.count] if plan.slots else ()
+        if plan.stillborn:
+            sim.nodes[0].crash_in = 1
         if self.chain is not None:
             self.channel = self.chain.open()
         else:

@@ -58,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True):
     restored: int
     skew_ms: int
     slots: bool
+    stillborn: bool  # the opener's first write finds no power
     opened: bool  # the faults begin once the channel is open
     closing: bool
     acts: tuple[Act, ...]
@@ -99,6 +100,7 @@ def draw_plan(seed: int) -> Plan:
         restored=draw.randrange(count) if restores else -1,
         skew_ms=draw.choice([-50_000, 50_000]) if draw.random() < 0.1 else 0,
         slots=kernel or draw.random() < 0.5,
+        stillborn=draw.random() < 0.02,
         opened=draw.random() < (0.9 if chain and hostile else 0.5),
         closing=draw.random() < 0.5,
         acts=tuple(acts),
@@ -111,7 +113,7 @@ def _act(
     """Kind, number and text of one act."""
     if hostile and draw.random() < 0.25:
         if chain and draw.random() < 0.3:
-            return "mallory", draw.randrange(1, 6), draw.choice(["challenge"] * 5 + ["final state kept back"])
+            return "mallory", draw.randrange(1, 6), draw.choice(["challenge", "challenge", "final state kept back"])
         return "mallory", draw.randrange(1, 6), draw.choice(HOSTILE_ACTS)
     if chain and draw.random() < 0.3:
         return _chain_act(draw)

@@ -98,6 +98,12 @@ def report(played: Played, count: int, seconds: float) -> Iterator[str]:
     yield f"{count} seeds, {len(played.violations)} violations, coverage {reached} of {len(CONDITIONS)}"
 
 
+def exit_status(played: Played, count: int) -> int:
+    """0 without violations and, from some number of seeds on, with every condition reached."""
+    whole = all(played.reached[what] for what in CONDITIONS)
+    return 1 if played.violations or (count >= FULL_COVERAGE_SEEDS and not whole) else 0
+
+
 def main(arguments: list[str]) -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -114,8 +120,7 @@ def main(arguments: list[str]) -> int:
     logging.disable(logging.CRITICAL)
     for line in report(played, chosen.seeds, time.monotonic() - began):
         print(line)
-    whole = all(played.reached[what] for what in CONDITIONS)
-    return 1 if played.violations or (chosen.seeds >= FULL_COVERAGE_SEEDS and not whole) else 0
+    return exit_status(played, chosen.seeds)
 
 
 if __name__ == "__main__":

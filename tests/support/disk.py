@@ -142,7 +142,7 @@ class SimDisk:
             names.append("file")
         if not names:
             return ""
-        name = draw.choice(names)
+        name = "outbox" if "outbox" in names and draw.random() < 0.5 else draw.choice(names)  # it is rarely filled
         self.damaged.add(name)
         if name == "file":
             self.synced = _flipped(self.synced, draw)
