@@ -169,11 +169,18 @@ class SimFamily(Family):
         self._name = name
         self._rows = rows
         self._keys = sorted(rows)
+        self.is_open = True
+
+    def _check_open(self) -> None:
+        if not self.is_open:
+            raise LogClosed("the log on the simulated disk is closed")
 
     def get(self, key: bytes) -> bytes | None:
+        self._check_open()
         return self._rows.get(key)
 
     def rows(self, start: bytes = b"", end: bytes | None = None, limit: int | None = None) -> list[Row]:
+        self._check_open()
         first = bisect_left(self._keys, start)
         last = len(self._keys) if end is None else bisect_left(self._keys, end)
         if limit is not None:
@@ -181,6 +188,7 @@ class SimFamily(Family):
         return [(key, self._rows[key]) for key in self._keys[first:last]]
 
     def row_at_or_before(self, key: bytes) -> Row | None:
+        self._check_open()
         at = bisect_right(self._keys, key)
         return (self._keys[at - 1], self._rows[self._keys[at - 1]]) if at else None
 
@@ -191,7 +199,7 @@ class SimFamily(Family):
         batch.append((self._name, key, None))
 
     def release(self) -> None:
-        return None
+        self.is_open = False
 
     def apply(self, key: bytes, value: bytes | None) -> None:
         """What a batch does once it is written."""
@@ -238,6 +246,8 @@ class SimStore(Store):
 
     def close(self) -> None:
         self.is_open = False
+        for family in self._families.values():
+            family.release()
 
 
 class DiskLog(RocksLog):
