@@ -65,8 +65,7 @@ def test_a_damaged_end_is_cut_or_refused_and_never_read(seed: int) -> None:
     log.disk.power_cut(random.Random(seed), damage=1.0)
     try:
         left = events_of(DiskLog(log.disk), A)
-    except LogCorrupt as error:
-        assert "write-ahead file" in str(error)
+    except LogCorrupt:
         return
     assert left == [b"event %d" % version for version in range(len(left))]
     assert len(left) >= 3

@@ -89,7 +89,7 @@ class Audit:
             require(self._roots.setdefault(head.turn, found) == found, f"6: turn {head.turn} is supported in two ways")
 
     def _compare_with_disk(self, node: SimNode) -> None:
-        """After a start: everything acknowledged as durable is there, unaltered; or the disk is damaged, and said so."""
+        """After a start: everything acknowledged as durable is there, unaltered; or a damaged disk is refused."""
         disk = node.log.disk
         refused = node.fault or node.corrupt.get(self.channel, "")
         if refused:

@@ -152,4 +152,3 @@ def in_flight(node: SimNode, channel: bytes) -> set[str]:
     if any(c.is_final for c in candidates):
         seen.add("a restart found a final state in flight")
     return seen
-

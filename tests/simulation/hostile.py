@@ -242,7 +242,9 @@ class Hostile:
         assert state.head is not None
         admission = self.app.admission()
         try:
-            admission.load(state.setup.context, [s.entries for s in self.node.source.batches(self.channel) if s.entries])
+            admission.load(
+                state.setup.context, [s.entries for s in self.node.source.batches(self.channel) if s.entries]
+            )
             result = admission.try_batch(state.setup.channel_id, state.sequence, tuple(entries), strict=False)
         except ScappError:
             return None

@@ -172,7 +172,8 @@ class LifeOnChain:
             sim.saw("a stale challenge was answered")
         if "AllocationUpdated" in names:
             sim.saw("a payout was withdrawn")
-        if record.finalizes_at and any(self._present(n) and n.engine(self.channel).state.outstanding for n in self.honest):
+        present = [n.engine(self.channel).state for n in self.honest if self._present(n)]
+        if record.finalizes_at and any(state.outstanding for state in present):
             sim.saw("a challenge came during play")
 
     # Mallory
@@ -223,7 +224,9 @@ class LifeOnChain:
         state = node.engine(self.channel).state
         if state.phase in ("settled", "rejected", "proposed"):
             return True
-        return not self._held() and (state.exit_reason != "" or state.turn < 0)
+        if self._held() or (state.chain is not None and state.chain.ended):
+            return False  # a payout is to come, or to be confirmed
+        return state.exit_reason != "" or state.turn < 0
 
     def check_payouts(self) -> None:
         """Rule 7, in money: an honest participant has lost nothing but what it signed away."""

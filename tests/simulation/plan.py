@@ -26,6 +26,17 @@ HOSTILE_ACTS = (
     "refusal",
     "rejection",
 )
+RARE_ACTS = (
+    "stop",
+    "decide",
+    "part",
+    "heal",
+    "reset",
+    "slow disk",
+    "database away",
+    "database slow",
+    "clock",
+)
 
 
 class Act(msgspec.Struct, frozen=True):
@@ -107,9 +118,7 @@ def draw_plan(seed: int) -> Plan:
     )
 
 
-def _act(
-    draw: random.Random, *, forking: bool, hostile: bool, bad_disks: bool, chain: bool
-) -> tuple[str, int, str]:
+def _act(draw: random.Random, *, forking: bool, hostile: bool, bad_disks: bool, chain: bool) -> tuple[str, int, str]:
     """Kind, number and text of one act."""
     if hostile and draw.random() < 0.25:
         if chain and draw.random() < 0.3:
@@ -132,7 +141,7 @@ def _act(
         return "crash or start", 0, ""
     if what < 0.953:
         return "close", 0, ""
-    return draw.choice(["stop", "decide", "part", "heal", "reset", "slow disk", "database away", "database slow", "clock"]), 0, ""
+    return draw.choice(RARE_ACTS), 0, ""
 
 
 def _chain_act(draw: random.Random) -> tuple[str, int, str]:

@@ -63,7 +63,8 @@ def play_seeds(seeds: range) -> Played:
 
 def play_all(first: int, count: int, jobs: int) -> Played:
     """All seeds, in so many processes."""
-    pieces = [range(at, min(at + SEEDS_PER_PIECE, first + count)) for at in range(first, first + count, SEEDS_PER_PIECE)]
+    end = first + count
+    pieces = [range(at, min(at + SEEDS_PER_PIECE, end)) for at in range(first, end, SEEDS_PER_PIECE)]
     total = Played()
     if jobs == 1 or len(pieces) == 1:
         for piece in pieces:

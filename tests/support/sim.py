@@ -415,8 +415,7 @@ class SimNode:
     def tick(self) -> None:
         for stream in list(self.drivers):
             if self.up:
-                head_time_s = 0 if self.blind else self.net.head_time_s()
-                self.input(stream, lambda e, now: e.tick(now, head_time_s))
+                self.input(stream, lambda e, now: e.tick(now, 0 if self.blind else self.net.head_time_s()))
 
     def supported(self, channel: bytes) -> list[bytes]:
         """The supported log."""

@@ -12,9 +12,7 @@ from tests.support import tree
 CHANNELS, RUNTIME, REDUCERS, GAME = "scapp.channels", "scapp.runtime", "scapp.reducers", "scapp.game"
 
 # Ports with their adapters, and what composes them.
-SHELL = (
-    "log|transport|chain|chain_link|node|runner|admission_base|state_snapshots|restoring|module_exchange|service"
-)
+SHELL = "log|transport|chain|chain_link|node|runner|admission_base|state_snapshots|restoring|module_exchange|service"
 PURE = re.compile(rf"scapp\.channels\.(?!({SHELL})(\.|$)).+")
 PURE_STDLIB = {
     "__future__", "abc", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum",
