@@ -14,11 +14,12 @@ from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.driver import ChannelDriver, Store, advances
 from scapp.channels.entries import Kind
 from scapp.channels.errors import LocalError
-from scapp.channels.onchain import Challenge, Checkpoint, Conclude, TransferAll
+from scapp.channels.onchain import Challenge, Checkpoint, Conclude, Deposit, TransferAll
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from tests.support.checkers import check_log
+from tests.support.plain_chain import CONFIRMATIONS, TOKEN, challenger
 from tests.support.sim import Crash, SimNode
-from tests.support.sim_chain import CONFIRMATIONS, DURATION_S, TOKEN, ChainSim, challenger, close, play, running
+from tests.support.sim_chain import DURATION_S, ChainSim, close, play, running
 
 BROUGHT = ((5, 4), (3, 0), (2, 6))
 BROUGHT1 = ((5,), (3,), (2,))
@@ -161,7 +162,7 @@ def check_payouts(sim: ChainSim, channel: bytes, *, but: int = -1, short: bool =
         assert gain in allowed, f"{node.name} has {gain}, allowed is {allowed}"
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_rule_7_one_party_falls_silent_at_every_step(count: int) -> None:
     """Funding, running and closing: whoever speaks on ends with its money, by itself."""
     seen = set()
@@ -194,7 +195,7 @@ def test_rule_7_one_party_falls_silent_at_every_step(count: int) -> None:
 def register(sim: ChainSim, node: SimNode, channel: bytes, state: Signed) -> None:
     """The node's account takes an older state to the chain, signed by its channel key."""
     found = for_contracts(node.engine(channel).state, state)
-    sim.raw(node, calls.Challenge((), found, challenger(node.signer, node.engine(channel).state, found)))
+    sim.raw(node, calls.Challenge((), found, challenger(node.signer, channel, found)))
 
 
 MOVES = (b"move:0:1:1", b"move:1:0:2", b"move:0:1:1")
@@ -341,6 +342,93 @@ def test_reorganisations_at_every_block_converge(depth: int, drop: bool) -> None
         check_payouts(sim, channel, short=drop and depth > CONFIRMATIONS)
         at += 2
     assert at > 15
+
+
+@pytest.mark.parametrize("drop", [False, True], ids=["again", "lost"])
+@pytest.mark.parametrize(
+    "depth", [pytest.param(d, marks=() if d in (1, 4, 12) else pytest.mark.slow) for d in range(1, 13)]
+)
+def test_reorganisations_at_every_block_of_a_dispute_converge(depth: int, drop: bool) -> None:
+    """The challenge, the answer to a stale one, or the payout is taken back: it is wanted and sent again."""
+    for at in range(1, 70, 4):
+        sim, channel = running(BROUGHT1[:2])
+        play(sim, channel, *MOVES)
+        alice, bob = sim.nodes
+        states = [state for state, _ in advances(bob.log, channel)]
+        sim.silence(bob)
+        register(sim, bob, channel, states[1])
+        alice.input(channel, lambda engine, _: engine.leave("test"))
+        sim.blocks(at)
+        sim.chain.reorganise(min(depth, at), drop=drop)
+        sim.show()
+        sim.until(partial(settled, alice, channel), blocks=140)
+        check_payouts(sim, channel, but=1)
+        assert sum(sim.paid(node)[0] for node in sim.nodes) == 0
+
+
+def test_a_party_that_leaves_answers_an_older_challenge_with_its_own(silent: tuple[ChainSim, bytes]) -> None:
+    """One transaction instead of two: the newer challenge replaces the older one."""
+    sim, channel = silent
+    alice, bob = sim.nodes
+    register(sim, bob, channel, next(advances(bob.log, channel))[0])
+    alice.input(channel, lambda engine, _: engine.leave("test"))
+    sim.chain.mine()
+    sim.show()
+    (wanted,) = alice.engine(channel).wanted(sim.head_time_s(), alice.now())
+    assert isinstance(wanted, Challenge)
+    sim.block()
+    assert alice.engine(channel).wanted(sim.head_time_s(), alice.now()) == ()
+    assert "to end at" in alice.engine(channel).waiting_for
+
+
+@pytest.fixture
+def silent() -> tuple[ChainSim, bytes]:
+    """A running channel whose participant 1 has fallen silent."""
+    sim, channel = running(BROUGHT1[:2], terms=HASTY)
+    play(sim, channel, *MOVES)
+    sim.silence(sim.nodes[1])
+    return sim, channel
+
+
+def test_silence_alone_is_no_reason_to_leave(silent: tuple[ChainSim, bytes]) -> None:
+    """Nobody owes an answer while nothing waits for one; from then on the time-out counts."""
+    sim, channel = silent
+    sim.blocks(60)
+    assert sim.nodes[0].engine(channel).state.exit_reason == ""
+    sim.nodes[0].submit(channel, b"word")
+    sim.run()
+    sim.blocks(HASTY.silence_timeout_s // 12 - 1)
+    assert sim.nodes[0].engine(channel).state.exit_reason == ""
+    sim.blocks(3)
+    assert "no answer from the others for 3" in sim.nodes[0].engine(channel).state.exit_reason
+
+
+def test_without_a_time_out_a_silent_party_is_waited_for() -> None:
+    """Leaving costs everybody the channel: by default the operator decides."""
+    sim, channel = running(BROUGHT1[:2], terms=PATIENT)
+    sim.silence(sim.nodes[1])
+    sim.nodes[0].submit(channel, b"word")
+    sim.run()
+    sim.blocks(300)
+    assert sim.nodes[0].engine(channel).state.exit_reason == ""
+
+
+@pytest.mark.parametrize("depositor", [0, 1])
+def test_funding_that_stands_still_ends(depositor: int) -> None:
+    """Whoever has deposited takes its money out; whoever has not only stops waiting, and deposits no more."""
+    sim = ChainSim(2, terms=HASTY)
+    channel = sim.fund(*BROUGHT1[:2])
+    sim.run()
+    sim.silence(sim.nodes[1 - depositor])
+    sim.blocks(HASTY.funding_timeout_s // 12 + DURATION_S // 12 + 20)
+    node = sim.nodes[depositor]
+    assert "funding stood still" in node.engine(channel).state.exit_reason
+    assert sim.paid(node) == (0,)
+    kinds = [type(each) for index, each in sim.transactions if index == depositor]
+    assert kinds == ([Deposit, Challenge, TransferAll] if depositor == 0 else [])
+    sim.unsilence(sim.nodes[1 - depositor])
+    sim.blocks(DURATION_S // 12 + 200)
+    assert [sim.paid(each) for each in sim.nodes] == [(0,), (0,)]
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the write", "after the write"])

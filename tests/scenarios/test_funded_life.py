@@ -9,8 +9,9 @@ from scapp.channels.channel.setup import SetupError
 from scapp.channels.errors import LocalError
 from scapp.channels.onchain import Conclude, Deposit
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from tests.support.plain_chain import CONFIRMATIONS, TOKEN
 from tests.support.sim import START_MS
-from tests.support.sim_chain import CONFIRMATIONS, TOKEN, ChainSim, close, running
+from tests.support.sim_chain import ChainSim, close, running
 
 COIN = (ZERO_ADDRESS,)
 ASSETS = {"coin": COIN, "token": (TOKEN,), "both": (ZERO_ADDRESS, TOKEN)}
@@ -124,7 +125,7 @@ def test_funding_goes_on_after_a_crash_at_any_time(index: int) -> None:
         sim.block()
         sim.nodes[index].crash()
         sim.nodes[index].start()
-        sim.run()
+        sim.show()
     assert sim.phases(channel) == ["running", "running"]
     assert sim.chain.world.held(ZERO_ADDRESS, ChannelId(channel)) == 8
     assert sum(isinstance(each, Deposit) for _, each in sim.transactions) == 2

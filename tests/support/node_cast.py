@@ -6,8 +6,10 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
+from scapp.channels.chain.port import ChainService
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
+from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment
 from scapp.channels.log.committer import Committer
 from scapp.channels.log.memory import MemoryLog
@@ -52,6 +54,8 @@ class Cast:
         admission: SumAdmission | None = None,
         modules: dict[bytes, bytes] | None = None,
         frame_bytes_max: int = TransportLimits().frame_bytes_max,
+        chain: ChainService | None = None,
+        terms: ChainTerms | None = None,
     ) -> Node:
         signer = Signer(bytes([key]) * 32)
         log = log or MemoryLog()
@@ -69,8 +73,11 @@ class Cast:
             nonce=lambda: next(nonces),
             module_of=(modules or {}).get,
             frame_bytes_max=frame_bytes_max,
+            chain=chain,
+            terms=terms,
         )
         await node.start()
+        self.nodes = [other for other in self.nodes if other.address != node.address]  # it was stopped before
         self.nodes.append(node)
         self.ends.append(committer.close)
         for other in self.nodes[:-1]:

@@ -11,10 +11,11 @@ import pytest
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Limits
 from scapp.channels.errors import CorruptionError, LocalError
-from scapp.runtime.config import Config, ConfigError, PolicySettings
+from scapp.channels.types import Address
+from scapp.runtime.config import Config, ConfigError, FundingSettings, PolicySettings
 from scapp.runtime.deployments import DeploymentStore, UnknownApp
 from scapp.runtime.peerbook import PeerBook
-from scapp.runtime.policy import AcceptPolicy
+from scapp.runtime.policy import AcceptPolicy, FundingPolicy
 from tests.support.api_harness import RAW_WASM, WASM, inspect
 from tests.support.fake_service import ALICE, BOB, CAROL
 
@@ -32,6 +33,58 @@ def peers(tmp_path: Path) -> PeerBook:
 def policy(apps: DeploymentStore, peers: PeerBook, accept: str, *allow: bytes) -> AcceptPolicy:
     settings = PolicySettings(accept=accept, allow=tuple("0x" + a.hex() for a in allow))  # type: ignore[arg-type]
     return AcceptPolicy(settings, apps, peers, ALICE)
+
+
+COIN, TOKEN = Address(bytes(20)), Address(b"\x70" * 20)
+LIMITS = {
+    "accept": "limits",
+    "deposit_max": {"coin": "100", "0x" + TOKEN.hex(): "5"},
+    "exposure_max": {"coin": "150", "0x" + TOKEN.hex(): "5"},
+}
+
+
+def funding(**settings: object) -> FundingPolicy:
+    return FundingPolicy(FundingSettings(**settings), [ALICE])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("deposits", "at_stake", "reason"),
+    [
+        ({COIN: 100}, {BOB: {}}, ""),
+        ({COIN: 50, TOKEN: 5}, {BOB: {COIN: 100}, CAROL: {}}, ""),
+        ({}, {BOB: {COIN: 10**9}}, ""),
+        ({COIN: 101}, {BOB: {}}, "a deposit of 101 of coin; funding.deposit_max allows 100"),
+        ({TOKEN: 6}, {BOB: {}}, f"a deposit of 6 of 0x{TOKEN.hex()}"),
+        ({Address(b"\x71" * 20): 1}, {BOB: {}}, "allows 0"),
+        ({COIN: 51}, {BOB: {}, CAROL: {COIN: 100}}, f"151 of coin would be in channels with 0x{CAROL.hex()}"),
+    ],
+)
+def test_deposits_are_bounded_per_channel_and_per_counterparty(
+    deposits: dict[Address, int], at_stake: dict[Address, dict[Address, int]], reason: str
+) -> None:
+    """An asset without a limit is not paid at all; what is in open channels counts as well."""
+    found = funding(**LIMITS).why_not(deposits, [bytes(12) + ALICE], at_stake)
+    assert found.startswith(reason) if reason.startswith("a dep") else reason in found
+    assert bool(found) == bool(reason)
+
+
+def test_by_default_every_deposit_is_asked_for() -> None:
+    """Even one of nothing: a channel on chain costs fees, and its outcome may owe."""
+    assert "ask" in funding().why_not({}, [bytes(12) + ALICE], {BOB: {}})
+
+
+def test_our_part_is_paid_to_our_accounts_only() -> None:
+    """A proposer names where we are paid; anything but our own accounts is asked about."""
+    found = funding(**LIMITS).why_not({COIN: 1}, [bytes(12) + BOB], {BOB: {}})
+    assert f"0x{BOB.hex()}, which is not in funding.pay_to" in found
+    also = funding(**LIMITS, pay_to=("0x" + BOB.hex(),))
+    assert also.why_not({COIN: 1}, [bytes(12) + BOB, bytes(12) + ALICE], {BOB: {}}) == ""
+
+
+@pytest.mark.parametrize("limits", [{"coin": "-1"}, {"coin": "1.5"}, {"gold": "1"}, {"coin": ""}])
+def test_limits_that_cannot_be_read_are_refused_by_name(limits: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"funding\.deposit_max"):
+        funding(deposit_max=limits)
 
 
 # -- policy -------------------------------------------------------------------------------------------------------

@@ -51,8 +51,10 @@ def hindrance(state: ChannelState, session: Session, *, is_final: bool) -> Hindr
         return None
     if state.exit_reason and not is_final:
         return Hindrance(LEAVING, f"this node leaves the channel: {state.exit_reason}", passes=False)
-    if seen is None:
+    if seen is None or not session.seen_at_s:
         return Hindrance(UNFUNDED, "the chain has not been seen yet", passes=True)
+    if seen.ended:
+        return Hindrance(FINALIZING, "the channel is finalized on chain", passes=True)
     ends = seen.latest.status.finalizes_at
     if ends:
         margin = session.terms.margin(state.setup.fixed.challenge_duration)

@@ -175,7 +175,8 @@ def _with_end(state: ChannelState, latest: OnChain, confirmed: OnChain, before_s
     now = latest.holdings
     held = known.held if known is not None else now
     if latest.status.mode(now_s) is Mode.FINALIZED:
-        return ChainSeen(latest, confirmed, now_s, True, now if holds(now, amounts(held)) else held)
+        known_end = known is not None and known.ended
+        return ChainSeen(latest, confirmed, now_s, True, held if known_end or not holds(now, amounts(held)) else now)
     if known is None or holds(now, amounts(held)) or (known.ended and _is_back(shares, known.latest.holdings, now)):
         return ChainSeen(latest, confirmed, now_s, False, now)
     ended = known.ended or _was_paid_out(

@@ -34,7 +34,7 @@ class ChannelOnChainInfo(msgspec.Struct, frozen=True, kw_only=True):
 def chain_pause(state: ChannelState, session: Session) -> str:
     """The pause point on chain of a channel whose prefund state is supported; empty when it waits for no chain."""
     seen = state.chain
-    if seen is None:
+    if seen is None or not session.seen_at_s:
         return "the chain to be read"
     mode = seen.latest.status.mode(session.head_time_s)
     if mode is Mode.FINALIZED:

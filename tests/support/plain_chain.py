@@ -1,0 +1,202 @@
+"""A simulated chain with the plainest service there can be: for tests of channels, not of the chain service.
+
+It does what `onchain` asks for and no more: a transaction once per purpose, deposits read before they are sent, views
+at the newest block and some blocks below. Blocks are mined by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from scapp.channels.chain import calls
+from scapp.channels.chain.contract_events import ChallengeRegistered
+from scapp.channels.chain.model import Token, World
+from scapp.channels.chain.model_chain import GAS_USED, ModelChain, ModelTransaction, Rejected
+from scapp.channels.chain.port import ChainStatus, TransactionInfo
+from scapp.channels.crypto import keccak256
+from scapp.channels.onchain import (
+    ChainView,
+    Challenge,
+    ChannelOnChain,
+    Checkpoint,
+    Conclude,
+    Deposit,
+    Purpose,
+    Transaction,
+    TransferAll,
+    purpose_of,
+)
+from scapp.channels.reading import SignedState
+from scapp.channels.signing import Signer
+from scapp.channels.state import challenge_hash, encode_state_of_outcome
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash
+
+ADJUDICATOR = Address(b"\xad" * 20)
+CONSENSUS = Address(b"\xc0" * 20)
+TOKEN = Address(b"\x70" * 20)
+CONFIRMATIONS = 3
+RICH = 10**24
+
+
+def account_of(address: Address) -> Address:
+    """The account on chain of whoever has that channel key; it is not the key's own."""
+    return Address(keccak256(b"account" + address)[12:])
+
+
+class PlainChain:
+    """Accounts of the given channel keys are rich; the adjudicator may take their tokens."""
+
+    def __init__(self, signers: Sequence[Signer], time_s: int) -> None:
+        world = World(ADJUDICATOR, CONSENSUS)
+        world.tokens[TOKEN] = Token({}, {})
+        for signer in signers:
+            account = account_of(signer.address)
+            world.balances[account] = RICH
+            world.tokens[TOKEN].balances[account] = RICH
+            world.tokens[TOKEN].allowances[account, ADJUDICATOR] = RICH
+        self.chain = ModelChain(world, time_s)
+        self.sent: dict[tuple[bytes, Purpose], Hash] = {}
+        self._named = 0  # transactions so far, for their hashes
+
+    def held(self, channel: bytes, asset: Address = ZERO_ADDRESS) -> int:
+        return self.chain.world.held(asset, ChannelId(channel))
+
+    def gain(self, account: Address, asset: Address = ZERO_ADDRESS) -> int:
+        """What the account has more or less than at the beginning, fees left out."""
+        world = self.chain.world
+        if asset != ZERO_ADDRESS:
+            return world.tokens[asset].balances[account] - RICH
+        fees = sum(
+            receipt.fee * GAS_USED
+            for block in self.chain.blocks
+            for transaction, receipt in zip(block.transactions, block.receipts, strict=True)
+            if transaction.sender == account
+        )
+        return world.balances[account] + fees - RICH
+
+    def view(self, channel: bytes, assets: Sequence[Address]) -> ChainView:
+        head = self.chain.head.number
+        return ChainView(self._at(channel, assets, head), self._at(channel, assets, max(0, head - CONFIRMATIONS)))
+
+    def _at(self, channel: bytes, assets: Sequence[Address], number: int) -> ChannelOnChain:
+        block = self.chain.block(number)
+        assert block is not None
+        status = block.world.status_of(ChannelId(channel))
+        registered: SignedState | None = None
+        for each in self.chain.blocks[: number + 1] if status.finalizes_at else ():
+            for log in each.logs:
+                if isinstance(log.event, ChallengeRegistered) and log.event.channel == channel:
+                    registered = log.event.candidate
+        holdings = tuple(block.world.held(asset, ChannelId(channel)) for asset in assets)
+        return ChannelOnChain(number, block.hash, holdings, status, registered)
+
+    def carry_out(self, signer: Signer, channel: bytes, wanted: Transaction) -> bool:
+        """Once per purpose, unless the transaction was refused or has been taken back. Was it sent now?"""
+        key = (signer.address, purpose_of(ChannelId(channel), wanted))
+        before = self.sent.get(key)
+        if before is not None:
+            found = self.chain.found(before)
+            waits = any(item.hash == before for item in self.chain.mempool)
+            if waits or (found is not None and found[1].reason is None and not isinstance(wanted, Deposit)):
+                return False
+        call, value = self._call(signer, channel, wanted)
+        if call is not None:
+            self.sent[key] = self.raw(account_of(signer.address), call, value)
+        return call is not None
+
+    def _call(self, signer: Signer, channel: bytes, wanted: Transaction) -> tuple[calls.Call | None, int]:
+        match wanted:
+            case Deposit(asset, safety, target, amount_max):
+                held = self.held(channel, asset)
+                amount = min(target - held, amount_max)
+                if held < safety or amount <= 0:
+                    return None, 0
+                call = calls.Deposit(asset, ChannelId(channel), held, amount)
+                return call, amount if asset == ZERO_ADDRESS else 0
+            case Conclude(state):
+                return calls.ConcludeAndTransfer(state), 0
+            case Challenge(candidate, proof):
+                return calls.Challenge(proof, candidate, challenger(signer, channel, candidate)), 0
+            case Checkpoint(candidate, proof):
+                return calls.Checkpoint(proof, candidate), 0
+            case TransferAll(outcome, state_hash):
+                return calls.TransferAll(ChannelId(channel), outcome, state_hash), 0
+            case _:
+                raise AssertionError(f"{wanted} is never wanted")
+
+    def raw(self, account: Address, call: calls.Call, value: int = 0) -> Hash:
+        """Put a transaction into the mempool, whatever it is."""
+        nonce = self.chain.world.nonces.get(account, 0)
+        waiting = {item.nonce for item in self.chain.mempool if item.sender == account}
+        while nonce in waiting:  # a reorganisation may have left gaps
+            nonce += 1
+        self._named += 1
+        name = Hash(keccak256(b"transaction" + self._named.to_bytes(8, "big")))
+        try:
+            self.chain.send(ModelTransaction(name, account, nonce, ADJUDICATOR, call, value))
+        except Rejected as refused:
+            raise AssertionError(f"0x{account.hex()}: {refused}") from refused
+        return name
+
+
+def challenger(signer: Signer, channel: bytes, candidate: SignedState) -> bytes:
+    """The challenger's signature under the candidate."""
+    encoded = encode_state_of_outcome(
+        ChannelId(channel), candidate.app_data, candidate.outcome, candidate.turn, is_final=candidate.is_final
+    )
+    return signer.sign(challenge_hash(Hash(keccak256(encoded))))
+
+
+class PlainService:
+    """`chain.port.ChainService` over a `PlainChain`; `look` after each block."""
+
+    def __init__(self, chain: PlainChain, signer: Signer) -> None:
+        self.chain_id = 31_337
+        self.adjudicator, self.consensus_app = ADJUDICATOR, CONSENSUS
+        self.head_time_s: int | None = None
+        self.watched: dict[ChannelId, tuple[Address, ...]] = {}
+        self.wants: dict[ChannelId, tuple[Transaction, ...]] = {}
+        self._chain, self._signer = chain, signer
+        self._told: dict[ChannelId, ChainView] = {}
+        self._on_view: Callable[[ChannelId, ChainView], None] | None = None
+        self._on_head: Callable[[int], None] | None = None
+
+    async def start(self, on_view: Callable[[ChannelId, ChainView], None], on_head: Callable[[int], None]) -> None:
+        self._on_view, self._on_head = on_view, on_head
+        self.look()
+
+    async def stop(self) -> None:
+        self._on_view = self._on_head = None
+
+    def look(self) -> None:
+        """Tell the newest block, and what has changed."""
+        if self._on_view is None or self._on_head is None:
+            return
+        self.head_time_s = self._chain.chain.head.time_s
+        for channel, assets in list(self.watched.items()):
+            view = self._chain.view(channel, assets)
+            if view != self._told.get(channel):
+                self._told[channel] = view
+                self._on_view(channel, view)
+        self._on_head(self.head_time_s)
+
+    def send(self) -> None:
+        """Carry out what is wanted now."""
+        for channel, wants in self.wants.items():
+            for wanted in wants:
+                self._chain.carry_out(self._signer, channel, wanted)
+
+    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
+        self.watched[channel] = tuple(assets)
+
+    def unwatch(self, channel: ChannelId) -> None:
+        self.watched.pop(channel, None)
+
+    def want(self, channel: ChannelId, wanted: Sequence[Transaction]) -> None:
+        self.wants[channel] = tuple(wanted)
+
+    def transactions(self, channel: ChannelId) -> list[TransactionInfo]:
+        return []
+
+    def status(self) -> ChainStatus:
+        raise AssertionError("nobody asks")

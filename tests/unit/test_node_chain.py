@@ -1,0 +1,210 @@
+"""Real nodes with a chain: funding, closing, leaving, restarts, and what is refused, through the node's service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+import pytest
+
+from scapp.channels.channel.terms import ChainTerms
+from scapp.channels.errors import LocalError
+from scapp.channels.log.memory import MemoryLog
+from scapp.channels.node import Node
+from scapp.channels.service import NodeEvent, OpenRequest
+from scapp.channels.signing import Signer
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from tests.support.node_cast import DEPLOYMENT, START_MS, Cast
+from tests.support.plain_chain import PlainChain, PlainService, account_of
+
+DURATION_S = 3_600
+TERMS = ChainTerms(challenge_duration_min_s=600, conclude_delay_s=3_600)
+SIGNERS = [Signer(bytes([key]) * 32) for key in (1, 2)]
+
+
+class Scene:
+    """Two nodes and the chain between them."""
+
+    def __init__(self) -> None:
+        self.cast = Cast()
+        self.chain = PlainChain(SIGNERS, START_MS // 1_000)
+        self.logs = [MemoryLog(), MemoryLog()]
+        self.services: list[PlainService] = []
+        self.nodes: list[Node] = []
+        self.events: list[list[NodeEvent]] = [[], []]
+
+    async def start(self, policies: Sequence[str] = ("accept", "accept")) -> Scene:
+        for index, policy in enumerate(policies):
+            await self.node(index, policy)
+        return self
+
+    async def node(self, index: int, policy: str = "accept") -> Node:
+        service = PlainService(self.chain, SIGNERS[index])
+        node = await self.cast.node(index + 1, policy=policy, log=self.logs[index], chain=service, terms=TERMS)
+        node.subscribe(self.events[index].append)
+        self.services[index:] = [service, *self.services[index + 1 :]]
+        self.nodes[index:] = [node, *self.nodes[index + 1 :]]
+        return node
+
+    async def restart(self, index: int) -> Node:
+        await self.nodes[index].stop()
+        return await self.node(index)
+
+    async def block(self, seconds: int = 12) -> None:
+        for service in self.services:
+            service.send()
+        self.chain.chain.mine(self.chain.chain.head.time_s + seconds)
+        for service in self.services:
+            service.look()
+        await asyncio.sleep(0.01)
+
+    async def until(self, channel: ChannelId, phase: str, *, of: Sequence[int] = (0, 1), seconds: int = 12) -> None:
+        for _ in range(100):
+            if all(self.nodes[index].channel(channel).phase == phase for index in of):
+                return
+            await self.block(seconds)
+        raise AssertionError([self.nodes[index].channel(channel) for index in of])
+
+    def request(self, **changes: object) -> OpenRequest:
+        slots = tuple(
+            (bytes(ZERO_ADDRESS), bytes(12) + account_of(signer.address), amount)
+            for signer, amount in zip(SIGNERS, (5, 3), strict=True)
+        )
+        request = OpenRequest(
+            peers=(SIGNERS[1].address,),
+            deployment=DEPLOYMENT,
+            slots=slots,
+            challenge_duration=DURATION_S,
+            fund="direct",
+        )
+        return msgspec.structs.replace(request, **changes)
+
+    def kinds(self, index: int) -> list[str]:
+        return [event.kind for event in self.events[index] if event.channel_id is not None]
+
+    def gains(self) -> list[int]:
+        return [self.chain.gain(account_of(signer.address)) for signer in SIGNERS]
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    made = Scene()
+    try:
+        yield made
+    finally:
+        await made.cast.end()
+
+
+async def test_deposit_play_close_and_withdraw(scene: Scene) -> None:
+    """Through the service alone; afterwards the chain is not watched any more."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    assert scene.chain.held(channel) == 8
+    (receipt,) = await bob.submit(channel, [b"move:0:1:2"])
+    assert receipt.status == "accepted"
+    await bob.close_channel(channel)
+    await scene.until(channel, "closed")
+    await scene.until(channel, "settled")
+    assert scene.gains() == [-2, 2]
+    info = alice.channel(channel).chain
+    assert info is not None
+    assert (info.needed, info.own, info.holdings, info.mode, info.settled) == ((8,), (5,), (0,), "open", True)
+    for index in (0, 1):
+        assert [kind for kind in scene.kinds(index) if kind in ("funded", "settled")] == ["funded", "settled"]
+    await scene.block()
+    assert all(not service.watched for service in scene.services)
+
+
+async def test_leaving_alone_by_command(scene: Scene) -> None:
+    """The others are gone; challenge, time, payout; every step is told."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    await bob.submit(channel, [b"move:0:1:2"])
+    await alice.stop()
+    scene.services[0].wants.clear()
+    with pytest.raises(LocalError, match="running"):
+        await bob.withdraw(channel)
+    await bob.challenge(channel)
+    with pytest.raises(LocalError, match="leaves the channel"):
+        await bob.submit(channel, [b"word"])
+    await scene.until(channel, "settled", of=[1], seconds=120)
+    assert scene.gains() == [-2, 2]
+    told = [kind for kind in scene.kinds(1) if kind in ("leaving", "challenged", "finalized", "settled")]
+    assert told == ["leaving", "challenged", "finalized", "settled"]
+
+
+async def test_everything_goes_on_after_restarts(scene: Scene) -> None:
+    """Before the deposits, between them, while running, and while the final state waits to be concluded."""
+    alice, _ = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    for index in (0, 1, 0, 1):
+        await scene.restart(index)
+        await scene.block()
+    await scene.until(channel, "running")
+    for index in (0, 1):
+        await scene.restart(index)
+    assert scene.nodes[0].channel(channel).phase == "running"
+    (receipt,) = await scene.nodes[0].submit(channel, [b"move:0:1:2"])
+    assert receipt.status == "accepted"
+    await scene.nodes[0].close_channel(channel)
+    await asyncio.gather(*(node.wait_phase(channel, ["closed"], 5) for node in scene.nodes))
+    for index in (0, 1):
+        await scene.restart(index)
+    await scene.until(channel, "settled")
+    assert scene.gains() == [-2, 2]
+
+
+async def test_a_channel_that_cannot_be_funded_is_not_opened(scene: Scene) -> None:
+    alice, _ = (await scene.start()).nodes
+    with pytest.raises(LocalError, match="allowed are 'none' and 'direct'"):
+        await alice.open_channel(scene.request(fund="virtual"))
+    with pytest.raises(LocalError, match="challenge duration 10 s; this node wants 600 s"):
+        await alice.open_channel(scene.request(challenge_duration=10))
+    with pytest.raises(LocalError, match="needs outcome slots"):
+        await alice.open_channel(scene.request(slots=()))
+    poor = await scene.cast.node(7)
+    with pytest.raises(LocalError, match="no chain"):
+        await poor.open_channel(scene.request())
+    channel = await poor.open_channel(scene.request(fund="none"))
+    with pytest.raises(LocalError, match="no chain"):
+        await poor.challenge(channel)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("no chain", "this node has no chain"),
+        ("other app", "is not the app that this node's chain has"),
+        ("short", "this node wants 600 s at least"),
+    ],
+)
+async def test_a_proposal_that_cannot_be_funded_here_is_turned_down(scene: Scene, change: str, reason: str) -> None:
+    """The proposer hears why; nothing is stored."""
+    alice = await scene.node(0)
+    if change == "no chain":
+        bob = await scene.cast.node(2)
+    else:
+        bob = await scene.node(1)
+    if change == "other app":
+        scene.services[0].consensus_app = Address(b"\xbb" * 20)
+    terms = msgspec.structs.replace(TERMS, challenge_duration_min_s=1)
+    alice._chain.terms = terms  # a proposer who asks for less
+    channel = await alice.open_channel(scene.request(challenge_duration=10 if change == "short" else DURATION_S))
+    found = await alice.wait_phase(channel, ["rejected"], 5)
+    assert reason in found.reason
+    assert bob.channels() == []
+
+
+async def test_deposits_wait_for_the_operator_where_the_policy_says_so(scene: Scene) -> None:
+    alice, bob = (await scene.start(("accept", "ask"))).nodes
+    channel = await alice.open_channel(scene.request())
+    for _ in range(5):
+        await scene.block()
+    assert bob.channel(channel).phase == "proposed"
+    assert scene.chain.held(channel) == 0
+    assert channel not in scene.services[1].watched
+    await bob.accept(channel)
+    await scene.until(channel, "running")
