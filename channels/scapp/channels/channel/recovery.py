@@ -175,7 +175,7 @@ def waiting_for(state: ChannelState, session: Session) -> str:
         named = ", ".join(f"{i} (0x{state.setup.participants[i].hex()})" for i in missing)
         what = f"participant{'s' if len(missing) > 1 else ''} {named} to tell the highest state signed"
     else:
-        supported = max(turn for turn, _ in session.heard.values())
+        supported = max(told.supported_turn for told in session.heard.values())
         misfits = [held.turn for held in _missing(state, session) if not _fits(state, held)]
         what = f"the supported state of turn {supported}" if state.turn < supported else "the entries before it"
         if misfits and state.turn >= supported:
