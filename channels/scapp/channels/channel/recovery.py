@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 
+from scapp.channels.channel.decided import last_counters
 from scapp.channels.channel.effects import Effect, SendNow, Tell
 from scapp.channels.channel.events import (
     Event,
@@ -24,9 +25,8 @@ from scapp.channels.channel.events import (
 from scapp.channels.channel.full_set import status_message
 from scapp.channels.channel.messages import Recall, Status, encode_message
 from scapp.channels.channel.model import ChannelState
-from scapp.channels.channel.ordering import REPLACED_MAX, last_counters
 from scapp.channels.channel.session import NOTHING, Session, Step
-from scapp.channels.channel.signing_rules import TURN_LEAD_MAX
+from scapp.channels.channel.signing_rules import REPLACED_MAX, TURN_LEAD_MAX
 from scapp.channels.entries import HEADER, extend_log_root
 from scapp.channels.errors import LocalError, PeerError
 
