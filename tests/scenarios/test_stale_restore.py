@@ -203,6 +203,34 @@ def test_two_restored_nodes_wait_for_the_operator() -> None:
         alice.engine(channel).recover()
 
 
+def test_it_says_what_it_waits_for_once_all_have_answered() -> None:
+    """A supported state that is told and does not come; a state of ours that does not extend the log."""
+    sim, channel, backup = lost_countersignature(3, b"half signed")
+    alice, bob, carol = sim.nodes
+    misfit = recalled(sim, channel, {})
+    alice.restore(backup)
+    sim.queue.clear()
+    engine = alice.engine(channel)
+    state = engine.state
+    for index, node in ((1, bob), (2, carol)):
+        told = Status(channel, 9, 9, 1, state.log_root, False, state.recovery.token)
+        alice.receive(node.signer.address, encode_message(told))
+        assert ("participant 2 (0x" in engine.waiting_for) == (index == 1)
+    assert "the supported state of turn 9" in engine.waiting_for
+    for index in (1, 2):
+        engine.session.heard[index] = msgspec.structs.replace(engine.session.heard[index], supported_turn=state.turn)
+    alice.receive(bob.signer.address, encode_message(misfit))
+    engine.session.recalled = {
+        turn: msgspec.structs.replace(held, log_root=bytes(32)) for turn, held in engine.session.recalled.items()
+    }
+    engine.state = state
+    engine.session.recalled = engine.session.recalled or {
+        misfit.turn: msgspec.structs.replace(bob.engine(channel).state.candidates[-1], log_root=bytes(32))
+    }
+    assert "only an override helps" in engine.waiting_for
+    assert recovery.conclude(state, engine.session) is None
+
+
 def test_an_answer_to_an_older_greeting_does_not_count() -> None:
     """What was on its way before the restore says nothing about what was signed after it was sent."""
     sim, channel = opened()

@@ -44,7 +44,7 @@ class Kept:
     def save(self) -> None:
         """Whole or not at all."""
         sim = self._script.sim
-        held = (sim.chain, sim.sent, sim.clean, sim.now_ms, self._script.chain.channel, self._script.said)
+        held = (sim.plain, sim.now_ms, self._script.chain.channel, self._script.said)
         beside = self._path.with_suffix(".new")
         beside.write_bytes(pickle.dumps(held))
         beside.rename(self._path)
@@ -52,7 +52,8 @@ class Kept:
     def load(self) -> None:
         sim = self._script.sim
         held = pickle.loads(self._path.read_bytes())
-        sim.chain, sim.sent, sim.clean, sim.now_ms, self._script.chain.channel, self._script.said = held
+        sim.plain, sim.now_ms, self._script.chain.channel, self._script.said = held
+        sim.chain = sim.plain.chain
 
 
 def put_on_disk(script: Script, folder: Path) -> None:

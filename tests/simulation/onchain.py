@@ -17,7 +17,8 @@ from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from tests.simulation.plan import Act
 from tests.support.checkers import require
 from tests.support.sim import SimNode
-from tests.support.sim_chain import ChainSim, challenger
+from tests.support.plain_chain import challenger
+from tests.support.sim_chain import ChainSim
 
 TERMS = ChainTerms(margin_s=60, conclude_delay_s=120, funding_timeout_s=3_000, silence_timeout_s=0)
 AWAKE_S = 240
@@ -185,7 +186,7 @@ class LifeOnChain:
         if not known or not self._held():
             return False
         candidate = for_contracts(state, known[self.sim.random.randrange(len(known))])
-        self.sim.raw(node, calls.Challenge((), candidate, challenger(node.signer, state, candidate)))
+        self.sim.raw(node, calls.Challenge((), candidate, challenger(node.signer, self.channel, candidate)))
         return True
 
     # The end

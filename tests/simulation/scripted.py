@@ -13,7 +13,8 @@ from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.errors import LocalError
 from tests.simulation.onchain import TERMS, LifeOnChain
 from tests.support.checkers import check_log
-from tests.support.sim_chain import ChainSim, challenger
+from tests.support.plain_chain import challenger
+from tests.support.sim_chain import ChainSim
 
 ROUNDS = 10
 PER_ROUND = 5  # messages of each of the two participants
@@ -57,7 +58,7 @@ class Script:
             return
         state = node.engine(channel).state
         candidate = for_contracts(state, next(advances(node.log, channel))[0])
-        self.sim.raw(node, calls.Challenge((), candidate, challenger(node.signer, state, candidate)))
+        self.sim.raw(node, calls.Challenge((), candidate, challenger(node.signer, channel, candidate)))
         for _ in range(8):
             self.sim.block()
             self.wake()

@@ -16,13 +16,15 @@ import msgspec
 from scapp.channels.batch_index import BatchIndex
 from scapp.channels.channel.events import ChannelCreated, Event, Signed, StateSupported
 from scapp.channels.channel.model import ChannelState, create, evolve
-from scapp.channels.errors import CorruptionError
+from scapp.channels.errors import CorruptionError, LocalError
 
 FORM = "channel.1"
 FOLD = 1
 """To be raised whenever `model.evolve` gives another state for the same events; a change of the state's shape is
 noticed without."""
 
+# What events raise that decode and that no node has written: indices of nobody, parameters that are not allowed.
+_NONSENSE = (LocalError, LookupError, ValueError, TypeError)
 _FROM_CREATION = ("setup", "prefund")
 _FIELDS = tuple(name for name in ChannelState.__struct_fields__ if name not in _FROM_CREATION)
 
@@ -40,17 +42,26 @@ class Loaded:
     def next(self, event: Event) -> Loaded:
         """Fold one event. Raises CorruptionError when it cannot follow."""
         self.version += 1
+        try:
+            self._fold(event)
+        except _NONSENSE as error:
+            kind = type(event).__name__
+            raise CorruptionError(
+                f"stream 0x{self.stream.hex()}: event {self.version - 1}, {kind}, cannot be: {error}"
+            ) from error
+        return self
+
+    def _fold(self, event: Event) -> None:
         before = self.state
         if before is None:
             if not isinstance(event, ChannelCreated):
                 raise CorruptionError(f"stream 0x{self.stream.hex()} begins with {type(event).__name__}")
             self.state = create(event)
-            return self
+            return
         self.state = state = evolve(before, event)
         if state.head is not before.head:
             advanced: Signed = before.candidates[-1] if type(event) is StateSupported else event.state  # type: ignore[union-attr]
             self.index.add(advanced.sequence - len(advanced.entries), advanced.sequence, self.version)
-        return self
 
 
 class _Saved(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -128,12 +128,19 @@ class Node:
     async def _load(self, stream: bytes) -> None:
         try:
             driver = await asyncio.to_thread(load, self._log, stream, self._shared.signer, self._shared.terms)
+            self._check_owner(driver)
         except CorruptionError as error:
             self._shared.counters["channels_corrupt"] += 1
             self._corrupt[ChannelId(stream)] = str(error)
             logger.error("channel 0x%s is corrupt and stays closed: %s", stream.hex(), error)
             return
         self._begin(driver)
+
+    def _check_owner(self, driver: ChannelDriver) -> None:
+        setup = driver.engine.state.setup
+        owner = setup.participants[setup.my_index]
+        if owner != self.address:
+            raise CorruptionError(f"it is of the key 0x{owner.hex()}, this node's is 0x{self.address.hex()}")
 
     def _begin(self, driver: ChannelDriver) -> ChannelRunner:
         runner = ChannelRunner(self._shared, driver)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import secrets
@@ -55,12 +54,14 @@ from scapp.runtime.api.entries import EntryReader
 from scapp.runtime.api.proving import Proving
 from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
-from scapp.runtime.client import LOCK_FILE, NODE_FILE
+from scapp.runtime.backup import backup_view, make_backup
+from scapp.runtime.client import NODE_FILE
 from scapp.runtime.config import Config, parse_listen
 from scapp.runtime.database.open import open_backend
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.rejections import Rejection
-from scapp.runtime.documents import NodeFile
+from scapp.runtime.documents import BackupView, NodeFile
+from scapp.runtime.home_lock import lock_home
 from scapp.runtime.keys_file import load_key
 from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
@@ -137,7 +138,7 @@ class NodeProcess:
     async def _start(self) -> NodeFile:
         started_ms = now_ms()
         self.home.mkdir(parents=True, exist_ok=True)
-        self._undo.callback(_lock(self.home))
+        self._undo.callback(lock_home(self.home))
         secret = load_key(self.home, self._password)
         logs.hide(secret)
         signer = Signer(secret)
@@ -171,6 +172,7 @@ class NodeProcess:
             started_ms=started_ms,
             threads=self._threads(),
             log_failure=lambda: self._committer.failure,
+            backup=lambda target, keys: self._backup(target, keys, signer.address, meters),
         )
         api = await self._start_api(context)
         if self._worker is not None:
@@ -189,7 +191,7 @@ class NodeProcess:
     async def _start_node(self, signer: Signer, modules: Modules, peers: PeerBook, transport: TcpTransport) -> Node:
         """Log, admission, policy and node. Refusals go to the worker as soon as there is one."""
         (self.home / "log").mkdir(mode=0o700, exist_ok=True)  # messages are between the participants
-        log = RocksLog(self.home / "log")
+        log = self._log = RocksLog(self.home / "log")
         self._undo.callback(log.close)
         committer = self._committer = _Commits(log)
         self._undo.callback(committer.close)
@@ -258,6 +260,15 @@ class NodeProcess:
         self._undo.callback(node.subscribe(news))
         return projections
 
+    def _backup(self, target: Path, keys: bool, address: Address, meters: Meters) -> BackupView:
+        """On a thread of the API; the node goes on."""
+        with meters.running("backup", str(target)) as meter:
+            made = make_backup(
+                self.home, self._log, target, address="0x" + address.hex(), keys=keys, now_ms=now_ms(),
+                scapp=own_version(), meter=meter,
+            )  # fmt: skip
+        return backup_view(target, made)
+
     def _threads(self) -> ThreadPoolExecutor:
         """For what blocks in the API; a query that still runs must not hold up the stop."""
         threads = ThreadPoolExecutor(API_THREADS, "scapp-api")
@@ -304,23 +315,6 @@ def _backend(config: Config, home: Path) -> Backend | None:
     if database.backend == "none":
         return None
     return open_backend(database.url if database.backend == "url" else database.backend, home)
-
-
-def _lock(home: Path) -> Callable[[], None]:
-    """Take the directory for this process; returns how to give it back. The lock ends with the process at the
-    latest, so a stale file means nothing."""
-    descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        raise LocalError(f"a node runs in {home} already (process {holder or 'unknown'}); stop it first") from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    # What an earlier process left behind when it was killed.
-    (home / NODE_FILE).unlink(missing_ok=True)
-    return lambda: os.close(descriptor)
 
 
 def now_ms() -> int:

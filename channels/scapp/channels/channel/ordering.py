@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from scapp.channels.admission import Admitted
 from scapp.channels.channel import catchup
 from scapp.channels.channel.chain_rules import hindrance
-from scapp.channels.channel.decided import authors_to_tell, left_out
+from scapp.channels.channel.decided import authors_to_tell, last_counters, left_out
 from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
 from scapp.channels.channel.events import Refused, Signed, StateSigned
 from scapp.channels.channel.full_set import fully_signed, status_message
 from scapp.channels.channel.messages import Refuse, Submit
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import NOTHING, Ordering, Queued, Session, Step
-from scapp.channels.channel.signing_rules import StateSigner, sign_state
+from scapp.channels.channel.signing_rules import REPLACED_MAX, StateSigner, sign_state
 from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, decode_entry, extend_log_root
 from scapp.channels.errors import PeerError
 
@@ -28,7 +28,6 @@ QUEUE_BATCHES_MAX = 4  # per author, in full batches
 REFUSALS_PER_WINDOW_MAX = 200
 REFUSAL_WINDOW_MS = 10_000
 RETIMED_MAX = 3
-REPLACED_MAX = 256  # replaced proposals are kept until one above them is supported, so their number is bounded
 
 
 def payload_fault(kind: int, payload: bytes, payload_bytes_max: int) -> str:
@@ -209,15 +208,6 @@ def _refused(work: Ordering, result: Admitted) -> Iterable[Refused]:
     for refusal in result.refusals:
         item = work.items[refusal.index]
         yield Refused(item.author, item.counter, refusal.code, refusal.reason[:1024])
-
-
-def last_counters(included: tuple[int, ...], entries: Sequence[bytes]) -> tuple[int, ...]:
-    """Per author: the highest counter in the log after the entries, whose counters increase per author."""
-    last = list(included)
-    unpack = HEADER.unpack_from
-    for author, counter in dict([unpack(entry)[1:3] for entry in entries]).items():
-        last[author] = counter
-    return tuple(last)
 
 
 def _propose(state: ChannelState, session: Session, signer: StateSigner, proposal: Signed, before: Step) -> Step:

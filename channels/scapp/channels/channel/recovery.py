@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 
+from scapp.channels.channel.decided import last_counters
 from scapp.channels.channel.effects import Effect, SendNow, Tell
 from scapp.channels.channel.events import (
     Event,
@@ -24,9 +25,8 @@ from scapp.channels.channel.events import (
 from scapp.channels.channel.full_set import status_message
 from scapp.channels.channel.messages import Recall, Status, encode_message
 from scapp.channels.channel.model import ChannelState
-from scapp.channels.channel.ordering import REPLACED_MAX, last_counters
 from scapp.channels.channel.session import NOTHING, Session, Step
-from scapp.channels.channel.signing_rules import TURN_LEAD_MAX
+from scapp.channels.channel.signing_rules import REPLACED_MAX, TURN_LEAD_MAX
 from scapp.channels.entries import HEADER, extend_log_root
 from scapp.channels.errors import LocalError, PeerError
 
@@ -175,7 +175,7 @@ def waiting_for(state: ChannelState, session: Session) -> str:
         named = ", ".join(f"{i} (0x{state.setup.participants[i].hex()})" for i in missing)
         what = f"participant{'s' if len(missing) > 1 else ''} {named} to tell the highest state signed"
     else:
-        supported = max(turn for turn, _ in session.heard.values())
+        supported = max(told.supported_turn for told in session.heard.values())
         misfits = [held.turn for held in _missing(state, session) if not _fits(state, held)]
         what = f"the supported state of turn {supported}" if state.turn < supported else "the entries before it"
         if misfits and state.turn >= supported:

@@ -6,12 +6,11 @@ import struct
 
 from scapp.channels.admission import Admitted
 from scapp.channels.channel.checking import compare
-from scapp.channels.channel.decided import authors_to_tell, settled_by
+from scapp.channels.channel.decided import authors_to_tell, last_counters, settled_by
 from scapp.channels.channel.effects import CommitBatch, Effect, RollbackBatch, SendDecisions, SendNow, Tell, TryBatch
 from scapp.channels.channel.events import Event, SignatureSeen, Signed, StateAdopted, StateSupported, with_signature
 from scapp.channels.channel.messages import Countersign, Entries, EntriesWanted, Supported, encode_message
 from scapp.channels.channel.model import ChannelState
-from scapp.channels.channel.ordering import last_counters
 from scapp.channels.channel.session import NOTHING, Adopting, Rebasing, Session, Step
 from scapp.channels.entries import extend_log_root
 from scapp.channels.errors import PeerError

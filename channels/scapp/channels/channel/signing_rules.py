@@ -14,6 +14,7 @@ from scapp.channels.errors import ScappError
 from scapp.channels.types import Address, Hash, Signature
 
 TURN_LEAD_MAX = 2**16
+REPLACED_MAX = 256  # replaced proposals are kept until one above them is supported, so their number is bounded
 
 _replace = msgspec.structs.replace
 

@@ -117,6 +117,12 @@ class RocksLog:
             _log.warning("stream %s: the %s snapshot at version %d %s; passed over", stream.hex(), kind, at, fault)
         return None
 
+    def checkpoint(self, path: Path) -> None:
+        """A copy of the log as it is now in the new directory `path`, which opens as a log; files are shared where the
+        file system allows. Raises LogClosed, LogWriteFailed, CheckpointFailed."""
+        self.flush()
+        self._store.checkpoint(path)
+
     def flush(self) -> None:
         with self._lock:
             self._check_writable()

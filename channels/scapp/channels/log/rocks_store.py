@@ -9,13 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rocksdict import ColumnFamily, DbClosedError, Rdict, ReadOptions, WriteBatch, WriteOptions
+from rocksdict import Checkpoint, ColumnFamily, DbClosedError, Rdict, ReadOptions, WriteBatch, WriteOptions
 
+from scapp.channels.errors import LocalError
 from scapp.channels.log.framing import STREAM_BYTES, key_version
 from scapp.channels.log.port import LogClosed, LogCorrupt, LogReadFailed, LogWriteFailed, SnapshotKind
 from scapp.channels.log.rocks_open import open_database
 
 Row = tuple[bytes, bytes]
+
+
+class CheckpointFailed(LocalError):
+    """A copy could not be made; the log itself is as it was."""
 
 
 class Family:
@@ -134,6 +139,15 @@ class Store:
             db.flush_wal(True)
         except Exception as error:  # rocksdict raises nothing narrower
             raise self._write_error(error) from error
+
+    def checkpoint(self, path: Path) -> None:
+        """See `rocks.RocksLog.checkpoint`; `path` must not exist."""
+        try:
+            Checkpoint(self._open()).create_checkpoint(str(path))
+        except LogClosed:
+            raise
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise CheckpointFailed(f"no copy of {self.path} could be made in {path}: {error}") from error
 
     def statistics(self) -> str:
         """RocksDB's own account, for diagnosis."""
