@@ -11,7 +11,7 @@ from scapp.channels.channel.full_set import supported_message
 from scapp.channels.channel.messages import Supported, decode_message
 from scapp.channels.entries import HEADER, Kind, decode_entry
 from scapp.channels.errors import CorruptionError
-from scapp.channels.log.port import EventLog
+from scapp.channels.log.port import EventLog, Page
 from tests.simulation.apps import App
 from tests.support.checkers import LogCheck, Watch, require
 from tests.support.sim import Sim, SimNode
@@ -35,6 +35,7 @@ class Audit:
     def __init__(self, sim: Sim, channel: bytes, honest: list[SimNode], watch: Watch) -> None:
         self.sim, self.channel, self.honest = sim, channel, honest
         self._watch = watch
+        self.unreadable: set[int] = set()  # nodes that run on a damaged log
         self._readings: dict[int, _Reading] = {}
         self._roots: dict[int, tuple[bytes, bytes, bytes]] = {}  # by turn: what everybody's log must say of it
 
@@ -69,9 +70,9 @@ class Audit:
         if reading is None or reading.log is not node.log:
             reading = self._readings[node.index] = _Reading(node.log)
             self._compare_with_disk(node)
-        if node.fault or self.channel in node.corrupt:
+        if node.fault or self.channel in node.corrupt or node.index in self.unreadable:
             return
-        for page in node.log.read(self.channel, reading.version):
+        for page in self._pages(node, reading.version):
             for data in page.events:
                 event = decode_event(data)
                 if reading.check is None:
@@ -81,6 +82,19 @@ class Audit:
                     reading.check.feed(event)
                     self._compare_root(reading.check)
             reading.version = page.first_version + len(page.events)
+
+    def _pages(self, node: SimNode, version: int) -> list[Page]:
+        """A node that starts from a snapshot of its state does not read what lies before; damage there shows later."""
+        try:
+            return list(node.log.read(self.channel, version))
+        except CorruptionError as error:
+            require(node.log.disk.damaged, f"1: {node.name} cannot read a healthy disk: {error}")
+            self.unreadable.add(node.index)
+            return []
+
+    def sound(self, node: SimNode) -> bool:
+        """Does it have everything that it had?"""
+        return node.healthy and node.index not in self.unreadable
 
     def _compare_root(self, check: LogCheck) -> None:
         head = check.head
@@ -95,10 +109,8 @@ class Audit:
         if refused:
             require(disk.damaged, f"1: {node.name} refuses a healthy disk: {refused}")
             return
-        try:
-            stored = [data for page in node.log.read(self.channel) for data in page.events]
-        except CorruptionError as error:
-            require(disk.damaged, f"1: {node.name} cannot read a healthy disk: {error}")
+        stored = [data for page in self._pages(node, 0) for data in page.events]
+        if node.index in self.unreadable:
             return
         truth = disk.truth.get(self.channel, [])
         require(stored[: len(truth)] == truth, f"1: {node.name} lost or altered what was durable")

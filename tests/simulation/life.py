@@ -91,7 +91,8 @@ class Life:
             self._close()
         self._heal()
         self._verdict()
-        return sim.seen | reached(sim, self.channel, self.audit.honest) | self._reached()
+        sound = [node for node in self.audit.honest if self.audit.sound(node)]
+        return sim.seen | reached(sim, self.channel, sound) | self._reached()
 
     # Acts
 
@@ -291,14 +292,14 @@ class Life:
 
     def _verdict(self) -> None:
         for node in self.audit.honest:
-            if node.up:
+            if node.up and self.audit.sound(node):
                 self.audit.compare_rows(node, self.databases[node.index], self.app)
                 self.audit.exits(node)
             self._end_derivation(node)
         if self.chain is not None:
             self.chain.check_payouts()
         nodes = self.sim.nodes
-        if any(not node.healthy for node in nodes):
+        if not all(self.audit.sound(node) for node in nodes):
             self.sim.saw(
                 "a node refused to start on a damaged disk"
                 if any(n.fault for n in nodes)

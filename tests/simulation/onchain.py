@@ -16,8 +16,8 @@ from scapp.channels.errors import LocalError
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from tests.simulation.plan import Act
 from tests.support.checkers import require
-from tests.support.sim import SimNode
 from tests.support.plain_chain import challenger
+from tests.support.sim import SimNode
 from tests.support.sim_chain import ChainSim
 
 TERMS = ChainTerms(margin_s=60, conclude_delay_s=120, funding_timeout_s=3_000, silence_timeout_s=0)
