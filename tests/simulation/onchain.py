@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from scapp.channels.chain import calls
 from scapp.channels.channel.full_set import for_contracts
+from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.terms import ChainTerms
-from scapp.channels.driver import advances
+from scapp.channels.driver import advances, load
 from scapp.channels.entries import Kind
 from scapp.channels.errors import LocalError
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
@@ -37,6 +38,7 @@ class LifeOnChain:
         self.channel = b""
         self.kept_back = False  # Mallory's signature under a final state that all others have signed
         self._shown: dict[int, tuple[object, object]] = {}  # by node: its process, and what that was shown
+        self._possible: dict[int, list[tuple[int, ...]]] = {}  # by node, when the last challenge ended
         self._waking = False
         sim.tap = None  # `mute` here means: hears and says nothing on the chain
 
@@ -101,10 +103,18 @@ class LifeOnChain:
         leave = [item.hash for item in sim.chain.mempool if keep_out and sim.random.random() < 0.5]
         if leave:
             sim.saw("a transaction waited in the mempool")
+        if ends and sim.chain.head.time_s + seconds >= ends:
+            self._remember()
         sim.chain.mine(sim.chain.head.time_s + seconds, leave=leave)
         sim.now_ms += 1_000 * seconds
         self._show()
         self._note()
+
+    def _remember(self) -> None:
+        """A challenge ends with the next block: what is signed by then is what its payout can be about."""
+        for node in self.honest:
+            driver = node.drivers.get(self.channel) or load(node.log, self.channel, node.signer, self.sim.terms)
+            self._possible[node.index] = _outcomes(driver.engine.state)
 
     def _show(self) -> None:
         """As `ChainLink` does: each new block's time, and a view whenever anything in it but the block has changed."""
@@ -237,8 +247,7 @@ class LifeOnChain:
             (gain,) = self.sim.paid(node)
             deposited = self._deposited(node)
             state = node.engine(self.channel).state
-            outcomes = [state.setup.unpack(c.amounts) for c in state.candidates]
-            outcomes += [state.setup.unpack(state.head.amounts)] if state.head is not None else []
+            outcomes = _outcomes(state) + self._possible.get(node.index, [])
             brought = BROUGHT[node.index][0]
             allowed = {paid[node.index] - brought for paid in outcomes} if deposited else {0}
             require(gain in allowed, f"7: {node.name} has gained {gain}, allowed is {sorted(allowed)}")
@@ -251,3 +260,9 @@ class LifeOnChain:
             for item, receipt in zip(block.transactions, block.receipts, strict=True)
             if item.sender == account and receipt.reason is None
         )
+
+
+def _outcomes(state: ChannelState) -> list[tuple[int, ...]]:
+    """What is supported, and what was signed since (rule 4)."""
+    found = [state.setup.unpack(candidate.amounts) for candidate in state.candidates]
+    return found + ([state.setup.unpack(state.head.amounts)] if state.head is not None else [])

@@ -26,6 +26,7 @@ from tests.simulation.transcript import transcript
 FULL_COVERAGE_SEEDS = 2_000
 SEEDS_PER_PIECE = 20
 SHRUNK_MAX = 3
+LISTED_MAX = 20
 TRANSCRIPT_LINES_MAX = 200
 
 
@@ -84,8 +85,10 @@ def report(played: Played, count: int, seconds: float) -> Iterator[str]:
     missing = [what for what in CONDITIONS if not played.reached[what]]
     yield from (f"missing: {what}" for what in missing)
     yield from (f"not yet reachable: {what}" for what in NOT_YET_REACHABLE)
-    for seed, text in sorted(played.violations.items()):
+    for seed, text in sorted(played.violations.items())[:LISTED_MAX]:
         yield f"seed {seed}: {text}; again: make sim SEEDS=1 FIRST={seed}"
+    if len(played.violations) > LISTED_MAX:
+        yield f"and {len(played.violations) - LISTED_MAX} more seeds"
     for seed in sorted(played.violations)[:SHRUNK_MAX]:
         plan = shrink(draw_plan(seed))
         lines = transcript(plan)

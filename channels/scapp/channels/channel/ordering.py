@@ -28,6 +28,7 @@ QUEUE_BATCHES_MAX = 4  # per author, in full batches
 REFUSALS_PER_WINDOW_MAX = 200
 REFUSAL_WINDOW_MS = 10_000
 RETIMED_MAX = 3
+RECOVERED = "recovered"  # the code of a refusal by a participant that was restored
 
 
 def payload_fault(kind: int, payload: bytes, payload_bytes_max: int) -> str:
@@ -270,7 +271,7 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
 def _may_complete(state: ChannelState, session: Session, newest: Signed, full: Signed) -> bool:
     """Is `newest` itself such a repetition, still on its way? Two replaced proposals may both turn out to be fully
     signed; proposing now the one, now the other, each before the last one is complete, would never end."""
-    again = any(turn == newest.turn and text.startswith("recovered:") for turn, text in session.refusals.values())
+    again = any(turn == newest.turn and text.startswith(f"{RECOVERED}:") for turn, text in session.refusals.values())
     if again and len(state.candidates) < REPLACED_MAX:
         return False
     if newest.log_root == full.log_root:
@@ -300,13 +301,14 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
         return NOTHING
     if state.setup.funded and hindrance(state, session, is_final=newest.is_final) is not None:
         return NOTHING
-    if state.turn < 1 or not newest.entries:  # prefund, postfund, or nothing that could be left out or be too old
-        return NOTHING
+    # Restored, that participant signs only above what we have signed: the same again, whatever is in it.
+    recovered = message.code == RECOVERED and state.head is not None
+    if not recovered and (state.turn < 1 or not newest.entries):
+        return NOTHING  # prefund, postfund, or nothing that could be left out or be too old
     if len(state.candidates) >= REPLACED_MAX:
         return NOTHING
     blamed = 0 <= message.entry < len(newest.entries) and not newest.is_final
-    # Refused as "recovered": restored, that participant signs only above what we have signed.
-    retime = message.code in ("time", "recovered") and _may_retime(state, session, newest, now_ms)
+    retime = recovered or (message.code == "time" and _may_retime(state, session, newest, now_ms))
     if not blamed and not retime:
         return NOTHING
     kept: list[Queued] = []
