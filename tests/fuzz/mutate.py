@@ -27,7 +27,7 @@ def inputs(seeds: Sequence[bytes], count: int, first: int, bytes_max: int) -> It
     """Inputs number `first`, `first + 1`, … of this decoder: the seeds themselves, then mutations of them."""
     for number in range(first, first + count):
         if number < len(seeds):
-            yield seeds[number]
+            yield seeds[number][:bytes_max]
         else:
             yield mutated(seeds, random.Random(number))[:bytes_max]
 

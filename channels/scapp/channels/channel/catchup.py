@@ -230,7 +230,8 @@ def tick(state: ChannelState, session: Session, now_ms: int) -> Step:
         session.status_wait_ms = STATUS_FIRST_MS
         session.next_status_ms = now_ms + STATUS_FIRST_MS
         return NOTHING
-    if now_ms < session.next_status_ms:
+    left_ms = session.next_status_ms - now_ms
+    if 0 < left_ms <= session.status_wait_ms:  # more is left only when the clock was set back
         return NOTHING
     session.status_wait_ms = min(2 * session.status_wait_ms, STATUS_SLOWEST_MS)
     session.next_status_ms = now_ms + session.status_wait_ms

@@ -85,7 +85,7 @@ def receive_submit(state: ChannelState, session: Session, author: int, message: 
 
 def _check_rate(session: Session, author: int, now_ms: int) -> None:
     times = session.refusal_times[author]
-    while times and times[0] < now_ms - REFUSAL_WINDOW_MS:
+    while times and not now_ms - REFUSAL_WINDOW_MS <= times[0] <= now_ms:  # later ones: the clock was set back
         times.popleft()
     if len(times) >= REFUSALS_PER_WINDOW_MAX:
         raise PeerError(f"participant {author} had {len(times)} submissions refused in {REFUSAL_WINDOW_MS} ms")
