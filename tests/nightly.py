@@ -61,7 +61,8 @@ class Piece:
 def pieces() -> Iterator[Piece]:
     """Everything a whole run does, in order."""
     for first in range(0, SEEDS, SEEDS_PER_PIECE):
-        yield Piece("simulation", f"seeds {first}", (str(SEEDS_PER_PIECE), str(first)), module=("tests.simulation.run",))
+        seeds = (str(SEEDS_PER_PIECE), str(first))
+        yield Piece("simulation", f"seeds {first}", seeds, module=("tests.simulation.run",))
     yield Piece("power", "every write", (), module=("tests.simulation.killed",))
     for run in range(KILL_RUNS):
         yield Piece("kills", f"run {run}", ("tests/acceptance/test_kill.py", "-s"), {"SCAPP_KILLS": str(KILLS)})
