@@ -17,7 +17,7 @@ from scapp.channels.channel.events import (
     StateRecalled,
     decode_event,
 )
-from scapp.channels.channel.messages import Propose, Recall, Status, decode_message, encode_message
+from scapp.channels.channel.messages import Propose, Recall, Refuse, Status, decode_message, encode_message
 from scapp.channels.channel.signing_rules import TURN_LEAD_MAX, BeforeRestore, MayNotSign, check_may_sign
 from scapp.channels.entries import Kind
 from scapp.channels.errors import LocalError
@@ -408,3 +408,26 @@ def test_a_floor_that_is_forgotten_would_be_found(monkeypatch: pytest.MonkeyPatc
 
 def test_the_margin_of_the_sequencer_exceeds_what_it_may_have_in_flight() -> None:
     assert signing_rules.TURN_LEAD_MAX > 2 * recovery.UNHEARD_TURNS
+
+
+@pytest.mark.parametrize("entries_left", [0, 1])
+def test_a_proposal_at_the_floor_is_made_again_above_it_whatever_it_holds(entries_left: int) -> None:
+    """The restored participant goes on above the turn in flight; the sequencer proposes that again, also when its
+    replacement has left out every entry."""
+    sim, channel = opened(3)
+    alice, bob, carol = sim.nodes
+    carol.restore(carol.log.durable_copy())
+    sim.part({carol.index})
+    alice.submit(channel, *[b"m"] * (1 + entries_left))
+    sim.run()
+    turn = alice.engine(channel).state.signed_turn
+    bob_refuses = encode_message(Refuse(channel, turn, "mine", "changed my mind", 0))
+    sim.send(bob, alice.signer.address, bob_refuses, None)
+    sim.run()
+    assert len(alice.engine(channel).state.candidates[-1].entries) == entries_left
+    sim.settle()
+    assert any(isinstance(event, Recovered) for event in events(carol, channel))
+    assert [node.engine(channel).waiting_for for node in sim.nodes] == ["", "", ""]
+    assert {len(node.supported(channel)) for node in sim.nodes} == {1 + entries_left}
+    for node in sim.nodes:
+        check_log(node.log, channel)
