@@ -16,7 +16,7 @@ from scapp.channels.channel.events import StateSigned, decode_event
 from scapp.channels.driver import ChannelDriver, load
 from scapp.channels.entries import Kind
 from scapp.channels.log.memory import MemoryLog
-from scapp.channels.log.port import Snapshot
+from scapp.channels.log.port import Append, EventLog, Snapshot, StreamWrite
 from scapp.channels.log_source import LogSource
 from scapp.channels.state_snapshots import EVENTS_AT_END, StateSnapshots
 from tests.support.sim import Sim, SimNode
@@ -31,10 +31,12 @@ def fields(driver: ChannelDriver) -> tuple[Any, ...]:
     return named, constants, driver.version, driver.index
 
 
-def without_snapshots(log: MemoryLog) -> MemoryLog:
+def without_snapshots(log: EventLog) -> MemoryLog:
     """The same events, and no snapshot."""
     copy = MemoryLog()
-    copy._pages = {stream: list(pages) for stream, pages in log._pages.items()}
+    for stream in log.streams():
+        for page in log.read(stream):
+            copy.append(Append((StreamWrite(stream, page.first_version, page.events),)))
     return copy
 
 
@@ -163,7 +165,7 @@ def test_nothing_is_saved_while_events_wait_for_their_append() -> None:
 def test_a_disk_that_takes_no_snapshot_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
     bob, channel = running()
     driver = load(bob.log, channel, bob.signer)
-    bob.log.fail_writes("full")
+    bob.log.disk.failing = "full"
     keeper = StateSnapshots(bob.log, driver, events_min=1)
     assert keeper.is_due
     keeper.save()

@@ -1,7 +1,7 @@
-"""The event log in memory: tests and simulations run the node on it; `rocks.py` is the one on disk.
+"""The event log in memory: tests run the node on it; `rocks.py` is the one on disk.
 
-It honours the whole port, durability included: `durable_copy()` is what a power cut right now would leave, so a
-simulator can crash a node and restart it on the copy. Log order equals commit order, so what is not yet durable
+It honours the whole port, durability included: `durable_copy()` is what a power cut right now would leave, so a test
+can crash a node and restart it on the copy. Log order equals commit order, so what is not yet durable
 is always a tail of writes; each of them leaves an undo step, and the next durable write forgets the steps.
 """
 
@@ -29,7 +29,7 @@ SNAPSHOTS_KEPT = 2
 
 
 class MemoryLog:
-    """An `EventLog` that lives as long as the process; see `durable_copy` and `fail_writes` for simulations."""
+    """An `EventLog` that lives as long as the process; see `durable_copy` and `fail_writes` for faults."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
