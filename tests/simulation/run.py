@@ -20,7 +20,7 @@ import msgspec
 from tests.simulation.conditions import CONDITIONS, NOT_YET_REACHABLE
 from tests.simulation.life import Life
 from tests.simulation.plan import draw_plan
-from tests.simulation.shrink import kind_of, shrink
+from tests.simulation.shrink import shrink
 from tests.simulation.transcript import transcript
 
 FULL_COVERAGE_SEEDS = 2_000
@@ -55,7 +55,7 @@ def play_seeds(seeds: range) -> Played:
             life = Life(draw_plan(seed))
             played.reached.update(life.play())
         except Exception as error:
-            played.violations[seed] = f"{kind_of(error)}: {error}"
+            played.violations[seed] = f"{type(error).__name__}: {error}"
         if life is not None:
             played.simulated_s += life.seconds
             played.messages += life.sim.delivered

@@ -12,6 +12,7 @@ import msgspec
 
 from tests.simulation.life import Life
 from tests.simulation.plan import Act, Plan
+from tests.support.checkers import Broken
 
 REPLAYS_MAX = 600
 _CALM: dict[str, object] = {
@@ -45,6 +46,8 @@ def kind_of(error: Exception) -> str:
     text = str(error)
     if isinstance(error, AssertionError) and text[:1].isdigit():
         return f"rule {text.partition(':')[0]}"
+    if isinstance(error, Broken):
+        return text.partition(":")[0]
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {place.name}"
 
