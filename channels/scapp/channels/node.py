@@ -215,6 +215,8 @@ class Node:
             await runner.queue(decide, len(data))
 
     async def _unknown_channel(self, peer: Address, message: AnyMessage) -> None:
+        if message.channel in self._corrupt:
+            raise PeerError(f"channel 0x{message.channel.hex()} is corrupt here and stays closed")
         if not isinstance(message, Proposal):
             raise PeerError(f"{type(message).__name__} for unknown channel 0x{message.channel.hex()}")
         if message.participants[0] != peer:
