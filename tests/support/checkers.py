@@ -164,6 +164,14 @@ class LogCheck:
             covered = all(has >= wants for has, wants in zip(held, needed.values(), strict=True))
             require(covered, f"8: turn {state.turn} signed before every deposit was confirmed")
 
+    def _is_finalized(self, state: Signed) -> bool:
+        """Has the chain finalized this very turn, and been seen to?"""
+        confirmed = self.chain.confirmed if self.chain is not None else None
+        if confirmed is None or confirmed.registered is None or not confirmed.status.finalizes_at:
+            return False
+        same = plain_hash(self.setup, state) == plain_hash(self.setup, confirmed.registered)
+        return same and confirmed.registered.turn == state.turn
+
     def _full(self, state: Signed) -> None:
         digest = plain_hash(self.setup, state)
         for participant, signature in zip(self.setup.participants, state.signatures, strict=True):
@@ -176,7 +184,8 @@ class LogCheck:
         """`remembered` is False after a restore: then our own signature is all that says what we submitted."""
         before = self.head.turn if self.head else -1
         require(state.turn > before, f"6: turn {state.turn} follows turn {before}")
-        require(not self.signed or state.turn >= max(self.signed), "4: appended below a turn that is signed")
+        above = not self.signed or state.turn >= max(self.signed)
+        require(above or self._is_finalized(state), "4: appended below a turn that is signed")
         require(len(self.log) + len(state.entries) == state.sequence, "6: the log has a gap")
         for data in state.entries:
             self.root = keccak256(self.root + keccak256(data))

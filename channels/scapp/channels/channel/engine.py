@@ -277,6 +277,10 @@ class Engine:
         state, session = self.state, self.session
         if state.recovery.token:
             return recovery.conclude(state, session) if state.phase == "recovering" else None
+        if state.setup.funded and state.candidates:
+            step = chain_view.finalized_below(state, session)
+            if step is not None:
+                return step
         if not self.is_sequencer:
             return self._held(session.held, now_ms) if session.held is not None else None
         candidates = state.candidates

@@ -58,6 +58,14 @@ def support(state: ChannelState, session: Session, candidate: Signed, signatures
     return Step((event,), (effect,), joins=type(effect) is CommitBatch and state.setup.my_index == 0)
 
 
+def support_finalized(state: ChannelState, session: Session, candidate: Signed) -> Step:
+    """The chain has finalized a fully signed state that lies below what we have signed: it joins the log after all
+    (safety rule 4). Nothing is signed in its channel any more."""
+    settled = settled_by(state, candidate)
+    effects = (*_told(state, settled), base_effect(state, session, candidate))
+    return Step((StateAdopted(candidate), *settled), effects)
+
+
 def _told(state: ChannelState, settled: tuple[Event, ...]) -> tuple[Effect, ...]:
     return tuple(SendDecisions(author, counter) for author, counter in authors_to_tell(state, settled).items())
 
