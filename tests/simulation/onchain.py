@@ -113,6 +113,8 @@ class LifeOnChain:
     def _remember(self) -> None:
         """A challenge ends with the next block: what is signed by then is what its payout can be about."""
         for node in self.honest:
+            if not node.log.version(self.channel):
+                continue
             driver = node.drivers.get(self.channel) or load(node.log, self.channel, node.signer, self.sim.terms)
             self._possible[node.index] = _outcomes(driver.engine.state)
 
