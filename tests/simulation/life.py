@@ -55,6 +55,7 @@ class Life:
         self.restarted: set[int] = set()
         self.said: Said = {}
         self.backup: DiskLog | None = None
+        self.overridden = False
         self.mallory: Hostile | None = None
         honest = [node for node in sim.nodes if node.index != plan.hostile]
         self.chain = LifeOnChain(on_chain, honest) if plan.chain else None
@@ -284,11 +285,23 @@ class Life:
             node.clock_offset_ms = self.plan.skew_ms if node is self.sim.nodes[-1] else 0
             database.absent = database.slow = False
         self.sim.settle()
+        self._override()
         if self.chain is not None:
             self.chain.finish()
             self.sim.settle()
         self.audit.look()
         self._derive()
+
+    def _override(self) -> None:
+        """A restored node may find that only its operator can help, and says so; then the operator does."""
+        for node in self.sim.nodes:
+            if node.up and node.restores and self.channel in node.drivers:
+                if "only an override helps" in node.engine(self.channel).waiting_for:
+                    node.input(self.channel, lambda e, _: e.recover())
+                    self.overridden = True
+        if self.overridden:
+            self.sim.saw("an operator ended a recovery")
+            self.sim.settle()
 
     def _verdict(self) -> None:
         for node in self.audit.honest:
@@ -314,7 +327,7 @@ class Life:
             assert self.channel not in nodes[0].drivers or excused, "a channel is missing somewhere"
             self.sim.saw("lost before the first write")
             return
-        if self.mallory is not None or self.plan.unwilling >= 0:
+        if self.mallory is not None or self.plan.unwilling >= 0 or self.overridden:
             return
         self.audit.verdict(self.said)
 

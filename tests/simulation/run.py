@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import msgspec
 
@@ -27,6 +28,7 @@ FULL_COVERAGE_SEEDS = 2_000
 SEEDS_PER_PIECE = 20
 SHRUNK_MAX = 3
 LISTED_MAX = 20
+KEPT = Path(__file__).parent / "kept"
 TRANSCRIPT_LINES_MAX = 200
 
 
@@ -115,7 +117,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("first", type=int, nargs="?", default=0)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--transcript", action="store_true", help="print the transcript of the first seed and end")
+    parser.add_argument("--keep", metavar="NAME", help="shrink the first seed's failure into kept/NAME.json and end")
     chosen = parser.parse_args(arguments)
+    if chosen.keep:
+        plan = msgspec.json.format(msgspec.json.encode(shrink(draw_plan(chosen.first))), indent=1)
+        (KEPT / f"{chosen.keep}.json").write_bytes(plan + b"\n")
+        return 0
     if chosen.transcript:
         print("\n".join(transcript(draw_plan(chosen.first))))
         return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from zlib import crc32
 
 import msgspec
@@ -15,12 +16,13 @@ import pytest
 
 from tests.simulation import bugs, run
 from tests.simulation.conditions import CONDITIONS
-from tests.simulation.life import play
-from tests.simulation.plan import draw_plan
+from tests.simulation.life import Life, play
+from tests.simulation.plan import Plan, draw_plan
 from tests.simulation.shrink import failure, shrink
 from tests.simulation.transcript import transcript
 
 SAMPLE = 60
+KEPT = Path(__file__).parent / "kept"
 
 
 def test_a_sample_of_networks_stays_safe_and_recovers() -> None:
@@ -102,3 +104,9 @@ def test_a_plan_is_the_seeds_alone() -> None:
     """Drawing it twice gives equal plans, and plans of different seeds differ."""
     assert draw_plan(5) == draw_plan(5)
     assert msgspec.structs.replace(draw_plan(6), seed=5) != draw_plan(5)
+
+
+@pytest.mark.parametrize("plan", sorted(KEPT.glob("*.json")), ids=lambda path: path.stem)
+def test_what_once_failed_is_kept_as_a_plan(plan: Path) -> None:
+    """Shrunk plans of failures (`--keep`): their seeds mean something else by now, they do not."""
+    Life(msgspec.json.decode(plan.read_bytes(), type=Plan)).play()

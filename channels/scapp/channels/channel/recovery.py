@@ -22,7 +22,7 @@ from scapp.channels.channel.events import (
     StateRecalled,
     SubmissionsRefused,
 )
-from scapp.channels.channel.full_set import status_message
+from scapp.channels.channel.full_set import newest_full, status_message
 from scapp.channels.channel.messages import Recall, Status, encode_message
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import NOTHING, Session, Step
@@ -120,7 +120,7 @@ def conclude(state: ChannelState, session: Session) -> Step | None:
     """Go on once everybody has been heard and all that is newer has been adopted; None while there is more to come."""
     if session.work is not None or session.wanted is not None or session.failure:
         return None
-    if unheard(state, session) or state.turn < max(told.supported_turn for told in session.heard.values()):
+    if unheard(state, session) or _full_turn(state) < max(told.supported_turn for told in session.heard.values()):
         return None
     events: list[Event] = []
     signed = max(state.signed_turn, *(told.signed_turn for told in session.heard.values()))
@@ -177,14 +177,21 @@ def waiting_for(state: ChannelState, session: Session) -> str:
     else:
         supported = max(told.supported_turn for told in session.heard.values())
         misfits = [held.turn for held in _missing(state, session) if not _fits(state, held)]
-        what = f"the supported state of turn {supported}" if state.turn < supported else "the entries before it"
-        if misfits and state.turn >= supported:
+        what = f"the supported state of turn {supported}" if _full_turn(state) < supported else "the entries before it"
+        if misfits and _full_turn(state) >= supported:
             what = f"nothing: turn {misfits[0]}, signed by this node, does not extend the log; only an override helps"
     return f"{what}; this node was restored from a backup and signs nothing before"
 
 
 def _missing(state: ChannelState, session: Session) -> list[Signed]:
     return [session.recalled[turn] for turn in sorted(session.recalled) if turn > state.signed_turn]
+
+
+def _full_turn(state: ChannelState) -> int:
+    """The highest turn that we hold under all signatures. It may lie below what we have signed and so not be the log's
+    end: once recovered, the sequencer proposes it again above all that (safety rule 4)."""
+    full = newest_full(state)
+    return full.turn if full is not None else -1
 
 
 def _fits(state: ChannelState, held: Signed) -> bool:
