@@ -295,10 +295,10 @@ class Life:
     def _override(self) -> None:
         """A restored node may find that only its operator can help, and says so; then the operator does."""
         for node in self.sim.nodes:
-            if node.up and node.restores and self.channel in node.drivers:
-                if "only an override helps" in node.engine(self.channel).waiting_for:
-                    node.input(self.channel, lambda e, _: e.recover())
-                    self.overridden = True
+            here = node.up and node.restores and self.channel in node.drivers
+            if here and "only an override helps" in node.engine(self.channel).waiting_for:
+                node.input(self.channel, lambda e, _: e.recover())
+                self.overridden = True
         if self.overridden:
             self.sim.saw("an operator ended a recovery")
             self.sim.settle()
