@@ -209,7 +209,7 @@ class Hostile:
         payload = b"" if kind == Kind.CLOSE else b"odd words"
         time_ms = max(state.time_ms, self.node.now())
         entries = [encode_entry(kind, author, counter, time_ms, payload)][: draw.choice([0, 1, 1, 1, 1])]
-        turn = max(0, state.signed_turn + draw.choice([-1, 0, 1, 1, 1, 2, 70_000]))
+        turn = max(0, state.signed_turn + draw.choice([-1, 0, 1, 1, 2, 3, 3, 70_000]))
         return self._proposal(entries, turn, time_ms, bend=draw.random() < 0.2)
 
     def _forged_full_set(self, draw: random.Random) -> bytes | None:

@@ -12,6 +12,8 @@ from tests.simulation.life import play
 
 SEEDS_MAX = 500
 RARE = {
+    "rule 1: damage is not noticed",
+    "rule 3: own entries",
     "rule 3: any state root",
     "rule 6: any log root",
     "rule 7: deadline",
