@@ -53,6 +53,7 @@ class Hostile:
         self.channel = b""  # set once it is open
         self.others = [n for n in sim.nodes if n is not node]
         self._past: list[tuple[Address, bytes]] = []
+        self._first = b""  # the channel's proposal
         self._left: dict[str, int] = {}  # kind: how many more messages it bends
         self._silent_until_ms = 0
         sim.tap = self._tap
@@ -66,6 +67,7 @@ class Hostile:
 
     def _tap(self, sender: int, to: Address, data: bytes) -> bytes | None:
         self._past = [*self._past[1 - PAST_MAX :], (to, data)]
+        self._first = self._first or data
         if sender != self.node.index:
             return data
         if self.sim.now_ms < self._silent_until_ms:
@@ -182,7 +184,9 @@ class Hostile:
                     self.sim.put(self.node.index, self.sim.random.choice(self.others).signer.address, data)
 
     def _replayed(self, draw: random.Random) -> bytes | None:
-        return draw.choice(self._past)[1] if self._past else None
+        if not self._past:
+            return None
+        return self._first if draw.random() < 0.3 else draw.choice(self._past)[1]
 
     def _malformed(self, draw: random.Random) -> bytes:
         if not self._past or draw.random() < 0.2:

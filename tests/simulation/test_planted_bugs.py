@@ -16,6 +16,7 @@ RARE = {
     "rule 3: own entries",
     "rule 3: any state root",
     "rule 6: any log root",
+    "rule 7: any v",
     "rule 7: deadline",
     "rule 8: plays on under a challenge",
     "rule 9: a second life",
