@@ -26,7 +26,7 @@ from scapp.runtime.api.server import ApiServer
 from scapp.runtime.client import NODE_FILE, Client
 from scapp.runtime.config import ApiSettings
 from scapp.runtime.deployments import App, DeploymentStore
-from scapp.runtime.documents import NodeFile
+from scapp.runtime.documents import BackupView, NodeFile
 from scapp.runtime.kernel import Kernel
 from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
@@ -89,6 +89,10 @@ class Harness:
         self.cleanup = ExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    def backup(self, target: Path, keys: bool) -> BackupView:
+        """Of a node without a log: what was asked for is told back."""
+        return BackupView(path=str(target), made_ms=NOW_MS, files=0, bytes=0, channels=0, has_keys=keys)
+
     @cached_property
     def client(self) -> Client:
         """With the operator's token; closed with the harness."""
@@ -132,6 +136,7 @@ class Harness:
                 ),
                 replaying=Replaying(None, None, self.service.source, self.modules, self.meters),
                 counters=lambda: self.service.counters(),
+                backup=self.backup,
                 home=self.home, listen="127.0.0.1:7420",
                 policy="known-deployments", version="0.1.0", started_ms=NOW_MS, threads=threads,
             )  # fmt: skip

@@ -40,6 +40,7 @@ from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
 from scapp.channels.reading import SignedState
+from scapp.channels.restoring import restored_ms
 from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Policy, Receipt
 from scapp.channels.transport.limits import TransportLimits, frame_bytes_for
@@ -100,6 +101,7 @@ class Node:
         self._frame_bytes_max = frame_bytes_max
         self._corrupt: dict[ChannelId, str] = {}  # channels that stay closed, and what is wrong with each
         self._creating: set[bytes] = set()  # proposals that are being checked
+        self._restored_ms = 0
         self._listeners: list[Callable[[NodeEvent], None]] = []
         self._ticker: asyncio.Task[None] | None = None
 
@@ -111,6 +113,7 @@ class Node:
             if stream != NODE_STREAM:
                 await self._load(stream)
         await self._chain.start()
+        self._restored_ms = await asyncio.to_thread(restored_ms, self._log)
         await self._transport.start(self._on_message, self._on_link)
         self._resend()
         self._ticker = asyncio.create_task(self._tick_forever(), name="scapp-ticker")
@@ -118,12 +121,19 @@ class Node:
     async def _load(self, stream: bytes) -> None:
         try:
             driver = await asyncio.to_thread(load, self._log, stream, self._shared.signer, self._shared.terms)
+            self._check_owner(driver)
         except CorruptionError as error:
             self._shared.counters["channels_corrupt"] += 1
             self._corrupt[ChannelId(stream)] = str(error)
             logger.error("channel 0x%s is corrupt and stays closed: %s", stream.hex(), error)
             return
         self._begin(driver)
+
+    def _check_owner(self, driver: ChannelDriver) -> None:
+        setup = driver.engine.state.setup
+        owner = setup.participants[setup.my_index]
+        if owner != self.address:
+            raise CorruptionError(f"it is of the key 0x{owner.hex()}, this node's is 0x{self.address.hex()}")
 
     def _begin(self, driver: ChannelDriver) -> ChannelRunner:
         runner = ChannelRunner(self._shared, driver)
@@ -198,6 +208,8 @@ class Node:
             await runner.queue(decide, len(data))
 
     async def _unknown_channel(self, peer: Address, message: AnyMessage) -> None:
+        if message.channel in self._corrupt:
+            raise PeerError(f"channel 0x{message.channel.hex()} is corrupt here and stays closed")
         if not isinstance(message, Proposal):
             raise PeerError(f"{type(message).__name__} for unknown channel 0x{message.channel.hex()}")
         if message.participants[0] != peer:
@@ -224,6 +236,9 @@ class Node:
         fault = self._chain.proposal_fault(created)
         if fault:
             self._turn_down(peer, message, fault)
+        if message.time_ms <= self._restored_ms:
+            # It may have lived here before, after the backup; a log without it must not sign its first turns again.
+            self._turn_down(peer, message, f"opened before this node was restored, at {self._restored_ms} ms")
             return
         decision = self._policy.decide(peer, deployment, created)
         if decision == "accept" and created.app_definition != ZERO_ADDRESS:
@@ -348,6 +363,9 @@ class Node:
 
     async def reject(self, channel_id: ChannelId, reason: str) -> None:
         await self._find(channel_id).input(lambda engine, _: engine.reject(reason))
+
+    async def recover(self, channel_id: ChannelId) -> None:
+        await self._find(channel_id).input(lambda engine, _: engine.recover())
 
     async def submit(
         self, channel_id: ChannelId, payloads: Sequence[bytes], *, tick: bool = False, timeout: float = 30.0

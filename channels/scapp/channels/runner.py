@@ -45,6 +45,7 @@ from scapp.channels.idle import IdleBound
 from scapp.channels.log.port import Append, EventLog
 from scapp.channels.log_source import LogSource
 from scapp.channels.service import ChannelInfo, NodeEvent, Receipt
+from scapp.channels.state_snapshots import StateSnapshots
 from scapp.channels.transport.port import Transport
 from scapp.channels.types import Address, ChannelId
 
@@ -121,6 +122,7 @@ class ChannelRunner:
         self._funded = driver.engine.state.setup.funded
         self._asking = False  # admission runs a batch in a worker thread
         self.base = AdmissionBase(shared.admission, shared.log, shared.source, driver)
+        self.snapshots = StateSnapshots(shared.log, driver)
         name = f"scapp-channel-{driver.stream.hex()[:8]}"
         self._task = asyncio.create_task(self._serve(), name=name)
 
@@ -206,6 +208,8 @@ class ChannelRunner:
                 if self.base.is_due:
                     await asyncio.to_thread(self.base.save)
                 await self._keep_or_free()
+                if self.snapshots.is_due:
+                    await asyncio.to_thread(self.snapshots.save)
             except PeerError as refused:
                 error = refused
                 self._shared.counters["messages_refused"] += 1
@@ -292,6 +296,8 @@ class ChannelRunner:
         # A batch that still runs holds admission's lock, for minutes at worst: unloading ends it, saving would wait.
         if not self.engine.session.failure and not self._asking:
             self.base.save()
+            if self.snapshots.is_worth_saving:
+                self.snapshots.save()
         self.base.unload()
 
     async def _do(self, effect: Effect) -> None:

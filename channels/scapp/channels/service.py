@@ -140,6 +140,10 @@ class NodeService(Protocol):
 
     async def reject(self, channel_id: ChannelId, reason: str) -> None: ...
 
+    async def recover(self, channel_id: ChannelId) -> None:
+        """End the recovery of a restored channel without the others' answers, at the operator's risk."""
+        ...
+
     async def submit(
         self, channel_id: ChannelId, payloads: Sequence[bytes], *, tick: bool = False, timeout: float = 30.0
     ) -> list[Receipt]:

@@ -56,6 +56,7 @@ from scapp.runtime.api.entries import EntryReader
 from scapp.runtime.api.proving import Proving
 from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
+from scapp.runtime.backup import backup_view, make_backup
 from scapp.runtime.chain_setup import open_chain
 from scapp.runtime.client import NODE_FILE
 from scapp.runtime.config import Config, DisputeSettings, parse_listen
@@ -63,8 +64,9 @@ from scapp.runtime.database.open import open_backend
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.rejections import Rejection
 from scapp.runtime.disputes.export import DisputeExport
-from scapp.runtime.documents import NodeFile
-from scapp.runtime.home import ask_password, lock_home
+from scapp.runtime.documents import BackupView, NodeFile
+from scapp.runtime.home_lock import lock_home
+from scapp.runtime.key_passwords import ask_password
 from scapp.runtime.keys_file import CHAIN_KEY, CHANNEL_KEY, load_key
 from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
@@ -184,6 +186,7 @@ class NodeProcess:
             started_ms=started_ms,
             threads=self._threads(),
             log_failure=lambda: self._committer.failure,
+            backup=lambda target, keys: self._backup(target, keys, signer.address, meters),
         )
         api = await self._start_api(context)
         if self._worker is not None:
@@ -201,7 +204,7 @@ class NodeProcess:
 
     def _open_log(self) -> RocksLog:
         (self.home / "log").mkdir(mode=0o700, exist_ok=True)  # messages are between the participants
-        log = RocksLog(self.home / "log")
+        log = self._log = RocksLog(self.home / "log")
         self._undo.callback(log.close)
         return log
 
@@ -292,6 +295,15 @@ class NodeProcess:
 
         self._undo.callback(node.subscribe(news))
         return projections
+
+    def _backup(self, target: Path, keys: bool, address: Address, meters: Meters) -> BackupView:
+        """On a thread of the API; the node goes on."""
+        with meters.running("backup", str(target)) as meter:
+            made = make_backup(
+                self.home, self._log, target, address="0x" + address.hex(), keys=keys, now_ms=now_ms(),
+                scapp=own_version(), meter=meter,
+            )  # fmt: skip
+        return backup_view(target, made)
 
     def _threads(self) -> ThreadPoolExecutor:
         """For what blocks in the API; a query that still runs must not hold up the stop."""

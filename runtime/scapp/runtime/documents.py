@@ -24,7 +24,17 @@ from scapp.runtime.document_types import RequestDocument as RequestDocument
 from scapp.runtime.document_types import Sequence as Sequence
 
 Phase = Literal[
-    "proposed", "opening", "funding", "running", "disputed", "closing", "closed", "settled", "rejected", "halted"
+    "proposed",
+    "opening",
+    "funding",
+    "running",
+    "disputed",
+    "closing",
+    "closed",
+    "settled",
+    "rejected",
+    "recovering",
+    "halted",
 ]
 
 
@@ -202,6 +212,30 @@ class OpenChannelRequest(RequestDocument, frozen=True, kw_only=True):
 
 class WaitRequest(RequestDocument, frozen=True, kw_only=True):
     wait_s: Annotated[float, Meta(ge=0, le=300)] = 0.0
+
+
+class RecoverRequest(RequestDocument, frozen=True, kw_only=True):
+    """`override` must be true: it says that the risk is known."""
+
+    override: bool = False
+
+
+class BackupRequest(RequestDocument, frozen=True, kw_only=True):
+    """`path` is on the node's machine: a new directory, or a file that ends with `.tar`."""
+
+    path: Annotated[str, Meta(min_length=2, max_length=4096, pattern="^/")]
+    keys: bool = False
+
+
+class BackupView(Document, frozen=True, kw_only=True):
+    """A backup that was made."""
+
+    path: str
+    made_ms: int
+    files: int
+    bytes: int
+    channels: int
+    has_keys: bool
 
 
 class RejectRequest(RequestDocument, frozen=True, kw_only=True):

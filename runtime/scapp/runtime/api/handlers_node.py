@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import msgspec
 
@@ -17,6 +18,8 @@ from scapp.runtime.deployments import App
 from scapp.runtime.documents import (
     AppList,
     AppView,
+    BackupRequest,
+    BackupView,
     Counters,
     Health,
     PeerList,
@@ -82,6 +85,12 @@ def _peers(call: Call) -> list[PeerView]:
     statuses = {status.address: status for status in call.context.service.peers()}
     listed = {peer.raw: peer for peer in call.context.peers.all()}
     return [peer_view(listed.get(a), statuses.get(a)) for a in sorted({*statuses, *listed})]
+
+
+async def backup(call: Call) -> BackupView:
+    """Reading and copying everything takes a while: not on the event loop."""
+    request = call.document(BackupRequest)
+    return await call.context.blocking(call.context.backup, Path(request.path), request.keys)
 
 
 async def deployments(call: Call) -> AppList:

@@ -18,6 +18,7 @@ import click
 if TYPE_CHECKING:
     from scapp.runtime.client import Client
     from scapp.runtime.documents import WorkView
+    from scapp.runtime.progress import Meter, Progress
 
 OK, REFUSED, USAGE, UNREACHABLE, TIMEOUT, MISMATCH, FAILED, NOT_ALLOWED, BUG = 0, 1, 2, 3, 4, 5, 6, 7, 70
 INTERRUPTED = 130
@@ -173,6 +174,35 @@ def waiting(text: str, work: str = "") -> Iterator[None]:
             node.close()
 
 
+@contextlib.contextmanager
+def watched(text: str) -> Iterator[Meter]:
+    """A meter for work of this process, shown like `waiting` shows a node's."""
+    from scapp.runtime.progress import Meter
+
+    meter = Meter(text)
+    if settings().json or not sys.stderr.isatty():
+        yield meter
+        return
+    over = threading.Event()
+
+    def show() -> None:
+        from rich.console import Console
+
+        if over.wait(1.0):
+            return
+        with Console(stderr=True).status(text) as status:
+            while not over.wait(0.5):
+                status.update(progress_line(meter.read()))
+
+    shower = threading.Thread(target=show, daemon=True)
+    shower.start()
+    try:
+        yield meter
+    finally:
+        over.set()
+        shower.join()
+
+
 def _progress(node: Client, work: str) -> str:
     """One line on each piece of such work; empty when there is none or the node does not say."""
     from scapp.runtime.client import ClientError
@@ -183,7 +213,7 @@ def _progress(node: Client, work: str) -> str:
         return ""
 
 
-def progress_line(found: WorkView) -> str:
+def progress_line(found: WorkView | Progress) -> str:
     """`hashing rows, 0x12ab…: 120,000 of 500,000 rows, 95,000/s`."""
     total = f" of {found.total:,}" if found.total is not None else ""
     counted = f": {found.done:,}{total} {found.unit}, {found.rate:,.0f}/s" if found.unit else ""
