@@ -27,8 +27,8 @@ CRYPTO = {"scapp.channels.crypto", "scapp.channels.signing"}
 
 SLOW = ("web3", "eth_account", "eth_abi", "eth_keys", "eth_keyfile", "eth_utils", "eth_hash", "eth_typing", "pydantic")
 
-# All of runtime but what composes it, and what has to do with the chain.
-COMPOSING = "cli|api|compose|config|demo|devchain|chain_setup|disputes|watchtower"
+# All of runtime but what composes or copies it, and what has to do with the chain.
+COMPOSING = "cli|api|compose|config|demo|devchain|chain_setup|disputes|watchtower|backup|restore"
 DERIVATION = re.compile(rf"scapp\.runtime\.(?!({COMPOSING})(\.|$)).+")
 DERIVATION_MAY_READ = {
     "reading", "entries", "deployment", "admission", "cosigned", "crypto", "errors", "types", "ethereum_packages",

@@ -92,6 +92,7 @@ def test_memory_without_end_is_found(tmp_path: Path) -> None:
 
 
 def test_documented_errors_are_answers(tmp_path: Path) -> None:
+    """They end nothing, and nothing is kept."""
     done = fuzz(tmp_path, "raise ValueError('documented')", "plain")
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
