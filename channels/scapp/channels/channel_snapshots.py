@@ -37,7 +37,7 @@ class Loaded:
         self.state = state
         self.index = index or BatchIndex()
         self.version = 0
-        self.snapshot = 0, 0  # version and size of the snapshot that this began at
+        self.snapshot: tuple[int, int] = (0, 0)  # version and size of the snapshot that this began at
 
     def next(self, event: Event) -> Loaded:
         """Fold one event. Raises CorruptionError when it cannot follow."""

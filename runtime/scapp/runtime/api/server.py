@@ -226,9 +226,8 @@ async def _body(route: Route, request: web.Request) -> object:
     elif request.content_type != "application/json":
         # Also what keeps a foreign page's form from being taken for a request.
         raise _media_type(request, "application/json")
-    kind = route.request
-    assert issubclass(kind, RequestDocument)
-    return decode_body(data, kind)
+    assert issubclass(route.request, RequestDocument)
+    return decode_body(data, route.request)
 
 
 def decode_body(data: bytes, kind: type[RequestDocument]) -> RequestDocument:
