@@ -339,30 +339,55 @@ def proofs() -> tuple[Decode, list[bytes]]:
 
 
 def nitro_json() -> tuple[Decode, list[bytes]]:
-    """Signed states, outcomes and vouchers as go-nitro writes them."""
-    from scapp.channels.nitro_json import Voucher, read_outcome, read_signed_state, read_voucher, write_voucher
-    from scapp.channels.types import ChannelId, Signature
+    """Signed states, outcomes and ledger proposals as go-nitro writes them."""
+    from scapp.channels.ledger.nitro_json import read_signed_proposal
+    from scapp.channels.nitro_json import read_outcome, read_signed_state
+    from scapp.channels.types import ChannelId
 
     vectors = json.loads((GOLDEN / "nitro-vectors.json").read_text())
-    texts = [text for text in _texts(vectors) if text.lstrip().startswith(("{", "["))][:12]
-    voucher = write_voucher(Voucher(ChannelId(C32), 5, Signature(b"\x05" * 65)))
-    readers: list[Decode] = [read_signed_state, read_outcome, read_voucher]
+    texts = _texts(vectors)
+    states = [text for text in texts if text.startswith('{"State"')][:8]
+    outcomes = [text for text in texts if text.startswith('[{"Asset"')][:8]
+    proposals_ = [text for text in texts if text.startswith('{"Signature"')][:8]
+    asset, amounts = Address(bytes(20)), {ChannelId(C32): 5}
+    readers: list[Decode] = [read_signed_state, read_outcome, lambda data: read_signed_proposal(data, asset, amounts)]
 
     def decode(data: bytes) -> None:
         readers[data[0] % 3 if data else 0](data[1:])
 
-    good = [bytes([reader]) + text.encode() for text in texts for reader in (0, 1)]
-    return decode, [*good, b"\x02" + voucher.encode(), b"\x00{}", b"\x01[]"]
+    kinds = (states, outcomes, proposals_)
+    return decode, [bytes([reader]) + text.encode() for reader, found in enumerate(kinds) for text in found]
+
+
+def vouchers() -> tuple[Decode, list[bytes]]:
+    """What a payer sends, up to the payee's purse."""
+    from scapp.channels import nitro_json
+    from scapp.channels.payments.vouchers import Purse, Voucher, pay, receive
+    from scapp.channels.signing import Signer, Verifier
+    from scapp.channels.types import ChannelId, Signature
+
+    payer, payee = Signer(b"\x01" * 32), Signer(b"\x02" * 32)
+    purse = Purse(ChannelId(C32), payer.address, payee.address, 100)
+    verifier = Verifier(payer.address)
+
+    def decode(data: bytes) -> None:
+        read = nitro_json.read_voucher(data)
+        receive(purse, Voucher(read.channel_id, read.amount, read.signature), payee.address, verifier)
+
+    def written(amount: int) -> bytes:
+        paid = pay(purse, amount, payer)[1]
+        text = nitro_json.write_voucher(nitro_json.Voucher(paid.channel, paid.amount, Signature(paid.signature)))
+        return text.encode()
+
+    return decode, [written(1), written(100)]
 
 
 def _texts(value: Any) -> list[str]:
-    """JSON texts within the vectors, and the objects in it that look like states."""
+    """All texts within the vectors."""
     if isinstance(value, str):
         return [value]
-    if isinstance(value, dict):
-        own = [json.dumps(value)] if "State" in value or "Allocations" in value else []
-        return own + [text for item in value.values() for text in _texts(item)]
-    return [text for item in value for text in _texts(item)] if isinstance(value, list) else []
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for item in items for text in _texts(item)]
 
 
 def app_data() -> tuple[Decode, list[bytes]]:
@@ -442,6 +467,7 @@ def targets() -> list[Target]:
         Target("sections", sections, (SectionError,)),
         Target("proofs", proofs, (ProofRefused,), bytes_max=8192),
         Target("nitro-json", nitro_json, (InvalidValue,)),
+        Target("vouchers", vouchers, (InvalidValue, PeerError), bytes_max=512),
         Target("app-data", app_data, (InvalidValue,), bytes_max=512),
         Target("api", api_bodies, _allowed_api()),
         Target("backups", backups, (LocalError,)),
