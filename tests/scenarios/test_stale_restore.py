@@ -334,6 +334,18 @@ def test_every_channel_and_the_node_are_marked_in_one_append() -> None:
     assert log.version(NODE_STREAM) == 2
 
 
+def check_finals(sim: Sim, node: SimNode, channel: bytes) -> None:
+    """Rule 5 across restores, for final states that others signed as well: what reached nobody, nobody can tell."""
+    ended = False
+    for (stream, turn), content in node.signed.items():  # in the order of signing
+        state: Any = decode_event(content)
+        if stream != channel:
+            continue
+        assert state.state.is_final or not ended, f"{node.name} signed turn {turn} after a final one"
+        others = [other.signed.get((channel, turn)) for other in sim.nodes if other is not node]
+        ended = ended or (state.state.is_final and content in others)
+
+
 def life(seed: int, players: int) -> None:
     """Faults, crashes and stale restores at random; then everybody must agree, and nobody contradict themselves."""
     sim, channel = opened(players, seed=seed)
@@ -368,6 +380,7 @@ def life(seed: int, players: int) -> None:
     for node in sim.nodes:
         assert node.engine(channel).phase in ("running", "closed")
         check_log(node.log, channel)
+        check_finals(sim, node, channel)
 
 
 @given(st.integers(0, 1_000_000), st.integers(2, 3))
