@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from scapp.channels import channel_snapshots
 from scapp.channels.batch_index import BATCHES_PER_MARK, BatchIndex
 from scapp.channels.channel.events import StateSigned, decode_event
+from scapp.channels.channel.model import create
 from scapp.channels.driver import ChannelDriver, load
 from scapp.channels.entries import Kind
+from scapp.channels.errors import CorruptionError
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import Append, EventLog, Snapshot, StreamWrite
 from scapp.channels.log_source import LogSource
@@ -80,6 +82,35 @@ def test_a_snapshot_and_its_tail_give_what_all_events_give(seed: int, players: i
         source = LogSource(node.log, lambda short=short: {channel: short})  # type: ignore[misc]
         for first in range(len(entries)):
             assert source.entries(channel, first, first + 2) == entries[first : first + 2]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("forgotten", ["candidates", "outstanding", "decided", "next_counter"])
+def test_a_snapshot_that_forgets_something_would_be_found(monkeypatch: pytest.MonkeyPatch, forgotten: str) -> None:
+    """The planted bug: the fold that a start begins with lacks a field."""
+    original = channel_snapshots.StateCodec.decode
+
+    def forgetful(self: channel_snapshots.StateCodec, data: bytes) -> channel_snapshots.Loaded:
+        loaded = original(self, data)
+        assert loaded.state is not None
+        empty = create(decode_event(next(iter(first_events))))  # type: ignore[arg-type]
+        loaded.state = msgspec.structs.replace(loaded.state, **{forgotten: getattr(empty, forgotten)})
+        return loaded
+
+    for seed in range(60):
+        monkeypatch.undo()
+        sim, channel = lives(seed, 3)
+        monkeypatch.setattr(channel_snapshots.StateCodec, "decode", forgetful)
+        for node in sim.nodes:
+            if not node.log.version(channel):
+                continue
+            first_events = next(node.log.read(channel)).events
+            try:
+                short = fields(load(node.log, channel, node.signer))
+            except CorruptionError:
+                return
+            if short != fields(load(without_snapshots(node.log), channel, node.signer)):
+                return
+    raise AssertionError(f"no life misses {forgotten}")
 
 
 def running(messages: int = 8) -> tuple[SimNode, bytes]:

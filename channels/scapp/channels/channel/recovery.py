@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import struct
 
+import msgspec
+
 from scapp.channels.channel.decided import last_counters
 from scapp.channels.channel.effects import Effect, SendNow, Tell
 from scapp.channels.channel.events import (
@@ -205,18 +207,7 @@ def _completed(state: ChannelState, held: Signed) -> Signed:
         last = last_counters(state.included, held.entries)
     except (struct.error, IndexError) as error:
         raise PeerError(f"turn {held.turn} has an entry that cannot be read: {error}") from error
-    return Signed(
-        held.turn,
-        held.is_final,
-        held.entries,
-        held.sequence,
-        held.log_root,
-        held.state_root,
-        held.amounts,
-        held.time_ms,
-        held.signatures,
-        last,
-    )
+    return msgspec.structs.replace(held, last=last)
 
 
 def _count(session: Session, events: list[Event]) -> None:

@@ -150,39 +150,31 @@ def waiting(text: str, work: str = "") -> Iterator[None]:
     if settings().json or not sys.stderr.isatty():
         yield
         return
-    over = threading.Event()
     node = settings().client() if work else None
-
-    def show() -> None:
-        from rich.console import Console
-
-        if over.wait(1.0):
-            return
-        with Console(stderr=True).status(text) as status:
-            while not over.wait(0.5):
-                if node is not None:
-                    status.update(_progress(node, work) or text)
-
-    shower = threading.Thread(target=show, daemon=True)
-    shower.start()
     try:
-        yield
+        with _shown(text, lambda: _progress(node, work) if node is not None else ""):
+            yield
     finally:
-        over.set()
-        shower.join()
         if node is not None:
             node.close()
 
 
 @contextlib.contextmanager
 def watched(text: str) -> Iterator[Meter]:
-    """A meter for work of this process, shown like `waiting` shows a node's."""
+    """A meter for work of this process, shown as `waiting` shows a node's."""
     from scapp.runtime.progress import Meter
 
     meter = Meter(text)
     if settings().json or not sys.stderr.isatty():
         yield meter
         return
+    with _shown(text, lambda: progress_line(meter.read())):
+        yield meter
+
+
+@contextlib.contextmanager
+def _shown(text: str, line: Callable[[], str]) -> Iterator[None]:
+    """What goes on, in one line of the terminal, once it has taken a second; `text` where `line` is empty."""
     over = threading.Event()
 
     def show() -> None:
@@ -192,12 +184,12 @@ def watched(text: str) -> Iterator[Meter]:
             return
         with Console(stderr=True).status(text) as status:
             while not over.wait(0.5):
-                status.update(progress_line(meter.read()))
+                status.update(line() or text)
 
     shower = threading.Thread(target=show, daemon=True)
     shower.start()
     try:
-        yield meter
+        yield
     finally:
         over.set()
         shower.join()
