@@ -421,7 +421,7 @@ def api_bodies() -> tuple[Decode, list[bytes]]:
         + b'","destination":"0x' + b"11" * 20 + b'","amount":"5"}],"challenge_duration_s":60,"wait_s":1}',
         b'{"sql":"SELECT $1","params":[1],"rows_max":10,"timeout_s":1}',
         b'{"address":"0x' + b"22" * 20 + b'","endpoint":"127.0.0.1:7420","name":"bob"}',
-        b'{"path":"/tmp/b","keys":true}',
+        b'{"path":"/backups/b","keys":true}',
         b"{}",
     ]  # fmt: skip
     return decode, [bytes([number]) + text for number in range(len(kinds)) for text in texts]
