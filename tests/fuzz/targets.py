@@ -256,6 +256,7 @@ def stored_pages() -> tuple[Decode, list[bytes]]:
 
 
 def entries() -> tuple[Decode, list[bytes]]:
+    """Whoever reads an opening's parameters, which are of any shape, expects RecursionError too."""
     from scapp.channels.entries import Kind, OpenPayload, decode_entry, encode_entry
 
     payload = msgspec.msgpack.Decoder(OpenPayload)
@@ -422,6 +423,8 @@ def api_bodies() -> tuple[Decode, list[bytes]]:
         b'{"sql":"SELECT $1","params":[1],"rows_max":10,"timeout_s":1}',
         b'{"address":"0x' + b"22" * 20 + b'","endpoint":"127.0.0.1:7420","name":"bob"}',
         b'{"path":"/backups/b","keys":true}',
+        b'{"messages":[{"json":' + b"[" * 900 + b"]" * 900 + b"}]}",
+        b'{"peers":["bob"],"app":"duel","params":' + b'{"a":' * 300 + b"1" + b"}" * 300 + b"}",
         b"{}",
     ]  # fmt: skip
     return decode, [bytes([number]) + text for number in range(len(kinds)) for text in texts]
@@ -460,7 +463,7 @@ def targets() -> list[Target]:
         Target("events", stored_events, (CorruptionError,)),
         Target("folds", folded_events, (CorruptionError, msgspec.DecodeError)),
         Target("pages", stored_pages, (CorruptionError, ValueError)),
-        Target("entries", entries, (ValueError,)),
+        Target("entries", entries, (ValueError, RecursionError)),
         Target("deployments", deployments, (ValueError,)),
         Target("manifests", manifests, (ManifestError,)),
         Target("modules", modules, (ModuleRefused,)),

@@ -88,11 +88,14 @@ class StateCodec:
 
     def decode(self, data: bytes) -> Loaded:
         """Raises ValueError (msgspec's errors are some) for a snapshot of another release."""
-        saved = msgspec.msgpack.decode(data, type=_Saved)
+        try:
+            saved = msgspec.msgpack.decode(data, type=_Saved)
+        except RecursionError as error:
+            raise ValueError(str(error)) from None
         if (saved.form, saved.fold, saved.shape) != (FORM, FOLD, _shape()):
             found = f"{saved.form} {saved.fold} {saved.shape:08x}"
             raise ValueError(f"snapshot is of form {found}, this release has {FORM} {FOLD} {_shape():08x}")
-        fields = msgspec.msgpack.decode(saved.state, type=_state_type())
+        fields = msgspec.msgpack.decode(saved.state, type=_state_type())  # of the shape that this release wrote
         created = self._created()
         if not isinstance(created, ChannelCreated):
             raise CorruptionError(f"stream 0x{self._stream.hex()} begins with {type(created).__name__}")

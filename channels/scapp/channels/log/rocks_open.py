@@ -76,7 +76,7 @@ def _mark(meta: Rdict) -> None:
 def _format_text(found: bytes) -> str:
     try:
         name, version = msgspec.msgpack.decode(found, type=tuple[str, int])
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # msgspec's own errors and UnicodeDecodeError are ValueErrors
         return f"0x{found.hex()}"
     return f"{name} {version}"
 
