@@ -38,11 +38,14 @@ class StateSnapshots:
         """Has the stream grown enough since the last snapshot?"""
         if self._driver.version >= self._due_at:
             return True
-        return self.is_worth_saving and self._driver.engine.state.phase in ENDED
+        return self._shortens_a_start() and self._driver.engine.state.phase in ENDED
 
-    @property
-    def is_worth_saving(self) -> bool:
-        """Would a snapshot now shorten the next start noticeably?"""
+    def save_at_end(self) -> None:
+        """The node stops: save if that shortens the next start noticeably."""
+        if self._shortens_a_start():
+            self.save()
+
+    def _shortens_a_start(self) -> bool:
         return self._driver.version >= self._saved_at + EVENTS_AT_END
 
     def save(self) -> None:
