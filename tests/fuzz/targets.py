@@ -185,16 +185,22 @@ def engine() -> tuple[Decode, list[bytes]]:
 
 def stored_events() -> tuple[Decode, list[bytes]]:
     """The node's own files, altered: events, the node's events, rows of the outbox."""
+    from scapp.channels.chain import events as chain_events
     from scapp.channels.channel.effects import parse_outbox_row
     from scapp.channels.node_events import decode_node_event
 
     golden = json.loads((GOLDEN / "stored-forms.json").read_text())
+    readers: list[Decode] = [
+        decode_event,
+        decode_node_event,
+        lambda row: parse_outbox_row(row[:33], row[33:]),
+        chain_events.decode_event,
+    ]
 
     def decode(data: bytes) -> None:
-        readers: list[Decode] = [decode_event, decode_node_event, lambda row: parse_outbox_row(row[:33], row[33:])]
-        readers[data[0] % 3 if data else 0](data[1:])
+        readers[data[0] % 4 if data else 0](data[1:])
 
-    kinds = {"outbox": 2, "node-r": 1}
+    kinds = {"outbox": 2, "node.r": 1, "chain.": 3}
     return decode, [bytes([kinds.get(name[:6], 0)]) + bytes.fromhex(text) for name, text in golden.items()]
 
 

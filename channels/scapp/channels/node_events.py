@@ -7,7 +7,7 @@ import msgspec
 from scapp.channels.errors import CorruptionError
 
 
-class NodeRestored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="node-restored.1"):
+class NodeRestored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="node.restored.1"):
     """All of this log came from a backup made at `backup_ms`, put in place at `at_ms`. Channels that were opened in
     between are not in it, and must not begin a second life here."""
 
@@ -18,14 +18,20 @@ class NodeRestored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
 NodeFact = NodeRestored
 """More of them become a union."""
 
+PREFIX = "node."
 _decoder = msgspec.msgpack.Decoder(NodeFact)
+_any = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_tag = msgspec.msgpack.Decoder(str)
 
 encode_node_event = msgspec.msgpack.Encoder().encode
 
 
-def decode_node_event(data: bytes) -> NodeFact:
-    """Raises CorruptionError for bytes that are no known event: an unknown event is never skipped."""
+def decode_node_event(data: bytes) -> NodeFact | None:
+    """None for an event of another part of the node (their tags have other prefixes). Raises CorruptionError for bytes
+    that are none, or an unknown one of ours: it is never skipped."""
     try:
+        if not _tag.decode(_any.decode(data)[0]).startswith(PREFIX):
+            return None
         return _decoder.decode(data)
-    except (ValueError, RecursionError) as error:  # msgspec's own errors and UnicodeDecodeError are ValueErrors
+    except (ValueError, RecursionError, IndexError) as error:  # msgspec's own errors are ValueErrors
         raise CorruptionError(f"stored event of the node cannot be read: {error}; {data[:24].hex()}…") from error

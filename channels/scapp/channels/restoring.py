@@ -32,4 +32,4 @@ def mark_restored(log: EventLog, token: bytes, at_ms: int, backup_ms: int) -> di
 def restored_ms(log: EventLog) -> int:
     """When this log was last put in place from a backup, in milliseconds since 1970; 0 for never."""
     events = [decode_node_event(data) for page in log.read(NODE_STREAM) for data in page.events]
-    return max((event.at_ms for event in events), default=0)
+    return max((event.at_ms for event in events if event is not None), default=0)
