@@ -26,13 +26,14 @@ from scapp.runtime.api.server import ApiServer
 from scapp.runtime.client import NODE_FILE, Client
 from scapp.runtime.config import ApiSettings
 from scapp.runtime.deployments import App, DeploymentStore
-from scapp.runtime.documents import BackupView, NodeFile
+from scapp.runtime.documents import NodeFile
 from scapp.runtime.kernel import Kernel
 from scapp.runtime.modules import Modules
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.progress import Meters
 from scapp.runtime.projections import Projections, Record
 from scapp.runtime.prover import Prover
+from scapp.runtime.recovery_documents import BackupView
 from tests.support.fake_service import ALICE, BOB, NOW_MS, FakeDerived, FakeService
 
 WASM = b"\x00asm-duel"

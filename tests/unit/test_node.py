@@ -17,7 +17,8 @@ from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import LogCorrupt, Page, Snapshot
-from scapp.channels.node import PROPOSALS_PER_PEER_MAX, Node
+from scapp.channels.node import Node
+from scapp.channels.proposals import PROPOSALS_PER_PEER_MAX
 from scapp.channels.runner import QUEUED_BYTES_MAX
 from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.types import ChannelId

@@ -19,9 +19,9 @@ from scapp.channels.errors import LocalError
 from scapp.channels.log.port import NODE_STREAM
 from scapp.channels.log.rocks import RocksLog
 from scapp.runtime.backup_format import FOLDERS, FORMAT, MANIFEST, SECRETS, SETTINGS, VERSION, Manifest, mark_of
-from scapp.runtime.documents import BackupView
 from scapp.runtime.keys_file import check_private, sync_folder
 from scapp.runtime.progress import Meter
+from scapp.runtime.recovery_documents import BackupView
 
 
 def make_backup(

@@ -34,7 +34,6 @@ from scapp.runtime.derived_documents import ProjectionList, ProjectionView, Repl
 from scapp.runtime.documents import (
     AppList,
     AppView,
-    BackupView,
     ChannelList,
     ChannelView,
     Counters,
@@ -56,6 +55,7 @@ from scapp.runtime.documents import (
 )
 from scapp.runtime.keys_file import check_private
 from scapp.runtime.proof_format import ProofDocument
+from scapp.runtime.recovery_documents import BackupView
 
 T = TypeVar("T")
 NODE_FILE = "node.json"

@@ -214,30 +214,6 @@ class WaitRequest(RequestDocument, frozen=True, kw_only=True):
     wait_s: Annotated[float, Meta(ge=0, le=300)] = 0.0
 
 
-class RecoverRequest(RequestDocument, frozen=True, kw_only=True):
-    """`override` must be true: it says that the risk is known."""
-
-    override: bool = False
-
-
-class BackupRequest(RequestDocument, frozen=True, kw_only=True):
-    """`path` is on the node's machine: a new directory, or a file that ends with `.tar`."""
-
-    path: Annotated[str, Meta(min_length=2, max_length=4096, pattern="^/")]
-    keys: bool = False
-
-
-class BackupView(Document, frozen=True, kw_only=True):
-    """A backup that was made."""
-
-    path: str
-    made_ms: int
-    files: int
-    bytes: int
-    channels: int
-    has_keys: bool
-
-
 class RejectRequest(RequestDocument, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(max_length=256)] = "rejected by the operator"
 

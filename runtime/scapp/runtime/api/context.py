@@ -19,11 +19,12 @@ from scapp.runtime.api.proving import Proving
 from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.changes import AppEvent
 from scapp.runtime.deployments import App, DeploymentStore
-from scapp.runtime.documents import BackupView, DatabaseView, DerivedView, QueryAnswer, VerifyAnswer
+from scapp.runtime.documents import DatabaseView, DerivedView, QueryAnswer, VerifyAnswer
 from scapp.runtime.follow import Committed
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.progress import Meters
 from scapp.runtime.projections import Projections
+from scapp.runtime.recovery_documents import BackupView
 
 T = TypeVar("T")
 

@@ -13,13 +13,13 @@ from scapp.runtime.documents import (
     ChannelView,
     EntryPage,
     OpenChannelRequest,
-    RecoverRequest,
     RejectRequest,
     SendAnswer,
     SendRequest,
     SlotView,
     WaitRequest,
 )
+from scapp.runtime.recovery_documents import RecoverRequest
 
 PAGE_MAX = 1_000
 SETTLED = ("running", "disputed", "closed", "settled", "rejected", "halted")

@@ -18,8 +18,6 @@ from scapp.runtime.deployments import App
 from scapp.runtime.documents import (
     AppList,
     AppView,
-    BackupRequest,
-    BackupView,
     Counters,
     Health,
     PeerList,
@@ -28,6 +26,7 @@ from scapp.runtime.documents import (
     Status,
     WaitRequest,
 )
+from scapp.runtime.recovery_documents import BackupRequest, BackupView
 
 FETCH_S = 30.0
 

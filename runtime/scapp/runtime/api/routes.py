@@ -17,8 +17,6 @@ from scapp.runtime.derived_documents import ProjectionList, ProjectionView, Repl
 from scapp.runtime.documents import (
     AppList,
     AppView,
-    BackupRequest,
-    BackupView,
     ChannelList,
     ChannelView,
     Counters,
@@ -32,7 +30,6 @@ from scapp.runtime.documents import (
     Permission,
     QueryAnswer,
     QueryRequest,
-    RecoverRequest,
     RejectRequest,
     RequestDocument,
     SendAnswer,
@@ -44,6 +41,7 @@ from scapp.runtime.documents import (
     WorkList,
 )
 from scapp.runtime.proof_format import ProofDocument, ProveRequest
+from scapp.runtime.recovery_documents import BackupRequest, BackupView, RecoverRequest
 
 Handler = Callable[[Call], Awaitable[Document]]
 

@@ -10,7 +10,7 @@ import click
 from scapp.runtime.cli.common import common, emit, printable, settings, waiting, watched
 
 if TYPE_CHECKING:
-    from scapp.runtime.documents import BackupView
+    from scapp.runtime.recovery_documents import BackupView
 
 
 @click.command()
