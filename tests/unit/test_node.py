@@ -236,7 +236,7 @@ async def test_one_peer_cannot_fill_the_log_with_proposals(cast: Cast) -> None:
     await bob._on_message(alice.address, proposal)
     assert len(bob.channels()) == PROPOSALS_PER_PEER_MAX
     assert bob.counters()["messages_refused"] == 1
-    assert not bob._creating, "a refused proposal leaves nothing behind"
+    assert not bob._proposals._creating, "a refused proposal leaves nothing behind"
 
 
 async def test_a_channel_whose_batches_fit_no_frame_is_neither_opened_nor_accepted(cast: Cast) -> None:

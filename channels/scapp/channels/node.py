@@ -177,6 +177,8 @@ class Node:
             message = decode_message(data)
             runner = self._runners.get(message.channel)
             if runner is None:
+                if message.channel in self._corrupt:
+                    raise PeerError(f"channel 0x{message.channel.hex()} is corrupt here and stays closed")
                 await self._proposals.receive(peer, message)
                 return
             if peer not in runner.participants:
