@@ -8,7 +8,10 @@ WORKERS ?= 2
 ONLY ?=
 DEMO_ARGS ?=
 PORT ?= 8545
+INPUTS ?= 20000
+FIRST ?= 0
 NIGHTLY_ARGS ?=
+SEEDS ?= 1000
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -23,7 +26,7 @@ CODE := channels runtime reducers examples tests benchmarks
 
 export PYTHON
 
-.PHONY: help setup setup-runtime demo test nightly cover lint format types bench conformance reducers kernel contracts gas \
+.PHONY: help setup setup-runtime demo test sim nightly cover lint format types bench conformance fuzz reducers kernel contracts gas \
 	devchain check-artifacts lock check wheel clean
 
 help: ## list the targets
@@ -40,6 +43,9 @@ demo: setup-runtime ## two nodes, PostgreSQL, a game, tables filling
 
 test: setup ## all tests but the slow ones
 	@$(PYTEST) $(PARALLEL) -m "not slow"
+
+sim: setup ## simulated networks with every fault, drawn from seeds; SEEDS=1000 FIRST=0 (docs/reference/simulation.md)
+	@$(RUN) -m tests.simulation.run $(SEEDS) $(FIRST) --jobs $(WORKERS)
 
 nightly: setup ## everything, with far more seeds and examples; resumable. The last result stands in docs/reference/qualification.md
 	@$(RUN) -m tests.nightly $(NIGHTLY_ARGS)
@@ -65,6 +71,9 @@ bench: setup ## every measure beside its reference; ONLY=NAME runs one
 
 conformance: setup ## protocol vectors; VECTORS=FILE runs another file of the same format
 	@$(RUN) -m tests.spec.nitro_vectors $(or $(VECTORS),tests/golden/nitro-vectors.json)
+
+fuzz: setup ## INPUTS inputs for each decoder of foreign bytes; ONLY=NAME runs one, FIRST=K goes on from input K
+	@$(RUN) -m tests.fuzz --inputs $(INPUTS) --first $(FIRST) --workers $(WORKERS) $(if $(ONLY),--only $(ONLY))
 
 reducers: setup ## compile every reducer that ships with the package
 	@$(RUN) -m scapp.reducers.build --all

@@ -18,12 +18,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.fuzz.targets import targets
+
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".nightly"
 PAGE = ROOT / "docs" / "reference" / "qualification.md"
-SEEDS, SEEDS_PER_PIECE = 20_000, 1_000
+SEEDS, SEEDS_PER_PIECE = 20_000, 2_000  # from 2,000 on, every condition must be reached
 KILLS, KILL_RUNS = 120, 3
 STORIES, STORIES_PER_PIECE = 600, 100
+FUZZ_INPUTS, FUZZ_INPUTS_PER_PIECE = 1_000_000, 250_000
 
 HEAD = """# Qualification
 
@@ -32,10 +35,12 @@ A sample of each stage is in `.ci/run`.
 
 | stage | what | sample in `.ci/run` |
 |---|---|---|
-| simulation | {seeds} seeds of simulated networks with loss, crashes, clock skew and refusals | 120 seeds |
+| simulation | {seeds} seeds of simulated networks with every fault ([simulation](simulation.md)) | 500 seeds |
+| power | a scripted life over RocksDB, its process killed at every durable write | in process |
 | kills | {runs} runs of {kills} kills -9 of nodes and databases under load, each process {each} times | 30 kills |
 | contracts | {stories} random lives of 150 calls on our contracts and on the published ones | 10 lives |
 | properties | all tests with 2,000 examples per property instead of 25 | 50 examples |
+| fuzz | {fuzz} inputs for each decoder of foreign bytes, half from a mutator and half from atheris | 20,000 each |
 | slow | tests marked slow | the same, with one in 61 amounts of fuel, at most 15 minutes |
 
 ## Last result
@@ -44,26 +49,31 @@ A sample of each stage is in `.ci/run`.
 
 @dataclass(frozen=True)
 class Piece:
-    """One command; `name` is its key in the state."""
+    """One command; `name` is its key in the state. `module` is what Python runs."""
 
     stage: str
     name: str
     arguments: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
+    module: tuple[str, ...] = ("pytest", "-q", "-p", "no:cacheprovider")
 
 
 def pieces() -> Iterator[Piece]:
     """Everything a whole run does, in order."""
     for first in range(0, SEEDS, SEEDS_PER_PIECE):
-        seeds = {"SCAPP_SIM_FIRST": str(first), "SCAPP_SIM_SEEDS": str(SEEDS_PER_PIECE)}
-        test = "tests/simulation/test_seeds.py"
-        yield Piece("simulation", f"seeds {first}", (test, "--timeout", "3600"), seeds)
+        seeds = (str(SEEDS_PER_PIECE), str(first))
+        yield Piece("simulation", f"seeds {first}", seeds, module=("tests.simulation.run",))
+    yield Piece("power", "every write", (), module=("tests.simulation.killed",))
     for run in range(KILL_RUNS):
         yield Piece("kills", f"run {run}", ("tests/acceptance/test_kill.py", "-s"), {"SCAPP_KILLS": str(KILLS)})
     for first in range(0, STORIES, STORIES_PER_PIECE):
         stories = {"SCAPP_CHAIN_FIRST": str(first), "SCAPP_CHAIN_STORIES": str(STORIES_PER_PIECE)}
         test = "tests/chain/test_differential.py"
         yield Piece("contracts", f"stories {first}", (test, "-m", "slow", "--timeout", "7200"), stories)
+    for target in targets():
+        for first in range(0, FUZZ_INPUTS, FUZZ_INPUTS_PER_PIECE):
+            asked = ("--inputs", str(FUZZ_INPUTS_PER_PIECE), "--first", str(first), "--only", target.name)
+            yield Piece("fuzz", f"{target.name} {first}", asked, module=("tests.fuzz",))
     profile = {"SCAPP_HYPOTHESIS_PROFILE": "nightly"}
     for folder in ("spec", "unit", "contracts", "stateful", "scenarios", "simulation", "postgres", "acceptance"):
         yield Piece("properties", folder, (f"tests/{folder}", "-m", "not slow", "--timeout", "7200"), profile)
@@ -81,7 +91,7 @@ def commit() -> str:
 
 def run_piece(piece: Piece, log: Path) -> dict[str, object]:
     """Run one piece; what it printed goes to `log`."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *piece.arguments]
+    command = [sys.executable, "-m", *piece.module, *piece.arguments]
     began = time.monotonic()
     with log.open("w") as out:
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, **piece.environment}, stdout=out, stderr=out)
@@ -96,7 +106,9 @@ def run_piece(piece: Piece, log: Path) -> dict[str, object]:
 
 def write_page(version: str, results: dict[str, dict[str, object]], total: int) -> None:
     """The page says what ran, not what should have run."""
-    head = HEAD.format(seeds=f"{SEEDS:,}", runs=KILL_RUNS, kills=KILLS, each=KILLS // 4, stories=STORIES)
+    head = HEAD.format(
+        seeds=f"{SEEDS:,}", runs=KILL_RUNS, kills=KILLS, each=KILLS // 4, stories=STORIES, fuzz=f"{FUZZ_INPUTS:,}"
+    )
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [f"Commit `{version}`, {today}, Python {platform.python_version()}; {len(results)} of {total} pieces.", ""]
     lines += ["| stage | piece | result | seconds | closing line |", "|---|---|---|---|---|"]
@@ -111,7 +123,7 @@ def main() -> int:
     """Exit status 0 when every piece of the chosen stages is green."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run of this commit finished")
-    parser.add_argument("--only", help="one stage: simulation, kills, contracts, properties or slow")
+    parser.add_argument("--only", help="one stage: simulation, power, kills, contracts, fuzz, properties or slow")
     chosen = parser.parse_args()
     version = commit()
     folder = STATE / version

@@ -25,7 +25,7 @@ from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Client, NodeFailed, Refused
 from scapp.runtime.compose import NodeProcess
 from scapp.runtime.config import Config, load_config
-from scapp.runtime.home import ask_password
+from scapp.runtime.key_passwords import ask_password
 from scapp.runtime.keys_file import new_key
 from tests.support.cluster import eventually
 

@@ -243,6 +243,15 @@ class LogContract:
         log.save_snapshot(A, Snapshot(3, b"three again"))
         assert log.load_snapshot(A) == Snapshot(3, b"three again")
 
+    def test_snapshots_of_different_kinds_do_not_see_each_other(self, log: EventLog) -> None:
+        """The newest two of each kind are kept."""
+        log.append(write(A, 0, b"0", b"1", b"2"))
+        log.save_snapshot(A, Snapshot(1, b"tables"))
+        for version in (1, 2, 3):
+            log.save_snapshot(A, Snapshot(version, b"state %d" % version), "channel")
+        assert log.load_snapshot(A, "admission") == Snapshot(1, b"tables")
+        assert log.load_snapshot(A, "channel") == Snapshot(3, b"state 3")
+
     def test_a_snapshot_may_stand_at_zero_and_inside_a_page(self, log: EventLog) -> None:
         """A snapshot may stand at zero and inside a page."""
         log.save_snapshot(A, Snapshot(0, b"start"))

@@ -134,8 +134,8 @@ def set_marker(path: Path, value: bytes | None) -> None:
     ("marker", "message"),
     [
         (
-            msgspec.msgpack.encode(("scapp-event-log", 3)),
-            "has log format scapp-event-log 3; this version reads .* 2 only",
+            msgspec.msgpack.encode(("scapp-event-log", 4)),
+            "has log format scapp-event-log 4; this version reads .* up to 3: install the newer scapp that wrote it",
         ),
         (msgspec.msgpack.encode(("other", 1)), "has log format other 1"),
         (b"\xc1", "has log format 0xc1"),
@@ -319,17 +319,19 @@ def test_a_record_cut_off_by_a_crash_is_dropped_whole(tmp_path: Path) -> None:
         after.append(write(A, 1, b"again"))
 
 
-def test_a_log_of_format_1_is_read_and_marked_anew(tmp_path: Path) -> None:
-    """Its heads are all current, which is one way for them to be; an older version must not read what follows."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_log_of_an_older_format_is_read_and_marked_anew(tmp_path: Path, version: int) -> None:
+    """In 1 the heads are all current, which is one way for them to be; in 2 channels had no snapshots of their own. An
+    older version must not read what follows."""
     path = tmp_path / "log"
     with RocksLog(path) as log:
         log.append(write(A, 0, b"0"))
         log.append(write(A, 1, b"1"))
-    set_marker(path, msgspec.msgpack.encode(("scapp-event-log", 1)))
+    set_marker(path, msgspec.msgpack.encode(("scapp-event-log", version)))
     with RocksLog(path) as log:
         assert contents(log) == ({A: [b"0", b"1"]}, [])
     meta = Rdict(str(path), Options(raw_mode=True)).get_column_family("meta")
-    assert meta.get(b"format") == msgspec.msgpack.encode(("scapp-event-log", 2))
+    assert meta.get(b"format") == msgspec.msgpack.encode(("scapp-event-log", 3))
     meta.close()
 
 

@@ -1,4 +1,7 @@
-"""Safety rules 1, 2, 6 and 7 with a crash at every store of a scripted life, before and after the write."""
+"""Safety rules 1, 2, 6, 7 and 8 with a crash at every store of scripted lives, before and after the write.
+
+`tests/simulation/killed.py` does the same to a real process on a real disk.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pytest
 from scapp.channels.driver import Store
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.errors import LocalError
+from tests.simulation.scripted import Script
 from tests.support.checkers import Watch, check_log
 from tests.support.sim import Crash, Sim, SimNode
 
@@ -110,6 +114,33 @@ def test_rules_1_2_6_7_hold_with_a_crash_at_every_store(count: int, after: bool)
         while life(count, victim, at, after=after).blown:
             at += 1
         assert at > 10, "the script stores too little to mean anything"
+
+
+def test_a_whole_life_without_a_crash() -> None:
+    """Open, fund, 100 messages, a challenge answered, close, payout: what the next test cuts the power of."""
+    script = Script()
+    script.play()
+    script.finish()
+    script.verify(whole=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("after", [False, True], ids=["before the write", "after the write"])
+def test_a_crash_at_every_store_of_a_whole_life(victim: int, after: bool) -> None:
+    """Exhaustive, over the simulated chain: everybody ends settled, with equal logs and its money."""
+    at = 1
+    while True:
+        script = Script()
+        fuse = Fuse(script.sim.nodes[victim], at, after=after)
+        script.play()
+        script.finish()
+        script.verify(whole=not fuse.blown)
+        if not fuse.blown:
+            break
+        at += 1
+    assert at > 50, "the script stores too little to mean anything"
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -10,6 +10,7 @@ import pytest
 from scapp.channels.chain import calls
 from scapp.channels.channel.events import Signed, StateCompleted, StateSigned, decode_event
 from scapp.channels.channel.full_set import for_contracts
+from scapp.channels.channel.messages import Refuse, encode_message
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.driver import ChannelDriver, Store, advances
 from scapp.channels.entries import Kind
@@ -495,3 +496,29 @@ def test_a_crash_at_every_store_loses_no_money(after: bool) -> None:
                 check_log(node.log, channel)
             at += 1
         assert at > 12
+
+
+def test_rule_4_a_replaced_proposal_that_the_chain_finalizes_joins_the_log() -> None:
+    """Turn 2 is replaced, completed by the others all the same, and taken to the chain by one who leaves. Alice, who
+    has signed more since, appends turn 2 once it is finalized; everybody's log and money agree."""
+    sim, channel = running(BROUGHT1)
+    Rule8(sim)
+    alice, bob, carol = sim.nodes
+    sim.tap = lambda sender, to, data: None if sender == carol.index and to == alice.signer.address else data
+    alice.submit(channel, b"word")
+    sim.run()  # signed by all; Bob and Carol know it, Alice does not
+    turn = alice.engine(channel).state.signed_turn
+    assert [len(node.supported(channel)) for node in sim.nodes] == [1, 2, 2]
+    refusal = encode_message(Refuse(channel, turn, "mine", "changed my mind", 0))
+    alice.receive(bob.signer.address, refusal)
+    assert alice.engine(channel).state.signed_turn > turn
+    sim.queue.clear()
+    bob.input(channel, lambda engine, _: engine.leave("test"))
+    sim.tap = None
+    sim.until(lambda: set(sim.phases(channel)) == {"settled"}, blocks=DURATION_S // 12 + 20)
+    assert len({tuple(node.supported(channel)) for node in sim.nodes}) == 1
+    assert alice.engine(channel).state.turn == turn
+    assert alice.engine(channel).state.candidates == ()
+    for node in sim.nodes:
+        check_log(node.log, channel)
+    check_payouts(sim, channel)

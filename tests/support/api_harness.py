@@ -33,6 +33,7 @@ from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.progress import Meters
 from scapp.runtime.projections import Projections, Record
 from scapp.runtime.prover import Prover
+from scapp.runtime.recovery_documents import BackupView
 from tests.support.fake_service import ALICE, BOB, NOW_MS, FakeDerived, FakeService
 
 WASM = b"\x00asm-duel"
@@ -89,6 +90,10 @@ class Harness:
         self.cleanup = ExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    def backup(self, target: Path, keys: bool) -> BackupView:
+        """Of a node without a log: what was asked for is told back."""
+        return BackupView(path=str(target), made_ms=NOW_MS, files=0, bytes=0, channels=0, has_keys=keys)
+
     @cached_property
     def client(self) -> Client:
         """With the operator's token; closed with the harness."""
@@ -132,6 +137,7 @@ class Harness:
                 ),
                 replaying=Replaying(None, None, self.service.source, self.modules, self.meters),
                 counters=lambda: self.service.counters(),
+                backup=self.backup,
                 home=self.home, listen="127.0.0.1:7420",
                 policy="known-deployments", version="0.1.0", started_ms=NOW_MS, threads=threads,
             )  # fmt: skip

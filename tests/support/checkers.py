@@ -11,10 +11,15 @@ import msgspec
 
 from scapp.channels.app_data import encode_app_data
 from scapp.channels.channel.events import (
+    ChainSeen,
     ChannelCreated,
+    ChannelRejected,
+    ExitStarted,
+    Restored,
     Signed,
     StateAdopted,
     StateCompleted,
+    StateRecalled,
     StateSigned,
     StateSupported,
     SubmissionsRefused,
@@ -25,11 +30,13 @@ from scapp.channels.channel.messages import Countersign, Proposal, Propose, Supp
 from scapp.channels.channel.setup import Setup
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, decode_entry
+from scapp.channels.log.framing import STREAM_BYTES, unframe_page
 from scapp.channels.log.port import EventLog
 from scapp.channels.outcome import Allocation, SingleAssetExit
 from scapp.channels.signing import recover
 from scapp.channels.state import VariablePart, state_hash
 from scapp.channels.types import Address, Destination, Hash
+from tests.support.disk import SimDisk
 
 
 class Broken(AssertionError):
@@ -74,14 +81,24 @@ class LogCheck:
         self.head: Signed | None = None
         self.log: list[bytes] = []
         self.root = bytes(32)
+        self.rejected = False
+        self.chain: ChainSeen | None = None
+        self.leaving = False
         self.submitted: dict[int, tuple[int, bytes]] = {}
         self.included: set[tuple[int, int]] = set()
         self.refused: set[tuple[int, int]] = set()
+        self.restored = False
+        self.recalled: set[int] = set()  # turns of states that others gave back after a restore
 
     def feed(self, event: Any) -> None:
         match event:
             case StateSigned(state):
                 self._signed(state)
+            case Restored():
+                self.restored = True
+            case StateRecalled(state):
+                self._signed(state, recalled=True)
+                self.recalled.add(state.turn)
             case StateCompleted(state):
                 self._signed(state)
                 self._full(state)
@@ -90,10 +107,16 @@ class LogCheck:
                 require(turn in self.signed, f"6: turn {turn} supported but never signed here")
                 self._full(msgspec.structs.replace(self.signed[turn], signatures=signatures))
                 if turn == max(self.signed):
-                    self._advance(self.signed[turn])
+                    self._advance(self.signed[turn], remembered=turn not in self.recalled)
             case StateAdopted(state):
                 self._full(state)
                 self._advance(state, remembered=False)
+            case ChannelRejected():
+                self.rejected = True
+            case ChainSeen():
+                self.chain = event
+            case ExitStarted():
+                self.leaving = True
             case Submitted(first, kind, payloads):
                 self.submitted.update({first + i: (kind, p) for i, p in enumerate(payloads)})
             case SubmissionsRefused(refused):
@@ -102,9 +125,14 @@ class LogCheck:
                     require(key not in self.included, f"6: {key} is in the log and then refused")
                     self.refused.add(key)
 
-    def _signed(self, state: Signed) -> None:
+    def _signed(self, state: Signed, *, recalled: bool = False) -> None:
         newest = max([*self.signed, self.head.turn if self.head else -1], default=-1)
         require(state.turn > newest, f"2: turn {state.turn} signed after turn {newest}")
+        require(not self.rejected, f"9: turn {state.turn} signed in a channel that was rejected")
+        early = self.head is None or self.head.turn < 1
+        require(not early or state.turn == 0 or not state.entries, f"8: entries in turn {state.turn} before postfund")
+        if self.setup.funded and state.turn > 0 and not recalled:
+            self._rule_8(state)
         signer = recover(plain_hash(self.setup, state), state.signatures[self.me])
         require(signer == self.setup.participants[self.me], "1: the recorded signature is not ours")
         for old in (*self.signed.values(), *([self.head] if self.head else [])):
@@ -116,6 +144,33 @@ class LogCheck:
             extended = full[-1].entries == state.entries[: len(full[-1].entries)]
             require(extended, f"4: turn {state.turn} does not extend fully signed turn {full[-1].turn}")
         self.signed[state.turn] = state
+
+    def _rule_8(self, state: Signed) -> None:
+        """A funded channel: nothing above the prefund state before all deposits are confirmed, and under a challenge
+        nothing but a final state."""
+        require(self.chain is not None, f"8: turn {state.turn} signed before the chain was seen")
+        assert self.chain is not None
+        latest, confirmed = self.chain.latest, self.chain.confirmed
+        disputed = bool(latest.status.finalizes_at or confirmed.status.finalizes_at)
+        if state.is_final and (disputed or self.leaving):
+            return
+        require(not disputed, f"8: turn {state.turn} signed under a challenge")
+        require(not self.leaving, f"8: turn {state.turn} signed after this node began to leave")
+        needed: dict[bytes, int] = {}
+        for asset, _, amount in self.setup.slots:
+            needed[asset] = needed.get(asset, 0) + amount
+        for at in (latest, confirmed):
+            held = [int.from_bytes(amount, "big") for amount in at.holdings]
+            covered = all(has >= wants for has, wants in zip(held, needed.values(), strict=True))
+            require(covered, f"8: turn {state.turn} signed before every deposit was confirmed")
+
+    def _is_finalized(self, state: Signed) -> bool:
+        """Has the chain finalized this very turn, and been seen to?"""
+        confirmed = self.chain.confirmed if self.chain is not None else None
+        if confirmed is None or confirmed.registered is None or not confirmed.status.finalizes_at:
+            return False
+        same = plain_hash(self.setup, state) == plain_hash(self.setup, confirmed.registered)
+        return same and confirmed.registered.turn == state.turn
 
     def _full(self, state: Signed) -> None:
         digest = plain_hash(self.setup, state)
@@ -129,7 +184,8 @@ class LogCheck:
         """`remembered` is False after a restore: then our own signature is all that says what we submitted."""
         before = self.head.turn if self.head else -1
         require(state.turn > before, f"6: turn {state.turn} follows turn {before}")
-        require(not self.signed or state.turn >= max(self.signed), "4: appended below a turn that is signed")
+        above = not self.signed or state.turn >= max(self.signed)
+        require(above or self._is_finalized(state), "4: appended below a turn that is signed")
         require(len(self.log) + len(state.entries) == state.sequence, "6: the log has a gap")
         for data in state.entries:
             self.root = keccak256(self.root + keccak256(data))
@@ -145,7 +201,8 @@ class LogCheck:
         key = (entry.author, entry.counter)
         require(key not in self.included, f"6: {key} is in the log twice")
         require(key not in self.refused, f"6: {key} was refused and is in the log")
-        if remembered and entry.author == self.me and self.me != 0 and entry.kind != Kind.OPEN:
+        forgotten = self.restored and entry.kind in (Kind.TICK, Kind.CLOSE) and entry.counter not in self.submitted
+        if remembered and entry.author == self.me and self.me != 0 and entry.kind != Kind.OPEN and not forgotten:
             said = self.submitted.get(entry.counter)
             require(said == (entry.kind, entry.payload), f"3: {key} is not what this participant said")
         if entry.kind != Kind.OPEN:
@@ -175,6 +232,7 @@ class Watch:
         self.honest = honest
         self.left: dict[tuple[int, bytes, int], bytes] = {}  # (node, channel, turn): the signature that left
         self.messages = 0
+        self._known: dict[tuple[int, bytes], tuple[SimDisk, int, set[bytes]]] = {}  # pages read, signatures in them
         self._inner = sim.tap
         sim.tap = self._tap
 
@@ -195,14 +253,15 @@ class Watch:
                 node = self.sim.nodes[sender]
                 index = node.engine(message.channel).state.setup.my_index
                 turn, signature = message.turn, message.signatures[index]
-                self._check_full(node.engine(message.channel).state.setup, message)
+                self.check_full(node.engine(message.channel).state.setup, message)
             case _:
                 return
         key = (sender, message.channel, turn)
         require(self.left.setdefault(key, signature) == signature, f"2: node {sender} said turn {turn} in two ways")
         require(signature in self._durable(sender, message.channel), f"1: turn {turn} left node {sender} unrecorded")
 
-    def _check_full(self, setup: Setup, full: Supported) -> None:
+    def check_full(self, setup: Setup, full: Supported) -> None:
+        """Would the contracts take this full set?"""
         state = Signed(
             full.turn,
             full.is_final,
@@ -221,10 +280,15 @@ class Watch:
 
     def _durable(self, sender: int, channel: bytes) -> set[bytes]:
         """Every signature of its own that the node would still know after a power cut now."""
-        known: set[bytes] = set()
-        for page in self.sim.nodes[sender].log.durable_copy().read(channel):
-            for data in page.events:
-                event = decode_event(data)
-                if isinstance(event, StateSigned | StateCompleted | StateAdopted):
-                    known.update(event.state.signatures)
+        disk = self.sim.nodes[sender].log.disk
+        known_disk, read, known = self._known.get((sender, channel), (disk, 0, set()))
+        if known_disk is not disk:  # another one was put in
+            read, known = 0, set()
+        for key, value in disk.pages[read:]:
+            if key[:STREAM_BYTES] == channel:
+                for data in unframe_page(key, value).events:
+                    event = decode_event(data)
+                    if isinstance(event, StateSigned | StateCompleted | StateAdopted | StateRecalled):
+                        known.update(event.state.signatures)
+        self._known[(sender, channel)] = (disk, len(disk.pages), known)
         return known

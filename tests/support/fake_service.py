@@ -86,6 +86,12 @@ class FakeService:
             raise LocalError(f"no channel 0x{channel_id.hex()}")
         return self.infos[channel_id]
 
+    async def recover(self, channel_id: ChannelId) -> None:
+        info = self.channel(channel_id)
+        if info.phase != "recovering":
+            raise LocalError(f"the channel is {info.phase}, there is nothing to recover from")
+        self.infos[channel_id] = msgspec.structs.replace(info, phase="running", waiting_for="")
+
     async def open_channel(self, request: OpenRequest) -> ChannelId:
         self._nonce += 1
         self.requests.append(request)

@@ -127,7 +127,9 @@ class PlainChain:
     def raw(self, account: Address, call: calls.Call, value: int = 0) -> Hash:
         """Put a transaction into the mempool, whatever it is."""
         nonce = self.chain.world.nonces.get(account, 0)
-        nonce += sum(1 for item in self.chain.mempool if item.sender == account)
+        waiting = {item.nonce for item in self.chain.mempool if item.sender == account}
+        while nonce in waiting:  # a reorganisation may have left gaps
+            nonce += 1
         self._named += 1
         name = Hash(keccak256(b"transaction" + self._named.to_bytes(8, "big")))
         try:

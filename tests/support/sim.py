@@ -1,7 +1,8 @@
-"""A network of nodes in one thread, every fault drawn from one seed; the real engine, driver and memory log.
+"""A network of nodes in one thread, every fault drawn from one seed; the real engine, driver and log.
 
-A node is its log: a crash throws everything else away, and unsynced writes with it. Messages are lost, doubled and
-reordered per draw. `settle` heals everything and runs until nothing moves. Checkers look at the logs only.
+A node is its disk (`disk.py`): a crash throws everything else away, and unsynced writes with it. Messages are lost,
+doubled, reordered and delayed per draw; links can be cut. `settle` heals everything and runs until nothing moves.
+Checkers look at the logs only.
 """
 
 from __future__ import annotations
@@ -33,20 +34,23 @@ from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import Ask, ChannelDriver, Do, Refusals, Store, advances, load
-from scapp.channels.entries import Kind
-from scapp.channels.errors import PeerError
-from scapp.channels.log.memory import MemoryLog
-from scapp.channels.log.port import Append, StreamWrite
+from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Refusals, Store, advances, load
+from scapp.channels.entries import HEADER, Kind
+from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
+from scapp.channels.log.port import NODE_STREAM, Append, LogClosed, StreamWrite
 from scapp.channels.log_source import LogSource
+from scapp.channels.restoring import mark_restored, restored_ms
 from scapp.channels.signing import Signer
+from scapp.channels.state_snapshots import StateSnapshots
 from scapp.channels.types import ZERO_ADDRESS, Address
+from tests.support.disk import DiskLog, SimDisk
 from tests.support.fakes import SumAdmission
 
 NAMES = ("alice", "bob", "carol", "dave")
 KEYS = tuple(bytes([n + 1]) * 32 for n in range(len(NAMES)))
 START_MS = 1_700_000_000_000
 SNAPSHOT_ENTRIES = 3
+SNAPSHOT_EVENTS = 4
 
 
 class Crash(Exception):
@@ -56,35 +60,58 @@ class Crash(Exception):
 class SimNode:
     """One node: `crash()` keeps only what is durable, `start()` begins again from the log."""
 
-    def __init__(self, net: Sim, index: int, make_admission: Callable[[], SumAdmission]) -> None:
+    def __init__(self, net: Sim, index: int, make_admission: Callable[[], Any]) -> None:
         self.net = net
         self.index = index
         self.name = NAMES[index]
         self.signer = Signer(KEYS[index])
-        self.log = MemoryLog()
+        self.log = DiskLog(SimDisk())
         self.make_admission = make_admission
         self.clock_offset_ms = 0
+        self.busy_until_ms = 0  # a slow disk holds up everything
         self.up = False
+        self.fault = ""  # why this node refuses to start
+        self.corrupt: dict[bytes, str] = {}  # channels that stay closed, and what is wrong with each
+        self.damage_chance: float | None = None  # of a power cut; None: it takes exactly what is unsynced
         self.crash_in: int | None = None  # crash at that many stores from now
         self.signed: dict[tuple[bytes, int], bytes] = {}  # everything that ever left: (channel, turn) -> state hash
         self.refused: list[str] = []
         self.told: list[Tell] = []
         self.decided: list[tuple[int, str, str]] = []  # own submissions refused
+        self.acknowledged: dict[tuple[bytes, int], bytes] = {}  # own entries told as accepted: (channel, counter)
+        self.processed: set[bytes] = set()  # rows of the outbox whose message a peer has processed
+        self.restores = 0
+        self.blind = False  # it hears nothing of the chain
         self.accept = True
         self.start()
 
     def start(self) -> None:
+        """Begin from the log, as `Node.start` does; a corrupt channel stays closed, others go on."""
+        if self.fault:
+            return
         self.admission = self.make_admission()
         self.drivers: dict[bytes, ChannelDriver] = {}
         self.bases: dict[bytes, AdmissionBase] = {}
+        self.states: dict[bytes, StateSnapshots] = {}
         self.deliveries = Deliveries()
         self.source = LogSource(self.log, lambda: self.drivers)
         self.up = True
         for stream in self.log.streams():
-            self.drivers[stream] = load(self.log, stream, self.signer, self.net.terms)
-        for key, value in self.log.outbox():
+            if stream == NODE_STREAM:
+                continue
+            try:
+                self.drivers[stream] = load(self.log, stream, self.signer, self.net.terms)
+            except CorruptionError as error:
+                self.corrupt[stream] = str(error)
+        try:
+            rows = self.log.outbox()
+        except CorruptionError:
+            self.net.saw("a corrupt outbox was passed over")
+            rows = []
+        for key, value in rows:
             channel, send = parse_outbox_row(key, value)
-            self.deliver(self.drivers[channel], send)
+            if channel in self.drivers:
+                self.deliver(self.drivers[channel], send)
         for stream, driver in list(self.drivers.items()):
             for pending in driver.engine.pending():
                 self.say(driver, pending)
@@ -94,10 +121,46 @@ class SimNode:
                 self.input(stream, lambda e, _, other=other: e.link_up(other))
 
     def crash(self) -> None:
-        self.log = self.log.durable_copy()
+        """The process dies and the power goes: what is left is what the disk then holds."""
+        disk = self.log.disk
         self.up = False
         self.drivers = {}
+        self.busy_until_ms = 0
         self.net.forget_from(self.index)
+        if self.damage_chance is None:
+            disk = disk.copy()
+        else:
+            disk.power_cut(self.net.random, self.damage_chance)
+        self.reopen(disk)
+
+    def stop(self) -> None:
+        """The process ends in order."""
+        self.up = False
+        self.drivers = {}
+        try:
+            self.log.close()
+        except LogClosed:
+            self.net.saw("a disk refused the last writes of an orderly stop")
+        self.reopen(self.log.disk)
+
+    def reopen(self, disk: SimDisk) -> None:
+        """Find out what is on the disk; a log that cannot be opened keeps the node from starting."""
+        try:
+            self.log = DiskLog(disk)
+        except CorruptionError as error:
+            self.fault = str(error)
+
+    def restore(self, backup: DiskLog) -> None:
+        """The disk is lost, and what was on its way with it; a backup takes its place, and the node starts."""
+        self.crash()
+        self.net.queue = [item for item in self.net.queue if item[0] != self.index]
+        self.restores += 1
+        self.fault = ""
+        self.corrupt = {}
+        self.log = backup.durable_copy()
+        token = self.net.random.getrandbits(128).to_bytes(16, "big")
+        mark_restored(self.log, token, self.now(), self.now() - 1)
+        self.start()
 
     def now(self) -> int:
         return self.net.now_ms + self.clock_offset_ms
@@ -116,6 +179,7 @@ class SimNode:
         made: tuple[tuple[bytes, bytes, bytes], ...] = (),
         app_definition: bytes = ZERO_ADDRESS,
         challenge_duration: int = 60,
+        deployment: Deployment | None = None,
     ) -> bytes:
         """`slots` are amounts of the native coin, one per participant; `made` are whole slots instead."""
         participants = (self.signer.address, *(p.signer.address for p in peers))
@@ -123,7 +187,7 @@ class SimNode:
             (bytes(20), bytes(12) + p, amount.to_bytes(32, "big"))
             for p, amount in zip(participants, slots, strict=False)
         )
-        deployment = Deployment(bytes(32), limits=limits or Limits())
+        deployment = deployment or Deployment(bytes(32), limits=limits or Limits())
         entry = opening_entry(participants, made, None, self.now())
         created = ChannelCreated(
             my_index=0,
@@ -164,8 +228,15 @@ class SimNode:
             self.drive(driver, decide(driver.engine, self.now()))
             if self.base(driver).is_due:
                 self.base(driver).save()
+            if self.snapshots(driver).is_due:
+                self.snapshots(driver).save()
         except PeerError as error:
             self.refused.append(str(error))
+        except LocalError:
+            raise
+        except ScappError as error:  # as `ChannelRunner` does
+            driver.engine.session.failure = str(error)
+            self.net.saw(f"a channel halted: {type(error).__name__}")
         except Crash:
             self.crash()
 
@@ -188,8 +259,15 @@ class SimNode:
     def _unknown(self, sender: Address, message: Any) -> None:
         if not isinstance(message, Proposal) or message.participants[0] != sender:
             raise PeerError("unknown channel")
+        if message.channel in self.corrupt or self.log.version(message.channel):
+            raise PeerError("was here before and cannot be opened (rule 9)")
+        if message.time_ms <= restored_ms(self.log):
+            raise PeerError("was opened before this node was restored, and may have lived here (rule 9)")
         created = created_from_proposal(message, self.signer.address, self.now())
-        self.log.append(Append((StreamWrite(message.channel, 0, (encode_event(created),)),)))
+        try:
+            self.append(Append((StreamWrite(message.channel, 0, (encode_event(created),)),)), durable=True)
+        except LogClosed as error:
+            raise PeerError(f"the log takes no more: {error}") from error
         self.drivers[message.channel] = ChannelDriver(Engine.created(created, self.signer, self.net.terms), 1)
         if self.accept:
             self.input(message.channel, lambda e, _: e.accept())
@@ -216,9 +294,18 @@ class SimNode:
                 for notice in notices:
                     if isinstance(notice, Refusals):
                         self.decided.extend((r.counter, r.code, r.reason) for r in notice.refused)
+                    elif isinstance(notice, Advanced):
+                        self._acknowledge(driver, notice.state.entries)
                 for effect in effects:
                     self._do(driver, effect)
         return None
+
+    def _acknowledge(self, driver: ChannelDriver, entries: Sequence[bytes]) -> None:
+        """What its owner is told from here on never goes away again."""
+        me = driver.engine.state.setup.my_index
+        for data in entries:
+            if HEADER.unpack_from(data)[1] == me:
+                self.acknowledged[driver.stream, HEADER.unpack_from(data)[2]] = data
 
     def _store(self, driver: ChannelDriver, store: Store) -> None:
         if self.crash_in is not None:
@@ -226,13 +313,25 @@ class SimNode:
             if self.crash_in <= 0:
                 self.crash_in = None
                 if self.net.random.random() < 0.5:  # after the write, before acting on it
-                    self.log.append(store.append, durable=store.durable)
+                    self.append(store.append, durable=store.durable)
                     self.note_signed(store)
+                    self.net.saw("a crash between a write and acting on it")
+                else:
+                    self.net.saw("a crash before a write")
                 raise Crash
         done = self.deliveries.take_done()
         outbox = {**done, **store.append.outbox}
-        self.log.append(Append(store.append.writes, outbox), durable=store.durable)
+        self.append(Append(store.append.writes, outbox), durable=store.durable)
         self.note_signed(store)
+
+    def append(self, append: Append, *, durable: bool) -> None:
+        """Raises as the log does. A slow disk lets nothing of the node go on before it is done."""
+        gone = {key for key, value in append.outbox.items() if value is None}
+        assert gone <= self.processed, "1: a row of the outbox goes away before its peer has processed it"
+        self.log.append(append, durable=durable)
+        if durable and self.log.disk.slow_ms:
+            self.net.saw("a disk was slow")
+            self.busy_until_ms = max(self.net.now_ms, self.busy_until_ms) + self.log.disk.slow_ms
 
     def note_signed(self, store: Store) -> None:
         """What is durably signed may leave at any time: never two states of one turn (rule 2)."""
@@ -242,13 +341,17 @@ class SimNode:
                 if isinstance(event, StateSigned | StateCompleted):
                     key = (write.stream, event.state.turn)
                     content = encode_event(StateSigned(_unsigned(event.state)))
-                    assert self.signed.setdefault(key, content) == content, f"{self.name} signed turn {key[1]} twice"
+                    assert self.signed.setdefault(key, content) == content, f"2: {self.name} signed turn {key[1]} twice"
 
     def _ask(self, driver: ChannelDriver, batch: Any) -> object:
         channel = driver.engine.state.setup.channel_id
         try:
             if not self.base(driver).loaded:
                 self.base(driver).load(batch.first_sequence)
+                if self.base(driver).saved_at:
+                    self.net.saw("a base was loaded from a snapshot")
+                elif "snapshots" in self.log.disk.damaged:
+                    self.net.saw("a damaged snapshot was passed over")
             return self.admission.try_batch(channel, batch.first_sequence, batch.candidates, strict=batch.strict)
         except AdmissionError as error:
             return error
@@ -260,6 +363,12 @@ class SimNode:
             self.bases[driver.stream] = base
         return self.bases[driver.stream]
 
+    def snapshots(self, driver: ChannelDriver) -> StateSnapshots:
+        """The channel's own state, saved every few events."""
+        if driver.stream not in self.states:
+            self.states[driver.stream] = StateSnapshots(self.log, driver, events_min=SNAPSHOT_EVENTS)
+        return self.states[driver.stream]
+
     def _do(self, driver: ChannelDriver, effect: Any) -> None:
         channel = driver.engine.state.setup.channel_id
         participants = driver.engine.state.setup.participants
@@ -269,7 +378,8 @@ class SimNode:
             case CommitBatch():
                 self.admission.commit(channel)
             case RollbackBatch():
-                self.admission.rollback(channel)
+                if self.base(driver).loaded:
+                    self.admission.rollback(channel)
             case LoadAdmission():
                 self.base(driver).loaded = False
             case Fetch(peer, first, end):
@@ -292,18 +402,29 @@ class SimNode:
         messages = driver.engine.materialize(send)
         key = self.deliveries.begin(driver.stream, send, len(messages))
         deliveries = self.deliveries
+        if not messages:
+            self.processed.add(key)
+
+        def acked() -> None:
+            self.processed.add(key)
+            deliveries.acknowledged(key)
+
         for message in messages:
-            peer = driver.engine.state.setup.participants[send.peer]
-            self.net.send(self, peer, message, lambda: deliveries.acknowledged(key))
+            self.net.send(self, driver.engine.state.setup.participants[send.peer], message, acked)
 
     def tick(self) -> None:
         for stream in list(self.drivers):
             if self.up:
-                self.input(stream, lambda e, now: e.tick(now, self.net.head_time_s()))
+                self.input(stream, lambda e, now: e.tick(now, 0 if self.blind else self.net.head_time_s()))
 
     def supported(self, channel: bytes) -> list[bytes]:
         """The supported log."""
         return [entry for state, _ in advances(self.log, channel) for entry in state.entries]
+
+    @property
+    def healthy(self) -> bool:
+        """Can it start, with everything it had?"""
+        return not self.fault and not self.corrupt
 
 
 def _unsigned(state: Any) -> Any:
@@ -329,14 +450,22 @@ class Sim:
         loss: float = 0.0,
         duplicate: float = 0.0,
         reorder: float = 0.0,
-        make_admission: Callable[[], SumAdmission] = SumAdmission,
+        make_admission: Callable[[], Any] = SumAdmission,
     ) -> None:
         self.random = random.Random(seed)
         self.loss, self.duplicate, self.reorder = loss, duplicate, reorder
         self.now_ms = START_MS
-        self.queue: list[tuple[int, Address, bytes, Callable[[], None] | None]] = []
+        self.delay_ms = 0
+        self.queue: list[tuple[int, Address, bytes, Callable[[], None] | None, int]] = []
+        self.cut: set[frozenset[int]] = set()  # pairs of nodes whose link is down
+        self.seen: set[str] = set()  # what has happened, for coverage
+        self.delivered = 0
         self.tap: Callable[[int, Address, bytes], bytes | None] | None = None
         self.nodes = [SimNode(self, i, make_admission) for i in range(count)]
+        self.index_of = {node.signer.address: node.index for node in self.nodes}
+
+    def saw(self, what: str) -> None:
+        self.seen.add(what)
 
     def send(self, sender: SimNode, to: Address, data: bytes, acked: Callable[[], None] | None) -> None:
         if self.tap is not None:
@@ -344,28 +473,84 @@ class Sim:
             if changed is None:
                 return
             data = changed
-        if self.random.random() < self.loss:
+        if self.cut and frozenset((sender.index, self.index_of[to])) in self.cut:
+            self.saw("a message met a partition")
             return
-        self.queue.append((sender.index, to, data, acked))
+        if self.random.random() < self.loss:
+            self.saw("a message was lost")
+            return
+        due = max(self.now_ms, sender.busy_until_ms)
+        if self.delay_ms:
+            due += self.random.randrange(self.delay_ms)
+        self.queue.append((sender.index, to, data, acked, due))
         if self.random.random() < self.duplicate:
-            self.queue.append((sender.index, to, data, None))
+            self.saw("a message was duplicated")
+            self.queue.append((sender.index, to, data, None, due + self.random.randrange(self.delay_ms + 1)))
+
+    def put(self, sender: int, to: Address, data: bytes, due_ms: int | None = None) -> None:
+        """On its way past every fault of the network: what somebody replays or makes up."""
+        self.queue.append((sender, to, data, None, self.now_ms if due_ms is None else due_ms))
 
     def forget_from(self, index: int) -> None:
         """A crash loses what was on its way from the node."""
         self.queue = [item for item in self.queue if item[0] != index or self.random.random() < 0.5]
 
-    def step(self) -> bool:
-        """Deliver one message; False when none waits."""
+    def part(self, indices: set[int]) -> None:
+        """Nobody in `indices` hears anybody else."""
+        others = {node.index for node in self.nodes} - indices
+        self.cut |= {frozenset((a, b)) for a in indices for b in others}
+
+    def heal_links(self) -> None:
+        """Every link that is down comes up again."""
+        for pair in sorted(self.cut, key=sorted):
+            self.saw("a partition healed")
+            self.cut.discard(pair)
+            self.link_up(*sorted(pair))
+
+    def reset(self, a: int, b: int) -> None:
+        """The connection between two nodes breaks, with what was on its way, and comes back."""
+        pair = {self.nodes[a].signer.address: b, self.nodes[b].signer.address: a}
+        kept = [item for item in self.queue if pair.get(item[1]) != item[0]]
+        if len(kept) < len(self.queue):
+            self.saw("a connection broke with messages on it")
+        self.queue = kept
+        self.link_up(a, b)
+
+    def link_up(self, a: int, b: int) -> None:
+        """Both ends hear that they are connected."""
+        for node, other in ((self.nodes[a], self.nodes[b]), (self.nodes[b], self.nodes[a])):
+            for stream, driver in list(node.drivers.items()):
+                participants = driver.engine.state.setup.participants
+                if other.signer.address in participants:
+                    index = participants.index(other.signer.address)
+                    node.input(stream, lambda e, _, index=index: e.link_up(index))
+
+    def _next(self) -> int:
+        at = min(range(len(self.queue)), key=lambda i: self.queue[i][4])
+        if self.random.random() < self.reorder:
+            drawn = self.random.randrange(len(self.queue))
+            if drawn != at:
+                self.saw("messages changed places")
+            return drawn
+        return at
+
+    def step(self, at: int | None = None) -> bool:
+        """Deliver one message, the next or the one at that place of the queue; False when none waits."""
         if not self.queue:
             return False
-        at = self.random.randrange(len(self.queue)) if self.random.random() < self.reorder else 0
-        sender, to, data, acked = self.queue.pop(at)
-        self.now_ms += 1
-        for node in self.nodes:
-            if node.signer.address == to and node.up:
-                node.receive(self.nodes[sender].signer.address, data)
-                if acked is not None and node.up:
-                    acked()
+        if at is None:
+            at = self._next()
+        sender, to, data, acked, due = self.queue.pop(at)
+        self.now_ms = max(self.now_ms + 1, due)
+        node = self.nodes[self.index_of[to]]
+        if node.up and node.busy_until_ms > self.now_ms:
+            self.queue.append((sender, to, data, acked, node.busy_until_ms))
+            return True
+        if node.up:
+            self.delivered += 1
+            node.receive(self.nodes[sender].signer.address, data)
+            if acked is not None and node.up:
+                acked()
         return True
 
     def run(self, steps: int = 10_000) -> None:
@@ -382,10 +567,16 @@ class Sim:
                 node.tick()
 
     def settle(self, rounds: int = 40) -> None:
-        """Heal every fault and let everybody catch up."""
+        """Heal every fault and let everybody catch up; a disk that lost what it had stays as it is."""
         self.loss = self.duplicate = self.reorder = 0.0
+        self.delay_ms = 0
+        self.heal_links()
         for node in self.nodes:
             node.crash_in = None
+            node.log.disk.slow_ms = 0
+            if node.log.disk.failing or any(d.engine.session.failure for d in node.drivers.values()):
+                node.log.disk.failing = ""
+                node.crash()
             if not node.up:
                 node.start()
         self.run()

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scapp.channels.admission import AdmissionError, Admitted
 from scapp.channels.admission_base import AdmissionBase
 from scapp.channels.driver import load
-from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import Snapshot
 from scapp.channels.log_source import LogSource
+from tests.support.disk import DiskLog
 from tests.support.fakes import SumAdmission
 from tests.support.sim import Sim, SimNode
 
@@ -38,7 +38,7 @@ def channel_of(batches: int) -> tuple[SimNode, bytes]:
 class Restart:
     """The node's log as a new process finds it, and the admission that is loaded from it."""
 
-    def __init__(self, node: SimNode, channel: bytes, log: MemoryLog | None = None) -> None:
+    def __init__(self, node: SimNode, channel: bytes, log: DiskLog | None = None) -> None:
         self.log = log or node.log
         self.admission = SumAdmission()
         self.driver = load(self.log, channel, node.signer)
@@ -63,11 +63,11 @@ class Restart:
         self.log.save_snapshot(self.channel, Snapshot(version, data))
 
 
-def without_snapshots(node: SimNode) -> MemoryLog:
+def without_snapshots(node: SimNode) -> DiskLog:
     """The same events, and nothing else."""
     copy = node.log.durable_copy()
-    copy._snapshots.clear()
-    return copy
+    copy.disk.tables["snapshots"].clear()
+    return copy.durable_copy()
 
 
 @settings(max_examples=25)
@@ -221,7 +221,7 @@ def test_a_log_that_takes_no_snapshot_costs_nothing_else(caplog: pytest.LogCaptu
     node, channel = channel_of(3)
     restart = Restart(node, channel, without_snapshots(node))
     restart.load()
-    restart.log.fail_writes("no space left")
+    restart.log.disk.failing = "full"
     restart.base.save()
     assert "no snapshot was saved" in caplog.text
     assert restart.base.loaded

@@ -1,4 +1,4 @@
-"""Folding a stream: with and without snapshots the same state; when snapshots are taken, and when passed over."""
+"""Folding a stream: with and without snapshots the same state; when snapshots are passed over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scapp.channels.log.fold import Snapshotter, fold
+from scapp.channels.log.fold import fold
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import Append, LogCorrupt, Page, Snapshot, StreamWrite
 
@@ -59,7 +59,7 @@ def test_the_newest_snapshot_replaces_the_events_before_it(version: int) -> None
     """The newest snapshot replaces the events before it."""
     log = filled([1, 2], [3], [4, 5, 6])
     marked = tuple(-number for number in range(1, version + 1))  # shows what came from the snapshot
-    log.save_snapshot(A, Snapshot(version, NotesCodec().encode(marked)))
+    log.save_snapshot(A, Snapshot(version, NotesCodec().encode(marked)), "channel")
     codec = NotesCodec()
     assert fold(log, A, decode, evolve, (), snapshot_codec=codec) == ((*marked, *range(version + 1, 7)), 6)
     assert codec.decoded == 1
@@ -68,15 +68,16 @@ def test_the_newest_snapshot_replaces_the_events_before_it(version: int) -> None
 def test_snapshots_are_left_alone_without_a_codec() -> None:
     """Snapshots are left alone without a codec."""
     log = filled([1, 2, 3])
-    log.save_snapshot(A, Snapshot(2, b"anything"))
+    log.save_snapshot(A, Snapshot(2, b"anything"), "channel")
     assert fold(log, A, decode, evolve, ()) == ((1, 2, 3), 3)
 
 
-def test_a_snapshot_in_an_unknown_form_is_passed_over() -> None:
-    """A snapshot in an unknown form is passed over."""
+def test_a_snapshot_in_an_unknown_form_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    """Loudly: the operator hears why the start took longer."""
     log = filled([1, 2, 3])
-    log.save_snapshot(A, Snapshot(2, b"\xc1 of another release"))
+    log.save_snapshot(A, Snapshot(2, b"\xc1 of another release"), "channel")
     assert fold(log, A, decode, evolve, (), snapshot_codec=NotesCodec()) == ((1, 2, 3), 3)
+    assert "the channel snapshot is passed over" in caplog.text
 
 
 def test_an_event_that_does_not_decode_is_named() -> None:
@@ -111,33 +112,14 @@ def test_a_gap_between_pages_is_found() -> None:
         fold(log, A, decode, evolve, ())
 
 
-def test_a_snapshot_is_taken_every_so_many_events() -> None:
-    """A snapshot is taken every so many events."""
-    log = filled([1] * 20)
-    snapshotter = Snapshotter(log, NotesCodec(), every=5)
-    taken = [version for version in range(1, 21) if snapshotter.offer(A, (1,) * version, version)]
-    assert taken == [5, 10, 15, 20]
-    assert log.load_snapshot(A) == Snapshot(20, NotesCodec().encode((1,) * 20))
-    log.append(Append((StreamWrite(A, 20, (b"\x01",) * 5),)))
-    after_restart = Snapshotter(log, NotesCodec(), every=5)
-    assert [version for version in range(20, 26) if after_restart.offer(A, (1,) * version, version)] == [25]
-
-
-@pytest.mark.parametrize("every", [0, -1])
-def test_a_snapshot_interval_must_be_positive(every: int) -> None:
-    """A snapshot interval must be positive."""
-    with pytest.raises(ValueError, match=f"every {every} events: must be at least 1"):
-        Snapshotter(MemoryLog(), NotesCodec(), every=every)
-
-
 @given(st.lists(st.lists(st.integers(0, 99), max_size=4), max_size=12), st.integers(1, 7))
 def test_snapshots_never_change_the_result(pages: list[list[int]], every: int) -> None:
     """Snapshots never change the result."""
     log = filled(*pages)
     expected = tuple(number for page in pages for number in page)
-    snapshotter = Snapshotter(log, NotesCodec(), every=every)
     state: Notes = ()
     for version, number in enumerate(expected, start=1):
         state = evolve(state, number)
-        snapshotter.offer(A, state, version)
+        if version % every == 0:
+            log.save_snapshot(A, Snapshot(version, NotesCodec().encode(state)), "channel")
         assert fold(log, A, decode, evolve, (), snapshot_codec=NotesCodec()) == (expected, len(expected))

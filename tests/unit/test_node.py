@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 import pytest
 
@@ -16,13 +16,15 @@ from scapp.channels.driver import Request
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
-from scapp.channels.log.port import LogCorrupt, Snapshot
-from scapp.channels.node import PROPOSALS_PER_PEER_MAX, Node
+from scapp.channels.log.port import LogCorrupt, Page, Snapshot
+from scapp.channels.node import Node
+from scapp.channels.proposals import PROPOSALS_PER_PEER_MAX
 from scapp.channels.runner import QUEUED_BYTES_MAX
 from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.types import ChannelId
 from tests.support.fakes import SumAdmission
 from tests.support.node_cast import DEPLOYMENT, Cast, until
+from tests.support.sim import Sim
 
 
 @pytest.fixture
@@ -234,7 +236,7 @@ async def test_one_peer_cannot_fill_the_log_with_proposals(cast: Cast) -> None:
     await bob._on_message(alice.address, proposal)
     assert len(bob.channels()) == PROPOSALS_PER_PEER_MAX
     assert bob.counters()["messages_refused"] == 1
-    assert not bob._creating, "a refused proposal leaves nothing behind"
+    assert not bob._proposals._creating, "a refused proposal leaves nothing behind"
 
 
 async def test_a_channel_whose_batches_fit_no_frame_is_neither_opened_nor_accepted(cast: Cast) -> None:
@@ -313,3 +315,35 @@ async def test_a_corrupt_outbox_is_passed_over_and_said(cast: Cast, caplog: pyte
     assert (await again.submit(channel, [b"goes on"]))[0].status == "accepted"
     assert "checksum 1, expected 2" in caplog.text
     assert again.counters()["outbox_corrupt"] == 1
+
+
+class RottenLog(MemoryLog):
+    """What is in it can neither be read nor continued."""
+
+    def read(self, stream: bytes, from_version: int = 0) -> Iterator[Page]:
+        if stream in self._pages:
+            raise LogCorrupt("rotten")
+        return super().read(stream, from_version)
+
+    def version(self, stream: bytes) -> int:
+        if stream in self._pages:
+            raise LogCorrupt("rotten")
+        return super().version(stream)
+
+
+async def test_a_peers_word_about_a_corrupt_channel_is_refused_like_any_other(cast: Cast) -> None:
+    """A proposal that is said again included: it fails nothing in the node, and begins no second life."""
+    sim = Sim(2)
+    said: list[bytes] = []
+    sim.tap = lambda sender, to, data: said.append(data) or data  # type: ignore[func-returns-value]
+    channel = sim.nodes[0].open(sim.nodes[1:])
+    sim.run()
+    log = RottenLog()
+    for page in sim.nodes[1].log.read(channel):
+        log._pages.setdefault(channel, []).append(page)
+    bob = await cast.node(2, log=log)
+    assert set(bob.corrupt()) == {channel}
+    for number, data in enumerate(said):
+        await bob._on_message(sim.nodes[0].signer.address, data)
+        assert bob.counters()["messages_refused"] == number + 1
+    assert bob.channels() == []

@@ -18,11 +18,15 @@ from scapp.channels.channel.events import (
     Event,
     ExitStarted,
     OnChain,
+    Recovered,
     Refused,
+    Restored,
+    RestoreSeen,
     SignatureSeen,
     Signed,
     StateAdopted,
     StateCompleted,
+    StateRecalled,
     StateSigned,
     StateSupported,
     SubmissionsDropped,
@@ -32,6 +36,7 @@ from scapp.channels.channel.events import (
     encode_event,
 )
 from scapp.channels.errors import CorruptionError
+from scapp.channels.node_events import NodeFact, NodeRestored, decode_node_event, encode_node_event
 from scapp.channels.onchain import Purpose
 from scapp.channels.types import ChannelId
 from tests.support.tree import ROOT
@@ -81,6 +86,10 @@ EVENTS: dict[str, Event] = {
         held=HELD,
     ),
     "exit.1": ExitStarted("no answer from the others for 300 seconds"),
+    "restored.1": Restored(b"\x06" * 16, 1_700_000_000_000, 1_600_000_000_000),
+    "restore-seen.1": RestoreSeen(0, b"\x06" * 16, 1029),
+    "recalled.1": StateRecalled(SIGNED),
+    "recovered.1": Recovered(1029, True),
 }
 PURPOSE = Purpose(ChannelId(CHANNEL), "deposit", bytes(20))
 CHAIN_EVENTS: dict[str, chain_events.ChainEvent] = {
@@ -102,6 +111,7 @@ CHAIN_EVENTS: dict[str, chain_events.ChainEvent] = {
     ),
     "chain.ended.1": chain_events.TransactionEnded(3, PURPOSE, "main", b"\x02" * 32, b"\x03" * 32, True, 17, 60_000),
 }
+NODE_EVENTS: dict[str, NodeFact] = {"node.restored.1": NodeRestored(1_700_000_000_000, 1_600_000_000_000)}
 SENDS: dict[str, StoredSend] = {"outbox reject": SendRejected(1), "outbox decide": SendDecisions(1, 6)}
 
 
@@ -127,6 +137,21 @@ def test_an_event_of_the_chain_that_cannot_be_read_is_refused(value: bytes) -> N
     assert chain_events.decode_event(b"\x92\xa7other.1\x01") is None
 
 
+@pytest.mark.parametrize("name", NODE_EVENTS)
+def test_the_nodes_own_events_keep_their_bytes(name: str) -> None:
+    """The same for the node's stream."""
+    assert encode_node_event(NODE_EVENTS[name]).hex() == GOLDEN[name]
+    assert decode_node_event(bytes.fromhex(GOLDEN[name])) == NODE_EVENTS[name]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x90", b"\x93\xafnode.restored.2\x01\x02", b"\x91" * 5_000])
+def test_an_event_that_cannot_be_read_is_never_skipped(data: bytes) -> None:
+    """An event of a newer release halts the start, naming its first bytes, rather than being passed over."""
+    for decode in (decode_event, decode_node_event):
+        with pytest.raises(CorruptionError, match=f"stored event.* cannot be read: .*{data[:24].hex()}"):
+            decode(data)
+
+
 @pytest.mark.parametrize("name", SENDS)
 def test_outbox_rows_keep_their_bytes(name: str) -> None:
     """The same for the rows of the outbox, key and value."""
@@ -148,4 +173,5 @@ def test_no_stored_type_is_without_its_bytes() -> None:
     assert {type(send) for send in SENDS.values()} == set(get_args(StoredSend)) == set(STORED)
     assert set(EVENTS) == {msgspec.inspect.type_info(kind).tag for kind in get_args(Event)}  # type: ignore[attr-defined]
     assert {type(event) for event in CHAIN_EVENTS.values()} == set(get_args(chain_events.ChainEvent))
-    assert set(GOLDEN) == set(EVENTS) | set(CHAIN_EVENTS) | set(SENDS)
+    assert set(NODE_EVENTS) == {msgspec.inspect.type_info(NodeFact).tag}  # type: ignore[attr-defined]
+    assert set(GOLDEN) == set(EVENTS) | set(CHAIN_EVENTS) | set(SENDS) | set(NODE_EVENTS)

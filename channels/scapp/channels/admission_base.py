@@ -189,7 +189,7 @@ class AdmissionBase:
             return None
         try:
             saved = _decoder.decode(stored.data)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:  # msgspec's own errors and UnicodeDecodeError are ValueErrors
             logger.warning("%s: a snapshot is passed over, it does not decode: %s", self._name(), error)
             return None
         return (saved, stored.version) if saved.form == FORM else None

@@ -9,12 +9,12 @@ at once, and by itself when nothing does. Until then nothing leaves the node, an
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
 
 import msgspec
 
 from scapp.channels.admission import AdmissionError, Admitted
+from scapp.channels.batch_index import BatchIndex
 from scapp.channels.channel.effects import (
     STORED,
     Effect,
@@ -30,16 +30,17 @@ from scapp.channels.channel.events import (
     Signed,
     StateAdopted,
     StateCompleted,
+    StateRecalled,
     StateSigned,
     StateSupported,
     SubmissionsRefused,
     decode_event,
     encode_event,
 )
-from scapp.channels.channel.model import ChannelState, create, evolve
 from scapp.channels.channel.session import NOTHING, Step
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
+from scapp.channels.channel_snapshots import Loaded, StateCodec
 from scapp.channels.errors import CorruptionError
 from scapp.channels.log.fold import fold
 from scapp.channels.log.port import Append, EventLog, StreamWrite
@@ -86,20 +87,21 @@ Run = Generator[Request, object, None]
 
 class ChannelDriver:
     """`version` is the number of events in the channel's stream, folded ones that wait for the next append included;
-    `ends` and `positions` index its batches."""
+    `index` says where its batches stand; `snapshot_at` is the version of the snapshot it was rebuilt from."""
 
-    def __init__(self, engine: Engine, version: int, unstored: ChannelCreated | None = None) -> None:
+    def __init__(
+        self, engine: Engine, version: int, unstored: ChannelCreated | None = None, loaded: Loaded | None = None
+    ) -> None:
         """`unstored` is the first event of a channel of our own; it is stored with the first step."""
         self.engine = engine
+        self.index = loaded.index if loaded is not None else BatchIndex()
+        self.snapshot_at, self.snapshot_bytes = loaded.snapshot if loaded is not None else (0, 0)
         # Folded events that the next append stores before its own, and what listeners hear once it has. They belong
         # to the driver, not to one run: should a run be broken off, no later event is stored without them.
         self._held: list[bytes] = [] if unstored is None else [encode_event(unstored)]
         self._held_notices: list[Notice] = []
         self.version = version + len(self._held)
         self.stream: bytes = engine.state.setup.channel_id
-        self.ends: list[int] = []  # sequence after each supported batch that has entries
-        self.positions: list[int] = []  # stream version from which that batch is found
-        self._after_last = 0
 
     def run(self, step: Step | None, now_ms: int) -> Run:
         """Store and act on `step`, then on all that follows from it. A None step only follows up."""
@@ -178,7 +180,7 @@ class ChannelDriver:
             self.version += 1
             advanced = apply(event)
             if advanced is not None:
-                self.index(advanced)
+                self.index.add(advanced.sequence - len(advanced.entries), advanced.sequence, self.version)
                 notices.append(Advanced(advanced))
             elif type(event) is SubmissionsRefused:
                 me = engine.state.setup.my_index
@@ -187,17 +189,17 @@ class ChannelDriver:
                     notices.append(Refusals(mine))
         return notices
 
-    def index(self, advanced: Signed) -> None:
-        """Remember where a supported batch stands in the stream."""
-        if advanced.entries:
-            self.ends.append(advanced.sequence)
-            self.positions.append(self._after_last)
-        self._after_last = self.version
-
     def position_of(self, sequence: int) -> int:
-        """Stream version from which the batch that holds entry `sequence` is found."""
-        at = bisect_right(self.ends, sequence)
-        return self.positions[at] if at < len(self.positions) else self._after_last
+        """Stream version from which the batch that holds entry `sequence` is found (see `BatchIndex`)."""
+        return self.index.position_of(sequence)
+
+    def loaded(self) -> Loaded | None:
+        """What a snapshot keeps: the fold of all stored events. None while folded ones wait for their append."""
+        if self._held:
+            return None
+        loaded = Loaded(self.stream, self.engine.state, self.index)
+        loaded.version = self.version
+        return loaded
 
 
 class _Advances:
@@ -207,7 +209,7 @@ class _Advances:
         self._signed: dict[int, Signed] = {}
 
     def next(self, event: Event) -> Signed | None:
-        if isinstance(event, StateSigned):
+        if isinstance(event, StateSigned | StateRecalled):
             self._signed[event.state.turn] = event.state
             return None
         if isinstance(event, StateCompleted | StateAdopted):
@@ -230,41 +232,19 @@ def advances(log: EventLog, stream: bytes, position: int = 0) -> Iterator[tuple[
                 yield advanced, version
 
 
-class _Loading:
-    """A channel on its way out of the log: its state so far, and where its supported batches stand."""
-
-    def __init__(self, stream: bytes) -> None:
-        self.state: ChannelState | None = None
-        self.version = 0
-        self.marks: list[tuple[Signed, int]] = []
-        self._stream = stream
-        self._advances = _Advances()
-
-    def next(self, event: Event) -> _Loading:
-        self.version += 1
-        if self.state is not None:
-            self.state = evolve(self.state, event)
-            advanced = self._advances.next(event)
-            if advanced is not None:
-                self.marks.append((advanced, self.version))
-            return self
-        if not isinstance(event, ChannelCreated):
-            raise CorruptionError(f"stream 0x{self._stream.hex()} begins with {type(event).__name__}")
-        self.state = create(event)
-        return self
+def state_codec(log: EventLog, stream: bytes) -> StateCodec:
+    """Snapshots of the channel's own state."""
+    return StateCodec(stream, lambda: decode_event(next(log.read(stream)).events[0]))
 
 
 def load(log: EventLog, stream: bytes, signer: StateSigner, terms: ChainTerms | None = None) -> ChannelDriver:
-    """Rebuild a channel from its stream. Raises CorruptionError when the stream contradicts itself."""
-    loading, version = fold(log, stream, decode_event, _Loading.next, _Loading(stream))
-    state = loading.state
+    """Rebuild a channel from its newest valid snapshot and the events after it. Raises CorruptionError when the stream
+    contradicts itself."""
+    codec = state_codec(log, stream)
+    loaded, version = fold(log, stream, decode_event, Loaded.next, Loaded(stream), snapshot_codec=codec)
+    state = loaded.state
     if state is None:
         raise CorruptionError(f"stream 0x{stream.hex()} is empty")
     if state.setup.channel_id != stream:
         raise CorruptionError(f"stream 0x{stream.hex()} holds channel 0x{state.setup.channel_id.hex()}")
-    driver = ChannelDriver(Engine(state, signer, terms), 0)
-    for advanced, after in loading.marks:
-        driver.version = after
-        driver.index(advanced)
-    driver.version = version
-    return driver
+    return ChannelDriver(Engine(state, signer, terms), version, loaded=loaded)

@@ -15,42 +15,39 @@ from scapp.channels.chain.port import ChainService
 from scapp.channels.chain_link import ChainLink
 from scapp.channels.channel.effects import parse_outbox_row
 from scapp.channels.channel.engine import Engine
-from scapp.channels.channel.events import ChannelCreated, encode_event
+from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.full_set import for_contracts, newest_enforceable
 from scapp.channels.channel.messages import (
-    AnyMessage,
     Decisions,
     ModulePart,
     ModuleWanted,
-    Proposal,
     Rejected,
     decode_message,
-    encode_message,
 )
-from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
+from scapp.channels.channel.opening import open_signed, opening_entry, prefund_of
 from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
-from scapp.channels.deployment import Limits, encode_deployment
+from scapp.channels.deployment import encode_deployment
 from scapp.channels.driver import ChannelDriver, load
 from scapp.channels.entries import Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.idle import IdleBound
-from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
+from scapp.channels.log.port import NODE_STREAM, Append, EventLog
 from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
+from scapp.channels.proposals import Proposals
 from scapp.channels.reading import SignedState
+from scapp.channels.restoring import restored_ms
 from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Policy, Receipt
-from scapp.channels.transport.limits import TransportLimits, frame_bytes_for
+from scapp.channels.transport.limits import TransportLimits
 from scapp.channels.transport.port import PeerStatus, Transport
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.types import Address, ChannelId
 
 logger = logging.getLogger("scapp.node")
 
 TICK_SECONDS = 0.5
-PROPOSALS_MAX = 256  # waiting for the operator; anybody with a key may propose, and each proposal is stored
-PROPOSALS_PER_PEER_MAX = 16
 QUIET_PHASES = frozenset(("closed", "rejected", "proposed", "settled"))
 
 
@@ -95,11 +92,9 @@ class Node:
         self._modules = ModuleExchange(self._shared, module_of)
         self._log = log
         self._transport = transport
-        self._policy = policy
+        self._proposals = Proposals(self._shared, policy, self._chain, frame_bytes_max, self._runners, self._begin)
         self._nonce = nonce
-        self._frame_bytes_max = frame_bytes_max
         self._corrupt: dict[ChannelId, str] = {}  # channels that stay closed, and what is wrong with each
-        self._creating: set[bytes] = set()  # proposals that are being checked
         self._listeners: list[Callable[[NodeEvent], None]] = []
         self._ticker: asyncio.Task[None] | None = None
 
@@ -111,6 +106,7 @@ class Node:
             if stream != NODE_STREAM:
                 await self._load(stream)
         await self._chain.start()
+        self._proposals.restored_ms = await asyncio.to_thread(restored_ms, self._log)
         await self._transport.start(self._on_message, self._on_link)
         self._resend()
         self._ticker = asyncio.create_task(self._tick_forever(), name="scapp-ticker")
@@ -118,12 +114,19 @@ class Node:
     async def _load(self, stream: bytes) -> None:
         try:
             driver = await asyncio.to_thread(load, self._log, stream, self._shared.signer, self._shared.terms)
+            self._check_owner(driver)
         except CorruptionError as error:
             self._shared.counters["channels_corrupt"] += 1
             self._corrupt[ChannelId(stream)] = str(error)
             logger.error("channel 0x%s is corrupt and stays closed: %s", stream.hex(), error)
             return
         self._begin(driver)
+
+    def _check_owner(self, driver: ChannelDriver) -> None:
+        setup = driver.engine.state.setup
+        owner = setup.participants[setup.my_index]
+        if owner != self.address:
+            raise CorruptionError(f"it is of the key 0x{owner.hex()}, this node's is 0x{self.address.hex()}")
 
     def _begin(self, driver: ChannelDriver) -> ChannelRunner:
         runner = ChannelRunner(self._shared, driver)
@@ -174,7 +177,9 @@ class Node:
             message = decode_message(data)
             runner = self._runners.get(message.channel)
             if runner is None:
-                await self._unknown_channel(peer, message)
+                if message.channel in self._corrupt:
+                    raise PeerError(f"channel 0x{message.channel.hex()} is corrupt here and stays closed")
+                await self._proposals.receive(peer, message)
                 return
             if peer not in runner.participants:
                 raise PeerError(f"no participant of channel 0x{message.channel.hex()}")
@@ -196,63 +201,6 @@ class Node:
                 await runner.input(decide)
         else:
             await runner.queue(decide, len(data))
-
-    async def _unknown_channel(self, peer: Address, message: AnyMessage) -> None:
-        if not isinstance(message, Proposal):
-            raise PeerError(f"{type(message).__name__} for unknown channel 0x{message.channel.hex()}")
-        if message.participants[0] != peer:
-            raise PeerError(f"proposes a channel of 0x{message.participants[0].hex()}")
-        if message.channel in self._creating:
-            raise PeerError(f"proposes channel 0x{message.channel.hex()} a second time, before the first is decided")
-        self._creating.add(message.channel)
-        try:
-            await self._proposed(peer, message)
-        finally:
-            self._creating.discard(message.channel)
-
-    async def _proposed(self, peer: Address, message: Proposal) -> None:
-        if self._log.version(message.channel):
-            raise PeerError(f"channel 0x{message.channel.hex()} was here before and cannot be opened")
-        waiting = [r for r in self._runners.values() if r.engine.state.phase == "proposed"]
-        if len(waiting) >= PROPOSALS_MAX or sum(r.participants[0] == peer for r in waiting) >= PROPOSALS_PER_PEER_MAX:
-            raise PeerError(f"{len(waiting)} proposed channels wait for the operator already")
-        created = created_from_proposal(message, self.address, self._shared.clock_ms())
-        deployment = Setup(created).deployment
-        fault = self._frame_fault(deployment.limits)
-        if fault:
-            raise PeerError(f"proposed channel is not allowed: {fault}")
-        fault = self._chain.proposal_fault(created)
-        if fault:
-            self._turn_down(peer, message, fault)
-            return
-        decision = self._policy.decide(peer, deployment, created)
-        if decision == "accept" and created.app_definition != ZERO_ADDRESS:
-            decision = self._policy.decide_funding(self._chain.stakes(created))
-        if decision.startswith("reject"):
-            self._turn_down(peer, message, decision.partition(":")[2].strip() or "not accepted here")
-            return
-        await self._shared.store(Append((StreamWrite(message.channel, 0, (encode_event(created),)),)), durable=True)
-        runner = self._begin(ChannelDriver(Engine.created(created, self._shared.signer, self._shared.terms), 1))
-        runner.tell("proposed", f"by 0x{peer.hex()}")
-        if decision == "accept":
-            await runner.input(lambda engine, _: engine.accept())
-
-    def _frame_fault(self, limits: Limits) -> str:
-        """Why batches under these limits could not be sent, or an empty string."""
-        needed = frame_bytes_for(limits)
-        if needed <= self._frame_bytes_max:
-            return ""
-        return (
-            f"a batch of {limits.batch_entries_max} entries and {limits.batch_bytes_max} bytes may need a message of "
-            f"{needed} bytes; this node's frames hold {self._frame_bytes_max} (node.frame_bytes_max)"
-        )
-
-    def _turn_down(self, peer: Address, message: Proposal, reason: str) -> None:
-        """Nothing is stored for a proposal that policy turns down: nothing was signed."""
-        self._shared.counters["proposals_rejected"] += 1
-        logger.warning("peer 0x%s: proposal rejected: %s", peer.hex(), reason)
-        answer = encode_message(Rejected(message.channel, reason[:1024]))
-        self._shared.send(peer, answer)
 
     def _on_link(self, peer: Address, connected: bool) -> None:
         self._emit(NodeEvent(kind="link", peer=peer, detail="up" if connected else "down"))
@@ -300,7 +248,7 @@ class Node:
         return runner
 
     async def open_channel(self, request: OpenRequest) -> ChannelId:
-        fault = self._frame_fault(request.deployment.limits)
+        fault = self._proposals.frame_fault(request.deployment.limits)
         if fault:
             raise LocalError(fault)
         now = self._shared.clock_ms()
@@ -348,6 +296,9 @@ class Node:
 
     async def reject(self, channel_id: ChannelId, reason: str) -> None:
         await self._find(channel_id).input(lambda engine, _: engine.reject(reason))
+
+    async def recover(self, channel_id: ChannelId) -> None:
+        await self._find(channel_id).input(lambda engine, _: engine.recover())
 
     async def submit(
         self, channel_id: ChannelId, payloads: Sequence[bytes], *, tick: bool = False, timeout: float = 30.0

@@ -45,6 +45,7 @@ from scapp.channels.idle import IdleBound
 from scapp.channels.log.port import Append, EventLog
 from scapp.channels.log_source import LogSource
 from scapp.channels.service import ChannelInfo, NodeEvent, Receipt
+from scapp.channels.state_snapshots import StateSnapshots
 from scapp.channels.transport.port import Transport
 from scapp.channels.types import Address, ChannelId
 
@@ -121,8 +122,8 @@ class ChannelRunner:
         self._funded = driver.engine.state.setup.funded
         self._asking = False  # admission runs a batch in a worker thread
         self.base = AdmissionBase(shared.admission, shared.log, shared.source, driver)
-        name = f"scapp-channel-{driver.stream.hex()[:8]}"
-        self._task = asyncio.create_task(self._serve(), name=name)
+        self.snapshots = StateSnapshots(shared.log, driver)
+        self._task = asyncio.create_task(self._serve(), name=f"scapp-channel-{driver.stream.hex()[:8]}")
 
     @property
     def engine(self) -> Engine:
@@ -203,8 +204,9 @@ class ChannelRunner:
                 await self._drive(decide(self.engine, self._shared.clock_ms()))
                 if self._funded:
                     self._shared.after_input(self)
-                if self.base.is_due:
-                    await asyncio.to_thread(self.base.save)
+                for kept in (self.base, self.snapshots):
+                    if kept.is_due:
+                        await asyncio.to_thread(kept.save)
                 await self._keep_or_free()
             except PeerError as refused:
                 error = refused
@@ -292,6 +294,7 @@ class ChannelRunner:
         # A batch that still runs holds admission's lock, for minutes at worst: unloading ends it, saving would wait.
         if not self.engine.session.failure and not self._asking:
             self.base.save()
+            self.snapshots.save_at_end()
         self.base.unload()
 
     async def _do(self, effect: Effect) -> None:
@@ -336,16 +339,15 @@ class ChannelRunner:
 
     async def _send_entries(self, fetch: Fetch) -> None:
         end = min(fetch.end, fetch.first + FETCH_ENTRIES_MAX)
-        found = await asyncio.to_thread(self._shared.source.entries, self.channel_id, fetch.first, end)
         chosen: list[bytes] = []
         size = 0
-        for entry in found:
+        for entry in await asyncio.to_thread(self._shared.source.entries, self.channel_id, fetch.first, end):
             size += len(entry)
             if chosen and size > FETCH_BYTES_MAX:
                 break
             chosen.append(entry)
-        message = encode_message(Entries(self.channel_id, fetch.first, tuple(chosen)))
-        self._shared.send(self.participants[fetch.peer], message)
+        answer = Entries(self.channel_id, fetch.first, tuple(chosen))
+        self._shared.send(self.participants[fetch.peer], encode_message(answer))
 
     # Telling
 

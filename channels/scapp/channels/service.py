@@ -38,7 +38,8 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
 class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One channel as its owner sees it. `phase` is one of proposed (waits for this node's acceptance), opening,
     funding, running, disputed (a challenge stands, or this node leaves), closing, closed, settled (paid out on chain),
-    rejected, halted; `waiting_for` says in words what it waits for, or is empty. `chain` is None when unfunded."""
+    rejected, recovering, halted; `waiting_for` says in words what it waits for, or is empty. `chain` is None when
+    unfunded."""
 
     channel_id: ChannelId
     phase: str
@@ -74,8 +75,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 class NodeEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Told to listeners after it is durable. `kind`: proposed, opened, supported (a new batch), refused, closed,
-    rejected, halted, link (a peer came or went; `peer` set); of funded channels also leaving, chain (the chain shows
-    something new), and before it what that is: funded, challenged, cleared, finalized, settled."""
+    rejected, recovered, halted, link (a peer came or went; `peer` set); of funded channels also leaving, chain (the
+    chain shows something new), and before it what that is: funded, challenged, cleared, finalized, settled."""
 
     kind: str
     channel_id: ChannelId | None = None
@@ -139,6 +140,10 @@ class NodeService(Protocol):
         ...
 
     async def reject(self, channel_id: ChannelId, reason: str) -> None: ...
+
+    async def recover(self, channel_id: ChannelId) -> None:
+        """End the recovery of a restored channel without the others' answers, at the operator's risk."""
+        ...
 
     async def submit(
         self, channel_id: ChannelId, payloads: Sequence[bytes], *, tick: bool = False, timeout: float = 30.0

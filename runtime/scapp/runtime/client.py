@@ -55,6 +55,7 @@ from scapp.runtime.documents import (
 )
 from scapp.runtime.keys_file import check_private
 from scapp.runtime.proof_format import ProofDocument
+from scapp.runtime.recovery_documents import BackupView
 
 T = TypeVar("T")
 NODE_FILE = "node.json"
@@ -242,6 +243,14 @@ class Client:
     def work(self) -> list[WorkView]:
         """Long work that goes on at the node; ask on a connection of its own while another call waits."""
         return self._get("/v1/work", WorkList).work
+
+    def recover(self, channel: str) -> ChannelView:
+        """End the recovery of a restored channel without the others' answers: it may contradict what was signed."""
+        return self._post(f"/v1/channels/{_quote(channel)}/recover", ChannelView, {"override": True})
+
+    def backup(self, path: str, *, keys: bool = False, timeout_s: float = 86_400.0) -> BackupView:
+        """Write a backup on the node's machine: a new directory, or a file that ends with `.tar`."""
+        return self._post("/v1/backup", BackupView, {"path": path, "keys": keys}, timeout_s)
 
     def verify(self, channel: str, timeout_s: float = 3_600.0) -> VerifyAnswer:
         """Compare the database's rows with the co-signed root."""

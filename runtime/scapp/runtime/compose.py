@@ -32,14 +32,8 @@ from pathlib import Path
 import msgspec
 
 from scapp.channels.chain.port import ChainService
-from scapp.channels.channel.events import ChannelCreated
-from scapp.channels.channel.shares import Stakes
-from scapp.channels.channel.terms import ChainTerms
-from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.errors import LocalError
 from scapp.channels.idle import IdleBound
-from scapp.channels.log.committer import Committer
-from scapp.channels.log.port import Append, LogClosed
 from scapp.channels.log.rocks import RocksLog
 from scapp.channels.node import Node
 from scapp.channels.service import NodeEvent
@@ -56,67 +50,32 @@ from scapp.runtime.api.entries import EntryReader
 from scapp.runtime.api.proving import Proving
 from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
+from scapp.runtime.backup import backup_view, make_backup
 from scapp.runtime.chain_setup import open_chain
 from scapp.runtime.client import NODE_FILE
-from scapp.runtime.config import Config, DisputeSettings, parse_listen
+from scapp.runtime.config import Config, parse_listen
 from scapp.runtime.database.open import open_backend
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.rejections import Rejection
 from scapp.runtime.disputes.export import DisputeExport
 from scapp.runtime.documents import NodeFile
-from scapp.runtime.home import ask_password, lock_home
+from scapp.runtime.home_lock import lock_home
+from scapp.runtime.key_passwords import ask_password
 from scapp.runtime.keys_file import CHAIN_KEY, CHANNEL_KEY, load_key
 from scapp.runtime.modules import Modules
+from scapp.runtime.node_parts import Commits, NodePolicy, chain_terms
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.policy import AcceptPolicy, FundingPolicy
 from scapp.runtime.progress import Meters
 from scapp.runtime.projections import Projections
 from scapp.runtime.prover import Prover
 from scapp.runtime.recording import RecordingAdmission
+from scapp.runtime.recovery_documents import BackupView
 from scapp.runtime.worker import Worker
 
 API_THREADS = 8
 _log = logging.getLogger("scapp.process")
 _NEWS = frozenset({"opened", "supported", "closed"})
-
-
-class _Policy:
-    """`AcceptPolicy` and `FundingPolicy` as the node asks them: accept, or leave it to the operator."""
-
-    def __init__(self, policy: AcceptPolicy, funding: FundingPolicy) -> None:
-        self._policy = policy
-        self._funding = funding
-
-    def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
-        why_not = self._policy.why_not(deployment_id(deployment), created.participants)
-        return self._answer(why_not, proposer)
-
-    def decide_funding(self, stakes: Stakes) -> str:
-        return self._answer(self._funding.why_not(stakes.deposits, stakes.pays_to, stakes.at_stake), stakes.others[0])
-
-    def _answer(self, why_not: str, proposer: Address) -> str:
-        if why_not:
-            _log.info("a proposed channel waits for the operator", extra={"proposer": proposer, "why": why_not})
-        return "ask" if why_not else "accept"
-
-
-def _terms(disputes: DisputeSettings) -> ChainTerms:
-    return ChainTerms(**{name: getattr(disputes, name) for name in ChainTerms.__struct_fields__})
-
-
-class _Commits(Committer):
-    """The committer, which also remembers why the log takes no more writes: nothing is signed from then on."""
-
-    failure = ""
-
-    async def append(self, append: Append) -> None:
-        try:
-            await super().append(append)
-        except LogClosed as error:
-            if not self.failure:
-                self.failure = str(error)
-                _log.critical("nothing is signed any more: %s; make room or mend the disk, then start again", error)
-            raise
 
 
 class NodeProcess:
@@ -184,6 +143,7 @@ class NodeProcess:
             started_ms=started_ms,
             threads=self._threads(),
             log_failure=lambda: self._committer.failure,
+            backup=lambda target, keys: self._backup(target, keys, signer.address, meters),
         )
         api = await self._start_api(context)
         if self._worker is not None:
@@ -201,7 +161,7 @@ class NodeProcess:
 
     def _open_log(self) -> RocksLog:
         (self.home / "log").mkdir(mode=0o700, exist_ok=True)  # messages are between the participants
-        log = RocksLog(self.home / "log")
+        log = self._log = RocksLog(self.home / "log")
         self._undo.callback(log.close)
         return log
 
@@ -224,7 +184,7 @@ class NodeProcess:
     ) -> Node:
         """Committer, admission, policy and node. Refusals go to the worker as soon as there is one."""
         accounts = [signer.address] if chain is None else [signer.address, chain.status().account]
-        committer = self._committer = _Commits(log)
+        committer = self._committer = Commits(log)
         self._undo.callback(committer.close)
         node = Node(
             signer=signer,
@@ -232,12 +192,12 @@ class NodeProcess:
             committer=committer,
             transport=transport,
             admission=RecordingAdmission(ReducerAdmission(modules.admission_kernel), self._record),
-            policy=_Policy(
+            policy=NodePolicy(
                 AcceptPolicy(self.config.policy, modules.store, peers, signer.address),
                 FundingPolicy(self.config.funding, accounts),
             ),
             chain=chain,
-            terms=_terms(self.config.disputes),
+            terms=chain_terms(self.config.disputes),
             clock_ms=now_ms,
             nonce=lambda: secrets.randbits(63),
             module_of=modules.store.wasm,
@@ -292,6 +252,15 @@ class NodeProcess:
 
         self._undo.callback(node.subscribe(news))
         return projections
+
+    def _backup(self, target: Path, keys: bool, address: Address, meters: Meters) -> BackupView:
+        """On a thread of the API; the node goes on."""
+        with meters.running("backup", str(target)) as meter:
+            made = make_backup(
+                self.home, self._log, target, address="0x" + address.hex(), keys=keys, now_ms=now_ms(),
+                scapp=own_version(), meter=meter,
+            )  # fmt: skip
+        return backup_view(target, made)
 
     def _threads(self) -> ThreadPoolExecutor:
         """For what blocks in the API; a query that still runs must not hold up the stop."""

@@ -24,7 +24,17 @@ from scapp.runtime.document_types import RequestDocument as RequestDocument
 from scapp.runtime.document_types import Sequence as Sequence
 
 Phase = Literal[
-    "proposed", "opening", "funding", "running", "disputed", "closing", "closed", "settled", "rejected", "halted"
+    "proposed",
+    "opening",
+    "funding",
+    "running",
+    "disputed",
+    "closing",
+    "closed",
+    "settled",
+    "rejected",
+    "recovering",
+    "halted",
 ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from scapp.channels.channel import recovery
 from scapp.channels.channel.effects import (
     Effect,
     Fetch,
@@ -21,7 +22,7 @@ from scapp.channels.channel.effects import (
     SendSubmit,
     SendSupported,
 )
-from scapp.channels.channel.events import Signed
+from scapp.channels.channel.events import Event, Signed
 from scapp.channels.channel.full_set import fully_signed, newest_full, status_message, supported_message
 from scapp.channels.channel.messages import (
     Countersign,
@@ -49,10 +50,16 @@ DECISIONS_MAX = 256
 def receive_status(state: ChannelState, session: Session, index: int, message: Status) -> Step:
     """Tell the sender what it lacks, and our own status when asked."""
     session.peer_turns[index] = max(session.peer_turns[index], message.supported_turn)
+    events: tuple[Event, ...] = ()
+    if message.recovery and not message.answer:
+        recovery.hear(state, session, index, message)
     effects: list[Effect] = [SendNow(index, m) for m in lacking(state, session, index, message.supported_turn)]
     if message.answer:
+        if message.recovery:
+            events, answers = recovery.answer(state, index, message)
+            effects.extend(answers)
         effects.append(SendNow(index, status_message(state, answer=message.supported_turn > state.turn)))
-    return Step(effects=tuple(effects))
+    return Step(events, tuple(effects))
 
 
 def lacking(state: ChannelState, session: Session, peer: int, supported_turn: int) -> list[bytes]:
@@ -208,6 +215,8 @@ def unsettled(state: ChannelState, session: Session) -> bool:
     """Is there something that only another participant can bring on?"""
     if state.rejected is not None or state.phase in ("proposed", "closed", "settled"):
         return False
+    if state.recovering:
+        return True
     waiting = bool(state.candidates or state.outstanding or session.held or session.wanted)
     return waiting or state.turn < 1
 
@@ -221,7 +230,8 @@ def tick(state: ChannelState, session: Session, now_ms: int) -> Step:
         session.status_wait_ms = STATUS_FIRST_MS
         session.next_status_ms = now_ms + STATUS_FIRST_MS
         return NOTHING
-    if now_ms < session.next_status_ms:
+    left_ms = session.next_status_ms - now_ms
+    if 0 < left_ms <= session.status_wait_ms:  # more is left only when the clock was set back
         return NOTHING
     session.status_wait_ms = min(2 * session.status_wait_ms, STATUS_SLOWEST_MS)
     session.next_status_ms = now_ms + session.status_wait_ms
@@ -231,5 +241,8 @@ def tick(state: ChannelState, session: Session, now_ms: int) -> Step:
 def greet(state: ChannelState, session: Session, peer: int) -> tuple[Effect, ...]:
     """Ask a peer where it stands. One that has not stored our proposal does not know the channel: it gets that."""
     proposal = materialize(state, session, SendProposal(peer))
+    if state.recovering:
+        messages = [*proposal, status_message(state, answer=True, recovery=state.recovery.token)]
+        return tuple(SendNow(peer, message) for message in messages)
     messages = proposal or [status_message(state, answer=True)]
     return tuple(SendNow(peer, message) for message in messages)

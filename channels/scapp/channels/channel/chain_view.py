@@ -55,6 +55,20 @@ def on_chain(state: ChannelState, session: Session, view: ChainView, head_time_s
     return Step((seen, *adopted.events), (*effects, *adopted.effects))
 
 
+def finalized_below(state: ChannelState, session: Session) -> Step | None:
+    """What follows when the chain has finalized, for good, a replaced proposal of ours that everybody has signed."""
+    seen = state.chain
+    if seen is None or session.work is not None or session.failure:
+        return None
+    shown = seen.confirmed.registered
+    if shown is None or seen.confirmed.status.mode(session.head_time_s) is not Mode.FINALIZED:
+        return None
+    candidate = state.candidate(shown.turn)
+    if candidate is None or b"" in candidate.signatures or state.setup.hash(candidate) != state.setup.hash(shown):
+        return None
+    return signatures.support_finalized(state, session, candidate)
+
+
 def news(state: ChannelState, head_time_s: int) -> tuple[str, ...]:
     """What holds of the channel on chain, in the words of `service.NodeEvent`."""
     seen, shares = state.chain, state.setup.shares

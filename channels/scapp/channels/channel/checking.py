@@ -26,7 +26,14 @@ from scapp.channels.channel.messages import Propose, Refuse, encode_message
 from scapp.channels.channel.model import ChannelState, Head, evolve
 from scapp.channels.channel.ordering import CLOSE, MESSAGE, payload_fault
 from scapp.channels.channel.session import NOTHING, Checking, Session, Step
-from scapp.channels.channel.signing_rules import TURN_LEAD_MAX, MayNotSign, StateSigner, check_may_sign, sign_state
+from scapp.channels.channel.signing_rules import (
+    TURN_LEAD_MAX,
+    BeforeRestore,
+    MayNotSign,
+    StateSigner,
+    check_may_sign,
+    sign_state,
+)
 from scapp.channels.entries import HEADER, HEADER_BYTES, extend_log_root
 from scapp.channels.errors import PeerError
 
@@ -54,10 +61,14 @@ def receive_propose(state: ChannelState, session: Session, message: Propose, now
         return _answer_with_full_set(state, session)
     if message.turn > state.turn + TURN_LEAD_MAX:
         raise PeerError(f"turn {message.turn} is more than {TURN_LEAD_MAX} above supported turn {state.turn}")
+    if state.recovering:
+        return NOTHING  # it comes again when we ask, after we have recovered
     if session.failure:
         return refuse_proposal(message.channel, message.turn, Fault("halted", session.failure))
     hindered = hindrance(state, session, is_final=message.is_final) if state.setup.funded else None
-    if is_ahead(state, message) or (hindered is not None and hindered.passes):
+    # A full set is on its way in: sign only what extends it.
+    waits = session.wanted is not None or (hindered is not None and hindered.passes)
+    if is_ahead(state, message) or waits:
         session.held = message
         return NOTHING
     if hindered is not None:
@@ -130,7 +141,7 @@ def _find_fault(
     try:
         check_may_sign(state, proposed)
     except MayNotSign as error:
-        return Fault("turn", str(error))
+        return Fault("recovered" if isinstance(error, BeforeRestore) else "turn", str(error))
     full = fully_signed(state) if state.candidates else None
     if full is not None:
         if proposed.entries[: len(full.entries)] != full.entries:
@@ -199,6 +210,8 @@ def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused,
         time_before = time_ms
         if author == me:
             submitted = own.pop(counter, None)
+            if submitted is None and kind != MESSAGE and state.recovery.floor >= 0:
+                continue  # forgotten by a restore; the sequencer may tick and close as well, so it gains nothing
             if submitted is None or submitted.kind != kind or submitted.payload != data[HEADER_BYTES:]:
                 return Fault("entry", f"entry {counter} of ours is not what we submitted", position)
             if counter in gone:

@@ -18,6 +18,15 @@ def keys(entries: Iterable[bytes]) -> set[tuple[int, int]]:
     return {HEADER.unpack_from(entry)[1:3] for entry in entries}
 
 
+def last_counters(included: tuple[int, ...], entries: Sequence[bytes]) -> tuple[int, ...]:
+    """Per author: the highest counter in the log after the entries, whose counters increase per author."""
+    last = list(included)
+    unpack = HEADER.unpack_from
+    for author, counter in dict([unpack(entry)[1:3] for entry in entries]).items():
+        last[author] = counter
+    return tuple(last)
+
+
 def left_out(state: ChannelState, refused: Sequence[Refused]) -> tuple[Event, ...]:
     """Facts about submissions that the next state will not contain: refused, or dropped if signed proposals do."""
     if not refused:

@@ -25,6 +25,7 @@ from scapp.channels.channel import (
     leaving,
     opening,
     ordering,
+    recovery,
     settling,
     signatures,
     standing,
@@ -42,6 +43,7 @@ from scapp.channels.channel.messages import (
     Message,
     Proposal,
     Propose,
+    Recall,
     Refuse,
     Rejected,
     Status,
@@ -66,7 +68,7 @@ from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.onchain import ChainView, Transaction
 
 OWN_OUTSTANDING_MAX = 10_000
-STOPPED = frozenset(("closing", "closed", "rejected", "halted", "settled"))
+STOPPED = frozenset(("closing", "closed", "rejected", "halted", "settled", "recovering"))
 
 
 class Engine:
@@ -114,6 +116,10 @@ class Engine:
     def reject(self, reason: str) -> Step:
         return opening.reject(self.state, reason)
 
+    def recover(self) -> Step:
+        """The operator goes on without the others' answers after a restore. Raises LocalError."""
+        return recovery.override(self.state, self.session)
+
     def submit(self, payloads: Sequence[bytes], kind: Kind) -> tuple[int, Step]:
         """Own submissions: the first counter they get, and the step. Raises LocalError when they can never be ordered.
 
@@ -129,8 +135,10 @@ class Engine:
         waiting = len(self.session.queue) + len(self.state.outstanding)
         if waiting + len(payloads) > OWN_OUTSTANDING_MAX:
             raise LocalError(f"{waiting} submissions are waiting, at most {OWN_OUTSTANDING_MAX} may; try again later")
-        first = self._next_own
-        self._next_own += len(payloads)
+        # What was adopted or recalled after a restore may hold counters of ours that we did not know.
+        taken = self.session.queued[0] + 1 if self.is_sequencer else 0
+        first = max(self._next_own, self.state.next_counter, taken)
+        self._next_own = first + len(payloads)
         if not self.is_sequencer:
             event = Submitted(first, int(kind), tuple(payloads))
             return first, Step((event,), (SendSubmit(0, first),))
@@ -156,6 +164,8 @@ class Engine:
                 return self._decisions(message)
             case Refuse():
                 self._only(state.setup.my_index, 0, "be refused")
+                if state.recovering:
+                    return NOTHING
                 return ordering.receive_refuse(state, session, index, message, now_ms)
             case Status():
                 return catchup.receive_status(state, session, index, message)
@@ -165,6 +175,8 @@ class Engine:
                 return catchup.receive_entries_wanted(state, index, message)
             case Entries():
                 return signatures.receive_entries(state, session, index, message)
+            case Recall():
+                return recovery.receive_recall(state, session, index, message)
             case Rejected():
                 return opening.receive_rejected(state, index, message.reason)
             case Proposal():
@@ -276,6 +288,12 @@ class Engine:
     def follow_up(self, now_ms: int) -> Step | None:
         """What can be done now without a new input; None when there is nothing."""
         state, session = self.state, self.session
+        if state.recovery.token:
+            return recovery.conclude(state, session) if state.phase == "recovering" else None
+        if state.setup.funded and state.candidates:
+            step = chain_view.finalized_below(state, session)
+            if step is not None:
+                return step
         if not self.is_sequencer:
             return self._held(session.held, now_ms) if session.held is not None else None
         if session.work is not None or session.failure or state.rejected is not None:
@@ -300,7 +318,7 @@ class Engine:
 
     def _held(self, held: Propose, now_ms: int) -> Step | None:
         session = self.session
-        if session.work is not None or session.failure or self.state.rejected is not None:
+        if session.work is not None or session.wanted is not None or session.failure or self.state.rejected is not None:
             return None
         if checking.is_ahead(self.state, held) or checking.must_wait(self.state, session, held):
             return None
@@ -329,6 +347,8 @@ def describe(engine: Engine) -> str:
     state, session = engine.state, engine.session
     if session.failure:
         return session.failure
+    if state.phase == "recovering":
+        return recovery.waiting_for(state, session)
     if state.phase == "proposed":
         return "this node's acceptance"
     if state.phase in ("rejected", "settled") or (state.phase == "closed" and not state.setup.funded):

@@ -158,6 +158,38 @@ class ExitStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="e
     reason: str
 
 
+class Restored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="restored.1"):
+    """This log came from a backup made at `backup_ms` and put in place at `at_ms`, and may be older than what this node
+    has signed. `token` (16 random bytes) tells answers to this restore from older ones."""
+
+    token: bytes
+    at_ms: int
+    backup_ms: int
+
+
+class RestoreSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="restore-seen.1"):
+    """Participant `index` was restored (by its `token`) and was told to go on above turn `floor`, which is above all
+    that it may have signed; stored before it is told, so that the next restore goes on above that."""
+
+    index: int
+    token: bytes
+    floor: int
+
+
+class StateRecalled(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="recalled.1"):
+    """Another participant gave back a state that this node had signed and, restored, did not know."""
+
+    state: Signed
+
+
+class Recovered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="recovered.1"):
+    """Every other participant has told its highest signed state (or the operator goes on without): from here on this
+    node signs above `turn` only."""
+
+    turn: int
+    by_operator: bool
+
+
 Event = (
     ChannelCreated
     | ChannelRejected
@@ -171,6 +203,10 @@ Event = (
     | SubmissionsDropped
     | ChainSeen
     | ExitStarted
+    | Restored
+    | RestoreSeen
+    | StateRecalled
+    | Recovered
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from scapp.channels.app_data import encode_app_data
 from scapp.channels.channel.events import Signed
 from scapp.channels.channel.messages import Status, Supported, encode_message
@@ -88,8 +90,10 @@ def _as_supported(state: ChannelState, full: Signed | Head) -> Supported:
     )
 
 
-def status_message(state: ChannelState, *, answer: bool) -> bytes:
-    """Where we stand, encoded."""
-    return encode_message(
-        Status(state.setup.channel_id, state.turn, state.signed_turn, state.sequence, state.log_root, answer)
-    )
+def status_message(state: ChannelState, *, answer: bool, recovery: bytes = b"", floor: int = -1) -> bytes:
+    """Where we stand, encoded; `recovery` and `floor` as in `recovery.py`."""
+    signed = max(state.next_turn - 1, floor)
+    status = Status(state.setup.channel_id, state.turn, signed, state.sequence, state.log_root, answer)
+    if recovery:
+        status = msgspec.structs.replace(status, recovery=recovery, decided=state.decided[state.setup.my_index])
+    return encode_message(status)

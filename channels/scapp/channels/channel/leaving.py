@@ -24,13 +24,16 @@ def leave(state: ChannelState, reason: str) -> Step:
         raise LocalError(f"the channel is {state.phase}: its final state is signed by everybody and pays out")
     if state.phase == "settled":
         raise LocalError("the channel is settled: everything is paid out")
+    if state.recovering:  # rule 10: our newest state may be an old one, and to claim it would be a cheat's challenge
+        raise LocalError("the channel is recovering: what was signed last is not known yet")
     return NOTHING if state.exit_reason else Step((ExitStarted(reason[:REASON_MAX]),))
 
 
 def exit_due(state: ChannelState, session: Session) -> str:
     """Why this node should leave now by its terms, or an empty string. Measured with the chain's clock."""
     head, terms, now_s = state.head, session.terms, session.head_time_s
-    if state.exit_reason or head is None or head.is_final or state.chain is None or state.phase == "settled":
+    over = state.phase in ("settled", "recovering")
+    if state.exit_reason or head is None or head.is_final or state.chain is None or over:
         session.unsettled_since_s = 0
         return ""
     if state.turn < 1:

@@ -95,7 +95,9 @@ class Refuse(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="refuse
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="status"):
-    """Where the sender stands; -1 for "none yet". `answer` asks the receiver to tell its own status."""
+    """Where the sender stands; -1 for "none yet". `answer` asks the receiver to tell its own status. Whoever recovers
+    from a restore asks with a token in `recovery`; the answer carries it back, and the highest counter of the sender's
+    own submissions that is decided (`recovery.py`)."""
 
     channel: B32
     supported_turn: Annotated[int, msgspec.Meta(ge=-1, lt=2**48)]
@@ -103,6 +105,8 @@ class Status(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="status
     sequence: U63
     log_root: B32
     answer: bool = False
+    recovery: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
+    decided: U63 = 0
 
 
 class Supported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="full"):
@@ -135,6 +139,24 @@ class Entries(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="entri
     entries: tuple[bytes, ...]
 
 
+class Recall(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="recall"):
+    """To a participant that recovers: a state under its signature that the sender has signed as well. `signatures` has
+    one item per participant, empty where it is not known."""
+
+    channel: B32
+    turn: U48
+    is_final: bool
+    first_sequence: U63
+    entries: tuple[bytes, ...]
+    log_root: B32
+    state_root: B32
+    amounts: bytes
+    time_ms: U63
+    signatures: Annotated[
+        tuple[Annotated[bytes, msgspec.Meta(max_length=65)], ...], msgspec.Meta(min_length=2, max_length=255)
+    ]
+
+
 class ModuleWanted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="module?"):
     """Ask for the bytes of the channel's reducer module from `first` on."""
 
@@ -163,6 +185,7 @@ Message = (
     | Supported
     | EntriesWanted
     | Entries
+    | Recall
 )
 """What the engine takes."""
 

@@ -16,11 +16,15 @@ from scapp.channels.channel.events import (
     ChannelRejected,
     Event,
     ExitStarted,
+    Recovered,
     Refused,
+    Restored,
+    RestoreSeen,
     SignatureSeen,
     Signed,
     StateAdopted,
     StateCompleted,
+    StateRecalled,
     StateSigned,
     StateSupported,
     SubmissionsDropped,
@@ -56,6 +60,15 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
 
 
+class Recovery(msgspec.Struct, frozen=True, gc=False):
+    """What restores have left behind: the token of our own one that is not recovered from yet (or nothing), the highest
+    turn that we may have signed before, and for others index, token and the turn they were told."""
+
+    token: bytes = b""
+    floor: int = -1
+    seen: tuple[tuple[int, bytes, int], ...] = ()
+
+
 class ChannelState(msgspec.Struct, frozen=True):
     """All that this node knows durably of one channel."""
 
@@ -79,6 +92,17 @@ class ChannelState(msgspec.Struct, frozen=True):
     # Of a funded channel.
     chain: ChainSeen | None = None  # what the chain showed last
     exit_reason: str = ""  # why this node leaves by a challenge
+    recovery: Recovery = Recovery()
+
+    @property
+    def recovering(self) -> bool:
+        """Safety rule 10: restored, and what this node has signed before is not known yet."""
+        return self.recovery.token != b""
+
+    @property
+    def next_turn(self) -> int:
+        """The lowest turn for something new."""
+        return max(self.signed_turn, self.recovery.floor) + 1
 
     @property
     def signed_turn(self) -> int:
@@ -106,6 +130,8 @@ class ChannelState(msgspec.Struct, frozen=True):
         """Computed, never stored: see `service.ChannelInfo`."""
         if self.rejected is not None:
             return "rejected"
+        if self.recovery.token and not (self.head is not None and self.head.is_final):
+            return "recovering"
         if self.head is None:
             return "opening" if self.candidates else "proposed"
         if self.chain is not None and self.chain.settled:
@@ -150,7 +176,21 @@ def _rejected(state: ChannelState, event: ChannelRejected) -> ChannelState:
     return _replace(state, rejected=event.reason)
 
 
-def _signed(state: ChannelState, event: StateSigned) -> ChannelState:
+def _restored(state: ChannelState, event: Restored) -> ChannelState:
+    return _replace(state, recovery=_replace(state.recovery, token=event.token))
+
+
+def _restore_seen(state: ChannelState, event: RestoreSeen) -> ChannelState:
+    others = tuple(seen for seen in state.recovery.seen if seen[0] != event.index)
+    seen = (*others, (event.index, event.token, event.floor))
+    return _replace(state, recovery=_replace(state.recovery, seen=seen))
+
+
+def _recovered(state: ChannelState, event: Recovered) -> ChannelState:
+    return _replace(state, recovery=_replace(state.recovery, token=b"", floor=max(state.recovery.floor, event.turn)))
+
+
+def _signed(state: ChannelState, event: StateSigned | StateRecalled) -> ChannelState:
     _check_above_signed(state, event.state)
     return _replace(state, candidates=(*state.candidates, event.state))
 
@@ -225,6 +265,7 @@ def _advance(state: ChannelState, to: Signed, signatures: tuple[bytes, ...]) -> 
         to.time_ms,
         state.chain,
         state.exit_reason,
+        state.recovery,
     )
 
 
@@ -276,4 +317,8 @@ _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     SubmissionsDropped: _dropped,
     ChainSeen: _chain_seen,
     ExitStarted: _exit_started,
+    Restored: _restored,
+    RestoreSeen: _restore_seen,
+    StateRecalled: _signed,
+    Recovered: _recovered,
 }

@@ -165,7 +165,7 @@ def _reject_after(state: ChannelState, fault: Fault) -> Step:
 
 def reject(state: ChannelState, reason: str) -> Step:
     """We do not join. Raises LocalError once the prefund state is supported."""
-    if state.head is not None or state.rejected is not None:
+    if state.head is not None or state.rejected is not None or state.recovering:
         raise LocalError(f"channel is {state.phase}, it can no longer be rejected")
     event: Event = ChannelRejected(state.setup.my_index, reason[:1024])
     return Step((event,), (*(SendRejected(peer) for peer in state.setup.others), Tell("rejected", reason)))

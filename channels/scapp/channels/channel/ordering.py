@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from scapp.channels.admission import Admitted
 from scapp.channels.channel import catchup
 from scapp.channels.channel.chain_rules import hindrance
-from scapp.channels.channel.decided import authors_to_tell, keys, left_out
+from scapp.channels.channel.decided import authors_to_tell, keys, last_counters, left_out
 from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
 from scapp.channels.channel.events import Refused, Signed, StateSigned
 from scapp.channels.channel.full_set import fully_signed, status_message
 from scapp.channels.channel.messages import Refuse, Submit
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import NOTHING, Ordering, Queued, Session, Step
-from scapp.channels.channel.signing_rules import StateSigner, sign_state
+from scapp.channels.channel.signing_rules import REPLACED_MAX, StateSigner, sign_state
 from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, decode_entry, extend_log_root
 from scapp.channels.errors import PeerError
 
@@ -28,7 +28,7 @@ QUEUE_BATCHES_MAX = 4  # per author, in full batches
 REFUSALS_PER_WINDOW_MAX = 200
 REFUSAL_WINDOW_MS = 10_000
 RETIMED_MAX = 3
-REPLACED_MAX = 256  # replaced proposals are kept until one above them is supported, so their number is bounded
+RECOVERED = "recovered"  # the code of a refusal by a participant that was restored
 
 
 def payload_fault(kind: int, payload: bytes, payload_bytes_max: int) -> str:
@@ -85,7 +85,7 @@ def receive_submit(state: ChannelState, session: Session, author: int, message: 
 
 def _check_rate(session: Session, author: int, now_ms: int) -> None:
     times = session.refusal_times[author]
-    while times and times[0] < now_ms - REFUSAL_WINDOW_MS:
+    while times and not now_ms - REFUSAL_WINDOW_MS <= times[0] <= now_ms:  # later ones: the clock was set back
         times.popleft()
     if len(times) >= REFUSALS_PER_WINDOW_MAX:
         raise PeerError(f"participant {author} had {len(times)} submissions refused in {REFUSAL_WINDOW_MS} ms")
@@ -194,7 +194,7 @@ def ordered(
     if not entries and not state.candidates:
         return Step(step.events, (RollbackBatch(), *step.effects))
     proposal = Signed(
-        turn=state.signed_turn + 1,
+        turn=state.next_turn,
         is_final=bool(entries) and entries[-1][0] == Kind.CLOSE,
         entries=entries,
         sequence=state.sequence + len(entries),
@@ -212,15 +212,6 @@ def _refused(work: Ordering, result: Admitted) -> Iterable[Refused]:
     for refusal in result.refusals:
         item = work.items[refusal.index]
         yield Refused(item.author, item.counter, refusal.code, refusal.reason[:1024])
-
-
-def last_counters(included: tuple[int, ...], entries: Sequence[bytes]) -> tuple[int, ...]:
-    """Per author: the highest counter in the log after the entries, whose counters increase per author."""
-    last = list(included)
-    unpack = HEADER.unpack_from
-    for author, counter in dict([unpack(entry)[1:3] for entry in entries]).items():
-        last[author] = counter
-    return tuple(last)
 
 
 def _propose(state: ChannelState, session: Session, signer: StateSigner, proposal: Signed, before: Step) -> Step:
@@ -264,7 +255,7 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
     if full is None or newest is None or session.work is not None or _may_complete(state, session, newest, full):
         return None
     again = Signed(
-        turn=state.signed_turn + 1,
+        turn=state.next_turn,
         is_final=full.is_final,
         entries=full.entries,
         sequence=full.sequence,
@@ -283,6 +274,9 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
 def _may_complete(state: ChannelState, session: Session, newest: Signed, full: Signed) -> bool:
     """Is `newest` itself such a repetition, still on its way? Two replaced proposals may both turn out to be fully
     signed; proposing now the one, now the other, each before the last one is complete, would never end."""
+    again = any(turn == newest.turn and text.startswith(f"{RECOVERED}:") for turn, text in session.refusals.values())
+    if again and len(state.candidates) < REPLACED_MAX:
+        return False
     if newest.log_root == full.log_root:
         return True
     repeats = any(c.log_root == newest.log_root and b"" not in c.signatures for c in state.candidates[:-1])
@@ -310,12 +304,14 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
         return NOTHING
     if state.setup.funded and hindrance(state, session, is_final=newest.is_final) is not None:
         return NOTHING
-    if state.turn < 1 or not newest.entries:  # prefund, postfund, or nothing that could be left out or be too old
-        return NOTHING
+    # Restored, that participant signs only above what we have signed: the same again, whatever is in it.
+    recovered = message.code == RECOVERED and state.head is not None
+    if not recovered and (state.turn < 1 or not newest.entries):
+        return NOTHING  # prefund, postfund, or nothing that could be left out or be too old
     if len(state.candidates) >= REPLACED_MAX:
         return NOTHING
     blamed = 0 <= message.entry < len(newest.entries) and not newest.is_final
-    retime = message.code == "time" and _may_retime(state, session, newest, now_ms)
+    retime = recovered or (message.code == "time" and _may_retime(state, session, newest, now_ms))
     if not blamed and not retime:
         return NOTHING
     kept: list[Queued] = []

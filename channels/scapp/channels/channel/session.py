@@ -11,7 +11,7 @@ import msgspec
 
 from scapp.channels.channel.effects import Effect
 from scapp.channels.channel.events import Event, Refused, Signed
-from scapp.channels.channel.messages import Propose
+from scapp.channels.channel.messages import Propose, Status
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.types import Hash
 
@@ -99,6 +99,8 @@ class Session:
         self.fetched: list[bytes] = []
         self.peer_turns = [-1] * count  # latest supported turn each participant has reported
         self.refusals: dict[int, tuple[int, str]] = {}  # index: (turn, reason) of its last Refuse
+        self.heard: dict[int, Status] = {}  # recovering: what each has answered
+        self.recalled: dict[int, Signed] = {}  # recovering: turn of a state of ours that others gave back
         self.retimed = 0  # times in a row that a proposal was replaced because of its clock
         self.refusal_times: list[deque[int]] = [deque() for _ in range(count)]
         self.next_status_ms = 0

@@ -54,11 +54,12 @@ def _answer(state: ChannelState, seen: ChainSeen, full: Signed | Head) -> tuple[
     if full.turn <= seen.latest.status.turn_record:
         return ()
     newest = for_contracts(state, full)
-    return (Challenge(newest),) if state.exit_reason else (Checkpoint(newest),)
+    challenges = state.exit_reason and not state.recovering  # rule 10
+    return (Challenge(newest),) if challenges else (Checkpoint(newest),)
 
 
 def _leave(state: ChannelState, seen: ChainSeen, full: Signed | Head) -> tuple[Transaction, ...]:
-    if seen.ended or full.turn < seen.latest.status.turn_record:
+    if seen.ended or state.recovering or full.turn < seen.latest.status.turn_record:
         return ()
     return (Challenge(for_contracts(state, full)),)
 
@@ -68,7 +69,7 @@ def _deposits(state: ChannelState, seen: ChainSeen) -> tuple[Transaction, ...]:
     is confirmed itself."""
     shares = state.setup.shares
     assert shares is not None
-    if state.head is None or state.exit_reason or state.final_signed or seen.ended or seen.disputed:
+    if state.head is None or state.recovering or state.exit_reason or state.final_signed or seen.ended or seen.disputed:
         return ()
     mine = shares.of[state.setup.my_index]
     if not holds(seen.confirmed.holdings, tuple(share.safety for share in mine)):

@@ -6,12 +6,11 @@ import struct
 
 from scapp.channels.admission import Admitted
 from scapp.channels.channel.checking import compare
-from scapp.channels.channel.decided import authors_to_tell, settled_by
+from scapp.channels.channel.decided import authors_to_tell, last_counters, settled_by
 from scapp.channels.channel.effects import CommitBatch, Effect, RollbackBatch, SendDecisions, SendNow, Tell, TryBatch
 from scapp.channels.channel.events import Event, SignatureSeen, Signed, StateAdopted, StateSupported, with_signature
 from scapp.channels.channel.messages import Countersign, Entries, EntriesWanted, Supported, encode_message
 from scapp.channels.channel.model import ChannelState
-from scapp.channels.channel.ordering import last_counters
 from scapp.channels.channel.session import NOTHING, Adopting, Rebasing, Session, Step
 from scapp.channels.entries import extend_log_root
 from scapp.channels.errors import PeerError
@@ -57,6 +56,14 @@ def support(state: ChannelState, session: Session, candidate: Signed, signatures
     # Committing the layer tells nobody anything, and whoever countersigned gives the signatures again (Status), so
     # the sequencer, who orders the next batch at once, may store both in one append.
     return Step((event,), (effect,), joins=type(effect) is CommitBatch and state.setup.my_index == 0)
+
+
+def support_finalized(state: ChannelState, session: Session, candidate: Signed) -> Step:
+    """The chain has finalized a fully signed state that lies below what we have signed: it joins the log after all
+    (safety rule 4). Nothing is signed in its channel any more."""
+    settled = settled_by(state, candidate)
+    effects = (*_told(state, settled), base_effect(state, session, candidate))
+    return Step((StateAdopted(candidate), *settled), effects)
 
 
 def _told(state: ChannelState, settled: tuple[Event, ...]) -> tuple[Effect, ...]:

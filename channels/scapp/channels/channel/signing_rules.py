@@ -14,6 +14,7 @@ from scapp.channels.errors import ScappError
 from scapp.channels.types import Address, Hash, Signature
 
 TURN_LEAD_MAX = 2**16
+REPLACED_MAX = 256  # replaced proposals are kept until one above them is supported, so their number is bounded
 
 _replace = msgspec.structs.replace
 
@@ -31,12 +32,23 @@ class MayNotSign(ScappError):
     """Signing this state would break a safety rule; nothing was signed."""
 
 
+class BeforeRestore(MayNotSign):
+    """The turn may have been signed before this node was restored; one above it would do."""
+
+
 def check_may_sign(state: ChannelState, new: Signed) -> None:
     """Raises MayNotSign with the rule that forbids it."""
     supported, turn = state.turn, new.turn
+    if state.recovering:
+        raise MayNotSign(f"turn {turn}: this node was restored and others have not told what it signed (rule 10)")
     signed = state.candidates[-1].turn if state.candidates else supported
     if turn <= signed:
         raise MayNotSign(f"turn {turn} is not above turn {signed}, which is signed already (rule 2)")
+    # Turns 0 and 1 have one possible content each, so signing them again says nothing new.
+    if 1 < turn <= state.recovery.floor:
+        raise BeforeRestore(
+            f"turn {turn} may have been signed before a restore, at most {state.recovery.floor} (rule 10)"
+        )
     if turn > supported + TURN_LEAD_MAX:
         raise MayNotSign(f"turn {turn} is more than {TURN_LEAD_MAX} above supported turn {supported} (rule 2)")
     if not state.final_signed:

@@ -1,20 +1,23 @@
 """Rebuilding a state from its stream: newest valid snapshot, then the events after it. Works over any `EventLog`.
 
 The fold is the truth and a snapshot only a shortcut: one that is missing, damaged or of an older form is passed
-over, and the result is the same.
+over, with a warning, and the result is the same.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from scapp.channels.log.port import EventLog, LogCorrupt, Snapshot
+from scapp.channels.log.port import EventLog, LogCorrupt, SnapshotKind
 
 S = TypeVar("S")
 E = TypeVar("E")
+
+logger = logging.getLogger("scapp.log")
 
 _UNREADABLE = (ValueError, msgspec.MsgspecError)
 
@@ -35,12 +38,13 @@ def fold(
     initial: S,
     *,
     snapshot_codec: SnapshotCodec[S] | None = None,
+    kind: SnapshotKind = "channel",
 ) -> tuple[S, int]:
     """State and version of the stream; `(initial, 0)` when it does not exist.
 
     Raises LogCorrupt for a gap between pages and for an event that `decode` refuses with ValueError or a msgspec
     error; what `evolve` raises passes through."""
-    state, version = _start(log, stream, initial, snapshot_codec)
+    state, version = _start(log, stream, initial, snapshot_codec, kind)
     for page in log.read(stream, version):
         if page.first_version != version:
             raise LogCorrupt(f"stream {stream.hex()}: expected a page at version {version}, found {page.first_version}")
@@ -54,38 +58,14 @@ def fold(
     return state, version
 
 
-def _start(log: EventLog, stream: bytes, initial: S, codec: SnapshotCodec[S] | None) -> tuple[S, int]:
-    snapshot = log.load_snapshot(stream) if codec is not None else None
+def _start(
+    log: EventLog, stream: bytes, initial: S, codec: SnapshotCodec[S] | None, kind: SnapshotKind
+) -> tuple[S, int]:
+    snapshot = log.load_snapshot(stream, kind) if codec is not None else None
     if codec is None or snapshot is None:
         return initial, 0
     try:
         return codec.decode(snapshot.data), snapshot.version
-    except _UNREADABLE:
-        return initial, 0  # written by another release: the events still tell everything
-
-
-class Snapshotter(Generic[S]):
-    """Saves a snapshot whenever a stream has grown by `every` events since its last one. Not thread-safe."""
-
-    def __init__(self, log: EventLog, codec: SnapshotCodec[S], *, every: int) -> None:
-        if every < 1:
-            raise ValueError(f"snapshot every {every} events: must be at least 1")
-        self._log = log
-        self._codec = codec
-        self._every = every
-        self._saved: dict[bytes, int] = {}
-
-    def offer(self, stream: bytes, state: S, version: int) -> bool:
-        """Save `state`, the fold of events `0 .. version-1`, if one is due; tells whether it did."""
-        if version - self._last_saved(stream) < self._every:
-            return False
-        self._log.save_snapshot(stream, Snapshot(version, self._codec.encode(state)))
-        self._saved[stream] = version
-        return True
-
-    def _last_saved(self, stream: bytes) -> int:
-        version = self._saved.get(stream)
-        if version is None:
-            snapshot = self._log.load_snapshot(stream)
-            version = self._saved[stream] = snapshot.version if snapshot is not None else 0
-        return version
+    except _UNREADABLE as error:  # written by another release: the events still tell everything
+        logger.warning("stream %s: the %s snapshot is passed over: %s", stream.hex(), kind, error)
+        return initial, 0

@@ -110,7 +110,7 @@ def unframe_page(key: bytes, value: bytes) -> StoredPage:
         raise LogCorrupt(f"{where}: checksum expected {chain:08x}, found {found:08x}")
     try:
         events = _decode_events(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise LogCorrupt(f"{where}: the checksum holds but the events do not decode: {error}") from error
     return StoredPage(key_version(key), events, previous_chain, chain)
 
@@ -126,7 +126,7 @@ def unframe_head(stream: bytes, value: bytes) -> Head:
     try:
         row = _decode_head(value)
         expected = _head_check(stream, row.version, row.chain)
-    except (msgspec.DecodeError, struct.error) as error:
+    except (msgspec.DecodeError, RecursionError, struct.error) as error:
         raise LogCorrupt(f"stream {stream.hex()} head: {value.hex()} does not decode: {error}") from error
     if row.check != expected:
         raise LogCorrupt(
@@ -145,7 +145,7 @@ def unframe_outbox(key: bytes, stored: bytes) -> bytes:
     """Raises LogCorrupt when the outbox row fails its checksum."""
     try:
         row = _decode_outbox(stored)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise LogCorrupt(f"outbox row {key.hex()} does not decode: {error}") from error
     found = crc32(row.value, crc32(key))
     if found != row.check:
@@ -163,7 +163,7 @@ def unframe_snapshot(key: bytes, stored: bytes) -> tuple[Snapshot, int] | None:
     try:
         row = _decode_snapshot(stored)
         check = crc32(row.data, crc32(key, row.page_chain))
-    except (msgspec.DecodeError, OverflowError):
+    except (msgspec.DecodeError, RecursionError, OverflowError):
         return None
     return (Snapshot(key_version(key), row.data), row.page_chain) if check == row.check else None
 

@@ -1,7 +1,7 @@
-"""The event log in memory: tests and simulations run the node on it; `rocks.py` is the one on disk.
+"""The event log in memory: tests run the node on it; `rocks.py` is the one on disk.
 
-It honours the whole port, durability included: `durable_copy()` is what a power cut right now would leave, so a
-simulator can crash a node and restart it on the copy. Log order equals commit order, so what is not yet durable
+It honours the whole port, durability included: `durable_copy()` is what a power cut right now would leave, so a test
+can crash a node and restart it on the copy. Log order equals commit order, so what is not yet durable
 is always a tail of writes; each of them leaves an undo step, and the next durable write forgets the steps.
 """
 
@@ -14,19 +14,28 @@ from functools import partial
 from types import TracebackType
 
 from scapp.channels.log.checks import check_append, check_from_version, check_snapshot_version, check_stream, conflict
-from scapp.channels.log.port import Append, LogClosed, LogWriteFailed, Page, Snapshot, StreamWrite, VersionConflict
+from scapp.channels.log.port import (
+    Append,
+    LogClosed,
+    LogWriteFailed,
+    Page,
+    Snapshot,
+    SnapshotKind,
+    StreamWrite,
+    VersionConflict,
+)
 
 SNAPSHOTS_KEPT = 2
 
 
 class MemoryLog:
-    """An `EventLog` that lives as long as the process; see `durable_copy` and `fail_writes` for simulations."""
+    """An `EventLog` that lives as long as the process; see `durable_copy` and `fail_writes` for faults."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._pages: dict[bytes, list[Page]] = {}
         self._outbox: dict[bytes, bytes] = {}
-        self._snapshots: dict[bytes, tuple[Snapshot, ...]] = {}
+        self._snapshots: dict[tuple[bytes, SnapshotKind], tuple[Snapshot, ...]] = {}
         self._undo: list[Callable[[MemoryLog], None]] = []
         self._closed = False
         self._failure: str | None = None
@@ -72,22 +81,23 @@ class MemoryLog:
             self._check_open()
             return sorted(self._outbox.items())
 
-    def save_snapshot(self, stream: bytes, snapshot: Snapshot) -> None:
+    def save_snapshot(self, stream: bytes, snapshot: Snapshot, kind: SnapshotKind = "admission") -> None:
         check_stream(stream)
         with self._lock:
             self._check_writable()
             check_snapshot_version(stream, snapshot.version, self._version(stream))
-            before = self._snapshots.get(stream, ())
+            key = stream, kind
+            before = self._snapshots.get(key, ())
             kept = {old.version: old for old in before} | {snapshot.version: snapshot}
             newest = sorted(kept.values(), key=lambda kept_one: kept_one.version)[-SNAPSHOTS_KEPT:]
-            self._snapshots[stream] = tuple(newest)
-            self._undo.append(partial(_restore_snapshots, stream=stream, before=before))
+            self._snapshots[key] = tuple(newest)
+            self._undo.append(partial(_restore_snapshots, key=key, before=before))
 
-    def load_snapshot(self, stream: bytes) -> Snapshot | None:
+    def load_snapshot(self, stream: bytes, kind: SnapshotKind = "admission") -> Snapshot | None:
         check_stream(stream)
         with self._lock:
             self._check_open()
-            snapshots = self._snapshots.get(stream, ())
+            snapshots = self._snapshots.get((stream, kind), ())
             return snapshots[-1] if snapshots else None
 
     def flush(self) -> None:
@@ -182,5 +192,5 @@ def _restore_outbox(log: MemoryLog, key: bytes, before: bytes | None) -> None:
         log._outbox[key] = before
 
 
-def _restore_snapshots(log: MemoryLog, stream: bytes, before: tuple[Snapshot, ...]) -> None:
-    log._snapshots[stream] = before
+def _restore_snapshots(log: MemoryLog, key: tuple[bytes, SnapshotKind], before: tuple[Snapshot, ...]) -> None:
+    log._snapshots[key] = before

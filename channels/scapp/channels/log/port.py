@@ -9,13 +9,15 @@ are opaque bytes here; what they mean stands in `channel/events.py` and `effects
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from scapp.channels.errors import CorruptionError, ScappError
 
 NODE_STREAM = bytes(32)
+SnapshotKind = Literal["admission", "channel"]
+"""What a snapshot folds: the app's tables (`admission_base.py`), or a channel's own state (`channel_snapshots.py`)."""
 
 
 class StreamWrite(msgspec.Struct, frozen=True, gc=False):
@@ -108,14 +110,14 @@ class EventLog(Protocol):
         """All outbox rows in key order."""
         ...
 
-    def save_snapshot(self, stream: bytes, snapshot: Snapshot) -> None:
-        """Keep the newest two snapshots of the stream. Not durable by itself: a lost one is rebuilt.
+    def save_snapshot(self, stream: bytes, snapshot: Snapshot, kind: SnapshotKind = "admission") -> None:
+        """Keep the newest two snapshots of the stream and kind. Not durable by itself: a lost one is rebuilt.
 
         Raises LocalError when the stream has fewer events than the snapshot folds."""
         ...
 
-    def load_snapshot(self, stream: bytes) -> Snapshot | None:
-        """The newest snapshot whose checksum holds and whose version does not exceed the stream's."""
+    def load_snapshot(self, stream: bytes, kind: SnapshotKind = "admission") -> Snapshot | None:
+        """The newest snapshot of the kind whose checksum holds and whose version does not exceed the stream's."""
         ...
 
     def flush(self) -> None:

@@ -12,8 +12,9 @@ Nothing is repaired silently: what fails its checksum, or does not follow its pr
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -30,9 +31,10 @@ from scapp.channels.log.port import (
     LogWriteFailed,
     Page,
     Snapshot,
+    SnapshotKind,
     VersionConflict,
 )
-from scapp.channels.log.rocks_store import Store
+from scapp.channels.log.rocks_store import Family, Store
 
 SNAPSHOTS_KEPT = 2
 HEAD_STRIDE = 64  # a power of two
@@ -40,15 +42,17 @@ _EMPTY = Head(0, GENESIS_CHAIN)
 # Pages fetched per step of a read. No RocksDB iterator outlives a step: one that is alive keeps the files locked
 # even after close, and a reader may hold its generator for as long as it likes.
 _PAGES_PER_STEP = 32
+_log = logging.getLogger("scapp.log")
 
 
 class RocksLog:
     """An `EventLog` in the directory `path`, which is created when missing. One process may have it open.
 
-    Raises LogLocked, LogUnusable or LogCorrupt when it cannot be opened."""
+    Raises LogLocked, LogUnusable or LogCorrupt when it cannot be opened. `open_store` opens what holds the rows;
+    simulations put a disk of their own under this log there."""
 
-    def __init__(self, path: Path) -> None:
-        self._store = Store(path)
+    def __init__(self, path: Path, open_store: Callable[[Path], Store] = Store) -> None:
+        self._store = open_store(path)
         self._lock = threading.RLock()
         self._heads: dict[bytes, Head] = {}  # ends of streams, verified or written by this process
         self._rows: dict[bytes, Head] = {}  # what the head rows of these streams say
@@ -85,33 +89,44 @@ class RocksLog:
     def outbox(self) -> list[tuple[bytes, bytes]]:
         return [(key, framing.unframe_outbox(key, value)) for key, value in self._store.outbox.rows()]
 
-    def save_snapshot(self, stream: bytes, snapshot: Snapshot) -> None:
+    def save_snapshot(self, stream: bytes, snapshot: Snapshot, kind: SnapshotKind = "admission") -> None:
         check_stream(stream)
         with self._lock:
             self._check_writable()
             check_snapshot_version(stream, snapshot.version, self._head(stream).version)
             key = page_key(stream, snapshot.version)
-            batch = WriteBatch(raw_mode=True)
-            for outdated in self._outdated_snapshots(stream, key):
-                self._store.snapshots.delete(batch, outdated)
+            family = self._store.snapshots_of[kind]
+            batch = self._store.batch()
+            for outdated in self._outdated_snapshots(family, stream, key):
+                family.delete(batch, outdated)
             chain = self._chain_at(stream, snapshot.version)
-            self._store.snapshots.put(batch, key, framing.frame_snapshot(key, snapshot.data, chain))
+            family.put(batch, key, framing.frame_snapshot(key, snapshot.data, chain))
             self._commit(batch, False)
 
-    def load_snapshot(self, stream: bytes) -> Snapshot | None:
+    def load_snapshot(self, stream: bytes, kind: SnapshotKind = "admission") -> Snapshot | None:
         check_stream(stream)
         version = self._head(stream).version
-        for key, value in reversed(self._store.snapshots.rows(page_key(stream, 0), page_key(stream, version + 1))):
+        family = self._store.snapshots_of[kind]
+        for key, value in reversed(family.rows(page_key(stream, 0), page_key(stream, version + 1))):
             found = framing.unframe_snapshot(key, value)
             # The chain tells a snapshot of these events from one of others that once stood in their place.
             if found is not None and found[1] == self._chain_at(stream, found[0].version):
                 return found[0]
+            fault = "is damaged" if found is None else "is of other events than those that stand there now"
+            at = framing.key_version(key)
+            _log.warning("stream %s: the %s snapshot at version %d %s; passed over", stream.hex(), kind, at, fault)
         return None
+
+    def checkpoint(self, path: Path) -> None:
+        """A copy of the log as it is now in the new directory `path`, which opens as a log; files are shared where the
+        file system allows. Raises LogClosed, LogWriteFailed, CheckpointFailed."""
+        self.flush()
+        self._store.checkpoint(path)
 
     def flush(self) -> None:
         with self._lock:
             self._check_writable()
-            self._commit(WriteBatch(raw_mode=True), True)
+            self._commit(self._store.batch(), True)
 
     def close(self) -> None:
         with self._lock:
@@ -160,7 +175,7 @@ class RocksLog:
 
     def _write_batch(self, appends: Sequence[Append], durable: bool) -> list[VersionConflict | None]:
         self._check_writable()
-        batch = WriteBatch(raw_mode=True)
+        batch = self._store.batch()
         heads: dict[bytes, Head] = {}
         outcomes = [self._stage(batch, append, heads) for append in appends]
         rows = {stream: head for stream, head in heads.items() if self._is_due(stream, head)}
@@ -178,7 +193,7 @@ class RocksLog:
 
     def _late_heads(self) -> WriteBatch:
         """The rows of all streams that have outgrown theirs."""
-        batch = WriteBatch(raw_mode=True)
+        batch = self._store.batch()
         for stream, head in self._heads.items():
             if head.version and self._rows.get(stream) != head:
                 self._store.heads.put(batch, stream, frame_head(stream, head))
@@ -265,10 +280,10 @@ class RocksLog:
             raise LogCorrupt(f"stream {stream.hex()}: expected a page with version {version - 1}, found {found}")
         return page.chain
 
-    def _outdated_snapshots(self, stream: bytes, new_key: bytes) -> list[bytes]:
+    def _outdated_snapshots(self, family: Family, stream: bytes, new_key: bytes) -> list[bytes]:
         """Keys of the snapshots to drop when one is added at `new_key`, those beyond the stream's end included."""
         limit = page_key(stream, self._head(stream).version)
-        rows = self._store.snapshots.rows(page_key(stream, 0), page_key(stream, framing.VERSION_LIMIT))
+        rows = family.rows(page_key(stream, 0), page_key(stream, framing.VERSION_LIMIT))
         keys = {key for key, _ in rows} | {new_key}
         kept = sorted(key for key in keys if key <= limit)[-SNAPSHOTS_KEPT:]
         return sorted(keys.difference(kept) - {new_key})

@@ -3,7 +3,7 @@
 default     pages      stream 32 | first version u64 big-endian
 heads                  stream 32
 outbox                 the caller's key
-snapshots              stream 32 | version u64 big-endian
+snapshots, states      stream 32 | version u64 big-endian
 meta                   "format": [name, version]
 """
 
@@ -19,9 +19,10 @@ from rocksdict import BlockBasedOptions, DBCompressionType, DBRecoveryMode, Opti
 from scapp.channels.log.port import LogCorrupt, LogLocked, LogUnusable
 
 FORMAT_NAME = "scapp-event-log"
-FORMAT_VERSION = 2
-_UPGRADED = (1,)  # older formats that are valid ones of this version: in 1 every append wrote its streams' heads
-FAMILIES = ("heads", "outbox", "snapshots", "meta")
+FORMAT_VERSION = 3
+# Older formats that are valid ones of this version: in 1 every append wrote its streams' heads, 2 had no `states`.
+_UPGRADED = (1, 2)
+FAMILIES = ("heads", "outbox", "snapshots", "states", "meta")
 _FORMAT_KEY = b"format"
 _BLOCK_BYTES = 64 * 1024
 _WAL_BYTES_MAX = 64 * 1024 * 1024  # bounds the replay at open: about 0.2 s
@@ -61,8 +62,8 @@ def _mark_or_check(path: Path, db: Rdict, is_new: bool) -> None:
         raise LogUnusable(f"{path} is a RocksDB database without a format marker: not an event log of scapp")
     if found != msgspec.msgpack.encode((FORMAT_NAME, FORMAT_VERSION)):
         raise LogUnusable(
-            f"{path} has log format {_format_text(found)}; "
-            f"this version reads {FORMAT_NAME} {FORMAT_VERSION} only: use the version that wrote it, or migrate it"
+            f"{path} has log format {_format_text(found)}; this version reads {FORMAT_NAME} up to {FORMAT_VERSION}: "
+            "install the newer scapp that wrote it; nothing was changed"
         )
 
 
@@ -75,7 +76,7 @@ def _mark(meta: Rdict) -> None:
 def _format_text(found: bytes) -> str:
     try:
         name, version = msgspec.msgpack.decode(found, type=tuple[str, int])
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # msgspec's own errors and UnicodeDecodeError are ValueErrors
         return f"0x{found.hex()}"
     return f"{name} {version}"
 
@@ -101,7 +102,10 @@ def _prepare_directory(path: Path) -> bool:
         raise _opening_error(path, error) from error
     unknown = families - {"default", *FAMILIES}
     if unknown:
-        raise LogUnusable(f"{path} is a database with the unknown column families {', '.join(sorted(unknown))}")
+        raise LogUnusable(
+            f"{path} is a database with the unknown column families {', '.join(sorted(unknown))}: no log of scapp, or "
+            "one that a newer version wrote; install that one, nothing was changed"
+        )
     return False
 
 

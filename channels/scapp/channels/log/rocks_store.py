@@ -9,13 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rocksdict import ColumnFamily, DbClosedError, Rdict, ReadOptions, WriteBatch, WriteOptions
+from rocksdict import Checkpoint, ColumnFamily, DbClosedError, Rdict, ReadOptions, WriteBatch, WriteOptions
 
+from scapp.channels.errors import LocalError
 from scapp.channels.log.framing import STREAM_BYTES, key_version
-from scapp.channels.log.port import LogClosed, LogCorrupt, LogReadFailed, LogWriteFailed
+from scapp.channels.log.port import LogClosed, LogCorrupt, LogReadFailed, LogWriteFailed, SnapshotKind
 from scapp.channels.log.rocks_open import open_database
 
 Row = tuple[bytes, bytes]
+
+
+class CheckpointFailed(LocalError):
+    """A copy could not be made; the log itself is as it was."""
 
 
 class Family:
@@ -94,10 +99,11 @@ class Store:
         self._db: Rdict | None = db
         self.is_open = True
         self.pages = Family(path, db, db.get_column_family_handle("default"))
-        self.heads, self.outbox, self.snapshots = (
+        self.heads, self.outbox, self.snapshots, self.states = (
             Family(path, db.get_column_family(name), db.get_column_family_handle(name))
-            for name in ("heads", "outbox", "snapshots")
+            for name in ("heads", "outbox", "snapshots", "states")
         )
+        self.snapshots_of: dict[SnapshotKind, Family] = {"admission": self.snapshots, "channel": self.states}
         self._synced = WriteOptions()
         self._synced.sync = True
         self._unsynced = WriteOptions()
@@ -105,6 +111,10 @@ class Store:
     def check_open(self) -> None:
         """Raises LogClosed."""
         self._open()
+
+    def batch(self) -> WriteBatch:
+        """An empty batch for `write`."""
+        return WriteBatch(raw_mode=True)
 
     def write(self, batch: WriteBatch, sync: bool) -> None:
         """Raises LogWriteFailed; whether the batch will be found after reopening is then unknown."""
@@ -130,6 +140,15 @@ class Store:
         except Exception as error:  # rocksdict raises nothing narrower
             raise self._write_error(error) from error
 
+    def checkpoint(self, path: Path) -> None:
+        """See `rocks.RocksLog.checkpoint`; `path` must not exist."""
+        try:
+            Checkpoint(self._open()).create_checkpoint(str(path))
+        except LogClosed:
+            raise
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise CheckpointFailed(f"no copy of {self.path} could be made in {path}: {error}") from error
+
     def statistics(self) -> str:
         """RocksDB's own account, for diagnosis."""
         return self._open().property_value("rocksdb.stats") or ""
@@ -140,7 +159,7 @@ class Store:
         Raises LogWriteFailed, with everything released, when the disk refused the last bytes."""
         self._db = None
         self.is_open = False
-        families = (self.outbox, self.snapshots, self.heads, self.pages)
+        families = (self.outbox, self.snapshots, self.states, self.heads, self.pages)
         errors = [error for error in [family.release() for family in families] if error is not None]
         if errors:
             raise LogWriteFailed(f"{self.path}: closing failed: {errors[0]}") from errors[0]

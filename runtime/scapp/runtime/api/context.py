@@ -24,6 +24,7 @@ from scapp.runtime.follow import Committed
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.progress import Meters
 from scapp.runtime.projections import Projections
+from scapp.runtime.recovery_documents import BackupView
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     """`listen` is where peers reach the node; `policy` is the accept setting in force; `threads` run what blocks:
     not the loop's own, which the node needs for its log. `meters`: long work;
     `chain`: where channels are funded, if the node has one.
-    `log_failure`: why the log takes no more writes, if so."""
+    `log_failure`: why the log takes no more writes, if so. `backup` writes one to a path, with the keys or without."""
 
     service: NodeService
     apps: DeploymentStore
@@ -82,6 +83,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     meters: Meters
     chain: ChainService | None = None
     log_failure: Callable[[], str] = lambda: ""
+    backup: Callable[[Path, bool], BackupView]
     pid: int = msgspec.field(default_factory=os.getpid)
 
     async def blocking(self, function: Callable[..., T], *arguments: Any) -> T:

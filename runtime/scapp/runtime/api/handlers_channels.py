@@ -19,6 +19,7 @@ from scapp.runtime.documents import (
     SlotView,
     WaitRequest,
 )
+from scapp.runtime.recovery_documents import RecoverRequest
 
 PAGE_MAX = 1_000
 SETTLED = ("running", "disputed", "closed", "settled", "rejected", "halted")
@@ -97,6 +98,18 @@ async def accept(call: Call) -> ChannelView:
 async def reject(call: Call) -> ChannelView:
     info = call.channel()
     await call.context.service.reject(info.channel_id, call.document(RejectRequest).reason)
+    return channel_view(call.context.service.channel(info.channel_id), call.context)
+
+
+async def recover(call: Call) -> ChannelView:
+    info = call.channel()
+    if not call.document(RecoverRequest).override:
+        raise ApiError(
+            "bad_request",
+            "a restored channel recovers by itself once every other participant has told its highest signed state",
+            "with `override`: true it goes on without them, and may contradict what this node has signed before",
+        )
+    await call.context.service.recover(info.channel_id)
     return channel_view(call.context.service.channel(info.channel_id), call.context)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import msgspec
 
@@ -25,6 +26,7 @@ from scapp.runtime.documents import (
     Status,
     WaitRequest,
 )
+from scapp.runtime.recovery_documents import BackupRequest, BackupView
 
 FETCH_S = 30.0
 
@@ -82,6 +84,12 @@ def _peers(call: Call) -> list[PeerView]:
     statuses = {status.address: status for status in call.context.service.peers()}
     listed = {peer.raw: peer for peer in call.context.peers.all()}
     return [peer_view(listed.get(a), statuses.get(a)) for a in sorted({*statuses, *listed})]
+
+
+async def backup(call: Call) -> BackupView:
+    """Reading and copying everything takes a while: not on the event loop."""
+    request = call.document(BackupRequest)
+    return await call.context.blocking(call.context.backup, Path(request.path), request.keys)
 
 
 async def deployments(call: Call) -> AppList:

@@ -19,13 +19,21 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def from_json(value: Any) -> Any:
-    """Replace every `{"$hex": …}` by bytes. Raises ApiError for hexadecimal that is none."""
+    """Replace every `{"$hex": …}` by bytes. Raises ApiError for hexadecimal that is none, and for what is nested deeper
+    than it could be written again."""
+    try:
+        return _from_json(value)
+    except RecursionError:
+        raise ApiError("bad_payload", "this JSON is nested too deep") from None
+
+
+def _from_json(value: Any) -> Any:
     if isinstance(value, dict):
         if set(value) == {_HEX}:
             return hex_bytes(value[_HEX], "$hex")
-        return {key: from_json(item) for key, item in value.items()}
+        return {key: _from_json(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [from_json(item) for item in value]
+        return [_from_json(item) for item in value]
     return value
 
 

@@ -41,6 +41,7 @@ from scapp.runtime.documents import (
     WorkList,
 )
 from scapp.runtime.proof_format import ProofDocument, ProveRequest
+from scapp.runtime.recovery_documents import BackupRequest, BackupView, RecoverRequest
 
 Handler = Callable[[Call], Awaitable[Document]]
 
@@ -158,6 +159,11 @@ ROUTES: tuple[Route, ...] = (
         handler=handlers_channels.withdraw,
     ),
     Route(
+        method="POST", path=_CHANNEL + "/recover", name="recover_channel", permission="admin",
+        summary="End the recovery of a restored channel without the others' answers, at the operator's risk",
+        request=RecoverRequest, response=ChannelView, handler=handlers_channels.recover,
+    ),
+    Route(
         method="POST", path=_CHANNEL + "/messages", name="send", summary="Submit messages or a tick",
         permission="send", request=SendRequest, response=SendAnswer, handler=handlers_channels.send,
     ),
@@ -208,6 +214,11 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path=_PROJECTION + "/remove", name="remove_projection", permission="admin",
         summary="Stop a projection and drop its tables", response=ProjectionList, handler=handlers_projections.remove,
+    ),
+    Route(
+        method="POST", path="/v1/backup", name="backup", permission="admin", request=BackupRequest,
+        response=BackupView, summary="Write a backup of the running node on its machine",
+        handler=handlers_node.backup,
     ),
     Route(
         method="GET", path="/v1/work", name="list_work", summary="Long work that goes on, with its progress",

@@ -25,6 +25,7 @@ from scapp.runtime.api.openapi import openapi_document
 from scapp.runtime.api.routes import ROUTES, Route
 from scapp.runtime.api.stream import KINDS, StreamHub, Wish, parse_start
 from scapp.runtime.config import ApiSettings, parse_listen
+from scapp.runtime.documents import RequestDocument
 
 _log = logging.getLogger("scapp.api")
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -225,10 +226,16 @@ async def _body(route: Route, request: web.Request) -> object:
     elif request.content_type != "application/json":
         # Also what keeps a foreign page's form from being taken for a request.
         raise _media_type(request, "application/json")
+    assert issubclass(route.request, RequestDocument)
+    return decode_body(data, route.request)
+
+
+def decode_body(data: bytes, kind: type[RequestDocument]) -> RequestDocument:
+    """The document of a request. Raises ApiError."""
     try:
-        return msgspec.json.decode(data, type=route.request)
+        return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise ApiError("bad_request", f"the body does not fit {route.request.__name__}: {error}") from None
+        raise ApiError("bad_request", f"the body does not fit {kind.__name__}: {error}") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ApiError("bad_json", f"the body is not JSON: {error}") from None
 

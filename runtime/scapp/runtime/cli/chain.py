@@ -71,7 +71,7 @@ def deploy(url: str, names: tuple[str, ...], password_file: Path | None) -> None
     from scapp.channels.types import Address
     from scapp.runtime.chain_setup import load_chain_key
     from scapp.runtime.config import ChainSettings, Config
-    from scapp.runtime.home import ask_password
+    from scapp.runtime.key_passwords import ask_password
     from scapp.runtime.keys_file import CHAIN_KEY
 
     config = Config(chain=ChainSettings(key_password_file=str(password_file or "")))

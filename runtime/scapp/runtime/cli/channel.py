@@ -207,6 +207,26 @@ def withdraw(channel: str, wait_s: float) -> None:
     _settled(found, ("settled",), wait_s)
 
 
+@channel.command()
+@common
+@click.argument("channel")
+@click.option("--override", is_flag=True, help="Go on without the others' answers; needed, for it is a risk")
+def recover(channel: str, override: bool) -> None:
+    """End the recovery of a channel that was restored from a backup.
+
+    It ends by itself once every other participant has told its highest signed state. With --override it ends now: this
+    node may then sign what contradicts a state it signed after the backup, and whoever holds both can choose between
+    them on the chain."""
+    if not override:
+        raise click.UsageError(
+            "recovery ends by itself when every other participant has answered; --override ends it now: this node may "
+            "then contradict what it has signed before, and others may choose between the two"
+        )
+    with settings().client() as node:
+        found = node.recover(channel)
+    emit(found, _described(found))
+
+
 def _settled(found: ChannelView, wanted: tuple[str, ...], wait_s: float) -> None:
     """Print it, and end with what came of the wish."""
     emit(found, _described(found))

@@ -18,6 +18,7 @@ import click
 if TYPE_CHECKING:
     from scapp.runtime.client import Client
     from scapp.runtime.documents import WorkView
+    from scapp.runtime.progress import Meter, Progress
 
 OK, REFUSED, USAGE, UNREACHABLE, TIMEOUT, MISMATCH, FAILED, NOT_ALLOWED, BUG = 0, 1, 2, 3, 4, 5, 6, 7, 70
 INTERRUPTED = 130
@@ -149,8 +150,32 @@ def waiting(text: str, work: str = "") -> Iterator[None]:
     if settings().json or not sys.stderr.isatty():
         yield
         return
-    over = threading.Event()
     node = settings().client() if work else None
+    try:
+        with _shown(text, lambda: _progress(node, work) if node is not None else ""):
+            yield
+    finally:
+        if node is not None:
+            node.close()
+
+
+@contextlib.contextmanager
+def watched(text: str) -> Iterator[Meter]:
+    """A meter for work of this process, shown as `waiting` shows a node's."""
+    from scapp.runtime.progress import Meter
+
+    meter = Meter(text)
+    if settings().json or not sys.stderr.isatty():
+        yield meter
+        return
+    with _shown(text, lambda: progress_line(meter.read())):
+        yield meter
+
+
+@contextlib.contextmanager
+def _shown(text: str, line: Callable[[], str]) -> Iterator[None]:
+    """What goes on, in one line of the terminal, once it has taken a second; `text` where `line` is empty."""
+    over = threading.Event()
 
     def show() -> None:
         from rich.console import Console
@@ -159,8 +184,7 @@ def waiting(text: str, work: str = "") -> Iterator[None]:
             return
         with Console(stderr=True).status(text) as status:
             while not over.wait(0.5):
-                if node is not None:
-                    status.update(_progress(node, work) or text)
+                status.update(line() or text)
 
     shower = threading.Thread(target=show, daemon=True)
     shower.start()
@@ -169,8 +193,6 @@ def waiting(text: str, work: str = "") -> Iterator[None]:
     finally:
         over.set()
         shower.join()
-        if node is not None:
-            node.close()
 
 
 def _progress(node: Client, work: str) -> str:
@@ -183,7 +205,7 @@ def _progress(node: Client, work: str) -> str:
         return ""
 
 
-def progress_line(found: WorkView) -> str:
+def progress_line(found: WorkView | Progress) -> str:
     """`hashing rows, 0x12ab…: 120,000 of 500,000 rows, 95,000/s`."""
     total = f" of {found.total:,}" if found.total is not None else ""
     counted = f": {found.done:,}{total} {found.unit}, {found.rate:,.0f}/s" if found.unit else ""

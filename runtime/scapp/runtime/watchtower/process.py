@@ -15,7 +15,8 @@ from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.chain_setup import no_challenges, open_chain
 from scapp.runtime.config import Config
 from scapp.runtime.disputes.packages import PackageStore
-from scapp.runtime.home import ask_password, lock_home
+from scapp.runtime.home_lock import lock_home
+from scapp.runtime.key_passwords import ask_password
 from scapp.runtime.keys_file import CHAIN_KEY
 from scapp.runtime.state_documents import as_text
 from scapp.runtime.watchtower.tower import TowerServer, Watchtower, check_tokens

@@ -1,0 +1,57 @@
+"""Small parts of a node that are its operator's: policy, terms for the chain, what happens when the log fails."""
+
+from __future__ import annotations
+
+import logging
+
+from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.shares import Stakes
+from scapp.channels.channel.terms import ChainTerms
+from scapp.channels.deployment import Deployment, deployment_id
+from scapp.channels.log.committer import Committer
+from scapp.channels.log.port import Append, LogClosed
+from scapp.channels.types import Address
+from scapp.runtime.config import DisputeSettings
+from scapp.runtime.policy import AcceptPolicy, FundingPolicy
+
+_log = logging.getLogger("scapp.process")
+
+
+class NodePolicy:
+    """`AcceptPolicy` and `FundingPolicy` as the node asks them: accept, or leave it to the operator."""
+
+    def __init__(self, policy: AcceptPolicy, funding: FundingPolicy) -> None:
+        self._policy = policy
+        self._funding = funding
+
+    def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
+        why_not = self._policy.why_not(deployment_id(deployment), created.participants)
+        return self._answer(why_not, proposer)
+
+    def decide_funding(self, stakes: Stakes) -> str:
+        return self._answer(self._funding.why_not(stakes.deposits, stakes.pays_to, stakes.at_stake), stakes.others[0])
+
+    def _answer(self, why_not: str, proposer: Address) -> str:
+        if why_not:
+            _log.info("a proposed channel waits for the operator", extra={"proposer": proposer, "why": why_not})
+        return "ask" if why_not else "accept"
+
+
+def chain_terms(disputes: DisputeSettings) -> ChainTerms:
+    """The settings that are the engine's."""
+    return ChainTerms(**{name: getattr(disputes, name) for name in ChainTerms.__struct_fields__})
+
+
+class Commits(Committer):
+    """The committer, which also remembers why the log takes no more writes: nothing is signed from then on."""
+
+    failure = ""
+
+    async def append(self, append: Append) -> None:
+        try:
+            await super().append(append)
+        except LogClosed as error:
+            if not self.failure:
+                self.failure = str(error)
+                _log.critical("nothing is signed any more: %s; make room or mend the disk, then start again", error)
+            raise
