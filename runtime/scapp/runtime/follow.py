@@ -29,8 +29,9 @@ from scapp.runtime.loading import CursorMoved, load_tables
 from scapp.runtime.replica import derive_batch
 from scapp.runtime.schema import AppSchema, register_channel
 
-ENTRIES_FIRST, ENTRIES_MAX = 2_000, 32_000
-"""Entries of a pass's first commit, and at most: each is four times the one before, while there is more."""
+ENTRIES_FIRST, ENTRIES_MAX = 2000, 32_000
+"""Entries of a commit at least, while there are more behind it, and at most. In between a quarter of what the pass has
+derived before it: the last commit, which nothing is derived beside, must be a small part of the whole."""
 BYTES_PER_COMMIT = 16 * 2**20
 """Changes of one commit, roughly: the next one's entries are fewer when this one's changes were more."""
 _log = logging.getLogger(__name__)
@@ -61,11 +62,13 @@ class _Size:
 
     def __init__(self) -> None:
         self.entries = ENTRIES_FIRST
+        self._derived = 0
 
     def grow(self, entries: int, size: int) -> None:
         """After a commit of so many entries, whose changes had `size` bytes."""
+        self._derived += entries
         fitting = BYTES_PER_COMMIT * max(entries, 1) // max(size, 1)
-        self.entries = max(1, min(self.entries * 4, ENTRIES_MAX, fitting))
+        self.entries = max(1, min(max(ENTRIES_FIRST, self._derived // 4), ENTRIES_MAX, fitting))
 
 
 class ChannelFollower:
