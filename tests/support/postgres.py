@@ -159,6 +159,9 @@ class ScriptedKernel:
         self._changes = NetChanges(context.channel_id)
         self.closed = False
 
+    def log_root(self, root: bytes, entries: Sequence[bytes]) -> bytes:
+        return extend_log_root(root, entries)
+
     def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget) -> BatchResult:
         assert not self.closed
         rows = {name: dict(table) for name, table in self._rows.items()}

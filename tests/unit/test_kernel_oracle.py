@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scapp.channels.deployment import Limits
-from scapp.channels.entries import Kind, encode_entry
+from scapp.channels.entries import Kind, encode_entry, extend_log_root
 from scapp.reducers.manifest import Column
 from scapp.runtime.changes import COPY_NEVER
 from scapp.runtime.native.layout import IMPORTS, TYPES
@@ -318,6 +318,24 @@ def test_both_kernels_stop_at_the_same_limits(batches: list[tuple[list[bytes], s
         _follow(made, batches)
     finally:
         made.close()
+
+
+LOG_ENTRIES = st.tuples(
+    st.lists(st.integers(0, 300), max_size=8),
+    st.randoms(use_true_random=False),
+).map(lambda drawn: tuple(drawn[1].randbytes(length) for length in drawn[0]))
+
+
+@given(st.binary(min_size=32, max_size=32), LOG_ENTRIES)
+@settings(max_examples=100)
+def test_the_kernel_extends_a_log_root_and_then_runs_the_same_entries(
+    pair: Pair, root: bytes, entries: tuple[bytes, ...]
+) -> None:
+    """Whether they take no block, one or several."""
+    assert pair.native.log_root(root, entries) == extend_log_root(root, entries)
+    if entries:
+        pair.run(entries)
+        pair.rollback()
 
 
 @pytest.mark.parametrize("end", [raw.reject(b"no"), raw.raw(raw.TRAP), raw.raw(raw.RETURN, 1)])

@@ -77,6 +77,24 @@ pub fn reserve(count: u32, size: u32) u32 {
     return Input.address;
 }
 
+/// Log root after the entries. A link of the chain is hashed beside the entry after it.
+pub fn extendLogRoot(log_root: *keccak.Digest) void {
+    if (Input.count == 0) return;
+    var digest: keccak.Digest = undefined;
+    keccak.hash(Input.entry(0), &digest);
+    for (1..Input.count) |i| {
+        const data = Input.entry(@intCast(i));
+        const link: keccak.Words = .{ .left = log_root, .right = &digest };
+        if (keccak.Block.fits(data.len)) {
+            keccak.hashTwo(link, keccak.Block.of(data, ""), log_root, &digest);
+        } else {
+            keccak.hashOne(link, log_root);
+            keccak.hash(data, &digest);
+        }
+    }
+    keccak.hashOne(keccak.Words{ .left = log_root, .right = &digest }, log_root);
+}
+
 /// A pass over the entries, from the base.
 pub fn open(first_sequence: u64, allowance: u64) void {
     close();

@@ -65,6 +65,10 @@ class Kernel(Protocol):
 
     def rollback(self) -> None: ...
 
+    def log_root(self, root: bytes, entries: Sequence[bytes]) -> bytes:
+        """What `extend_log_root` gives. Drops an uncommitted batch, as `run` does, which usually follows."""
+        ...
+
     def state_root(self) -> bytes:
         """Root of the committed tables and event chain."""
         ...

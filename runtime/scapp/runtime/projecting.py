@@ -80,8 +80,8 @@ class ProjectionFollower(ChannelFollower):
     def _derive(self, batch: SupportedBatch) -> None:
         assert self._kernel is not None
         assert self._at is not None
-        check_batch(self._at, batch)
         try:
+            check_batch(self._at, batch, self._kernel)
             if batch.entries:
                 self._run(self._kernel, batch)
         except KernelFault as error:

@@ -47,8 +47,8 @@ class Replica:
 def derive_batch(kernel: Kernel, at: Cursor, batch: SupportedBatch) -> Cursor:
     """Run one batch on a kernel that stands at `at` and make it part of its base, if it gives what was signed; the
     cursor after it. Raises DerivationHalted, and then the kernel stands where it did, unless it is broken."""
-    check_batch(at, batch)
     try:
+        check_batch(at, batch, kernel)
         if batch.entries:
             result = kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE)
             try:

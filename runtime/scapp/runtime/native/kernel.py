@@ -72,6 +72,7 @@ class NativeKernel(Crossing):
     def _fresh(self) -> None:
         self._open = False
         self._count = 0
+        self._written: tuple[bytes, ...] | None = None  # entries that lie in the kernel, for the next `run`
         self._trapped: dict[int, Refusal] = {}
         self._begin()
 
@@ -82,6 +83,7 @@ class NativeKernel(Crossing):
         self._open = False
         try:
             self._write_entries(entries)
+            self._written = None  # nobody comes back to them, and an idle kernel is not to keep them
 
             def attempt(indices: Sequence[int], fresh_each: bool) -> Pass:
                 return self._attempt(first_sequence, entries, indices, budget, fresh_each)
@@ -118,6 +120,12 @@ class NativeKernel(Crossing):
         """Forget the uncommitted batch, if any."""
         self._open = False
         self._kernel("scapp_close")
+
+    def log_root(self, root: bytes, entries: Sequence[bytes]) -> bytes:
+        self.rollback()
+        self._write_entries(entries)
+        address = self._pass_in(root, "scapp_log_root") & 0xFFFF_FFFF
+        return bytes(self._assembly.view()[address : address + 32])
 
     def state_root(self) -> bytes:
         self._check_whole()
@@ -171,6 +179,9 @@ class NativeKernel(Crossing):
     # -- one pass over a batch ------------------------------------------------------------------------------------
 
     def _write_entries(self, entries: Sequence[bytes]) -> None:
+        if self._written is entries:
+            return
+        self._written = entries if isinstance(entries, tuple) else None
         self._count = count = len(entries)
         offsets = itertools.accumulate(map(len, entries), initial=4 * (count + 1))
         data = struct.pack(f"<{count + 1}I", *offsets) + b"".join(entries)
