@@ -109,6 +109,7 @@ pub fn close() void {
     root = merkle.base;
     event_root = base_event_root;
     history.forget();
+    late = false;
     state.open();
 }
 
@@ -246,8 +247,32 @@ fn updateOf(leaf: u32, row: []const u8) merkle.Update {
 /// Without roots (a projection signs nothing) finishing only finds what has changed.
 pub var rooted = true;
 
+var changes_of_tree: []merkle.Update = &.{};
+/// Committed, and its state root still to come.
+pub var owed = false;
+var late = false;
+
 /// Event root and state root of the batch as it is now.
 pub fn finish() void {
+    find();
+    if (rooted) root = merkle.apply(&merkle.base, changes_of_tree);
+}
+
+/// The same without the state root, which is to come after the commit.
+pub fn finishLate() void {
+    find();
+    late = rooted;
+}
+
+/// The state root of a batch that is committed.
+pub fn settleRoot() void {
+    root = merkle.apply(&merkle.base, changes_of_tree);
+    merkle.keep(&root);
+    owed = false;
+    close();
+}
+
+fn find() void {
     var changed: Changed = .{};
     layer.each(&changed, countRow);
     if (!rooted) return;
@@ -263,7 +288,7 @@ pub fn finish() void {
         many[count] = eventUpdate();
         count += 1;
     }
-    root = merkle.apply(&merkle.base, many[0..count]);
+    changes_of_tree = many[0..count];
 }
 
 /// Rows of the layer that differ from the base.
@@ -364,12 +389,13 @@ fn hashEvent(event: *const imports.Event, out: *keccak.Digest) void {
 
 // -- commit ----------------------------------------------------------------------------------------------------------
 
-/// Make the batch the base; `finish` came before. `turn` goes with the messages that are handed over.
+/// Make the batch the base; `finish` or `finishLate` came before, and after the latter nothing is cleared before
+/// `settleRoot`: what changed lies in the arena. `turn` goes with the messages that are handed over.
 pub fn commit(turn: u64) void {
     changes.commit(turn);
     if (history.wanted) history.commit();
     layer.each({}, merge);
-    if (rooted) merkle.keep(&root);
+    if (rooted and !late) merkle.keep(&root);
     base_event_root = event_root;
     if (state.now.amounts != state.base_amounts) {
         const size = 32 * @as(u32, @intCast(schema.slots.len));
@@ -378,7 +404,8 @@ pub fn commit(turn: u64) void {
     state.base_rows = state.now.rows;
     state.base_bytes = state.now.row_bytes;
     lookup.grow(state.base_rows, @intCast(schema.tables.len));
-    close();
+    owed = late;
+    if (!owed) close();
 }
 
 /// Event root and amounts (words at an address) become those of the base.

@@ -164,6 +164,17 @@ export fn scapp_finish() void {
     base();
 }
 
+export fn scapp_finish_late() void {
+    batch.finishLate();
+    report.accepted = state.now.accepted;
+    base();
+}
+
+export fn scapp_settle_root() void {
+    batch.settleRoot();
+    base();
+}
+
 export fn scapp_commit(turn: u64) void {
     batch.commit(turn);
     base();

@@ -48,7 +48,8 @@ def check_batch(at: Cursor, batch: SupportedBatch, kernel: Kernel) -> None:
 
 
 def check_result(batch: SupportedBatch, result: BatchResult) -> None:
-    """What the kernel derived must be what was signed. Raises DerivationHalted."""
+    """What the kernel derived must be what was signed; a state root that is missing is the caller's.
+    Raises DerivationHalted."""
     for refusal in result.refusals:
         kind = Halt.UNDECIDABLE if refusal.code == "undecidable" else Halt.CORRUPT
         raise DerivationHalted(
@@ -56,7 +57,7 @@ def check_result(batch: SupportedBatch, result: BatchResult) -> None:
             f"entry {batch.first_sequence + refusal.index} is under all signatures (turn {batch.turn}), "
             f"but here it was {refusal.code}: {refusal.reason}",
         )
-    if result.state_root != batch.state_root:
+    if result.state_root and result.state_root != batch.state_root:
         raise _root_mismatch("state root", batch, result.state_root, batch.state_root)
     if result.amounts != batch.amounts:
         raise DerivationHalted(

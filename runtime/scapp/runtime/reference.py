@@ -90,7 +90,7 @@ class ReferenceKernel:
 
     # -- the port -------------------------------------------------------------------------------------------------
 
-    def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget) -> BatchResult:
+    def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget, late: bool = False) -> BatchResult:
         self.rollback()
 
         def attempt(indices: Sequence[int], fresh_each: bool) -> Pass:
@@ -112,6 +112,9 @@ class ReferenceKernel:
             self._batch.amounts,
             result.logs,
         )
+
+    def late_root(self) -> bytes:
+        raise KernelFault("no root is owed")
 
     def log_root(self, root: bytes, entries: Sequence[bytes]) -> bytes:
         self.rollback()

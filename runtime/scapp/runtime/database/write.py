@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -76,21 +76,25 @@ def read_cursor(connection: Connection, channel_id: bytes, home: str = LIVE) -> 
     return Cursor(sequence, turn, state_root, log_root, tuple(int(amount) for amount in amounts), *rest)
 
 
-def write(connection: Connection, commit: Commit, *, notify: bool) -> bool:
-    """Write the commit: in one round trip, when nothing of it is a COPY stream, else in one transaction.
+def write(connection: Connection, commit: Commit, *, notify: bool, confirmed: Callable[[], bool] | None = None) -> bool:
+    """Write the commit: in one round trip, when nothing of it is a COPY stream, else in one transaction. `confirmed` is
+    asked, and may take its time, when all is written and before it counts.
 
-    False when the cursor stood elsewhere, and then nothing was changed."""
+    False when the cursor stood elsewhere, or the commit was not confirmed, and then nothing was changed."""
     binary.register(connection)
     parts = list(_parts(commit))
     streams = [(target, table, change) for target, table, change in parts if change.copy]
-    if not streams:
+    if not streams and confirmed is None:
         return _execute(connection, commit, parts, notify)
-    with connection.transaction():
+    with connection.transaction() as transaction:
         if not _execute(connection, commit, [part for part in parts if not part[2].copy], notify):
             return False
         for target, table, change in streams:
             _copy_in(connection, target, table, change)
-    return True
+        if confirmed is None or confirmed():
+            return True
+        raise psycopg.Rollback(transaction)
+    return False
 
 
 def quoted(name: str) -> str:
