@@ -256,7 +256,9 @@ def test_rows_under_a_wrong_root_that_comes_late_never_stay(
 ) -> None:
     """They are in the database, uncommitted, when the root of the last batch is known; also when the connection is lost
     while they, or those before them, are written."""
-    write, written, failed = follow.write, [], []
+    write = follow.write
+    written: list[tuple[int, bool]] = []
+    failed: list[follow.Commit] = []
 
     def watched(
         connection: psycopg.Connection[tuple[object, ...]], commit: follow.Commit, *, notify: bool, **confirmed: Any

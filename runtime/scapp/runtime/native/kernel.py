@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from wasmtime import TrapCode
@@ -28,7 +28,6 @@ from scapp.runtime.native import layout
 from scapp.runtime.native.crossing import NO_MEMORY, Crossing
 from scapp.runtime.native.explain import explain
 from scapp.runtime.native.layout import REASON, Report
-from scapp.runtime.proofs import Proof
 
 ACCEPTED, REJECTED, COLLIDED, MALFORMED, TRAPPED, LEFT_OUT = 1, 2, 3, 4, 5, 9  # batch.zig `Status`
 IDLE = 0  # state.zig `Phase`
@@ -143,22 +142,6 @@ class NativeKernel(Crossing):
         self._check_owed()
         return self._report().base_state_root
 
-    def amounts(self) -> tuple[int, ...]:
-        self._check_whole()
-        return self._amounts(self._report().base_amounts)
-
-    def event_root(self) -> bytes:
-        """Committed root of the event chain."""
-        self._check_whole()
-        return self._report().base_event_root
-
-    def rows(self, table: str) -> Iterator[bytes]:
-        """Committed rows in key order; raises KeyError for an unknown table."""
-        names = [known.name for known in self.tables]
-        if table not in names:
-            raise KeyError(f"table {table!r}; the tables are {', '.join(names)}")
-        return self._rows(names.index(table))
-
     def export_state(self) -> bytes:
         rows = tuple(tuple(self._rows(number)) for number in range(len(self.tables)))
         return encode_export(self._context, self.event_root(), self.amounts(), rows, self.state_root())
@@ -178,15 +161,6 @@ class NativeKernel(Crossing):
     def close(self) -> None:
         self._broken = self._broken or "it is closed"
         self._assembly.close()
-
-    def prove(self, table_position: int, key: bytes) -> tuple[bytes | None, Proof]:
-        """Committed row of an encoded key, or None, and the proof of it."""
-        self._pass_in(table_position.to_bytes(2, "big") + key, "scapp_prove")
-        return layout.read_proof(self._output())
-
-    def memory_bytes(self) -> int:
-        self._check_whole()
-        return self._assembly.memory_bytes()
 
     # -- one pass over a batch ------------------------------------------------------------------------------------
 
