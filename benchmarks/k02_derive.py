@@ -67,9 +67,15 @@ class _Rival:
         self.connection.close()
 
 
-def _by_copy(rival: _Rival, _: list[Transfer], __: int) -> None:
-    with rival.connection.cursor() as cursor, cursor.copy(b"COPY rival.message FROM STDIN (FORMAT binary)") as copy:
+def _by_copy(rival: _Rival, _: list[Transfer], __: int, condition: bytes = b"") -> None:
+    statement = b"COPY rival.message FROM STDIN (FORMAT binary)" + condition
+    with rival.connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(rival.stream)
+
+
+def _by_unbuffered_copy(rival: _Rival, messages: list[Transfer], first: int) -> None:
+    """Faster than COPY's usual way when rows are few, as in ours (ADR 0036)."""
+    _by_copy(rival, messages, first, b" WHERE random() >= 0")
 
 
 def _by_unnest(rival: _Rival, messages: list[Transfer], first: int) -> None:
@@ -98,6 +104,8 @@ def _fastest(backend: Any, count: int, rivals: dict[str, tuple[tuple[str, ...], 
 _ROW: dict[str, tuple[tuple[str, ...], _Feed]] = {
     "upserts, COPY": (("row_trigger",), _by_copy),
     "updates, COPY": (("row_trigger", "row_trigger_updates"), _by_copy),
+    "upserts, unbuffered COPY": (("row_trigger",), _by_unbuffered_copy),
+    "updates, unbuffered COPY": (("row_trigger", "row_trigger_updates"), _by_unbuffered_copy),
 }
 _SINGLE: dict[str, tuple[tuple[str, ...], _Feed]] = {
     "upserts, row by row": (("row_trigger",), _row_by_row),
@@ -105,6 +113,7 @@ _SINGLE: dict[str, tuple[tuple[str, ...], _Feed]] = {
 }
 _STATEMENT: dict[str, tuple[tuple[str, ...], _Feed]] = {
     "statement trigger, COPY": (("row_trigger", "statement_trigger"), _by_copy),
+    "statement trigger, unbuffered COPY": (("row_trigger", "statement_trigger"), _by_unbuffered_copy),
     "statement trigger, unnest": (("row_trigger", "statement_trigger"), _by_unnest),
 }
 

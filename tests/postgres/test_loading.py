@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -164,6 +165,7 @@ def test_an_edited_position_is_found_again_in_the_log(embedded: EmbeddedBackend,
 def small_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "ENTRIES_FIRST", 2)
     monkeypatch.setattr(follow, "ENTRIES_MAX", 6)
+    monkeypatch.setattr(follow, "LATE_ENTRIES_MIN", 1)
 
 
 @pytest.mark.usefixtures("small_commits")
@@ -173,7 +175,7 @@ def test_much_that_waits_is_written_in_growing_commits_in_order(embedded: Embedd
     worker.subscribe(told.append)
     run(worker)
     ends = [item.end_sequence for item in told]
-    assert ends == [3, 9, 15, 21, 27, 33, 39, 41]
+    assert ends == [3, 5, 7, 9, 11, 13, 17, 21, 27, 33, 39, 41]
     assert [item.first_sequence for item in told] == [0, *ends[:-1]]
     assert agrees(embedded, log)
 
@@ -187,16 +189,18 @@ def test_a_commit_is_derived_while_the_one_before_is_written(
     ahead = threading.Event()
     write, check_result = follow.write, replica.check_result
 
-    def waiting(connection: psycopg.Connection[tuple[object, ...]], commit: follow.Commit, *, notify: bool) -> bool:
+    def waiting(
+        connection: psycopg.Connection[tuple[object, ...]], commit: follow.Commit, *, notify: bool, **confirmed: Any
+    ) -> bool:
         if commit.expected.sequence == 0:
             assert ahead.wait(30)
-            assert max(derived) == 9
-        return write(connection, commit, notify=notify)
+            assert max(derived) == 5
+        return write(connection, commit, notify=notify, **confirmed)
 
     def noted(batch: SupportedBatch, result: follow.BatchResult) -> None:  # type: ignore[name-defined]
         check_result(batch, result)
         derived.append(batch.end_sequence)
-        if batch.end_sequence == 9:
+        if batch.end_sequence == 5:
             ahead.set()
 
     monkeypatch.setattr(follow, "write", waiting)
@@ -207,19 +211,21 @@ def test_a_commit_is_derived_while_the_one_before_is_written(
 
 @pytest.mark.usefixtures("small_commits")
 @pytest.mark.parametrize("landed", [False, True])
-@pytest.mark.parametrize("failing", [0, 3, 21])
+@pytest.mark.parametrize("failing", [0, 3, 21, 33, 39])
 def test_a_write_that_fails_while_the_next_commit_is_derived_is_repeated(
     embedded: EmbeddedBackend, log: Read, monkeypatch: pytest.MonkeyPatch, failing: int, landed: bool
 ) -> None:
     """Whether it had landed or not, nothing is lost and nothing doubled."""
     write, failed = follow.write, []
 
-    def once(connection: psycopg.Connection[tuple[object, ...]], commit: follow.Commit, *, notify: bool) -> bool:
+    def once(
+        connection: psycopg.Connection[tuple[object, ...]], commit: follow.Commit, *, notify: bool, **confirmed: Any
+    ) -> bool:
         if commit.expected.sequence == failing and not failed:
-            failed.append(landed and write(connection, commit, notify=notify))
+            failed.append(landed and write(connection, commit, notify=notify, **confirmed))
             connection.close()
             raise psycopg.OperationalError("the connection is lost")
-        return write(connection, commit, notify=notify)
+        return write(connection, commit, notify=notify, **confirmed)
 
     monkeypatch.setattr(follow, "write", once)
     worker = worker_for(log, embedded)
@@ -240,6 +246,78 @@ def test_what_was_right_before_a_wrong_root_is_written_in_the_overlapped_phase_t
     assert (status.halt, status.cursor and status.cursor.sequence) == (Halt.CORRUPT, 29)
     run(worker_for(log, embedded))
     assert agrees(embedded, log)
+
+
+@pytest.mark.usefixtures("small_commits")
+@pytest.mark.parametrize("landed", [False, True])
+@pytest.mark.parametrize("failing", [None, 33, 39])
+def test_rows_under_a_wrong_root_that_comes_late_never_stay(
+    embedded: EmbeddedBackend, log: Read, monkeypatch: pytest.MonkeyPatch, failing: int | None, landed: bool
+) -> None:
+    """They are in the database, uncommitted, when the root of the last batch is known; also when the connection is lost
+    while they, or those before them, are written."""
+    write = follow.write
+    written: list[tuple[int, bool]] = []
+    failed: list[follow.Commit] = []
+
+    def watched(
+        connection: psycopg.Connection[tuple[object, ...]], commit: follow.Commit, *, notify: bool, **confirmed: Any
+    ) -> bool:
+        fails = commit.expected.sequence == failing and not failed
+        if landed or not fails:
+            written.append((commit.new.sequence, write(connection, commit, notify=notify, **confirmed)))
+        if fails:
+            failed.append(commit)
+            connection.close()
+            raise psycopg.OperationalError("the connection is lost")
+        return written[-1][1]
+
+    monkeypatch.setattr(follow, "write", watched)
+    worker = worker_for(log, embedded, lie=40)
+    worker.run_once()
+    status = run(worker).status()[ONE.channel_id]
+    assert (status.halt, status.cursor and status.cursor.sequence) == (Halt.CORRUPT, 39)
+    assert "state root after turn" in status.detail
+    assert (41, True) not in written
+    # If those before them were not written at first, the root was known before anything else could be.
+    assert ((41, False) in written) == (failing is None or landed)
+    with embedded.connect() as connection:
+        assert rows_of(connection, "SELECT max(sequence) FROM scapp.messages") == [(38,)]
+    run(worker_for(log, embedded))
+    assert agrees(embedded, log)
+
+
+@pytest.mark.usefixtures("small_commits")
+@pytest.mark.parametrize("lie", [None, 40])
+def test_a_kernel_that_is_released_before_its_root_came_takes_its_rows_along(
+    embedded: EmbeddedBackend, log: Read, lie: int | None
+) -> None:
+    worker = worker_for(log, embedded, lie=lie)
+    follower = next(iter(_followed(worker, until=39)))
+    follower.release()
+    status = run(worker).status()[ONE.channel_id]
+    assert status.cursor is not None
+    assert (status.halt, status.cursor.sequence) == ((None, 41) if lie is None else (Halt.CORRUPT, 39))
+    run(worker_for(log, embedded))
+    assert agrees(embedded, log)
+
+
+def _followed(worker: Worker, until: int) -> list[follow.ChannelFollower]:
+    """The worker's followers after a round that ended once `until` entries were committed; what was derived beyond is
+    not written."""
+
+    class Enough(BaseException):
+        pass
+
+    def stop(done: Committed) -> None:
+        if done.end_sequence == until:
+            raise Enough
+
+    end = worker.subscribe(stop)
+    with pytest.raises(Enough):
+        worker.run_once()
+    end()
+    return list(worker._followers.values())
 
 
 @pytest.mark.usefixtures("small_commits")

@@ -156,10 +156,19 @@ class ScriptedKernel:
         self._event_root: bytes = ZERO_HASH
         self._lie = lie
         self._layer: _Layer | None = None
+        self._owed: bytes | None = None
         self._changes = NetChanges(context.channel_id)
         self.closed = False
 
-    def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget) -> BatchResult:
+    def log_root(self, root: bytes, entries: Sequence[bytes]) -> bytes:
+        return extend_log_root(root, entries)
+
+    def late_root(self) -> bytes:
+        assert self._owed is not None
+        root, self._owed = self._owed, None
+        return root
+
+    def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget, late: bool = False) -> BatchResult:
         assert not self.closed
         rows = {name: dict(table) for name, table in self._rows.items()}
         touched: set[tuple[str, bytes]] = set()
@@ -188,6 +197,8 @@ class ScriptedKernel:
         root = root_of(tree)
         if self._lie is not None and first_sequence + len(entries) > self._lie:
             root = keccak256(root)
+        if late:
+            root, self._owed = b"", root
         return BatchResult(tuple(range(len(entries))), (), root, self._amounts, ())
 
     def _rooted(

@@ -11,9 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scapp.channels.deployment import Limits
-from scapp.channels.entries import Kind, encode_entry
+from scapp.channels.entries import Kind, encode_entry, extend_log_root
 from scapp.reducers.manifest import Column
 from scapp.runtime.changes import COPY_NEVER
+from scapp.runtime.kernel import Budget, KernelFault
 from scapp.runtime.native.layout import IMPORTS, TYPES
 from scapp.runtime.row_types import TIMESTAMP_END, TIMESTAMP_MIN, int_to_numeric
 from scapp.runtime.rows import TableCodec, join
@@ -311,6 +312,50 @@ def test_both_kernels_do_the_same_whatever_the_messages_are(
 
 @given(BATCHES)
 @settings(max_examples=15)
+def test_a_root_that_comes_after_the_commit_is_the_same(
+    batches: list[tuple[list[bytes], str, int | None, bool]],
+) -> None:
+    """Changes may be taken before it; a run that was refused something, or is rolled back, has it at once or never."""
+    made = Pair(raw.checked())
+    try:
+        for entries, end, take, _ in batches:
+            ours = made.native.run(made.sequence, entries, budget=Budget.DERIVE, late=True)
+            theirs = made.reference.run(made.sequence, entries, budget=Budget.DERIVE)
+            late = not theirs.refusals
+            assert ours.state_root == (b"" if late else theirs.state_root)
+            assert (ours.accepted, ours.amounts) == (theirs.accepted, theirs.amounts)
+            made.accepted = len(ours.accepted)
+            if end != "commit":
+                made.rollback()
+            else:
+                made.commit()
+                if take is not None:
+                    made.take(take)
+                if late:
+                    assert made.native.late_root() == made.reference.state_root()
+            made.compare()
+    finally:
+        made.close()
+
+
+def test_nothing_else_is_done_while_a_root_is_owed() -> None:
+    made = Pair(raw.checked())
+    native, entries = made.native, [wat.message(raw.put(raw.SMALL, join([b"\0\1", b"x"])))]
+    with pytest.raises(KernelFault, match="no root is owed"):
+        native.late_root()
+    assert native.run(made.sequence, entries, budget=Budget.DERIVE, late=True).state_root == b""
+    with pytest.raises(KernelFault, match="no root is owed"):
+        native.late_root()
+    native.commit(1)
+    for forbidden in (native.rollback, native.state_root, lambda: native.run(2, entries, budget=Budget.DERIVE)):
+        with pytest.raises(KernelFault, match="root comes first"):
+            forbidden()
+    assert native.late_root() == native.state_root()
+    made.close()
+
+
+@given(BATCHES)
+@settings(max_examples=15)
 def test_both_kernels_stop_at_the_same_limits(batches: list[tuple[list[bytes], str, int | None, bool]]) -> None:
     """Rows and bytes of a channel, events and log lines of a message, bytes of each."""
     made = Pair(raw.checked(SMALL_LIMITS))
@@ -318,6 +363,24 @@ def test_both_kernels_stop_at_the_same_limits(batches: list[tuple[list[bytes], s
         _follow(made, batches)
     finally:
         made.close()
+
+
+LOG_ENTRIES = st.tuples(
+    st.lists(st.integers(0, 300), max_size=8),
+    st.randoms(use_true_random=False),
+).map(lambda drawn: tuple(drawn[1].randbytes(length) for length in drawn[0]))
+
+
+@given(st.binary(min_size=32, max_size=32), LOG_ENTRIES)
+@settings(max_examples=100)
+def test_the_kernel_extends_a_log_root_and_then_runs_the_same_entries(
+    pair: Pair, root: bytes, entries: tuple[bytes, ...]
+) -> None:
+    """Whether they take no block, one or several."""
+    assert pair.native.log_root(root, entries) == extend_log_root(root, entries)
+    if entries:
+        pair.run(entries)
+        pair.rollback()
 
 
 @pytest.mark.parametrize("end", [raw.reject(b"no"), raw.raw(raw.TRAP), raw.raw(raw.RETURN, 1)])

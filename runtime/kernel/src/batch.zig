@@ -77,6 +77,24 @@ pub fn reserve(count: u32, size: u32) u32 {
     return Input.address;
 }
 
+/// Log root after the entries. A link of the chain is hashed beside the entry after it.
+pub fn extendLogRoot(log_root: *keccak.Digest) void {
+    if (Input.count == 0) return;
+    var digest: keccak.Digest = undefined;
+    keccak.hash(Input.entry(0), &digest);
+    for (1..Input.count) |i| {
+        const data = Input.entry(@intCast(i));
+        const link: keccak.Words = .{ .left = log_root, .right = &digest };
+        if (keccak.Block.fits(data.len)) {
+            keccak.hashTwo(link, keccak.Block.of(data, ""), log_root, &digest);
+        } else {
+            keccak.hashOne(link, log_root);
+            keccak.hash(data, &digest);
+        }
+    }
+    keccak.hashOne(keccak.Words{ .left = log_root, .right = &digest }, log_root);
+}
+
 /// A pass over the entries, from the base.
 pub fn open(first_sequence: u64, allowance: u64) void {
     close();
@@ -91,6 +109,7 @@ pub fn close() void {
     root = merkle.base;
     event_root = base_event_root;
     history.forget();
+    late = false;
     state.open();
 }
 
@@ -228,8 +247,32 @@ fn updateOf(leaf: u32, row: []const u8) merkle.Update {
 /// Without roots (a projection signs nothing) finishing only finds what has changed.
 pub var rooted = true;
 
+var changes_of_tree: []merkle.Update = &.{};
+/// Committed, and its state root still to come.
+pub var owed = false;
+var late = false;
+
 /// Event root and state root of the batch as it is now.
 pub fn finish() void {
+    find();
+    if (rooted) root = merkle.apply(&merkle.base, changes_of_tree);
+}
+
+/// The same without the state root, which is to come after the commit.
+pub fn finishLate() void {
+    find();
+    late = rooted;
+}
+
+/// The state root of a batch that is committed.
+pub fn settleRoot() void {
+    root = merkle.apply(&merkle.base, changes_of_tree);
+    merkle.keep(&root);
+    owed = false;
+    close();
+}
+
+fn find() void {
     var changed: Changed = .{};
     layer.each(&changed, countRow);
     if (!rooted) return;
@@ -245,7 +288,7 @@ pub fn finish() void {
         many[count] = eventUpdate();
         count += 1;
     }
-    root = merkle.apply(&merkle.base, many[0..count]);
+    changes_of_tree = many[0..count];
 }
 
 /// Rows of the layer that differ from the base.
@@ -346,12 +389,13 @@ fn hashEvent(event: *const imports.Event, out: *keccak.Digest) void {
 
 // -- commit ----------------------------------------------------------------------------------------------------------
 
-/// Make the batch the base; `finish` came before. `turn` goes with the messages that are handed over.
+/// Make the batch the base; `finish` or `finishLate` came before, and after the latter nothing is cleared before
+/// `settleRoot`: what changed lies in the arena. `turn` goes with the messages that are handed over.
 pub fn commit(turn: u64) void {
     changes.commit(turn);
     if (history.wanted) history.commit();
     layer.each({}, merge);
-    if (rooted) merkle.keep(&root);
+    if (rooted and !late) merkle.keep(&root);
     base_event_root = event_root;
     if (state.now.amounts != state.base_amounts) {
         const size = 32 * @as(u32, @intCast(schema.slots.len));
@@ -360,7 +404,8 @@ pub fn commit(turn: u64) void {
     state.base_rows = state.now.rows;
     state.base_bytes = state.now.row_bytes;
     lookup.grow(state.base_rows, @intCast(schema.tables.len));
-    close();
+    owed = late;
+    if (!owed) close();
 }
 
 /// Event root and amounts (words at an address) become those of the base.

@@ -230,7 +230,7 @@ pub fn take(copy_rows_min: u32) void {
     messages.clear();
     events.clear();
     if (history.wanted) history.taken();
-    state.open();
+    if (!batch.owed) state.open();
 }
 
 /// The notes in order of their keys, which begin with the number of the table.

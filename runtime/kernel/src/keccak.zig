@@ -108,32 +108,38 @@ pub fn hash(data: []const u8, out: *Digest) void {
 const Two = @Vector(2, u64);
 const end_of_padding: u64 = 0x80 << 56; // in lane 16, the last of the block
 
-/// A message of up to 79 bytes with its padding.
-pub const Short = struct {
-    bytes: [8 * lanes]u8,
+/// A message of up to 79 bytes, and one of up to 135, each with its padding but for the block's last bit.
+pub const Short = Padded(10);
+pub const Block = Padded(17);
 
-    const lanes = 10;
+fn Padded(comptime count: usize) type {
+    return struct {
+        bytes: [8 * lanes]u8 align(8),
 
-    /// In up to two pieces.
-    pub inline fn of(first: []const u8, second: []const u8) Short {
-        var short: Short = undefined;
-        const words: *[lanes]u64 = @ptrCast(@alignCast(&short.bytes));
-        inline for (words) |*word| word.* = 0;
-        memory.copy(&short.bytes, first);
-        memory.copy(short.bytes[first.len..].ptr, second);
-        short.bytes[first.len + second.len] = 1;
-        return short;
-    }
+        const lanes = count;
+        const Self = @This();
 
-    /// Whether messages of this length fit.
-    pub inline fn fits(length: usize) bool {
-        return length < 8 * lanes;
-    }
+        /// In up to two pieces.
+        pub inline fn of(first: []const u8, second: []const u8) Self {
+            var padded: Self = undefined;
+            const words: *[lanes]u64 = @ptrCast(&padded.bytes);
+            inline for (words) |*word| word.* = 0;
+            memory.copy(&padded.bytes, first);
+            memory.copy(padded.bytes[first.len..].ptr, second);
+            padded.bytes[first.len + second.len] = 1;
+            return padded;
+        }
 
-    inline fn lane(self: *const Short, comptime i: usize) u64 {
-        return record.load64(@as([*]const u8, &self.bytes) + 8 * i);
-    }
-};
+        /// Whether messages of this length fit.
+        pub inline fn fits(length: usize) bool {
+            return length < 8 * lanes;
+        }
+
+        inline fn lane(self: *const Self, comptime i: usize) u64 {
+            return record.load64(@as([*]const u8, &self.bytes) + 8 * i);
+        }
+    };
+}
 
 /// A tag byte and two words: a node or a leaf of the state tree. Its lanes are shifted together, not written and read.
 pub const Pair = struct {
@@ -173,7 +179,7 @@ inline fn wordOf(digest: *const Digest, comptime i: usize) u64 {
 pub fn hashOne(message: anytype, out: *Digest) void {
     var state: [25]u64 = @splat(0);
     inline for (0..@TypeOf(message).lanes) |i| state[i] = message.lane(i);
-    state[16] = end_of_padding;
+    state[16] |= end_of_padding;
     permute(u64, &state);
     out.* = @bitCast(state[0..4].*);
 }
@@ -186,7 +192,7 @@ pub fn hashTwo(a: anytype, b: anytype, out_a: *Digest, out_b: *Digest) void {
     inline for (0..@max(count_a, count_b)) |i| {
         state[i] = .{ if (i < count_a) a.lane(i) else 0, if (i < count_b) b.lane(i) else 0 };
     }
-    state[16] = @splat(end_of_padding);
+    state[16] |= @splat(end_of_padding);
     permute(Two, &state);
     inline for (0..4) |i| {
         out_a[8 * i ..][0..8].* = @bitCast(state[i][0]);

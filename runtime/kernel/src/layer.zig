@@ -17,9 +17,19 @@ pub var ordered = true;
 /// Root of the tree.
 pub var root: u32 = 0;
 pub var count: u32 = 0;
+/// Capacity and room of a table: slots, and behind them the places of those in use, as the keys came.
 var slots: u32 = 0; // on the heap; kept from batch to batch
+var order: u32 = 0;
 var capacity: u32 = 0;
 var allocated: u32 = 0;
+
+inline fn room(entries: u32) u32 {
+    return entries * @sizeOf(Slot) + entries / 2 * 4;
+}
+
+inline fn placeAt(index: u32) *u32 {
+    return memory.at(u32, order + 4 * index);
+}
 
 /// Forget everything.
 pub fn clear() void {
@@ -60,51 +70,40 @@ fn place(address: u32) void {
     while (true) : (i +%= 1) {
         const s = slot(i);
         if (s.row != 0 and !(s.tag == hash.tag and record.equal(record.of(s.row).key(), key))) continue;
-        count += @intFromBool(s.row == 0);
+        if (s.row == 0) {
+            placeAt(count).* = i & (capacity - 1);
+            count += 1;
+        }
         s.* = .{ .tag = hash.tag, .row = address };
         return;
     }
 }
 
 fn grow() void {
-    const old_slots = slots;
-    const old_capacity = capacity;
-    const old_allocated = allocated;
+    // Rows in their order, put aside: the table is made anew, in the same memory when there is room.
+    const kept = count;
+    const rows = state.arena.alloc(4 * kept);
+    for (0..kept) |i| memory.at(u32, rows + 4 * @as(u32, @intCast(i))).* = rowAt(@intCast(i));
     const larger = @max(capacity_min, 4 * capacity);
     if (larger > allocated) {
         // A trap may strike in the allocation: the size is said only of the table that has it.
-        const table = memory.alloc(larger * @sizeOf(Slot));
-        memory.wipe(table, larger * @sizeOf(Slot));
+        const table = memory.alloc(room(larger));
+        if (allocated > 0) memory.free(slots, room(allocated));
         slots = table;
         allocated = larger;
-        capacity = larger;
-        count = 0;
-        for (0..old_capacity) |i| {
-            const s = memory.at(Slot, old_slots + @as(u32, @intCast(i)) * @sizeOf(Slot));
-            if (s.row != 0) place(s.row);
-        }
-        if (old_allocated > 0) memory.free(old_slots, old_allocated * @sizeOf(Slot));
-        return;
+        order = slots + allocated * @sizeOf(Slot);
     }
-    // The table is there already: what is in its first part moves to where it belongs in the whole.
-    const moved = state.arena.alloc(4 * count);
+    memory.wipe(slots, larger * @sizeOf(Slot));
     capacity = larger;
-    var kept: u32 = 0;
-    for (0..old_capacity) |i| {
-        const s = memory.at(Slot, slots + @as(u32, @intCast(i)) * @sizeOf(Slot));
-        if (s.row == 0) continue;
-        memory.at(u32, moved + 4 * kept).* = s.row;
-        kept += 1;
-    }
-    memory.wipe(slots, capacity * @sizeOf(Slot));
     count = 0;
-    for (0..kept) |i| place(memory.at(u32, moved + 4 * @as(u32, @intCast(i))).*);
+    for (0..kept) |i| place(memory.at(u32, rows + 4 * @as(u32, @intCast(i))).*);
 }
 
-/// Call `visit` with every record, in no order.
+inline fn rowAt(index: u32) u32 {
+    return slot(placeAt(index).*).row;
+}
+
+/// Call `visit` with every record, in the order in which their keys came.
 pub fn each(context: anytype, comptime visit: fn (@TypeOf(context), u32) void) void {
-    for (0..capacity) |i| {
-        const row = memory.at(Slot, slots + @as(u32, @intCast(i)) * @sizeOf(Slot)).row;
-        if (row != 0) visit(context, row);
-    }
+    for (0..count) |i| visit(context, rowAt(@intCast(i)));
 }

@@ -130,6 +130,12 @@ export fn scapp_reserve(count: u32, size: u32) u32 {
     return batch.reserve(count, size);
 }
 
+/// Log root after the entries, of the one in the scratch, and in its place; returns that place.
+export fn scapp_log_root(length: u32) u32 {
+    batch.extendLogRoot(memory.bytesAt(scratch, length)[0..32]);
+    return scratch;
+}
+
 export fn scapp_open(first_sequence: u64, allowance: u64) void {
     batch.open(first_sequence, allowance);
     report.statuses = batch.Input.statuses();
@@ -155,6 +161,17 @@ export fn scapp_finish() void {
     batch.finish();
     report.accepted = state.now.accepted;
     report.nodes_made = merkle.madeCount();
+    base();
+}
+
+export fn scapp_finish_late() void {
+    batch.finishLate();
+    report.accepted = state.now.accepted;
+    base();
+}
+
+export fn scapp_settle_root() void {
+    batch.settleRoot();
     base();
 }
 

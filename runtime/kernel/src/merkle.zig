@@ -27,9 +27,11 @@ const Node = extern struct {
     }
 };
 
-const leaf_tag: u32 = 1; // in the lowest bit of a child: heap addresses are multiples of 16
+// In the lowest bits of a child, as heap addresses are multiples of 16.
+const leaf_tag: u32 = 1;
+const due_tag: u32 = 2; // a node whose hash is still due; never in a node
 
-pub const Root = extern struct { child: u32 = 0, due: u32 = 0, hash: Digest = empty }; // due: not hashed yet
+pub const Root = extern struct { hash: Digest = empty, child: u32 = 0 };
 
 /// One changed leaf: `gone`, or with a new row.
 pub const Update = extern struct { path: *const Digest, leaf: u32, gone: u32, row: u32, row_len: u32, hash: Digest };
@@ -40,6 +42,42 @@ const Ref = sort.Item;
 pub var base: Root = .{};
 var made: List = .{};
 var superseded: List = .{};
+
+/// Memory of nodes that were freed, by address: taking one out does not read it, as a list through it would.
+const Spare = struct {
+    var items: u32 = 0; // on the heap
+    var count: u32 = 0;
+    var capacity: u32 = 0;
+
+    inline fn take() u32 {
+        if (count == 0) return memory.alloc(@sizeOf(Node));
+        count -= 1;
+        return memory.at(u32, items + 4 * count).*;
+    }
+
+    /// Read those that are taken next.
+    fn fetch(wanted: u32) void {
+        for (0..@min(wanted, count)) |i| {
+            const node = memory.at(Node, memory.at(u32, items + 4 * (count - 1 - @as(u32, @intCast(i)))).*);
+            fetched +%= node.left_hash[0] +% node.place;
+        }
+    }
+
+    fn give(address: u32) void {
+        if (count == capacity) grow();
+        memory.at(u32, items + 4 * count).* = address;
+        count += 1;
+    }
+
+    noinline fn grow() void {
+        const larger = @max(64, 2 * capacity);
+        const new = memory.alloc(4 * larger);
+        memory.move(new, items, 4 * count);
+        if (capacity > 0) memory.free(items, 4 * capacity);
+        items = new;
+        capacity = larger;
+    }
+};
 
 /// Addresses in the arena of the batch.
 const List = struct {
@@ -64,7 +102,7 @@ const List = struct {
     fn free(self: *List) void {
         for (0..self.count) |i| {
             const child = memory.at(u32, self.items + 4 * @as(u32, @intCast(i))).*;
-            memory.free(child & ~leaf_tag, if (child & leaf_tag != 0) @sizeOf(Leaf) else @sizeOf(Node));
+            if (child & leaf_tag != 0) memory.free(child & ~leaf_tag, @sizeOf(Leaf)) else Spare.give(child);
         }
         self.* = .{};
     }
@@ -88,10 +126,11 @@ pub fn pathsOf(a: []const u8, out_a: *Digest, b: []const u8, out_b: *Digest) voi
 }
 
 /// Hash each update's leaf.
-pub fn hashLeaves(updates: []Update) void {
+fn hashLeaves(updates: []const Ref) void {
     var waiting: ?*Update = null; // the first of two
     var first: keccak.Digest = undefined;
-    for (updates) |*update| {
+    for (updates) |ref| {
+        const update = updateAt(ref);
         if (update.gone != 0) continue;
         if (waiting) |other| {
             var second: keccak.Digest = undefined;
@@ -155,24 +194,20 @@ pub fn forget() void {
 
 /// The tree after `updates`, each path once.
 pub fn apply(root: *const Root, updates: []Update) Root {
-    hashLeaves(updates);
-    var new = change(root.*, sorted(updates), 0);
-    if (new.due != 0) {
-        memory.at(Node, new.child).place = @intFromPtr(&new.hash);
-        hashNodes();
-        new.due = 0;
-    }
-    return new;
+    return change(root.*, sorted(updates), 0);
 }
 
 const depths = 256;
 var due: [depths]u32 = @splat(0); // nodes made, by depth
 var deepest: u32 = 0;
 
-/// Hash the nodes that were made, from the deepest up, two at once.
-fn hashNodes() void {
+/// With the nodes hashed that were made at this depth and below, from the deepest up, two at once; no others are due.
+fn hashed(root: Root, top: u32) Root {
+    if (root.child & due_tag == 0) return root;
+    var done: Root = .{ .child = root.child & ~due_tag };
+    memory.at(Node, done.child).place = @intFromPtr(&done.hash);
     var depth = deepest + 1;
-    while (depth > 0) {
+    while (depth > top) {
         depth -= 1;
         var address = due[depth];
         due[depth] = 0;
@@ -188,6 +223,7 @@ fn hashNodes() void {
         }
     }
     deepest = 0;
+    return done;
 }
 
 fn sorted(updates: []Update) []Ref {
@@ -230,17 +266,72 @@ inline fn split(updates: []const Ref, depth: u32) usize {
     return low;
 }
 
+/// So many updates are carried through all steps at once: what they touch stays in a core's own cache.
+const together = 64;
+
 fn change(old: Root, updates: []Ref, depth: u32) Root {
     if (updates.len == 0) return old;
-    if (old.child != 0 and old.child & leaf_tag == 0) {
-        const n = memory.at(Node, old.child);
-        const at = split(updates, depth);
-        const left = change(.{ .child = n.left, .hash = n.left_hash }, updates[0..at], depth + 1);
-        const right = change(.{ .child = n.right, .hash = n.right_hash }, updates[at..], depth + 1);
-        superseded.add(old.child);
-        return join(left, right, depth);
+    if (updates.len <= together or !isNode(old)) {
+        fetch(old.child, updates, depth);
+        hashLeaves(updates);
+        return hashed(changeFew(old, updates, depth), depth);
     }
-    return build(leaves(old, updates), depth);
+    const n = memory.at(Node, old.child);
+    const at = split(updates, depth);
+    const left = change(.{ .child = n.left, .hash = n.left_hash }, updates[0..at], depth + 1);
+    const right = change(.{ .child = n.right, .hash = n.right_hash }, updates[at..], depth + 1);
+    superseded.add(old.child);
+    return hashed(join(left, right, depth), depth);
+}
+
+inline fn isNode(root: Root) bool {
+    return root.child != 0 and root.child & leaf_tag == 0;
+}
+
+/// Changes no hash that is there and leaves new ones due.
+fn changeFew(old: Root, updates: []Ref, depth: u32) Root {
+    if (updates.len == 0) return old;
+    if (!isNode(old)) return build(leaves(old, updates), depth);
+    const n = memory.at(Node, old.child);
+    const at = split(updates, depth);
+    const left = changeFew(.{ .child = n.left, .hash = n.left_hash }, updates[0..at], depth + 1);
+    const right = changeFew(.{ .child = n.right, .hash = n.right_hash }, updates[at..], depth + 1);
+    superseded.add(old.child);
+    return join(left, right, depth);
+}
+
+var fetched: u32 = 0;
+const ways = 16;
+
+/// Read what is on the ways down to some updates and where as many new nodes will go. Done side by side, reading many
+/// places from memory takes hardly longer than one, and afterwards they are near.
+fn fetch(top: u32, updates: []const Ref, top_depth: u32) void {
+    var nodes: u32 = 0;
+    var first: usize = 0;
+    while (first < updates.len) : (first += ways) {
+        const group = updates[first..@min(first + ways, updates.len)];
+        var children: [ways]u32 = @splat(top);
+        var depth = top_depth;
+        var going = true;
+        while (going) : (depth += 1) {
+            going = false;
+            var previous: u32 = 0;
+            for (group, children[0..group.len]) |ref, *child| {
+                const address = child.*;
+                if (address == 0 or address & leaf_tag != 0) continue;
+                const n = memory.at(Node, address);
+                fetched +%= n.left_hash[0];
+                child.* = if (goesRight(ref, depth)) n.right else n.left;
+                going = true;
+                nodes += @intFromBool(address != previous);
+                previous = address;
+            }
+        }
+        for (children[0..group.len]) |child| {
+            if (child != 0) fetched +%= memory.at(Leaf, child & ~leaf_tag).path[0];
+        }
+    }
+    Spare.fetch(nodes);
 }
 
 /// What stays of the updates and of the one leaf that was here, sorted.
@@ -289,17 +380,22 @@ inline fn join(left: Root, right: Root, depth: u32) Root {
     // A subtree with one leaf is that leaf.
     if (left.child == 0 and (right.child == 0 or right.child & leaf_tag != 0)) return right;
     if (right.child == 0 and left.child & leaf_tag != 0) return left;
-    const address = memory.alloc(@sizeOf(Node));
+    const address = Spare.take();
     const n = memory.at(Node, address);
-    n.left = left.child;
-    n.right = right.child;
-    if (left.due != 0) memory.at(Node, left.child).place = @intFromPtr(&n.left_hash) else n.left_hash = left.hash;
-    if (right.due != 0) memory.at(Node, right.child).place = @intFromPtr(&n.right_hash) else n.right_hash = right.hash;
+    n.left = put(left, &n.left_hash);
+    n.right = put(right, &n.right_hash);
     n.next = due[depth];
     due[depth] = address;
     deepest = @max(deepest, depth);
     made.add(address);
-    return .{ .child = address, .due = 1 };
+    return .{ .child = address | due_tag };
+}
+
+/// A child's hash, or where it is to go; returns the child.
+inline fn put(child: Root, hash: *Digest) u32 {
+    const address = child.child & ~due_tag;
+    if (address != child.child) memory.at(Node, address).place = @intFromPtr(hash) else hash.* = child.hash;
+    return address;
 }
 
 /// The way down to a path: writes siblings to `out` from the root on; returns their number and the leaf at the end, or

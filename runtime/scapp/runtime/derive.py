@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import enum
 
-from scapp.channels.entries import extend_log_root
 from scapp.channels.errors import ScappError
 from scapp.channels.reading import SupportedBatch
-from scapp.channels.types import Hash
 from scapp.runtime.database.write import Cursor
-from scapp.runtime.kernel import BatchResult
+from scapp.runtime.kernel import BatchResult, Kernel
 
 TIME_MS_MAX = 2**63 - 1
 
@@ -32,26 +30,26 @@ class DerivationHalted(ScappError):
         self.reason = reason
 
 
-def check_batch(at: Cursor, batch: SupportedBatch) -> Hash:
-    """The batch must follow the cursor without a gap and reach its own log root; returns that root.
+def check_batch(at: Cursor, batch: SupportedBatch, kernel: Kernel) -> None:
+    """The batch, which `kernel` is to run, must follow the cursor without a gap and reach its own log root.
 
-    Raises DerivationHalted (corrupt)."""
+    Raises DerivationHalted (corrupt), KernelFault."""
     if batch.first_sequence != at.sequence:
         raise DerivationHalted(
             Halt.CORRUPT, f"the log goes on at sequence {batch.first_sequence}, expected {at.sequence}: entries missing"
         )
     if not batch.entries and batch.log_root != at.log_root:
         raise _root_mismatch("log root", batch, bytes(at.log_root), batch.log_root)
-    found = extend_log_root(Hash(at.log_root), batch.entries)
+    found = kernel.log_root(at.log_root, batch.entries) if batch.entries else at.log_root
     if found != batch.log_root:
         raise _root_mismatch("log root", batch, found, batch.log_root)
     if batch.time_ms > TIME_MS_MAX:
         raise DerivationHalted(Halt.CORRUPT, f"time {batch.time_ms} ms of turn {batch.turn} is beyond {TIME_MS_MAX}")
-    return found
 
 
 def check_result(batch: SupportedBatch, result: BatchResult) -> None:
-    """What the kernel derived must be what was signed. Raises DerivationHalted."""
+    """What the kernel derived must be what was signed; a state root that is missing is the caller's.
+    Raises DerivationHalted."""
     for refusal in result.refusals:
         kind = Halt.UNDECIDABLE if refusal.code == "undecidable" else Halt.CORRUPT
         raise DerivationHalted(
@@ -59,7 +57,7 @@ def check_result(batch: SupportedBatch, result: BatchResult) -> None:
             f"entry {batch.first_sequence + refusal.index} is under all signatures (turn {batch.turn}), "
             f"but here it was {refusal.code}: {refusal.reason}",
         )
-    if result.state_root != batch.state_root:
+    if result.state_root and result.state_root != batch.state_root:
         raise _root_mismatch("state root", batch, result.state_root, batch.state_root)
     if result.amounts != batch.amounts:
         raise DerivationHalted(

@@ -29,8 +29,11 @@ from scapp.runtime.loading import CursorMoved, load_tables
 from scapp.runtime.replica import derive_batch
 from scapp.runtime.schema import AppSchema, register_channel
 
-ENTRIES_FIRST, ENTRIES_MAX = 2_000, 32_000
-"""Entries of a pass's first commit, and at most: each is four times the one before, while there is more."""
+ENTRIES_FIRST, ENTRIES_MAX = 2000, 32_000
+"""Entries of a commit at least, while there are more behind it, and at most. In between a quarter of what the pass has
+derived before it: the last commit, which nothing is derived beside, must be a small part of the whole."""
+LATE_ENTRIES_MIN = 100
+"""Entries of a pass's last batch from which on its state root is computed while its rows are written."""
 BYTES_PER_COMMIT = 16 * 2**20
 """Changes of one commit, roughly: the next one's entries are fewer when this one's changes were more."""
 _log = logging.getLogger(__name__)
@@ -61,11 +64,13 @@ class _Size:
 
     def __init__(self) -> None:
         self.entries = ENTRIES_FIRST
+        self._derived = 0
 
     def grow(self, entries: int, size: int) -> None:
         """After a commit of so many entries, whose changes had `size` bytes."""
+        self._derived += entries
         fitting = BYTES_PER_COMMIT * max(entries, 1) // max(size, 1)
-        self.entries = max(1, min(self.entries * 4, ENTRIES_MAX, fitting))
+        self.entries = max(1, min(max(ENTRIES_FIRST, self._derived // 4), ENTRIES_MAX, fitting))
 
 
 class ChannelFollower:
@@ -84,6 +89,8 @@ class ChannelFollower:
         self._known: Cursor | None = None  # a cursor of the database that the log agrees with …
         self._known_position = 0  # … and where it goes on after it
         self._doubted = False
+        self._owed = False  # the kernel still owes the root of its last batch
+        self._may_be_late = True
         self._unwritten: deque[Commit] = deque()  # derived and checked, but not in the database yet; two at most
 
     @property
@@ -105,6 +112,8 @@ class ChannelFollower:
             if self._read_cursor(writing) != known:
                 self._forget()
             self._doubted = False
+        if self._owed and not self._confirm():
+            return False
         while self._unwritten:
             done = self._settle(writing, _write(writing, self._unwritten[0]))
             if done is None:
@@ -144,13 +153,40 @@ class ChannelFollower:
                 if more:
                     running = writing.thread.submit(_write, writing, commit)
                     continue
-                done = self._settle(writing, _write(writing, commit))
+                done = self._write_last(writing, commit)
                 if done is None:
                     return False
                 yield done
         finally:
             if running is not None:
                 wait([running])  # nobody else may use the connection before
+
+    def _write_last(self, writing: Writing, commit: Commit) -> Committed | None:
+        """The root that is still to come is computed while the rows are written, and decides whether they stay."""
+        if not self._owed:
+            return self._settle(writing, _write(writing, commit))
+        answer: Future[bool] = Future()
+        running = writing.thread.submit(_write, writing, commit, answer.result)
+        confirmed = False
+        try:
+            confirmed = self._confirm()
+        finally:
+            answer.set_result(confirmed)
+            wait([running])  # nobody else may use the connection before
+        return self._settle(writing, running.result()) if confirmed else None
+
+    def _confirm(self) -> bool:
+        """Compute the root that is owed. If it is not the signed one, what is not in the database yet is forgotten, and
+        no root is left out from then on: deriving it again tells what is right before the fault."""
+        assert self._kernel is not None
+        assert self._at is not None
+        with contextlib.suppress(KernelFault):  # who cannot tell does not agree
+            if self._kernel.late_root() == self._at.state_root:
+                self._owed = False
+                return True
+        self._forget()
+        self._may_be_late = False
+        return False
 
     def doubt(self) -> None:
         """The database went away: it may come back without its last commits, so look at the cursor again."""
@@ -163,10 +199,14 @@ class ChannelFollower:
             kernel.interrupt()
 
     def release(self) -> None:
-        """Free the kernel; the next batch has one filled from the database. Keeps what is not written yet."""
+        """Free the kernel; the next batch has one filled from the database. Keeps what is not written yet, unless its
+        root is still to come."""
+        if self._owed and self._unwritten:
+            self._unwritten.pop()
         if self._kernel is not None:
             self._kernel.close()
         self._kernel = self._at = None
+        self._owed = False
 
     def _forget(self) -> None:
         self.release()
@@ -191,10 +231,10 @@ class ChannelFollower:
         size, entries = _Size(), 0
         copy_rows_min = COPY_ROWS_MIN if writing.copy_in else COPY_NEVER
         try:
-            for batch in self._batches(writing):
-                self._derive(batch)
+            for batch, is_last in _with_last(self._batches(writing)):
+                self._derive(batch, late=is_last and self._may_be_late and len(batch.entries) >= LATE_ENTRIES_MIN)
                 entries += len(batch.entries)
-                if entries >= size.entries:
+                if entries >= size.entries and not is_last:
                     commit = self._take(copy_rows_min)
                     size.grow(entries, commit.changes.size)
                     entries = 0
@@ -292,11 +332,12 @@ class ChannelFollower:
         """The tables a kernel is filled from."""
         return self._schema
 
-    def _derive(self, batch: SupportedBatch) -> None:
-        """Run one batch on the kernel and make it part of its base, if it gives what was signed."""
+    def _derive(self, batch: SupportedBatch, *, late: bool) -> None:
+        """Run one batch on the kernel and make it part of its base, if it gives what was signed. With `late` the state
+        root may be left out; `_owed` says so."""
         assert self._kernel is not None
         assert self._at is not None
-        self._at = derive_batch(self._kernel, self._at, batch)
+        self._at, self._owed = derive_batch(self._kernel, self._at, batch, late=late)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -314,5 +355,23 @@ class ChannelFollower:
         return Committed(commit.channel_id, commit.expected.sequence, commit.new.sequence, commit.new.turn, changes)
 
 
-def _write(writing: Writing, commit: Commit) -> bool:
-    return write(writing.connection, commit, notify=writing.notify)
+def _with_last(batches: Iterator[SupportedBatch]) -> Iterator[tuple[SupportedBatch, bool]]:
+    """Each with whether it is the last; an error in reading the next one comes after it."""
+    failure = None
+    batch = next(batches, None)
+    while batch is not None:
+        following = None
+        try:
+            following = next(batches, None)
+        except DerivationHalted as error:
+            failure = error
+        yield batch, following is None and failure is None
+        batch = following
+    if failure is not None:
+        raise failure
+
+
+def _write(writing: Writing, commit: Commit, confirmed: Callable[[], bool] | None = None) -> bool:
+    if confirmed is None:
+        return write(writing.connection, commit, notify=writing.notify)
+    return write(writing.connection, commit, notify=writing.notify, confirmed=confirmed)

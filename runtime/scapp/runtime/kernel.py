@@ -43,12 +43,19 @@ class KernelFault(Exception):
 class Kernel(Protocol):
     """Not thread-safe: one caller at a time."""
 
-    def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget) -> BatchResult:
+    def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget, late: bool = False) -> BatchResult:
         """Apply entries as an undoable batch on the committed tables, dropping an earlier uncommitted batch.
 
         A fresh reducer instance starts every batch (a *clean run*). When an entry is refused, instance and changes
         are discarded and the accepted ones are run again, so the result is always that of a clean run over exactly
-        `accepted`."""
+        `accepted`.
+
+        With `late`, and if nothing is refused, the state root may be missing (empty): after `commit`, and perhaps
+        `take_changes`, `late_root` must follow before anything else."""
+        ...
+
+    def late_root(self) -> bytes:
+        """The state root that the last run left out. Whoever does not agree with it must not go on with this kernel."""
         ...
 
     def commit(self, turn: int) -> None:
@@ -64,6 +71,10 @@ class Kernel(Protocol):
         ...
 
     def rollback(self) -> None: ...
+
+    def log_root(self, root: bytes, entries: Sequence[bytes]) -> bytes:
+        """What `extend_log_root` gives. Drops an uncommitted batch, as `run` does, which usually follows."""
+        ...
 
     def state_root(self) -> bytes:
         """Root of the committed tables and event chain."""

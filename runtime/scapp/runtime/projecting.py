@@ -77,11 +77,11 @@ class ProjectionFollower(ChannelFollower):
                 f"the projection stands at turn {cursor.turn}, sequence {cursor.sequence}, which is not in this log",
             )
 
-    def _derive(self, batch: SupportedBatch) -> None:
+    def _derive(self, batch: SupportedBatch, *, late: bool) -> None:
         assert self._kernel is not None
         assert self._at is not None
-        check_batch(self._at, batch)
         try:
+            check_batch(self._at, batch, self._kernel)
             if batch.entries:
                 self._run(self._kernel, batch)
         except KernelFault as error:

@@ -24,7 +24,7 @@ from scapp.channels.reading import EntrySource
 from scapp.channels.types import Address
 from scapp.runtime.database.port import Backend
 from scapp.runtime.deployments import App, DeploymentStore, write_whole
-from scapp.runtime.follow import ChannelFollower
+from scapp.runtime.follow import ChannelFollower, Writing
 from scapp.runtime.modules import Modules
 from scapp.runtime.projecting import ChannelsOf, ProjectionFollower, with_skipped
 from scapp.runtime.schema import (
@@ -88,7 +88,7 @@ class _ProjectionWorker(Worker):
         self.live_name = live_name
         self.promote = promote
 
-    def _follower(self, context: ChannelContext) -> ChannelFollower:
+    def _follower(self, context: ChannelContext, writing: Writing) -> ChannelFollower:
         schema = self._schema()
         return ProjectionFollower(
             context, self.version.deployment, self.version.manifest, schema, self._source, self._kernel_for

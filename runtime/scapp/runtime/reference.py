@@ -14,7 +14,7 @@ import msgspec
 from scapp.channels.admission import ChannelContext, Refusal
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import deployment_id
-from scapp.channels.entries import Kind
+from scapp.channels.entries import Kind, extend_log_root
 from scapp.runtime.changes import AppEvent, BatchChanges, LogLine
 from scapp.runtime.clean_run import Pass, admit
 from scapp.runtime.engine_calls import EngineError, Guest, GuestTrap, ImportTrap
@@ -90,7 +90,7 @@ class ReferenceKernel:
 
     # -- the port -------------------------------------------------------------------------------------------------
 
-    def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget) -> BatchResult:
+    def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget, late: bool = False) -> BatchResult:
         self.rollback()
 
         def attempt(indices: Sequence[int], fresh_each: bool) -> Pass:
@@ -112,6 +112,13 @@ class ReferenceKernel:
             self._batch.amounts,
             result.logs,
         )
+
+    def late_root(self) -> bytes:
+        raise KernelFault("no root is owed")
+
+    def log_root(self, root: bytes, entries: Sequence[bytes]) -> bytes:
+        self.rollback()
+        return extend_log_root(root, entries)
 
     def commit(self, turn: int) -> None:
         if self._batch is None:

@@ -36,7 +36,7 @@ class Replica:
             for batch in self._source.batches(self._context.channel_id, self.at.position):
                 if turn is not None and batch.turn > turn:
                     return
-                self.at = derive_batch(self.kernel, self.at, batch)
+                self.at, _ = derive_batch(self.kernel, self.at, batch)
                 yield batch
                 if batch.turn == turn:
                     return
@@ -44,13 +44,16 @@ class Replica:
             raise DerivationHalted(Halt.CORRUPT, str(error)) from error
 
 
-def derive_batch(kernel: Kernel, at: Cursor, batch: SupportedBatch) -> Cursor:
+def derive_batch(kernel: Kernel, at: Cursor, batch: SupportedBatch, *, late: bool = False) -> tuple[Cursor, bool]:
     """Run one batch on a kernel that stands at `at` and make it part of its base, if it gives what was signed; the
-    cursor after it. Raises DerivationHalted, and then the kernel stands where it did, unless it is broken."""
-    check_batch(at, batch)
+    cursor after it, and whether its root is still to be compared, which only happens with `late` (`Kernel.run`).
+    Raises DerivationHalted, and then the kernel stands where it did, unless it is broken."""
+    owed = False
     try:
+        check_batch(at, batch, kernel)
         if batch.entries:
-            result = kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE)
+            result = kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE, late=late)
+            owed = not result.state_root
             try:
                 check_result(batch, result)
             except DerivationHalted:
@@ -61,7 +64,7 @@ def derive_batch(kernel: Kernel, at: Cursor, batch: SupportedBatch) -> Cursor:
             raise DerivationHalted(Halt.CORRUPT, f"turn {batch.turn} has no entries and another state root")
     except KernelFault as error:
         raise DerivationHalted(Halt.UNDECIDABLE, f"turn {batch.turn} cannot be run here: {error}") from error
-    return next_cursor(batch, at.position, kernel.event_root())
+    return next_cursor(batch, at.position, kernel.event_root()), owed
 
 
 def start_cursor(context: ChannelContext) -> Cursor:

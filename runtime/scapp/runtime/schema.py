@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,11 +41,11 @@ class AppSchema(msgspec.Struct, frozen=True, gc=False):
     home: str = LIVE
 
 
-def prepare_database(backend: Backend, node: Address) -> None:
-    """Make or migrate the `scapp` schema and claim it for `node`. Idempotent.
+def prepare_database(backend: Backend, node: Address, given: Connection | None = None) -> None:
+    """Make or migrate the `scapp` schema and claim it for `node`, over a given connection or its own. Idempotent.
 
     Raises DatabaseError when the database belongs to another node or to a newer version of scapp."""
-    with backend.connect() as connection:
+    with _connected(backend, given) as connection:
         if Capability.ROLES in backend.capabilities:
             _make_reader_role(connection)
         with connection.transaction():
@@ -52,6 +53,15 @@ def prepare_database(backend: Backend, node: Address) -> None:
             migrate(connection)
             _claim(connection, node)
             _grant(connection, backend, "scapp")
+
+
+@contextlib.contextmanager
+def _connected(backend: Backend, given: Connection | None) -> Iterator[Connection]:
+    if given is not None:
+        yield given
+        return
+    with backend.connect() as made:
+        yield made
 
 
 def migrate(connection: Connection, folder: Path | None = None) -> int:
@@ -81,18 +91,31 @@ def schema_version(connection: Connection) -> int:
     return int(str(row[0]))
 
 
-def ensure_deployment(backend: Backend, deployment: Deployment, manifest: Manifest) -> AppSchema:
-    """Make the deployment's schema and tables, once; later calls find them. `build_indexes` is for later.
+def ensure_deployment(
+    backend: Backend, deployment: Deployment, manifest: Manifest, given: Connection | None = None
+) -> AppSchema:
+    """Make the deployment's schema and tables, once, over a given connection or one of its own; later calls find them.
+    `build_indexes` is for later.
 
     The schema is named after the app, with the deployment's first eight digits behind it when that name is taken."""
+    with _connected(backend, given) as connection:
+        known = _schema_of(connection, bytes(deployment_id(deployment)))
+        return AppSchema(known or _make(connection, backend, deployment, manifest), manifest)
+
+
+def _schema_of(connection: Connection, identity: bytes) -> str | None:
+    row = connection.execute("SELECT schema_name FROM scapp.deployments WHERE deployment = %s", [identity]).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _make(connection: Connection, backend: Backend, deployment: Deployment, manifest: Manifest) -> str:
+    """The schema that this process made, or another one meanwhile."""
     identity = bytes(deployment_id(deployment))
-    with backend.connect() as connection, connection.transaction():
+    with connection.transaction():
         _begin(connection)
-        known = connection.execute(
-            "SELECT schema_name FROM scapp.deployments WHERE deployment = %s", [identity]
-        ).fetchone()
+        known = _schema_of(connection, identity)
         if known is not None:
-            return AppSchema(str(known[0]), manifest)
+            return known
         name = _free_name(connection, manifest.name, identity)
         for statement in deployment_ddl(name, manifest):
             connection.execute(statement.encode())
@@ -110,7 +133,7 @@ def ensure_deployment(backend: Backend, deployment: Deployment, manifest: Manife
             ],
         )
         _grant(connection, backend, name)
-    return AppSchema(name, manifest)
+    return name
 
 
 def ensure_side_schema(backend: Backend, name: str, manifest: Manifest, comment: str = "") -> AppSchema:
@@ -207,10 +230,11 @@ def index_ddl(schema: str, manifest: Manifest) -> Iterator[str]:
 def build_indexes(connection: Connection, deployment: bytes, schema: AppSchema) -> bool:
     """Make a deployment's secondary indexes, once: after the first rows are in, which is much faster than keeping them
     up while the rows come. True when they were made now."""
+    if not _lacks_indexes(connection, deployment):
+        return False
     with connection.transaction():
         _begin(connection)
-        row = connection.execute("SELECT indexed FROM scapp.deployments WHERE deployment = %s", [deployment]).fetchone()
-        if row is None or row[0]:
+        if not _lacks_indexes(connection, deployment):
             return False
         for statement in index_ddl(schema.name, schema.manifest):
             connection.execute(statement.encode())
@@ -241,6 +265,11 @@ def _as_of_ddl(schema: str, table: Table) -> str:
         f"  ORDER BY channel_id, {keys}, {sequence} DESC\n"
         f") AS latest WHERE {present};\nEND"
     )
+
+
+def _lacks_indexes(connection: Connection, deployment: bytes) -> bool:
+    row = connection.execute("SELECT indexed FROM scapp.deployments WHERE deployment = %s", [deployment]).fetchone()
+    return row is not None and not row[0]
 
 
 def _column_ddl(column: Column) -> str:

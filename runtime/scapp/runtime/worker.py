@@ -116,7 +116,7 @@ class Worker:
         """Start the database and claim it for this node, in the caller's thread; `start` does it otherwise, and
         retries. Raises DatabaseError, e.g. when the database belongs to another node."""
         self._backend.start()
-        prepare_database(self._backend, self._node)
+        prepare_database(self._backend, self._node, self._connected())
         self._prepared = True
 
     def start(self) -> None:
@@ -253,15 +253,19 @@ class Worker:
     def _writing(self) -> Writing:
         if not self._prepared:
             self.prepare()
-        if self._connection is None or self._connection.closed:
-            self._connection = self._backend.connect()
         capabilities = self._backend.capabilities
         return Writing(
-            self._connection,
+            self._connected(),
             Capability.NOTIFY_ACROSS in capabilities,
             Capability.COPY_IN in capabilities,
             self._writer,
         )
+
+    def _connected(self) -> Connection:
+        """The worker's one connection: opening one costs as much as writing some hundred rows."""
+        if self._connection is None or self._connection.closed:
+            self._connection = self._backend.connect()
+        return self._connection
 
     def _follow(self, context: ChannelContext, writing: Writing) -> None:
         channel_id = context.channel_id
@@ -271,7 +275,7 @@ class Worker:
         follower = self._followers.get(channel_id)
         with self._classified(channel_id):
             if follower is None:
-                follower = self._followers[channel_id] = self._follower(context)
+                follower = self._followers[channel_id] = self._follower(context, writing)
             progress = Progress()
             for committed in follower.advance(writing):
                 self._set(channel_id, State.FOLLOWING, progress.text(channel_id, committed))
@@ -301,12 +305,13 @@ class Worker:
             _log.exception("channel 0x%s: unexpected error in derivation", channel_id.hex())
             self._halt(channel_id, Halt.FAULT, f"unexpected {type(error).__name__}: {error}")
 
-    def _follower(self, context: ChannelContext) -> ChannelFollower:
+    def _follower(self, context: ChannelContext, writing: Writing) -> ChannelFollower:
         identity = deployment_id(context.deployment)
         schema = self._schemas.get(identity)
         if schema is None:
             manifest = self._manifest_for(context.deployment)
-            schema = self._schemas[identity] = ensure_deployment(self._backend, context.deployment, manifest)
+            schema = ensure_deployment(self._backend, context.deployment, manifest, writing.connection)
+            self._schemas[identity] = schema
             self._unindexed.add(identity)
         return ChannelFollower(context, schema, self._source, lambda: self._kernel_for(context))
 

@@ -135,6 +135,8 @@ def _options() -> Options:
     options.set_compression_type(DBCompressionType.none())
     options.set_max_total_wal_size(_WAL_BYTES_MAX)
     options.set_max_open_files(_OPEN_FILES_MAX)
+    # Sixteen for each of five families by default, which takes longer than opening the few files that an open opens.
+    options.set_max_file_opening_threads(1)
     options.set_keep_log_file_num(4)
     # The default would silently drop everything after a damaged record in the middle of the write-ahead log, signed
     # states among it. This mode accepts an incomplete last record (a crash while writing) and refuses damage.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +29,9 @@ NOTIFY_CHANNEL = "scapp_cursor"
 """Payload of a notification: channel id in hexadecimal, a blank, the sequence the cursor moved to."""
 COPY_ROWS_MIN = 500
 """From how many inserted rows on a table's COPY is faster than its part of the statement."""
+COPY_BUFFERED_ROWS_MIN = 4_000
+"""From how many rows on COPY had better buffer them. The server makes up to 1000 buffers and notes each under the same
+key of one hash table, so that making them takes a time that grows with their square: 1.4 ms, as much as 1000 rows."""
 
 
 LIVE = "scapp."
@@ -73,21 +76,25 @@ def read_cursor(connection: Connection, channel_id: bytes, home: str = LIVE) -> 
     return Cursor(sequence, turn, state_root, log_root, tuple(int(amount) for amount in amounts), *rest)
 
 
-def write(connection: Connection, commit: Commit, *, notify: bool) -> bool:
-    """Write the commit: in one round trip, when nothing of it is a COPY stream, else in one transaction.
+def write(connection: Connection, commit: Commit, *, notify: bool, confirmed: Callable[[], bool] | None = None) -> bool:
+    """Write the commit: in one round trip, when nothing of it is a COPY stream, else in one transaction. `confirmed` is
+    asked, and may take its time, when all is written and before it counts.
 
-    False when the cursor stood elsewhere, and then nothing was changed."""
+    False when the cursor stood elsewhere, or the commit was not confirmed, and then nothing was changed."""
     binary.register(connection)
     parts = list(_parts(commit))
     streams = [(target, table, change) for target, table, change in parts if change.copy]
-    if not streams:
+    if not streams and confirmed is None:
         return _execute(connection, commit, parts, notify)
-    with connection.transaction():
+    with connection.transaction() as transaction:
         if not _execute(connection, commit, [part for part in parts if not part[2].copy], notify):
             return False
         for target, table, change in streams:
-            _copy_in(connection, target, table, change.copy)
-    return True
+            _copy_in(connection, target, table, change)
+        if confirmed is None or confirmed():
+            return True
+        raise psycopg.Rollback(transaction)
+    return False
 
 
 def quoted(name: str) -> str:
@@ -123,12 +130,14 @@ def _execute(connection: Connection, commit: Commit, parts: Sequence[_Part], not
     return psycopg.RawCursor(connection).execute(_statement(shape, notify, commit.home), parameters).rowcount == 1
 
 
-def _copy_in(connection: Connection, target: str, table: Table, tuples: bytes) -> None:
+def _copy_in(connection: Connection, target: str, table: Table, change: TableChange) -> None:
     names = ", ".join(("channel_id", *(quoted(column.name) for column in table.columns)))
-    statement = f"COPY {target} ({names}) FROM STDIN (FORMAT binary)".encode()
+    # Rows are not buffered below a condition that is volatile.
+    unbuffered = " WHERE random() >= 0" if change.upserts < COPY_BUFFERED_ROWS_MIN else ""
+    statement = f"COPY {target} ({names}) FROM STDIN (FORMAT binary){unbuffered}".encode()
     with connection.cursor() as cursor, cursor.copy(statement) as stream:
         stream.write(binary.COPY_HEADER)
-        stream.write(tuples)
+        stream.write(change.copy)
         stream.write(binary.COPY_TRAILER)
 
 

@@ -15,6 +15,7 @@ from scapp.runtime.module import CheckedModule
 from scapp.runtime.native import layout, modules
 from scapp.runtime.native.assembly import FUEL_UNLIMITED, Assembly
 from scapp.runtime.native.layout import Report
+from scapp.runtime.proofs import Proof
 from scapp.runtime.rows import RowError, TableCodec
 
 NO_MEMORY = 3  # failure.zig `Code`
@@ -110,6 +111,31 @@ class Crossing:
         return tuple(int.from_bytes(memory[start : start + 32], "big") for start in starts)
 
     # -- the base -------------------------------------------------------------------------------------------------
+
+    def amounts(self) -> tuple[int, ...]:
+        self._check_whole()
+        return self._amounts(self._report().base_amounts)
+
+    def event_root(self) -> bytes:
+        """Committed root of the event chain."""
+        self._check_whole()
+        return self._report().base_event_root
+
+    def rows(self, table: str) -> Iterator[bytes]:
+        """Committed rows in key order; raises KeyError for an unknown table."""
+        names = [known.name for known in self.tables]
+        if table not in names:
+            raise KeyError(f"table {table!r}; the tables are {', '.join(names)}")
+        return self._rows(names.index(table))
+
+    def prove(self, table_position: int, key: bytes) -> tuple[bytes | None, Proof]:
+        """Committed row of an encoded key, or None, and the proof of it."""
+        self._pass_in(table_position.to_bytes(2, "big") + key, "scapp_prove")
+        return layout.read_proof(self._output())
+
+    def memory_bytes(self) -> int:
+        self._check_whole()
+        return self._assembly.memory_bytes()
 
     def _fill(self, export: Export) -> None:
         self._kernel("scapp_track", 0)

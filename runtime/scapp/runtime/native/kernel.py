@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from wasmtime import TrapCode
@@ -28,7 +28,6 @@ from scapp.runtime.native import layout
 from scapp.runtime.native.crossing import NO_MEMORY, Crossing
 from scapp.runtime.native.explain import explain
 from scapp.runtime.native.layout import REASON, Report
-from scapp.runtime.proofs import Proof
 
 ACCEPTED, REJECTED, COLLIDED, MALFORMED, TRAPPED, LEFT_OUT = 1, 2, 3, 4, 5, 9  # batch.zig `Status`
 IDLE = 0  # state.zig `Phase`
@@ -71,20 +70,25 @@ class NativeKernel(Crossing):
 
     def _fresh(self) -> None:
         self._open = False
+        self._late = False  # the open batch's root is to come after the commit
+        self._owed = False  # it is committed
         self._count = 0
+        self._written: tuple[bytes, ...] | None = None  # entries that lie in the kernel, for the next `run`
         self._trapped: dict[int, Refusal] = {}
         self._begin()
 
     # -- the port -------------------------------------------------------------------------------------------------
 
-    def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget) -> BatchResult:
+    def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget, late: bool = False) -> BatchResult:
         self._check_whole()
+        self._check_owed()
         self._open = False
         try:
             self._write_entries(entries)
+            self._written = None  # nobody comes back to them, and an idle kernel is not to keep them
 
             def attempt(indices: Sequence[int], fresh_each: bool) -> Pass:
-                return self._attempt(first_sequence, entries, indices, budget, fresh_each)
+                return self._attempt(first_sequence, entries, indices, budget, fresh_each, late)
 
             result = admit(len(entries), attempt)
         except EngineError as error:
@@ -96,15 +100,22 @@ class NativeKernel(Crossing):
             raise
         self._open = True
         report = self._report()
-        return BatchResult(
-            result.accepted, result.refusals, report.state_root, self._amounts(report.amounts), result.logs
-        )
+        root = b"" if self._late else report.state_root
+        return BatchResult(result.accepted, result.refusals, root, self._amounts(report.amounts), result.logs)
 
     def commit(self, turn: int) -> None:
         if not self._open:
             raise KernelFault("commit without a batch; run one first")
         self._kernel("scapp_commit", turn)
         self._open = False
+        self._owed, self._late = self._late, False
+
+    def late_root(self) -> bytes:
+        if not self._owed:
+            raise KernelFault("no root is owed")
+        self._kernel("scapp_settle_root")
+        self._owed = False
+        return self._report().base_state_root
 
     def take_changes(self, copy_rows_min: int) -> BatchChanges:
         if not self._track:
@@ -116,28 +127,20 @@ class NativeKernel(Crossing):
 
     def rollback(self) -> None:
         """Forget the uncommitted batch, if any."""
-        self._open = False
+        self._check_owed()
+        self._open = self._late = False
         self._kernel("scapp_close")
+
+    def log_root(self, root: bytes, entries: Sequence[bytes]) -> bytes:
+        self.rollback()
+        self._write_entries(entries)
+        address = self._pass_in(root, "scapp_log_root") & 0xFFFF_FFFF
+        return bytes(self._assembly.view()[address : address + 32])
 
     def state_root(self) -> bytes:
         self._check_whole()
+        self._check_owed()
         return self._report().base_state_root
-
-    def amounts(self) -> tuple[int, ...]:
-        self._check_whole()
-        return self._amounts(self._report().base_amounts)
-
-    def event_root(self) -> bytes:
-        """Committed root of the event chain."""
-        self._check_whole()
-        return self._report().base_event_root
-
-    def rows(self, table: str) -> Iterator[bytes]:
-        """Committed rows in key order; raises KeyError for an unknown table."""
-        names = [known.name for known in self.tables]
-        if table not in names:
-            raise KeyError(f"table {table!r}; the tables are {', '.join(names)}")
-        return self._rows(names.index(table))
 
     def export_state(self) -> bytes:
         rows = tuple(tuple(self._rows(number)) for number in range(len(self.tables)))
@@ -159,18 +162,12 @@ class NativeKernel(Crossing):
         self._broken = self._broken or "it is closed"
         self._assembly.close()
 
-    def prove(self, table_position: int, key: bytes) -> tuple[bytes | None, Proof]:
-        """Committed row of an encoded key, or None, and the proof of it."""
-        self._pass_in(table_position.to_bytes(2, "big") + key, "scapp_prove")
-        return layout.read_proof(self._output())
-
-    def memory_bytes(self) -> int:
-        self._check_whole()
-        return self._assembly.memory_bytes()
-
     # -- one pass over a batch ------------------------------------------------------------------------------------
 
     def _write_entries(self, entries: Sequence[bytes]) -> None:
+        if self._written is entries:
+            return
+        self._written = entries if isinstance(entries, tuple) else None
         self._count = count = len(entries)
         offsets = itertools.accumulate(map(len, entries), initial=4 * (count + 1))
         data = struct.pack(f"<{count + 1}I", *offsets) + b"".join(entries)
@@ -178,15 +175,25 @@ class NativeKernel(Crossing):
         self._assembly.view()[address : address + len(data)] = data
 
     def _attempt(
-        self, first_sequence: int, entries: Sequence[bytes], indices: Sequence[int], budget: Budget, fresh_each: bool
+        self,
+        first_sequence: int,
+        entries: Sequence[bytes],
+        indices: Sequence[int],
+        budget: Budget,
+        fresh_each: bool,
+        late: bool,
     ) -> Pass:
         """Run the entries at `indices` on the base, from nothing. What is refused takes no sequence."""
         if fresh_each or not self._run_whole(first_sequence, indices, entries, budget):
             self._run_singly(first_sequence, indices, entries, budget, fresh_each)
-        self.finish()
         report = self._report()
-        memory = self._assembly.view()
-        statuses = bytes(memory[report.statuses : report.statuses + self._count])
+        statuses = bytes(self._assembly.view()[report.statuses : report.statuses + self._count])
+        self._late = late and self._rooted and statuses.count(ACCEPTED) == self._count
+        if self._late:
+            self._kernel("scapp_finish_late")
+        else:
+            self.finish()
+        report = self._report()
         result = Pass(state_root=report.state_root, amounts=self._amounts(report.amounts))
         if statuses.count(ACCEPTED) == self._count:
             result.accepted = list(range(self._count))
@@ -342,6 +349,10 @@ class NativeKernel(Crossing):
     def finish(self) -> None:
         """Compute the roots of the batch; `run` does it."""
         self._kernel("scapp_finish")
+
+    def _check_owed(self) -> None:
+        if self._owed:
+            raise KernelFault("the last batch's root comes first")
 
     def _check_interrupted(self) -> None:
         if self._interrupted:
