@@ -31,7 +31,7 @@ def deploy(module: Path | None, example: str | None, channel: str | None, limits
         raise click.UsageError("name either a MODULE.wasm or an --example, or --from a CHANNEL (it has its own limits)")
     wasm = _read(module) if module else b"" if channel else _example()
     with settings().client() as node, waiting("checking and compiling the module"):
-        given = dict(_limit(text) for text in limits)
+        given = dict(limit_of(text) for text in limits)
         app = node.deploy_of_channel(channel) if channel else node.deploy(wasm, given)
     assert isinstance(app, AppView)
 
@@ -73,7 +73,8 @@ def _example() -> bytes:
     return wasm_bytes()
 
 
-def _limit(text: str) -> tuple[str, int]:
+def limit_of(text: str) -> tuple[str, int]:
+    """One `--limit NAME=VALUE`."""
     name, equals, value = text.partition("=")
     if not equals or not value.replace("_", "").isdigit():
         raise click.BadParameter(f"{text!r} is not NAME=VALUE with a whole number", param_hint="--limit")

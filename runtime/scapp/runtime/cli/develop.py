@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import REFUSED, Problem, common, emit, waiting
+from scapp.runtime.cli.common import REFUSED, Problem, common, emit
+from scapp.runtime.cli.given_module import built, read_module, source_file
 
 if TYPE_CHECKING:
     from scapp.runtime.app_test import Report
@@ -40,9 +41,9 @@ def new(name: str, language: str, folder: Path | None) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Module to write  [default: beside the source]")
 def build(source: Path, out: Path | None) -> None:
     """Compile a reducer: SOURCE is its file, or the folder with the one it is in."""
-    file = _source(source)
+    file = source_file(source)
     out = out or file.with_suffix(".wasm")
-    checked = _built(file, out)
+    checked = built(file, out)
     digest, size = f"0x{checked.deployment.reducer.hex()}", out.stat().st_size
     document = {"module": str(out), "bytes": size, "keccak256": digest}
     emit(document, f"{out}  {size:,} bytes  {digest}\n\nNext: scapp test {source}, then scapp deploy {out}")
@@ -59,8 +60,8 @@ def test(app: Path, tests: tuple[Path, ...], determinism: bool) -> int:
     Messages without an accepted example are named at the end."""
     from scapp.runtime.app_test import BadTest, load_test, run_test
 
-    file = app if app.suffix == ".wasm" else _source(app)
-    checked = _checked(file) if file.suffix == ".wasm" else _built(file, file.with_suffix(".wasm"))
+    file = app if app.suffix == ".wasm" else source_file(app)
+    checked = read_module(file) if file.suffix == ".wasm" else built(file, file.with_suffix(".wasm"))
     chosen = list(tests) or sorted((file.parent / "tests").glob("*.toml"))
     if not chosen:
         raise Problem(f"no tests: {file.parent / 'tests'} has no .toml file", code="not_found", hint="name some")
@@ -87,37 +88,3 @@ def _text(reports: dict[str, Report], missing: list[str]) -> str:
         lines += [f"  {failure}" for failure in report.failures]
     covered = "every message was accepted at least once" if not missing else f"never accepted: {', '.join(missing)}"
     return "\n".join([*lines, covered])
-
-
-def _source(given: Path) -> Path:
-    """The reducer file that is meant."""
-    from scapp.reducers.build import LANGUAGES as ENDINGS
-
-    if not given.is_dir():
-        return given
-    found = sorted(path for path in given.iterdir() if path.suffix in ENDINGS)
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        hint = "`scapp new NAME` makes one" if not found else "name the file"
-        raise Problem(f"{given} has {len(found)} reducer files ({names}); one is needed", code="not_found", hint=hint)
-    return found[0]
-
-
-def _built(source: Path, out: Path) -> CheckedModule:
-    from scapp.reducers.build import build_reducer
-    from scapp.reducers.toolchain import BuildError
-
-    try:
-        with waiting("compiling"):
-            build_reducer(source, out)
-    except BuildError as error:
-        raise Problem(str(error), code="refused") from None
-    return _checked(out)
-
-
-def _checked(wasm: Path) -> CheckedModule:
-    """Raises ModuleRefused, as `scapp deploy` would."""
-    from scapp.runtime.module import check_module
-
-    with waiting("checking the module"):
-        return check_module(wasm.read_bytes())

@@ -20,6 +20,8 @@ COMMANDS = {
     "new": ("develop", "new", "Make a new app: a reducer and its test"),
     "build": ("develop", "build", "Compile a reducer"),
     "test": ("develop", "test", "Run a reducer's tests"),
+    "describe": ("describe", "describe", "Show what a module or a deployed app holds"),
+    "codegen": ("describe", "codegen", "Write a typed client for Python or TypeScript"),
     "keys": ("keys", "keys", "Make and show the node's key and API tokens"),
     "node": ("node", "node", "Run a node"),
     "status": ("status", "status", "Show a running node at a glance"),
