@@ -21,6 +21,10 @@ LANGUAGES = {".zig": "zig", ".c": "c", ".rs": "rust"}
 # Source and artifact of every reducer that ships with the repository, relative to its root.
 SHIPPED = (
     ("reducers/library/ledger/ledger.zig", "reducers/scapp/reducers/library/ledger.wasm"),
+    ("reducers/library/chat/chat.c", "reducers/scapp/reducers/library/chat.wasm"),
+    ("reducers/library/auction/auction.zig", "reducers/scapp/reducers/library/auction.wasm"),
+    ("reducers/library/orderbook/orderbook.rs", "reducers/scapp/reducers/library/orderbook.wasm"),
+    ("reducers/library/crafting/crafting.zig", "reducers/scapp/reducers/library/crafting.wasm"),
     ("examples/game/scapp/game/goofspiel.zig", "examples/game/scapp/game/goofspiel.wasm"),
     ("reducers/zig/conformance.zig", "tests/golden/conformance.wasm"),
     ("reducers/library/transfer/transfer.zig", "benchmarks/transfer.wasm"),

@@ -12,12 +12,12 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from scapp.channels.admission import ChannelContext
-from scapp.channels.crypto import keccak256
+from scapp.channels.crypto import commitment, keccak256
 from scapp.channels.entries import Kind, encode_entry
 from scapp.channels.types import ChannelId
 from scapp.runtime.changes import COPY_NEVER
@@ -28,6 +28,7 @@ from scapp.runtime.modules import kernel_maker
 from scapp.runtime.row_types import CODECS
 
 START_MS = 1_800_000_000_000
+COMMITMENT = "$commitment"
 ANYTHING = "…"  # in a test, stands for any value
 
 
@@ -46,6 +47,15 @@ class Slot(msgspec.Struct, forbid_unknown_fields=True):
 class Event(msgspec.Struct, forbid_unknown_fields=True):
     topic: str
     data: Any = ANYTHING
+
+
+class Commitment(msgspec.Struct, forbid_unknown_fields=True):
+    """`value` is bytes as text, or an amount, which stands for its 32 bytes."""
+
+    by: str
+    salt: str
+    value: str | Annotated[int, msgspec.Meta(ge=0)]
+    round: int = 0
 
 
 class Step(msgspec.Struct, forbid_unknown_fields=True):
@@ -176,7 +186,8 @@ class _Run:
     def _check_events(self, found: Sequence[tuple[str, Any]], wanted: list[Event], what: str) -> None:
         expected = [(event.topic, event.data) for event in wanted]
         alike = len(found) == len(expected) and all(
-            a[0] == b[0] and (b[1] == ANYTHING or a[1] == b[1]) for a, b in zip(found, expected, strict=True)
+            a[0] == b[0] and (b[1] == ANYTHING or _without_none(a[1]) == _without_none(b[1]))
+            for a, b in zip(found, expected, strict=True)
         )
         if not alike:
             diff = _diff([f"{t} {_shown(d)}" for t, d in found], [f"{t} {_shown(d)}" for t, d in expected])
@@ -245,7 +256,25 @@ class _Run:
             if value[1:] not in self._names:
                 raise BadTest(f"{value!r}; participants are {', '.join('@' + name for name in self._names)}")
             return self._names[value[1:]]
+        if isinstance(value, dict) and set(value) == {COMMITMENT}:
+            return self._commitment(value[COMMITMENT])
         return _walked(value, self._given)
+
+    def _commitment(self, given: Any) -> bytes:
+        """What hides a value of this channel (docs/explanation/commit-reveal.md)."""
+        try:
+            hidden = msgspec.convert(given, Commitment)
+        except msgspec.ValidationError as error:
+            raise BadTest(f"{COMMITMENT} {_shown(given)}: {error}") from None
+        if hidden.by not in self._names:
+            raise BadTest(f"{COMMITMENT} by {hidden.by!r}; participants are {', '.join(self._names)}")
+        value = self._bytes(hidden.value) if isinstance(hidden.value, str) else hidden.value.to_bytes(32, "big")
+        try:
+            return commitment(
+                self._bytes(hidden.salt), self._context.channel_id, self._names[hidden.by], hidden.round, value
+            )
+        except (ValueError, OverflowError) as error:
+            raise BadTest(f"{COMMITMENT} {_shown(given)}: {error}") from None
 
     def _taken(self, value: Any) -> Any:
         """A value of the app as a test writes it: addresses of participants by name, other bytes as 0x text."""
@@ -258,6 +287,13 @@ def _walked(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
         return {key: change(item) for key, item in value.items()}
     return [change(item) for item in value] if isinstance(value, list) else value
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: what is null may be left out."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list) else value
 
 
 def _decoded(type_: str, value: bytes) -> Any:
@@ -286,6 +322,8 @@ def _diff(found: list[str], wanted: list[str]) -> str:
     """Lines found (+) and expected (-) that the other side lacks."""
     missing = [f"    - {line}" for line in wanted if line not in found]
     extra = [f"    + {line}" for line in found if line not in wanted]
+    if not missing and not extra:
+        missing = [f"    the same in another order; found: {line}" for line in found]
     return "\n".join(["    - expected   + found", *missing, *extra])
 
 
