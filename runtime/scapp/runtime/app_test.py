@@ -26,6 +26,7 @@ from scapp.runtime.kernel import Budget, Kernel
 from scapp.runtime.module import CheckedModule
 from scapp.runtime.modules import kernel_maker
 from scapp.runtime.row_types import CODECS
+from scapp.runtime.stalling import AssetStalls, Prefix, stalls
 
 START_MS = 1_800_000_000_000
 COMMITMENT = "$commitment"
@@ -86,6 +87,7 @@ class Report(msgspec.Struct):
     failures: list[str]
     steps: int
     messages: set[str]  # names of the messages that were accepted
+    stalls: list[AssetStalls]  # by asset; empty without slots
 
 
 def load_test(path: Path) -> Document:
@@ -117,6 +119,7 @@ class _Run:
         channel = ChannelId(keccak256(b"channel of a test"))
         self._context = ChannelContext(channel, tuple(self._names.values()), module.deployment, slots)
         self._accepted: list[bytes] = []
+        self._prefixes: list[Prefix] = []
         self._failures: list[str] = []
         self._messages: set[str] = set()
         self._time_ms = START_MS
@@ -132,7 +135,12 @@ class _Run:
                 self._check_one_batch(kernel.state_root())
         finally:
             kernel.close()
-        return Report(self._failures, len(self._document.step), self._messages)
+        return Report(self._failures, len(self._document.step), self._messages, self._stalls())
+
+    def _stalls(self) -> list[AssetStalls]:
+        payees = {address.rjust(32, b"\0"): name for name, address in self._names.items()}
+        slots = [("0x" + asset.hex(), payees.get(destination)) for asset, destination, _ in self._context.slots]
+        return stalls(slots, self._document.participants, self._prefixes)
 
     def _kernel(self) -> Kernel:
         return kernel_maker(lambda _: self._module, track=True)(self._context)
@@ -176,6 +184,7 @@ class _Run:
         kernel.commit(len(self._accepted))
         events_found = kernel.take_changes(COPY_NEVER).app_events()
         self._accepted.append(entry)
+        self._prefixes.append(Prefix(len(self._accepted), what, kernel.amounts()))
         if rejected is not None:
             self._failures.append(f"{what} was accepted; it should be refused with {rejected!r}")
         if events is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scapp.runtime.cli.common import REFUSED, Problem, common, emit
 from scapp.runtime.cli.given_module import built, read_module, source_file
+from scapp.runtime.cli.stall_table import stall_text
 
 if TYPE_CHECKING:
     from scapp.runtime.app_test import Report
@@ -54,7 +55,8 @@ def build(source: Path, out: Path | None) -> None:
 @click.argument("app", type=click.Path(path_type=Path), default=".")
 @click.argument("tests", type=click.Path(path_type=Path, exists=True), nargs=-1)
 @click.option("--determinism", is_flag=True, help="Run what was accepted in every other way too, and demand one root")
-def test(app: Path, tests: tuple[Path, ...], determinism: bool) -> int:
+@click.option("--stall", is_flag=True, help="Show what each would be paid if somebody stopped signing, at every moment")
+def test(app: Path, tests: tuple[Path, ...], determinism: bool, stall: bool) -> int:
     """Build APP (a folder, a reducer's file, or a .wasm) and run its tests: TESTS, or tests/*.toml beside it.
 
     Messages without an accepted example are named at the end."""
@@ -72,7 +74,10 @@ def test(app: Path, tests: tuple[Path, ...], determinism: bool) -> int:
         except BadTest as error:
             raise Problem(str(error), code="refused", hint="docs/howto/test-a-reducer.md") from None
     missing = _uncovered(checked, reports)
-    emit({"tests": {n: r.failures for n, r in reports.items()}, "uncovered": missing}, _text(reports, missing))
+    document: dict[str, Any] = {"tests": {n: r.failures for n, r in reports.items()}, "uncovered": missing}
+    if stall:
+        document["stalls"] = {name: report.stalls for name, report in reports.items()}
+    emit(document, lambda: _text(reports, missing) + (stall_text(reports) if stall else ""))
     return REFUSED if any(report.failures for report in reports.values()) else 0
 
 
