@@ -9,7 +9,8 @@ import pytest
 
 from scapp.channels.crypto import keccak256
 from scapp.reducers import library
-from scapp.runtime.app_test import BadTest, Report, load_test, run_test
+from scapp.runtime.app_document import BadTest, load_test
+from scapp.runtime.app_test import Report, run_test
 from tests.support.reducer_driver import checked
 
 LEDGER = library.wasm_bytes("ledger")

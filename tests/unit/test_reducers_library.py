@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scapp.channels.crypto import commitment
 from scapp.channels.entries import Kind
 from scapp.reducers import library
-from scapp.runtime.app_test import load_test, run_test
+from scapp.runtime.app_document import load_test
+from scapp.runtime.app_test import run_test
 from tests.support.reducer_driver import CAST, CHANNEL, NOW_MS, Driver, Refused, checked, slot_for
 
 SOURCES = Path(__file__).parents[2] / "reducers" / "library"

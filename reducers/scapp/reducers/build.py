@@ -42,11 +42,14 @@ def language_of(source: Path) -> str:
     return LANGUAGES[source.suffix]
 
 
-def build_reducer(source: Path, out: Path, *, cache: Path | None = None, pinned: bool = False) -> None:
+def build_reducer(
+    source: Path, out: Path, *, cache: Path | None = None, pinned: bool = False, quick: bool = False
+) -> None:
     """Compile the reducer file `source` to the module `out`, replaced only when the build succeeds.
 
     `cache` keeps Zig's caches between builds; without it its usual global cache is used. Files beside `source` may be
-    used by it. `pinned` demands the version of rustc that built what ships. Raises BuildError."""
+    used by it. `pinned` demands the version of rustc that built what ships. `quick`, for trying things: the module does the
+    same, but its bytes are not those that participants sign; only Zig has it. Raises BuildError."""
     source = source.resolve()
     if not source.is_file():
         raise BuildError(f"no such file: {source}")
@@ -56,8 +59,10 @@ def build_reducer(source: Path, out: Path, *, cache: Path | None = None, pinned:
         built = work / "reducer.wasm"
         if language == "rust":
             rust.build_rust(source, built, work, version=rust.RUST_VERSION if pinned else None)
+        elif language == "zig":
+            zig.build_zig(source, built, work, cache, quick=quick)
         else:
-            (zig.build_zig if language == "zig" else zig.build_c)(source, built, work, cache)
+            zig.build_c(source, built, work, cache)
         out.parent.mkdir(parents=True, exist_ok=True)
         part = out.with_name(out.name + ".part")
         shutil.copyfile(built, part)

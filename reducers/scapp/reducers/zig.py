@@ -19,6 +19,7 @@ _FLAGS = (
     "--stack", str(STACK_BYTES), f"--max-memory={MEMORY_BYTES_MAX}",
     *(f"--export={name}" for name in EXPORTS),
 )  # fmt: skip
+_QUICK = ("-fno-llvm", "-fno-lld")
 _C_FLAGS = (
     "-std=gnu23", "-Xclang", "-fexperimental-max-bitint-width=256",  # u256 is a plain number
     "-Oz", "-ffreestanding", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers",
@@ -42,11 +43,12 @@ def compiler() -> list[str]:
     return command
 
 
-def build_zig(source: Path, out: Path, work: Path, cache: Path | None) -> None:
-    """Compile a .zig reducer; the SDK's entry file is the root of the module."""
+def build_zig(source: Path, out: Path, work: Path, cache: Path | None, *, quick: bool = False) -> None:
+    """Compile a .zig reducer; the SDK's entry file is the root of the module. `quick`: by Zig's own code generator and
+    linker, in a fraction of the time, to a larger and slower module that does the same."""
     sdk = toolchain.sdk_folder("zig", "entry.zig")
     modules = ["--dep", "app", "--dep", "scapp", f"-Mroot={sdk / 'entry.zig'}", "--dep", "scapp", f"-Mapp={source}"]
-    _run([*modules, f"-Mscapp={sdk / 'scapp.zig'}"], source, out, work, cache)
+    _run([*(_QUICK if quick else ()), *modules, f"-Mscapp={sdk / 'scapp.zig'}"], source, out, work, cache)
 
 
 def build_c(source: Path, out: Path, work: Path, cache: Path | None) -> None:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import datetime
 import json
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from scapp.channels.admission import ChannelContext
-from scapp.channels.crypto import commitment, keccak256
+from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, encode_entry
 from scapp.channels.types import ChannelId
+from scapp.runtime.app_document import ANYTHING, BadTest, Document, Event, Step
+from scapp.runtime.app_values import Cast, packed, shown
 from scapp.runtime.changes import COPY_NEVER
 from scapp.runtime.determinism import differences
 from scapp.runtime.kernel import Budget, Kernel
@@ -29,56 +29,6 @@ from scapp.runtime.row_types import CODECS
 from scapp.runtime.stalling import AssetStalls, Prefix, stalls
 
 START_MS = 1_800_000_000_000
-COMMITMENT = "$commitment"
-ANYTHING = "…"  # in a test, stands for any value
-
-
-class BadTest(Exception):
-    """The test file itself is wrong; the text says where and what is allowed."""
-
-
-class Slot(msgspec.Struct, forbid_unknown_fields=True):
-    """`to` is `@name` or `0x` and 20 or 32 bytes."""
-
-    to: str
-    amount: int | str
-    asset: str = "0x" + "00" * 20
-
-
-class Event(msgspec.Struct, forbid_unknown_fields=True):
-    topic: str
-    data: Any = ANYTHING
-
-
-class Commitment(msgspec.Struct, forbid_unknown_fields=True):
-    """`value` is bytes as text, or an amount, which stands for its 32 bytes."""
-
-    by: str
-    salt: str
-    value: str | Annotated[int, msgspec.Meta(ge=0)]
-    round: int = 0
-
-
-class Step(msgspec.Struct, forbid_unknown_fields=True):
-    """One entry and what becomes of it. Exactly one of `send` and `tick`; `rejected` is part of the reason."""
-
-    from_: str = msgspec.field(name="from")
-    send: Any = None
-    tick: bool = False
-    after_ms: int = 0
-    rejected: str | None = None
-    events: list[Event] | None = None
-    outcome: list[int | str] | None = None
-
-
-class Document(msgspec.Struct, forbid_unknown_fields=True):
-    participants: list[str]
-    params: Any = None
-    slots: list[Slot] = []
-    rejected: str | None = None  # the opening itself
-    step: list[Step] = []
-    tables: dict[str, list[dict[str, Any]]] = {}
-    outcome: list[int | str] | None = None
 
 
 class Report(msgspec.Struct):
@@ -88,21 +38,6 @@ class Report(msgspec.Struct):
     steps: int
     messages: set[str]  # names of the messages that were accepted
     stalls: list[AssetStalls]  # by asset; empty without slots
-
-
-def load_test(path: Path) -> Document:
-    """Raises BadTest."""
-    try:
-        document = msgspec.convert(tomllib.loads(path.read_text()), Document)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise BadTest(f"{path.name}: {error}") from None
-    for number, step in enumerate(document.step, 1):
-        if step.from_ not in document.participants:
-            names = ", ".join(document.participants)
-            raise BadTest(f"{path.name}: step {number} is from {step.from_!r}; participants are {names}")
-        if (step.send is None) != step.tick:
-            raise BadTest(f"{path.name}: step {number} needs exactly one of send = … and tick = true")
-    return document
 
 
 def run_test(module: CheckedModule, document: Document, *, determinism: bool = False) -> Report:
@@ -115,8 +50,9 @@ class _Run:
     def __init__(self, module: CheckedModule, document: Document, determinism: bool) -> None:
         self._document, self._module, self._determinism = document, module, determinism
         self._names = {name: keccak256(name.encode())[-20:] for name in document.participants}
-        slots = tuple(self._slot(slot) for slot in document.slots)
         channel = ChannelId(keccak256(b"channel of a test"))
+        self._cast = Cast(self._names, channel)
+        slots = tuple(self._cast.slot(slot) for slot in document.slots)
         self._context = ChannelContext(channel, tuple(self._names.values()), module.deployment, slots)
         self._accepted: list[bytes] = []
         self._prefixes: list[Prefix] = []
@@ -147,17 +83,17 @@ class _Run:
 
     def _play(self, kernel: Kernel) -> None:
         document, slots = self._document, [[a, d, n.to_bytes(32, "big")] for a, d, n in self._context.slots]
-        opening = [list(self._names.values()), slots, self._given(document.params)]
-        if not self._entry(kernel, Kind.OPEN, 0, _packed(opening), document.rejected, "the opening"):
+        opening = [list(self._names.values()), slots, self._cast.given(document.params)]
+        if not self._entry(kernel, Kind.OPEN, 0, packed(opening), document.rejected, "the opening"):
             return
         for number, step in enumerate(document.step, 1):
             self._step(kernel, number, step)
 
     def _step(self, kernel: Kernel, number: int, step: Step) -> None:
-        what = f"step {number} ({step.from_}: {'tick' if step.tick else _shown(step.send)})"
+        what = f"step {number} ({step.from_}: {'tick' if step.tick else shown(step.send)})"
         self._time_ms += step.after_ms
         author = self._document.participants.index(step.from_)
-        kind, payload = (Kind.TICK, b"") if step.tick else (Kind.MESSAGE, _packed(self._given(step.send)))
+        kind, payload = (Kind.TICK, b"") if step.tick else (Kind.MESSAGE, packed(self._cast.given(step.send)))
         if not self._entry(kernel, kind, author, payload, step.rejected, what, step.events):
             return
         if not step.tick:
@@ -188,7 +124,7 @@ class _Run:
         if rejected is not None:
             self._failures.append(f"{what} was accepted; it should be refused with {rejected!r}")
         if events is not None:
-            found = [(event.topic, self._taken(_unpacked(event.data))) for event in events_found]
+            found = [(event.topic, self._cast.taken(_unpacked(event.data))) for event in events_found]
             self._check_events(found, events, what)
         return True
 
@@ -199,7 +135,7 @@ class _Run:
             for a, b in zip(found, expected, strict=True)
         )
         if not alike:
-            diff = _diff([f"{t} {_shown(d)}" for t, d in found], [f"{t} {_shown(d)}" for t, d in expected])
+            diff = _diff([f"{t} {shown(d)}" for t, d in found], [f"{t} {shown(d)}" for t, d in expected])
             self._failures.append(f"{what}: other events\n{diff}")
 
     def _check_end(self, kernel: Kernel) -> None:
@@ -213,13 +149,13 @@ class _Run:
             found = [self._row(known[name].columns, codec.split(row)) for row in kernel.rows(name)]
             wanted = [self._expected(name, known[name].columns, row) for row in expected]
             if not _equal(found, wanted):
-                diff = _diff([_shown(row) for row in found], [_shown(row) for row in wanted])
+                diff = _diff([shown(row) for row in found], [shown(row) for row in wanted])
                 self._failures.append(f"table {name}: {len(found)} rows, not as expected\n{diff}")
 
     def _check_outcome(self, kernel: Kernel, expected: Sequence[int | str], what: str) -> None:
         found, wanted = list(kernel.amounts()), [int(amount) for amount in expected]
         if found != wanted:
-            self._failures.append(f"{what}: another outcome\n{_diff([_shown(found)], [_shown(wanted)])}")
+            self._failures.append(f"{what}: another outcome\n{_diff([shown(found)], [shown(wanted)])}")
 
     def _check_one_batch(self, root: bytes) -> None:
         """The same entries in one instance must end at the same root."""
@@ -239,7 +175,7 @@ class _Run:
 
     def _row(self, columns: Sequence[Any], values: Sequence[bytes | None]) -> dict[str, Any]:
         pairs = zip(columns, values, strict=True)
-        return {c.name: None if v is None else self._taken(_decoded(c.type, v)) for c, v in pairs}
+        return {c.name: None if v is None else self._cast.taken(_decoded(c.type, v)) for c, v in pairs}
 
     def _expected(self, table: str, columns: Sequence[Any], row: Mapping[str, Any]) -> dict[str, Any]:
         names = [column.name for column in columns]
@@ -247,55 +183,6 @@ class _Run:
             if name not in names:
                 raise BadTest(f"table {table} has no column {name!r}; it has {', '.join(names)}")
         return {c.name: _normal(c.type, row.get(c.name)) for c in columns}
-
-    def _slot(self, slot: Slot) -> tuple[bytes, bytes, int]:
-        to = self._bytes(slot.to)
-        return self._bytes(slot.asset), to.rjust(32, b"\0"), int(slot.amount)
-
-    def _bytes(self, text: str) -> bytes:
-        given = self._given(text)
-        try:
-            return given if isinstance(given, bytes) else bytes.fromhex(text.removeprefix("0x"))
-        except ValueError:
-            raise BadTest(f"{text!r} is neither @ and a participant nor 0x and hexadecimal digits") from None
-
-    def _given(self, value: Any) -> Any:
-        """A value of the test as it is sent: `@name` becomes the participant's address."""
-        if isinstance(value, str) and value.startswith("@"):
-            if value[1:] not in self._names:
-                raise BadTest(f"{value!r}; participants are {', '.join('@' + name for name in self._names)}")
-            return self._names[value[1:]]
-        if isinstance(value, dict) and set(value) == {COMMITMENT}:
-            return self._commitment(value[COMMITMENT])
-        return _walked(value, self._given)
-
-    def _commitment(self, given: Any) -> bytes:
-        """What hides a value of this channel (docs/explanation/commit-reveal.md)."""
-        try:
-            hidden = msgspec.convert(given, Commitment)
-        except msgspec.ValidationError as error:
-            raise BadTest(f"{COMMITMENT} {_shown(given)}: {error}") from None
-        if hidden.by not in self._names:
-            raise BadTest(f"{COMMITMENT} by {hidden.by!r}; participants are {', '.join(self._names)}")
-        value = self._bytes(hidden.value) if isinstance(hidden.value, str) else hidden.value.to_bytes(32, "big")
-        try:
-            return commitment(
-                self._bytes(hidden.salt), self._context.channel_id, self._names[hidden.by], hidden.round, value
-            )
-        except (ValueError, OverflowError) as error:
-            raise BadTest(f"{COMMITMENT} {_shown(given)}: {error}") from None
-
-    def _taken(self, value: Any) -> Any:
-        """A value of the app as a test writes it: addresses of participants by name, other bytes as 0x text."""
-        if isinstance(value, bytes):
-            return next((f"@{name}" for name, address in self._names.items() if address == value), "0x" + value.hex())
-        return _walked(value, self._taken)
-
-
-def _walked(value: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(value, dict):
-        return {key: change(item) for key, item in value.items()}
-    return [change(item) for item in value] if isinstance(value, list) else value
 
 
 def _without_none(value: Any) -> Any:
@@ -334,17 +221,6 @@ def _diff(found: list[str], wanted: list[str]) -> str:
     if not missing and not extra:
         missing = [f"    the same in another order; found: {line}" for line in found]
     return "\n".join(["    - expected   + found", *missing, *extra])
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _packed(value: Any) -> bytes:
-    try:
-        return msgspec.msgpack.encode(value)
-    except OverflowError:
-        raise BadTest(f"{_shown(value)} holds a number above 64 bits; write it as text") from None
 
 
 def _unpacked(data: bytes) -> Any:

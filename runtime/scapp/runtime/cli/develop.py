@@ -60,7 +60,8 @@ def test(app: Path, tests: tuple[Path, ...], determinism: bool, stall: bool) -> 
     """Build APP (a folder, a reducer's file, or a .wasm) and run its tests: TESTS, or tests/*.toml beside it.
 
     Messages without an accepted example are named at the end."""
-    from scapp.runtime.app_test import BadTest, load_test, run_test
+    from scapp.runtime.app_document import BadTest, load_test
+    from scapp.runtime.app_test import run_test
 
     file = app if app.suffix == ".wasm" else source_file(app)
     checked = read_module(file) if file.suffix == ".wasm" else built(file, file.with_suffix(".wasm"))
