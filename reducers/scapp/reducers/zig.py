@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import subprocess
-import sys
 from pathlib import Path
 
 from scapp.reducers import toolchain
@@ -32,15 +32,25 @@ _C_FLAGS = (
 
 def compiler() -> list[str]:
     """Command that starts the pinned Zig; raises ToolchainMissing with the way to get it."""
-    if importlib.util.find_spec("ziglang") is None:
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or spec.origin is None:
         raise ToolchainMissing("the Zig compiler, which also compiles C, is not installed: pip install 'scapp[zig]'")
-    command = [sys.executable, "-m", "ziglang"]
-    found = subprocess.run([*command, "version"], capture_output=True, text=True, check=False).stdout.strip()
+    program = Path(spec.origin).with_name("zig")
+    found = _version(program)
     if found != ZIG_VERSION:
         raise ToolchainMissing(
             f"Zig {found or 'unknown'} is installed, {ZIG_VERSION} is needed: pip install 'scapp[zig]'"
         )
-    return command
+    return [str(program)]
+
+
+@functools.cache
+def _version(program: Path) -> str:
+    """Asked once, because each save in `scapp dev` is a build."""
+    try:
+        return subprocess.run([program, "version"], capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def build_zig(source: Path, out: Path, work: Path, cache: Path | None, *, quick: bool = False) -> None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "new": ("develop", "new", "Make a new app: a reducer and its test"),
     "build": ("develop", "build", "Compile a reducer"),
     "test": ("develop", "test", "Run a reducer's tests"),
+    "dev": ("dev", "dev", "Run a local network; derive the tables again at each save"),
     "describe": ("describe", "describe", "Show what a module or a deployed app holds"),
     "codegen": ("describe", "codegen", "Write a typed client for Python or TypeScript"),
     "keys": ("keys", "keys", "Make and show the node's key and API tokens"),
