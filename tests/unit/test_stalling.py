@@ -9,9 +9,13 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scapp.game import wasm_bytes
 from scapp.reducers import library
+from scapp.runtime.app_document import load_test
+from scapp.runtime.app_test import run_test
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.stalling import Prefix, Staller, stalls
+from tests.support.reducer_driver import checked
 
 ETH, USD = "0x" + "00" * 20, "0x" + "01" * 20
 NAMES = ("ann", "ben")
@@ -94,3 +98,17 @@ def test_the_command_prints_every_moment_and_what_silence_gains(tmp_path: Path) 
     assert asset["moments"][-1]["paid"] == {"seller": 40, "ann": 60, "ben": 40, "cat": 50}
     wasm.write_bytes(library.wasm_bytes("chat"))
     assert "rate.toml: no outcome slots, so the chain pays nothing" in run(wasm, CASES / "chat" / "tests" / "rate.toml")
+
+
+def test_refusing_a_step_of_the_game_gains_at_most_its_pot() -> None:
+    """What docs/explanation/commit-reveal.md says, in three rounds: nothing before secrets open, then the pot at most."""
+    path = Path(__file__).parents[2] / "examples" / "game" / "tests" / "three_cards.toml"
+    report = run_test(checked(wasm_bytes()), load_test(path))
+    (found,) = report.stalls
+    assert report.failures == []
+    pots = {3: 60, 7: 40, 11: 20}  # of the stake of 120, after the first reveal of each round
+    for moment in found.moments:
+        assert sum(moment.paid.values()) == 120
+        gains = [staller.over_next or 0 for staller in moment.stallers.values()]
+        opens_secrets = (moment.entries - 1) % 4 in (2, 3)
+        assert max(gains) <= (pots.get(moment.entries - 1, 60) if opens_secrets else 0)
