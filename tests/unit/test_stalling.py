@@ -101,7 +101,7 @@ def test_the_command_prints_every_moment_and_what_silence_gains(tmp_path: Path) 
 
 
 def test_refusing_a_step_of_the_game_gains_at_most_its_pot() -> None:
-    """What docs/explanation/commit-reveal.md says, in three rounds: nothing before secrets open, then the pot at most."""
+    """In three rounds: nothing before secrets open, then the pot at most (docs/explanation/commit-reveal.md)."""
     path = Path(__file__).parents[2] / "examples" / "game" / "tests" / "three_cards.toml"
     report = run_test(checked(wasm_bytes()), load_test(path))
     (found,) = report.stalls
