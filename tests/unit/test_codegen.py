@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from scapp.reducers import library
+from scapp.reducers import library, nodejs
 from scapp.reducers.codegen import GENERATORS
 from scapp.reducers.codegen.names import type_names, value_names
 from scapp.reducers.manifest import Column, Field, Manifest, Message, Table, check_manifest
+from scapp.reducers.toolchain import REPOSITORY
 from scapp.runtime.api.payloads import encode_payload
 from scapp.runtime.cli.describe import CLIENTS
 from scapp.runtime.row_json import key_from_json, row_as_json
@@ -107,13 +108,10 @@ def test_python_clients_pass_mypy_strict(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_typescript_clients_pass_tsc(tmp_path: Path) -> None:
     """Strict, with hard names; then the compiled client takes and gives what the Python one does."""
-    from tests.chain.published import build
-
-    tools = build()
     try:
-        node, _ = tools.find_node()
-        modules = tools.install(Path(__file__).parent / "codegen_node")
-    except (SystemExit, RuntimeError, OSError) as error:
+        node, _ = nodejs.find_node()
+        modules = nodejs.install(Path(__file__).parent / "codegen_node", REPOSITORY / "build" / "npm")
+    except OSError as error:
         pytest.skip(f"no TypeScript compiler: {error}")
     check = 'import * as c from "./ledger.js";\nconst row = c.decodeAccount({ owner: "0x01", balance: "5" });\n'
     sound = check + (

@@ -21,7 +21,7 @@ LEDGERS = {
     "assemblyscript": (GOLDEN / "ledger-assemblyscript.wasm").read_bytes(),
 }
 CONFORMANCE = {name: (GOLDEN / f"conformance{tail}.wasm").read_bytes() for name, tail in
-               (("zig", ""), ("c", "-c"), ("rust", "-rust"))}  # fmt: skip
+               (("zig", ""), ("c", "-c"), ("rust", "-rust"), ("assemblyscript", "-assemblyscript"))}  # fmt: skip
 
 
 def outcome_of(driver: Driver, author: int, payload: bytes) -> Any:

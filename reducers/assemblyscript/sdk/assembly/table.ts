@@ -24,13 +24,13 @@ export function get<T extends Row>(key: T): T | null {
 }
 
 /** Insert, or replace the row with the same key; true when it replaced. */
-export function put<T extends Row>(row: T): bool {
+export function put(row: Row): bool {
   const bytes = tuple(row, i32.MAX_VALUE);
   return raw.put(number(row), bytes.start, bytes.size) != 0;
 }
 
 /** True when there was a row with the key of `key`. */
-export function remove<T extends Row>(key: T): bool {
+export function remove(key: Row): bool {
   const bytes = tuple(key, key.key());
   return raw.remove(number(key), bytes.start, bytes.size) != 0;
 }

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from scapp.runtime.app_test import Report
     from scapp.runtime.module import CheckedModule
 
-LANGUAGES = ("zig", "c", "rust")  # a test compares it with the build's, whose import would cost every `--help`
+LANGUAGES = (
+    "zig",
+    "c",
+    "rust",
+    "assemblyscript",
+)  # a test compares it with the build's, whose import would cost every `--help`
 
 
 @click.command()
