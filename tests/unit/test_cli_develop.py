@@ -19,7 +19,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(scapp, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", [*LANGUAGES[:-1], pytest.param(LANGUAGES[-1], marks=pytest.mark.slow)])
 def test_a_new_app_compiles_and_passes_its_test(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one command after `new`; every message is covered."""
     if language in build.OPTIONAL:

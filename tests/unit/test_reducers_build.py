@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +38,14 @@ def _skip_optional(source: Path, missing: build.ToolchainMissing) -> None:
     pytest.skip(str(missing))
 
 
-@pytest.mark.parametrize(("source", "artifact"), build.SHIPPED)
+def slow_in_node(values: Sequence[Any], source: Callable[[Any], str]) -> list[Any]:
+    """AssemblyScript's compiler takes several seconds each time."""
+    return [pytest.param(*v, marks=[pytest.mark.slow] if source(v[0]).endswith("script") else []) for v in values]
+
+
+@pytest.mark.parametrize(
+    ("source", "artifact"), slow_in_node(build.SHIPPED, lambda path: build.language_of(Path(path)))
+)
 def test_the_kept_artifacts_are_what_their_sources_build_to(source: str, artifact: str, tmp_path: Path) -> None:
     """Sources and SDK copied to another folder, local caches empty: byte for byte the kept module, without any path."""
     copied = tmp_path / "elsewhere" / Path(source).name
@@ -54,7 +63,7 @@ def test_the_kept_artifacts_are_what_their_sources_build_to(source: str, artifac
     assert b"producers" not in out.read_bytes()
 
 
-@pytest.mark.parametrize("language", build.LANGUAGES.values())
+@pytest.mark.parametrize("language", slow_in_node([(each,) for each in build.LANGUAGES.values()], str))
 def test_empty_global_caches_and_a_moved_sdk_change_nothing(
     language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,29 +16,38 @@ export enum Mode {
 
 const EPOCH_MS: i64 = 946684800000; // of PostgreSQL, 2000-01-01, in milliseconds since 1970
 
-export class Fields {
-  // Described fields.
+/** The fields of a struct or row, in order. `columns` is "" for a type that no column has. */
+export class Described {
   names: string[] = [];
   columns: string[] = [];
   kinds: string[] = [];
   nullable: bool[] = [];
-  optional_: bool[] = [];
-  // A row that is written: where each column begins in `out`.
-  out: Out = new Out();
-  offsets: u32[] = [];
+  optional: bool[] = [];
+}
+
+export class Fields {
+  described: Described | null = null;
+  // A row that is written: how many columns, and where each begins in `out` when that is asked for.
+  out: Out;
+  count: u32 = 0;
+  offsets: u32[] | null = null;
   limit: i32 = i32.MAX_VALUE;
   // A row that is read.
   at: usize = 0;
   // A message: the field that is taken now.
   reader: Reader | null = null;
-  path: Path = new Path();
+  path: Path;
   target: i32 = 0;
 
   private position: i32 = 0;
   private nullableNext: bool = false;
   private optionalNext: bool = false;
 
-  constructor(private mode: Mode) {}
+  /** `path` is where the struct of a message stands, `out` where a row goes. */
+  constructor(private mode: Mode, path: Path = changetype<Path>(0), out: Out = changetype<Out>(0)) {
+    this.path = path;
+    this.out = out;
+  }
 
   /** Begin again. */
   restart(): Fields {
@@ -234,19 +243,27 @@ export class Fields {
   private turn(name: string, column: string, kind: string): bool {
     const position = this.position++;
     if (this.mode == Mode.Describe) {
-      this.names.push(name);
-      this.columns.push(column);
-      this.kinds.push(kind);
-      this.nullable.push(this.nullableNext);
-      this.optional_.push(this.optionalNext);
+      const described = this.described!;
+      described.names.push(name);
+      described.columns.push(column);
+      described.kinds.push(kind);
+      described.nullable.push(this.nullableNext);
+      described.optional.push(this.optionalNext);
       this.nullableNext = false;
       this.optionalNext = false;
       return false;
     }
     if (this.mode == Mode.Take) return position == this.target && !this.reader!.failed;
     if (this.mode == Mode.Write && position >= this.limit) return false;
-    if (this.mode == Mode.Write) this.offsets.push(this.out.size);
+    if (this.mode == Mode.Write) this.begin();
     return true;
+  }
+
+  /** One more column is written. */
+  private begin(): void {
+    this.count++;
+    const offsets = this.offsets;
+    if (offsets != null) offsets.push(this.out.size);
   }
 
   /** For a nullable field: 0 there is a value, 1 it is null, 2 it is not its turn. */
@@ -258,7 +275,7 @@ export class Fields {
       case Mode.Write:
         if (!none) return 0;
         if (this.position++ >= this.limit) return 2;
-        this.offsets.push(this.out.size);
+        this.begin();
         this.out.big(u32.MAX_VALUE, 4);
         return 1;
       case Mode.Read:
@@ -370,9 +387,11 @@ function writeNumeric(out: Out, value: U256): void {
 }
 
 /** The fields of a struct, from a fresh instance. */
-export function describe(fresh: Struct): Fields {
-  const found = new Fields(Mode.Describe);
-  fresh.fields(found);
+export function describe(fresh: Struct): Described {
+  const found = new Described();
+  const fields = new Fields(Mode.Describe);
+  fields.described = found;
+  fresh.fields(fields);
   return found;
 }
 
@@ -381,9 +400,8 @@ export function takeStruct(reader: Reader, path: Path, target: Struct, fresh: St
   const known = describe(fresh);
   const count = known.names.length;
   const seen = new StaticArray<bool>(count);
-  const fields = new Fields(Mode.Take);
+  const fields = new Fields(Mode.Take, path);
   fields.reader = reader;
-  fields.path = path;
   if (!reader.next()) return;
   if (reader.kind == Kind.Map) {
     for (let left = reader.number; left > 0 && !reader.failed; left--) takeNamed(reader, fields, known, target, seen);
@@ -404,12 +422,12 @@ export function takeStruct(reader: Reader, path: Path, target: Struct, fresh: St
     return;
   }
   for (let i = 0; i < count && !reader.failed; i++) {
-    if (seen[i] || known.nullable[i] || known.optional_[i]) continue;
+    if (seen[i] || known.nullable[i] || known.optional[i]) continue;
     reader.fail(new Path(path, known.names[i]).label(new Out()).text(" missing"));
   }
 }
 
-function takeNamed(reader: Reader, fields: Fields, known: Fields, target: Struct, seen: StaticArray<bool>): void {
+function takeNamed(reader: Reader, fields: Fields, known: Described, target: Struct, seen: StaticArray<bool>): void {
   if (!reader.next()) return;
   if (reader.kind != Kind.Text) {
     reader.wrong(fields.path, "a map with text keys");

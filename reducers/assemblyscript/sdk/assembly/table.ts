@@ -3,6 +3,7 @@
 import { current } from "./app";
 import { take } from "./arena";
 import { Fields, Mode, describe } from "./fields";
+import { Path } from "./message";
 import { Out } from "./out";
 import * as raw from "./raw";
 import { Indexes, Row } from "./row";
@@ -111,15 +112,17 @@ export class Scan<T extends Row> {
 
   private bound(row: T, count: i32): Out {
     if (!this.index.length) return tuple(row, count);
-    const written = new Fields(Mode.Write);
+    const whole = new Out();
+    const offsets: u32[] = [];
+    const written = new Fields(Mode.Write, changetype<Path>(0), whole);
+    written.offsets = offsets;
     row.fields(written);
-    written.offsets.push(written.out.size);
+    offsets.push(whole.size);
     const names = describe(instantiate<T>()).names;
     const out = new Out().big(count, 2);
     for (let i = 0; i < count; i++) {
       const place = names.indexOf(this.columns[i]);
-      const start = written.offsets[place];
-      out.raw(written.out.start + start, written.offsets[place + 1] - start);
+      out.raw(whole.start + offsets[place], offsets[place + 1] - offsets[place]);
     }
     return out;
   }
@@ -131,10 +134,12 @@ function number(row: Row): u32 {
 
 /** The first `count` fields, or all. */
 function tuple(row: Row, count: i32): Out {
-  const written = new Fields(Mode.Write);
+  const out = new Out().big(0, 2);
+  const written = new Fields(Mode.Write, changetype<Path>(0), out);
   written.limit = count;
   row.fields(written);
-  return new Out().big(written.offsets.length, 2).raw(written.out.start, written.out.size);
+  store<u16>(out.start, bswap(<u16>written.count));
+  return out;
 }
 
 function decoded<T extends Row>(buffer: usize): T {
