@@ -75,6 +75,9 @@ class Pair extends Row {
   indexes(on: Indexes): void {
     on.on("pair_by_value", ["value"]);
   }
+  history(): bool {
+    return true;
+  }
 }
 
 /** What probes found out, one row per message. */

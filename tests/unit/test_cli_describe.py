@@ -75,6 +75,8 @@ def test_people_see_keys_indexes_messages_and_limits(module: Path) -> None:
         "the reducer sets it; the slots are each channel's own",
     ):
         assert line in text
+    conformance = Path(__file__).resolve().parents[1] / "golden" / "conformance.wasm"
+    assert "  index pair_by_value (value)\n  with history\n" in run("describe", conformance).stdout
     quiet = Path(__file__).resolve().parents[2] / "benchmarks" / "transfer.wasm"
     assert "never changed: the reducer has no set_outcome" in run("describe", quiet).stdout
 

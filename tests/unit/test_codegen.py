@@ -61,8 +61,8 @@ HARD = Manifest(
 
 
 def generated(name: str, language: str) -> str:
-    module = checked(WASM[name])
-    return GENERATORS[language](module.manifest, f"0x{module.deployment.reducer.hex()}")
+    """Without the module's hash, so that the goldens change with the manifest alone."""
+    return GENERATORS[language](checked(WASM[name]).manifest, "0x" + "00" * 32)
 
 
 def loaded(text: str, folder: Path) -> Any:

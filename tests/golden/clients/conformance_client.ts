@@ -2,7 +2,7 @@
 
 export const APP = "conformance";
 export const VERSION = "1.0.0";
-export const REDUCER = "0x97495ab6b5c0c1134a5c5be70d0b95249a369069f19f949b9e0184c7f03466b1";
+export const REDUCER = "0x0000000000000000000000000000000000000000000000000000000000000000";
 
 export type Hex = `0x${string}`;
 

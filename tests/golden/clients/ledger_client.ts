@@ -2,7 +2,7 @@
 
 export const APP = "ledger";
 export const VERSION = "1.0.0";
-export const REDUCER = "0x7aaf90662167e887a92ccba05348cfa79ff4fa403f3881a219fa09dbe1c8b42f";
+export const REDUCER = "0x0000000000000000000000000000000000000000000000000000000000000000";
 
 export type Hex = `0x${string}`;
 

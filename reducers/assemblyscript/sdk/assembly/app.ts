@@ -232,7 +232,7 @@ function describeTable(out: Out, row: Row): void {
     list(out.text(',"columns":['), on.columns[i]);
     out.text(on.uniques[i] ? ',"unique":true}' : ',"unique":false}');
   }
-  out.text("]}");
+  out.text(row.history() ? '],"history":true}' : "]}");
 }
 
 function quoted(out: Out, text: string): void {

@@ -20,6 +20,11 @@ export abstract class Row extends Struct {
   }
 
   indexes(_on: Indexes): void {}
+
+  /** Whether the database keeps every version of the rows. */
+  history(): bool {
+    return false;
+  }
 }
 
 /** A value that may be missing: `Box<i32> | null`. */

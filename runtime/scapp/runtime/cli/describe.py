@@ -75,8 +75,9 @@ def _text(found: Description) -> str:
 def _table(found: Table) -> str:
     rows = [(f"{c.name}{'*' * (i < found.key)}", *_column(c)) for i, c in enumerate(found.columns)]
     text = table((f"table {found.name} (* key)", "type", ""), rows)
+    history = ["  with history"] if found.history else []
     indexes = (f"  {'unique index' if i.unique else 'index'} {i.name} ({', '.join(i.columns)})" for i in found.indexes)
-    return "\n".join([text, *indexes])
+    return "\n".join([text, *indexes, *history])
 
 
 def _column(column: Column) -> tuple[str, str]:
