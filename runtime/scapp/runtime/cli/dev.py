@@ -125,14 +125,23 @@ class _Session:
                 save = self._loop.poll()
                 if save is not None:
                     self._saved(save)
-                self._moved()
-                self._read()
+                self._follow()
                 time.sleep(POLL_S)
-            self._moved()
+            self._follow()
         finally:
             self._mover.leave()
             self._mover.join(timeout=5)
             self._network.close()
+
+    def _follow(self) -> None:
+        """What the network has done meanwhile. A node that fails is shown; it may come back."""
+        from scapp.channels.errors import ScappError
+
+        try:
+            self._moved()
+            self._read()
+        except ScappError as error:
+            self._failed(error)
 
     def _move(self) -> None:
         self._mover.ask(self._loop.wasm, list(self._record))
@@ -156,9 +165,9 @@ class _Session:
         if isinstance(found, Exception):
             self._failed(found)
             return
-        self._channel = found
         entries = self._network.read(found.channel_id, 0)
         self._loop.use(bytes.fromhex(found.channel_id[2:]), entries)
+        self._channel = found
         self._note_new(entries, 0)
         self._check_root(found)
         aside = [f"  set aside: {_sent(sent)}: {reason}" for sent, reason in found.set_aside]
@@ -176,6 +185,7 @@ class _Session:
         same_module = channel.deployment_id == f"0x{deployment_id(current.module.deployment).hex()}"
         if same_module and signed.sequence == self._loop.recorded and signed.state_root != f"0x{current.root.hex()}":
             self._problem = f"the nodes signed root {signed.state_root}, not that of these tables: report it"
+            self._screen.note(self._problem)
 
     def _failed(self, error: Exception) -> None:
         from scapp.channels.errors import ScappError
@@ -185,9 +195,11 @@ class _Session:
             raise error
         if self._channel is None:
             raise Problem(f"no channel: {error}", code="refused")
-        self._problem = f"the network stays in the channel before: {error}"
-        self._screen.note(self._problem)
-        self._show()
+        problem = f"the network does not follow: {error}"
+        if problem != self._problem:  # a failing node is asked again and again
+            self._problem = problem
+            self._screen.note(problem)
+            self._show()
 
     def _read(self) -> None:
         """What people send with `scapp send` meanwhile."""
