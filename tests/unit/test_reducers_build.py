@@ -191,7 +191,10 @@ def test_what_has_no_compiler_here_is_skipped_by_name(
     assert build.main(["--check"]) == 0
     out = capsys.readouterr().out
     assert "tests/golden/ledger-rust.wasm not rebuilt: rustc 1.63.0 with the target" in out
-    assert "tests/golden/ledger-assemblyscript.wasm not rebuilt: the AssemblyScript compiler is not here: there is no" in out
+    assert (
+        "tests/golden/ledger-assemblyscript.wasm not rebuilt: the AssemblyScript compiler is not here: there is no"
+        in out
+    )
     monkeypatch.setattr(build, "SHIPPED", [(build.SHIPPED[0][0], "tests/golden/conformance.wasm")])
     assert build.main(["--check"]) == 1
     assert "is not what its source builds to" in capsys.readouterr().err
