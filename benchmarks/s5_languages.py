@@ -25,6 +25,7 @@ def _modules() -> dict[str, bytes]:
         "Zig": wasm_bytes("ledger"),
         "C": (GOLDEN / "ledger-c.wasm").read_bytes(),
         "Rust": (GOLDEN / "ledger-rust.wasm").read_bytes(),
+        "AssemblyScript": (GOLDEN / "ledger-assemblyscript.wasm").read_bytes(),
     }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scapp.channels.chain import contracts
-from scapp.runtime import nodejs
+from scapp.reducers import nodejs
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent

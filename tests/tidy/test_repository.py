@@ -21,7 +21,24 @@ FOREIGN = re.compile(
         ]
     )
 )  # fmt: skip
-TEXT = {".py", ".toml", ".md", ".txt", ".in", ".sh", ".sql", ".json", ".js", ".zig", ".c", ".h", ".wat", ".html", ""}
+TEXT = {
+    ".py",
+    ".toml",
+    ".md",
+    ".txt",
+    ".in",
+    ".sh",
+    ".sql",
+    ".json",
+    ".js",
+    ".zig",
+    ".c",
+    ".h",
+    ".ts",
+    ".wat",
+    ".html",
+    "",
+}
 
 LINES_MAX = 400
 LONGER: dict[str, str] = {}  # path -> why it may be longer than LINES_MAX

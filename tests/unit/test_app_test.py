@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from scapp.channels.crypto import keccak256
 from scapp.reducers import library
-from scapp.runtime.app_test import BadTest, Report, load_test, run_test
+from scapp.runtime.app_document import BadTest, load_test
+from scapp.runtime.app_test import Report, run_test
 from tests.support.reducer_driver import checked
 
 LEDGER = library.wasm_bytes("ledger")
@@ -120,3 +122,26 @@ def test_state_outside_tables_is_found(tmp_path: Path) -> None:
     steps = '[[step]]\nfrom = "a"\nsend = "go"\n' * 2
     (failure,) = played(f'participants = ["a"]\n{steps}', tmp_path, out.read_bytes()).failures
     assert "the reducer keeps state outside its tables" in failure
+
+
+def test_a_commitment_is_written_as_what_it_hides(tmp_path: Path) -> None:
+    """The same bytes that the SDKs compute; wrong ones are named."""
+    salt, opening = "0x" + "07" * 32, 'participants = ["a", "b"]\nparams = { greeting = "x" }\n'
+    hide = f'[[step]]\nfrom = "b"\nsend = {{ hide = {{ salt = "{salt}", round = 3, value = "0x00ff" }} }}\n'
+    wasm = (GOLDEN / "conformance.wasm").read_bytes()
+    told = '[[step]]\nfrom = "b"\nsend = { hash_both = { data = { "$commitment" = %s } } }\n'
+    given = f'{{ by = "b", salt = "{salt}", round = 3, value = "0x00ff" }}'
+    rows = "[tables]\nresult = []\n"
+    failure = played(opening + hide + told % given + rows, tmp_path, wasm).failures[0]
+    sdk = re.search(r'"sequence": 1, "text": "(0x\w{64})"', failure)
+    assert sdk is not None
+    hashed = f'"sequence": 2, "text": "0x{keccak256(bytes.fromhex(sdk[1][2:])).hex()} '
+    assert hashed in failure
+    for bad, problem in (
+        (given.replace('"b"', '"c"'), "by 'c'; participants are a, b"),
+        (given.replace(salt, "0x07"), "salt of 1 bytes: 32 are needed"),
+        (given.replace("round = 3", "round = -1"), "negative"),
+        ('{ by = "b" }', "missing required field `salt`"),
+    ):
+        with pytest.raises(BadTest, match=problem):
+            played(opening + told % bad, tmp_path, wasm)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from scapp.reducers import build, rust
+from scapp.reducers import assemblyscript, build, rust
 from scapp.runtime.cli.develop import LANGUAGES
 from scapp.runtime.cli.main import scapp
 
@@ -19,12 +19,12 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(scapp, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", [*LANGUAGES[:-1], pytest.param(LANGUAGES[-1], marks=pytest.mark.slow)])
 def test_a_new_app_compiles_and_passes_its_test(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one command after `new`; every message is covered."""
-    if language == "rust":
+    if language in build.OPTIONAL:
         try:
-            rust.compiler()
+            (rust if language == "rust" else assemblyscript).compiler()
         except build.ToolchainMissing as error:
             pytest.skip(str(error))
     monkeypatch.chdir(tmp_path)

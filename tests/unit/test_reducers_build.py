@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scapp.reducers import build, rust, toolchain, zig
+from scapp.reducers import assemblyscript, build, nodejs, rust, toolchain, zig
 
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("ziglang", reason="the Zig compiler is not installed: pip install 'scapp[zig]'")
@@ -29,14 +31,21 @@ pub fn message(ctx: *const scapp.Context, _: Message) scapp.Rejection!void {
 """
 
 
-def _skip_rust_only(source: Path, missing: build.ToolchainMissing) -> None:
+def _skip_optional(source: Path, missing: build.ToolchainMissing) -> None:
     """Zig and C come with the development environment: without them, or in another version, something is wrong."""
-    if build.language_of(source) != "rust":
+    if build.language_of(source) not in build.OPTIONAL:
         raise missing
     pytest.skip(str(missing))
 
 
-@pytest.mark.parametrize(("source", "artifact"), build.SHIPPED)
+def slow_in_node(values: Sequence[Any], source: Callable[[Any], str]) -> list[Any]:
+    """AssemblyScript's compiler takes several seconds each time."""
+    return [pytest.param(*v, marks=[pytest.mark.slow] if source(v[0]).endswith("script") else []) for v in values]
+
+
+@pytest.mark.parametrize(
+    ("source", "artifact"), slow_in_node(build.SHIPPED, lambda path: build.language_of(Path(path)))
+)
 def test_the_kept_artifacts_are_what_their_sources_build_to(source: str, artifact: str, tmp_path: Path) -> None:
     """Sources and SDK copied to another folder, local caches empty: byte for byte the kept module, without any path."""
     copied = tmp_path / "elsewhere" / Path(source).name
@@ -46,7 +55,7 @@ def test_the_kept_artifacts_are_what_their_sources_build_to(source: str, artifac
     try:
         build.build_reducer(copied, out, pinned=True)
     except build.ToolchainMissing as error:
-        _skip_rust_only(copied, error)
+        _skip_optional(copied, error)
     assert out.read_bytes() == (ROOT / artifact).read_bytes()
     for path in (ROOT, tmp_path, Path(build.__file__).parent):
         assert str(path).encode() not in out.read_bytes()
@@ -54,11 +63,11 @@ def test_the_kept_artifacts_are_what_their_sources_build_to(source: str, artifac
     assert b"producers" not in out.read_bytes()
 
 
-@pytest.mark.parametrize("language", ["zig", "c", "rust"])
+@pytest.mark.parametrize("language", slow_in_node([(each,) for each in build.LANGUAGES.values()], str))
 def test_empty_global_caches_and_a_moved_sdk_change_nothing(
     language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for each in ("zig", "c", "rust"):
+    for each in build.LANGUAGES.values():
         shutil.copytree(ROOT / "reducers" / each / "sdk", tmp_path / "moved" / each)
     monkeypatch.setattr(toolchain, "sdk_folder", lambda name, _: tmp_path / "moved" / name)
     shipped = [pair for pair in build.SHIPPED if "ledger" in pair[0]]
@@ -66,7 +75,7 @@ def test_empty_global_caches_and_a_moved_sdk_change_nothing(
     try:
         build.build_reducer(ROOT / source, tmp_path / "out.wasm", cache=tmp_path / "cache", pinned=True)
     except build.ToolchainMissing as error:
-        _skip_rust_only(Path(source), error)
+        _skip_optional(Path(source), error)
     assert (tmp_path / "out.wasm").read_bytes() == (ROOT / artifact).read_bytes()
 
 
@@ -151,14 +160,41 @@ def test_a_rustc_that_cannot_build_modules_is_named_with_the_remedy(
         rust.compiler("1.63.0")
 
 
+def no_node() -> tuple[Path, list[str]]:
+    raise OSError("there is no Node")
+
+
+def test_a_node_that_is_too_old_or_an_npm_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the remedy; a failed install leaves nothing that would pass for one."""
+    program = tmp_path / "node"
+    program.write_text("#!/bin/sh\necho v18.1.0\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(nodejs, "find_node", lambda: (program, ["/bin/false"]))
+    with pytest.raises(build.ToolchainMissing, match=r"is Node 18, 20 or later is needed: .*scapp\[assemblyscript\]"):
+        assemblyscript.compiler()
+    (tmp_path / "package").mkdir()
+    for name in ("package.json", "package-lock.json"):
+        (tmp_path / "package" / name).write_text("{}")
+    monkeypatch.setattr(nodejs, "find_node", lambda: (program, ["/bin/sh", "-c", "echo no route >&2; exit 1"]))
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"npm could not install package: no route"):
+            nodejs.install(tmp_path / "package", tmp_path / "cache")
+
+
 def test_what_has_no_compiler_here_is_skipped_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The check says what it did not rebuild, and fails for what it rebuilt to other bytes."""
     monkeypatch.setenv("SCAPP_RUSTC", str(tmp_path / "none"))
+    monkeypatch.setattr(nodejs, "find_node", no_node)
     monkeypatch.setattr(build, "SHIPPED", [pair for pair in build.SHIPPED if "ledger" in pair[0]])
     assert build.main(["--check"]) == 0
-    assert "tests/golden/ledger-rust.wasm not rebuilt: rustc 1.63.0 with the target" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "tests/golden/ledger-rust.wasm not rebuilt: rustc 1.63.0 with the target" in out
+    assert (
+        "tests/golden/ledger-assemblyscript.wasm not rebuilt: the AssemblyScript compiler is not here: there is no"
+        in out
+    )
     monkeypatch.setattr(build, "SHIPPED", [(build.SHIPPED[0][0], "tests/golden/conformance.wasm")])
     assert build.main(["--check"]) == 1
     assert "is not what its source builds to" in capsys.readouterr().err
@@ -170,5 +206,7 @@ def test_a_missing_sdk_and_an_unknown_language_are_named(monkeypatch: pytest.Mon
     with pytest.raises(build.BuildError, match="zig SDK not found"):
         toolchain.sdk_folder("zig", "entry.zig")
     (tmp_path / "app.py").write_text("")
-    with pytest.raises(build.BuildError, match=r"app\.py is in no language known here: files end in \.zig, \.c, \.rs"):
+    with pytest.raises(
+        build.BuildError, match=r"app\.py is in no language known here: files end in \.zig, \.c, \.rs, \.ts"
+    ):
         build.build_reducer(tmp_path / "app.py", tmp_path / "out.wasm")

@@ -17,6 +17,7 @@ LEDGERS = {
     "zig": library.wasm_bytes("ledger"),
     "c": (GOLDEN / "ledger-c.wasm").read_bytes(),
     "rust": (GOLDEN / "ledger-rust.wasm").read_bytes(),
+    "assemblyscript": (GOLDEN / "ledger-assemblyscript.wasm").read_bytes(),
 }
 U256_MAX = 2**256 - 1
 

@@ -18,9 +18,10 @@ LEDGERS = {
     "zig": library.wasm_bytes("ledger"),
     "c": (GOLDEN / "ledger-c.wasm").read_bytes(),
     "rust": (GOLDEN / "ledger-rust.wasm").read_bytes(),
+    "assemblyscript": (GOLDEN / "ledger-assemblyscript.wasm").read_bytes(),
 }
 CONFORMANCE = {name: (GOLDEN / f"conformance{tail}.wasm").read_bytes() for name, tail in
-               (("zig", ""), ("c", "-c"), ("rust", "-rust"))}  # fmt: skip
+               (("zig", ""), ("c", "-c"), ("rust", "-rust"), ("assemblyscript", "-assemblyscript"))}  # fmt: skip
 
 
 def outcome_of(driver: Driver, author: int, payload: bytes) -> Any:

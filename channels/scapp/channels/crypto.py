@@ -37,3 +37,14 @@ def _choose() -> Callable[[bytes], Hash]:
 
 
 keccak256: Callable[[bytes], Hash] = _choose()
+
+
+def commitment(salt: bytes, channel_id: bytes, author: bytes, round_number: int, value: bytes) -> bytes:
+    """What hides `value` until its author shows value and salt, as the SDKs compute it: keccak256(salt 32 B || channel
+    id 32 B || author 20 B || round u64 big-endian || value).
+
+    Raises ValueError for wrong lengths, OverflowError for a round outside 64 bits."""
+    for name, given, size in (("salt", salt, 32), ("channel id", channel_id, 32), ("author", author, 20)):
+        if len(given) != size:
+            raise ValueError(f"{name} of {len(given)} bytes: {size} are needed")
+    return keccak256(salt + channel_id + author + round_number.to_bytes(8, "big") + value)

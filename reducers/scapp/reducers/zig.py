@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import subprocess
-import sys
 from pathlib import Path
 
 from scapp.reducers import toolchain
@@ -19,6 +19,7 @@ _FLAGS = (
     "--stack", str(STACK_BYTES), f"--max-memory={MEMORY_BYTES_MAX}",
     *(f"--export={name}" for name in EXPORTS),
 )  # fmt: skip
+_QUICK = ("-fno-llvm", "-fno-lld")
 _C_FLAGS = (
     "-std=gnu23", "-Xclang", "-fexperimental-max-bitint-width=256",  # u256 is a plain number
     "-Oz", "-ffreestanding", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers",
@@ -31,22 +32,33 @@ _C_FLAGS = (
 
 def compiler() -> list[str]:
     """Command that starts the pinned Zig; raises ToolchainMissing with the way to get it."""
-    if importlib.util.find_spec("ziglang") is None:
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or spec.origin is None:
         raise ToolchainMissing("the Zig compiler, which also compiles C, is not installed: pip install 'scapp[zig]'")
-    command = [sys.executable, "-m", "ziglang"]
-    found = subprocess.run([*command, "version"], capture_output=True, text=True, check=False).stdout.strip()
+    program = Path(spec.origin).with_name("zig")
+    found = _version(program)
     if found != ZIG_VERSION:
         raise ToolchainMissing(
             f"Zig {found or 'unknown'} is installed, {ZIG_VERSION} is needed: pip install 'scapp[zig]'"
         )
-    return command
+    return [str(program)]
 
 
-def build_zig(source: Path, out: Path, work: Path, cache: Path | None) -> None:
-    """Compile a .zig reducer; the SDK's entry file is the root of the module."""
+@functools.cache
+def _version(program: Path) -> str:
+    """Asked once, because each save in `scapp dev` is a build."""
+    try:
+        return subprocess.run([program, "version"], capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
+def build_zig(source: Path, out: Path, work: Path, cache: Path | None, *, quick: bool = False) -> None:
+    """Compile a .zig reducer; the SDK's entry file is the root of the module. `quick`: by Zig's own code generator and
+    linker, in a fraction of the time, to a larger and slower module that does the same."""
     sdk = toolchain.sdk_folder("zig", "entry.zig")
     modules = ["--dep", "app", "--dep", "scapp", f"-Mroot={sdk / 'entry.zig'}", "--dep", "scapp", f"-Mapp={source}"]
-    _run([*modules, f"-Mscapp={sdk / 'scapp.zig'}"], source, out, work, cache)
+    _run([*(_QUICK if quick else ()), *modules, f"-Mscapp={sdk / 'scapp.zig'}"], source, out, work, cache)
 
 
 def build_c(source: Path, out: Path, work: Path, cache: Path | None) -> None:

@@ -1,12 +1,19 @@
 //! One arena from the end of the static data upwards, emptied before each message: what a message allocates never
 //! outlives it, so nothing can be carried from one message to the next by accident.
 
+const builtin = @import("builtin");
 const std = @import("std");
 
 const page_bytes = 65536;
 var top: usize = 0;
+var initial_end: usize = 0;
 
 fn base() usize {
+    // Zig's own linker, which quick builds use, does not say where the static data ends: the initial memory does.
+    if (builtin.zig_backend == .stage2_wasm) {
+        if (initial_end == 0) initial_end = @wasmMemorySize(0) * page_bytes;
+        return initial_end;
+    }
     const heap_base = @extern(*u8, .{ .name = "__heap_base" });
     return std.mem.alignForward(usize, @intFromPtr(heap_base), 16);
 }

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,54 +18,17 @@ from scapp.channels.admission import ChannelContext
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, encode_entry
 from scapp.channels.types import ChannelId
+from scapp.runtime.app_document import ANYTHING, BadTest, Document, Event, Step
+from scapp.runtime.app_values import Cast, packed, shown
 from scapp.runtime.changes import COPY_NEVER
 from scapp.runtime.determinism import differences
 from scapp.runtime.kernel import Budget, Kernel
 from scapp.runtime.module import CheckedModule
 from scapp.runtime.modules import kernel_maker
 from scapp.runtime.row_types import CODECS
+from scapp.runtime.stalling import AssetStalls, Prefix, stalls
 
 START_MS = 1_800_000_000_000
-ANYTHING = "…"  # in a test, stands for any value
-
-
-class BadTest(Exception):
-    """The test file itself is wrong; the text says where and what is allowed."""
-
-
-class Slot(msgspec.Struct, forbid_unknown_fields=True):
-    """`to` is `@name` or `0x` and 20 or 32 bytes."""
-
-    to: str
-    amount: int | str
-    asset: str = "0x" + "00" * 20
-
-
-class Event(msgspec.Struct, forbid_unknown_fields=True):
-    topic: str
-    data: Any = ANYTHING
-
-
-class Step(msgspec.Struct, forbid_unknown_fields=True):
-    """One entry and what becomes of it. Exactly one of `send` and `tick`; `rejected` is part of the reason."""
-
-    from_: str = msgspec.field(name="from")
-    send: Any = None
-    tick: bool = False
-    after_ms: int = 0
-    rejected: str | None = None
-    events: list[Event] | None = None
-    outcome: list[int | str] | None = None
-
-
-class Document(msgspec.Struct, forbid_unknown_fields=True):
-    participants: list[str]
-    params: Any = None
-    slots: list[Slot] = []
-    rejected: str | None = None  # the opening itself
-    step: list[Step] = []
-    tables: dict[str, list[dict[str, Any]]] = {}
-    outcome: list[int | str] | None = None
 
 
 class Report(msgspec.Struct):
@@ -76,21 +37,7 @@ class Report(msgspec.Struct):
     failures: list[str]
     steps: int
     messages: set[str]  # names of the messages that were accepted
-
-
-def load_test(path: Path) -> Document:
-    """Raises BadTest."""
-    try:
-        document = msgspec.convert(tomllib.loads(path.read_text()), Document)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise BadTest(f"{path.name}: {error}") from None
-    for number, step in enumerate(document.step, 1):
-        if step.from_ not in document.participants:
-            names = ", ".join(document.participants)
-            raise BadTest(f"{path.name}: step {number} is from {step.from_!r}; participants are {names}")
-        if (step.send is None) != step.tick:
-            raise BadTest(f"{path.name}: step {number} needs exactly one of send = … and tick = true")
-    return document
+    stalls: list[AssetStalls]  # by asset; empty without slots
 
 
 def run_test(module: CheckedModule, document: Document, *, determinism: bool = False) -> Report:
@@ -103,10 +50,12 @@ class _Run:
     def __init__(self, module: CheckedModule, document: Document, determinism: bool) -> None:
         self._document, self._module, self._determinism = document, module, determinism
         self._names = {name: keccak256(name.encode())[-20:] for name in document.participants}
-        slots = tuple(self._slot(slot) for slot in document.slots)
         channel = ChannelId(keccak256(b"channel of a test"))
+        self._cast = Cast(self._names, channel)
+        slots = tuple(self._cast.slot(slot) for slot in document.slots)
         self._context = ChannelContext(channel, tuple(self._names.values()), module.deployment, slots)
         self._accepted: list[bytes] = []
+        self._prefixes: list[Prefix] = []
         self._failures: list[str] = []
         self._messages: set[str] = set()
         self._time_ms = START_MS
@@ -122,24 +71,29 @@ class _Run:
                 self._check_one_batch(kernel.state_root())
         finally:
             kernel.close()
-        return Report(self._failures, len(self._document.step), self._messages)
+        return Report(self._failures, len(self._document.step), self._messages, self._stalls())
+
+    def _stalls(self) -> list[AssetStalls]:
+        payees = {address.rjust(32, b"\0"): name for name, address in self._names.items()}
+        slots = [("0x" + asset.hex(), payees.get(destination)) for asset, destination, _ in self._context.slots]
+        return stalls(slots, self._document.participants, self._prefixes)
 
     def _kernel(self) -> Kernel:
         return kernel_maker(lambda _: self._module, track=True)(self._context)
 
     def _play(self, kernel: Kernel) -> None:
         document, slots = self._document, [[a, d, n.to_bytes(32, "big")] for a, d, n in self._context.slots]
-        opening = [list(self._names.values()), slots, self._given(document.params)]
-        if not self._entry(kernel, Kind.OPEN, 0, _packed(opening), document.rejected, "the opening"):
+        opening = [list(self._names.values()), slots, self._cast.given(document.params)]
+        if not self._entry(kernel, Kind.OPEN, 0, packed(opening), document.rejected, "the opening"):
             return
         for number, step in enumerate(document.step, 1):
             self._step(kernel, number, step)
 
     def _step(self, kernel: Kernel, number: int, step: Step) -> None:
-        what = f"step {number} ({step.from_}: {'tick' if step.tick else _shown(step.send)})"
+        what = f"step {number} ({step.from_}: {'tick' if step.tick else shown(step.send)})"
         self._time_ms += step.after_ms
         author = self._document.participants.index(step.from_)
-        kind, payload = (Kind.TICK, b"") if step.tick else (Kind.MESSAGE, _packed(self._given(step.send)))
+        kind, payload = (Kind.TICK, b"") if step.tick else (Kind.MESSAGE, packed(self._cast.given(step.send)))
         if not self._entry(kernel, kind, author, payload, step.rejected, what, step.events):
             return
         if not step.tick:
@@ -166,20 +120,22 @@ class _Run:
         kernel.commit(len(self._accepted))
         events_found = kernel.take_changes(COPY_NEVER).app_events()
         self._accepted.append(entry)
+        self._prefixes.append(Prefix(len(self._accepted), what, kernel.amounts()))
         if rejected is not None:
             self._failures.append(f"{what} was accepted; it should be refused with {rejected!r}")
         if events is not None:
-            found = [(event.topic, self._taken(_unpacked(event.data))) for event in events_found]
+            found = [(event.topic, self._cast.taken(_unpacked(event.data))) for event in events_found]
             self._check_events(found, events, what)
         return True
 
     def _check_events(self, found: Sequence[tuple[str, Any]], wanted: list[Event], what: str) -> None:
         expected = [(event.topic, event.data) for event in wanted]
         alike = len(found) == len(expected) and all(
-            a[0] == b[0] and (b[1] == ANYTHING or a[1] == b[1]) for a, b in zip(found, expected, strict=True)
+            a[0] == b[0] and (b[1] == ANYTHING or _without_none(a[1]) == _without_none(b[1]))
+            for a, b in zip(found, expected, strict=True)
         )
         if not alike:
-            diff = _diff([f"{t} {_shown(d)}" for t, d in found], [f"{t} {_shown(d)}" for t, d in expected])
+            diff = _diff([f"{t} {shown(d)}" for t, d in found], [f"{t} {shown(d)}" for t, d in expected])
             self._failures.append(f"{what}: other events\n{diff}")
 
     def _check_end(self, kernel: Kernel) -> None:
@@ -193,13 +149,13 @@ class _Run:
             found = [self._row(known[name].columns, codec.split(row)) for row in kernel.rows(name)]
             wanted = [self._expected(name, known[name].columns, row) for row in expected]
             if not _equal(found, wanted):
-                diff = _diff([_shown(row) for row in found], [_shown(row) for row in wanted])
+                diff = _diff([shown(row) for row in found], [shown(row) for row in wanted])
                 self._failures.append(f"table {name}: {len(found)} rows, not as expected\n{diff}")
 
     def _check_outcome(self, kernel: Kernel, expected: Sequence[int | str], what: str) -> None:
         found, wanted = list(kernel.amounts()), [int(amount) for amount in expected]
         if found != wanted:
-            self._failures.append(f"{what}: another outcome\n{_diff([_shown(found)], [_shown(wanted)])}")
+            self._failures.append(f"{what}: another outcome\n{_diff([shown(found)], [shown(wanted)])}")
 
     def _check_one_batch(self, root: bytes) -> None:
         """The same entries in one instance must end at the same root."""
@@ -219,7 +175,7 @@ class _Run:
 
     def _row(self, columns: Sequence[Any], values: Sequence[bytes | None]) -> dict[str, Any]:
         pairs = zip(columns, values, strict=True)
-        return {c.name: None if v is None else self._taken(_decoded(c.type, v)) for c, v in pairs}
+        return {c.name: None if v is None else self._cast.taken(_decoded(c.type, v)) for c, v in pairs}
 
     def _expected(self, table: str, columns: Sequence[Any], row: Mapping[str, Any]) -> dict[str, Any]:
         names = [column.name for column in columns]
@@ -228,36 +184,12 @@ class _Run:
                 raise BadTest(f"table {table} has no column {name!r}; it has {', '.join(names)}")
         return {c.name: _normal(c.type, row.get(c.name)) for c in columns}
 
-    def _slot(self, slot: Slot) -> tuple[bytes, bytes, int]:
-        to = self._bytes(slot.to)
-        return self._bytes(slot.asset), to.rjust(32, b"\0"), int(slot.amount)
 
-    def _bytes(self, text: str) -> bytes:
-        given = self._given(text)
-        try:
-            return given if isinstance(given, bytes) else bytes.fromhex(text.removeprefix("0x"))
-        except ValueError:
-            raise BadTest(f"{text!r} is neither @ and a participant nor 0x and hexadecimal digits") from None
-
-    def _given(self, value: Any) -> Any:
-        """A value of the test as it is sent: `@name` becomes the participant's address."""
-        if isinstance(value, str) and value.startswith("@"):
-            if value[1:] not in self._names:
-                raise BadTest(f"{value!r}; participants are {', '.join('@' + name for name in self._names)}")
-            return self._names[value[1:]]
-        return _walked(value, self._given)
-
-    def _taken(self, value: Any) -> Any:
-        """A value of the app as a test writes it: addresses of participants by name, other bytes as 0x text."""
-        if isinstance(value, bytes):
-            return next((f"@{name}" for name, address in self._names.items() if address == value), "0x" + value.hex())
-        return _walked(value, self._taken)
-
-
-def _walked(value: Any, change: Callable[[Any], Any]) -> Any:
+def _without_none(value: Any) -> Any:
+    """TOML has no null: what is null may be left out."""
     if isinstance(value, dict):
-        return {key: change(item) for key, item in value.items()}
-    return [change(item) for item in value] if isinstance(value, list) else value
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list) else value
 
 
 def _decoded(type_: str, value: bytes) -> Any:
@@ -286,18 +218,9 @@ def _diff(found: list[str], wanted: list[str]) -> str:
     """Lines found (+) and expected (-) that the other side lacks."""
     missing = [f"    - {line}" for line in wanted if line not in found]
     extra = [f"    + {line}" for line in found if line not in wanted]
+    if not missing and not extra:
+        missing = [f"    the same in another order; found: {line}" for line in found]
     return "\n".join(["    - expected   + found", *missing, *extra])
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _packed(value: Any) -> bytes:
-    try:
-        return msgspec.msgpack.encode(value)
-    except OverflowError:
-        raise BadTest(f"{_shown(value)} holds a number above 64 bits; write it as text") from None
 
 
 def _unpacked(data: bytes) -> Any:

@@ -40,6 +40,7 @@ from scapp.runtime.documents import (
     EntryPage,
     EntryView,
     Health,
+    ModuleAnswer,
     NodeFile,
     PeerList,
     PeerView,
@@ -139,6 +140,11 @@ class Client:
         """Check and keep a module at the node; `limits` are those that differ from the defaults."""
         query = "?" + urllib.parse.urlencode({"limits": msgspec.json.encode(limits).decode()}) if limits else ""
         return self._call("POST", f"/v1/deployments{query}", AppView, wasm, "application/wasm")
+
+    def module(self, app: str) -> tuple[bytes, dict[str, int]]:
+        """The bytes of a deployed module, and its limits."""
+        answer = self._get(f"/v1/deployments/{_quote(app)}/module", ModuleAnswer)
+        return base64.b64decode(answer.base64), answer.limits
 
     def deploy_of_channel(self, channel: str, wait_s: float = 30.0) -> AppView:
         """Fetch a proposed channel's module from its proposer, check and keep it at the node."""

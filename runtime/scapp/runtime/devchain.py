@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from scapp.channels.chain import contracts
-from scapp.runtime import nodejs
+from scapp.reducers import nodejs
 
 PACKAGE = Path(__file__).with_name("devchain_node")
 CHAIN_ID = 1337

@@ -133,6 +133,14 @@ class AppView(Document, frozen=True, kw_only=True):
     schema: str = ""
 
 
+class ModuleAnswer(Document, frozen=True, kw_only=True):
+    """The bytes of a deployed module, and the limits under which it was deployed."""
+
+    deployment_id: HashText
+    limits: dict[str, int]
+    base64: str
+
+
 class AppList(Document, frozen=True, kw_only=True):
     deployments: list[AppView]
 

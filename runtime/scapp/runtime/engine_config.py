@@ -80,7 +80,13 @@ def portable_engine() -> Engine:
     return _engine(PORTABLE)
 
 
+def quick_engine() -> Engine:
+    """Compiles in less time to slower code, which the engines of all budgets load: for trying things, `scapp dev`."""
+    return _engine(QUICK)
+
+
 PORTABLE = "portable"
+QUICK = "quick"
 
 
 def build_config(budget: Budget | str | None) -> Config:
@@ -92,6 +98,8 @@ def build_config(budget: Budget | str | None) -> Config:
     features = FEATURES if budget is None else FEATURES | KERNEL_FEATURES
     for name, value in (features | CODE).items():
         setattr(config, name, value)
+    if budget == QUICK:
+        config.cranelift_opt_level = "none"
     config.max_wasm_stack = STACK_BYTES[deepest]
     return config
 

@@ -62,8 +62,11 @@ class CheckedModule:
         return self._compiled.portable()
 
 
-def check_module(wasm: bytes, limits: Limits | None = None, *, cache_folder: Path | None = None) -> CheckedModule:
-    """Check, compile and describe a module; raises ModuleRefused, or PermissionError for an unsafe cache folder."""
+def check_module(
+    wasm: bytes, limits: Limits | None = None, *, cache_folder: Path | None = None, quick: bool = False
+) -> CheckedModule:
+    """Check, compile and describe a module; raises ModuleRefused, or PermissionError for an unsafe cache folder.
+    `quick` compiles in less time to slower code."""
     limits = limits or Limits()
     _check_limits(limits)
     if len(wasm) > MODULE_BYTES_MAX:
@@ -74,7 +77,7 @@ def check_module(wasm: bytes, limits: Limits | None = None, *, cache_folder: Pat
         raise ModuleRefused(str(error)) from None
     _check_features(wasm)
     try:
-        compiled = CompiledModule(bounded, CodeCache(cache_folder))
+        compiled = CompiledModule(bounded, CodeCache(cache_folder), quick=quick)
     except WasmtimeError as error:
         raise ModuleRefused(f"module does not compile: {_first_line(error)}") from None
     module = compiled.module(Budget.ORDER)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scapp.channels.crypto import keccak256
+from scapp.channels.crypto import commitment as hidden
 
 Message = dict[str, dict[str, Any]]
 
@@ -17,10 +17,7 @@ def commitment(salt: bytes, channel_id: bytes, author: bytes, round_number: int,
 
     Channel, author and round are inside, so a commitment cannot be copied by another player, nor used again.
     Raises ValueError for wrong lengths, OverflowError for a card outside 0-255."""
-    for name, value, size in (("salt", salt, 32), ("channel id", channel_id, 32), ("author", author, 20)):
-        if len(value) != size:
-            raise ValueError(f"{name} of {len(value)} bytes: {size} are needed")
-    return keccak256(salt + channel_id + author + round_number.to_bytes(8, "big") + card.to_bytes(1, "big"))
+    return hidden(salt, channel_id, author, round_number, card.to_bytes(1, "big"))
 
 
 def commit(hash_: bytes) -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-NAMES = ("ledger",)
+NAMES = ("ledger", "chat", "auction", "orderbook", "crafting")
 
 
 def wasm_bytes(name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from scapp.runtime.documents import (
     AppView,
     Counters,
     Health,
+    ModuleAnswer,
     PeerList,
     PeerRequest,
     PeerView,
@@ -98,6 +100,18 @@ async def deployments(call: Call) -> AppList:
 
 async def deployment(call: Call) -> AppView:
     return await _view(call, find_app(call.context, call.path["app"]))
+
+
+async def module(call: Call) -> ModuleAnswer:
+    app = find_app(call.context, call.path["app"])
+    wasm = await call.context.blocking(call.context.apps.wasm, app.deployment.reducer)
+    if wasm is None:
+        raise ApiError("unknown_app", f"the file of the module of {app.name} is gone", "deploy it again")
+    return ModuleAnswer(
+        deployment_id=hexed(app.id),
+        limits=msgspec.structs.asdict(app.deployment.limits),
+        base64=base64.b64encode(wasm).decode(),
+    )
 
 
 async def _view(call: Call, app: App) -> AppView:

@@ -23,6 +23,7 @@ from scapp.runtime.documents import (
     Document,
     EntryPage,
     Health,
+    ModuleAnswer,
     OpenChannelRequest,
     PeerList,
     PeerRequest,
@@ -112,6 +113,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET", path="/v1/deployments/{app}", name="get_deployment", summary="One app, by name or id",
         response=AppView, handler=handlers_node.deployment,
+    ),
+    Route(
+        method="GET", path="/v1/deployments/{app}/module", name="get_module", summary="The bytes of an app's module",
+        response=ModuleAnswer, handler=handlers_node.module,
     ),
     Route(
         method="GET", path="/v1/channels", name="list_channels", summary="Channels of this node",

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from scapp.reducers.library import NAMES
+from scapp.reducers.library import wasm_bytes as library_bytes
 from scapp.runtime.cli.common import Problem, common, emit, settings, table, waiting
 
 
@@ -13,7 +15,7 @@ from scapp.runtime.cli.common import Problem, common, emit, settings, table, wai
 @common
 @click.argument("module", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @click.option(
-    "--example", type=click.Choice(["game"]), help="Deploy an example that comes with scapp instead of a file"
+    "--example", type=click.Choice(["game", *NAMES]), help="Deploy an app that comes with scapp instead of a file"
 )
 @click.option("--from", "channel", metavar="CHANNEL", help="Fetch the module of a proposed channel from its proposer")
 @click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE", help="A signed limit other than the default")
@@ -29,9 +31,9 @@ def deploy(module: Path | None, example: str | None, channel: str | None, limits
         return
     if [module, example, channel].count(None) != 2 or (channel and limits):
         raise click.UsageError("name either a MODULE.wasm or an --example, or --from a CHANNEL (it has its own limits)")
-    wasm = _read(module) if module else b"" if channel else _example()
+    wasm = _read(module) if module else b"" if channel else _example(example or "")
     with settings().client() as node, waiting("checking and compiling the module"):
-        given = dict(_limit(text) for text in limits)
+        given = dict(limit_of(text) for text in limits)
         app = node.deploy_of_channel(channel) if channel else node.deploy(wasm, given)
     assert isinstance(app, AppView)
 
@@ -67,13 +69,16 @@ def _read(module: Path) -> bytes:
         raise Problem(f"no file {module}", code="not_found", hint="name the built .wasm file") from None
 
 
-def _example() -> bytes:
+def _example(name: str) -> bytes:
+    if name != "game":
+        return library_bytes(name)
     from scapp.game import wasm_bytes
 
     return wasm_bytes()
 
 
-def _limit(text: str) -> tuple[str, int]:
+def limit_of(text: str) -> tuple[str, int]:
+    """One `--limit NAME=VALUE`."""
     name, equals, value = text.partition("=")
     if not equals or not value.replace("_", "").isdigit():
         raise click.BadParameter(f"{text!r} is not NAME=VALUE with a whole number", param_hint="--limit")

@@ -10,6 +10,7 @@ from typing import Any
 from scapp.channels.errors import LocalError, ScappError
 from scapp.game import Bot, GameView, wasm_bytes
 from scapp.runtime.cli.demo_screen import NodeLine, Screen
+from scapp.runtime.cli.local_nodes import introduce
 from scapp.runtime.cli.processes import NodeChild
 from scapp.runtime.client import Client, NodeUnreachable
 
@@ -37,12 +38,7 @@ class Game:
 
     def prepare(self) -> None:
         """Make the nodes known to each other, deploy, wait for the databases, open the channel."""
-        files = [child.wait_ready() for child in self._children]
-        self.clients = [child.client() for child in self._children]
-        for client, own in zip(self.clients, files, strict=True):
-            for child, other in zip(self._children, files, strict=True):
-                if other.address != own.address:
-                    client.add_peer(other.address, other.listen, child.name)
+        self.clients = introduce(self._children)
         wasm = wasm_bytes()
         self._screen.note("deploying the game: its module is checked, compiled and hashed at every node")
         ids = {client.deploy(wasm).deployment_id for client in self.clients}

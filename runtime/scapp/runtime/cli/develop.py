@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scapp.runtime.cli.common import REFUSED, Problem, common, emit, waiting
+from scapp.runtime.cli.common import REFUSED, Problem, common, emit
+from scapp.runtime.cli.given_module import built, read_module, source_file
+from scapp.runtime.cli.stall_table import stall_text
 
 if TYPE_CHECKING:
     from scapp.runtime.app_test import Report
     from scapp.runtime.module import CheckedModule
 
-LANGUAGES = ("zig", "c", "rust")  # a test compares it with the build's, whose import would cost every `--help`
+LANGUAGES = (
+    "zig",
+    "c",
+    "rust",
+    "assemblyscript",
+)  # a test compares it with the build's, whose import would cost every `--help`
 
 
 @click.command()
@@ -40,9 +47,9 @@ def new(name: str, language: str, folder: Path | None) -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Module to write  [default: beside the source]")
 def build(source: Path, out: Path | None) -> None:
     """Compile a reducer: SOURCE is its file, or the folder with the one it is in."""
-    file = _source(source)
+    file = source_file(source)
     out = out or file.with_suffix(".wasm")
-    checked = _built(file, out)
+    checked = built(file, out)
     digest, size = f"0x{checked.deployment.reducer.hex()}", out.stat().st_size
     document = {"module": str(out), "bytes": size, "keccak256": digest}
     emit(document, f"{out}  {size:,} bytes  {digest}\n\nNext: scapp test {source}, then scapp deploy {out}")
@@ -53,14 +60,16 @@ def build(source: Path, out: Path | None) -> None:
 @click.argument("app", type=click.Path(path_type=Path), default=".")
 @click.argument("tests", type=click.Path(path_type=Path, exists=True), nargs=-1)
 @click.option("--determinism", is_flag=True, help="Run what was accepted in every other way too, and demand one root")
-def test(app: Path, tests: tuple[Path, ...], determinism: bool) -> int:
+@click.option("--stall", is_flag=True, help="Show what each would be paid if somebody stopped signing, at every moment")
+def test(app: Path, tests: tuple[Path, ...], determinism: bool, stall: bool) -> int:
     """Build APP (a folder, a reducer's file, or a .wasm) and run its tests: TESTS, or tests/*.toml beside it.
 
     Messages without an accepted example are named at the end."""
-    from scapp.runtime.app_test import BadTest, load_test, run_test
+    from scapp.runtime.app_document import BadTest, load_test
+    from scapp.runtime.app_test import run_test
 
-    file = app if app.suffix == ".wasm" else _source(app)
-    checked = _checked(file) if file.suffix == ".wasm" else _built(file, file.with_suffix(".wasm"))
+    file = app if app.suffix == ".wasm" else source_file(app)
+    checked = read_module(file) if file.suffix == ".wasm" else built(file, file.with_suffix(".wasm"))
     chosen = list(tests) or sorted((file.parent / "tests").glob("*.toml"))
     if not chosen:
         raise Problem(f"no tests: {file.parent / 'tests'} has no .toml file", code="not_found", hint="name some")
@@ -71,7 +80,10 @@ def test(app: Path, tests: tuple[Path, ...], determinism: bool) -> int:
         except BadTest as error:
             raise Problem(str(error), code="refused", hint="docs/howto/test-a-reducer.md") from None
     missing = _uncovered(checked, reports)
-    emit({"tests": {n: r.failures for n, r in reports.items()}, "uncovered": missing}, _text(reports, missing))
+    document: dict[str, Any] = {"tests": {n: r.failures for n, r in reports.items()}, "uncovered": missing}
+    if stall:
+        document["stalls"] = {name: report.stalls for name, report in reports.items()}
+    emit(document, lambda: _text(reports, missing) + (stall_text(reports) if stall else ""))
     return REFUSED if any(report.failures for report in reports.values()) else 0
 
 
@@ -87,37 +99,3 @@ def _text(reports: dict[str, Report], missing: list[str]) -> str:
         lines += [f"  {failure}" for failure in report.failures]
     covered = "every message was accepted at least once" if not missing else f"never accepted: {', '.join(missing)}"
     return "\n".join([*lines, covered])
-
-
-def _source(given: Path) -> Path:
-    """The reducer file that is meant."""
-    from scapp.reducers.build import LANGUAGES as ENDINGS
-
-    if not given.is_dir():
-        return given
-    found = sorted(path for path in given.iterdir() if path.suffix in ENDINGS)
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        hint = "`scapp new NAME` makes one" if not found else "name the file"
-        raise Problem(f"{given} has {len(found)} reducer files ({names}); one is needed", code="not_found", hint=hint)
-    return found[0]
-
-
-def _built(source: Path, out: Path) -> CheckedModule:
-    from scapp.reducers.build import build_reducer
-    from scapp.reducers.toolchain import BuildError
-
-    try:
-        with waiting("compiling"):
-            build_reducer(source, out)
-    except BuildError as error:
-        raise Problem(str(error), code="refused") from None
-    return _checked(out)
-
-
-def _checked(wasm: Path) -> CheckedModule:
-    """Raises ModuleRefused, as `scapp deploy` would."""
-    from scapp.runtime.module import check_module
-
-    with waiting("checking the module"):
-        return check_module(wasm.read_bytes())

@@ -20,7 +20,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from scapp.runtime import nodejs
+from scapp.reducers import nodejs
 from scapp.runtime.database import connecting
 from scapp.runtime.database.places import socket_folder
 from scapp.runtime.database.port import Capability, DatabaseError

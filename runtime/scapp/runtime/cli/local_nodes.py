@@ -1,0 +1,94 @@
+"""A few nodes on this machine, for `scapp demo` and `scapp dev`: their directories, starting and stopping them, making
+them known to each other. `processes.py` runs one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from scapp.runtime.cli.common import Problem
+
+if TYPE_CHECKING:
+    from scapp.runtime.cli.processes import NodeChild
+    from scapp.runtime.client import Client
+
+
+def prepared_folder(home: Path, mark: str) -> Path:
+    """A directory that is new, empty, or that an earlier run marked so."""
+    if home.exists() and any(home.iterdir()) and not (home / mark).exists():
+        raise Problem(
+            f"{home} is not empty and not of an earlier run", code="refused", hint="choose another with --dir"
+        )
+    home.mkdir(parents=True, exist_ok=True)
+    (home / mark).touch()
+    return home
+
+
+def child_in(name: str, folder: Path) -> NodeChild:
+    """A node's directory with key and settings, made once. Raises LocalError when a node runs there."""
+    from scapp.runtime.cli.processes import NodeChild, free_ports, refuse_running, write_settings
+    from scapp.runtime.config import CONFIG_FILE
+    from scapp.runtime.keys_file import find_key, new_key
+
+    home = folder / name
+    refuse_running(home)
+    if find_key(home) is None:
+        new_key(home)
+    if not (home / CONFIG_FILE).exists():
+        listen, api = free_ports(2)
+        write_settings(home, listen, api)
+    return NodeChild(name, home)
+
+
+def remove_nodes(home: Path, children: Sequence[NodeChild]) -> None:
+    """The directory, and what PostgreSQL had to put elsewhere."""
+    from scapp.runtime.database.embedded import EmbeddedBackend
+
+    for child in children:
+        if (child.home / "pg").exists():
+            EmbeddedBackend(child.home / "pg").remove()
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_nodes(children: Sequence[NodeChild]) -> Iterator[None]:
+    """Started, and all stopped at the end."""
+    from scapp.runtime.cli.processes import stop_all
+
+    try:
+        for child in children:
+            child.start()
+        yield
+    finally:
+        stop_all(children)
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM stops the nodes as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def introduce(children: Sequence[NodeChild]) -> list[Client]:
+    """Clients of nodes that have started, each of which now knows all others by their names."""
+    files = [child.wait_ready() for child in children]
+    clients = [child.client() for child in children]
+    for client, own in zip(clients, files, strict=True):
+        for child, other in zip(children, files, strict=True):
+            if other.address != own.address:
+                client.add_peer(other.address, other.listen, child.name)
+    return clients
