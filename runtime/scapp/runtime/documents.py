@@ -241,7 +241,8 @@ class SendAnswer(Document, frozen=True, kw_only=True):
 
 
 class EntryView(Document, frozen=True, kw_only=True):
-    """`payload` is decoded when the app's encoding is known and the bytes follow it, else null."""
+    """`payload` is decoded when the app's encoding is known and the bytes follow it, else null. `state_root` is what
+    all signed at the end of the entry's turn."""
 
     sequence: int
     turn: int
@@ -253,6 +254,7 @@ class EntryView(Document, frozen=True, kw_only=True):
     payload: Any
     payload_base64: str
     hash: HashText
+    state_root: HashText
 
 
 class EntryPage(Document, frozen=True, kw_only=True):
@@ -330,6 +332,13 @@ class WorkView(Document, frozen=True, kw_only=True):
 
 class WorkList(Document, frozen=True, kw_only=True):
     work: list[WorkView]
+
+
+class TokenView(Document, frozen=True, kw_only=True):
+    """The token of the request."""
+
+    name: str
+    permissions: list[Permission]
 
 
 class Counters(Document, frozen=True, kw_only=True):

@@ -6,11 +6,12 @@ const std = @import("std");
 const scapp = @import("scapp");
 
 pub const name = "goofspiel";
-pub const version = "1.0.0";
+pub const version = "1.1.0";
 
 const cards_min = 3;
 const cards_max = 13;
 const players_max = 4;
+const chat_bytes_max = 280;
 /// Divisible by any number of players, so that a share of a point is a whole number.
 const shares_per_point = 12;
 
@@ -70,13 +71,24 @@ const Bid = struct {
     pub const table = .{ .name = "bid", .key = 2, .indexes = .{.{ .name = "bid_by_seat", .columns = .{ "seat", "round" } }} };
 };
 
-pub const db = scapp.Database(.{ Game, Player, Round, Bid });
+/// What players say to each other; it changes nothing in the game.
+const Chat = struct {
+    sequence: i64,
+    seat: i16,
+    text: []const u8,
+    said_at: scapp.Timestamp,
+
+    pub const table = .{ .name = "chat", .key = 1 };
+};
+
+pub const db = scapp.Database(.{ Game, Player, Round, Bid, Chat });
 
 pub const views = .{.{ .name = "standings", .table = "player", .columns = .{ "rank", "seat", "score", "status", "address" } }};
 
 pub const Message = union(enum) {
     commit: struct { hash: scapp.Bytes32 },
     reveal: struct { card: i16, salt: scapp.Bytes32 },
+    chat: struct { text: []const u8 },
 };
 
 pub const Params = struct { cards: i16 = 7, move_ms: i64 = 0 };
@@ -128,12 +140,14 @@ pub fn open(ctx: *const scapp.Context, opening: scapp.Opening(Params)) scapp.Rej
 
 pub fn message(ctx: *const scapp.Context, msg: Message) scapp.Rejection!void {
     var game = db.get(Game, .{1}).?;
-    if (game.phase == .over) return scapp.reject("the game is over", .{});
     const player = db.get(Player, .{ctx.author}) orelse return scapp.reject("participant {d} has no seat", .{ctx.author});
+    if (msg == .chat) return chat(ctx, player, msg.chat.text);
+    if (game.phase == .over) return scapp.reject("the game is over", .{});
     if (player.status == .forfeited) return scapp.reject("seat {d} has forfeited the game", .{player.seat});
     switch (msg) {
         .commit => |body| try commit(&game, player, body.hash),
         .reveal => |body| try reveal(ctx, &game, player, body.card, body.salt),
+        .chat => unreachable,
     }
     advance(ctx, &game);
 }
@@ -180,6 +194,13 @@ fn reveal(ctx: *const scapp.Context, game: *const Game, player: Player, card: i1
     var changed = player;
     changed.hand = hand;
     _ = db.put(changed);
+}
+
+/// Whoever has a seat may speak, also when the game is over or the player out of it.
+fn chat(ctx: *const scapp.Context, player: Player, text: []const u8) scapp.Rejection!void {
+    if (text.len == 0 or text.len > chat_bytes_max)
+        return scapp.reject("text of {d} bytes: allowed are 1 to {d}", .{ text.len, chat_bytes_max });
+    _ = db.put(Chat{ .sequence = @intCast(ctx.sequence), .seat = player.seat, .text = text, .said_at = .fromMs(ctx.time_ms) });
 }
 
 /// Move on as far as the moves made allow, then store the game and what everyone is owed.

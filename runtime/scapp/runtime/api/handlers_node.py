@@ -92,6 +92,15 @@ async def deployment(call: Call) -> AppView:
     return await _view(call, find_app(call.context, call.path["app"]))
 
 
+async def module(call: Call) -> bytes:
+    """Anybody who may read can run it over the log for themselves."""
+    app = find_app(call.context, call.path["app"])
+    wasm = await call.context.blocking(call.context.apps.wasm, app.deployment.reducer)
+    if wasm is None:
+        raise ApiError("storage_failed", f"the module of {app.name} is not at hand", "deploy it again")
+    return wasm
+
+
 async def _view(call: Call, app: App) -> AppView:
     """With the app's schema, made now if it is not there yet: `deploy` is what people expect to make tables."""
     derived = call.context.derived
