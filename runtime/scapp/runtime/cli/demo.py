@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from scapp.runtime.cli.common import MISMATCH, Problem, common, emit, settings, table
+from scapp.runtime.cli.common import MISMATCH, common, emit, settings, table
 
 if TYPE_CHECKING:
     from scapp.runtime.cli.demo_game import Game
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from scapp.runtime.documents import VerifyAnswer
 
 NAMES = ("alice", "bob", "carol", "dave")
-MARK = ".scapp-demo"
 _STANDINGS = (
     "select rank, seat, score, status, address from {schema}.standings where channel_id = $1::bytea order by rank, seat"
 )
@@ -46,15 +42,16 @@ def demo(players: int, cards: int, folder: Path, keep: bool) -> None:
     Everything is real: processes, sockets, TLS, signatures, WebAssembly, PostgreSQL. All is stopped at the end."""
     from scapp.runtime.cli.demo_game import Game
     from scapp.runtime.cli.demo_screen import screen
+    from scapp.runtime.cli.local import child, play_folder, remove, running, terminable
     from scapp.runtime.cli.processes import refuse_running
 
     began = time.monotonic()
-    home = _folder(folder.absolute())
-    children = [_child(name, home) for name in NAMES[:players]]
-    for child in children:
-        refuse_running(child.home)
+    home = play_folder(folder.absolute())
+    for name in NAMES[:players]:
+        refuse_running(home / name)
+    children = [child(name, home) for name in NAMES[:players]]
     try:
-        with _terminable(), screen(settings().json) as show, _running(children):
+        with terminable(), screen(settings().json) as show, running(children):
             show.note(f"starting {players} nodes in {home}")
             with Game(children, cards, show) as game:
                 game.prepare()
@@ -62,72 +59,10 @@ def demo(players: int, cards: int, folder: Path, keep: bool) -> None:
                 result = _result(game, children, home, began)
     finally:
         if not keep:
-            _remove(home, children)
+            remove(home, children)
     emit(result, lambda: _text(result, keep))
     if not result["equal"]:
         click.get_current_context().exit(MISMATCH)
-
-
-def _folder(home: Path) -> Path:
-    """The demo's directory: new, empty, or an earlier demo's."""
-    if home.exists() and any(home.iterdir()) and not (home / MARK).exists():
-        raise Problem(
-            f"{home} is not empty and not an earlier demo's", code="refused", hint="choose another with --dir"
-        )
-    home.mkdir(parents=True, exist_ok=True)
-    (home / MARK).touch()
-    return home
-
-
-def _child(name: str, folder: Path) -> NodeChild:
-    """A node's directory with key and settings, made once."""
-    from scapp.runtime.cli.processes import NodeChild, free_ports, write_settings
-    from scapp.runtime.config import CONFIG_FILE
-    from scapp.runtime.keys_file import find_key, new_key
-
-    home = folder / name
-    if find_key(home) is None:
-        new_key(home)
-    if not (home / CONFIG_FILE).exists():
-        listen, api = free_ports(2)
-        write_settings(home, listen, api)
-    return NodeChild(name, home)
-
-
-def _remove(home: Path, children: list[NodeChild]) -> None:
-    """Also what PostgreSQL had to put elsewhere."""
-    from scapp.runtime.database.embedded import EmbeddedBackend
-
-    for child in children:
-        if (child.home / "pg").exists():
-            EmbeddedBackend(child.home / "pg").remove()
-    shutil.rmtree(home, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _running(children: list[NodeChild]) -> Iterator[None]:
-    from scapp.runtime.cli.processes import stop_all
-
-    try:
-        for child in children:
-            child.start()
-        yield
-    finally:
-        stop_all(children)
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM stops the nodes as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _result(game: Game, children: list[NodeChild], home: Path, began: float) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from scapp.runtime.cli.common import BUG, Problem, Settings, common, problem_of,
 # name: (module, attribute, help)
 COMMANDS = {
     "demo": ("demo", "demo", "Start nodes, play a game, watch the tables fill"),
+    "game": ("game", "game", "Play the game in the browser, against bots"),
     "new": ("develop", "new", "Make a new app: a reducer and its test"),
     "build": ("develop", "build", "Compile a reducer"),
     "test": ("develop", "test", "Run a reducer's tests"),
@@ -24,6 +25,7 @@ COMMANDS = {
     "node": ("node", "node", "Run a node"),
     "status": ("status", "status", "Show a running node at a glance"),
     "peers": ("status", "peers", "Add and list other nodes"),
+    "page": ("page", "page", "Open an app's page in the browser"),
     "deploy": ("apps", "deploy", "Check a reducer module and make it known to the node"),
     "channel": ("channel", "channel", "Open, accept, reject, list, show, close and dispute channels"),
     "chain": ("chain", "chain", "The chain on which channels are funded"),
