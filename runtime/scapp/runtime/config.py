@@ -293,7 +293,7 @@ def _build(tree: dict[str, Any]) -> Config:
     for name, text in tree.get("web", {}).items():
         if not _PAGE_NAME.fullmatch(name) or not isinstance(text, str) or not text:
             raise ConfigError(
-                f"web.{name} = {text!r} is not allowed: a name is of a-z, 0-9 and -, not 'scapp', and stands for a folder"
+                f"web.{name} = {text!r} is not allowed: a name of a-z, 0-9 and -, not 'scapp', stands for a folder"
             )
     return Config(**parts, **{section: tree.get(section, {}) for section in _TABLES})
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scapp.runtime.cli.common import common, emit, settings, tell
+from scapp.runtime.cli.common import common, emit, tell
 
 if TYPE_CHECKING:
     from scapp.runtime.cli.processes import NodeChild

@@ -21,12 +21,19 @@ export function drawBoard(parts, { match, seat, names, own = null, open = null, 
   const round = open ?? match.round;
   keep(parts.head, [match.round, match.phase, match.cards, open, waitText(match, seat, names)], () => head(match, seat, names, open));
   keep(parts.track, [match.rounds, match.phase === "over" ? 0 : round], () => track(match, round, names));
-  keep(parts.felt, [match, own, open, names, amounts], () => felt(match, { seat, names, own, open, round, amounts }));
+  felt(parts.felt, match, { seat, names, own, open, round, amounts });
   keep(parts.last, lastRound(match) ?? null, () => lastText(match, names));
 }
 
+/** Who won. */
+export function finalText(match, names) {
+  const best = match.players.filter((player) => player.rank === 1).map((player) => names[player.seat]);
+  if (best.length > 1) return `A draw between ${best.join(" and ")}`;
+  return best[0] === "You" ? "You win" : `${best[0]} wins`;
+}
+
 function waitText(match, seat, names) {
-  if (match.phase === "over") return "The match is over";
+  if (match.phase === "over") return finalText(match, names);
   const me = match.players[seat];
   if (me?.status === "forfeited") return "You are out of this match";
   const missing = match.players.filter((player) => player.status === "playing" && !hasMoved(match, player.seat));
@@ -69,45 +76,64 @@ function lastText(match, names) {
   ];
 }
 
-function felt(match, look) {
+const placesOf = new WeakMap();
+
+/** Cards stand in places of their own, so that only what moves is drawn anew, and animated. */
+function felt(felt, match, look) {
   const { seat } = look;
-  const order = seat === null ? match.players : [...match.players.slice(seat + 1), ...match.players.slice(0, seat)];
-  const mine = seat === null ? null : match.players[seat];
-  return [
-    h("div.seats", { dataset: { count: order.length } }, order.map((player) => place(match, player, look))),
-    middle(match, look),
-    mine ? h("div.seats.mine", {}, place(match, mine, look)) : null,
-  ];
+  if (!placesOf.has(felt)) placesOf.set(felt, new Map());
+  const places = placesOf.get(felt);
+  keep(felt, [seat, match.players.length], () => {
+    places.clear();
+    for (const key of ["prize", ...match.players.map((player) => player.seat)]) places.set(key, placeParts(key));
+    const order = seat === null ? match.players : [...match.players.slice(seat + 1), ...match.players.slice(0, seat)];
+    const centre = [places.get("prize").root, seat === null ? null : places.get(seat).root];
+    return [h("div.seats", { dataset: { count: order.length } }, order.map((player) => places.get(player.seat).root)), h("div.seats", {}, centre)];
+  });
+  prize(places.get("prize"), match, look);
+  for (const player of match.players) place(places.get(player.seat), match, player, look);
 }
 
-function middle(match, { round, open }) {
-  if (match.phase === "over" && !open) return podium(match);
-  const { prize, pot, result } = match.rounds[round - 1];
-  const carried = pot !== null && pot > prize;
-  return h("div.middle", {},
-    h("div.prize", { className: `prize card ${result}`, role: "img", "aria-label": `Prize ${prize}${carried ? `, pot ${pot}` : ""}` }, String(prize)),
-    h("p", {}, carried ? `${pot} in the pot` : "prize"));
+function placeParts(key) {
+  const parts = { card: h("div.slot"), text: h("div") };
+  parts.text.className = key === "prize" ? "about" : "who";
+  parts.root = h("div", { className: key === "prize" ? "place middle" : "place", dataset: key === "prize" ? {} : { seat: key } }, parts.card, parts.text);
+  return parts;
 }
 
-function podium(match) {
-  const best = standings(match)[0];
-  return h("div.middle", {}, h("div.prize.card.won", { role: "img", "aria-label": "Final" }, "★"), h("p", {}, `best: ${best.score}`));
+function prize(parts, match, { round, open }) {
+  const over = match.phase === "over" && open === null;
+  const { prize: worth, pot } = match.rounds[round - 1];
+  const carried = !over && pot !== null && pot > worth;
+  const label = over ? "Final" : `Prize ${worth}${carried ? `, ${pot} in the pot` : ""}`;
+  keep(parts.card, [label, round], () => h("div.prize.card", { role: "img", "aria-label": label }, over ? "★" : String(worth)));
+  keep(parts.text, label, () => h("p", {}, over ? `best: ${standings(match)[0].score}` : carried ? `${pot} in the pot` : "prize"));
 }
 
-function place(match, player, { names, own, open, round, amounts, seat }) {
+function place(parts, match, player, { names, own, open, round, amounts, seat }) {
   const name = names[player.seat];
   const bid = bidOf(match, player.seat, round);
-  const winner = match.rounds[round - 1].winner === player.seat;
   const out = player.status === "forfeited";
-  const moved = open ? "" : out ? "out" : match.phase === "over" ? "" : hasMoved(match, player.seat) ? "ready" : "thinking";
-  return h("div.place", { className: `place ${winner && (open || match.phase === "over") ? "winner" : ""} ${out ? "out" : ""}`, dataset: { seat: player.seat } },
-    played(bid, player.seat === seat ? own : null, name, out),
-    h("div.who", {},
-      h("strong.name", {}, name),
-      h("span.score", { title: "points" }, String(player.score), h("span.hidden", {}, " points")),
-      h("small.state", {}, out ? "forfeited" : moved),
-      h("small.cards", { title: "cards in hand" }, `${player.hand.length} ${player.hand.length === 1 ? "card" : "cards"}`),
-      amounts.length ? h("small.owed", { title: "what the latest co-signed state pays" }, `owed ${amounts[player.seat]}`) : null));
+  const mine = player.seat === seat && bid && bid.card === null ? own : null;
+  const best = match.phase === "over" && open === null ? player.rank === 1 : open !== null && match.rounds[round - 1].winner === player.seat;
+  parts.root.classList.toggle("winner", best);
+  parts.root.classList.toggle("out", out);
+  keep(parts.card, [round, bid?.card ?? (bid ? "hidden" : ""), mine, out, name], () => played(bid, mine, name, out));
+  const doing = stateText(match, player, open);
+  keep(parts.text, [name, player.score, doing, player.hand.length, amounts[player.seat]], () => [
+    h("strong.name", {}, name),
+    h("span.score", { title: "points" }, String(player.score), h("span.hidden", {}, " points")),
+    h("small.state", {}, doing),
+    h("small.cards", { title: "cards in hand" }, `${player.hand.length} ${player.hand.length === 1 ? "card" : "cards"}`),
+    amounts.length ? h("small.owed", { title: "what the latest co-signed state pays" }, `owed ${amounts[player.seat]}`) : null,
+  ]);
+}
+
+function stateText(match, player, open) {
+  if (player.status === "forfeited") return "forfeited";
+  if (open !== null || match.phase === "over") return "";
+  if (hasMoved(match, player.seat)) return "ready";
+  return match.phase === "commit" ? "thinking" : "showing";
 }
 
 /** The card in front of a player: face, back, or the empty place. */

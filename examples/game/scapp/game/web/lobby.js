@@ -14,18 +14,19 @@ export function lobby(place) {
     matches: h("section.panel", { "aria-label": "Your matches" }),
     create: h("section.panel", { "aria-label": "New match" }),
     people: h("section.panel", { "aria-label": "Players" }),
+    rules: rules(),
   };
   const phases = new Map(); // channel id to what its match waits for
   place.append(
     h("h1.hidden", {}, "Lobby"),
     parts.invited,
-    h("div.lobby", {}, h("div.column", {}, parts.challenges, parts.matches), h("div.column", {}, parts.create, parts.people)),
+    h("div.lobby", {}, h("div.column.first", {}, parts.challenges, parts.matches), h("div.column.second", {}, parts.create, parts.people), h("div.column", {}, parts.rules)),
   );
   let invitation = invitationOf(handover.rest);
   const draw = () => {
     const proposed = state.channels.filter((channel) => channel.phase === "proposed" && channel.my_index > 0);
     const waiting = state.channels.filter((channel) => channel.phase === "proposed" && channel.my_index === 0);
-    const live = state.channels.filter((channel) => LIVE.has(channel.phase));
+    const live = state.channels.filter((channel) => LIVE.has(channel.phase) && phases.get(channel.channel_id) !== "over");
     keep(parts.invited, invitation, () => (invitation ? invited(invitation, () => ((invitation = null), draw())) : []));
     parts.challenges.hidden = !proposed.length;
     keep(parts.challenges, [proposed, state.peers.map((peer) => peer.name)], () => challenges(proposed));
@@ -78,8 +79,7 @@ function matches(live, waiting, phases) {
     all.length ? h("ul.list", {}, all.map((channel) => h("li", {},
       h("div", {}, h("strong", {}, names(others(channel))),
         h("small", {}, channel.phase === "running" ? phases.get(channel.channel_id) ?? "" : waitText(channel))),
-      h("a.button", { href: `#/match/${channel.channel_id}`, className: phases.get(channel.channel_id)?.includes("your move") ? "button primary" : "button" },
-        phases.get(channel.channel_id) === "over" ? "Look" : "Open"))))
+      h("a.button", { href: `#/match/${channel.channel_id}`, className: phases.get(channel.channel_id)?.includes("your move") ? "button primary" : "button" }, "Open"))))
       : h("p.empty", {}, "None goes on. Start one: every step will be signed by all who play, and nobody needs a server."),
   ];
 }
@@ -106,6 +106,14 @@ function create() {
       h("label.row", {}, h("span", {}, "Clock"), h("select", { name: "move_ms" }, CLOCKS.map(([value, text]) => h("option", { value }, text)))),
       h("button.primary.wide", { type: "submit", disabled: !known.length }, "Challenge")),
   ];
+}
+
+function rules() {
+  return h("section.panel", { "aria-label": "How it is played" },
+    h("h2", {}, "How it is played"),
+    h("p", {}, "Everybody holds the same cards. Each round has a prize: all play one card face down, the highest takes it. When several are highest the prize stays in the pot for the next round. Cards are gone once played; most points win."),
+    h("h2", {}, "Why there is no server"),
+    h("p", {}, "You and the others run a node each. A card is first sent as a hash and shown only when all have hidden theirs. Every step is signed by all who play, and every node derives the same tables from the steps: “Verify” runs the rules again, here in your browser."));
 }
 
 async function open(event) {

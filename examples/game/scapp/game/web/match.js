@@ -1,6 +1,6 @@
 // A match: the table, one's own hand, and what the page does by itself: show the hidden card, call time.
 
-import { boardParts, drawBoard, resultText } from "./board.js";
+import { boardParts, drawBoard, finalText, resultText } from "./board.js";
 import { doing, h, keep, note, say } from "./dom.js";
 import { bidOf, hasMoved, lastRound, readMatch, standings, waitingFor } from "./game.js";
 import { challenge } from "./lobby.js";
@@ -177,6 +177,7 @@ class MatchView {
     const amounts = channel.slots.length ? channel.amounts : [];
     drawBoard(this.board, { match, seat: this.seat, names: this.names, own, open: this.open, amounts });
     const kind = match.phase === "over" ? "over" : !me ? "watch" : me.status !== "playing" ? "out" : hasMoved(match, me.seat) || match.phase === "reveal" ? "wait" : "choose";
+    this.table.classList.toggle("done", kind === "over");
     keep(this.hand, [kind, me?.hand, me?.status, own, kind === "over" && [channel.phase, match.players]], () => this.handOf(kind, own));
   }
 
@@ -202,7 +203,7 @@ class MatchView {
     const { channel, match } = this;
     const others = channel.participants.filter((address) => address !== state.address);
     return h("div.over", {},
-      h("h2", {}, finalText(match, this.names)),
+      h("h2.hidden", {}, "Result"),
       h("ol.standings", {}, standings(match).map((player) => h("li", { dataset: { seat: player.seat } },
         h("span.rank", {}, String(player.rank)), h("span.name", {}, this.names[player.seat]),
         player.status === "forfeited" ? h("small", {}, "forfeited") : null, h("strong", {}, String(player.score))))),
@@ -223,12 +224,6 @@ function waitingRoom(channel) {
   const texts = { proposed: "Waiting for the others to accept…", opening: "Everybody signs the opening…", rejected: `Declined: ${channel.reason}` };
   return h("div.waiting", {}, h("p.empty", {}, texts[channel.phase] ?? "The tables are being derived…"),
     h("div.actions", {}, h("a.button", { href: "#/" }, "Back to the lobby")));
-}
-
-function finalText(match, names) {
-  const best = match.players.filter((player) => player.rank === 1).map((player) => names[player.seat]);
-  if (best.length > 1) return `A draw between ${best.join(" and ")}`;
-  return best[0] === "You" ? "You win" : `${best[0]} wins`;
 }
 
 function clockText(left) {

@@ -72,7 +72,7 @@ export function sidePanels(id) {
       chat.hidden = !mayPlay() || channel.phase !== "running";
       if (!match) return;
       const atEnd = lines.scrollTop + lines.clientHeight >= lines.scrollHeight - 8;
-      keep(lines, match.chat, () => match.chat.map((line) => h("li", {}, h("strong", { dataset: { seat: line.seat }, className: "tint" }, nameOf(match.players[line.seat].address)), ` ${line.text}`)));
+      keep(lines, match.chat, () => match.chat.length === 0 ? h("li.empty", {}, "Nothing said yet.") : match.chat.map((line) => h("li", {}, h("strong", { dataset: { seat: line.seat }, className: "tint" }, nameOf(match.players[line.seat].address)), ` ${line.text}`)));
       if (atEnd) lines.scrollTop = lines.scrollHeight;
     },
   };
