@@ -224,3 +224,26 @@ def test_amounts_never_leave_a_revealed_card_worse_than_silence() -> None:
     assert driver.amounts == [600 + pot * 100, 600 - pot * 100]
     driver.send(1, reveal(1))
     assert driver.amounts == [600 + pot * 100, 600 - pot * 100]
+
+
+def test_players_talk_whatever_the_game_is_at() -> None:
+    """In play, forfeited and after the end; a chat changes no other table, and text has its limits."""
+    driver = game(players=3, params={"cards": 3, "move_ms": 1_000})
+    before = {table: driver.rows(table) for table in ("game", "player", "round", "bid")}
+    driver.send(1, {"chat": {"text": "good luck"}})
+    assert {table: driver.rows(table) for table in before} == before
+    driver.send(0, commit(0, 1, 1))
+    driver.send(1, commit(1, 1, 1))
+    driver.now_ms += 2_000
+    driver.tick(0)
+    driver.send(2, {"chat": {"text": "ü" * 140}})
+    driver.now_ms += 2_000
+    driver.tick(0)
+    assert driver.rows("game")[0]["phase"] == "over"
+    driver.send(0, {"chat": {"text": "again?"}})
+    assert [(row["seat"], row["text"]) for row in driver.rows("chat")] == [
+        (1, "good luck"), (2, "ü" * 140), (0, "again?"),
+    ]  # fmt: skip
+    for text in ("", "x" * 281):
+        with pytest.raises(Refused, match=f"text of {len(text)} bytes: allowed are 1 to 280"):
+            driver.send(0, {"chat": {"text": text}})

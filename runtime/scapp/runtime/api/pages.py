@@ -6,6 +6,7 @@ load from this node only, so that what it knows (the token among it) has nowhere
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from scapp.runtime.api.errors import ApiError
 
 LIBRARY = "scapp"
 """The name under which the node's own modules for pages are found."""
+_PART = re.compile(r"[\w-][\w.-]*")
 _RUNTIME = Path(__file__).parent.parent
 _KERNEL = "kernel.wasm"
 MEDIA = {
@@ -66,7 +68,7 @@ class Pages:
 
     async def _with_slash(self, request: web.Request) -> web.StreamResponse:
         """Relative addresses in a page need it; the browser keeps the fragment."""
-        raise web.HTTPPermanentRedirect(f"/app/{self._known(request)}/")
+        return web.Response(status=308, headers={"Location": f"/app/{self._known(request)}/"})
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         name, file = self._known(request), request.match_info["file"] or "index.html"
@@ -84,7 +86,7 @@ class Pages:
         """A file that may be seen: of a known kind, not hidden, and inside the folder also when it is a link."""
         folder = self._folders[name]
         parts = file.split("/")
-        plain = all(part and not part.startswith(".") and "\\" not in part and "\0" not in part for part in parts)
+        plain = len(file) < 200 and all(map(_PART.fullmatch, parts))
         if plain and Path(file).suffix in MEDIA:
             path = folder.joinpath(*parts).resolve()
             if path.is_relative_to(folder) and path.is_file():
