@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from scapp.game import commitment
-from tests.support.browser import Tab, address_of, chromium, chromium_path, page_cluster
+from scapp.game import BotPlayer, commitment
+from scapp.runtime.documents import ChannelView
+from tests.support.browser import SHOTS, Tab, address_of, chromium, chromium_path, page_cluster
 from tests.support.cluster import Cluster, environment, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -63,13 +64,19 @@ def open_match(tabs: dict[str, Tab], *players: str, cards: int = 3) -> str:
     return found.group(1)
 
 
+def accept(nodes: Cluster, name: str, channel: str) -> ChannelView:
+    """Once the proposal is there."""
+    node = nodes.client(name)
+    eventually(lambda: channel in [found.channel_id for found in node.channels()] or None, lambda: f"{name}: {channel}")
+    return node.accept(channel, wait_s=10)
+
+
 def open_by_api(nodes: Cluster, first: str, other: str, move_ms: int, cards: int = 3) -> str:
     """A match with a clock that no person would choose."""
     channel = (
         nodes.client(first).open_channel([other], "goofspiel", params={"cards": cards, "move_ms": move_ms}).channel_id
     )
-    eventually(lambda: channel in [c.channel_id for c in nodes.client(other).channels()] or None, lambda: channel)
-    assert nodes.client(other).accept(channel, wait_s=30).phase == "running"
+    assert accept(nodes, other, channel).phase == "running"
     return channel
 
 
@@ -238,6 +245,85 @@ def test_the_page_keeps_its_token_and_loads_nothing_from_elsewhere(three: Cluste
     )
     assert blocked == "TypeError"
     tabs["alice"].problems.clear()  # the browser reports what it has just blocked
+
+
+def bots(nodes: Cluster, **strengths: str) -> list[BotPlayer]:
+    found = [BotPlayer(nodes.nodes[name].client, strength=strength) for name, strength in strengths.items()]
+    for bot in found:
+        bot.start()
+    return found
+
+
+def accepted(nodes: Cluster, first: str, *others: str, cards: int) -> str:
+    """A match of the first with the others, whose nodes accept."""
+    channel = nodes.client(first).open_channel(others, "goofspiel", params={"cards": cards}).channel_id
+    for name in others:
+        accept(nodes, name, channel)
+    eventually(lambda: nodes.client(first).channel(channel).phase == "running" or None, lambda: channel)
+    return channel
+
+
+def wait_over(nodes: Cluster, name: str, channel: str) -> None:
+    sql = "select phase from goofspiel.game where channel_id = $1::bytea"
+    eventually(
+        lambda: nodes.rows(name, sql, "\\x" + channel[2:]) == [["over"]] or None, lambda: nodes.state(name, channel)
+    )
+
+
+def test_pictures_of_lobby_match_end_and_scores(browser: Browser, three: Cluster) -> None:
+    """What the documentation shows: `make screenshots` names the folder they go to."""
+    if not SHOTS:
+        pytest.skip("SCAPP_SCREENSHOTS names no folder for the pictures")
+    earlier = bots(three, alice="sensible", bob="random", carol="sensible")
+    for cards in (5, 3, 7):
+        wait_over(three, "alice", accepted(three, "alice", "bob", "carol", cards=cards))
+    for bot in earlier:
+        bot.leave()
+    going = accepted(three, "bob", "alice", cards=7)
+    desk = Tab(browser, address_of(three, "alice"), viewport={"width": 1180, "height": 760}, color_scheme="light")
+    desk.page.get_by_role("link", name="Open").wait_for()
+    waiting = three.client("carol").open_channel(["alice", "bob"], "goofspiel", params={"cards": 9}).channel_id
+    desk.page.get_by_role("heading", name="You are challenged").wait_for()
+    desk.page.get_by_role("checkbox", name="bob").check()
+    desk.shot("lobby")
+
+    three.client("alice").reject(waiting)
+    three.client("bob").close_channel(going, wait_s=20)
+    playing = bots(three, bob="random", carol="sensible")
+    channel = accepted(three, "alice", "bob", "carol", cards=7)
+    phone = Tab(
+        browser, address_of(three, "alice"), viewport={"width": 390, "height": 844}, device_scale_factor=1.5,
+        is_mobile=True, has_touch=True, color_scheme="dark",
+    )  # fmt: skip
+    for tab in (desk, phone):
+        tab.go(f"#/match/{channel}")
+    desk.page.get_by_role("textbox", name="Message").fill("good luck!")
+    desk.page.get_by_role("button", name="Send").click()
+    for number, card in enumerate((2, 5, 1, 6, 3, 7, 4)):
+        desk.heading(f"Round {number + 1} of 7")
+        if number == 3:
+            for tab in (desk, phone):
+                tab.page.get_by_role("img", name="bob: hidden card").wait_for()
+                tab.page.get_by_role("img", name="carol: hidden card").wait_for()
+                tab.page.locator(".head .wait", has_text="Choose a card").wait_for()
+                tab.page.locator(".pickable", has_text="6").click()
+            desk.page.get_by_role("button", name="Verify in this browser").click()
+            desk.page.locator(".verdict.good").wait_for()
+            desk.shot("match")
+            phone.shot("phone")
+        desk.choose(card)
+    desk.heading("Match over")
+    for bot in playing:
+        bot.leave()
+    desk.page.locator(".winner").first.wait_for()
+    desk.shot("end")
+    assert desk.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    desk.page.get_by_role("link", name="Scores").click()
+    desk.page.get_by_role("row", name=re.compile("You")).wait_for()
+    desk.shot("scores")
+    assert desk.problems == phone.problems == []
+    for tab in (desk, phone):
+        tab.context.close()
 
 
 def test_scapp_game_plays_against_its_bot(browser: Browser) -> None:

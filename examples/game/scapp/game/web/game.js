@@ -16,6 +16,24 @@ const MATCH = (schema) => `
     (select json_agg(t order by sequence) from (select sequence, seat, text, said_at
        from ${schema}.chat where channel_id = $1::bytea order by sequence desc limit 200) t) as chat`;
 
+/** All matches that go on, of one version of the game, and whether they wait for us. */
+const GOING_ON = (schema) => `
+  select g.channel_id, g.round, g.cards, exists (
+    select 1 from ${schema}.player p where p.channel_id = g.channel_id and p.address = $1::bytea and p.status = 'playing'
+      and not exists (select 1 from ${schema}.bid b where b.channel_id = g.channel_id and b.seat = p.seat
+                      and b.round = g.round and (g.phase = 'commit' or b.card is not null))) as is_mine
+  from ${schema}.game g where g.phase <> 'over'`;
+
+/** {round, cards, is_mine} by channel id. Raises NodeError. */
+export async function readGoingOn(apps, address) {
+  const found = new Map();
+  for (const { schema } of apps) {
+    const rows = schema ? await node.query(GOING_ON(schema), [`\\x${address.slice(2)}`]) : [];
+    for (const row of rows) found.set(row.channel_id, row);
+  }
+  return found;
+}
+
 /** The match now, or null while nothing is derived. Raises NodeError. */
 export async function readMatch(channel) {
   const app = appOf(channel);

@@ -1,7 +1,7 @@
 // The lobby: matches that go on, challenges to answer, a new match, invitations.
 
 import { copy, doing, h, keep, short } from "./dom.js";
-import { readMatch, waitingFor } from "./game.js";
+import { readGoingOn } from "./game.js";
 import { addPeer, handover, listen, mayOpen, nameOf, node, ownName, refresh, state } from "./session.js";
 
 const CLOCKS = [["0", "No clock"], ["60000", "1 minute a move"], ["180000", "3 minutes a move"], ["600000", "10 minutes a move"]];
@@ -16,7 +16,7 @@ export function lobby(place) {
     people: h("section.panel", { "aria-label": "Players" }),
     rules: rules(),
   };
-  const phases = new Map(); // channel id to what its match waits for
+  let goingOn = new Map();
   place.append(
     h("h1.hidden", {}, "Lobby"),
     parts.invited,
@@ -26,30 +26,25 @@ export function lobby(place) {
   const draw = () => {
     const proposed = state.channels.filter((channel) => channel.phase === "proposed" && channel.my_index > 0);
     const waiting = state.channels.filter((channel) => channel.phase === "proposed" && channel.my_index === 0);
-    const live = state.channels.filter((channel) => LIVE.has(channel.phase) && phases.get(channel.channel_id) !== "over");
+    const live = state.channels.filter((channel) => LIVE.has(channel.phase) && (channel.phase !== "running" || goingOn.has(channel.channel_id)));
     keep(parts.invited, invitation, () => (invitation ? invited(invitation, () => ((invitation = null), draw())) : []));
     parts.challenges.hidden = !proposed.length;
     keep(parts.challenges, [proposed, state.peers.map((peer) => peer.name)], () => challenges(proposed));
-    keep(parts.matches, [live, waiting, [...phases], state.peers.map((peer) => peer.name)], () => matches(live, waiting, phases));
+    keep(parts.matches, [live, waiting, [...goingOn.values()], state.peers.map((peer) => peer.name)], () => matches(live, waiting, goingOn));
     keep(parts.create, [state.peers.map((peer) => [peer.address, peer.name, peer.connected]), state.apps.length], create);
     keep(parts.people, state.peers.map((peer) => [peer.name, peer.address, peer.connected]), people);
   };
   const look = async () => {
     draw();
-    for (const channel of state.channels.filter((one) => one.phase === "running")) {
-      const match = await readMatch(channel).catch(() => null);
-      if (match) phases.set(channel.channel_id, statusOf(match));
-    }
+    goingOn = await readGoingOn(state.apps, state.address).catch(() => goingOn);
     draw();
   };
   void look();
   return listen(look);
 }
 
-function statusOf(match) {
-  if (match.phase === "over") return "over";
-  const mine = waitingFor(match).some((player) => player.address === state.address);
-  return `round ${match.round} of ${match.cards}${mine ? " · your move" : ""}`;
+function statusText({ round, cards, is_mine: mine }) {
+  return `round ${round} of ${cards}${mine ? " · your move" : ""}`;
 }
 
 const others = (channel) => channel.participants.filter((address) => address !== state.address);
@@ -72,14 +67,16 @@ async function accept(channel) {
   location.hash = `#/match/${found.channel_id}`;
 }
 
-function matches(live, waiting, phases) {
+function matches(live, waiting, goingOn) {
   const all = [...live, ...waiting];
   return [
     h("h2", {}, "Your matches"),
-    all.length ? h("ul.list", {}, all.map((channel) => h("li", {},
-      h("div", {}, h("strong", {}, names(others(channel))),
-        h("small", {}, channel.phase === "running" ? phases.get(channel.channel_id) ?? "" : waitText(channel))),
-      h("a.button", { href: `#/match/${channel.channel_id}`, className: phases.get(channel.channel_id)?.includes("your move") ? "button primary" : "button" }, "Open"))))
+    all.length ? h("ul.list", {}, all.map((channel) => {
+      const status = goingOn.get(channel.channel_id);
+      return h("li", {},
+        h("div", {}, h("strong", {}, names(others(channel))), h("small", {}, status ? statusText(status) : waitText(channel))),
+        h("a", { href: `#/match/${channel.channel_id}`, className: status?.is_mine ? "button primary" : "button" }, "Open"));
+    }))
       : h("p.empty", {}, "None goes on. Start one: every step will be signed by all who play, and nobody needs a server."),
   ];
 }

@@ -133,13 +133,18 @@ class MatchView {
       note("Another browser hid your card and must show it: open the match there, or with `scapp page goofspiel`.");
       return;
     }
-    void this.submit(show(this.id, me, match.round, card)).catch((error) => {
-      note(`Your card could not be shown yet: ${error.message}`);
-      setTimeout(() => {
-        this.revealing = 0;
-        void this.look();
-      }, 2000);
-    });
+    void this.submit(show(this.id, me, match.round, card)).catch(() => this.reviewReveal(match.round));
+  }
+
+  /** A refusal means most often that another page of this player was faster; else try again. */
+  async reviewReveal(round) {
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await this.look();
+    const { match, me } = this;
+    if (this.gone || match.phase !== "reveal" || match.round !== round || hasMoved(match, me.seat)) return;
+    note("Your card could not be shown yet; trying again.");
+    this.revealing = 0;
+    this.act();
   }
 
   /** The clock, and the tick that makes a passed deadline count. Time is that of the signed entries: the node refuses
