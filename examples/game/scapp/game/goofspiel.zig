@@ -14,10 +14,12 @@ const players_max = 4;
 const chat_bytes_max = 280;
 /// Divisible by any number of players, so that a share of a point is a whole number.
 const shares_per_point = 12;
+const bond_percent_max = 50;
 
 const Phase = enum { commit, reveal, over };
 
-/// The one row of how the game stands. `stake` is the sum of the outcome slots, 0 without any.
+/// The one row of how the game stands. `stake` is the sum of the players' outcome slots, 0 without any; `bond` the part
+/// of one player's that only the end of the game gives back.
 const Game = struct {
     id: i16 = 1,
     phase: Phase,
@@ -29,6 +31,7 @@ const Game = struct {
     move_ms: i64,
     deadline: ?scapp.Timestamp,
     stake: u256,
+    bond: u256,
 
     pub const table = .{ .name = "game", .key = 1 };
 };
@@ -91,7 +94,7 @@ pub const Message = union(enum) {
     chat: struct { text: []const u8 },
 };
 
-pub const Params = struct { cards: i16 = 7, move_ms: i64 = 0 };
+pub const Params = struct { cards: i16 = 7, move_ms: i64 = 0, bond_percent: i16 = 0 };
 
 const move_ms_max = 366 * 24 * 3600 * 1000;
 
@@ -104,7 +107,12 @@ pub fn open(ctx: *const scapp.Context, opening: scapp.Opening(Params)) scapp.Rej
         return scapp.reject("cards is {d}: allowed are {d} to {d}", .{ params.cards, cards_min, cards_max });
     if (params.move_ms < 0 or params.move_ms > move_ms_max)
         return scapp.reject("move_ms is {d}: allowed are 0 (no deadline) to {d}", .{ params.move_ms, move_ms_max });
+    if (params.bond_percent < 0 or params.bond_percent > bond_percent_max)
+        return scapp.reject("bond_percent is {d}: allowed are 0 to {d}", .{ params.bond_percent, bond_percent_max });
     const stake = try checkedStake(opening);
+    const bond = partOf(stake / @as(u256, @intCast(players)), @intCast(params.bond_percent), 100);
+    if (stake != 0 and params.bond_percent != 0 and bond == 0)
+        return scapp.reject("a stake of {d} is too small for a bond of {d} percent", .{ opening.slots[0].amount, params.bond_percent });
 
     for (opening.participants, 0..) |address, seat| _ = db.put(Player{
         .seat = @intCast(seat),
@@ -133,6 +141,7 @@ pub fn open(ctx: *const scapp.Context, opening: scapp.Opening(Params)) scapp.Rej
         .move_ms = params.move_ms,
         .deadline = null,
         .stake = stake,
+        .bond = bond,
     };
     beginRound(ctx, &game);
     _ = db.put(game);
@@ -385,14 +394,18 @@ fn shuffledPrizes(ctx: *const scapp.Context, cards: i16) [cards_max]i16 {
 
 // Stakes
 
-/// Sum of the slots, 0 without slots. A game that could not pay its players is refused before anybody stakes on it.
+/// Sum of the players' slots, 0 without slots. A game that could not pay its players is refused before anybody stakes
+/// on it. Bonds lie in a slot of their own behind the players', which pays somebody else, as long as the game goes on.
 fn checkedStake(opening: scapp.Opening(Params)) scapp.Rejection!u256 {
     const slots = opening.slots;
     if (slots.len == 0) return 0;
-    if (slots.len != opening.participants.len)
-        return scapp.reject("{d} outcome slots for {d} players: one each is needed, or none", .{ slots.len, opening.participants.len });
+    const players = opening.participants.len;
+    const bonded = opening.params.bond_percent != 0;
+    if (slots.len != players + @intFromBool(bonded))
+        return scapp.reject("{d} outcome slots for {d} players: one each is needed{s}, or none", .{ slots.len, players, if (bonded) " and one for the bonds" else "" });
+    if (bonded) try checkPool(slots[players], slots[0].asset, opening.participants);
     var sum: u256 = 0;
-    for (slots, opening.participants, 0..) |slot, player, seat| {
+    for (slots[0..players], opening.participants, 0..) |slot, player, seat| {
         const payee = slot.payee() orelse return scapp.reject("slot {d} pays a channel: it must pay seat {d}", .{ seat, seat });
         if (!payee.eql(player)) return scapp.reject("slot {d} pays {f}: it must pay seat {d}, {f}", .{ seat, payee, seat, player });
         if (!slot.asset.eql(slots[0].asset)) return scapp.reject("slots are in two assets: one is needed", .{});
@@ -402,9 +415,24 @@ fn checkedStake(opening: scapp.Opening(Params)) scapp.Rejection!u256 {
     return sum;
 }
 
-/// What everyone is owed if nothing more is ever signed: points won, the pot among those who have shown their card
-/// (all who play while nobody has), and the prizes to come among all who play. With nobody left playing, the rest is
-/// shared by all.
+/// Nobody who plays may gain by what lies there.
+fn checkPool(pool: scapp.Slot, asset: scapp.Address, players: []const scapp.Address) scapp.Rejection!void {
+    const payee = pool.payee() orelse return scapp.reject("the slot for the bonds pays a channel", .{});
+    for (players) |player| {
+        if (payee.eql(player)) return scapp.reject("the slot for the bonds pays a player, {f}", .{payee});
+    }
+    if (!pool.asset.eql(asset)) return scapp.reject("slots are in two assets: one is needed", .{});
+    if (pool.amount != 0) return scapp.reject("the slot for the bonds begins with {d}: it must begin empty", .{pool.amount});
+}
+
+/// `amount * part / whole`, rounded down, without a product that exceeds 256 bits.
+fn partOf(amount: u256, part: u256, whole: u256) u256 {
+    return amount / whole * part + amount % whole * part / whole;
+}
+
+/// What everyone is owed if nothing more is ever signed: points won, and the pot and the prizes to come among all who
+/// play (with nobody left playing, among all). Without bonds the pot is shared by those who have shown their card, as
+/// soon as one has; with bonds it is these that nobody gets before the end.
 fn settle(game: *const Game) void {
     const points: u256 = @intCast(@divExact(game.cards * (game.cards + 1), 2));
     var shares: [players_max]u256 = @splat(0);
@@ -417,21 +445,35 @@ fn settle(game: *const Game) void {
     }
     const pot = game.pot;
     const coming = @as(i16, @intCast(points)) - scored - pot;
-    share(game, &shares, pot, if (game.phase == .reveal and anyRevealed(game)) .revealed else .playing);
+    share(game, &shares, pot, if (game.bond == 0 and game.phase == .reveal and anyRevealed(game)) .revealed else .playing);
     share(game, &shares, coming, .playing);
 
-    const weight = points * shares_per_point;
-    const whole = game.stake / weight;
-    const remainder = game.stake % weight;
-    var amounts: [players_max]u256 = undefined;
-    var rest = game.stake;
+    var amounts: [players_max + 1]u256 = undefined;
     const count: usize = @intCast(game.players);
+    const bonds = game.bond * count;
+    var rest = game.stake - bonds;
     for (amounts[0..count], shares[0..count]) |*amount, part| {
-        amount.* = whole * part + remainder * part / weight;
+        amount.* = partOf(game.stake - bonds, part, points * shares_per_point);
         rest -= amount.*;
     }
     amounts[0] += rest; // rounding: fewer units than players
-    scapp.setOutcome(amounts[0..count]);
+    if (game.bond == 0) return scapp.setOutcome(amounts[0..count]);
+    amounts[count] = bonds;
+    if (game.phase == .over) giveBondsBack(bonds, amounts[0 .. count + 1]);
+    scapp.setOutcome(amounts[0 .. count + 1]);
+}
+
+/// Who stayed gets the own bond and an equal part of those of who forfeited; with nobody left they stay where they are.
+fn giveBondsBack(bonds: u256, amounts: []u256) void {
+    const stayed = playing();
+    if (stayed == 0) return;
+    const pool = &amounts[amounts.len - 1];
+    var players = db.scan(Player, .{});
+    while (players.next()) |player| {
+        if (player.status == .forfeited) continue;
+        amounts[@intCast(player.seat)] += bonds / stayed;
+        pool.* -= bonds / stayed;
+    }
 }
 
 const Sharers = enum { playing, revealed };
