@@ -24,6 +24,20 @@ expect.set_options(timeout=30_000)
 HASH = re.compile(r"#/match/(0x[0-9a-f]{64})$")
 
 
+BOTH_WAYS = """async id => {
+    const [{ readMatch, matchOfKernel }, { channelOf, node }, { LocalRun }] = await Promise.all(
+        ["/app/goofspiel/game.js", "/app/goofspiel/session.js", "/app/scapp/verify.js"].map(name => import(name)));
+    const run = await LocalRun.of(node, channelOf(id));
+    await run.go(run.turns.length);
+    const both = [await readMatch(channelOf(id)), matchOfKernel(run.kernel)];
+    const same = both.map(({ phase, round, pot, moveMs, deadlineMs, players, rounds, bids, chat }) =>
+        JSON.stringify([phase, round, pot, moveMs, deadlineMs, players, rounds, bids,
+                        chat.map(line => [line.sequence, line.seat, line.text, line.saidMs])]));
+    return [same[0] === same[1], both[1].players.length, both[1].bids.length];
+}"""
+"""The tables by SQL and by the reducer in the browser: whether they are the same, and how many rows there are."""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as found:
@@ -91,6 +105,7 @@ def test_three_browsers_play_a_match_and_see_each_other_move(three: Cluster, tab
     """Challenge and accept in the lobby; hidden cards appear live; the end, verified and replayed in every browser."""
     channel = open_match(tabs, "alice", "bob", "carol")
     bids = {"alice": [3, 2, 1], "bob": [1, 3, 2], "carol": [2, 1, 3]}
+    assert [r.status for r in three.client("carol").send(channel, {"chat": {"text": "ünïcode ♠"}})] == ["accepted"]
     for number in range(3):
         tabs["alice"].heading(f"Round {number + 1} of 3")
         tabs["alice"].choose(bids["alice"][number])
@@ -108,7 +123,7 @@ def test_three_browsers_play_a_match_and_see_each_other_move(three: Cluster, tab
         tab.heading("Match over")
         expect(tab.page.locator(".head .wait")).to_have_text("You win" if name == winner else f"{winner} wins")
         tab.page.get_by_role("button", name="Verify in this browser").click()
-        expect(tab.page.locator(".verdict")).to_contain_text("Equal: 19 entries")
+        expect(tab.page.locator(".verdict")).to_contain_text("Equal: 20 entries")
     page = tabs["bob"].page
     page.get_by_role("link", name="Replay").click()
     slider = page.get_by_role("slider", name="Turn")
@@ -117,6 +132,7 @@ def test_three_browsers_play_a_match_and_see_each_other_move(three: Cluster, tab
     expect(page.locator(".caption")).to_contain_text("The match was opened")
     slider.fill("8")
     expect(page.locator(".caption")).to_contain_text("equal to what all signed")
+    assert page.evaluate(BOTH_WAYS, channel) == [True, 3, 9]
     tabs["carol"].page.get_by_role("link", name="Scores").click()
     row = tabs["carol"].page.get_by_role("row", name=re.compile(winner if winner != "carol" else "You"))
     expect(row.get_by_role("cell").nth(1)).to_have_text("1")

@@ -39,10 +39,10 @@ def child(name: str, folder: Path, more: str = "") -> NodeChild:
         new_key(home)
     if (home / CONFIG_FILE).exists():
         known = load_config(home, environ={})
-        ports = [parse_listen(text, "listen")[1] for text in (known.node.listen, known.api.listen)]
+        listen, api = (parse_listen(text, "listen")[1] for text in (known.node.listen, known.api.listen))
     else:
-        ports = free_ports(2)
-    write_settings(home, *ports, more)
+        listen, api = free_ports(2)
+    write_settings(home, listen, api, more)
     return NodeChild(name, home)
 
 

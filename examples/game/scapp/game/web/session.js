@@ -49,7 +49,8 @@ async function load() {
   state.address = status.address;
   state.listen = status.listen;
   state.peers = peers.peers;
-  state.apps = apps.deployments.filter((app) => app.name === APP);
+  // A version without chat is from before this page.
+  state.apps = apps.deployments.filter((app) => app.name === APP && app.tables.some((table) => table.name === "chat"));
   const ours = new Set(state.apps.map((app) => app.deployment_id));
   state.channels = channels.channels.filter((channel) => ours.has(channel.deployment_id));
 }
