@@ -224,7 +224,7 @@ def test_a_spectator_sees_everything_and_moves_nothing(browser: Browser, three: 
     expect(watcher.page.get_by_role("textbox", name="Message")).not_to_be_visible()
     move = """async channel => {
         const headers = {"Content-Type": "application/json"};
-        headers.Authorization = `Bearer ${localStorage["scapp.goofspiel.token"]}`;
+        headers.Authorization = `Bearer ${sessionStorage["scapp.goofspiel.token"]}`;
         const options = {method: "POST", body: '{"tick": true}', headers};
         return (await fetch(`/v1/channels/${channel}/messages`, options)).status;
     }"""
@@ -261,6 +261,58 @@ def test_the_page_keeps_its_token_and_loads_nothing_from_elsewhere(three: Cluste
     )
     assert blocked == "TypeError"
     tabs["alice"].problems.clear()  # the browser reports what it has just blocked
+
+
+def test_a_link_plants_neither_token_nor_secret(browser: Browser, three: Cluster, tabs: dict[str, Tab]) -> None:
+    """Whoever knew the secret could open hidden cards: it comes with a token that may play, or not at all."""
+    page = tabs["alice"].page
+    base = page.url.partition("#")[0]
+    kept = "[localStorage['scapp.goofspiel.token'], localStorage['scapp.goofspiel.secret']]"
+    before = page.evaluate(kept)
+    assert before[0].startswith("scapp_")
+    assert re.fullmatch("0x[0-9a-f]{64}", before[1])
+    watching = re.search(r"token=([^&]+)", address_of(three, "alice", watch=True))
+    assert watching
+    planted = "0x" + "11" * 32
+    for fragment in (
+        f"secret={planted}",
+        f"token=scapp_wrong&secret={planted}",
+        f"token={watching[1]}&secret={planted}",
+    ):
+        page.goto("about:blank")
+        page.goto(f"{base}#{fragment}")
+        page.wait_for_selector(".lobby")
+        assert page.evaluate(kept) == before
+        assert "#" not in page.url.removesuffix("#/")
+    assert page.get_by_role("button", name="Challenge").count() == 0, "the token that may look counts in its tab"
+    tabs["alice"].problems.clear()  # the browser reports the answer 401
+
+
+@pytest.mark.timeout(120)
+def test_two_who_do_not_know_each_other_meet_by_an_invitation(browser: Browser) -> None:
+    """Alice's invitation, opened at Bob's page, makes her node known to his and brings her a challenge."""
+    with page_cluster(2, introduced=False) as two:
+        alice, bob = (Tab(browser, address_of(two, name)) for name in two.names)
+        alice.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        alice.page.get_by_role("textbox", name="Your name").fill("alice")
+        alice.page.get_by_role("button", name="Copy my invitation").click()
+        alice.page.get_by_text("Copied.").wait_for()
+        link = alice.page.evaluate("navigator.clipboard.readText()")
+        assert two.addresses["alice"] in link
+        assert "token" not in link
+        assert "secret" not in link
+        bob.page.goto("about:blank")
+        bob.page.goto(address_of(two, "bob").partition("#")[0] + link[link.index("#") :])
+        bob.page.get_by_role("heading", name="alice invites you").wait_for()
+        bob.page.get_by_role("button", name="Play a match").click()
+        alice.page.get_by_role("region", name="Challenges").get_by_role("button", name="Play", exact=True).click()
+        for tab in (alice, bob):
+            tab.heading("Round 1 of 7")
+        alice.choose(4)
+        expect(bob.page.get_by_role("img", name="alice: hidden card")).to_be_visible()
+        assert alice.problems == bob.problems == []
+        for tab in (alice, bob):
+            tab.context.close()
 
 
 def bots(nodes: Cluster, **strengths: str) -> list[BotPlayer]:

@@ -82,12 +82,12 @@ class Tab:
 
 
 @contextlib.contextmanager
-def page_cluster(count: int) -> Iterator[Cluster]:
-    """Nodes that serve the game's page, know each other, and ask before they accept a match."""
+def page_cluster(count: int, *, introduced: bool = True) -> Iterator[Cluster]:
+    """Nodes that serve the game's page and ask before they accept a match."""
     from scapp.game import wasm_bytes, web_folder
 
     settings = f'\n[policy]\naccept = "none"\n\n[web]\ngoofspiel = "{web_folder()}"\n'
-    with cluster(count, settings) as found:
+    with cluster(count, settings, introduced=introduced) as found:
         found.deploy(wasm_bytes())
         yield found
 

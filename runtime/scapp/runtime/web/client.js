@@ -10,23 +10,37 @@ export class NodeError extends Error {
 }
 
 /**
- * What `scapp page` put behind the `#` of the address: token and secret. It is kept for this origin and taken out of the
- * address at once, so that it is neither in the history nor in a link that somebody copies.
- * Returns {token, secret, rest}: `rest` are the other fields of the fragment, as URLSearchParams.
+ * What `scapp page` put behind the `#` of the address: token and secret. Both are kept for this origin and taken out of the
+ * address, so that they are neither in the history nor in a link that somebody copies. Returns {token, secret, rest}:
+ * `rest` are the other fields of the fragment, as URLSearchParams.
+ *
+ * Anybody can make a link to this page. So nothing is kept unless the node knows the token, and no secret unless the token
+ * may send: who could plant a secret would know what is hidden with it. A token that may only look stays in its tab.
  */
-export function takeHandover(app, place = location, store = localStorage) {
-  const fields = new URLSearchParams(place.hash.startsWith("#/") ? "" : place.hash.slice(1));
-  for (const name of ["token", "secret"]) {
-    if (fields.has(name)) store.setItem(`scapp.${app}.${name}`, fields.get(name));
-    fields.delete(name);
+export async function takeHandover(app) {
+  const fields = new URLSearchParams(location.hash.startsWith("#/") ? "" : location.hash.slice(1));
+  const [tokenKey, secretKey] = [`scapp.${app}.token`, `scapp.${app}.secret`];
+  const given = { token: fields.get("token"), secret: fields.get("secret") };
+  let away = false;
+  if (given.token) {
+    try {
+      const { permissions } = await new Node(given.token).get("/v1/token");
+      if (!permissions.includes("send") && !permissions.includes("admin")) sessionStorage.setItem(tokenKey, given.token);
+      else {
+        sessionStorage.removeItem(tokenKey);
+        localStorage.setItem(tokenKey, given.token);
+        if (/^0x[0-9a-f]{64}$/.test(given.secret ?? "")) localStorage.setItem(secretKey, given.secret);
+      }
+    } catch (error) {
+      away = error.code === "unreachable"; // the address stays as it is, for another try
+    }
   }
-  if (place.hash && !place.hash.startsWith("#/")) history.replaceState(null, "", place.pathname);
-  let secret = store.getItem(`scapp.${app}.secret`);
-  if (!secret) {
-    secret = hex(crypto.getRandomValues(new Uint8Array(32)));
-    store.setItem(`scapp.${app}.secret`, secret);
-  }
-  return { token: store.getItem(`scapp.${app}.token`) ?? "", secret, rest: fields };
+  if (location.hash && !location.hash.startsWith("#/") && !away) history.replaceState(null, "", location.pathname);
+  if (!localStorage.getItem(secretKey)) localStorage.setItem(secretKey, hex(crypto.getRandomValues(new Uint8Array(32))));
+  const token = sessionStorage.getItem(tokenKey) ?? localStorage.getItem(tokenKey) ?? "";
+  fields.delete("token");
+  fields.delete("secret");
+  return { token, secret: localStorage.getItem(secretKey), rest: fields };
 }
 
 /** The node that served the page. */

@@ -4,7 +4,7 @@ import { Node, takeHandover } from "/app/scapp/client.js";
 
 const APP = "goofspiel";
 
-export const handover = takeHandover(APP);
+export const handover = await takeHandover(APP);
 export const node = new Node(handover.token);
 
 /** What everybody on the page reads; `load` fills it. */
@@ -93,9 +93,11 @@ export const ownName = {
   set: (text) => localStorage.setItem("scapp.goofspiel.name", text),
 };
 
-/** Add a node to the peers list under a name that is not taken. */
+/** Add a node to the peers list under a name that is not taken; one that is known and there stays as it is. */
 export async function addPeer(address, endpoint, name) {
-  const wanted = name.replace(/[^A-Za-z0-9_.-]/g, "") || `p${address.slice(2, 8)}`;
+  const known = state.peers.find((peer) => peer.address === address.toLowerCase());
+  if (known?.connected && known.name) return;
+  const wanted = known?.name || name.replace(/[^A-Za-z0-9_.-]/g, "") || `p${address.slice(2, 8)}`;
   const taken = state.peers.some((peer) => peer.name === wanted && peer.address !== address.toLowerCase());
   await node.post("/v1/peers", { address, endpoint, name: taken ? `${wanted}-${address.slice(2, 6)}` : wanted });
 }
