@@ -8,6 +8,7 @@ Written on the node's public client alone, as any other app's bot would be.
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -17,10 +18,11 @@ from typing import Any
 from scapp.channels.errors import ScappError
 from scapp.game.bots import Bot
 from scapp.game.view import GameView
-from scapp.runtime.client import Client
+from scapp.runtime.client import Client, Refused
 from scapp.runtime.documents import ChannelView
 
 GAME = "goofspiel"
+_log = logging.getLogger("scapp.game")
 _LOOK_S = 1.0  # a deadline passes without any news
 _TICK_S = 3.0  # between two calls of time, and after the deadline: a player's own page may do it first
 
@@ -64,7 +66,7 @@ class BotPlayer(threading.Thread):
         self._think_s = think_s
         self._news = threading.Event()
         self._leaving = threading.Event()
-        self._seen: dict[str, int] = {}  # channel to the derived sequence at which nothing was to be done
+        self._seen: dict[str, int] = {}  # channel to the derived sequence that was looked at
         self._deadlines: dict[str, int] = {}
         self.failure: ScappError | None = None
 
@@ -101,17 +103,20 @@ class BotPlayer(threading.Thread):
             if self._leaving.is_set():
                 return
             if (schema := schemas.get(channel.deployment_id)) and channel.derived and self._due(channel):
-                self._play(node, schema, channel, channel.derived.sequence)
+                self._seen[channel.channel_id] = channel.derived.sequence
+                try:
+                    self._play(node, schema, channel)
+                except (Refused, LookupError) as error:  # it was closed meanwhile; or begun with another secret
+                    _log.info("bot %s leaves %s as it is: %s", self.name, channel.channel_id, error)
 
     def _due(self, channel: ChannelView) -> bool:
         assert channel.derived is not None
         late = _now_ms() > self._deadlines.get(channel.channel_id, 1 << 62)
         return late or self._seen.get(channel.channel_id, 0) < channel.derived.sequence
 
-    def _play(self, node: Client, schema: str, channel: ChannelView, sequence: int) -> None:
+    def _play(self, node: Client, schema: str, channel: ChannelView) -> None:
         """One message at most; what it brings makes the next occasion."""
         view = read_view(node, schema, channel.channel_id)
-        self._seen[channel.channel_id] = sequence
         self._deadlines.pop(channel.channel_id, None)
         if view.over:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ def game(bots: int, humans: int, folder: Path, opens: bool) -> None:
         tell(f"starting {len(children)} nodes in {home}")
         _prepare(children)
         players = [
-            BotPlayer(each.client, strength=BOTS[each.name], think_s=THINK_S, name=each.name)
+            BotPlayer(each.client, strength=BOTS[each.name], secret=_secret(each.home), think_s=THINK_S, name=each.name)
             for each in children
             if each.name in BOTS
         ]
@@ -82,6 +83,17 @@ def _prepare(children: list[NodeChild]) -> None:
                 if file.address != own.address:
                     node.add_peer(file.address, file.listen, other.name)
             node.deploy(wasm_bytes())
+
+
+def _secret(home: Path) -> bytes:
+    """A bot's own, kept: a match goes on after a restart."""
+    from scapp.runtime.keys_file import check_private, write_private
+
+    path = home / "bot.secret"
+    if not path.exists():
+        write_private(path, secrets.token_hex(32) + "\n")
+    check_private(path)
+    return bytes.fromhex(path.read_text("ascii"))
 
 
 def _api(child: NodeChild) -> str:

@@ -33,16 +33,17 @@ def play_folder(home: Path) -> Path:
 
 
 def child(name: str, folder: Path, more: str = "") -> NodeChild:
-    """A node's directory with key and ports, made once, and settings written anew: `more` goes into its file."""
-    home = folder / name
+    """A node's directory with key and settings, made once; `more` is what its settings must hold besides ports."""
+    home, settings = folder / name, folder / name / CONFIG_FILE
     if find_key(home) is None:
         new_key(home)
-    if (home / CONFIG_FILE).exists():
+    if not settings.exists():
+        listen, api = free_ports(2)
+        write_settings(home, listen, api, more)
+    elif more not in settings.read_text("utf-8"):
         known = load_config(home, environ={})
         listen, api = (parse_listen(text, "listen")[1] for text in (known.node.listen, known.api.listen))
-    else:
-        listen, api = free_ports(2)
-    write_settings(home, listen, api, more)
+        write_settings(home, listen, api, more)
     return NodeChild(name, home)
 
 

@@ -179,7 +179,7 @@ class MatchView {
     }
     const bid = me && bidOf(match, me.seat);
     const own = bid && bid.card === null ? cardBehind(this.id, me, bid) : null;
-    const amounts = channel.slots.length ? channel.amounts : [];
+    const amounts = channel.slots.map((slot, at) => amountText(channel.amounts[at], slot.asset));
     drawBoard(this.board, { match, seat: this.seat, names: this.names, own, open: this.open, amounts });
     const kind = match.phase === "over" ? "over" : !me ? "watch" : me.status !== "playing" ? "out" : hasMoved(match, me.seat) || match.phase === "reveal" ? "wait" : "choose";
     this.table.classList.toggle("done", kind === "over");
@@ -229,6 +229,13 @@ function waitingRoom(channel) {
   const texts = { proposed: "Waiting for the others to accept…", opening: "Everybody signs the opening…", rejected: `Declined: ${channel.reason}` };
   return h("div.waiting", {}, h("p.empty", {}, texts[channel.phase] ?? "The tables are being derived…"),
     h("div.actions", {}, h("a.button", { href: "#/" }, "Back to the lobby")));
+}
+
+/** The chain's own coin in its usual unit; of another asset the page knows no decimals. */
+function amountText(amount, asset) {
+  if (!/^0x0{40}$/.test(asset)) return amount;
+  const [whole, part] = [amount.slice(0, -18) || "0", amount.slice(-18).padStart(18, "0").replace(/0+$/, "")];
+  return `${whole}${part && "."}${part.slice(0, 6)}${part.length > 6 ? "…" : ""} ETH`;
 }
 
 function clockText(left) {
