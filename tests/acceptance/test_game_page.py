@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from scapp.game import BotPlayer, commitment
-from scapp.runtime.documents import ChannelView
+from scapp.runtime.documents import ChannelView, SlotView
 from tests.support.browser import SHOTS, Tab, address_of, chromium, chromium_path, page_cluster
 from tests.support.cluster import Cluster, environment, eventually
 
@@ -85,11 +85,19 @@ def accept(nodes: Cluster, name: str, channel: str) -> ChannelView:
     return node.accept(channel, wait_s=10)
 
 
-def open_by_api(nodes: Cluster, first: str, other: str, move_ms: int, cards: int = 3) -> str:
-    """A match with a clock that no person would choose."""
-    channel = (
-        nodes.client(first).open_channel([other], "goofspiel", params={"cards": cards, "move_ms": move_ms}).channel_id
-    )
+def open_with_stakes(nodes: Cluster, first: str, other: str, move_ms: int) -> str:
+    """A match of three cards for one ether each, a quarter of it as bond, with a clock that no person would choose."""
+    ether, pool = "0x" + "00" * 20, "0x" + "00" * 19 + "01"
+    slots = [
+        SlotView(asset=ether, destination=destination, amount=amount)
+        for destination, amount in (
+            (nodes.addresses[first], str(10**18)),
+            (nodes.addresses[other], str(10**18)),
+            (pool, "0"),
+        )
+    ]
+    params = {"cards": 3, "move_ms": move_ms, "bond_percent": 25}
+    channel = nodes.client(first).open_channel([other], "goofspiel", params=params, slots=slots).channel_id
     assert accept(nodes, other, channel).phase == "running"
     return channel
 
@@ -196,20 +204,24 @@ def test_a_cheater_is_refused_and_told_why(three: Cluster, tabs: dict[str, Tab])
 
 
 def test_who_stalls_but_signs_forfeits(three: Cluster, tabs: dict[str, Tab]) -> None:
-    """Bob's node goes on signing and Bob does not move: Alice's page calls time, and she takes what is left."""
-    channel = open_by_api(three, "alice", "bob", move_ms=6_000)
+    """Bob's node goes on signing and Bob does not move: Alice's page calls time, and she takes what is left, his bond
+    included. What the latest signed state pays is shown all along."""
+    channel = open_with_stakes(three, "alice", "bob", move_ms=6_000)
     for tab in (tabs["alice"], tabs["bob"]):
         tab.go(f"#/match/{channel}")
+    owed = tabs["alice"].page.locator(".owed")
+    expect(owed).to_have_text(["owed 1 ETH", "owed 1 ETH"])
     tabs["alice"].choose(2)
+    expect(owed).to_have_text(["owed 0.75 ETH", "owed 0.75 ETH"])
     tabs["alice"].heading("Match over")
     expect(tabs["alice"].page.locator(".head .wait")).to_have_text("You win")
     expect(tabs["bob"].page.locator(".standings")).to_contain_text("forfeited")
-    rows = three.rows(
-        "bob",
-        "select score, status from goofspiel.player where channel_id = $1::bytea order by seat",
-        "\\x" + channel[2:],
-    )
-    assert rows == [[6, "finished"], [0, "forfeited"]]
+    expect(owed).to_have_text(["owed 0 ETH", "owed 2 ETH"])  # Bob sits opposite
+    assert three.client("bob").channel(channel).amounts == [str(2 * 10**18), "0", "0"]
+    sql = "select score, status from goofspiel.player where channel_id = $1::bytea order by seat"
+    assert three.rows("bob", sql, "\\x" + channel[2:]) == [[6, "finished"], [0, "forfeited"]]
+    tabs["alice"].page.get_by_role("button", name="Verify in this browser").click()
+    expect(tabs["alice"].page.locator(".verdict")).to_contain_text("Equal")
 
 
 def test_a_spectator_sees_everything_and_moves_nothing(browser: Browser, three: Cluster, tabs: dict[str, Tab]) -> None:
