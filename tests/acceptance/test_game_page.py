@@ -225,7 +225,8 @@ def test_who_stalls_but_signs_forfeits(three: Cluster, tabs: dict[str, Tab]) -> 
 
 
 def test_a_spectator_sees_everything_and_moves_nothing(browser: Browser, three: Cluster, tabs: dict[str, Tab]) -> None:
-    """A page with a token that only reads: no hand, no chat, and the node would refuse a move."""
+    """A page with a token that only reads: no hand, no chat, and the node would refuse a move. A browser without
+    WebAssembly says so and runs the plain check."""
     channel = open_match(tabs, "bob", "carol")
     watcher = Tab(browser, address_of(three, "bob", watch=True))
     expect(watcher.page.get_by_role("button", name="Challenge")).to_have_count(0)
@@ -243,6 +244,12 @@ def test_a_spectator_sees_everything_and_moves_nothing(browser: Browser, three: 
     status = watcher.page.evaluate(move, channel)
     assert status == 403
     assert watcher.problems == ["error: Failed to load resource: the server responded with a status of 403 (Forbidden)"]
+
+    watcher.page.add_init_script("delete globalThis.WebAssembly")
+    watcher.page.reload()
+    watcher.page.get_by_role("button", name="Verify in this browser").click()
+    plain = "runs no WebAssembly). Plain check: the log has the signed root; your node finds its tables equal."
+    expect(watcher.page.locator(".verdict")).to_contain_text(plain)
     watcher.context.close()
 
 

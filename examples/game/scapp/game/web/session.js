@@ -1,6 +1,7 @@
 // The page's node: who we are, whom we know, which games there are, and news of all of it.
 
 import { Node, takeHandover } from "/app/scapp/client.js";
+import { note } from "./dom.js";
 
 const APP = "goofspiel";
 
@@ -36,7 +37,7 @@ export async function start() {
   await load();
   node.follow("rows,node", onNews, (linked, error) => {
     state.linked = linked;
-    if (error) console.error(error);
+    if (error) note(`${error.message}. Open the page anew: scapp page ${APP}`);
     void refresh(null);
   });
 }
