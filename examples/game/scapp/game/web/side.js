@@ -38,7 +38,7 @@ export function sidePanels(id) {
       const ms = Math.round(performance.now() - began);
       verdict.className = `verdict ${found.ok ? "good" : "bad"}`;
       verdict.textContent = found.ok
-        ? `Equal: ${found.entries} entries in ${found.turns} turns, run here in ${ms} ms. Each gives the root that all signed.`
+        ? `Equal up to turn ${entries[found.entries - 1]?.turn ?? found.turns}: ${found.entries} entries run here in ${ms} ms. Each turn gives the root that all signed.`
         : `Not what was signed: ${found.detail}`;
     } catch (error) {
       if (error instanceof NodeError) throw error;
