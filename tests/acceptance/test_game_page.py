@@ -357,6 +357,19 @@ def wait_over(nodes: Cluster, name: str, channel: str) -> None:
     )
 
 
+def test_a_bot_calls_time_and_outlives_a_match_closed_under_it(three: Cluster) -> None:
+    """Bob's bot moves, Alice does not; another match is closed while the bot is in it, and it plays on."""
+    closed = accepted(three, "alice", "bob", "carol", cards=3)
+    (bot,) = bots(three, bob="sensible")
+    three.client("carol").close_channel(closed, wait_s=20)
+    late = open_with_stakes(three, "alice", "bob", move_ms=2_000)
+    wait_over(three, "alice", late)
+    assert three.client("alice").channel(late).amounts == ["0", str(2 * 10**18), "0"]
+    bot.leave()
+    bot.join(30)
+    assert bot.failure is None
+
+
 def test_pictures_of_lobby_match_end_and_scores(browser: Browser, three: Cluster) -> None:
     """What the documentation shows: `make screenshots` names the folder they go to."""
     if not SHOTS:
