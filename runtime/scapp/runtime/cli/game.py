@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 from pathlib import Path
@@ -66,7 +67,8 @@ def game(bots: int, humans: int, folder: Path, opens: bool) -> None:
             for each in children[:humans]:
                 open_in_browser(each.home, PAGE, pages[each.name])
         try:
-            _until_interrupted(children, players)
+            with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+                _until_interrupted(children, players)
         finally:
             for player in players:
                 player.leave()
