@@ -309,7 +309,8 @@ def test_a_link_plants_neither_token_nor_secret(browser: Browser, three: Cluster
 
 @pytest.mark.timeout(120)
 def test_two_who_do_not_know_each_other_meet_by_an_invitation(browser: Browser) -> None:
-    """Alice's invitation, opened at Bob's page, makes her node known to his and brings her a challenge."""
+    """Alice's invitation, opened at Bob's page, makes her node known to his and brings her a challenge; what she is
+    typing meanwhile stays."""
     with page_cluster(2, introduced=False) as two:
         alice, bob = (Tab(browser, address_of(two, name)) for name in two.names)
         alice.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -320,10 +321,16 @@ def test_two_who_do_not_know_each_other_meet_by_an_invitation(browser: Browser) 
         assert two.addresses["alice"] in link
         assert "token" not in link
         assert "secret" not in link
+        half_typed = alice.page.get_by_role("textbox", name="An invitation")
+        half_typed.fill("half typed")
+        alice.page.get_by_role("slider", name="Cards in hand").fill("9")
         bob.page.goto("about:blank")
         bob.page.goto(address_of(two, "bob").partition("#")[0] + link[link.index("#") :])
         bob.page.get_by_role("heading", name="alice invites you").wait_for()
         bob.page.get_by_role("button", name="Play a match").click()
+        alice.page.get_by_role("checkbox", name=re.compile("0x")).wait_for()  # who came changes no form on the way
+        expect(half_typed).to_have_value("half typed")
+        expect(alice.page.get_by_role("slider", name="Cards in hand")).to_have_value("9")
         alice.page.get_by_role("region", name="Challenges").get_by_role("button", name="Play", exact=True).click()
         for tab in (alice, bob):
             tab.heading("Round 1 of 7")

@@ -16,6 +16,8 @@ export function lobby(place) {
     people: h("section.panel", { "aria-label": "Players" }),
     rules: rules(),
   };
+  // Lists change while somebody fills in the forms around them: they are drawn apart.
+  const lists = { against: h("fieldset"), known: h("ul.list") };
   let goingOn = new Map();
   place.append(
     h("h1.hidden", {}, "Lobby"),
@@ -31,8 +33,11 @@ export function lobby(place) {
     parts.challenges.hidden = !proposed.length;
     keep(parts.challenges, [proposed, state.peers.map((peer) => peer.name)], () => challenges(proposed));
     keep(parts.matches, [live, waiting, [...goingOn.values()], state.peers.map((peer) => peer.name)], () => matches(live, waiting, goingOn));
-    keep(parts.create, [state.peers.map((peer) => [peer.address, peer.name, peer.connected]), state.apps.length], create);
-    keep(parts.people, state.peers.map((peer) => [peer.name, peer.address, peer.connected]), people);
+    const links = state.peers.map((peer) => [peer.name, peer.address, peer.connected]);
+    keep(parts.create, [state.apps.length, mayOpen()], () => create(lists.against));
+    keep(lists.against, links, () => opponents(lists.against));
+    keep(parts.people, mayOpen(), () => people(lists.known));
+    keep(lists.known, links, known);
   };
   const look = async () => {
     draw();
@@ -84,24 +89,32 @@ function matches(live, waiting, goingOn) {
 const waitText = (channel) => (channel.phase === "proposed" ? "waits for an answer" : channel.phase);
 const names = (addresses) => addresses.map(nameOf).join(", ");
 
-function create() {
+function create(against) {
   if (!mayOpen()) return [h("h2", {}, "Watching"), h("p", {}, "This page may look at everything and move nothing.")];
   if (!state.apps.length) return [h("h2", {}, "New match"), h("p", {}, "The game is not deployed at your node: ", h("code", {}, "scapp deploy --example"))];
-  const known = [...state.peers].sort((a, b) => Number(b.connected) - Number(a.connected) || a.name.localeCompare(b.name));
   const cards = h("output", { htmlFor: "cards" }, "7");
   return [
     h("h2", {}, "New match"),
     h("form", { onsubmit: doing(open) },
-      h("fieldset", {}, h("legend", {}, "Against (1 to 3)"),
-        known.length ? known.map((peer) => h("label.pick", {},
-          h("input", { type: "checkbox", name: "peer", value: peer.address, checked: known.length === 1 }),
-          h("span.dot", { className: `dot ${peer.connected ? "on" : "off"}` }), nameOf(peer.address),
-          h("small", {}, peer.connected ? "here" : "away")))
-          : h("p.empty", {}, "You know nobody yet. Send your invitation, or open one.")),
+      against,
       h("label.row", { htmlFor: "cards" }, h("span", {}, "Cards in hand"),
         h("input", { id: "cards", type: "range", name: "cards", min: 3, max: 13, value: 7, oninput: (event) => (cards.value = event.target.value) }), cards),
       h("label.row", {}, h("span", {}, "Clock"), h("select", { name: "move_ms" }, CLOCKS.map(([value, text]) => h("option", { value }, text)))),
-      h("button.primary.wide", { type: "submit", disabled: !known.length }, "Challenge")),
+      h("button.primary.wide", { type: "submit" }, "Challenge")),
+  ];
+}
+
+/** Those who can be challenged; who was chosen stays chosen. */
+function opponents(place) {
+  const chosen = new Set([...place.querySelectorAll(":checked")].map((box) => box.value));
+  const peers = [...state.peers].sort((a, b) => Number(b.connected) - Number(a.connected) || a.name.localeCompare(b.name));
+  return [
+    h("legend", {}, "Against (1 to 3)"),
+    ...peers.map((peer) => h("label.pick", {},
+      h("input", { type: "checkbox", name: "peer", value: peer.address, checked: chosen.has(peer.address) || peers.length === 1 }),
+      h("span", { className: `dot ${peer.connected ? "on" : "off"}` }), nameOf(peer.address),
+      h("small", {}, peer.connected ? "here" : "away"))),
+    peers.length ? null : h("p.empty", {}, "You know nobody yet. Send your invitation, or open one."),
   ];
 }
 
@@ -128,12 +141,16 @@ export async function challenge(peers, cards, moveMs) {
   location.hash = `#/match/${found.channel_id}`;
 }
 
-function people() {
+function known() {
+  return state.peers.map((peer) => h("li", {},
+    h("div", {}, h("span", { className: `dot ${peer.connected ? "on" : "off"}` }), h("strong", {}, nameOf(peer.address)), h("small", {}, short(peer.address))),
+    h("small", {}, peer.connected ? "connected" : "away")));
+}
+
+function people(list) {
   return [
     h("h2", {}, "Players"),
-    state.peers.length ? h("ul.list", {}, state.peers.map((peer) => h("li", {},
-      h("div", {}, h("span", { className: `dot ${peer.connected ? "on" : "off"}` }), h("strong", {}, nameOf(peer.address)), h("small", {}, short(peer.address))),
-      h("small", {}, peer.connected ? "connected" : "away")))) : null,
+    list,
     h("label.row", {}, h("span", {}, "Your name"),
       h("input", { type: "text", maxLength: 24, autocomplete: "nickname", value: ownName.get(), placeholder: "as others see it", oninput: (event) => ownName.set(event.target.value.trim()) })),
     h("div.actions", {}, h("button", { type: "button", onclick: doing(() => copy(invitationText())) }, "Copy my invitation")),
