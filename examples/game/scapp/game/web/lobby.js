@@ -5,7 +5,7 @@ import { readGoingOn } from "./game.js";
 import { addPeer, handover, listen, mayOpen, nameOf, node, ownName, refresh, state } from "./session.js";
 
 const CLOCKS = [["0", "No clock"], ["60000", "1 minute a move"], ["180000", "3 minutes a move"], ["600000", "10 minutes a move"]];
-const LIVE = new Set(["opening", "running", "closing"]);
+const LIVE = new Set(["opening", "funding", "running", "disputed", "closing"]);
 
 export function lobby(place) {
   const parts = {

@@ -226,7 +226,7 @@ class MatchView {
 
 function waitingRoom(channel) {
   if (!channel) return h("p.empty", {}, "Your node has no such match.");
-  const texts = { proposed: "Waiting for the others to accept…", opening: "Everybody signs the opening…", rejected: `Declined: ${channel.reason}` };
+  const texts = { proposed: "Waiting for the others to accept…", opening: "Everybody signs the opening…", funding: "Waiting for the deposits on chain…", rejected: `Declined: ${channel.reason}` };
   return h("div.waiting", {}, h("p.empty", {}, texts[channel.phase] ?? "The tables are being derived…"),
     h("div.actions", {}, h("a.button", { href: "#/" }, "Back to the lobby")));
 }
