@@ -7,6 +7,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 ONLY ?=
 DEMO_ARGS ?=
+GAME_ARGS ?=
 PORT ?= 8545
 INPUTS ?= 20000
 FIRST ?= 0
@@ -26,7 +27,7 @@ CODE := channels runtime reducers examples tests benchmarks
 
 export PYTHON
 
-.PHONY: help setup setup-runtime demo test sim nightly cover lint format types bench conformance fuzz reducers kernel contracts gas \
+.PHONY: help setup setup-runtime demo game browser screenshots test sim nightly cover lint format types bench conformance fuzz reducers kernel contracts gas \
 	devchain check-artifacts lock check wheel clean
 
 help: ## list the targets
@@ -40,6 +41,15 @@ setup-runtime:
 
 demo: setup-runtime ## two nodes, PostgreSQL, a game, tables filling
 	@$(BIN)/scapp demo $(DEMO_ARGS)
+
+game: setup-runtime ## play the example game in the browser, against bots
+	@$(BIN)/scapp game $(GAME_ARGS)
+
+browser: ## Chromium for the tests of pages, from Debian's packages
+	@bash .ci/browser.sh
+
+screenshots: setup ## make the pictures of the game in docs/images anew
+	@SCAPP_SCREENSHOTS=docs/images $(PYTEST) -m slow tests/acceptance/test_game_page.py -k pictures
 
 test: setup ## all tests but the slow ones
 	@$(PYTEST) $(PARALLEL) -m "not slow"

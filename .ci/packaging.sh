@@ -25,6 +25,8 @@ for part in ("channels", "runtime", "reducers", "game"):
 stray = [n for n in names if not n.startswith(("scapp/", "scapp-"))]
 assert not stray, f"files outside the package: {stray}"
 assert any(n.endswith(".wasm") for n in names), "no compiled reducer in the wheel"
+for page in ("scapp/game/web/index.html", "scapp/runtime/web/client.js"):
+    assert page in names, f"{page} is missing"
 assert "scapp/channels/chain/artifacts/NitroAdjudicator.json" in names, "no compiled contract in the wheel"
 assert "scapp/runtime/devchain_node/package-lock.json" in names, "no lock of the development chain in the wheel"
 for licence in ("LICENSE", "LICENSE-MIT", "LICENSE-APACHE"):

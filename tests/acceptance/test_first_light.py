@@ -17,7 +17,7 @@ import pytest
 
 from scapp.game import wasm_bytes
 from scapp.reducers import library
-from scapp.runtime.cli.demo import MARK
+from scapp.runtime.cli.local_nodes import MARK
 from scapp.runtime.client import Refused
 from tests.support.cluster import Cluster, cluster, environment, eventually
 

@@ -20,6 +20,7 @@ from scapp.reducers.manifest import Manifest, parse_manifest
 from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.entries import EntryReader
+from scapp.runtime.api.pages import Pages
 from scapp.runtime.api.proving import Proving
 from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
@@ -72,8 +73,9 @@ def inspect(wasm: bytes, limits: Limits) -> Manifest:
 class Harness:
     """A served node. Fields are the parts; `run` does something on the server's event loop."""
 
-    def __init__(self, home: Path, settings: ApiSettings) -> None:
+    def __init__(self, home: Path, settings: ApiSettings, pages: dict[str, str]) -> None:
         self.home = home
+        self.pages = pages
         self.service = FakeService()
         self.derived = FakeDerived()
         self.apps = DeploymentStore(home / "deployments", inspect, lambda: NOW_MS)
@@ -141,7 +143,7 @@ class Harness:
                 home=self.home, listen="127.0.0.1:7420",
                 policy="known-deployments", version="0.1.0", started_ms=NOW_MS, threads=threads,
             )  # fmt: skip
-            server = ApiServer(context, self.settings, self.tokens)
+            server = ApiServer(context, self.settings, self.tokens, Pages(self.pages))
             await server.start()
             self.url = server.url
             node = NodeFile(pid=1, address="0x" + ALICE.hex(), api=self.url, listen="127.0.0.1:7420", started_ms=NOW_MS)
@@ -152,10 +154,10 @@ class Harness:
 
 
 @contextmanager
-def served(home: Path, settings: ApiSettings | None = None) -> Iterator[Harness]:
-    """A running server over a fake node, at a free port."""
+def served(home: Path, settings: ApiSettings | None = None, pages: dict[str, str] | None = None) -> Iterator[Harness]:
+    """A running server over a fake node, at a free port; `pages` are those it serves."""
     home.mkdir(parents=True, exist_ok=True)
-    harness = Harness(home, settings or ApiSettings(listen="127.0.0.1:0", body_bytes_max=200_000))
+    harness = Harness(home, settings or ApiSettings(listen="127.0.0.1:0", body_bytes_max=200_000), pages or {})
     ready = threading.Event()
     stops: list[asyncio.Event] = []
 

@@ -138,15 +138,16 @@ def eventually(probe: Callable[[], T | None], what: Callable[[], str], patience_
 
 
 @contextlib.contextmanager
-def cluster(count: int, settings: str = "") -> Iterator[Cluster]:
-    """Running nodes that know each other; everything is stopped and removed at the end."""
+def cluster(count: int, settings: str = "", *, introduced: bool = True) -> Iterator[Cluster]:
+    """Running nodes that know each other unless told otherwise; everything is stopped and removed at the end."""
     # Not pytest's own folder: PostgreSQL under root runs as another user, who may not enter that.
     folder = Path(tempfile.mkdtemp(prefix="scapp-test-"))
     folder.chmod(0o755)
     found = Cluster(folder, count, settings)
     try:
         found.start()
-        found.introduce()
+        if introduced:
+            found.introduce()
         yield found
     except BaseException:
         for name, node in found.nodes.items():

@@ -32,13 +32,21 @@ class GoofspielModel:
     """One game; `tables` maps table name to rows in key order."""
 
     def __init__(
-        self, channel_id: bytes, players: list[bytes], cards: int, move_ms: int, stake: int | None, now_ms: int
+        self,
+        channel_id: bytes,
+        players: list[bytes],
+        cards: int,
+        move_ms: int,
+        stake: int | None,
+        now_ms: int,
+        bond_percent: int = 0,
     ) -> None:
         self.channel_id = channel_id
         self.cards = cards
         self.move_ms = move_ms
         self.stake = None if stake is None else stake * len(players)
-        self.amounts = None if stake is None else [stake] * len(players)
+        self.bond = (stake or 0) * bond_percent // 100
+        self.amounts = None if stake is None else [stake] * len(players) + [0] * (bond_percent > 0)
         self.phase = "commit"
         self.pot = 0
         self.deadline: int | None = None
@@ -74,6 +82,7 @@ class GoofspielModel:
             "move_ms": self.move_ms,
             "deadline": self.deadline,
             "stake": self.stake or 0,
+            "bond": self.bond,
         }
         bids = [self.bids[key] for key in sorted(self.bids)]
         return {"game": [game], "player": self.players, "round": self.rounds, "bid": bids}
@@ -182,14 +191,21 @@ class GoofspielModel:
             return
         seats = [player["seat"] for player in self.players]
         playing = [player["seat"] for player in self._playing()] or seats
-        shown = [seat for seat in playing if self.phase == "reveal" and self._moved(seat)] or playing
+        shown = [seat for seat in playing if not self.bond and self.phase == "reveal" and self._moved(seat)]
+        shown = shown or playing
         total = self.cards * (self.cards + 1) // 2
         coming = total - self.pot - sum(player["score"] for player in self.players)
         amounts = []
+        bonds = self.bond * len(seats)
         for seat in seats:
             points = Fraction(self.players[seat]["score"])
             points += Fraction(self.pot, len(shown)) if seat in shown else 0
             points += Fraction(coming, len(playing)) if seat in playing else 0
-            amounts.append(int(self.stake * points / total))
-        amounts[0] += self.stake - sum(amounts)
+            amounts.append(int((self.stake - bonds) * points / total))
+        amounts[0] += self.stake - bonds - sum(amounts)
+        if bonds:
+            stayed = [player["seat"] for player in self._playing()] if self.phase == "over" else []
+            for seat in stayed:
+                amounts[seat] += bonds // len(stayed)
+            amounts.append(self.stake - sum(amounts))
         self.amounts = amounts

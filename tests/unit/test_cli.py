@@ -120,7 +120,7 @@ def test_the_token_does_not_permit_it(node: Harness) -> None:
     reader = node.tokens.add("reader", ("read",))
     args = ["--url", node.url, "--token", reader]
     assert run(*args, "channel", "list").exit_code == 0
-    refused(run(*args, "peers", "add", "0x" + BOB.hex(), "h:1"), 7, "needs admin")
+    refused(run(*args, "peers", "add", "0x" + BOB.hex(), "h:1"), 7, "needs channels")
 
 
 def test_a_token_given_without_a_url_is_used(node: Harness) -> None:

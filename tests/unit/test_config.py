@@ -102,10 +102,17 @@ def test_text_becomes_the_settings_type(tmp_path: Path) -> None:
 
 def test_every_setting_survives_a_round_trip(tmp_path: Path) -> None:
     text = "[peers]\nbob = '0x" + "11" * 20 + "@h:1'\n[log]\nlevels = { 'a.b' = 'debug' }\n[policy]\nallow = ['0x1']\n"
+    text += "[web]\ngame = '/some/folder'\n"
     found = load(tmp_path, text)
     (tmp_path / "scapp.toml").write_text(config_as_toml(found))
     assert load(tmp_path) == found
     assert len(known_settings()) == len(set(known_settings())) >= 12
+
+
+@pytest.mark.parametrize("line", ["scapp = 'x'", "'a/b' = 'x'", "Game = 'x'", "game = 1", "game = ''", "'..' = 'x'"])
+def test_a_page_has_a_plain_name_and_a_folder(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigError, match="is not allowed: a name of"):
+        load(tmp_path, f"[web]\n{line}\n")
 
 
 @pytest.mark.parametrize(

@@ -39,20 +39,38 @@ def play_round(driver: Driver, cards: list[int]) -> list[tuple[str, Any]]:
     return events
 
 
+POOL = slot_for(bytes(19) + b"\x01", 0)
+
+
+def opening(players: int, stake: int | None, bond_percent: int) -> tuple[Any, ...]:
+    """The slots: one for each player, and one for the bonds where there are any."""
+    slots = [] if stake is None else [slot_for(address, stake) for address in CAST[:players]]
+    return (*slots, POOL) if slots and bond_percent else tuple(slots)
+
+
 class RandomPlay:
     """One seeded run of messages, most of them legal, sent to both model and reducer."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, stake: int | None = -1, bond_percent: int | None = None) -> None:
         self.rng = random.Random(seed)
         players = self.rng.randint(2, 4)
         cards = self.rng.randint(3, 5)
         move_ms = self.rng.choice([0, 1000])
-        stake = self.rng.choice([None, 0, 7, 10**18, 2**253])
+        if stake == -1:
+            stake = self.rng.choice([None, 0, 7, 10**18, 2**253])
+        if bond_percent is None:
+            bond_percent = self.rng.choice([0, 15, 50])
         channel_id = self.rng.randbytes(32)
-        slots = () if stake is None else [slot_for(address, stake) for address in CAST[:players]]
-        self.model = GoofspielModel(channel_id, list(CAST[:players]), cards, move_ms, stake, NOW_MS)
+        slots = opening(players, stake, bond_percent)
+        self.model = GoofspielModel(
+            channel_id, list(CAST[:players]), cards, move_ms, stake, NOW_MS, bond_percent if slots else 0
+        )
         self.driver = Driver(
-            wasm_bytes(), CAST[:players], {"cards": cards, "move_ms": move_ms}, slots, channel_id=channel_id
+            wasm_bytes(),
+            CAST[:players],
+            {"cards": cards, "move_ms": move_ms, "bond_percent": bond_percent},
+            slots,
+            channel_id=channel_id,
         )
         self.salts: dict[tuple[int, int], tuple[int, bytes]] = {}
 
@@ -86,8 +104,9 @@ class RandomPlay:
         before = self.driver.amounts
         self.driver.tick(seat) if message is None else self.driver.send(seat, message)
         if message is not None and "commit" in message:
-            assert self.driver.amounts == before
-        elif message is not None and before:
+            # The first message of all puts the bonds where they stay until the end.
+            assert self.driver.amounts == before or (self.model.bond and before[-1] == 0)
+        elif message is not None and before and not self.model.bond:  # else it is the bond that makes it worth while
             assert self.driver.amounts[seat] >= before[seat] - len(before)  # rounding
         return True
 
@@ -113,6 +132,55 @@ def test_any_play_leaves_the_tables_of_the_model(seed: int) -> None:
     play.driver.close()
 
 
+@given(st.integers(0, 2**32))
+def test_with_half_the_stake_as_bond_silence_never_pays(seed: int) -> None:
+    """After every message of any play: a seat that stays gets at the end, whatever the others do from here on, at
+    least what it has now if nobody signs again."""
+    play = RandomPlay(seed, stake=10**18, bond_percent=50)
+    model, driver = play.model, play.driver
+    points = model.cards * (model.cards + 1) // 2
+    for _ in range(150):
+        if not play.step() or model.phase == "over":
+            continue
+        at_stake = model.stake - model.bond * len(model.players)
+        for player in model._playing():
+            bonds = model.bond * len(model.players) // len(model._playing())  # with those of who has forfeited
+            least = bonds + at_stake * player["score"] // points
+            assert driver.amounts[player["seat"]] <= least + len(model.players)  # rounding
+    driver.close()
+
+
+def test_bonds_come_back_at_the_end_and_go_to_who_stays() -> None:
+    """Held while the game goes on; a forfeit gives one's own to the others."""
+    driver = Driver(wasm_bytes(), CAST[:2], {"cards": 3, "move_ms": 1_000, "bond_percent": 25}, opening(2, 1_200, 25))
+    assert driver.amounts == [1_200, 1_200, 0]
+    driver.send(0, commit(0, 1, 3))
+    assert driver.amounts == [900, 900, 600]
+    driver.now_ms += 2_000
+    driver.tick(0)
+    assert driver.amounts == [2_400, 0, 0]
+    driver = Driver(wasm_bytes(), CAST[:2], {"cards": 3, "bond_percent": 25}, opening(2, 1_200, 25))
+    for cards in ([3, 2], [2, 1], [1, 3]):
+        play_round(driver, cards)
+    assert driver.amounts[2] == 0
+    assert sum(driver.amounts) == 2_400
+    assert min(driver.amounts[:2]) >= 300
+
+
+@pytest.mark.parametrize(
+    ("slots", "reason"),
+    [
+        ([slot_for(CAST[0], 9), slot_for(CAST[1], 9)], "2 outcome slots for 2 players: one each is needed and one for"),
+        ([slot_for(CAST[0], 9), slot_for(CAST[1], 9), slot_for(CAST[0], 0)], "the slot for the bonds pays a player"),
+        ([slot_for(CAST[0], 9), slot_for(CAST[1], 9), slot_for(bytes(20), 5)], "begins with 5: it must begin empty"),
+        ([slot_for(CAST[0], 1), slot_for(CAST[1], 1), POOL], "a stake of 1 is too small for a bond of 20 percent"),
+    ],
+)
+def test_bonds_that_would_not_work_are_refused(slots: list[Any], reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        Driver(wasm_bytes(), CAST[:2], {"bond_percent": 20}, slots)
+
+
 @pytest.mark.parametrize(
     ("players", "params", "reason"),
     [
@@ -120,7 +188,8 @@ def test_any_play_leaves_the_tables_of_the_model(seed: int) -> None:
         (2, {"cards": 2}, "cards is 2: allowed are 3 to 13"),
         (2, {"cards": 14}, "cards is 14: allowed are 3 to 13"),
         (2, {"move_ms": -1}, r"move_ms is -1: allowed are 0 \(no deadline\) to"),
-        (2, {"card": 5}, "unknown field 'card': known are cards, move_ms"),
+        (2, {"bond_percent": 51}, "bond_percent is 51: allowed are 0 to 50"),
+        (2, {"card": 5}, "unknown field 'card': known are cards, move_ms, bond_percent"),
         (2, {"cards": "5"}, "field 'params.cards' must be a whole number, not text"),
     ],
 )
@@ -224,3 +293,26 @@ def test_amounts_never_leave_a_revealed_card_worse_than_silence() -> None:
     assert driver.amounts == [600 + pot * 100, 600 - pot * 100]
     driver.send(1, reveal(1))
     assert driver.amounts == [600 + pot * 100, 600 - pot * 100]
+
+
+def test_players_talk_whatever_the_game_is_at() -> None:
+    """In play, forfeited and after the end; a chat changes no other table, and text has its limits."""
+    driver = game(players=3, params={"cards": 3, "move_ms": 1_000})
+    before = {table: driver.rows(table) for table in ("game", "player", "round", "bid")}
+    driver.send(1, {"chat": {"text": "good luck"}})
+    assert {table: driver.rows(table) for table in before} == before
+    driver.send(0, commit(0, 1, 1))
+    driver.send(1, commit(1, 1, 1))
+    driver.now_ms += 2_000
+    driver.tick(0)
+    driver.send(2, {"chat": {"text": "ü" * 140}})
+    driver.now_ms += 2_000
+    driver.tick(0)
+    assert driver.rows("game")[0]["phase"] == "over"
+    driver.send(0, {"chat": {"text": "again?"}})
+    assert [(row["seat"], row["text"]) for row in driver.rows("chat")] == [
+        (1, "good luck"), (2, "ü" * 140), (0, "again?"),
+    ]  # fmt: skip
+    for text in ("", "x" * 281):
+        with pytest.raises(Refused, match=f"text of {len(text)} bytes: allowed are 1 to 280"):
+            driver.send(0, {"chat": {"text": text}})

@@ -40,7 +40,6 @@ from scapp.runtime.documents import (
     EntryPage,
     EntryView,
     Health,
-    ModuleAnswer,
     NodeFile,
     PeerList,
     PeerView,
@@ -143,8 +142,8 @@ class Client:
 
     def module(self, app: str) -> tuple[bytes, dict[str, int]]:
         """The bytes of a deployed module, and its limits."""
-        answer = self._get(f"/v1/deployments/{_quote(app)}/module", ModuleAnswer)
-        return base64.b64decode(answer.base64), answer.limits
+        known = self.deployment(app)
+        return self._get(f"/v1/deployments/{_quote(known.deployment_id)}/module", bytes), known.limits
 
     def deploy_of_channel(self, channel: str, wait_s: float = 30.0) -> AppView:
         """Fetch a proposed channel's module from its proposer, check and keep it at the node."""
@@ -362,6 +361,8 @@ class Client:
             raise self._unreachable(error) from error
         if response.status != 200:
             raise error_of(response.status, data)
+        if issubclass(kind, bytes):
+            return kind(data)
         try:
             return msgspec.json.decode(data, type=kind)
         except msgspec.MsgspecError as error:

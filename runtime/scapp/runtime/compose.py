@@ -47,6 +47,7 @@ from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.api.context import ApiContext, Derived
 from scapp.runtime.api.derived import DerivedData, NoDatabase
 from scapp.runtime.api.entries import EntryReader
+from scapp.runtime.api.pages import Pages
 from scapp.runtime.api.proving import Proving
 from scapp.runtime.api.replaying import Replaying
 from scapp.runtime.api.server import ApiServer
@@ -272,7 +273,7 @@ class NodeProcess:
         """Its URL."""
         tokens = TokenStore(self.home)
         logs.hide(tokens.ensure_operator())
-        server = ApiServer(context, self.config.api, tokens)
+        server = ApiServer(context, self.config.api, tokens, Pages(self.config.web))
         self._undo.push_async_callback(server.stop)
         with _address("api.listen", self.config.api.listen, "--api"):
             await server.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 import urllib.parse
 from collections.abc import Mapping
@@ -116,7 +117,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All settings. `peers`: name to `0xADDRESS@host:port`."""
+    """All settings. `peers`: name to `0xADDRESS@host:port`. `web`: name of a page to the folder of its files."""
 
     node: NodeSettings = NodeSettings()
     api: ApiSettings = ApiSettings()
@@ -127,8 +128,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     disputes: DisputeSettings = DisputeSettings()
     log: LogSettings = LogSettings()
     peers: dict[str, str] = {}
+    web: dict[str, str] = {}
 
 
+_TABLES = {"peers": "name = '0xADDRESS@host:port'", "web": "name = 'FOLDER'"}
+"""Sections whose keys are the operator's own."""
+_PAGE_NAME = re.compile(r"(?!scapp$)[a-z0-9][a-z0-9-]{0,47}")
 _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "node": NodeSettings,
     "api": ApiSettings,
@@ -181,15 +186,13 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _merge(tree: dict[str, Any], found: Mapping[str, Any], origin: str) -> None:
     for section, values in found.items():
-        if section == "peers":
+        if section in _TABLES:
             if not isinstance(values, dict):
-                raise ConfigError(
-                    f"{origin}: `peers` is {values!r}; allowed is a table of name = '0xADDRESS@host:port'"
-                )
-            tree["peers"] = dict(values)
+                raise ConfigError(f"{origin}: `{section}` is {values!r}; allowed is a table of {_TABLES[section]}")
+            tree[section] = dict(values)
             continue
         if section not in _SECTIONS:
-            raise ConfigError(f"{origin}: unknown section [{section}]{_closest(section, [*_SECTIONS, 'peers'])}")
+            raise ConfigError(f"{origin}: unknown section [{section}]{_closest(section, [*_SECTIONS, *_TABLES])}")
         if not isinstance(values, dict):
             raise ConfigError(f"{origin}: `{section}` is {values!r}; allowed is a section [{section}]")
         for key, value in values.items():
@@ -287,7 +290,12 @@ def _build(tree: dict[str, Any]) -> Config:
         parse_listen(parts[name].listen, f"{name}.listen")
     for name, text in tree.get("peers", {}).items():
         parse_peer(text, f"peers.{name}")
-    return Config(**parts, peers=tree.get("peers", {}))
+    for name, text in tree.get("web", {}).items():
+        if not _PAGE_NAME.fullmatch(name) or not isinstance(text, str) or not text:
+            raise ConfigError(
+                f"web.{name} = {text!r} is not allowed: a name of a-z, 0-9 and -, not 'scapp', stands for a folder"
+            )
+    return Config(**parts, **{section: tree.get(section, {}) for section in _TABLES})
 
 
 def _check_chain(chain: ChainSettings) -> None:
@@ -339,8 +347,9 @@ def config_as_toml(config: Config) -> str:
         for key, value in _shown(section, getattr(config, section)).items():
             lines.append(f"{key} = {_toml(value)}")
         lines.append("")
-    if config.peers:
-        lines += ["[peers]", *(f"{_toml(name)} = {_toml(text)}" for name, text in config.peers.items()), ""]
+    for section in _TABLES:
+        if found := getattr(config, section):
+            lines += [f"[{section}]", *(f"{_toml(name)} = {_toml(text)}" for name, text in found.items()), ""]
     return "\n".join(lines)
 
 

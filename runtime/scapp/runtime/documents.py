@@ -133,14 +133,6 @@ class AppView(Document, frozen=True, kw_only=True):
     schema: str = ""
 
 
-class ModuleAnswer(Document, frozen=True, kw_only=True):
-    """The bytes of a deployed module, and the limits under which it was deployed."""
-
-    deployment_id: HashText
-    limits: dict[str, int]
-    base64: str
-
-
 class AppList(Document, frozen=True, kw_only=True):
     deployments: list[AppView]
 
@@ -259,7 +251,8 @@ class SendAnswer(Document, frozen=True, kw_only=True):
 
 
 class EntryView(Document, frozen=True, kw_only=True):
-    """`payload` is decoded when the app's encoding is known and the bytes follow it, else null."""
+    """`payload` is decoded when the app's encoding is known and the bytes follow it, else null. `state_root` is what
+    all signed at the end of the entry's turn."""
 
     sequence: int
     turn: int
@@ -271,6 +264,7 @@ class EntryView(Document, frozen=True, kw_only=True):
     payload: Any
     payload_base64: str
     hash: HashText
+    state_root: HashText
 
 
 class EntryPage(Document, frozen=True, kw_only=True):
@@ -348,6 +342,13 @@ class WorkView(Document, frozen=True, kw_only=True):
 
 class WorkList(Document, frozen=True, kw_only=True):
     work: list[WorkView]
+
+
+class TokenView(Document, frozen=True, kw_only=True):
+    """The token of the request."""
+
+    name: str
+    permissions: list[Permission]
 
 
 class Counters(Document, frozen=True, kw_only=True):

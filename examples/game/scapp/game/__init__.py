@@ -18,29 +18,34 @@ A message is a JSON-safe dict; its MessagePack form is the payload to submit. Ro
 `view.round` and `view.standings()` tell how the game stands. Ask again whenever the tables have changed.
 
 Tables: `game` (one row: phase commit, reveal or over; round, prize, pot, deadline), `player` (seat, address, score,
-hand, status, rank), `round` (round, prize, pot, result, winner), `bid` (round, seat, commitment, card); view
+hand, status, rank), `round` (round, prize, pot, result, winner), `bid` (round, seat, commitment, card), `chat`; view
 `standings`. Rules and reasons: docs/explanation/commit-reveal.md. `messages.py` builds single messages, `view.py`
-holds the typed view, `bots.py` decides, `goofspiel.zig` beside this package is the reducer's source.
+holds the typed view, `bots.py` decides, `playing.py` plays at a node, `web/` is the page for people, and
+`goofspiel.zig` is the reducer's source.
 """
 
 from __future__ import annotations
 
-from scapp.game.artifact import wasm_bytes, wasm_path
+from scapp.game.artifact import wasm_bytes, wasm_path, web_folder
 from scapp.game.bots import STRENGTHS, Bot
 from scapp.game.messages import commit, commitment, reveal, tick_payload
+from scapp.game.playing import BotPlayer, read_view
 from scapp.game.view import BidView, GameView, PlayerView, RoundView
 
 __all__ = [
     "STRENGTHS",
     "BidView",
     "Bot",
+    "BotPlayer",
     "GameView",
     "PlayerView",
     "RoundView",
     "commit",
     "commitment",
+    "read_view",
     "reveal",
     "tick_payload",
     "wasm_bytes",
     "wasm_path",
+    "web_folder",
 ]

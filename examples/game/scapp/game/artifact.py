@@ -1,4 +1,4 @@
-"""Where the built reducer is; `scapp.reducers.build` writes it from `goofspiel.zig`."""
+"""Where the built reducer and the page are; `scapp.reducers.build` writes the first from `goofspiel.zig`."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ def wasm_bytes() -> bytes:
 def wasm_path() -> AbstractContextManager[Path]:
     """The compiled reducer as a file, for tools that want a path: `with wasm_path() as path: …`."""
     return as_file(files("scapp.game") / _NAME)
+
+
+def web_folder() -> Path:
+    """The files of the page, for `[web]` of a node's settings."""
+    return Path(__file__).parent / "web"

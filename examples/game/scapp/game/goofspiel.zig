@@ -6,17 +6,20 @@ const std = @import("std");
 const scapp = @import("scapp");
 
 pub const name = "goofspiel";
-pub const version = "1.0.0";
+pub const version = "1.1.0";
 
 const cards_min = 3;
 const cards_max = 13;
 const players_max = 4;
+const chat_bytes_max = 280;
 /// Divisible by any number of players, so that a share of a point is a whole number.
 const shares_per_point = 12;
+const bond_percent_max = 50;
 
 const Phase = enum { commit, reveal, over };
 
-/// The one row of how the game stands. `stake` is the sum of the outcome slots, 0 without any.
+/// The one row of how the game stands. `stake` is the sum of the players' outcome slots, 0 without any; `bond` the part
+/// of one player's that only the end of the game gives back.
 const Game = struct {
     id: i16 = 1,
     phase: Phase,
@@ -28,6 +31,7 @@ const Game = struct {
     move_ms: i64,
     deadline: ?scapp.Timestamp,
     stake: u256,
+    bond: u256,
 
     pub const table = .{ .name = "game", .key = 1 };
 };
@@ -70,16 +74,27 @@ const Bid = struct {
     pub const table = .{ .name = "bid", .key = 2, .indexes = .{.{ .name = "bid_by_seat", .columns = .{ "seat", "round" } }} };
 };
 
-pub const db = scapp.Database(.{ Game, Player, Round, Bid });
+/// What players say to each other; it changes nothing in the game.
+const Chat = struct {
+    sequence: i64,
+    seat: i16,
+    text: []const u8,
+    said_at: scapp.Timestamp,
+
+    pub const table = .{ .name = "chat", .key = 1 };
+};
+
+pub const db = scapp.Database(.{ Game, Player, Round, Bid, Chat });
 
 pub const views = .{.{ .name = "standings", .table = "player", .columns = .{ "rank", "seat", "score", "status", "address" } }};
 
 pub const Message = union(enum) {
     commit: struct { hash: scapp.Bytes32 },
     reveal: struct { card: i16, salt: scapp.Bytes32 },
+    chat: struct { text: []const u8 },
 };
 
-pub const Params = struct { cards: i16 = 7, move_ms: i64 = 0 };
+pub const Params = struct { cards: i16 = 7, move_ms: i64 = 0, bond_percent: i16 = 0 };
 
 const move_ms_max = 366 * 24 * 3600 * 1000;
 
@@ -92,7 +107,12 @@ pub fn open(ctx: *const scapp.Context, opening: scapp.Opening(Params)) scapp.Rej
         return scapp.reject("cards is {d}: allowed are {d} to {d}", .{ params.cards, cards_min, cards_max });
     if (params.move_ms < 0 or params.move_ms > move_ms_max)
         return scapp.reject("move_ms is {d}: allowed are 0 (no deadline) to {d}", .{ params.move_ms, move_ms_max });
+    if (params.bond_percent < 0 or params.bond_percent > bond_percent_max)
+        return scapp.reject("bond_percent is {d}: allowed are 0 to {d}", .{ params.bond_percent, bond_percent_max });
     const stake = try checkedStake(opening);
+    const bond = partOf(stake / @as(u256, @intCast(players)), @intCast(params.bond_percent), 100);
+    if (stake != 0 and params.bond_percent != 0 and bond == 0)
+        return scapp.reject("a stake of {d} is too small for a bond of {d} percent", .{ opening.slots[0].amount, params.bond_percent });
 
     for (opening.participants, 0..) |address, seat| _ = db.put(Player{
         .seat = @intCast(seat),
@@ -121,6 +141,7 @@ pub fn open(ctx: *const scapp.Context, opening: scapp.Opening(Params)) scapp.Rej
         .move_ms = params.move_ms,
         .deadline = null,
         .stake = stake,
+        .bond = bond,
     };
     beginRound(ctx, &game);
     _ = db.put(game);
@@ -128,12 +149,14 @@ pub fn open(ctx: *const scapp.Context, opening: scapp.Opening(Params)) scapp.Rej
 
 pub fn message(ctx: *const scapp.Context, msg: Message) scapp.Rejection!void {
     var game = db.get(Game, .{1}).?;
-    if (game.phase == .over) return scapp.reject("the game is over", .{});
     const player = db.get(Player, .{ctx.author}) orelse return scapp.reject("participant {d} has no seat", .{ctx.author});
+    if (msg == .chat) return chat(ctx, player, msg.chat.text);
+    if (game.phase == .over) return scapp.reject("the game is over", .{});
     if (player.status == .forfeited) return scapp.reject("seat {d} has forfeited the game", .{player.seat});
     switch (msg) {
         .commit => |body| try commit(&game, player, body.hash),
         .reveal => |body| try reveal(ctx, &game, player, body.card, body.salt),
+        .chat => unreachable,
     }
     advance(ctx, &game);
 }
@@ -180,6 +203,13 @@ fn reveal(ctx: *const scapp.Context, game: *const Game, player: Player, card: i1
     var changed = player;
     changed.hand = hand;
     _ = db.put(changed);
+}
+
+/// Whoever has a seat may speak, also when the game is over or the player out of it.
+fn chat(ctx: *const scapp.Context, player: Player, text: []const u8) scapp.Rejection!void {
+    if (text.len == 0 or text.len > chat_bytes_max)
+        return scapp.reject("text of {d} bytes: allowed are 1 to {d}", .{ text.len, chat_bytes_max });
+    _ = db.put(Chat{ .sequence = @intCast(ctx.sequence), .seat = player.seat, .text = text, .said_at = .fromMs(ctx.time_ms) });
 }
 
 /// Move on as far as the moves made allow, then store the game and what everyone is owed.
@@ -364,14 +394,18 @@ fn shuffledPrizes(ctx: *const scapp.Context, cards: i16) [cards_max]i16 {
 
 // Stakes
 
-/// Sum of the slots, 0 without slots. A game that could not pay its players is refused before anybody stakes on it.
+/// Sum of the players' slots, 0 without slots. A game that could not pay its players is refused before anybody stakes
+/// on it. Bonds lie in a slot of their own behind the players', which pays somebody else, as long as the game goes on.
 fn checkedStake(opening: scapp.Opening(Params)) scapp.Rejection!u256 {
     const slots = opening.slots;
     if (slots.len == 0) return 0;
-    if (slots.len != opening.participants.len)
-        return scapp.reject("{d} outcome slots for {d} players: one each is needed, or none", .{ slots.len, opening.participants.len });
+    const players = opening.participants.len;
+    const bonded = opening.params.bond_percent != 0;
+    if (slots.len != players + @intFromBool(bonded))
+        return scapp.reject("{d} outcome slots for {d} players: one each is needed{s}, or none", .{ slots.len, players, if (bonded) " and one for the bonds" else "" });
+    if (bonded) try checkPool(slots[players], slots[0].asset, opening.participants);
     var sum: u256 = 0;
-    for (slots, opening.participants, 0..) |slot, player, seat| {
+    for (slots[0..players], opening.participants, 0..) |slot, player, seat| {
         const payee = slot.payee() orelse return scapp.reject("slot {d} pays a channel: it must pay seat {d}", .{ seat, seat });
         if (!payee.eql(player)) return scapp.reject("slot {d} pays {f}: it must pay seat {d}, {f}", .{ seat, payee, seat, player });
         if (!slot.asset.eql(slots[0].asset)) return scapp.reject("slots are in two assets: one is needed", .{});
@@ -381,9 +415,24 @@ fn checkedStake(opening: scapp.Opening(Params)) scapp.Rejection!u256 {
     return sum;
 }
 
-/// What everyone is owed if nothing more is ever signed: points won, the pot among those who have shown their card
-/// (all who play while nobody has), and the prizes to come among all who play. With nobody left playing, the rest is
-/// shared by all.
+/// Nobody who plays may gain by what lies there.
+fn checkPool(pool: scapp.Slot, asset: scapp.Address, players: []const scapp.Address) scapp.Rejection!void {
+    const payee = pool.payee() orelse return scapp.reject("the slot for the bonds pays a channel", .{});
+    for (players) |player| {
+        if (payee.eql(player)) return scapp.reject("the slot for the bonds pays a player, {f}", .{payee});
+    }
+    if (!pool.asset.eql(asset)) return scapp.reject("slots are in two assets: one is needed", .{});
+    if (pool.amount != 0) return scapp.reject("the slot for the bonds begins with {d}: it must begin empty", .{pool.amount});
+}
+
+/// `amount * part / whole`, rounded down, without a product that exceeds 256 bits.
+fn partOf(amount: u256, part: u256, whole: u256) u256 {
+    return amount / whole * part + amount % whole * part / whole;
+}
+
+/// What everyone is owed if nothing more is ever signed: points won, and the pot and the prizes to come among all who
+/// play (with nobody left playing, among all). Without bonds the pot is shared by those who have shown their card, as
+/// soon as one has; with bonds it is these that nobody gets before the end.
 fn settle(game: *const Game) void {
     const points: u256 = @intCast(@divExact(game.cards * (game.cards + 1), 2));
     var shares: [players_max]u256 = @splat(0);
@@ -396,21 +445,35 @@ fn settle(game: *const Game) void {
     }
     const pot = game.pot;
     const coming = @as(i16, @intCast(points)) - scored - pot;
-    share(game, &shares, pot, if (game.phase == .reveal and anyRevealed(game)) .revealed else .playing);
+    share(game, &shares, pot, if (game.bond == 0 and game.phase == .reveal and anyRevealed(game)) .revealed else .playing);
     share(game, &shares, coming, .playing);
 
-    const weight = points * shares_per_point;
-    const whole = game.stake / weight;
-    const remainder = game.stake % weight;
-    var amounts: [players_max]u256 = undefined;
-    var rest = game.stake;
+    var amounts: [players_max + 1]u256 = undefined;
     const count: usize = @intCast(game.players);
+    const bonds = game.bond * count;
+    var rest = game.stake - bonds;
     for (amounts[0..count], shares[0..count]) |*amount, part| {
-        amount.* = whole * part + remainder * part / weight;
+        amount.* = partOf(game.stake - bonds, part, points * shares_per_point);
         rest -= amount.*;
     }
     amounts[0] += rest; // rounding: fewer units than players
-    scapp.setOutcome(amounts[0..count]);
+    if (game.bond == 0) return scapp.setOutcome(amounts[0..count]);
+    amounts[count] = bonds;
+    if (game.phase == .over) giveBondsBack(bonds, amounts[0 .. count + 1]);
+    scapp.setOutcome(amounts[0 .. count + 1]);
+}
+
+/// Who stayed gets the own bond and an equal part of those of who forfeited; with nobody left they stay where they are.
+fn giveBondsBack(bonds: u256, amounts: []u256) void {
+    const stayed = playing();
+    if (stayed == 0) return;
+    const pool = &amounts[amounts.len - 1];
+    var players = db.scan(Player, .{});
+    while (players.next()) |player| {
+        if (player.status == .forfeited) continue;
+        amounts[@intCast(player.seat)] += bonds / stayed;
+        pool.* -= bonds / stayed;
+    }
 }
 
 const Sharers = enum { playing, revealed };

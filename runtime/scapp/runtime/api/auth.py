@@ -20,7 +20,7 @@ from scapp.runtime.keys_file import check_private, write_private
 TOKENS_FILE = "tokens.json"
 OPERATOR_FILE = "api.token"
 OPERATOR = "operator"
-PERMISSIONS: tuple[Permission, ...] = ("read", "send", "admin")
+PERMISSIONS: tuple[Permission, ...] = ("read", "send", "channels", "admin")
 _PREFIX = "scapp_"
 
 

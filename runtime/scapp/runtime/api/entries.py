@@ -20,11 +20,12 @@ _CHANNELS_MAX = 1_024
 
 
 class StoredEntry(msgspec.Struct, frozen=True, gc=False):
-    """One supported entry where it stands."""
+    """One supported entry where it stands; `state_root` is that of its turn."""
 
     sequence: int
     turn: int
     data: bytes
+    state_root: bytes
 
 
 class EntryReader:
@@ -52,7 +53,7 @@ class EntryReader:
                     continue
                 if len(found) == limit:
                     return found, sequence
-                found.append(StoredEntry(sequence, batch.turn, data))
+                found.append(StoredEntry(sequence, batch.turn, data, batch.state_root))
         return found, None
 
     def _position(self, channel_id: ChannelId, sequence: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from scapp.runtime.documents import (
     AppView,
     Counters,
     Health,
-    ModuleAnswer,
     PeerList,
     PeerRequest,
     PeerView,
@@ -102,16 +100,13 @@ async def deployment(call: Call) -> AppView:
     return await _view(call, find_app(call.context, call.path["app"]))
 
 
-async def module(call: Call) -> ModuleAnswer:
+async def module(call: Call) -> bytes:
+    """Anybody who may read can run it over the log for themselves."""
     app = find_app(call.context, call.path["app"])
     wasm = await call.context.blocking(call.context.apps.wasm, app.deployment.reducer)
     if wasm is None:
-        raise ApiError("unknown_app", f"the file of the module of {app.name} is gone", "deploy it again")
-    return ModuleAnswer(
-        deployment_id=hexed(app.id),
-        limits=msgspec.structs.asdict(app.deployment.limits),
-        base64=base64.b64encode(wasm).decode(),
-    )
+        raise ApiError("storage_failed", f"the module of {app.name} is not at hand", "deploy it again")
+    return wasm
 
 
 async def _view(call: Call, app: App) -> AppView:

@@ -11,6 +11,7 @@ from scapp.runtime.api.routes import ROUTES, Route
 from scapp.runtime.documents import ErrorDocument
 
 _REF = "#/components/schemas/{name}"
+_BINARY = {"application/wasm": {"schema": {"type": "string", "format": "binary"}}}
 _PATH_PARAMETERS = {
     "channel": "channel id, or a unique beginning of it (at least 4 hex digits)",
     "projection": "name of a projection",
@@ -72,7 +73,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 
 def _request(route: Route) -> dict[str, Any]:
     if route.request is bytes:
-        return {"application/wasm": {"schema": {"type": "string", "format": "binary"}}}
+        return _BINARY
     return {"application/json": {"schema": {"$ref": _reference(route.request)}}}
 
 
@@ -80,6 +81,8 @@ def _success(route: Route) -> dict[str, Any]:
     if route.name == "stream":
         text = "Server-sent events; `data` of each is a StreamItem in JSON, `id` is CHANNEL:ENTRIES:DERIVED"
         return {"description": text, "content": {"text/event-stream": {"schema": {"$ref": _reference(route.response)}}}}
+    if route.response is bytes:
+        return {"description": route.summary, "content": _BINARY}
     if route.response is None:
         return {"description": route.summary, "content": {"application/json": {"schema": {"type": "object"}}}}
     return _json("Done", route.response)

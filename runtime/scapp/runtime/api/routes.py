@@ -23,7 +23,6 @@ from scapp.runtime.documents import (
     Document,
     EntryPage,
     Health,
-    ModuleAnswer,
     OpenChannelRequest,
     PeerList,
     PeerRequest,
@@ -37,6 +36,7 @@ from scapp.runtime.documents import (
     SendRequest,
     Status,
     StreamItem,
+    TokenView,
     VerifyAnswer,
     WaitRequest,
     WorkList,
@@ -44,7 +44,7 @@ from scapp.runtime.documents import (
 from scapp.runtime.proof_format import ProofDocument, ProveRequest
 from scapp.runtime.recovery_documents import BackupRequest, BackupView, RecoverRequest
 
-Handler = Callable[[Call], Awaitable[Document]]
+Handler = Callable[[Call], Awaitable[Document | bytes]]
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -57,14 +57,14 @@ class Query(msgspec.Struct, frozen=True):
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """`permission` None: no token needed. `request`: the body's document, or bytes for an upload. `handler` None:
-    the server answers itself (the stream and the OpenAPI document)."""
+    the server answers itself (the stream, the OpenAPI document, the token). `response` bytes: a module."""
 
     method: Literal["GET", "POST"]
     path: str
     name: str
     summary: str
     permission: Permission | None = "read"
-    response: type[Document] | None = None
+    response: type[Document] | type[bytes] | None = None
     request: type[RequestDocument] | type[bytes] | None = None
     query: tuple[Query, ...] = ()
     handler: Handler | None = None
@@ -85,6 +85,10 @@ ROUTES: tuple[Route, ...] = (
         response=Status, handler=handlers_node.status,
     ),
     Route(
+        method="GET", path="/v1/token", name="own_token", summary="What the token of this request permits",
+        response=TokenView,
+    ),
+    Route(
         method="GET", path="/v1/counters", name="counters", summary="Metrics",
         response=Counters, handler=handlers_node.counters,
     ),
@@ -97,7 +101,7 @@ ROUTES: tuple[Route, ...] = (
         response=PeerList, handler=handlers_node.peers,
     ),
     Route(
-        method="POST", path="/v1/peers", name="add_peer", summary="Add or change a peer", permission="admin",
+        method="POST", path="/v1/peers", name="add_peer", summary="Add or change a peer", permission="channels",
         request=PeerRequest, response=PeerView, handler=handlers_node.add_peer,
     ),
     Route(
@@ -115,8 +119,8 @@ ROUTES: tuple[Route, ...] = (
         response=AppView, handler=handlers_node.deployment,
     ),
     Route(
-        method="GET", path="/v1/deployments/{app}/module", name="get_module", summary="The bytes of an app's module",
-        response=ModuleAnswer, handler=handlers_node.module,
+        method="GET", path="/v1/deployments/{app}/module", name="get_module", summary="The app's module",
+        response=bytes, handler=handlers_node.module,
     ),
     Route(
         method="GET", path="/v1/channels", name="list_channels", summary="Channels of this node",
@@ -124,7 +128,7 @@ ROUTES: tuple[Route, ...] = (
         handler=handlers_channels.channels,
     ),
     Route(
-        method="POST", path="/v1/channels", name="open_channel", summary="Propose a channel", permission="admin",
+        method="POST", path="/v1/channels", name="open_channel", summary="Propose a channel", permission="channels",
         request=OpenChannelRequest, response=ChannelView, handler=handlers_channels.open_channel,
     ),
     Route(
@@ -133,7 +137,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST", path=_CHANNEL + "/accept", name="accept_channel", summary="Accept a proposed channel",
-        permission="admin", request=WaitRequest, response=ChannelView, handler=handlers_channels.accept,
+        permission="channels", request=WaitRequest, response=ChannelView, handler=handlers_channels.accept,
     ),
     Route(
         method="POST", path=_CHANNEL + "/deploy", name="deploy_of_channel", permission="admin",
@@ -142,11 +146,11 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST", path=_CHANNEL + "/reject", name="reject_channel", summary="Reject a proposed channel",
-        permission="admin", request=RejectRequest, response=ChannelView, handler=handlers_channels.reject,
+        permission="channels", request=RejectRequest, response=ChannelView, handler=handlers_channels.reject,
     ),
     Route(
         method="POST", path=_CHANNEL + "/close", name="close_channel", summary="Ask for the final state",
-        permission="admin", request=WaitRequest, response=ChannelView, handler=handlers_channels.close,
+        permission="channels", request=WaitRequest, response=ChannelView, handler=handlers_channels.close,
     ),
     Route(
         method="POST", path=_CHANNEL + "/challenge", name="challenge_channel", permission="admin",

@@ -2,6 +2,7 @@
 
 A request passes, in this order: Host (a web page cannot reach us under another name), Origin (nor from a foreign
 page), token, permission, size, media type, document. There are no cookies, so nothing is sent by a browser unasked.
+Files of `pages.py` pass the first two.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from scapp.runtime.api.connections import Connections
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.errors import ApiError, as_api_error
 from scapp.runtime.api.openapi import openapi_document
+from scapp.runtime.api.pages import Pages
 from scapp.runtime.api.routes import ROUTES, Route
 from scapp.runtime.api.stream import KINDS, StreamHub, Wish, parse_start
 from scapp.runtime.config import ApiSettings, parse_listen
-from scapp.runtime.documents import RequestDocument
+from scapp.runtime.documents import RequestDocument, TokenView
 
 _log = logging.getLogger("scapp.api")
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -35,10 +37,13 @@ _PORT = re.compile(r":\d+$")
 class ApiServer:
     """One per node; `start` returns when it answers, `stop` ends running streams and requests."""
 
-    def __init__(self, context: ApiContext, settings: ApiSettings, tokens: TokenStore) -> None:
+    def __init__(
+        self, context: ApiContext, settings: ApiSettings, tokens: TokenStore, pages: Pages | None = None
+    ) -> None:
         self._context = context
         self._settings = settings
         self._tokens = tokens
+        self._pages = pages or Pages({})
         self._hosts = {*_LOOPBACK, parse_listen(settings.listen, "api.listen")[0], *settings.hosts}
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -52,6 +57,7 @@ class ApiServer:
         app = web.Application(client_max_size=self._settings.body_bytes_max, middlewares=[self._guard])
         for route in ROUTES:
             app.router.add_route(route.method, route.path, self._handler(route), name=route.name)
+        self._pages.add_to(app)
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0, access_log=None)
         await self._runner.setup()
         host, port = parse_listen(self._settings.listen, "api.listen")
@@ -89,7 +95,7 @@ class ApiServer:
         except Exception as error:
             response = self._failed(request, error)
         if not response.prepared:
-            response.headers["Cache-Control"] = "no-store"
+            response.headers.setdefault("Cache-Control", "no-store")
             response.headers["X-Content-Type-Options"] = "nosniff"
             self._allow_origin(request, response)
         return response
@@ -105,11 +111,15 @@ class ApiServer:
 
     def _check_origin(self, request: web.Request) -> None:
         origin = request.headers.get("Origin")
-        if origin is not None and origin not in self._settings.origins:
+        if origin is not None and origin not in self._settings.origins and not self._is_own(origin, request):
             raise ApiError(
                 "bad_origin", f"pages of {origin[:120]!r} may not call this node",
                 "name the page's origin in api.origins",
             )  # fmt: skip
+
+    def _is_own(self, origin: str, request: web.Request) -> bool:
+        """A page of this node: its Host was checked, and nothing else can be of the same origin."""
+        return bool(self._pages) and origin.lower() == f"http://{request.headers['Host'].lower()}"
 
     def _allow_origin(self, request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get("Origin")
@@ -130,6 +140,8 @@ class ApiServer:
             return self._openapi
         if route.name == "stream":
             return functools.partial(self._stream, route)
+        if route.name == "own_token":
+            return functools.partial(self._own_token, route)
         return functools.partial(self._serve, route)
 
     async def _serve(self, route: Route, request: web.Request) -> web.StreamResponse:
@@ -141,7 +153,10 @@ class ApiServer:
             query=request.query,
             body=await _body(route, request),
         )
-        return _json(await route.handler(call))
+        answer = await route.handler(call)
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, content_type="application/wasm")
+        return _json(answer)
 
     def _authorize(self, route: Route, request: web.Request) -> TokenRecord | None:
         if route.permission is None:
@@ -163,6 +178,11 @@ class ApiServer:
         assert self._connections is not None
         self._connections.trust(request)
         return record
+
+    async def _own_token(self, route: Route, request: web.Request) -> web.StreamResponse:
+        record = self._authorize(route, request)
+        assert record is not None
+        return _json(TokenView(name=record.name, permissions=list(record.permissions)))
 
     async def _openapi(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(

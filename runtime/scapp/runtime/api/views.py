@@ -197,6 +197,7 @@ def entry_view(stored: StoredEntry, participants: tuple[bytes, ...], encoding: s
         payload=decode_payload(entry.payload, known),
         payload_base64=base64.b64encode(entry.payload).decode(),
         hash=hexed(keccak256(stored.data)),
+        state_root=hexed(stored.state_root),
     )
 
 

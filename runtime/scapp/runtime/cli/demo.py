@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scapp.runtime.cli.common import MISMATCH, common, emit, settings, table
-from scapp.runtime.cli.local_nodes import child_in, prepared_folder, remove_nodes, running_nodes, terminable
+from scapp.runtime.cli.local_nodes import MARK, child_in, prepared_folder, remove_nodes, running_nodes, terminable
 
 if TYPE_CHECKING:
     from scapp.runtime.cli.demo_game import Game
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from scapp.runtime.documents import VerifyAnswer
 
 NAMES = ("alice", "bob", "carol", "dave")
-MARK = ".scapp-demo"
 _STANDINGS = (
     "select rank, seat, score, status, address from {schema}.standings where channel_id = $1::bytea order by rank, seat"
 )

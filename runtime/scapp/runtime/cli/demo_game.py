@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from typing import Any
 
 from scapp.channels.errors import LocalError, ScappError
-from scapp.game import Bot, GameView, wasm_bytes
+from scapp.game import Bot, GameView, read_view, wasm_bytes
 from scapp.runtime.cli.demo_screen import NodeLine, Screen
 from scapp.runtime.cli.local_nodes import introduce
 from scapp.runtime.cli.processes import NodeChild
@@ -138,7 +137,7 @@ class Player(threading.Thread):
 
     def _turn(self, node: Client, sequence: int) -> bool:
         """Look, and send what is to be sent now; True when the game is over."""
-        self.view = view = self._look(node)
+        self.view = view = read_view(node, self._schema, self._channel)
         message = None if view.over else self._bot.next_message(view)
         if message is not None:
             (receipt,) = node.send(self._channel, message)
@@ -146,16 +145,3 @@ class Player(threading.Thread):
                 what = "hides a card" if "commit" in message else f"shows a {message['reveal']['card']}"
                 self._screen.move(f"{self._child.name} {what}  (entry {receipt.sequence}, turn {receipt.turn})")
         return view.over
-
-    def _look(self, node: Client) -> GameView:
-        def rows(name: str) -> list[dict[str, Any]]:
-            answer = node.query(
-                f"select * from {self._schema}.{name} where channel_id = $1::bytea",  # noqa: S608  # names of our own
-                ["\\x" + self._channel[2:]],
-            )
-            names = [column.name for column in answer.columns]
-            return [dict(zip(names, row, strict=True)) for row in answer.rows]
-
-        return GameView.from_rows(
-            self._channel, game=rows("game"), players=rows("player"), rounds=rows("round"), bids=rows("bid")
-        )

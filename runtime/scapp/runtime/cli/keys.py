@@ -93,7 +93,7 @@ def list_() -> None:
 @common
 @click.argument("name")
 @click.option(
-    "-p", "--permission", "permissions", multiple=True, type=click.Choice(["read", "send", "admin"]),
+    "-p", "--permission", "permissions", multiple=True, type=click.Choice(["read", "send", "channels", "admin"]),
     help="What it permits; may be repeated  [read]",
 )  # fmt: skip
 @click.option("--revoke", is_flag=True, help="Forget the token instead; it stops working at once")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from scapp.runtime.client import Client
 
 
+MARK = ".scapp-demo"  # of demo and game, which go on with each other's nodes
+
+
 def prepared_folder(home: Path, mark: str) -> Path:
     """A directory that is new, empty, or that an earlier run marked so."""
     if home.exists() and any(home.iterdir()) and not (home / mark).exists():
@@ -30,19 +33,25 @@ def prepared_folder(home: Path, mark: str) -> Path:
     return home
 
 
-def child_in(name: str, folder: Path) -> NodeChild:
-    """A node's directory with key and settings, made once. Raises LocalError when a node runs there."""
+def child_in(name: str, folder: Path, more: str = "") -> NodeChild:
+    """A node's directory with key and settings, made once; `more` is what its settings must hold besides ports.
+
+    Raises LocalError when a node runs there."""
     from scapp.runtime.cli.processes import NodeChild, free_ports, refuse_running, write_settings
-    from scapp.runtime.config import CONFIG_FILE
+    from scapp.runtime.config import CONFIG_FILE, load_config, parse_listen
     from scapp.runtime.keys_file import find_key, new_key
 
-    home = folder / name
+    home, settings = folder / name, folder / name / CONFIG_FILE
     refuse_running(home)
     if find_key(home) is None:
         new_key(home)
-    if not (home / CONFIG_FILE).exists():
+    if not settings.exists():
         listen, api = free_ports(2)
-        write_settings(home, listen, api)
+        write_settings(home, listen, api, more)
+    elif more not in settings.read_text("utf-8"):
+        known = load_config(home, environ={})
+        listen, api = (parse_listen(text, "listen")[1] for text in (known.node.listen, known.api.listen))
+        write_settings(home, listen, api, more)
     return NodeChild(name, home)
 
 

@@ -17,6 +17,7 @@ from scapp.runtime.cli.common import BUG, Problem, Settings, common, problem_of,
 # name: (module, attribute, help)
 COMMANDS = {
     "demo": ("demo", "demo", "Start nodes, play a game, watch the tables fill"),
+    "game": ("game", "game", "Play the game in the browser, against bots"),
     "new": ("develop", "new", "Make a new app: a reducer and its test"),
     "build": ("develop", "build", "Compile a reducer"),
     "test": ("develop", "test", "Run a reducer's tests"),
@@ -27,6 +28,7 @@ COMMANDS = {
     "node": ("node", "node", "Run a node"),
     "status": ("status", "status", "Show a running node at a glance"),
     "peers": ("status", "peers", "Add and list other nodes"),
+    "page": ("page", "page", "Open an app's page in the browser"),
     "deploy": ("apps", "deploy", "Check a reducer module and make it known to the node"),
     "backup": ("backup", "backup", "Back up the node, while it runs or not"),
     "restore": ("backup", "restore", "Put a backup into a new node directory"),

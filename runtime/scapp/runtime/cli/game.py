@@ -1,0 +1,122 @@
+"""`scapp game`: play the example's card game in the browser, against bots, on nodes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scapp.runtime.cli.common import common, emit, tell
+
+if TYPE_CHECKING:
+    from scapp.runtime.cli.processes import NodeChild
+
+# name: strength of the bot behind it
+BOTS = {"sage": "sensible", "robin": "random", "rook": "sensible"}
+HUMANS = ("you", "friend", "third")
+PAGE = "goofspiel"
+THINK_S = 1.2
+
+
+@click.command()
+@common
+@click.option("--bots", type=click.IntRange(0, 3), default=2, show_default=True, help="Opponents that are always there")
+@click.option(
+    "--humans", type=click.IntRange(1, 3), default=1, show_default=True, help="Nodes with a page, each its own player"
+)
+@click.option(
+    "--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path("scapp-game"), show_default=True,
+    help="Where the nodes' directories go; the next game there goes on with the same nodes and scores",
+)  # fmt: skip
+@click.option("--open/--no-open", "opens", default=True, show_default=True, help="Open the browser, or only print")
+def game(bots: int, humans: int, folder: Path, opens: bool) -> None:
+    """Start nodes on this machine and open the game's page: play bots, or other people at further nodes.
+
+    Runs until Ctrl-C. `sage` and `rook` play by the worth of the pot, `robin` plays any card."""
+    from scapp.game import BotPlayer, web_folder
+    from scapp.runtime.cli.local_nodes import MARK, child_in, prepared_folder, running_nodes, terminable
+    from scapp.runtime.cli.page import open_in_browser, page_address
+
+    home = prepared_folder(folder.absolute(), MARK)
+    names = [*HUMANS[:humans], *list(BOTS)[:bots]]
+    import msgspec
+
+    # A person is asked before a match begins; a bot takes every challenge of a node it knows.
+    mount = f'\n[policy]\naccept = "none"\n\n[web]\n{PAGE} = {msgspec.json.encode(str(web_folder())).decode()}\n'
+    children = [child_in(name, home, mount if name in HUMANS else "") for name in names]
+    with terminable(), running_nodes(children):
+        tell(f"starting {len(children)} nodes in {home}")
+        _prepare(children)
+        players = [
+            BotPlayer(each.client, strength=BOTS[each.name], secret=_secret(each.home), think_s=THINK_S, name=each.name)
+            for each in children
+            if each.name in BOTS
+        ]
+        for player in players:
+            player.start()
+        pages = {each.name: page_address(each.home, _api(each), PAGE) for each in children if each.name in HUMANS}
+        emit({"pages": pages, "directory": str(home)}, lambda: _text(pages))
+        if opens:
+            for each in children[:humans]:
+                open_in_browser(each.home, PAGE, pages[each.name])
+        try:
+            with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+                _until_interrupted(children, players)
+        finally:
+            for player in players:
+                player.leave()
+
+
+def _prepare(children: list[NodeChild]) -> None:
+    """Everybody knows everybody and the game."""
+    from scapp.game import wasm_bytes
+    from scapp.runtime.cli.local_nodes import introduce
+
+    for node in introduce(children):
+        with node:
+            node.deploy(wasm_bytes())
+
+
+def _secret(home: Path) -> bytes:
+    """A bot's own, kept: a match goes on after a restart."""
+    from scapp.runtime.keys_file import check_private, write_private
+
+    path = home / "bot.secret"
+    if not path.exists():
+        write_private(path, secrets.token_hex(32) + "\n")
+    check_private(path)
+    return bytes.fromhex(path.read_text("ascii"))
+
+
+def _api(child: NodeChild) -> str:
+    file = child.file()
+    assert file is not None, "it answered a moment ago"
+    return file.api
+
+
+def _until_interrupted(children: list[NodeChild], players: list[Any]) -> None:
+    """Returns never; raises when a node or a bot ended."""
+    from scapp.channels.errors import LocalError
+
+    pause = threading.Event()
+    while True:
+        for child in children:
+            if not child.running:
+                raise LocalError(f"node {child.name} ended:\n{child.log_tail()}")
+        for player in players:
+            if player.failure is not None:
+                raise player.failure
+        pause.wait(0.5)
+
+
+def _text(pages: dict[str, str]) -> str:
+    lines = [f"  {name:8}{address}" for name, address in pages.items()]
+    return (
+        "Ready. Open (the address is a key to the node; keep it to yourself):\n\n"
+        + "\n".join(lines)
+        + ("\n\nCtrl-C stops all nodes; matches go on the next time.")
+    )
