@@ -109,8 +109,6 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    # -- the node ---------------------------------------------------------------------------------------------
-
     def health(self) -> Health:
         return self._get("/v1/health", Health)
 
@@ -148,8 +146,6 @@ class Client:
     def deploy_of_channel(self, channel: str, wait_s: float = 30.0) -> AppView:
         """Fetch a proposed channel's module from its proposer, check and keep it at the node."""
         return self._post(f"/v1/channels/{_quote(channel)}/deploy", AppView, {"wait_s": wait_s}, wait_s)
-
-    # -- channels ---------------------------------------------------------------------------------------------
 
     def channels(self, phase: str | None = None) -> list[ChannelView]:
         return self._get("/v1/channels" + (f"?phase={_quote(phase)}" if phase else ""), ChannelList).channels
@@ -235,8 +231,6 @@ class Client:
             page = self.entries(channel, following, 1_000)
             yield from page.entries
             following = page.next
-
-    # -- derived data -----------------------------------------------------------------------------------------
 
     def query(
         self, sql: str, params: Sequence[Any] = (), *, rows_max: int = 1_000, timeout_s: float = 10.0
@@ -331,8 +325,6 @@ class Client:
             raise self._unreachable(error) from error
         finally:
             connection.close()
-
-    # -- plumbing ---------------------------------------------------------------------------------------------
 
     def _get(self, path: str, kind: type[T]) -> T:
         return self._call("GET", path, kind)
