@@ -255,3 +255,17 @@ def test_a_watchtower_answers_for_a_node_that_is_away(chain: Chain, tmp_path: Pa
         nodes.client("bob").close_channel(channel, wait_s=60)
         settled(nodes, channel)
         assert _assets(nodes, "bob") == (2 * STAKE, 200)
+
+
+def test_the_demo_plays_for_stakes(tmp_path: Path) -> None:
+    """Everybody's account ends with what the game said, less what its transactions cost; nothing is created or lost."""
+    command = [sys.executable, "-m", "scapp.runtime.cli.main", "--json", "demo", "--fund", "direct", "--cards", "3"]
+    done = subprocess.run(
+        [*command, "--dir", str(tmp_path), "--no-keep"], capture_output=True, text=True, timeout=240, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["equal"]
+    money = found["money"]
+    assert sum(int(row["owed"]) for row in money) == sum(int(row["stake"]) for row in money)
+    assert all(0 < int(row["fees"]) < 10**16 for row in money), money

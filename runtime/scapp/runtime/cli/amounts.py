@@ -9,7 +9,7 @@ import click
 
 COIN = "0x" + "00" * 20
 _UNITS = {"wei": 0, "gwei": 9, "eth": 18}
-_ETH_SHOWN_FROM = 10**14
+_ETH_SHOWN_FROM = 10**12
 
 
 def parse_stake(text: str) -> tuple[str, int]:

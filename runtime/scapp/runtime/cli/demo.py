@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scapp.runtime.cli.amounts import COIN, amount_text, parse_amount
 from scapp.runtime.cli.common import MISMATCH, common, emit, settings, table
 from scapp.runtime.cli.local_nodes import MARK, child_in, prepared_folder, remove_nodes, running_nodes, terminable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scapp.runtime.cli.demo_game import Game
+    from scapp.runtime.cli.demo_screen import Screen
     from scapp.runtime.cli.processes import NodeChild
     from scapp.runtime.documents import VerifyAnswer
 
@@ -36,30 +40,95 @@ _STANDINGS = (
     "--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path("scapp-demo"), show_default=True,
     help="Where the nodes' directories go; a second run there goes on with the same nodes",
 )  # fmt: skip
+@click.option(
+    "--fund",
+    type=click.Choice(["none", "direct"]),
+    default="none",
+    show_default=True,
+    help="direct: play for stakes on a chain, which is started as well",
+)
+@click.option("--stake", metavar="AMOUNT", default="0.1eth", show_default=True, help="What everybody deposits")
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Leave the directory to explore")
-def demo(players: int, cards: int, folder: Path, keep: bool) -> None:
+def demo(players: int, cards: int, folder: Path, fund: str, stake: str, keep: bool) -> None:
     """Start nodes on this machine, open a channel, let bots play a game of cards, and watch the tables fill.
 
-    Everything is real: processes, sockets, TLS, signatures, WebAssembly, PostgreSQL. All is stopped at the end."""
-    from scapp.runtime.cli.demo_game import Game
+    Everything is real: processes, sockets, TLS, signatures, WebAssembly, PostgreSQL. All is stopped at the end. With
+    --fund direct a chain for development runs beside them, everybody deposits a stake, and what the game says is paid
+    out; its nodes are new each time, because the chain is."""
     from scapp.runtime.cli.demo_screen import screen
 
     began = time.monotonic()
-    home = prepared_folder(folder.absolute(), MARK)
-    children = [child_in(name, home) for name in NAMES[:players]]
-    try:
-        with terminable(), screen(settings().json) as show, running_nodes(children):
-            show.note(f"starting {players} nodes in {home}")
-            with Game(children, cards, show) as game:
-                game.prepare()
-                game.play()
-                result = _result(game, children, home, began)
-    finally:
-        if not keep:
-            remove_nodes(home, children)
+    names = NAMES[:players]
+    with terminable(), screen(settings().json) as show:
+        if fund == "direct":
+            home = folder.absolute() / "funded"
+            result = _for_stakes(show, home, names, cards, parse_amount(stake), began, keep)
+        else:
+            home = prepared_folder(folder.absolute(), MARK)
+            result = _play(show, home, [child_in(name, home) for name in names], cards, began, keep)
     emit(result, lambda: _text(result, keep))
     if not result["equal"]:
         click.get_current_context().exit(MISMATCH)
+
+
+def _play(show: Screen, home: Path, children: list[NodeChild], cards: int, began: float, keep: bool) -> dict[str, Any]:
+    from scapp.runtime.cli.demo_game import Game
+
+    try:
+        with running_nodes(children):
+            show.note(f"starting {len(children)} nodes in {home}")
+            with Game(children, cards, show) as game:
+                game.prepare()
+                game.play()
+                return _result(game, children, home, began)
+    finally:
+        if not keep:
+            remove_nodes(home, children)
+
+
+def _for_stakes(
+    show: Screen, home: Path, names: Sequence[str], cards: int, stake: int, began: float, keep: bool
+) -> dict[str, Any]:
+    """The same on a chain; what everybody's account has before and after stands in the result."""
+    from scapp.runtime.cli import demo_chain
+    from scapp.runtime.cli.demo_game import Game
+    from scapp.runtime.cli.processes import NodeChild
+    from scapp.runtime.documents import SlotView
+
+    remove_nodes(home, [NodeChild(name, home / name) for name in names])
+    prepared_folder(home, MARK)
+    show.note("starting a chain with the contracts on it (the first time it is downloaded)")
+    with demo_chain.demo_chain() as chain:
+        children = demo_chain.funded_children(chain, names, home, stake)
+        slots = [SlotView(asset=a, destination=d, amount=str(n)) for a, d, n in demo_chain.slots_for(children, stake)]
+        before = [demo_chain.coin_of(chain, child) for child in children]
+        try:
+            with (
+                running_nodes(children),
+                Game(children, cards, show, slots, demo_chain.CHALLENGE_DURATION_S) as game,
+            ):
+                show.note(f"starting {len(children)} nodes in {home}")
+                game.prepare()
+                game.play()
+                result = _result(game, children, home, began)
+                paid = [int(amount) for amount in game.clients[0].channel(game.channel).amounts]
+                after = [demo_chain.coin_of(chain, child) for child in children]
+        finally:
+            if not keep:
+                remove_nodes(home, children)
+    money = zip(names, before, paid, after, strict=True)
+    result["money"] = [
+        {
+            "name": name,
+            "before": str(b),
+            "stake": str(stake),
+            "owed": str(p),
+            "after": str(a),
+            "fees": str(b - stake + p - a),
+        }
+        for name, b, p, a in money
+    ]
+    return result
 
 
 def _result(game: Game, children: list[NodeChild], home: Path, began: float) -> dict[str, Any]:
@@ -101,9 +170,19 @@ def _text(result: dict[str, Any], keep: bool) -> str:
         if result["equal"]
         else "\nTHE NODES DIFFER. This must never happen: please report it, with the directory.",
     ]
-    if keep:
+    if "money" in result:
+        lines += ["\nMoney on chain, in the coin of the accounts:\n", _money(result["money"])]
+    if keep and "money" not in result:
         lines.append(_next_steps(result))
     return "\n".join(lines)
+
+
+def _money(rows: list[dict[str, str]]) -> str:
+    """Before, what the game said, and after; the difference is what the transactions cost."""
+    shown = ("before", "stake", "owed", "after", "fees")
+    cells = [(row["name"], *(amount_text(row[name], COIN) for name in shown)) for row in rows]
+    headers = ("player", "before", "deposited", "owed by the game", "after", "fees")
+    return table(headers, cells, right=(1, 2, 3, 4, 5))
 
 
 def _next_steps(result: dict[str, Any]) -> str:

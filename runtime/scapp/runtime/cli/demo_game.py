@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Sequence
 
 from scapp.channels.errors import LocalError, ScappError
 from scapp.game import Bot, GameView, read_view, wasm_bytes
@@ -12,17 +13,24 @@ from scapp.runtime.cli.demo_screen import NodeLine, Screen
 from scapp.runtime.cli.local_nodes import introduce
 from scapp.runtime.cli.processes import NodeChild
 from scapp.runtime.client import Client, NodeUnreachable
+from scapp.runtime.documents import SlotView
 
 DERIVED_WITHIN_S = 60.0
+SETTLED_WITHIN_S = 60.0
 
 
 class Game:
     """Prepares the nodes and plays one game on them; `clients` are in the order of seats."""
 
-    def __init__(self, children: list[NodeChild], cards: int, screen: Screen) -> None:
+    def __init__(
+        self, children: list[NodeChild], cards: int, screen: Screen, slots: Sequence[SlotView] = (), duration_s: int = 0
+    ) -> None:
+        """With `slots` everybody deposits what they say, and the chain pays what the game says."""
         self._children = children
         self._cards = cards
         self._screen = screen
+        self._slots = slots
+        self._duration_s = duration_s
         self.clients: list[Client] = []
         self.channel = ""
         self.schema = ""
@@ -45,7 +53,17 @@ class Game:
         app = self.clients[0].deployment(ids.pop())
         self._screen.note("opening the channel: everyone signs entry 0 and the state after it")
         others = [child.name for child in self._children[1:]]
-        found = self.clients[0].open_channel(others, app.deployment_id, params={"cards": self._cards}, wait_s=30)
+        if self._slots:
+            self._screen.note("everybody deposits a stake on chain; the game begins once all are confirmed")
+        found = self.clients[0].open_channel(
+            others,
+            app.deployment_id,
+            params={"cards": self._cards},
+            slots=self._slots,
+            fund="direct" if self._slots else "none",
+            challenge_duration_s=self._duration_s or 86_400,
+            wait_s=60,
+        )
         if found.phase != "running":
             raise LocalError(f"the channel is {found.phase}: {found.waiting_for or found.reason}")
         self.channel = found.channel_id
@@ -77,6 +95,17 @@ class Game:
         self._show(players)
         closed = self.clients[0].close_channel(self.channel, wait_s=30)
         self._wait_derived(closed.sequence)
+        if self._slots:
+            self._screen.note("all have signed the final state; the chain pays it out")
+            self._wait_settled()
+
+    def _wait_settled(self) -> None:
+        deadline = time.monotonic() + SETTLED_WITHIN_S
+        for child, client in zip(self._children, self.clients, strict=True):
+            while (found := client.channel(self.channel)).phase != "settled":
+                if time.monotonic() > deadline:
+                    raise LocalError(f"not paid out after {SETTLED_WITHIN_S:g} s at {child.name}: {found.waiting_for}")
+                time.sleep(0.1)
 
     def _wait_derived(self, sequence: int) -> None:
         deadline = time.monotonic() + DERIVED_WITHIN_S
