@@ -87,7 +87,7 @@ def test_a_module_whose_file_is_gone_is_named(node: Harness) -> None:
     for path in (node.home / "deployments" / "modules").glob("*.wasm"):
         path.unlink()
     gone = run("describe", "ledger", home=node.home)
-    assert gone.exit_code == 1
+    assert gone.exit_code == 6
     assert "the file of the module of ledger is gone\n  deploy it again" in gone.stderr
 
 

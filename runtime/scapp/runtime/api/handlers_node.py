@@ -105,7 +105,7 @@ async def module(call: Call) -> bytes:
     app = find_app(call.context, call.path["app"])
     wasm = await call.context.blocking(call.context.apps.wasm, app.deployment.reducer)
     if wasm is None:
-        raise ApiError("storage_failed", f"the module of {app.name} is not at hand", "deploy it again")
+        raise ApiError("storage_failed", f"the file of the module of {app.name} is gone", "deploy it again")
     return wasm
 
 
