@@ -163,14 +163,14 @@ def test_a_payout_that_is_asked_for(node: Harness) -> None:
     assert "settled" in done.stdout
 
 
-def test_messages_that_came_too_late_are_said_to_be(node: Harness) -> None:
+@pytest.mark.parametrize(("phase", "says"), [("running", "2"), ("settled", "2, too late: the channel has ended")])
+def test_messages_that_came_too_late_are_said_to_be(node: Harness, phase: str, says: str) -> None:
     """A channel that has ended decides nothing any more."""
     channel = node.channel()
-    for phase, says in (("running", "2"), ("settled", "2, too late: the channel has ended")):
-        changed = msgspec.structs.replace(node.service.infos[channel], phase=phase, pending=2)
-        node.run(lambda changed=changed: node.service.infos.update({channel: changed}))
-        lines = run(node, "channel", "show", "0x" + channel.hex()).stdout.splitlines()
-        assert [line.split(None, 1)[1] for line in lines if line.startswith("undecided")] == [says]
+    changed = msgspec.structs.replace(node.service.infos[channel], phase=phase, pending=2)
+    node.run(lambda: node.service.infos.update({channel: changed}))
+    lines = run(node, "channel", "show", "0x" + channel.hex()).stdout.splitlines()
+    assert [line.split(None, 1)[1] for line in lines if line.startswith("undecided")] == [says]
 
 
 def test_money_on_chain_is_shown(node: Harness) -> None:
