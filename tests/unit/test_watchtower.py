@@ -18,7 +18,7 @@ from scapp.runtime.disputes.packages import PackageStore, read_package
 from scapp.runtime.watchtower.tower import TowerServer, Watchtower
 from tests.unit.test_dispute_packages import ADJUDICATOR, CHAIN_ID, NOW_S, challenged, package, signed
 
-LACKS = "500 wei are needed"
+LACKS = "the account has 0 wei; fees are needed"
 
 
 class PoorChain:
