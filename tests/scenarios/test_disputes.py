@@ -407,7 +407,7 @@ def test_a_party_that_leaves_answers_an_older_challenge_with_its_own(silent: tup
     assert isinstance(wanted, Challenge)
     sim.block()
     assert alice.engine(channel).wanted(sim.head_time_s(), alice.now()) == ()
-    assert "to end at" in alice.engine(channel).waiting_for
+    assert "to end, or a final state" in alice.engine(channel).waiting_for
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from scapp.channels.channel.standing import ChannelOnChainInfo
 from scapp.channels.types import Address
-from scapp.runtime.cli.amounts import COIN, amount_text, parse_amount, parse_stake
+from scapp.runtime.cli.amounts import COIN, amount_text, parse_amount, parse_stake, time_text
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Refused
 from tests.support.api_harness import Harness, served
@@ -73,6 +73,11 @@ def test_amounts_in_words() -> None:
     assert amount_text("12", TOKEN) == f"12 of {TOKEN}"
 
 
+def test_a_time_that_no_calendar_reaches_is_a_number() -> None:
+    """A challenge may end millions of years from now: the contract takes 48 bits."""
+    assert time_text(2**48 - 1) == f"second {2**48 - 1}"
+
+
 def test_equal_stakes_become_slots(node: Harness) -> None:
     """Per asset one slot for each participant in their order; paid to the channel addresses without a chain account."""
     stakes = {COIN: 5, TOKEN: 7}
@@ -114,6 +119,22 @@ def test_stakes_that_are_refused(node: Harness, changes: dict[str, object], says
     assert node.service.requests == []
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ((), "--fund direct needs --stake"),
+        (("--stake", "1ether"), "--stake: '1ether' is no amount"),
+        (("--stake", "100:0xTOKEN"), "--stake: '0xTOKEN' is no address"),
+    ],
+)
+def test_deposits_that_the_command_line_refuses(node: Harness, given: tuple[str, ...], says: str) -> None:
+    """By the option's name, before anything is asked of the node."""
+    done = run(node, "channel", "open", "bob", "--app", "duel", "--fund", "direct", *given)
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert node.service.requests == []
+
+
 def test_one_asset_is_staked_once(node: Harness) -> None:
     """Two stakes of one asset are more likely a mistake than a sum."""
     done = run(node, "channel", "open", "bob", "--app", "duel", "--fund", "direct", "--stake", "5", "--stake", "6")
@@ -142,6 +163,16 @@ def test_a_payout_that_is_asked_for(node: Harness) -> None:
     assert "settled" in done.stdout
 
 
+@pytest.mark.parametrize(("phase", "says"), [("running", "2"), ("settled", "2, too late: the channel has ended")])
+def test_messages_that_came_too_late_are_said_to_be(node: Harness, phase: str, says: str) -> None:
+    """A channel that has ended decides nothing any more."""
+    channel = node.channel()
+    changed = msgspec.structs.replace(node.service.infos[channel], phase=phase, pending=2)
+    node.run(lambda: node.service.infos.update({channel: changed}))
+    lines = run(node, "channel", "show", "0x" + channel.hex()).stdout.splitlines()
+    assert [line.split(None, 1)[1] for line in lines if line.startswith("undecided")] == [says]
+
+
 def test_money_on_chain_is_shown(node: Harness) -> None:
     """What is held, what is needed, and until when a challenge runs."""
     channel = node.channel()
@@ -156,8 +187,8 @@ def test_money_on_chain_is_shown(node: Harness) -> None:
         )
     )
     shown = run(node, "channel", "show", "0x" + channel.hex()).stdout
-    assert "1 eth of 1 eth, 0.5 eth of it this node's, confirmed 0 wei" in shown
-    assert f"7 of {TOKEN} of 14 of {TOKEN}" in shown
+    assert "1 eth (confirmed: 0 wei); all deposits 1 eth, this node's 0.5 eth" in shown
+    assert f"7 of {TOKEN}; all deposits 14 of {TOKEN}" in shown
     assert "challenge until 20" in shown
     found = node.client.channel("0x" + channel.hex()).chain
     assert found is not None

@@ -108,7 +108,8 @@ class ChainLink:
             return "this node has no chain: only unfunded channels can be opened"
         least = self.terms.challenge_duration_min_s
         if challenge_duration_s < least:
-            return f"challenge duration {challenge_duration_s} s; this node wants {least} s at least"
+            wanted = f"this node wants {least} s at least (disputes.challenge_duration_min_s)"
+            return f"challenge duration {challenge_duration_s} s; {wanted}"
         return ""
 
     def _connected(self) -> ChainService:

@@ -312,7 +312,7 @@ class ChannelRunner:
                 await self._send_entries(effect)
             case Tell(kind, detail):
                 log = logger.warning if kind in ("refused", "halted") else logger.info
-                log("channel 0x%s: %s: %s", self.channel_id.hex(), kind, detail)
+                log("channel 0x%s: %s", self.channel_id.hex(), f"{kind}: {detail}" if detail else kind)
                 self._shared.counters[f"told_{kind}"] += 1
                 self.tell(kind, detail)
             case SendRejected() | SendDecisions():

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,7 +31,6 @@ from pathlib import Path
 import msgspec
 
 from scapp.channels.chain.port import ChainService
-from scapp.channels.errors import LocalError
 from scapp.channels.idle import IdleBound
 from scapp.channels.log.rocks import RocksLog
 from scapp.channels.node import Node
@@ -63,6 +61,7 @@ from scapp.runtime.documents import NodeFile
 from scapp.runtime.home_lock import lock_home
 from scapp.runtime.key_passwords import ask_password
 from scapp.runtime.keys_file import CHAIN_KEY, CHANNEL_KEY, load_key
+from scapp.runtime.listening import listening
 from scapp.runtime.modules import Modules
 from scapp.runtime.node_parts import Commits, NodePolicy, chain_terms
 from scapp.runtime.peerbook import PeerBook
@@ -206,7 +205,7 @@ class NodeProcess:
             idle=IdleBound(self.config.node.channels_in_memory_max, self.config.node.memory_mib_max * 2**20),
         )
         self._undo.push_async_callback(node.stop)
-        with _address("node.listen", self.config.node.listen, "--listen"):
+        with listening("node.listen", self.config.node.listen, "--listen"):
             await node.start()
         for peer in peers.all():
             if peer.raw != signer.address:
@@ -275,7 +274,7 @@ class NodeProcess:
         logs.hide(tokens.ensure_operator())
         server = ApiServer(context, self.config.api, tokens, Pages(self.config.web))
         self._undo.push_async_callback(server.stop)
-        with _address("api.listen", self.config.api.listen, "--api"):
+        with listening("api.listen", self.config.api.listen, "--api"):
             await server.start()
         return server.url
 
@@ -287,16 +286,6 @@ class NodeProcess:
         temporary.replace(path)
         self._undo.callback(path.unlink, missing_ok=True)
         return file
-
-
-@contextlib.contextmanager
-def _address(setting: str, value: str, flag: str) -> Iterator[None]:
-    """An address that cannot be listened on, in words that help."""
-    try:
-        yield
-    except OSError as error:
-        reason = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        raise LocalError(f"{setting} = {value!r} cannot be used: {reason}; choose another with {flag}") from None
 
 
 def _stop_database(worker: Worker, backend: Backend) -> None:

@@ -157,8 +157,10 @@ def _answers(body: Any) -> list[Answer]:
 def shown_endpoint(url: str) -> str:
     """An address without what may be a secret: user, password, path and query."""
     parts = urlsplit(url)
+    if not parts.hostname:
+        return "an address without scheme or host"  # nobody knows where its secrets end
     try:
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         port = ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}"
+    return f"{parts.scheme}://{parts.hostname}{port}"

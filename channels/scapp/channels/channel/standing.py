@@ -65,8 +65,8 @@ def _challenge_pause(state: ChannelState, seen: ChainSeen) -> str:
     challenged = f"the challenge of turn {status.turn_record}"
     full = newest_enforceable(state)
     if full is not None and full.turn > status.turn_record:
-        return f"{challenged} to be answered with turn {full.turn}, before {status.finalizes_at}"
-    return f"{challenged} to end at {status.finalizes_at}, or a final state"
+        return f"{challenged} to be answered with turn {full.turn}"
+    return f"{challenged} to end, or a final state"
 
 
 def _exit_pause(state: ChannelState, seen: ChainSeen) -> str:

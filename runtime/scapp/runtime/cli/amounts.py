@@ -14,7 +14,15 @@ _ETH_SHOWN_FROM = 10**12
 
 def parse_stake(text: str) -> tuple[str, int]:
     """`AMOUNT[:ASSET]` to (asset, amount in its smallest unit). Raises click.BadParameter."""
+    from scapp.channels.abi import InvalidValue
+    from scapp.channels.addresses import parse_address
+
     amount, colon, asset = text.partition(":")
+    if colon:
+        try:
+            parse_address(asset)
+        except InvalidValue as error:
+            raise click.BadParameter(str(error), param_hint="--stake") from None
     return (asset, parse_amount(amount, coin=False)) if colon else (COIN, parse_amount(amount))
 
 
@@ -30,7 +38,7 @@ def parse_amount(text: str, *, coin: bool = True) -> int:
         exact = False
     if not exact or not 0 <= whole < 2**256 or (unit and not coin):
         allowed = "a whole number, or 3gwei, 0.1eth" if coin else "a whole number of the token's smallest unit"
-        raise click.BadParameter(f"{text!r} is no amount; allowed is {allowed}")
+        raise click.BadParameter(f"{text!r} is no amount; allowed is {allowed}", param_hint="--stake")
     return int(whole)
 
 
@@ -45,5 +53,8 @@ def amount_text(amount: str, asset: str) -> str:
 
 
 def time_text(timestamp_s: int) -> str:
-    """A block's timestamp in local time."""
-    return datetime.datetime.fromtimestamp(timestamp_s).astimezone().isoformat(" ", "seconds")
+    """A block's timestamp in local time; as the number where no calendar reaches (a challenge may last that long)."""
+    try:
+        return datetime.datetime.fromtimestamp(timestamp_s).astimezone().isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"second {timestamp_s}"

@@ -65,6 +65,7 @@ def deploy(url: str, names: tuple[str, ...], password_file: Path | None) -> None
 
     Needed once for each chain; everybody who plays there names the same addresses."""
     import asyncio
+    import logging
 
     from scapp.channels.chain.deploy import SETTLEMENT, deploy
     from scapp.channels.chain.rpc import RpcClient
@@ -76,6 +77,8 @@ def deploy(url: str, names: tuple[str, ...], password_file: Path | None) -> None
 
     config = Config(chain=ChainSettings(key_password_file=str(password_file or "")))
     key = load_chain_key(settings().directory, lambda: ask_password(config, CHAIN_KEY))
+
+    logging.getLogger("scapp.chain").addHandler(logging.NullHandler())  # the error says it, once
 
     async def run() -> tuple[int, dict[str, Address]]:
         try:
@@ -94,16 +97,25 @@ def deploy(url: str, names: tuple[str, ...], password_file: Path | None) -> None
     lines = [
         *(f"{name:18} {address}" for name, address in addresses.items()),
         "",
-        "For scapp.toml of every node:",
-        "",
-        "[chain]",
-        f'urls = ["{url}"]',
-        f"id = {chain_id}",
-        f'adjudicator = "{addresses["NitroAdjudicator"]}"',
-        f'consensus_app = "{addresses["ConsensusApp"]}"',
-        "confirmations = 12  # choose for this chain: docs/adrs/0012-confirmations-per-chain.md",
+        _toml(url, chain_id, addresses),
+        "# confirmations: to be chosen for this chain, docs/adrs/0012-confirmations-per-chain.md",
     ]
     emit(document, "\n".join(lines))
+
+
+def _toml(url: str, chain_id: int, contracts: dict[str, str]) -> str:
+    """The chain as nodes are told of it, but for the confirmations."""
+    return "\n".join(
+        (
+            "For scapp.toml of every node:",
+            "",
+            "[chain]",
+            f'urls = ["{url}"]',
+            f"id = {chain_id}",
+            f'adjudicator = "{contracts["NitroAdjudicator"]}"',
+            f'consensus_app = "{contracts["ConsensusApp"]}"',
+        )
+    )
 
 
 @chain.command()
@@ -125,7 +137,9 @@ def dev(port: int, block_time: float, funded: tuple[str, ...]) -> None:
             context = running(port, block_seconds=block_time)
             started = context.__enter__()
     except OSError as error:
-        raise Problem(str(error), code="refused", hint="pip install 'scapp[devchain]' brings a Node") from None
+        taken = "Address already in use" in str(error)
+        hint = "choose another with --port" if taken else "pip install 'scapp[devchain]' brings a Node"
+        raise Problem(str(error).strip(), code="refused", hint=hint) from None
     try:
         for account in accounts:
             started.fund(account, 10**21)
@@ -136,6 +150,10 @@ def dev(port: int, block_time: float, funded: tuple[str, ...]) -> None:
                 (
                     f"chain {CHAIN_ID} at {started.url}, a block every {block_time:g} s",
                     *(f"  {name:18} {address}" for name, address in contracts.items()),
+                    "",
+                    _toml(started.url, CHAIN_ID, contracts),
+                    "confirmations = 2",
+                    "",
                 )
             ),
         )

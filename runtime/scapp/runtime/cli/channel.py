@@ -81,6 +81,8 @@ def open_(
     from scapp.runtime.cli.amounts import parse_stake
 
     given, wanted = _json(params) if params else None, [_slot(text) for text in slots]
+    if fund == "direct" and not stakes and not slots:
+        raise click.UsageError("--fund direct needs --stake, or --slot for unequal deposits")
     staked: dict[str, int] = {}
     for text in stakes:
         asset, amount = parse_stake(text)
@@ -237,7 +239,14 @@ def _settled(found: ChannelView, wanted: tuple[str, ...], wait_s: float) -> None
         click.get_current_context().exit(TIMEOUT)
 
 
+def _undecided(found: ChannelView) -> str:
+    over = ", too late: the channel has ended" if found.phase in ("closed", "settled") else ""
+    return f"{found.pending}{over}" if found.pending else ""
+
+
 def _described(found: ChannelView) -> str:
+    from scapp.runtime.cli.amounts import amount_text
+
     lines = [
         ("channel", found.channel_id),
         ("phase", found.phase),
@@ -253,13 +262,13 @@ def _described(found: ChannelView) -> str:
         ("log root", found.log_root),
         ("state root", found.state_root),
         *(
-            (f"slot {i}", f"{amount} of {slot.asset} to {slot.destination}")
+            (f"slot {i}", f"{amount_text(amount, slot.asset)} to {slot.destination}")
             for i, (slot, amount) in enumerate(
                 zip(found.slots, found.amounts or [s.amount for s in found.slots], strict=True)
             )
         ),
         *(_chain_lines(found.chain) if found.chain else ()),
-        ("undecided", str(found.pending) if found.pending else ""),
+        ("undecided", _undecided(found)),
         ("database", _derived(found)),
     ]
     kept = [(name, value) for name, value in lines if value]
@@ -277,10 +286,11 @@ def _chain_lines(found: ChannelOnChainView) -> list[tuple[str, str]]:
         ("leaving", found.exit_reason),
     ]
     for asset in found.assets:
-        held = amount_text(asset.held, asset.asset)
-        later = "" if asset.held == asset.confirmed else f", confirmed {amount_text(asset.confirmed, asset.asset)}"
-        whole, own = (amount_text(text, asset.asset) for text in (asset.needed, asset.own))
-        lines.append(("held", f"{held} of {whole}, {own} of it this node's{later}"))
+        held, confirmed, whole, own = (
+            amount_text(text, asset.asset) for text in (asset.held, asset.confirmed, asset.needed, asset.own)
+        )
+        later = "" if held == confirmed else f" (confirmed: {confirmed})"
+        lines.append(("held", f"{held}{later}; all deposits {whole}, this node's {own}"))
     for each in found.transactions:
         at = f" in block {each.block}" if each.block is not None else ""
         parts = (each.kind, each.status + at, each.transaction, each.detail)

@@ -22,6 +22,7 @@ from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.config import parse_listen
 from scapp.runtime.disputes.packages import PACKAGE_BYTES_MAX, PackageRefused, PackageStore, answer_to
 from scapp.runtime.documents import Document, ErrorBody, ErrorDocument
+from scapp.runtime.listening import listening
 from scapp.runtime.state_documents import as_text
 
 RESCAN_SECONDS = 5.0
@@ -59,6 +60,8 @@ class Watchtower:
         self._chain = chain
         self._store = store
         self._views: dict[ChannelId, ChainView] = {}
+        self._told: dict[ChannelId, str] = {}  # what the log says of a challenge already
+        self._penniless = False
         self._rescan: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -107,6 +110,10 @@ class Watchtower:
         self._answer(channel)
 
     def _on_head(self, _: int) -> None:
+        status = self._chain.status()
+        if status.balance == 0 and not self._penniless:
+            _log.warning("the account %s has no coin: no challenge can be answered", as_text(status.account))
+        self._penniless = status.balance == 0
         for channel, view in list(self._views.items()):
             if view.latest.status.finalizes_at:
                 self._answer(channel)
@@ -116,18 +123,28 @@ class Watchtower:
         if view is None or defence is None or now is None:
             return
         wanted = answer_to(defence.state, view, now)
-        if wanted:
-            _log.warning(
-                "channel %s: a challenge at turn %d stands until %d; turn %d refutes it",
-                *(as_text(channel), view.latest.status.turn_record, view.latest.status.finalizes_at),
-                defence.state.turn,
-            )
         self._chain.want(channel, wanted)
+        if wanted:
+            self._tell(channel, view, defence.state.turn)
         if view.confirmed.mode(now) is Mode.FINALIZED:
             _log.info("channel %s is finalized: nothing is left to answer", as_text(channel))
             self._chain.unwatch(channel)
             self._views.pop(channel, None)
+            self._told.pop(channel, None)
             self._store.drop(channel)
+
+    def _tell(self, channel: ChannelId, view: ChainView, turn: int) -> None:
+        """Log a challenge and what becomes of the answer, each once."""
+        status, sent = view.latest.status, "; ".join(self._sent(channel))
+        text = f"a challenge at turn {status.turn_record} stands until block time {status.finalizes_at}"
+        text = f"{text}; turn {turn} refutes it" + (f"; {sent}" if sent else "")
+        if self._told.get(channel) != text:
+            self._told[channel] = text
+            _log.warning("channel %s: %s", as_text(channel), text)
+
+    def _sent(self, channel: ChannelId) -> list[str]:
+        found = self._chain.transactions(channel)
+        return [f"{t.purpose.kind}: {t.status}" + (f", {t.detail}" if t.detail else "") for t in found]
 
     def status(self) -> TowerStatus:
         """For `GET /v1/status`."""
@@ -144,7 +161,7 @@ class Watchtower:
                     mode="unknown" if there is None else there.mode(now).value,
                     turn_record=None if there is None else there.status.turn_record,
                     finalizes_at_s=None if there is None else there.status.finalizes_at,
-                    transactions=[f"{t.purpose.kind}: {t.status}" for t in self._chain.transactions(channel)],
+                    transactions=self._sent(channel),
                 )
             )
         return TowerStatus(
@@ -169,7 +186,7 @@ class TowerServer:
         self.url = ""
 
     async def start(self) -> None:
-        """Raises OSError when the address is taken."""
+        """Raises LocalError when the address is taken."""
         app = web.Application(client_max_size=PACKAGE_BYTES_MAX + 1)
         app.router.add_post("/v1/packages", self._guarded("send", self._keep))
         app.router.add_get("/v1/status", self._guarded("read", self._status))
@@ -177,7 +194,8 @@ class TowerServer:
         await self._runner.setup()
         host, port = parse_listen(self._listen, "--listen")
         site = web.TCPSite(self._runner, host, port)
-        await site.start()
+        with listening("listen", self._listen, "--listen"):
+            await site.start()
         bound = self._runner.addresses[0]
         self.url = f"http://{bound[0]}:{bound[1]}"
 
