@@ -355,6 +355,15 @@ def address_of(public_key: bytes) -> Address:
     return Address(keccak256(public_key)[12:])
 
 
+def low_s(signature: bytes) -> bytes:
+    """The one form that is taken here, of a signature that the contracts take with a high s as well
+    (docs/reference/nitro.md section 2). What is no signature stays as it is."""
+    s = int.from_bytes(signature[32:64], "big")
+    if len(signature) != SIGNATURE_BYTES or not ORDER // 2 < s < ORDER or signature[64] not in _ID_OF_V:
+        return signature
+    return signature[:32] + (ORDER - s).to_bytes(32, "big") + bytes((55 - signature[64],))
+
+
 def recover(h: Hash, signature: bytes) -> Address:
     """Who signed the hash; raises `InvalidSignature` for a wrong length, v, a high s, or when there is no such key."""
     return _recover_digest(eth_digest(h), signature)

@@ -16,6 +16,7 @@ from scapp.channels.chain.client import Block, Fees, Log, Receipt, Refused, Unav
 from scapp.channels.chain.rpc_answers import (
     Answer,
     block_of,
+    calldata_of,
     hexed,
     logs_of,
     number_of,
@@ -118,6 +119,11 @@ class RpcClient:
     async def receipts(self, transactions: Sequence[Hash]) -> list[Receipt | None]:
         calls: list[Call] = [("eth_getTransactionReceipt", [hexed(transaction)]) for transaction in transactions]
         return _all_good(await self._many(optional(receipt_of), calls))
+
+    async def calldata(self, transactions: Sequence[Hash]) -> list[bytes | None]:
+        calls: list[Call] = [("eth_getTransactionByHash", [hexed(transaction)]) for transaction in transactions]
+        answers = await self._many(optional(calldata_of), calls)
+        return [None if isinstance(answer, Refused) else answer for answer in answers]
 
     async def changed(self, timeout_s: float) -> None:
         await self._current.changed(timeout_s)

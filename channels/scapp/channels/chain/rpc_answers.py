@@ -107,6 +107,14 @@ def receipt_of(answer: Answer) -> Receipt:
         raise ValueError(f"no receipt: {error!r}") from None
 
 
+def calldata_of(answer: Answer) -> bytes:
+    """Of a transaction. Raises ValueError for an answer that is none."""
+    try:
+        return unhex(answer["input"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no transaction: {error!r}") from None
+
+
 def _hash(text: Any) -> Hash:
     found = unhex(text)
     if len(found) != 32:

@@ -25,7 +25,7 @@ from scapp.channels.crypto import keccak256
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.onchain import ChainView, ChannelOnChain
 from scapp.channels.reading import SignedState
-from scapp.channels.signing import ORDER, InvalidSignature, recover
+from scapp.channels.signing import InvalidSignature, low_s, recover
 from scapp.channels.types import U256_MAX, Hash
 
 SIGNATURES_READ_MAX = 10_000  # a challenger may add foreign ones; more than fit a block are of no contract
@@ -176,20 +176,12 @@ def _by_participant(setup: Setup, state_hash: Hash, found: tuple[bytes, ...]) ->
     by_index = list(setup.unsigned)
     for signature in found[:SIGNATURES_READ_MAX]:
         try:
-            signer = recover(state_hash, low := _low_s(signature))
+            signer = recover(state_hash, low := low_s(signature))
         except InvalidSignature:
             continue
         if signer in setup.participants:
             by_index[setup.participants.index(signer)] = low
     return tuple(by_index)
-
-
-def _low_s(signature: bytes) -> bytes:
-    """The one form of the signature that others take (docs/reference/nitro.md section 2)."""
-    s = int.from_bytes(signature[32:64], "big")
-    if len(signature) != 65 or not ORDER // 2 < s < ORDER or signature[64] not in (27, 28):
-        return signature
-    return signature[:32] + (ORDER - s).to_bytes(32, "big") + bytes((55 - signature[64],))
 
 
 def _with_end(state: ChannelState, latest: OnChain, confirmed: OnChain, before_s: int, now_s: int) -> ChainSeen:
