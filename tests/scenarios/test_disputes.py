@@ -258,6 +258,27 @@ def test_a_channel_goes_on_after_a_challenge_is_cleared_and_not_before() -> None
     assert [tell.kind for tell in alice.told if tell.kind != "chain"] == ["funded", "challenged", "cleared"]
 
 
+def test_a_state_withheld_and_checkpointed_is_what_the_other_leaves_with() -> None:
+    """Bob hides his last signature and checkpoints that state, so that the state before it counts no more: what he
+    published in the transaction is enough for Alice."""
+    sim, channel = running(BROUGHT1[:2])
+    alice, bob = sim.nodes
+    play(sim, channel, *MOVES)
+    sim.tap = lambda sender, to, data: None if sender == 1 else data
+    alice.submit(channel, b"move:0:1:1")
+    sim.run()
+    before, after = (node.engine(channel).state.head for node in sim.nodes)
+    assert (before.turn + 1, len(alice.engine(channel).state.candidates)) == (after.turn, 1)
+    sim.raw(bob, calls.Checkpoint((), for_contracts(bob.engine(channel).state, after)))
+    sim.silence(bob)
+    sim.block()
+    assert sim.chain.world.status_of(ChannelId(channel)).turn_record == after.turn
+    alice.input(channel, lambda engine, _: engine.leave("test"))
+    sim.until(partial(settled, alice, channel), blocks=DURATION_S // 12 + 15)
+    paid = alice.engine(channel).state.setup.unpack(after.amounts)
+    assert [sim.paid(node)[0] for node in sim.nodes] == [paid[0] - 5, paid[1] - 3]
+
+
 def test_a_final_state_ends_a_dispute_at_once() -> None:
     """Under a challenge nothing is ordered but a close, past what waits before it; it pays without the wait."""
     sim, channel = running(BROUGHT1[:2])
