@@ -147,7 +147,8 @@ FORWARDER = bytes.fromhex("602036038060206000376000600082600060006000355af1601f5
 
 def forwarder(chain):
     """A contract of nobody's, as there are many."""
-    start = bytes.fromhex("60%02x600c60003960%02x6000f3" % (len(FORWARDER), len(FORWARDER)))
+    size = f"60{len(FORWARDER):02x}"
+    start = bytes.fromhex(f"{size}600c600039{size}6000f3")
     receipt = chain.send(DEPLOYER, None, start + FORWARDER)
     return Address(bytes.fromhex(receipt["contractAddress"][2:]))
 

@@ -620,3 +620,23 @@ def test_purposes_tell_wants_apart():
     purposes = [purpose_of(story.channel(), want) for want in wants]
     assert len(set(purposes)) == len(wants)
     assert purposes[0] == Purpose(story.channel(), "deposit", ZERO_ADDRESS)
+
+
+async def test_a_held_deposit_waits_for_the_next_want_and_all_else_goes_on():
+    """Neither a new one nor one under way that the chain's node has lost; then both as ever, each once."""
+    sending = Sending(story.new_chain())
+    sending.want(DEPOSIT)
+    sending.want(onchain.Checkpoint(story.state(3, story.outcome(3, 2), nonce=2)), DEPOSIT, nonce=2)
+    sending.sender.hold_deposits(story.channel(2))
+    await sending.look()
+    assert sorted(type(item.call).__name__ for item in sending.chain.mempool) == ["Checkpoint", "Deposit"]
+    sending.sender.hold_deposits(story.channel(1))
+    sending.chain.mempool.clear()
+    sending.chain.mine()
+    await sending.look()
+    assert [type(item.call).__name__ for item in sending.chain.mempool] == ["Checkpoint"]
+    for nonce in (1, 2):
+        sending.want(*sending.wants[story.channel(nonce)], nonce=nonce)
+    await sending.blocks(4)
+    assert (sending.held(1), sending.held(2)) == (5, 5)
+    assert sorted(sending.included()) == [("Checkpoint", None), ("Deposit", None), ("Deposit", None)]

@@ -211,6 +211,24 @@ async def test_a_node_that_has_not_seen_the_chain_yet_cancels_nothing_and_signs_
     assert receipt.status == "accepted"
 
 
+async def test_every_view_is_answered_and_only_by_who_knows_it(scene: Scene) -> None:
+    """The service holds deposits until then: wants come after each view, also when they are the same as before."""
+    alice, _ = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    service = scene.services[0]
+    said: list[object] = []
+    service.want = lambda _, wanted: said.append(wanted)  # type: ignore[method-assign,assignment]
+    for _ in range(2):  # the second view comes before the channel's task has taken the first
+        scene.chain.chain.mine()
+        service.look()
+    assert not said
+    await asyncio.sleep(0.01)
+    assert said == [()]
+    await scene.block()
+    assert said == [(), ()]
+
+
 async def test_a_channel_that_cannot_be_funded_is_not_opened(scene: Scene) -> None:
     alice, _ = (await scene.start()).nodes
     with pytest.raises(LocalError, match="allowed are 'none' and 'direct'"):

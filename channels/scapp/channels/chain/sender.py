@@ -63,9 +63,10 @@ class Sender:
         self.state = state
         self._settings = settings
         self._account = account
-        self._tending = Tending(settings, account, state, canonical, self._dropped)
+        self._tending = Tending(settings, account, state, canonical, self._dropped, self._held)
         self._jobs: dict[Purpose, Job] = {}
         self._told: set[ChannelId] = set()  # channels that have said what they want
+        self._asked: set[ChannelId] = set()  # channels with news that they have not answered yet
         self._head: Block | None = None
 
     @property
@@ -75,6 +76,7 @@ class Sender:
     def want(self, channel: ChannelId, wanted: Sequence[Transaction]) -> None:
         """Replaces what the channel wanted before."""
         self._told.add(channel)
+        self._asked.discard(channel)
         new = {purpose_of(channel, item): item for item in wanted}
         for purpose in [purpose for purpose in self._jobs if purpose.channel == channel]:
             if purpose not in new:
@@ -83,6 +85,14 @@ class Sender:
             digest, known = judging.digest_of(item), self._jobs.get(purpose)
             if known is None or known.digest != digest:
                 self._jobs[purpose] = Job(item, digest)
+
+    def hold_deposits(self, channel: ChannelId) -> None:
+        """There is news of the channel: what it wanted to pay in may be wrong now, so nothing is until its next
+        `want`. Answers to disputes go on: they are the same or refused, and cost no more than fees."""
+        self._asked.add(channel)
+
+    def _held(self, purpose: Purpose) -> bool:
+        return purpose.kind == "deposit" and purpose.channel in self._asked
 
     def _dropped(self, purpose: Purpose) -> bool:
         return purpose not in self._jobs and purpose.channel in self._told
@@ -101,7 +111,7 @@ class Sender:
             yield from self._tending.look(head, confirmed, nonce)
         self._head = head
         for purpose, job in sorted(self._jobs.items(), key=lambda item: ORDER.index(item[0].kind)):
-            if self._jobs.get(purpose) is not job or head.number < job.again:
+            if self._jobs.get(purpose) is not job or head.number < job.again or self._held(purpose):
                 continue
             try:
                 yield from self._advance(purpose, job, head, confirmed, nonce)

@@ -23,7 +23,7 @@ NOBODY = ChannelId(bytes(32))  # whose purposes are those of the account itself
 
 class Tending:
     """`canonical` tells of a block (number, hash) whether it is on the chain, as the watcher saw it last. `dropped`
-    tells of a purpose whether its channel wants it no more."""
+    tells of a purpose whether its channel wants it no more, `held` whether it must not go out now."""
 
     def __init__(
         self,
@@ -32,12 +32,14 @@ class Tending:
         state: Account,
         canonical: Callable[[int, Hash], bool],
         dropped: Callable[[Purpose], bool],
+        held: Callable[[Purpose], bool],
     ) -> None:
         self.state = state
         self._settings = settings
         self._account = account
         self._canonical = canonical
         self._dropped = dropped
+        self._held = held
         self._gap_since: int | None = None
         # Until so deep a transaction is looked after; the watcher knows blocks as far back.
         self._depth = max(WINDOW_BLOCKS, 2 * settings.confirmations)
@@ -93,6 +95,8 @@ class Tending:
     def _send_again(self, slot: Slot, head: Block, nonce: int) -> Steps[None]:
         """What is in no block goes out with each new one; when it is stuck, with a higher fee."""
         slot.note = ""
+        if self._held(slot.purpose):
+            return
         cancel = slot.purpose.kind == "deposit" and slot.newest.step != "cancel" and self._dropped(slot.purpose)
         stuck = head.number - slot.newest.block >= self._settings.stuck_blocks
         if slot.nonce == nonce and (stuck or cancel):
