@@ -640,3 +640,26 @@ async def test_a_held_deposit_waits_for_the_next_want_and_all_else_goes_on():
     await sending.blocks(4)
     assert (sending.held(1), sending.held(2)) == (5, 5)
     assert sorted(sending.included()) == [("Checkpoint", None), ("Deposit", None), ("Deposit", None)]
+
+
+@pytest.mark.parametrize("count", [2**20 + 1_000, 2**40])
+@pytest.mark.parametrize("at_block", [False, True])
+async def test_an_endpoint_that_counts_wrong_stops_nothing_for_good(at_block, count):
+    """A huge count of pending transactions is not followed. One of the chain itself is believed, at a bounded cost,
+    and what was signed then does not hinder what is wanted once the endpoint counts right."""
+    sending = Sending(story.new_chain(blocks=3))
+    right = sending.client.nonce
+
+    async def nonce(account, at=None):
+        return count if at_block or at is None else await right(account, at)
+
+    sending.client.nonce = nonce
+    checkpoint = onchain.Checkpoint(story.state(3, story.outcome(3, 2), nonce=2))
+    sending.want(DEPOSIT)
+    sending.want(checkpoint, nonce=2)
+    await sending.blocks(10)
+    assert len(sending.sender.state.slots) == (2 if at_block else 0)
+    sending.client.nonce = right
+    sending.restart()
+    await sending.blocks(12)
+    assert sorted(sending.included()) == [("Checkpoint", None), ("Deposit", None)]

@@ -251,6 +251,7 @@ async def test_a_channel_that_cannot_be_funded_is_not_opened(scene: Scene) -> No
         ("no chain", "this node has no chain"),
         ("other app", "is not the app that this node's chain has"),
         ("short", "this node wants 600 s at least"),
+        ("long", "this node wants 2592000 s at most"),
     ],
 )
 async def test_a_proposal_that_cannot_be_funded_here_is_turned_down(scene: Scene, change: str, reason: str) -> None:
@@ -262,9 +263,10 @@ async def test_a_proposal_that_cannot_be_funded_here_is_turned_down(scene: Scene
         bob = await scene.node(1)
     if change == "other app":
         scene.services[0].consensus_app = Address(b"\xbb" * 20)
-    terms = msgspec.structs.replace(TERMS, challenge_duration_min_s=1)
-    alice._chain.terms = terms  # a proposer who asks for less
-    channel = await alice.open_channel(scene.request(challenge_duration=10 if change == "short" else DURATION_S))
+    terms = msgspec.structs.replace(TERMS, challenge_duration_min_s=1, challenge_duration_max_s=2**32 - 1)
+    alice._chain.terms = terms  # a proposer who asks for any
+    duration_s = {"short": 10, "long": 2**32 - 1}.get(change, DURATION_S)
+    channel = await alice.open_channel(scene.request(challenge_duration=duration_s))
     found = await alice.wait_phase(channel, ["rejected"], 5)
     assert reason in found.reason
     assert bob.channels() == []

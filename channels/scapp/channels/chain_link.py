@@ -110,6 +110,9 @@ class ChainLink:
         least = self.terms.challenge_duration_min_s
         if challenge_duration_s < least:
             return f"challenge duration {challenge_duration_s} s; this node wants {least} s at least"
+        most = self.terms.challenge_duration_max_s
+        if challenge_duration_s > most:
+            return f"challenge duration {challenge_duration_s} s; this node wants {most} s at most"
         return ""
 
     def _connected(self) -> ChainService:

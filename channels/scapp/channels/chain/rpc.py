@@ -24,6 +24,7 @@ from scapp.channels.chain.rpc_answers import (
     quantity,
     receipt_of,
     refused_of,
+    small_of,
     unhex,
 )
 from scapp.channels.chain.rpc_link import REST_S_MIN, Link
@@ -100,7 +101,7 @@ class RpcClient:
 
     async def nonce(self, account: Address, at: Hash | None = None) -> int:
         block: Any = "pending" if at is None else {"blockHash": hexed(at)}
-        return await self._one(number_of, "eth_getTransactionCount", hexed(account), block)
+        return await self._one(small_of, "eth_getTransactionCount", hexed(account), block)
 
     async def fees(self) -> Fees:
         head = await self.head()
@@ -111,7 +112,7 @@ class RpcClient:
         wanted = {"from": hexed(sender), "data": hexed(data), "value": quantity(value)}
         if to is not None:
             wanted["to"] = hexed(to)
-        return await self._one(number_of, "eth_estimateGas", wanted)
+        return await self._one(small_of, "eth_estimateGas", wanted)
 
     async def send(self, raw: bytes) -> None:
         await self._one(unhex, "eth_sendRawTransaction", hexed(raw))

@@ -21,7 +21,7 @@ from scapp.channels.chain.client import Block, Refused, ViewCall
 from scapp.channels.chain.judging import Hold, OnChain
 from scapp.channels.chain.port import TransactionInfo
 from scapp.channels.chain.requests import Steps
-from scapp.channels.chain.sending import Account
+from scapp.channels.chain.sending import NONCE_GAP_MAX, Account
 from scapp.channels.chain.settings import ChainSettings
 from scapp.channels.chain.tending import Tending
 from scapp.channels.chain.watcher import Moved
@@ -234,8 +234,11 @@ class Sender:
             self._refused(purpose, job, head, str(estimate), job.refusals + 1)
             return
         pending = yield ask.ReadNonce(None)
-        taken = [number + 1 for number in self.state.slots]
-        number = max(nonce, 0 if isinstance(pending, Refused) else pending, *taken, 0)
+        ours = self.state.next_nonce(nonce)
+        number = max(ours, 0 if isinstance(pending, Refused) else pending)
+        if number > ours + NONCE_GAP_MAX:
+            self._hold(job, head, "waiting", f"{number - ours} transactions of others are said to be under way")
+            return
         job.approvals += step == "approve"
         sign = ask.Sign(number, to, data, value, gas, *fee)
         slot = yield from self._tending.sign(purpose, step, job.digest, sign, head)

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from scapp.channels.chain import requests as ask
 from scapp.channels.chain.client import Block, Fees, Receipt, Refused
 from scapp.channels.chain.events import ChainEvent, TransactionEnded, TransactionSigned
 from scapp.channels.chain.requests import Steps
-from scapp.channels.chain.sending import Account, Slot, bumped
+from scapp.channels.chain.sending import NONCE_GAP_MAX, NONCE_NEVER, Account, Slot, bumped
 from scapp.channels.chain.settings import ChainSettings
 from scapp.channels.chain.watcher import WINDOW_BLOCKS, Moved
 from scapp.channels.onchain import Purpose
@@ -62,8 +63,16 @@ class Tending:
                     yield from self._end(slot, slot.receipt)
             elif slot.nonce < deep:
                 yield from self._end(slot, None)  # the nonce went to a transaction that is not ours
+            elif self._is_lost(slot, nonce):
+                yield from self._end(slot, None)
             elif slot.nonce >= nonce:
                 yield from self._send_again(slot, head, nonce)
+
+    def _is_lost(self, slot: Slot, nonce: int) -> bool:
+        """Was it signed with a nonce that an endpoint had wrong? It must not keep its purpose from being carried out;
+        a deposit alone could do harm if its nonce came up after all."""
+        above = slot.nonce - self.state.next_nonce(nonce)
+        return above > (NONCE_NEVER if slot.purpose.kind == "deposit" else NONCE_GAP_MAX)
 
     def _stands(self, receipt: Receipt) -> bool:
         return self._canonical(receipt.block, receipt.block_hash)
@@ -138,9 +147,8 @@ class Tending:
 
     def _fill_gap(self, head: Block, nonce: int) -> Steps[None]:
         """A nonce below ours that nobody uses (a foreign transaction that was taken back): use it up, after a while."""
-        ours = [number for number in self.state.slots if number >= nonce]
-        missing = [number for number in range(nonce, max(ours, default=nonce)) if number not in self.state.slots]
-        if not missing:
+        missing = next(number for number in itertools.count(nonce) if number not in self.state.slots)
+        if missing >= self.state.next_nonce(nonce):
             self._gap_since = None
         elif self._gap_since is None or head.number < self._gap_since:
             self._gap_since = head.number
@@ -148,8 +156,8 @@ class Tending:
             fee = yield from self.fee()
             if fee is None:
                 return
-            purpose = Purpose(NOBODY, "gap", missing[0].to_bytes(8, "big"))
-            sign = ask.Sign(missing[0], self._account, b"", 0, FILLER_GAS, *fee)
+            purpose = Purpose(NOBODY, "gap", missing.to_bytes(8, "big"))
+            sign = ask.Sign(missing, self._account, b"", 0, FILLER_GAS, *fee)
             slot = yield from self.sign(purpose, "gap", ZERO_HASH, sign, head)
             yield from self.broadcast(slot)
 

@@ -187,22 +187,25 @@ def _with_end(state: ChannelState, latest: OnChain, confirmed: OnChain, before_s
     """Has the channel's money left, or is this a deposit that a reorganisation took back? Holdings alone do not tell;
     what was finalized, signed as final, or long enough unseen to be finalized was paid out.
 
-    A confirmed payout stays one: whoever deposits again after it, be it to make it look like one taken back, makes
-    a gift, and nobody follows."""
+    Where this node would deposit again, a confirmed payout stays one: who deposits after it, as if it had been taken
+    back, would else lure others into a channel that anybody can end with its newest state once more."""
     known = state.chain
     now = latest.holdings
     held = known.held if known is not None else now
     if latest.status.mode(now_s) is Mode.FINALIZED:
         known_end = known is not None and known.ended
         return ChainSeen(latest, confirmed, now_s, True, held if known_end or not holds(now, amounts(held)) else now)
-    if known is None or holds(now, amounts(held)):
+    if known is None:
         return ChainSeen(latest, confirmed, now_s, False, now)
     unseen_s = now_s - before_s
     before = known.confirmed.holdings
     if _left(state, known, before, confirmed.holdings, unseen_s, now_s):
         return ChainSeen(latest, confirmed, now_s, True, held if holds(held, amounts(before)) else before)
+    if holds(now, amounts(held)):
+        return ChainSeen(latest, confirmed, now_s, False, now)
     if known.ended:
-        back = holds(confirmed.holdings, amounts(held)) and _is_back(state.setup, known.latest.holdings, now)
+        lures = not (state.final_signed or state.exit_reason) and not holds(confirmed.holdings, amounts(held))
+        back = not lures and _is_back(state.setup, known.latest.holdings, now)
         return ChainSeen(latest, confirmed, now_s, not back, now if back else held)
     ended = _left(state, known, held, now, unseen_s, now_s)
     return ChainSeen(latest, confirmed, now_s, ended, held if ended else now)
