@@ -11,7 +11,7 @@ from scapp.channels import onchain
 from scapp.channels.abi_types import encode
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.chain import requests as ask
-from scapp.channels.chain.calls import Approve
+from scapp.channels.chain.calls import Approve, Checkpoint
 from scapp.channels.chain.client import Receipt, Refused, Unavailable
 from scapp.channels.chain.events import decode_event
 from scapp.channels.chain.fake import FakeClient, Faults, decode_transaction
@@ -663,3 +663,28 @@ async def test_an_endpoint_that_counts_wrong_stops_nothing_for_good(at_block, co
     sending.restart()
     await sending.blocks(12)
     assert sorted(sending.included()) == [("Checkpoint", None), ("Deposit", None)]
+
+
+async def test_a_transaction_that_no_node_takes_holds_up_no_other():
+    """Too much gas, or too long, as a stranger can make it: its nonce is used up, what stands behind it gets in, and
+    it is tried again after pauses that grow."""
+    sending = Sending(story.new_chain(blocks=3), stuck_blocks=3)
+    send, tried = sending.client.send, []
+
+    async def refuse(raw):
+        if isinstance(decode_transaction(raw).call, Checkpoint):
+            tried.append(raw)
+            raise Refused("other", "exceeds block gas limit")
+        await send(raw)
+
+    sending.client.send = refuse
+    sending.want(onchain.Checkpoint(story.state(3, story.outcome(3, 2), nonce=2)), nonce=2)
+    sending.want(DEPOSIT)
+    await sending.blocks(2)
+    assert sending.held() == 0
+    await sending.blocks(8)
+    assert sending.held() == 5
+    assert "no node of the chain took it" in sending.info(2).detail or sending.info(2).status == "pending"
+    sending.client.send = send
+    await sending.blocks(8)
+    assert ("Checkpoint", None) in sending.included()

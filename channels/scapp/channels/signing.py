@@ -355,6 +355,308 @@ def address_of(public_key: bytes) -> Address:
     return Address(keccak256(public_key)[12:])
 
 
+def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
+        """Both in one: the signer's public key, 64 bytes, or None."""
+        ...
+
+    def parsed(self, key: bytes) -> Any:
+        """`recover_key`'s answer in the form that `check` wants; never changed, so threads may share it."""
+        ...
+
+    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
+        """Did the key of `parsed` sign the digest? `signature` begins with r || s; false for a high s."""
+        ...
+
+
+class PublicBackend:
+    """Through coincurve's documented classes."""
+
+    def public_key(self, secret: bytes) -> bytes:
+        return PublicKey.from_secret(secret).format(compressed=False)[1:]
+
+    def sign(self, secret: bytes, digest: bytes) -> bytes:
+        signed = PrivateKey(secret).sign_recoverable(digest, hasher=None)
+        return signed[:_COMPACT_BYTES] + _V_OF_ID[signed[_COMPACT_BYTES]]
+
+    def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
+        key = self.recover_key(digest, signature, recovery_id)
+        return self.serialize_key(key) if key is not None else None
+
+    def serialize_key(self, key: bytes) -> bytes:
+        return key
+
+    def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
+        recoverable = signature[:_COMPACT_BYTES] + bytes([recovery_id])
+        try:
+            return PublicKey.from_signature_and_message(recoverable, digest, hasher=None).format(compressed=False)[1:]
+        except Exception:  # coincurve raises bare Exception when nothing can be recovered, ValueError when parsing
+            return None
+
+    def parsed(self, key: bytes) -> Any:
+        return key
+
+    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
+        if signature[32:64] > _HALF_ORDER_BYTES:
+            return False
+        return any(self.recover_key(digest, signature, recovery_id) == key for recovery_id in (0, 1))
+
+
+class _Buffers:
+    """C memory reused from call to call."""
+
+    __slots__ = (
+        "compact",
+        "compact_view",
+        "key_view",
+        "length",
+        "plain_signature",
+        "point",
+        "point_view",
+        "public_key",
+        "recovery_id",
+        "signature",
+    )
+
+    def __init__(self, ffi: Any) -> None:
+        self.signature = ffi.new("secp256k1_ecdsa_recoverable_signature *")
+        self.plain_signature = ffi.new("secp256k1_ecdsa_signature *")
+        self.public_key = ffi.new("secp256k1_pubkey *")
+        self.recovery_id = ffi.new("int *")
+        self.length = ffi.new("size_t *")
+        self.compact = ffi.new(f"unsigned char[{_COMPACT_BYTES}]")
+        self.point = ffi.new("unsigned char[65]")
+        self.compact_view = ffi.buffer(self.compact)
+        self.point_view = ffi.buffer(self.point)
+        self.key_view = ffi.buffer(self.public_key)
+
+
+class _PerThread(threading.local):
+    """One set of buffers per thread: the library's calls release the interpreter lock."""
+
+    def __init__(self, ffi: Any) -> None:
+        self.buffers = _Buffers(ffi)
+
+
+class DirectBackend(PublicBackend):
+    """Through the library's own functions, without coincurve's classes in between."""
+
+    def __init__(self) -> None:
+        from coincurve._libsecp256k1 import ffi, lib  # type: ignore[import-not-found]
+
+        self._context = GLOBAL_CONTEXT.ctx
+        self._null = ffi.NULL
+        self._uncompressed = lib.SECP256K1_EC_UNCOMPRESSED
+        self._sign = lib.secp256k1_ecdsa_sign_recoverable
+        self._serialize = lib.secp256k1_ecdsa_recoverable_signature_serialize_compact
+        self._parse = lib.secp256k1_ecdsa_recoverable_signature_parse_compact
+        self._recover = lib.secp256k1_ecdsa_recover
+        self._serialize_key = lib.secp256k1_ec_pubkey_serialize
+        self._parse_plain = lib.secp256k1_ecdsa_signature_parse_compact
+        self._verify = lib.secp256k1_ecdsa_verify
+        self._ffi = ffi
+        self._mine = _PerThread(ffi)
+
+    def sign(self, secret: bytes, digest: bytes) -> bytes:
+        # The C functions read 32 bytes whatever they are given.
+        if len(digest) != 32 or len(secret) != 32:
+            raise ValueError(f"digest of {len(digest)} and secret of {len(secret)} bytes; both must have 32")
+        buffers = self._mine.buffers
+        # Two nulls: the library's default nonce function, which is RFC 6979, without extra data.
+        if not self._sign(self._context, buffers.signature, digest, secret, self._null, self._null):
+            raise ValueError("the secret is not a valid key")
+        self._serialize(self._context, buffers.compact, buffers.recovery_id, buffers.signature)
+        return buffers.compact_view[:] + _V_OF_ID[buffers.recovery_id[0]]  # type: ignore[no-any-return]
+
+    def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
+        if len(digest) != 32 or len(signature) < _COMPACT_BYTES or not 0 <= recovery_id <= 3:
+            return None
+        buffers, context = self._mine.buffers, self._context
+        if not self._parse(context, buffers.signature, signature, recovery_id):
+            return None
+        if not self._recover(context, buffers.public_key, buffers.signature, digest):
+            return None
+        return buffers.key_view[:]  # type: ignore[no-any-return]
+
+    def serialize_key(self, key: bytes) -> bytes:
+        buffers = self._mine.buffers
+        buffers.key_view[:] = key
+        buffers.length[0] = 65
+        self._serialize_key(self._context, buffers.point, buffers.length, buffers.public_key, self._uncompressed)
+        return buffers.point_view[1:65]  # type: ignore[no-any-return]
+
+    def parsed(self, key: bytes) -> Any:
+        point = self._ffi.new("secp256k1_pubkey *")
+        self._ffi.buffer(point)[:] = key
+        return point
+
+    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
+        if len(digest) != 32 or len(signature) < _COMPACT_BYTES:
+            return False
+        plain, context = self._mine.buffers.plain_signature, self._context
+        return bool(self._parse_plain(context, plain, signature) and self._verify(context, plain, digest, key))
+
+
+def choose_backend() -> Backend:
+    """The direct one, if it is there and gives the same answers as the public one on a fixed example."""
+    public = PublicBackend()
+    secret, digest = bytes(31) + b"\x01", bytes(range(32))
+    expected = public.sign(secret, digest)
+    try:
+        direct = DirectBackend()
+        recovered = direct.recover(digest, expected, expected[64] - 27)
+        if direct.sign(secret, digest) == expected and recovered == public.public_key(secret) and _checks(direct):
+            return direct
+    except (ImportError, AttributeError, TypeError):
+        pass
+    return public
+
+
+def _checks(backend: Backend) -> bool:
+    """Does `check` accept a signature of the key, and of no other?"""
+    digest = bytes(range(32))
+    signatures = [backend.sign(secret, digest) for secret in (bytes(31) + b"\x01", bytes(31) + b"\x02")]
+    key = backend.recover_key(digest, signatures[0], signatures[0][64] - 27)
+    assert key is not None
+    parsed = backend.parsed(key)
+    return [backend.check(digest, signature, parsed) for signature in signatures] == [True, False]
+
+
+_BACKEND: Backend = choose_backend()
+
+
+class InvalidKey(LocalError, ValueError):
+    """A secret that is no secp256k1 key. The text never shows it."""
+
+
+class InvalidSignature(PeerError):
+    """A signature of the wrong form, by nobody, or by somebody else."""
+
+
+def eth_digest(h: bytes) -> bytes:
+    """EIP-191 digest of a 32-byte hash: what is signed for it, here and in the contracts."""
+    if len(h) != 32:
+        raise LocalError(f"a digest is made of a hash of 32 bytes, not of {len(h)} bytes; texts go through sign_text")
+    return keccak256(_HASH_PREFIX + h)
+
+
+def text_digest(data: bytes) -> bytes:
+    """EIP-191 digest of a text. Refuses 32 bytes: that would be the digest of a hash, a signature over a state."""
+    if len(data) == 32:
+        raise LocalError("a text of exactly 32 bytes could be a state hash; make it longer")
+    return keccak256(_PREFIX + str(len(data)).encode() + data)
+
+
+class Signer:
+    """A private key in use. Parse it once and keep it: deriving the address costs as much as a signature."""
+
+    __slots__ = ("__secret", "address", "public_key")
+
+    address: Address
+    public_key: bytes  # uncompressed, 64 bytes
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != 32:
+            raise InvalidKey(f"a private key has 32 bytes, this one {len(secret)}")
+        if not 0 < int.from_bytes(secret, "big") < ORDER:
+            raise InvalidKey("a private key is a number from 1 to the curve's order minus 1; this one is outside")
+        self.__secret = bytes(secret)
+        self.public_key = _BACKEND.public_key(self.__secret)
+        self.address = address_of(self.public_key)
+
+    def sign(self, h: Hash) -> Signature:
+        """Sign a state, voucher or challenge hash; the same hash always gives the same 65 bytes (RFC 6979)."""
+        digest = keccak256(_HASH_PREFIX + h) if len(h) == 32 else eth_digest(h)  # which tells what is wrong
+        return _BACKEND.sign(self.__secret, digest)  # type: ignore[return-value]  # a call of `Signature` is not free
+
+    def sign_text(self, data: bytes) -> Signature:
+        """Sign a text of any length but 32, with its length in the digest."""
+        return Signature(_BACKEND.sign(self.__secret, text_digest(data)))
+
+    def __repr__(self) -> str:
+        return f"Signer(0x{self.address.hex()})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Signer is not pickled or copied: it holds a private key")
+
+
+class Verifier:
+    """Checks signatures that must be by one known address; safe to share between threads.
+
+    `verify` and `matches` take a signature as the contracts do: they recover the signer by v and compare. `signed`
+    asks only whether the address signed, whatever v says, and is a fifth faster, for it checks against the public key
+    once that is known; `completed` gives such a signature the one v with which the contracts take it."""
+
+    __slots__ = ("_key", "_parsed", "address")
+
+    def __init__(self, address: Address) -> None:
+        if len(address) != 20:
+            raise LocalError(f"an address has 20 bytes, this one {len(address)}: 0x{address.hex()}")
+        self.address = address
+        self._key: bytes | None = None  # a recovered key that hashes to the address, in the backend's form
+        self._parsed: Any = None  # the same key as `Backend.check` wants it
+
+    def verify(self, h: Hash, signature: bytes) -> None:
+        """Raise `InvalidSignature`, with the reason, unless `signature` is this address's over the hash.
+
+        It returns nothing, so that a caller who asks for its truth refuses everything instead of accepting it."""
+        key = _recover_key(eth_digest(h), signature)
+        if key != self._key:  # the hash of the same key needs no second look
+            self._compare(key)
+
+    def _compare(self, key: bytes) -> None:
+        signer = address_of(_BACKEND.serialize_key(key))
+        if signer != self.address:
+            raise InvalidSignature(f"signed by 0x{signer.hex()}, expected 0x{self.address.hex()}")
+        self._parsed = _BACKEND.parsed(key)
+        self._key = key
+
+    def matches(self, h: Hash, signature: bytes) -> bool:
+        """The same as an answer; never raises, whatever bytes a peer sent as a signature."""
+        try:
+            self.verify(h, signature)
+        except InvalidSignature:
+            return False
+        return True
+
+    def signed(self, h: Hash, signature: bytes) -> bool:
+        """Are r and s by this address, and is v 27 or 28, be it the right one or not? Never raises.
+
+        What passes here passes `completed` as well: exactly one v recovers the address. (Not so for the r below
+        `_R_MIN`, which might stand for two points each; nobody is known to be able to make such a signature.)"""
+        if self._parsed is None or len(h) != 32:
+            return self._signed_by_unknown_key(h, signature)
+        if len(signature) != SIGNATURE_BYTES or signature[64] not in _ID_OF_V or signature < _R_MIN:
+            return False
+        return _BACKEND.check(keccak256(_HASH_PREFIX + h), signature, self._parsed)
+
+    def _signed_by_unknown_key(self, h: Hash, signature: bytes) -> bool:
+        try:
+            self.completed(h, signature)
+        except InvalidSignature:
+            return False
+        return signature >= _R_MIN
+
+    def completed(self, h: Hash, signature: bytes) -> Signature:
+        """The signature with the v by which its signer is recovered; raises `InvalidSignature` unless r and s are by
+        this address."""
+        try:
+            self.verify(h, signature)
+        except InvalidSignature:
+            if len(signature) != SIGNATURE_BYTES or signature[64] not in _ID_OF_V:
+                raise
+            signature = signature[:64] + _V_OF_ID[1 - _ID_OF_V[signature[64]]]
+            self.verify(h, signature)
+        return Signature(bytes(signature))
+
+    def __repr__(self) -> str:
+        return f"Verifier(0x{self.address.hex()})"
+
+
+def address_of(public_key: bytes) -> Address:
+    """The Ethereum address of an uncompressed public key of 64 bytes."""
+    return Address(keccak256(public_key)[12:])
+
+
 def low_s(signature: bytes) -> bytes:
     """The one form that is taken here, of a signature that the contracts take with a high s as well
     (docs/reference/nitro.md section 2). What is no signature stays as it is."""

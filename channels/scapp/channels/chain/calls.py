@@ -20,6 +20,7 @@ EXITS = "(address,(uint8,bytes),(bytes32,uint256,uint8,bytes)[])[]"
 SIGNATURE = "(uint8,bytes32,bytes32)"
 SIGNED_VARIABLE = f"(({EXITS},bytes,uint48,bool),{SIGNATURE}[])"
 FIXED = "(address[],uint64,address,uint48)"
+CALLDATA_BYTES_MAX = 131_072  # what mempools take of one transaction
 
 
 class Deposit(msgspec.Struct, frozen=True, tag=True):

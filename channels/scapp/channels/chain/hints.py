@@ -7,13 +7,13 @@ may be wrapped, hidden or false. Here it is a hint, and what it shows counts onl
 from __future__ import annotations
 
 from scapp.channels.abi import InvalidValue
-from scapp.channels.chain.calls import Checkpoint, decode_call, selector_of
+from scapp.channels.chain.calls import CALLDATA_BYTES_MAX, Checkpoint, decode_call, selector_of
 from scapp.channels.chain.judging import channel_of, state_hash_of
+from scapp.channels.cosigned import low_s
 from scapp.channels.reading import SignedState
-from scapp.channels.signing import InvalidSignature, low_s, recover
+from scapp.channels.signing import InvalidSignature, recover
 from scapp.channels.types import ChannelId
 
-CALLDATA_BYTES_MAX = 131_072  # what mempools take of one transaction
 ATTEMPTS_MAX = 16
 SIGNATURES_MAX = 512  # of one candidate; a channel has at most 255 participants
 

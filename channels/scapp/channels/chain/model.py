@@ -34,11 +34,12 @@ from scapp.channels.chain.calls import (
 )
 from scapp.channels.chain.contract_events import ContractEvent
 from scapp.channels.chain.model_world import OVERFLOW, SILENT, Revert, Token, World
+from scapp.channels.cosigned import low_s
 from scapp.channels.crypto import keccak256
 from scapp.channels.outcome import Allocation, AllocationType, Outcome, encode_outcome, is_external
 from scapp.channels.payouts import transfer_effects
 from scapp.channels.reading import SignedState
-from scapp.channels.signing import InvalidSignature, low_s, recover
+from scapp.channels.signing import InvalidSignature, recover
 from scapp.channels.state import FixedPart, challenge_hash, encode_fixed_part, encode_state_of_outcome
 from scapp.channels.types import U48_MAX, U256_MAX, ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Hash
 

@@ -132,9 +132,10 @@ class Sender:
             return
         if any(slot.receipt is not None and slot.receipt.block > head.number for slot in slots):
             return
-        reverted = [s for s in slots if s.step == "main" and s.digest == job.digest and s.receipt and not s.receipt.ok]
-        if len(reverted) > job.refusals:
-            self._refused(purpose, job, head, "the contract refused it in a block", len(reverted))
+        failed = [s for s in slots if s.step == "main" and s.digest == job.digest and s.receipt and not s.succeeded]
+        if len(failed) > job.refusals:
+            reason = "no node of the chain took it" if failed[-1].receipt.ok else "the contract refused it in a block"
+            self._refused(purpose, job, head, reason, len(failed))
             return
         found = yield from self._read(purpose.channel, job.wanted, head, confirmed)
         verdict = judging.judge(purpose.channel, job.wanted, found)

@@ -22,11 +22,12 @@ BUMP_PERCENT = 113  # nodes want both fees of a replacement a tenth higher; some
 @dataclasses.dataclass
 class Slot:
     """`versions` in the order in which they were signed. `receipt` is what the last look found, of any version, and
-    `note` what keeps it from getting into a block."""
+    `note` what keeps it from getting into a block; `refused`: the chain's node would not have it at all."""
 
     versions: list[TransactionSigned]
     receipt: Receipt | None = None
     note: str = ""
+    refused: bool = False
 
     @property
     def newest(self) -> TransactionSigned:

@@ -19,6 +19,7 @@ from scapp.channels.onchain import Purpose
 from scapp.channels.types import ZERO_HASH, Address, ChannelId, Hash
 
 FILLER_GAS = 21_000
+PASSING = ("known", "nonce-too-low", "underpriced", "funds")  # refusals that are none, or end by themselves
 NOBODY = ChannelId(bytes(32))  # whose purposes are those of the account itself
 
 
@@ -106,8 +107,10 @@ class Tending:
         slot.note = ""
         if self._held(slot.purpose):
             return
-        cancel = slot.purpose.kind == "deposit" and slot.newest.step != "cancel" and self._dropped(slot.purpose)
         stuck = head.number - slot.newest.block >= self._settings.stuck_blocks
+        unwanted = slot.purpose.kind == "deposit" and self._dropped(slot.purpose)
+        # What no node takes (too long, too much gas) must not keep back all that has a higher nonce.
+        cancel = slot.newest.step != "cancel" and (unwanted or (stuck and slot.refused))
         if slot.nonce == nonce and (stuck or cancel):
             yield from self._replace(slot, head, cancel=cancel)
         yield from self.broadcast(slot)
@@ -142,6 +145,7 @@ class Tending:
 
     def broadcast(self, slot: Slot) -> Steps[None]:
         answer = yield ask.Broadcast(slot.newest.raw)
+        slot.refused = isinstance(answer, Refused) and answer.kind not in PASSING
         if isinstance(answer, Refused) and answer.kind not in ("known", "nonce-too-low"):
             slot.note = f"the chain's node does not take it: {answer}"
 

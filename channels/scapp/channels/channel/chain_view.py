@@ -19,12 +19,12 @@ from scapp.channels.channel.messages import Supported
 from scapp.channels.channel.model import ChannelState, evolve
 from scapp.channels.channel.session import NOTHING, Session, Step
 from scapp.channels.channel.setup import Setup
-from scapp.channels.cosigned import encode_slots_outcome
+from scapp.channels.cosigned import encode_slots_outcome, low_s
 from scapp.channels.crypto import keccak256
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.onchain import ChainView, ChannelOnChain
 from scapp.channels.reading import SignedState
-from scapp.channels.signing import InvalidSignature, low_s, recover
+from scapp.channels.signing import InvalidSignature, recover
 from scapp.channels.types import U256_MAX, Hash
 
 SIGNATURES_READ_MAX = 10_000  # a challenger may add foreign ones; more than fit a block are of no contract
