@@ -74,7 +74,7 @@ def test_what_is_no_package() -> None:
 
 def test_a_state_that_no_transaction_can_hold() -> None:
     """It would cost the tower its fees, and a nonce that all others wait for."""
-    refused(package(signed(5, more_slots=600)), "a transaction has 131072")
+    refused(package(signed(5, more_slots=900)), "a transaction has 131072")
 
 
 @pytest.mark.parametrize("change", ["turn", "outcome", "signatures", "missing"])

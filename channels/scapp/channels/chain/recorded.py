@@ -73,7 +73,7 @@ def events_of(logs: Sequence[Log], channels: Container[ChannelId]) -> dict[Chann
     """What tells of states of these channels, in order."""
     found: dict[ChannelId, list[Found]] = {}
     for log in logs:
-        if len(log.topics) == 2 and log.topics[0] in TELLING and log.topics[1] in channels:
+        if len(log.topics) == 2 and log.topics[0] in TELLING and ChannelId(log.topics[1]) in channels:
             event = _event_of(log)
             if event is not None:
                 found.setdefault(event.channel, []).append((log, event))

@@ -134,7 +134,9 @@ class Sender:
             return
         failed = [s for s in slots if s.step == "main" and s.digest == job.digest and s.receipt and not s.succeeded]
         if len(failed) > job.refusals:
-            reason = "no node of the chain took it" if failed[-1].receipt.ok else "the contract refused it in a block"
+            cancelled = failed[-1].included
+            taken = cancelled is None or cancelled.step == "main"
+            reason = "the contract refused it in a block" if taken else "no node of the chain took it"
             self._refused(purpose, job, head, reason, len(failed))
             return
         found = yield from self._read(purpose.channel, job.wanted, head, confirmed)
