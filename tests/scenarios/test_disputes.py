@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from scapp.channels.chain import calls
+from scapp.channels.channel import finalized
 from scapp.channels.channel.events import Signed, StateCompleted, StateSigned, decode_event
 from scapp.channels.channel.full_set import for_contracts
 from scapp.channels.channel.messages import Refuse, encode_message
@@ -16,6 +17,7 @@ from scapp.channels.driver import ChannelDriver, Store, advances
 from scapp.channels.entries import Kind
 from scapp.channels.errors import LocalError
 from scapp.channels.onchain import Challenge, Checkpoint, Conclude, Deposit, TransferAll
+from scapp.channels.outcome import encode_outcome, outcome_hash, outcome_of_slots
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from tests.support.checkers import check_log
 from tests.support.plain_chain import CONFIRMATIONS, TOKEN, challenger
@@ -564,3 +566,32 @@ def test_dust_after_a_payout_brings_no_second_deposit(later: int, times: int) ->
         assert sim.paid(alice) == (-5,)
     if times < 6:  # else Bob has filled the channel all by himself, and it goes on with his money
         assert alice.engine(channel).phase == "settled"
+
+
+def test_an_outcome_that_is_not_known_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger can pay out parts of a finalized channel, after which no outcome that is known here is recorded. To
+    look through all that it may be takes long: not again with every block."""
+    sim, channel = running([(5,), (3,)])
+    bob = sim.nodes[1]
+    play(sim, channel, *MOVES)
+    bob.input(channel, lambda engine, _: engine.leave("test"))
+    sim.block()
+    sim.silence(bob)
+    sim.blocks(DURATION_S // 12 - 2)
+    state = bob.engine(channel).state
+    outcome = outcome_of_slots(state.setup.slots, state.setup.unpack(state.head.amounts))
+    part = calls.Transfer(0, ChannelId(channel), encode_outcome(outcome), state.setup.hash(state.head), (1,))
+    tried: list[object] = []
+    monkeypatch.setattr(finalized, "outcome_hash", lambda found: tried.append(found) or outcome_hash(found))
+    send_wants = sim.send_wants
+    sim.send_wants = lambda: None  # type: ignore[method-assign]
+    sim.blocks(4)
+    sim.raw(bob, part)
+    sim.blocks(2 + CONFIRMATIONS)
+    sim.send_wants = send_wants  # type: ignore[method-assign]
+    assert 0 < sim.plain.held(channel) < 8
+    sim.blocks(2)
+    tried.clear()
+    sim.blocks(5)
+    assert tried == []
+    assert sim.plain.held(channel) > 0

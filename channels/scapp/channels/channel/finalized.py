@@ -10,20 +10,24 @@ from scapp.channels.channel.chain_rules import amounts
 from scapp.channels.channel.events import ChainSeen, Signed
 from scapp.channels.channel.full_set import newest_full
 from scapp.channels.channel.model import ChannelState, Head
+from scapp.channels.channel.session import Session
 from scapp.channels.onchain import TransferAll
 from scapp.channels.outcome import Outcome, outcome_hash, outcome_of_slots
 from scapp.channels.payouts import transfer_effects
 from scapp.channels.types import ZERO_HASH, Hash
 
-REDUCTIONS_MAX = 4_096
+REDUCTIONS_MAX = 4_096  # seconds at most, for the largest outcomes
 
 
-def payout(state: ChannelState, seen: ChainSeen, head_time_s: int) -> TransferAll | None:
+def payout(state: ChannelState, session: Session, seen: ChainSeen, head_time_s: int) -> TransferAll | None:
     """The transfer that pays what a finalized channel still holds; None while that is not confirmed, when nothing is
     held, or when the recorded outcome is not known here."""
     if not any(amounts(seen.latest.holdings)) or seen.confirmed.status.mode(head_time_s) is not Mode.FINALIZED:
         return None
-    found = recorded_outcome(state, seen)
+    asked = (state.head, state.candidates, seen)
+    if session.payout is None or session.payout[0] != asked:  # an outcome that others reduced may take seconds
+        session.payout = (asked, recorded_outcome(state, seen))
+    found = session.payout[1]
     return TransferAll(found[1], found[0]) if found is not None else None
 
 
@@ -34,10 +38,10 @@ def recorded_outcome(state: ChannelState, seen: ChainSeen) -> tuple[Hash, Outcom
     for state_hash, outcome in bases:
         if fingerprint(state_hash, outcome_hash(outcome)) == target:
             return state_hash, outcome
-    for state_hash, outcome in bases:
-        for reduced in islice(_reductions(state, seen, outcome), REDUCTIONS_MAX):
-            if fingerprint(state_hash, outcome_hash(reduced)) == target:
-                return state_hash, reduced
+    tries = ((state_hash, reduced) for state_hash, outcome in bases for reduced in _reductions(state, seen, outcome))
+    for state_hash, reduced in islice(tries, REDUCTIONS_MAX):  # of all: a participant can make many bases
+        if fingerprint(state_hash, outcome_hash(reduced)) == target:
+            return state_hash, reduced
     return None
 
 
