@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
 import pytest
 
+from scapp.channels.adjudicator_status import Status
 from scapp.channels.chain import calls
 from scapp.channels.channel import finalized
 from scapp.channels.channel.events import Signed, StateCompleted, StateSigned, decode_event
@@ -568,9 +570,10 @@ def test_dust_after_a_payout_brings_no_second_deposit(later: int, times: int) ->
         assert alice.engine(channel).phase == "settled"
 
 
-def test_an_outcome_that_is_not_known_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stranger can pay out parts of a finalized channel, after which no outcome that is known here is recorded. To
-    look through all that it may be takes long: not again with every block."""
+@pytest.mark.parametrize("paid", [0, 1])
+def test_whoever_is_left_out_of_a_payout_is_paid_all_the_same(paid: int) -> None:
+    """Anybody can pay out one allocation of a finalized channel, so that another outcome is recorded than the one that
+    was registered. Until the other node looks at the chain, and afterwards it pays the rest."""
     sim, channel = running([(5,), (3,)])
     bob = sim.nodes[1]
     play(sim, channel, *MOVES)
@@ -579,19 +582,33 @@ def test_an_outcome_that_is_not_known_is_looked_for_once(monkeypatch: pytest.Mon
     sim.silence(bob)
     sim.blocks(DURATION_S // 12 - 2)
     state = bob.engine(channel).state
-    outcome = outcome_of_slots(state.setup.slots, state.setup.unpack(state.head.amounts))
-    part = calls.Transfer(0, ChannelId(channel), encode_outcome(outcome), state.setup.hash(state.head), (1,))
-    tried: list[object] = []
-    monkeypatch.setattr(finalized, "outcome_hash", lambda found: tried.append(found) or outcome_hash(found))
+    assert state.head is not None
+    due = state.setup.unpack(state.head.amounts)
+    outcome = encode_outcome(outcome_of_slots(state.setup.slots, due))
     send_wants = sim.send_wants
     sim.send_wants = lambda: None  # type: ignore[method-assign]
     sim.blocks(4)
-    sim.raw(bob, part)
-    sim.blocks(2 + CONFIRMATIONS)
+    sim.raw(bob, calls.Transfer(0, ChannelId(channel), outcome, state.setup.hash(state.head), (paid,)))
+    sim.block()
     sim.send_wants = send_wants  # type: ignore[method-assign]
-    assert 0 < sim.plain.held(channel) < 8
-    sim.blocks(2)
+    assert sim.plain.held(channel) == due[1 - paid]
+    sim.blocks(2 + CONFIRMATIONS)
+    assert [sim.paid(node)[0] for node in sim.nodes] == [due[0] - 5, due[1] - 3]
+
+
+def test_an_outcome_that_is_not_known_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look through all that may be recorded takes long: not again with every block."""
+    sim, channel = running([(5,), (3,)])
+    alice = sim.nodes[0]
+    seen = alice.engine(channel).state.chain
+    assert seen is not None
+    unknown = msgspec.structs.replace(seen.latest, status=Status(3, 1, b"\x05" * 20))
+    ended = msgspec.structs.replace(seen, latest=unknown, confirmed=unknown, ended=True)
+    tried: list[object] = []
+    monkeypatch.setattr(finalized, "outcome_hash", lambda found: tried.append(found) or outcome_hash(found))
+    engine = alice.engine(channel)
+    assert finalized.payout(engine.state, engine.session, ended, sim.head_time_s()) is None
+    assert tried
     tried.clear()
-    sim.blocks(5)
+    assert finalized.payout(engine.state, engine.session, ended, sim.head_time_s()) is None
     assert tried == []
-    assert sim.plain.held(channel) > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice, product
+from itertools import chain, combinations, islice, product
 
 from scapp.channels.adjudicator_status import Mode, fingerprint
 from scapp.channels.channel.chain_rules import amounts
@@ -39,7 +39,9 @@ def recorded_outcome(state: ChannelState, seen: ChainSeen) -> tuple[Hash, Outcom
         if fingerprint(state_hash, outcome_hash(outcome)) == target:
             return state_hash, outcome
     tries = ((state_hash, reduced) for state_hash, outcome in bases for reduced in _reductions(state, seen, outcome))
-    for state_hash, reduced in islice(tries, REDUCTIONS_MAX):  # of all: a participant can make many bases
+    parts = ((state_hash, rest) for state_hash, outcome in bases for rest in _paid_in_part(outcome))
+    # Bounds are those of all together: a participant can make many bases.
+    for state_hash, reduced in chain(islice(tries, REDUCTIONS_MAX), islice(parts, REDUCTIONS_MAX)):
         if fingerprint(state_hash, outcome_hash(reduced)) == target:
             return state_hash, reduced
     return None
@@ -72,3 +74,22 @@ def _reductions(state: ChannelState, seen: ChainSeen, outcome: Outcome) -> Itera
             type(exit_)(exit_.asset, transfer_effects(held, exit_.allocations).remaining, exit_.metadata)
             for exit_, held in zip(outcome, held_of, strict=True)
         )
+
+
+def _paid_in_part(outcome: Outcome) -> Iterator[Outcome]:
+    """What `transfer` of chosen allocations leaves, which anybody may call: those are paid in full and 0, the others
+    as before. Few of them first."""
+    places = [(k, i) for k, exit_ in enumerate(outcome) for i, item in enumerate(exit_.allocations) if item.amount]
+    for count in range(1, len(places)):
+        for paid in map(set, combinations(places, count)):
+            yield tuple(
+                type(exit_)(
+                    exit_.asset,
+                    tuple(
+                        type(item)(item.destination, 0, item.allocation_type, item.metadata) if (k, i) in paid else item
+                        for i, item in enumerate(exit_.allocations)
+                    ),
+                    exit_.metadata,
+                )
+                for k, exit_ in enumerate(outcome)
+            )
