@@ -9,7 +9,7 @@ import pytest
 
 from scapp.channels import onchain
 from scapp.channels.adjudicator_status import Mode
-from scapp.channels.chain.calls import TransferTokens, encode_call
+from scapp.channels.chain.calls import Checkpoint, TransferTokens, encode_call
 from scapp.channels.chain.deploy import deploy
 from scapp.channels.chain.judging import state_hash_of
 from scapp.channels.chain.key import ChainKey
@@ -130,7 +130,7 @@ async def test_a_dispute_from_challenge_to_payout(chain):
         newer, _ = live.state(5)
         live.service.want(live.channel, [onchain.Checkpoint(newer)])
         await live.mining(lambda: live.latest().status.turn_record == 5)
-        assert live.latest().registered is None
+        assert live.latest().registered.turn == 5
         live.service.want(live.channel, [onchain.Challenge(newer)])
         await live.mining(lambda: live.latest().status.finalizes_at)
         assert live.latest().mode(live.service.head_time_s) is Mode.CHALLENGE
@@ -139,6 +139,37 @@ async def test_a_dispute_from_challenge_to_payout(chain):
         live.service.want(live.channel, [onchain.TransferAll(shares, state_hash_of(newer))])
         await live.mining(lambda: live.latest().holdings[0] == 0)
     assert live.balances() == [3, 2]
+
+
+# Calls the address in the first word of its calldata with the rest of it, and reverts with it.
+FORWARDER = bytes.fromhex("602036038060206000376000600082600060006000355af1601f57600080fd5b00")
+
+
+def forwarder(chain):
+    """A contract of nobody's, as there are many."""
+    size = f"60{len(FORWARDER):02x}"
+    start = bytes.fromhex(f"{size}600c600039{size}6000f3")
+    receipt = chain.send(DEPLOYER, None, start + FORWARDER)
+    return Address(bytes.fromhex(receipt["contractAddress"][2:]))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_checkpointed_state_is_read_from_its_transaction(chain, wrapped):
+    """Sent to the adjudicator, or through another contract; seen as it happens, and after a restart."""
+    live = Live(chain)
+    signed, _ = live.state(5)
+    calldata, to = encode_call(Checkpoint((), signed)), live.settings.adjudicator
+    if wrapped:
+        calldata, to = bytes(12) + to + calldata, forwarder(chain)
+    async with live:
+        await live.mining(lambda: live.views)
+        chain.send(DEPLOYER, to, calldata)
+        await live.mining(lambda: live.latest().status.turn_record == 5)
+        assert live.latest().registered.signatures == signed.signatures
+    live.views.clear()
+    async with live:
+        await live.mining(lambda: live.views)
+        assert (live.latest().registered.turn, live.latest().registered.outcome) == (5, signed.outcome)
 
 
 @pytest.mark.parametrize("depth", [1, 4, 12])

@@ -186,6 +186,13 @@ class ChainClientContract:
             await bench.client.send(bench.deposit(7, 1, 0)[0])
         assert refused.value.kind == "nonce-too-low"
 
+    async def test_calldata_of_transactions_is_told(self, bench):
+        """In their order; None for one that nobody sent."""
+        hash_ = await bench.deposited()
+        sent = encode_call(Deposit(ZERO_ADDRESS, CHANNEL, 0, 5))
+        assert await bench.client.calldata([Hash(b"\x77" * 32), hash_]) == [None, sent]
+        assert await bench.client.calldata([]) == []
+
     async def test_fees_are_given(self, bench):
         """Those of the newest block, and a tip."""
         fees = await bench.client.fees()

@@ -9,10 +9,11 @@ import json
 import pytest
 from aiohttp import web
 
+from scapp.channels.chain import rpc_link
 from scapp.channels.chain.calls import TransferTokens, encode_call
 from scapp.channels.chain.client import Refused, Unavailable, WrongChain
 from scapp.channels.chain.rpc import RpcClient
-from scapp.channels.types import Address
+from scapp.channels.types import Address, Hash
 from scapp.runtime.devchain import DEPLOYER
 from tests.chain.anvil import Chain, running
 from tests.contracts.chain_client_contract import CHAIN_ID, Bench, ChainClientContract
@@ -242,3 +243,18 @@ async def test_a_shown_endpoint_has_no_secrets():
             RpcClient([wrong])
     with pytest.raises(ValueError, match="at least one"):
         RpcClient([])
+
+
+async def test_calldata_that_an_endpoint_does_not_tell_is_no_fault():
+    """It is a hint: an endpoint without the method is as good as before."""
+    async with two(Endpoint(eth_getTransactionByHash={"message": "method not found"}), Endpoint()) as (client, _):
+        assert await client.calldata([Hash(b"\x01" * 32)]) == [None]
+        assert await client.balance(PAYER.address) == 7
+
+
+async def test_an_answer_that_never_ends_is_given_up(monkeypatch):
+    """Its length is bounded after unpacking, so that an endpoint cannot fill the memory; the next one is asked."""
+    monkeypatch.setattr(rpc_link, "ANSWER_BYTES_MAX", 100_000)
+    first, second = Endpoint(eth_getBalance="0x" + "0" * 1_000_000), Endpoint()
+    async with two(first, second) as (client, _):
+        assert await client.balance(PAYER.address) == 7

@@ -46,8 +46,8 @@ BUGS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "does not conclude": (settling, "_concludes", never),
     "does not pay out": (settling, "payout", unaware),
     "does not leave": (settling, "_leave", nothing),
-    "takes every payout for a reorganisation": (chain_view, "_was_paid_out", never),
-    "takes every reorganisation for a payout": (chain_view, "_was_paid_out", always),
+    "takes every payout for a reorganisation": (chain_view, "_left", never),
+    "takes every reorganisation for a payout": (chain_view, "_left", always),
 }
 
 

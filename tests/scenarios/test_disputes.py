@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
 import pytest
 
+from scapp.channels.adjudicator_status import Status
 from scapp.channels.chain import calls
+from scapp.channels.channel import finalized
 from scapp.channels.channel.events import Signed, StateCompleted, StateSigned, decode_event
 from scapp.channels.channel.full_set import for_contracts
 from scapp.channels.channel.messages import Refuse, encode_message
@@ -16,6 +19,7 @@ from scapp.channels.driver import ChannelDriver, Store, advances
 from scapp.channels.entries import Kind
 from scapp.channels.errors import LocalError
 from scapp.channels.onchain import Challenge, Checkpoint, Conclude, Deposit, TransferAll
+from scapp.channels.outcome import encode_outcome, outcome_hash, outcome_of_slots
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from tests.support.checkers import check_log
 from tests.support.plain_chain import CONFIRMATIONS, TOKEN, challenger
@@ -256,6 +260,27 @@ def test_a_channel_goes_on_after_a_challenge_is_cleared_and_not_before() -> None
     sim.run()
     assert len(alice.supported(channel)) == len(MOVES) + 3
     assert [tell.kind for tell in alice.told if tell.kind != "chain"] == ["funded", "challenged", "cleared"]
+
+
+def test_a_state_withheld_and_checkpointed_is_what_the_other_leaves_with() -> None:
+    """Bob hides his last signature and checkpoints that state, so that the state before it counts no more: what he
+    published in the transaction is enough for Alice."""
+    sim, channel = running(BROUGHT1[:2])
+    alice, bob = sim.nodes
+    play(sim, channel, *MOVES)
+    sim.tap = lambda sender, to, data: None if sender == 1 else data
+    alice.submit(channel, b"move:0:1:1")
+    sim.run()
+    before, after = (node.engine(channel).state.head for node in sim.nodes)
+    assert (before.turn + 1, len(alice.engine(channel).state.candidates)) == (after.turn, 1)
+    sim.raw(bob, calls.Checkpoint((), for_contracts(bob.engine(channel).state, after)))
+    sim.silence(bob)
+    sim.block()
+    assert sim.chain.world.status_of(ChannelId(channel)).turn_record == after.turn
+    alice.input(channel, lambda engine, _: engine.leave("test"))
+    sim.until(partial(settled, alice, channel), blocks=DURATION_S // 12 + 15)
+    paid = alice.engine(channel).state.setup.unpack(after.amounts)
+    assert [sim.paid(node)[0] for node in sim.nodes] == [paid[0] - 5, paid[1] - 3]
 
 
 def test_a_final_state_ends_a_dispute_at_once() -> None:
@@ -522,3 +547,68 @@ def test_rule_4_a_replaced_proposal_that_the_chain_finalizes_joins_the_log() -> 
     for node in sim.nodes:
         check_log(node.log, channel)
     check_payouts(sim, channel)
+
+
+@pytest.mark.parametrize("times", [1, 4, 9])
+@pytest.mark.parametrize("later", [1, 2, 4])
+def test_dust_after_a_payout_brings_no_second_deposit(later: int, times: int) -> None:
+    """Bob, whose own deposit is small, challenges, takes what he won, and deposits as much again: that must not look
+    like a payout taken back, after which Alice would deposit once more into a channel whose newest state is his."""
+    sim, channel = running([(5,), (1,)])
+    alice, bob = sim.nodes
+    play(sim, channel, *[b"move:0:1:1"] * 5)
+    bob.input(channel, lambda engine, _: engine.leave("test"))
+    sim.until(lambda: not sim.plain.held(channel), blocks=DURATION_S // 12 + 15)
+    sim.mute = {1}
+    sim.blocks(later - 1)
+    for at in range(5 * CONFIRMATIONS):
+        if at < times:
+            sim.raw(bob, calls.Deposit(ZERO_ADDRESS, ChannelId(channel), sim.plain.held(channel), 1), 1)
+        sim.block()
+        assert sim.paid(alice) == (-5,)
+    if times < 6:  # else Bob has filled the channel all by himself, and it goes on with his money
+        assert alice.engine(channel).phase == "settled"
+
+
+@pytest.mark.parametrize("paid", [0, 1])
+def test_whoever_is_left_out_of_a_payout_is_paid_all_the_same(paid: int) -> None:
+    """Anybody can pay out one allocation of a finalized channel, so that another outcome is recorded than the one that
+    was registered. Until the other node looks at the chain, and afterwards it pays the rest."""
+    sim, channel = running([(5,), (3,)])
+    bob = sim.nodes[1]
+    play(sim, channel, *MOVES)
+    bob.input(channel, lambda engine, _: engine.leave("test"))
+    sim.block()
+    sim.silence(bob)
+    sim.blocks(DURATION_S // 12 - 2)
+    state = bob.engine(channel).state
+    assert state.head is not None
+    due = state.setup.unpack(state.head.amounts)
+    outcome = encode_outcome(outcome_of_slots(state.setup.slots, due))
+    send_wants = sim.send_wants
+    sim.send_wants = lambda: None  # type: ignore[method-assign]
+    sim.blocks(4)
+    sim.raw(bob, calls.Transfer(0, ChannelId(channel), outcome, state.setup.hash(state.head), (paid,)))
+    sim.block()
+    sim.send_wants = send_wants  # type: ignore[method-assign]
+    assert sim.plain.held(channel) == due[1 - paid]
+    sim.blocks(2 + CONFIRMATIONS)
+    assert [sim.paid(node)[0] for node in sim.nodes] == [due[0] - 5, due[1] - 3]
+
+
+def test_an_outcome_that_is_not_known_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look through all that may be recorded takes long: not again with every block."""
+    sim, channel = running([(5,), (3,)])
+    alice = sim.nodes[0]
+    seen = alice.engine(channel).state.chain
+    assert seen is not None
+    unknown = msgspec.structs.replace(seen.latest, status=Status(3, 1, b"\x05" * 20))
+    ended = msgspec.structs.replace(seen, latest=unknown, confirmed=unknown, ended=True)
+    tried: list[object] = []
+    monkeypatch.setattr(finalized, "outcome_hash", lambda found: tried.append(found) or outcome_hash(found))
+    engine = alice.engine(channel)
+    assert finalized.payout(engine.state, engine.session, ended, sim.head_time_s()) is None
+    assert tried
+    tried.clear()
+    assert finalized.payout(engine.state, engine.session, ended, sim.head_time_s()) is None
+    assert tried == []

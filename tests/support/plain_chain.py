@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from scapp.channels.chain import calls
 from scapp.channels.chain.contract_events import ChallengeRegistered
+from scapp.channels.chain.judging import channel_of
 from scapp.channels.chain.model import Token, World
 from scapp.channels.chain.model_chain import GAS_USED, ModelChain, ModelTransaction, Rejected
 from scapp.channels.chain.port import ChainStatus, TransactionInfo
@@ -87,8 +88,21 @@ class PlainChain:
             for log in each.logs:
                 if isinstance(log.event, ChallengeRegistered) and log.event.channel == channel:
                     registered = log.event.candidate
+        if not status.finalizes_at and status.turn_record:
+            registered = self._checkpointed(channel, status.turn_record, number)
         holdings = tuple(block.world.held(asset, ChannelId(channel)) for asset in assets)
         return ChannelOnChain(number, block.hash, holdings, status, registered)
+
+    def _checkpointed(self, channel: bytes, turn: int, number: int) -> SignedState | None:
+        """The candidate of the transaction that recorded the turn."""
+        for block in self.chain.blocks[: number + 1]:
+            for transaction, receipt in zip(block.transactions, block.receipts, strict=True):
+                call = transaction.call
+                if not isinstance(call, calls.Checkpoint) or receipt.reason is not None:
+                    continue
+                if (channel_of(call.candidate), call.candidate.turn) == (channel, turn):
+                    return call.candidate
+        return None
 
     def carry_out(self, signer: Signer, channel: bytes, wanted: Transaction) -> bool:
         """Once per purpose, unless the transaction was refused or has been taken back. Was it sent now?"""

@@ -36,6 +36,7 @@ RECEIPT = {"transactionHash": HASH, "blockNumber": "0x1", "blockHash": HASH, "st
         ("header not found", "missing"),
         ("missing trie node 1234", "missing"),
         ("hash 1234 is not currently canonical", "missing"),
+        ("execution aborted (timeout = 5s)", "reverted"),
         ("method handler crashed", "other"),
     ],
 )
@@ -90,3 +91,17 @@ def test_what_is_no_answer_raises_value_error(read):
             number_of(wrong)
     with pytest.raises(ValueError, match="hexadecimal"):
         unhex("zz")
+
+
+@pytest.mark.parametrize("text", ["0x", "0x-5", "-0x5", "0x" + "f" * 65, 5, None, "0xg"])
+def test_what_is_no_quantity_is_refused(text):
+    with pytest.raises(ValueError, match=r"quantity|invalid literal"):
+        number_of(text)
+
+
+@pytest.mark.parametrize("name", ["number", "timestamp"])
+def test_a_block_of_no_possible_time_is_none(name):
+    """Its number and time are stored with every view: one that does not fit there would stop all channels."""
+    with pytest.raises(ValueError, match="48 bits"):
+        block_of(BLOCK | {name: hex(2**64)})
+    assert block_of(BLOCK | {name: hex(2**48 - 1)})

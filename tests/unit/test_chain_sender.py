@@ -11,7 +11,7 @@ from scapp.channels import onchain
 from scapp.channels.abi_types import encode
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.chain import requests as ask
-from scapp.channels.chain.calls import Approve
+from scapp.channels.chain.calls import Approve, Checkpoint
 from scapp.channels.chain.client import Receipt, Refused, Unavailable
 from scapp.channels.chain.events import decode_event
 from scapp.channels.chain.fake import FakeClient, Faults, decode_transaction
@@ -620,3 +620,71 @@ def test_purposes_tell_wants_apart():
     purposes = [purpose_of(story.channel(), want) for want in wants]
     assert len(set(purposes)) == len(wants)
     assert purposes[0] == Purpose(story.channel(), "deposit", ZERO_ADDRESS)
+
+
+async def test_a_held_deposit_waits_for_the_next_want_and_all_else_goes_on():
+    """Neither a new one nor one under way that the chain's node has lost; then both as ever, each once."""
+    sending = Sending(story.new_chain())
+    sending.want(DEPOSIT)
+    sending.want(onchain.Checkpoint(story.state(3, story.outcome(3, 2), nonce=2)), DEPOSIT, nonce=2)
+    sending.sender.hold_deposits(story.channel(2))
+    await sending.look()
+    assert sorted(type(item.call).__name__ for item in sending.chain.mempool) == ["Checkpoint", "Deposit"]
+    sending.sender.hold_deposits(story.channel(1))
+    sending.chain.mempool.clear()
+    sending.chain.mine()
+    await sending.look()
+    assert [type(item.call).__name__ for item in sending.chain.mempool] == ["Checkpoint"]
+    for nonce in (1, 2):
+        sending.want(*sending.wants[story.channel(nonce)], nonce=nonce)
+    await sending.blocks(4)
+    assert (sending.held(1), sending.held(2)) == (5, 5)
+    assert sorted(sending.included()) == [("Checkpoint", None), ("Deposit", None), ("Deposit", None)]
+
+
+@pytest.mark.parametrize("count", [2**20 + 1_000, 2**40])
+@pytest.mark.parametrize("at_block", [False, True])
+async def test_an_endpoint_that_counts_wrong_stops_nothing_for_good(at_block, count):
+    """A huge count of pending transactions is not followed. One of the chain itself is believed, at a bounded cost,
+    and what was signed then does not hinder what is wanted once the endpoint counts right."""
+    sending = Sending(story.new_chain(blocks=3))
+    right = sending.client.nonce
+
+    async def nonce(account, at=None):
+        return count if at_block or at is None else await right(account, at)
+
+    sending.client.nonce = nonce
+    checkpoint = onchain.Checkpoint(story.state(3, story.outcome(3, 2), nonce=2))
+    sending.want(DEPOSIT)
+    sending.want(checkpoint, nonce=2)
+    await sending.blocks(10)
+    assert len(sending.sender.state.slots) == (2 if at_block else 0)
+    sending.client.nonce = right
+    sending.restart()
+    await sending.blocks(12)
+    assert sorted(sending.included()) == [("Checkpoint", None), ("Deposit", None)]
+
+
+async def test_a_transaction_that_no_node_takes_holds_up_no_other():
+    """Too much gas, or too long, as a stranger can make it: its nonce is used up, what stands behind it gets in, and
+    it is tried again after pauses that grow."""
+    sending = Sending(story.new_chain(blocks=3), stuck_blocks=3)
+    send, tried = sending.client.send, []
+
+    async def refuse(raw):
+        if isinstance(decode_transaction(raw).call, Checkpoint):
+            tried.append(raw)
+            raise Refused("other", "exceeds block gas limit")
+        await send(raw)
+
+    sending.client.send = refuse
+    sending.want(onchain.Checkpoint(story.state(3, story.outcome(3, 2), nonce=2)), nonce=2)
+    sending.want(DEPOSIT)
+    await sending.blocks(2)
+    assert sending.held() == 0
+    await sending.blocks(8)
+    assert sending.held() == 5
+    assert "no node of the chain took it" in sending.info(2).detail or sending.info(2).status == "pending"
+    sending.client.send = send
+    await sending.blocks(8)
+    assert ("Checkpoint", None) in sending.included()

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from scapp.channels import onchain
+from scapp.channels.chain.calls import ConcludeAndTransfer
 from scapp.channels.chain.fake import FakeClient, Faults
 from scapp.channels.chain.performing import stored
 from scapp.channels.chain.service import LiveChain, connect
@@ -17,6 +18,7 @@ from scapp.channels.log.memory import MemoryLog
 from scapp.channels.types import ZERO_ADDRESS, Address
 from tests.support import chain_stories as story
 
+FINAL = story.state(4, story.outcome(0, 2), final=True)
 DEPOSIT = onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)
 
 
@@ -180,3 +182,23 @@ def test_a_service_over_json_rpc_needs_endpoints():
     service = connect(settings, MemoryLog(), story.PAYER, story.ALICE.sign)
     assert service.status().endpoints == ("http://127.0.0.1:1",)
     assert (service.chain_id, service.adjudicator) == (1337, story.ADJUDICATOR)
+
+
+async def test_after_news_nothing_is_deposited_before_the_node_has_answered():
+    """A deposit that was wanted before an outage, in which the channel ended, never goes out."""
+    chain = story.new_chain(blocks=5)
+    async with Node(chain) as node:
+        node.service.watch(story.channel(), (ZERO_ADDRESS,))
+        await node.until(lambda: node.held() == (0, 0))
+        node.client.faults.down = True
+        node.service.want(story.channel(), [DEPOSIT])
+        for act in (lambda: story.deposit(chain, 2), lambda: story.do(chain, ConcludeAndTransfer(FINAL))):
+            act()
+            chain.mine()
+        node.client.faults.down = False
+        await node.mine(5)
+        assert node.views[story.channel()].latest.block > 5
+        assert (node.info().status, chain.mempool) == ("waiting", [])
+        node.service.want(story.channel(), [DEPOSIT])
+        await node.until(lambda: chain.mempool)
+        node.service.want(story.channel(), [])

@@ -6,7 +6,6 @@ import random
 
 import pytest
 
-from scapp.channels.adjudicator_status import Mode
 from scapp.channels.chain.calls import Checkpoint, ConcludeAndTransfer
 from scapp.channels.chain.client import Unavailable
 from scapp.channels.chain.fake import FakeClient, Faults
@@ -70,7 +69,7 @@ class Watching:
                 block = self.chain.block(reading.block)
                 assert block is not None
                 assert block.hash == reading.block_hash, "a reading of a block that was taken back"
-                if reading.status.mode(0) is Mode.CHALLENGE and reading.status.turn_record:
+                if reading.status.turn_record:
                     assert reading.registered is not None
                     assert reading.registered.turn == reading.status.turn_record
                 else:
@@ -150,7 +149,7 @@ async def test_a_challenge_shows_its_candidate_also_to_who_comes_late():
     story.do(chain, Checkpoint((), story.state(5, story.outcome(3, 2))))
     chain.mine()
     await early.settle()
-    assert early.views[story.channel(1)].latest.registered is None
+    assert early.views[story.channel(1)].latest.registered.turn == 5
 
 
 @pytest.mark.parametrize("depth", range(1, 13))
@@ -250,3 +249,49 @@ async def test_any_life_converges_to_an_undisturbed_view(seed):
         await undisturbed.settle()
         undisturbed.check()
         assert watching.seen() == undisturbed.seen()
+
+
+@pytest.mark.parametrize("challenged", [False, True])
+async def test_a_checkpointed_state_is_read_from_its_transaction(challenged):
+    """As it happens and by who comes late; taken back and given again by reorganisations, many times over."""
+    chain = story.new_chain(blocks=20)
+    early = Watching(chain, channels=[1])
+    await early.settle()
+    if challenged:
+        story.do(chain, story.challenge_with(story.state(4, story.outcome(3, 2))))
+        chain.mine()
+        await early.settle()
+    signed = story.state(7, story.outcome(1, 4))
+    story.do(chain, Checkpoint((), signed))
+    chain.mine()
+    await early.settle()
+    late = Watching(chain, channels=[1], log_range_blocks=7)
+    await late.settle()
+    for watching in (early, late):
+        latest = watching.views[story.channel(1)].latest
+        assert (latest.registered.turn, latest.registered.signatures) == (7, signed.signatures)
+        assert latest.registered.participants == ()
+    for _ in range(15):
+        chain.reorganise(1)
+        await early.settle()
+        assert early.views[story.channel(1)].latest.registered is not None
+
+
+async def test_a_state_that_no_transaction_shows_is_missing_and_hinders_nothing():
+    """Every other value of the view is as it is; after some looks it is not asked for again."""
+    chain = story.new_chain(blocks=5)
+    watching = Watching(chain, Faults(receipts_lost=1), channels=[1])
+    await watching.settle()
+    story.do(chain, Checkpoint((), story.state(7, story.outcome(1, 4))))
+    chain.mine()
+    for _ in range(20):
+        await watching.settle()
+        chain.mine()
+    await watching.settle()
+    latest = watching.views[story.channel(1)].latest
+    assert (latest.status.turn_record, latest.registered) == (7, None)
+    assert watching.client.requests.count("calldata") <= 12
+    watching.client.requests.clear()
+    chain.mine()
+    await watching.settle()
+    assert watching.client.requests == ["head", "logs"]

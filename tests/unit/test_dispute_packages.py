@@ -31,10 +31,14 @@ PARTICIPANTS = tuple(signer.address for signer in SIGNERS)
 NOW_S = 1_000_000
 
 
-def signed(turn: int, *, is_final: bool = False, app: Address = APP, nonce: int = 1) -> SignedState:
+def signed(
+    turn: int, *, is_final: bool = False, app: Address = APP, nonce: int = 1, more_slots: int = 0
+) -> SignedState:
     fixed = FixedPart(PARTICIPANTS, nonce, app, 3_600)
     slots = tuple((bytes(20), bytes(12) + participant, 5) for participant in PARTICIPANTS)
-    app_data, outcome = encode_app_data(bytes(32), 3, bytes(32), bytes(32), 7), encode_slots_outcome(slots, (7, 3))
+    slots += slots[:1] * more_slots
+    app_data = encode_app_data(bytes(32), 3, bytes(32), bytes(32), 7)
+    outcome = encode_slots_outcome(slots, (7, 3, *(0,) * more_slots))
     encoded = encode_state_of_outcome(channel_id(fixed), app_data, outcome, turn, is_final=is_final)
     signatures = tuple(signer.sign(Hash(keccak256(encoded))) for signer in SIGNERS)
     return SignedState(PARTICIPANTS, nonce, app, 3_600, app_data, outcome, turn, is_final, signatures)
@@ -66,6 +70,11 @@ def test_what_is_no_package() -> None:
     refused(b" " * (PACKAGE_BYTES_MAX + 1), "at most")
     refused(package(signed(5), chain_id=1), "on chain 1; this is")
     refused(package(signed(5, app=ZERO_ADDRESS)), "unfunded")
+
+
+def test_a_state_that_no_transaction_can_hold() -> None:
+    """It would cost the tower its fees, and a nonce that all others wait for."""
+    refused(package(signed(5, more_slots=900)), "a transaction has 131072")
 
 
 @pytest.mark.parametrize("change", ["turn", "outcome", "signatures", "missing"])

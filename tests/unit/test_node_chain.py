@@ -211,6 +211,24 @@ async def test_a_node_that_has_not_seen_the_chain_yet_cancels_nothing_and_signs_
     assert receipt.status == "accepted"
 
 
+async def test_every_view_is_answered_and_only_by_who_knows_it(scene: Scene) -> None:
+    """The service holds deposits until then: wants come after each view, also when they are the same as before."""
+    alice, _ = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    service = scene.services[0]
+    said: list[object] = []
+    service.want = lambda _, wanted: said.append(wanted)  # type: ignore[method-assign,assignment]
+    for _ in range(2):  # the second view comes before the channel's task has taken the first
+        scene.chain.chain.mine()
+        service.look()
+    assert not said
+    await asyncio.sleep(0.01)
+    assert said == [()]
+    await scene.block()
+    assert said == [(), ()]
+
+
 async def test_a_channel_that_cannot_be_funded_is_not_opened(scene: Scene) -> None:
     alice, _ = (await scene.start()).nodes
     with pytest.raises(LocalError, match="allowed are 'none' and 'direct'"):
@@ -233,6 +251,7 @@ async def test_a_channel_that_cannot_be_funded_is_not_opened(scene: Scene) -> No
         ("no chain", "this node has no chain"),
         ("other app", "is not the app that this node's chain has"),
         ("short", "this node wants 600 s at least"),
+        ("long", "this node wants 2592000 s at most"),
     ],
 )
 async def test_a_proposal_that_cannot_be_funded_here_is_turned_down(scene: Scene, change: str, reason: str) -> None:
@@ -244,9 +263,10 @@ async def test_a_proposal_that_cannot_be_funded_here_is_turned_down(scene: Scene
         bob = await scene.node(1)
     if change == "other app":
         scene.services[0].consensus_app = Address(b"\xbb" * 20)
-    terms = msgspec.structs.replace(TERMS, challenge_duration_min_s=1)
-    alice._chain.terms = terms  # a proposer who asks for less
-    channel = await alice.open_channel(scene.request(challenge_duration=10 if change == "short" else DURATION_S))
+    terms = msgspec.structs.replace(TERMS, challenge_duration_min_s=1, challenge_duration_max_s=2**32 - 1)
+    alice._chain.terms = terms  # a proposer who asks for any
+    duration_s = {"short": 10, "long": 2**32 - 1}.get(change, DURATION_S)
+    channel = await alice.open_channel(scene.request(challenge_duration=duration_s))
     found = await alice.wait_phase(channel, ["rejected"], 5)
     assert reason in found.reason
     assert bob.channels() == []

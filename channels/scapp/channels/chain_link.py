@@ -42,6 +42,7 @@ class ChainLink:
         self._watched: dict[ChannelId, ChannelRunner] = {}
         self._wants: dict[ChannelId, tuple[Transaction, ...]] = {}
         self._views: dict[ChannelId, ChainView] = {}  # newest one that its channel has not taken yet
+        self._unanswered: set[ChannelId] = set()  # channels that have taken a view since their last wants
 
     @property
     def head_time_s(self) -> int:
@@ -110,6 +111,10 @@ class ChainLink:
         if challenge_duration_s < least:
             wanted = f"this node wants {least} s at least (disputes.challenge_duration_min_s)"
             return f"challenge duration {challenge_duration_s} s; {wanted}"
+        most = self.terms.challenge_duration_max_s
+        if challenge_duration_s > most:
+            wanted = f"this node wants {most} s at most (disputes.challenge_duration_max_s)"
+            return f"challenge duration {challenge_duration_s} s; {wanted}"
         return ""
 
     def _connected(self) -> ChainService:
@@ -139,8 +144,11 @@ class ChainLink:
             self._chain.watch(channel, state.setup.shares.assets, since)
         if not runner.engine.session.seen_at_s:
             return  # silence, unlike wanting nothing, cancels nothing that an earlier run has sent
+        if channel in self._views:
+            return  # wants that do not know the newest view are no answer to it
         wants = runner.engine.wanted(self.head_time_s, self._clock_ms())
-        if wants != self._wants.get(channel):
+        if channel in self._unanswered or wants != self._wants.get(channel):
+            self._unanswered.discard(channel)
             self._wants[channel] = wants
             self._chain.want(channel, wants)
 
@@ -151,6 +159,8 @@ class ChainLink:
     def _forget(self, channel: ChannelId) -> None:
         if self._watched.pop(channel, None) is not None:
             self._wants.pop(channel, None)
+            self._views.pop(channel, None)
+            self._unanswered.discard(channel)
             self._connected().want(channel, ())
             self._connected().unwatch(channel)
 
@@ -166,8 +176,14 @@ class ChainLink:
             runner.try_input(lambda engine, _: self._take(engine))
 
     def _take(self, engine: Engine) -> Step:
-        view = self._views.pop(engine.state.setup.channel_id, None)
-        return engine.on_chain(view, self.head_time_s) if view is not None else NOTHING
+        channel = engine.state.setup.channel_id
+        view = self._views.get(channel)
+        if view is None:
+            return NOTHING
+        step = engine.on_chain(view, self.head_time_s)
+        del self._views[channel]
+        self._unanswered.add(channel)
+        return step
 
     def _on_head(self, head_time_s: int) -> None:
         for channel, runner in list(self._watched.items()):

@@ -13,7 +13,7 @@ from scapp.channels.crypto import keccak256
 from scapp.channels.errors import ScappError
 from scapp.channels.outcome import encode_outcome, outcome_of_slots
 from scapp.channels.reading import SignedState
-from scapp.channels.signing import Verifier
+from scapp.channels.signing import ORDER, SIGNATURE_BYTES, Verifier
 from scapp.channels.state import FixedPart, check_fixed_part, encode_state_of_outcome
 from scapp.channels.types import Address, ChannelId
 
@@ -51,6 +51,15 @@ def check_cosigned(signed: SignedState) -> Cosigned:
         if not Verifier(participant).matches(state_hash, signature):
             raise NotCosigned(f"signature {index} is not by participant 0x{participant.hex()} over this state")
     return Cosigned(channel_id, signed.turn, signed.is_final, app_data)
+
+
+def low_s(signature: bytes) -> bytes:
+    """The form that is taken here of a signature whose s is high, which the contracts take as well
+    (docs/reference/nitro.md section 2). Anything else stays as it is."""
+    s = int.from_bytes(signature[32:64], "big")
+    if len(signature) != SIGNATURE_BYTES or not ORDER // 2 < s < ORDER or signature[64] not in (27, 28):
+        return signature
+    return signature[:32] + (ORDER - s).to_bytes(32, "big") + bytes((55 - signature[64],))
 
 
 def encode_slots_outcome(slots: tuple[tuple[bytes, bytes, int], ...], amounts: tuple[int, ...]) -> bytes:

@@ -101,6 +101,7 @@ class DisputeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     `scapp.channels.channel.terms`. `watchtowers`: `http(s)://TOKEN@host:port` of those that get dispute packages."""
 
     challenge_duration_min_s: Annotated[int, msgspec.Meta(ge=1)] = 3_600
+    challenge_duration_max_s: Annotated[int, msgspec.Meta(ge=1, lt=2**32)] = 2_592_000
     margin_s: Annotated[int, msgspec.Meta(ge=0)] = 600
     conclude_delay_s: Annotated[int, msgspec.Meta(ge=0)] = 60
     funding_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 3_600

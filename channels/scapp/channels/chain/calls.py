@@ -20,6 +20,7 @@ EXITS = "(address,(uint8,bytes),(bytes32,uint256,uint8,bytes)[])[]"
 SIGNATURE = "(uint8,bytes32,bytes32)"
 SIGNED_VARIABLE = f"(({EXITS},bytes,uint48,bool),{SIGNATURE}[])"
 FIXED = "(address[],uint64,address,uint48)"
+CALLDATA_BYTES_MAX = 131_072  # what mempools take of one transaction
 
 
 class Deposit(msgspec.Struct, frozen=True, tag=True):
@@ -131,6 +132,11 @@ _SELECTORS = {kind: abi_types.selector(*function) for kind, function in FUNCTION
 _KINDS = {selector: kind for kind, selector in _SELECTORS.items()}
 
 
+def selector_of(kind: type) -> bytes:
+    """The first four bytes of the calldata of such a call."""
+    return _SELECTORS[kind]
+
+
 def encode_call(call: Call) -> bytes:
     """Calldata. Raises InvalidValue for a value that fits no field, and for an outcome that does not decode."""
     return _SELECTORS[type(call)] + abi_types.encode(FUNCTIONS[type(call)][1], _arguments(call))
@@ -235,6 +241,11 @@ def signed_state(value: tuple[Any, ...], fixed: Sequence[Any] = ((), 0, bytes(20
     encoded = encode_outcome(outcome_of(outcome))
     signed = tuple(map(signature_of, signatures))
     return SignedState(participants, nonce, app, duration, app_data, encoded, turn, is_final, signed)
+
+
+def without_fixed_part(state: SignedState) -> SignedState:
+    """As events show a state."""
+    return msgspec.structs.replace(state, participants=(), nonce=0, app_definition=bytes(20), challenge_duration=0)
 
 
 def _fixed(state: SignedState) -> tuple[Any, ...]:

@@ -132,6 +132,10 @@ class ChainClient(Protocol):
         """None for what is in no canonical block."""
         ...
 
+    async def calldata(self, transactions: Sequence[Hash]) -> list[bytes | None]:
+        """What transactions were sent with; None for what the endpoint does not know or does not tell."""
+        ...
+
     async def changed(self, timeout_s: float) -> None:
         """Returns when there may be a new block, at the latest after the time. A hint: it may come too often, and
         when it does not come, time passes."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from scapp.channels.abi import InvalidValue, word
-from scapp.channels.chain.calls import Call, decode_call
+from scapp.channels.chain.calls import Call, decode_call, encode_call
 from scapp.channels.chain.client import Block, Fees, Log, Receipt, Refused, Unavailable, ViewCall, bloom_of
 from scapp.channels.chain.model import execute, view
 from scapp.channels.chain.model_chain import GAS_USED, ModelBlock, ModelChain, ModelTransaction, Rejected
@@ -162,6 +162,12 @@ class FakeClient:
                 block, receipt = found
                 answers.append(Receipt(transaction, block.number, block.hash, receipt.reason is None, GAS_USED))
         return answers
+
+    async def calldata(self, transactions: Sequence[Hash]) -> list[bytes | None]:
+        await self._request("calldata")
+        sent = {item.hash: item for block in self.chain.blocks for item in block.transactions}
+        found = [None if self._chance(self.faults.receipts_lost) else sent.get(each) for each in transactions]
+        return [None if item is None else b"" if item.call is None else encode_call(item.call) for item in found]
 
     async def changed(self, timeout_s: float) -> None:
         try:

@@ -134,12 +134,16 @@ def _payable(found: OnChain, state_hash: Hash, outcome: Outcome) -> Hold | None:
     return None
 
 
+def channel_of(state: SignedState) -> ChannelId:
+    """The channel that a state's own fixed part names."""
+    participants = tuple(map(Address, state.participants))
+    return channel_id_of(FixedPart(participants, state.nonce, Address(state.app_definition), state.challenge_duration))
+
+
 def state_hash_of(state: SignedState) -> Hash:
     """Hash of a state under its own fixed part."""
-    participants = tuple(map(Address, state.participants))
-    fixed = FixedPart(participants, state.nonce, Address(state.app_definition), state.challenge_duration)
     encoded = encode_state_of_outcome(
-        channel_id_of(fixed), state.app_data, state.outcome, state.turn, is_final=state.is_final
+        channel_of(state), state.app_data, state.outcome, state.turn, is_final=state.is_final
     )
     return Hash(keccak256(encoded))
 

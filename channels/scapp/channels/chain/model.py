@@ -30,9 +30,11 @@ from scapp.channels.chain.calls import (
     TransferAll,
     TransferTokens,
     decode_outcome,
+    without_fixed_part,
 )
 from scapp.channels.chain.contract_events import ContractEvent
 from scapp.channels.chain.model_world import OVERFLOW, SILENT, Revert, Token, World
+from scapp.channels.cosigned import low_s
 from scapp.channels.crypto import keccak256
 from scapp.channels.outcome import Allocation, AllocationType, Outcome, encode_outcome, is_external
 from scapp.channels.payouts import transfer_effects
@@ -151,8 +153,8 @@ def _challenge(world: World, call: Challenge, time_s: int) -> list[ContractEvent
         raise Revert(OVERFLOW)
     committed = fingerprint(state_hash, _hash(state.outcome))
     world.status[channel] = pack_status(Status(state.turn, finalizes_at, committed))
-    proof = tuple(_without_fixed(item) for item in call.proof)
-    return [events.ChallengeRegistered(channel, finalizes_at, proof, _without_fixed(state))]
+    proof = tuple(without_fixed_part(item) for item in call.proof)
+    return [events.ChallengeRegistered(channel, finalizes_at, proof, without_fixed_part(state))]
 
 
 def _checkpoint(world: World, call: Checkpoint, time_s: int) -> list[ContractEvent]:
@@ -287,19 +289,9 @@ def _signers(state: SignedState, state_hash: Hash) -> set[int]:
 def _recover(digest: Hash, signature: bytes) -> bytes:
     """ecrecover, which takes a high s as well."""
     try:
-        return recover(digest, _low_s(signature))
+        return recover(digest, low_s(signature))
     except InvalidSignature:
         raise Revert("Invalid signature") from None
-
-
-_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-
-
-def _low_s(signature: bytes) -> bytes:
-    s = int.from_bytes(signature[32:64], "big")
-    if not _ORDER // 2 < s < _ORDER or signature[64] not in (27, 28):
-        return signature
-    return signature[:32] + (_ORDER - s).to_bytes(32, "big") + bytes((55 - signature[64],))
 
 
 def _finalized(world: World, channel: ChannelId, time_s: int) -> Status:
@@ -328,10 +320,6 @@ def _channel(state: SignedState) -> ChannelId:
 
 def _state_hash(channel: ChannelId, state: SignedState) -> Hash:
     return _hash(encode_state_of_outcome(channel, state.app_data, state.outcome, state.turn, is_final=state.is_final))
-
-
-def _without_fixed(state: SignedState) -> SignedState:
-    return msgspec.structs.replace(state, participants=(), nonce=0, app_definition=bytes(20), challenge_duration=0)
 
 
 def _hash(data: bytes) -> Hash:

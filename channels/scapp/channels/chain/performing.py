@@ -71,6 +71,8 @@ class Performer:
                 return await client.fees()
             case ask.ReadReceipts(transactions=transactions):
                 return await client.receipts(transactions)
+            case ask.ReadCalldata(transactions=transactions):
+                return await client.calldata(transactions)
             case ask.Estimate(to=to, data=data, value=value):
                 return await _answer(client.estimate(self._key.address, to, data, value))
             case ask.Sign():

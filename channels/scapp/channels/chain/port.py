@@ -70,7 +70,9 @@ class ChainService(Protocol):
     async def start(self, on_view: Callable[[ChannelId, ChainView], None], on_head: Callable[[int], None]) -> None:
         """Connect and catch up in the background. `on_view` hears of a watched channel when it is first read and
         whenever its latest or confirmed values change, blocks taken back included; `on_head` hears each new block's
-        timestamp. An endpoint that does not answer is no error; a wrong chain id or missing contracts are: LocalError.
+        timestamp. The next `want` answers a view: nothing is deposited for the channel before it.
+
+        An endpoint that does not answer is no error; a wrong chain id or missing contracts are: LocalError.
         """
         ...
 
@@ -83,8 +85,9 @@ class ChainService(Protocol):
     def unwatch(self, channel: ChannelId) -> None: ...
 
     def want(self, channel: ChannelId, wanted: Sequence[Transaction]) -> None:
-        """All that the channel wants done now; replaces what it wanted before. What is no longer wanted and not sent
-        yet is dropped. A transaction is carried out once per purpose, over restarts too."""
+        """All that the channel wants done now, knowing the view that was told last; replaces what it wanted before.
+        What is no longer wanted and not sent yet is dropped. A transaction is carried out once per purpose, over
+        restarts too."""
         ...
 
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]: ...

@@ -68,6 +68,12 @@ class ReadReceipts(msgspec.Struct, frozen=True):
     transactions: tuple[Hash, ...]
 
 
+class ReadCalldata(msgspec.Struct, frozen=True):
+    """→ list[bytes | None]"""
+
+    transactions: tuple[Hash, ...]
+
+
 class Estimate(msgspec.Struct, frozen=True):
     """→ int | Refused"""
 
@@ -116,6 +122,7 @@ Request = (
     | ReadNonce
     | ReadFees
     | ReadReceipts
+    | ReadCalldata
     | Estimate
     | Sign
     | SignChallenge

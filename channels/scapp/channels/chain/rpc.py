@@ -16,6 +16,7 @@ from scapp.channels.chain.client import Block, Fees, Log, Receipt, Refused, Unav
 from scapp.channels.chain.rpc_answers import (
     Answer,
     block_of,
+    calldata_of,
     hexed,
     logs_of,
     number_of,
@@ -23,6 +24,7 @@ from scapp.channels.chain.rpc_answers import (
     quantity,
     receipt_of,
     refused_of,
+    small_of,
     unhex,
 )
 from scapp.channels.chain.rpc_link import REST_S_MIN, Link
@@ -99,7 +101,7 @@ class RpcClient:
 
     async def nonce(self, account: Address, at: Hash | None = None) -> int:
         block: Any = "pending" if at is None else {"blockHash": hexed(at)}
-        return await self._one(number_of, "eth_getTransactionCount", hexed(account), block)
+        return await self._one(small_of, "eth_getTransactionCount", hexed(account), block)
 
     async def fees(self) -> Fees:
         head = await self.head()
@@ -110,7 +112,7 @@ class RpcClient:
         wanted = {"from": hexed(sender), "data": hexed(data), "value": quantity(value)}
         if to is not None:
             wanted["to"] = hexed(to)
-        return await self._one(number_of, "eth_estimateGas", wanted)
+        return await self._one(small_of, "eth_estimateGas", wanted)
 
     async def send(self, raw: bytes) -> None:
         await self._one(unhex, "eth_sendRawTransaction", hexed(raw))
@@ -118,6 +120,11 @@ class RpcClient:
     async def receipts(self, transactions: Sequence[Hash]) -> list[Receipt | None]:
         calls: list[Call] = [("eth_getTransactionReceipt", [hexed(transaction)]) for transaction in transactions]
         return _all_good(await self._many(optional(receipt_of), calls))
+
+    async def calldata(self, transactions: Sequence[Hash]) -> list[bytes | None]:
+        calls: list[Call] = [("eth_getTransactionByHash", [hexed(transaction)]) for transaction in transactions]
+        answers = await self._many(optional(calldata_of), calls)
+        return [None if isinstance(answer, Refused) else answer for answer in answers]
 
     async def changed(self, timeout_s: float) -> None:
         await self._current.changed(timeout_s)

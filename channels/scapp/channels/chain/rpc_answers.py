@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 # What nodes write; every kind is told by the text alone, because codes differ.
 _KINDS = (
-    ("reverted", ("execution reverted", "revert")),
+    ("reverted", ("execution reverted", "revert", "execution aborted")),  # the latter: the contract takes too long
     ("nonce-too-low", ("nonce too low", "nonce is too low", "oldnonce")),
     ("known", ("already known", "known transaction", "already imported", "alreadyknown")),
     ("underpriced", ("underpriced", "fee too low", "gas price too low")),
@@ -26,6 +26,7 @@ _KINDS = (
                  "historical state", "could not find block")),
 )  # fmt: skip
 _BUSY = ("rate limit", "too many requests", "timeout", "timed out", "internal error", "overloaded", "capacity")
+SMALL_BITS = 48  # as the contract's times have
 _ERROR = bytes.fromhex("08c379a0")  # selector of Error(string)
 
 
@@ -45,19 +46,31 @@ def unhex(text: Any) -> bytes:
 
 
 def number_of(text: Any) -> int:
-    if not isinstance(text, str) or not text.startswith("0x"):
+    """Raises ValueError for anything but an unsigned number of up to 256 bits."""
+    if not isinstance(text, str) or not text.startswith("0x") or not 2 < len(text) <= 66:
         raise ValueError(f"{str(text)[:80]!r} is no quantity")
-    return int(text, 16)
+    number = int(text, 16)
+    if number < 0:
+        raise ValueError(f"{text!r} is no quantity")
+    return number
+
+
+def small_of(text: Any) -> int:
+    """A quantity that fits what is stored of it: a number or time of a block, gas, a nonce."""
+    number = number_of(text)
+    if number >> SMALL_BITS:
+        raise ValueError(f"{text[:80]!r} has more than {SMALL_BITS} bits")
+    return number
 
 
 def block_of(answer: Answer) -> Block:
     """Raises ValueError for an answer that is no block, as the others do."""
     try:
         return Block(
-            number_of(answer["number"]),
+            small_of(answer["number"]),
             _hash(answer["hash"]),
             _hash(answer["parentHash"]),
-            number_of(answer["timestamp"]),
+            small_of(answer["timestamp"]),
             number_of(answer.get("baseFeePerGas") or "0x0"),
             unhex(answer["logsBloom"]),
         )
@@ -71,7 +84,7 @@ def log_of(answer: Answer) -> Log:
             Address(unhex(answer["address"])),
             tuple(map(unhex, answer["topics"])),
             unhex(answer["data"]),
-            number_of(answer["blockNumber"]),
+            small_of(answer["blockNumber"]),
             _hash(answer["blockHash"]),
             _hash(answer["transactionHash"]),
             number_of(answer["logIndex"]),
@@ -97,14 +110,22 @@ def receipt_of(answer: Answer) -> Receipt:
         created = answer.get("contractAddress")
         return Receipt(
             _hash(answer["transactionHash"]),
-            number_of(answer["blockNumber"]),
+            small_of(answer["blockNumber"]),
             _hash(answer["blockHash"]),
             number_of(answer["status"]) == 1,
-            number_of(answer["gasUsed"]),
+            small_of(answer["gasUsed"]),
             None if created is None else Address(unhex(created)),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no receipt: {error!r}") from None
+
+
+def calldata_of(answer: Answer) -> bytes:
+    """Of a transaction. Raises ValueError for an answer that is none."""
+    try:
+        return unhex(answer["input"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no transaction: {error!r}") from None
 
 
 def _hash(text: Any) -> Hash:

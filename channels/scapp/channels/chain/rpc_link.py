@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from scapp.channels.chain.rpc_answers import Answer
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession, ClientWebSocketResponse
+    from aiohttp import ClientResponse, ClientSession, ClientWebSocketResponse
 
 ANSWER_BYTES_MAX = 64 * 2**20
 REST_S_MIN = 1.0
@@ -72,7 +72,7 @@ class Link:
         async with session.post(self._url, data=text, headers=headers) as response:
             if response.status != 200:
                 raise OSError(f"HTTP status {response.status}")
-            body = json.loads(await response.read())
+            body = json.loads(await _bounded(response))
         answers = {answer["id"]: answer for answer in _answers(body)}
         missing = [question["method"] for question in questions if question["id"] not in answers]
         if missing:
@@ -144,6 +144,16 @@ class Link:
             await socket.close()
         if session is not None:
             await session.close()
+
+
+async def _bounded(response: ClientResponse) -> bytes:
+    """The body. Raises ValueError for one that is too long, whatever it is packed in."""
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > ANSWER_BYTES_MAX:
+            raise ValueError(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+    return bytes(body)
 
 
 def _answers(body: Any) -> list[Answer]:

@@ -21,7 +21,7 @@ from scapp.channels.chain.client import Block, Refused, ViewCall
 from scapp.channels.chain.judging import Hold, OnChain
 from scapp.channels.chain.port import TransactionInfo
 from scapp.channels.chain.requests import Steps
-from scapp.channels.chain.sending import Account
+from scapp.channels.chain.sending import NONCE_GAP_MAX, Account
 from scapp.channels.chain.settings import ChainSettings
 from scapp.channels.chain.tending import Tending
 from scapp.channels.chain.watcher import Moved
@@ -63,9 +63,10 @@ class Sender:
         self.state = state
         self._settings = settings
         self._account = account
-        self._tending = Tending(settings, account, state, canonical, self._dropped)
+        self._tending = Tending(settings, account, state, canonical, self._dropped, self._held)
         self._jobs: dict[Purpose, Job] = {}
         self._told: set[ChannelId] = set()  # channels that have said what they want
+        self._asked: set[ChannelId] = set()  # channels with news that they have not answered yet
         self._head: Block | None = None
 
     @property
@@ -75,6 +76,7 @@ class Sender:
     def want(self, channel: ChannelId, wanted: Sequence[Transaction]) -> None:
         """Replaces what the channel wanted before."""
         self._told.add(channel)
+        self._asked.discard(channel)
         new = {purpose_of(channel, item): item for item in wanted}
         for purpose in [purpose for purpose in self._jobs if purpose.channel == channel]:
             if purpose not in new:
@@ -83,6 +85,14 @@ class Sender:
             digest, known = judging.digest_of(item), self._jobs.get(purpose)
             if known is None or known.digest != digest:
                 self._jobs[purpose] = Job(item, digest)
+
+    def hold_deposits(self, channel: ChannelId) -> None:
+        """There is news of the channel: what it wanted to pay in may be wrong now, so nothing is until its next
+        `want`. Answers to disputes go on: they are the same or refused, and cost no more than fees."""
+        self._asked.add(channel)
+
+    def _held(self, purpose: Purpose) -> bool:
+        return purpose.kind == "deposit" and purpose.channel in self._asked
 
     def _dropped(self, purpose: Purpose) -> bool:
         return purpose not in self._jobs and purpose.channel in self._told
@@ -101,7 +111,7 @@ class Sender:
             yield from self._tending.look(head, confirmed, nonce)
         self._head = head
         for purpose, job in sorted(self._jobs.items(), key=lambda item: ORDER.index(item[0].kind)):
-            if self._jobs.get(purpose) is not job or head.number < job.again:
+            if self._jobs.get(purpose) is not job or head.number < job.again or self._held(purpose):
                 continue
             try:
                 yield from self._advance(purpose, job, head, confirmed, nonce)
@@ -122,9 +132,12 @@ class Sender:
             return
         if any(slot.receipt is not None and slot.receipt.block > head.number for slot in slots):
             return
-        reverted = [s for s in slots if s.step == "main" and s.digest == job.digest and s.receipt and not s.receipt.ok]
-        if len(reverted) > job.refusals:
-            self._refused(purpose, job, head, "the contract refused it in a block", len(reverted))
+        failed = [s for s in slots if s.step == "main" and s.digest == job.digest and s.receipt and not s.succeeded]
+        if len(failed) > job.refusals:
+            cancelled = failed[-1].included
+            taken = cancelled is None or cancelled.step == "main"
+            reason = "the contract refused it in a block" if taken else "no node of the chain took it"
+            self._refused(purpose, job, head, reason, len(failed))
             return
         found = yield from self._read(purpose.channel, job.wanted, head, confirmed)
         verdict = judging.judge(purpose.channel, job.wanted, found)
@@ -224,8 +237,11 @@ class Sender:
             self._refused(purpose, job, head, str(estimate), job.refusals + 1)
             return
         pending = yield ask.ReadNonce(None)
-        taken = [number + 1 for number in self.state.slots]
-        number = max(nonce, 0 if isinstance(pending, Refused) else pending, *taken, 0)
+        ours = self.state.next_nonce(nonce)
+        number = max(ours, 0 if isinstance(pending, Refused) else pending)
+        if number > ours + NONCE_GAP_MAX:
+            self._hold(job, head, "waiting", f"{number - ours} transactions of others are said to be under way")
+            return
         job.approvals += step == "approve"
         sign = ask.Sign(number, to, data, value, gas, *fee)
         slot = yield from self._tending.sign(purpose, step, job.digest, sign, head)

@@ -14,17 +14,20 @@ from scapp.channels.errors import CorruptionError
 from scapp.channels.onchain import Purpose
 from scapp.channels.types import Hash
 
+NONCE_GAP_MAX = 64  # so many foreign transactions are believed to be under way, as many as nodes queue
+NONCE_NEVER = 2**20  # so far above the others a nonce is not reached
 BUMP_PERCENT = 113  # nodes want both fees of a replacement a tenth higher; some an eighth
 
 
 @dataclasses.dataclass
 class Slot:
     """`versions` in the order in which they were signed. `receipt` is what the last look found, of any version, and
-    `note` what keeps it from getting into a block."""
+    `note` what keeps it from getting into a block; `refused`: the chain's node would not have it at all."""
 
     versions: list[TransactionSigned]
     receipt: Receipt | None = None
     note: str = ""
+    refused: bool = False
 
     @property
     def newest(self) -> TransactionSigned:
@@ -87,6 +90,15 @@ class Account:
                     raise CorruptionError(f"a transaction with nonce {nonce} ended that was never signed")
                 if event.ok and event.step == "main":
                     self.done[event.purpose] = event
+
+    def next_nonce(self, nonce: int) -> int:
+        """The nonce after all of ours that can get in, where the chain stands at `nonce`. What an endpoint's wrong
+        count once put far above can not."""
+        for number in sorted(self.slots):
+            if number > nonce + NONCE_GAP_MAX:
+                break
+            nonce = max(nonce, number + 1)
+        return nonce
 
     def of(self, purpose: Purpose) -> list[Slot]:
         """In the order of their nonces."""

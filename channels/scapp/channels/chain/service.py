@@ -182,6 +182,7 @@ class LiveChain:
             self._told_head = head.hash
             self._tell(self._on_head, head.time_s)
         for channel, view in changed:
+            self._sender.hold_deposits(channel)
             self._tell(self._on_view, channel, view)
         cursor = self._watcher.next_cursor()
         if cursor is not None:

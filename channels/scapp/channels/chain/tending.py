@@ -5,25 +5,27 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from scapp.channels.chain import requests as ask
 from scapp.channels.chain.client import Block, Fees, Receipt, Refused
 from scapp.channels.chain.events import ChainEvent, TransactionEnded, TransactionSigned
 from scapp.channels.chain.requests import Steps
-from scapp.channels.chain.sending import Account, Slot, bumped
+from scapp.channels.chain.sending import NONCE_GAP_MAX, NONCE_NEVER, Account, Slot, bumped
 from scapp.channels.chain.settings import ChainSettings
 from scapp.channels.chain.watcher import WINDOW_BLOCKS, Moved
 from scapp.channels.onchain import Purpose
 from scapp.channels.types import ZERO_HASH, Address, ChannelId, Hash
 
 FILLER_GAS = 21_000
+PASSING = ("known", "nonce-too-low", "underpriced", "funds")  # refusals that are none, or end by themselves
 NOBODY = ChannelId(bytes(32))  # whose purposes are those of the account itself
 
 
 class Tending:
     """`canonical` tells of a block (number, hash) whether it is on the chain, as the watcher saw it last. `dropped`
-    tells of a purpose whether its channel wants it no more."""
+    tells of a purpose whether its channel wants it no more, `held` whether it must not go out now."""
 
     def __init__(
         self,
@@ -32,12 +34,14 @@ class Tending:
         state: Account,
         canonical: Callable[[int, Hash], bool],
         dropped: Callable[[Purpose], bool],
+        held: Callable[[Purpose], bool],
     ) -> None:
         self.state = state
         self._settings = settings
         self._account = account
         self._canonical = canonical
         self._dropped = dropped
+        self._held = held
         self._gap_since: int | None = None
         # Until so deep a transaction is looked after; the watcher knows blocks as far back.
         self._depth = max(WINDOW_BLOCKS, 2 * settings.confirmations)
@@ -60,8 +64,16 @@ class Tending:
                     yield from self._end(slot, slot.receipt)
             elif slot.nonce < deep:
                 yield from self._end(slot, None)  # the nonce went to a transaction that is not ours
+            elif self._is_lost(slot, nonce):
+                yield from self._end(slot, None)
             elif slot.nonce >= nonce:
                 yield from self._send_again(slot, head, nonce)
+
+    def _is_lost(self, slot: Slot, nonce: int) -> bool:
+        """Was it signed with a nonce that an endpoint had wrong? It must not keep its purpose from being carried out;
+        a deposit alone could do harm if its nonce came up after all."""
+        above = slot.nonce - self.state.next_nonce(nonce)
+        return above > (NONCE_NEVER if slot.purpose.kind == "deposit" else NONCE_GAP_MAX)
 
     def _stands(self, receipt: Receipt) -> bool:
         return self._canonical(receipt.block, receipt.block_hash)
@@ -93,8 +105,12 @@ class Tending:
     def _send_again(self, slot: Slot, head: Block, nonce: int) -> Steps[None]:
         """What is in no block goes out with each new one; when it is stuck, with a higher fee."""
         slot.note = ""
-        cancel = slot.purpose.kind == "deposit" and slot.newest.step != "cancel" and self._dropped(slot.purpose)
+        if self._held(slot.purpose):
+            return
         stuck = head.number - slot.newest.block >= self._settings.stuck_blocks
+        unwanted = slot.purpose.kind == "deposit" and self._dropped(slot.purpose)
+        # What no node takes (too long, too much gas) must not keep back all that has a higher nonce.
+        cancel = slot.newest.step != "cancel" and (unwanted or (stuck and slot.refused))
         if slot.nonce == nonce and (stuck or cancel):
             yield from self._replace(slot, head, cancel=cancel)
         yield from self.broadcast(slot)
@@ -129,14 +145,14 @@ class Tending:
 
     def broadcast(self, slot: Slot) -> Steps[None]:
         answer = yield ask.Broadcast(slot.newest.raw)
+        slot.refused = isinstance(answer, Refused) and answer.kind not in PASSING
         if isinstance(answer, Refused) and answer.kind not in ("known", "nonce-too-low"):
             slot.note = f"the chain's node does not take it: {answer}"
 
     def _fill_gap(self, head: Block, nonce: int) -> Steps[None]:
         """A nonce below ours that nobody uses (a foreign transaction that was taken back): use it up, after a while."""
-        ours = [number for number in self.state.slots if number >= nonce]
-        missing = [number for number in range(nonce, max(ours, default=nonce)) if number not in self.state.slots]
-        if not missing:
+        missing = next(number for number in itertools.count(nonce) if number not in self.state.slots)
+        if missing >= self.state.next_nonce(nonce):
             self._gap_since = None
         elif self._gap_since is None or head.number < self._gap_since:
             self._gap_since = head.number
@@ -144,8 +160,8 @@ class Tending:
             fee = yield from self.fee()
             if fee is None:
                 return
-            purpose = Purpose(NOBODY, "gap", missing[0].to_bytes(8, "big"))
-            sign = ask.Sign(missing[0], self._account, b"", 0, FILLER_GAS, *fee)
+            purpose = Purpose(NOBODY, "gap", missing.to_bytes(8, "big"))
+            sign = ask.Sign(missing, self._account, b"", 0, FILLER_GAS, *fee)
             slot = yield from self.sign(purpose, "gap", ZERO_HASH, sign, head)
             yield from self.broadcast(slot)
 

@@ -16,19 +16,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from scapp.channels.abi import InvalidValue
-from scapp.channels.adjudicator_status import Mode, Status, unpack_status
+from scapp.channels.adjudicator_status import unpack_status
 from scapp.channels.chain import requests as ask
-from scapp.channels.chain.calls import Holdings, StatusOf, decode_number, encode_call
+from scapp.channels.chain.calls import Holdings, StatusOf, decode_number, encode_call, without_fixed_part
 from scapp.channels.chain.client import Block, Log, Refused, Unavailable, ViewCall, in_bloom
-from scapp.channels.chain.contract_events import (
-    TOPICS,
-    ChallengeRegistered,
-    Concluded,
-    ContractEvent,
-    decode_event,
-)
+from scapp.channels.chain.contract_events import ChallengeRegistered, Concluded
 from scapp.channels.chain.events import CursorMoved
+from scapp.channels.chain.hints import checkpointed_in
+from scapp.channels.chain.recorded import Found, events_of, recorded, records_a_state, registered, told_by
 from scapp.channels.chain.requests import Steps
 from scapp.channels.chain.settings import ChainSettings
 from scapp.channels.crypto import keccak256
@@ -44,7 +39,7 @@ LOOK_UPS_MAX = 12
 
 
 LookUps = dict[tuple[int, int], int]
-"""How often the event of a challenge (turn and end) was looked for."""
+"""How often the state of a challenge or checkpoint (turn and end) was looked for."""
 
 
 class Moved(ScappError):
@@ -132,11 +127,12 @@ class Watcher:
         logs = (yield from self._logs(first, recent)) if watched else []
         wanted = self._to_read(watched, kept, recent, logs)
         found = yield from self._read(watched, wanted, logs, kept)
+        own = events_of(logs, watched)
         after: dict[ChannelId, list[ChannelOnChain]] = {}
         looked_up: dict[ChannelId, LookUps] = {}
         for channel, item in watched.items():
             after[channel] = sorted([*kept[channel], *found.get(channel, ())], key=lambda reading: reading.block)
-            looked_up[channel] = yield from self._complete(channel, item, after[channel])
+            looked_up[channel] = yield from self._complete(channel, item, after[channel], own.get(channel, []))
         # Everything is there: from here on nothing is asked, so nothing can be half done.
         self.recent = recent
         changed = []
@@ -289,41 +285,57 @@ class Watcher:
                     raise Moved(f"the adjudicator cannot be read: {answer}")
                 answers.append(answer)
         remaining = iter(answers)
-        challenges = _challenges(logs)
+        events = events_of(logs, watched)
         found: dict[ChannelId, list[ChannelOnChain]] = {}
         for channel, block in wanted:
             status = unpack_status(Hash(next(remaining) or ZERO_HASH))
             holdings = tuple(decode_number(next(remaining) or ZERO_HASH) for _ in watched[channel].assets)
             reading = ChannelOnChain(block.number, block.hash, holdings, status)
             earlier = [*kept[channel], *found.get(channel, ())]
-            candidate = _registered(status, block.number, challenges.get(channel, ()), earlier)
+            candidate = registered(status, block.number, events.get(channel, ()), earlier)
             found.setdefault(channel, []).append(msgspec.structs.replace(reading, registered=candidate))
         return found
 
-    def _complete(self, channel: ChannelId, item: Watched, readings: list[ChannelOnChain]) -> Steps[LookUps]:
-        """Find the events of challenges that were registered before the channel was watched.
+    def _complete(
+        self, channel: ChannelId, item: Watched, readings: list[ChannelOnChain], events: list[Found]
+    ) -> Steps[LookUps]:
+        """Find the recorded states that no reading has yet: of challenges from before the channel was watched, and of
+        checkpoints, which the calldata of their transaction may show.
 
-        An endpoint may leave it out, so it is asked again at later looks, but not for ever."""
+        An endpoint may leave something out, so it is asked again at later looks, but not for ever."""
         missing = {
-            _challenge(reading.status)
+            recorded(reading.status)
             for reading in readings
-            if reading.status.mode(0) is not Mode.OPEN and reading.registered is None
+            if records_a_state(reading.status) and reading.registered is None
         }
         missing = {known for known in missing if item.looked_up.get(known, 0) < LOOK_UPS_MAX}
         if not missing:
             return {}
-        logs = yield from self._scan(item.since_block, readings[-1].block, (None, bytes(channel)))
-        looked_up = {known: item.looked_up.get(known, 0) + 1 for known in missing}
+        if not missing <= {told_by(event) for _, event in events}:
+            logs = yield from self._scan(item.since_block, readings[-1].block, (None, bytes(channel)))
+            events = events_of(logs, (channel,)).get(channel, [])
+        concluded: LookUps = {}
         found: dict[tuple[int, int], SignedState] = {}
-        for event in map(_event, logs):
+        sent: dict[tuple[int, int], Hash] = {}
+        for log, event in events:
             if isinstance(event, Concluded):
-                looked_up[0, event.finalizes_at] = LOOK_UPS_MAX  # agreed, not challenged
-            if isinstance(event, ChallengeRegistered):
-                found[event.candidate.turn, event.finalizes_at] = event.candidate
+                concluded[told_by(event)] = LOOK_UPS_MAX  # agreed, not challenged
+            elif isinstance(event, ChallengeRegistered):
+                found[told_by(event)] = event.candidate
+            elif told_by(event) in missing:
+                sent[told_by(event)] = log.transaction
+        if sent:
+            answers: list[bytes | None] = yield ask.ReadCalldata(tuple(sent.values()))
+            for known, calldata in zip(sent, answers, strict=True):
+                candidate = checkpointed_in(calldata or b"", channel, known[0])
+                if candidate is not None:
+                    found[known] = without_fixed_part(candidate)
         for at, reading in enumerate(readings):
-            if _challenge(reading.status) in missing & found.keys():
-                readings[at] = msgspec.structs.replace(reading, registered=found[_challenge(reading.status)])
-        return looked_up
+            if recorded(reading.status) in missing & found.keys():
+                readings[at] = msgspec.structs.replace(reading, registered=found[recorded(reading.status)])
+        # What was found starts anew: a reorganisation may make it missing again, as often as it likes.
+        looked_up = {known: 0 if known in found else item.looked_up.get(known, 0) + 1 for known in missing}
+        return looked_up | concluded
 
     def _view(self, item: Watched) -> ChainView:
         confirmed = self._confirmed(self.recent).number
@@ -339,44 +351,3 @@ def _from(readings: list[ChannelOnChain], bottom: int) -> list[ChannelOnChain]:
     """Readings of the window, and the one that holds where it begins."""
     below = [reading for reading in readings if reading.block <= bottom]
     return [*below[-1:], *(reading for reading in readings if reading.block > bottom)]
-
-
-def _event(log: Log) -> ContractEvent | None:
-    try:
-        return decode_event(log.topics, log.data)
-    except InvalidValue:
-        return None  # an endpoint's nonsense, or an event of another version of the contract
-
-
-def _challenge(status: Status) -> tuple[int, int]:
-    """Turn and end: what tells the challenges of a channel apart."""
-    return status.turn_record, status.finalizes_at
-
-
-def _registered(
-    status: Status,
-    block: int,
-    events: Sequence[tuple[int, ChallengeRegistered]],
-    earlier: Sequence[ChannelOnChain],
-) -> SignedState | None:
-    """The candidate of the challenge that a status tells of, from the events just seen or an earlier reading."""
-    if status.mode(0) is Mode.OPEN:
-        return None
-    for number, event in reversed(events):
-        if number <= block and (event.candidate.turn, event.finalizes_at) == _challenge(status):
-            return event.candidate
-    for before in reversed(earlier):
-        if _challenge(before.status) == _challenge(status):
-            return before.registered
-    return None
-
-
-def _challenges(logs: Sequence[Log]) -> dict[ChannelId, list[tuple[int, ChallengeRegistered]]]:
-    """Challenges by channel, in order, each with its block."""
-    found: dict[ChannelId, list[tuple[int, ChallengeRegistered]]] = {}
-    for log in logs:
-        if log.topics[:1] == (TOPICS[ChallengeRegistered],):
-            event = _event(log)
-            if isinstance(event, ChallengeRegistered):
-                found.setdefault(event.channel, []).append((log.block, event))
-    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from scapp.channels.abi import InvalidValue
-from scapp.channels.adjudicator_status import NO_STATE_FINGERPRINT, Mode, Status, fingerprint
+from scapp.channels.adjudicator_status import NO_STATE_FINGERPRINT, Mode, fingerprint
 from scapp.channels.app_data import decode_app_data
 from scapp.channels.channel import signatures
 from scapp.channels.channel.chain_rules import amounts, holds, is_funded
@@ -19,13 +19,12 @@ from scapp.channels.channel.messages import Supported
 from scapp.channels.channel.model import ChannelState, evolve
 from scapp.channels.channel.session import NOTHING, Session, Step
 from scapp.channels.channel.setup import Setup
-from scapp.channels.channel.shares import Shares
-from scapp.channels.cosigned import encode_slots_outcome
+from scapp.channels.cosigned import encode_slots_outcome, low_s
 from scapp.channels.crypto import keccak256
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.onchain import ChainView, ChannelOnChain
 from scapp.channels.reading import SignedState
-from scapp.channels.signing import ORDER, InvalidSignature, recover
+from scapp.channels.signing import InvalidSignature, recover
 from scapp.channels.types import U256_MAX, Hash
 
 SIGNATURES_READ_MAX = 10_000  # a challenger may add foreign ones; more than fit a block are of no contract
@@ -176,7 +175,7 @@ def _by_participant(setup: Setup, state_hash: Hash, found: tuple[bytes, ...]) ->
     by_index = list(setup.unsigned)
     for signature in found[:SIGNATURES_READ_MAX]:
         try:
-            signer = recover(state_hash, low := _low_s(signature))
+            signer = recover(state_hash, low := low_s(signature))
         except InvalidSignature:
             continue
         if signer in setup.participants:
@@ -184,50 +183,63 @@ def _by_participant(setup: Setup, state_hash: Hash, found: tuple[bytes, ...]) ->
     return tuple(by_index)
 
 
-def _low_s(signature: bytes) -> bytes:
-    """The one form of the signature that others take (docs/reference/nitro.md section 2)."""
-    s = int.from_bytes(signature[32:64], "big")
-    if len(signature) != 65 or not ORDER // 2 < s < ORDER or signature[64] not in (27, 28):
-        return signature
-    return signature[:32] + (ORDER - s).to_bytes(32, "big") + bytes((55 - signature[64],))
-
-
 def _with_end(state: ChannelState, latest: OnChain, confirmed: OnChain, before_s: int, now_s: int) -> ChainSeen:
     """Has the channel's money left, or is this a deposit that a reorganisation took back? Holdings alone do not tell;
-    what was finalized, signed as final, or long enough unseen to be finalized was paid out."""
-    known, shares = state.chain, state.setup.shares
-    assert shares is not None
+    what was finalized, signed as final, or long enough unseen to be finalized was paid out.
+
+    Where this node would deposit again, a confirmed payout stays one: who deposits after it, as if it had been taken
+    back, would else lure others into a channel that anybody can end with its newest state once more."""
+    known = state.chain
     now = latest.holdings
     held = known.held if known is not None else now
     if latest.status.mode(now_s) is Mode.FINALIZED:
         known_end = known is not None and known.ended
         return ChainSeen(latest, confirmed, now_s, True, held if known_end or not holds(now, amounts(held)) else now)
-    if known is None or holds(now, amounts(held)) or (known.ended and _is_back(shares, known.latest.holdings, now)):
+    if known is None:
         return ChainSeen(latest, confirmed, now_s, False, now)
-    ended = known.ended or _was_paid_out(
-        state, known.latest.status, amounts(now), amounts(held), now_s - before_s, now_s
-    )
+    unseen_s = now_s - before_s
+    before = known.confirmed.holdings
+    if _left(state, known, before, confirmed.holdings, unseen_s, now_s):
+        return ChainSeen(latest, confirmed, now_s, True, held if holds(held, amounts(before)) else before)
+    if holds(now, amounts(held)):
+        return ChainSeen(latest, confirmed, now_s, False, now)
+    if known.ended:
+        lures = not (state.final_signed or state.exit_reason) and not holds(confirmed.holdings, amounts(held))
+        back = not lures and _is_back(state.setup, known.latest.holdings, now)
+        return ChainSeen(latest, confirmed, now_s, not back, now if back else held)
+    ended = _left(state, known, held, now, unseen_s, now_s)
     return ChainSeen(latest, confirmed, now_s, ended, held if ended else now)
 
 
-def _is_back(shares: Shares, before: tuple[bytes, ...], now: tuple[bytes, ...]) -> bool:
+def _is_back(setup: Setup, before: tuple[bytes, ...], now: tuple[bytes, ...]) -> bool:
     """Has the chain taken a payout back? Then it holds at least somebody's whole deposit again; less is dust that a
     stranger may add to any channel at any time."""
-    deposits = [min(filter(None, (of[k].amount for of in shares.of))) for k in range(len(shares.assets))]
+    assert setup.shares is not None
+    deposits = [min(filter(None, (of[k].amount for of in setup.shares.of))) for k in range(len(setup.shares.assets))]
     rises = zip(amounts(before), amounts(now), deposits, strict=True)
     return any(after > first and after >= deposit for first, after, deposit in rises)
 
 
-def _was_paid_out(
-    state: ChannelState, before: Status, now: tuple[int, ...], held: tuple[int, ...], unseen_s: int, now_s: int
+def _left(
+    state: ChannelState,
+    known: ChainSeen,
+    before: tuple[bytes, ...],
+    now: tuple[bytes, ...],
+    unseen_s: int,
+    now_s: int,
 ) -> bool:
-    """For holdings that have become less."""
-    if before.mode(now_s) is Mode.FINALIZED or unseen_s >= state.setup.fixed.challenge_duration:
+    """Are the holdings less than before because they were paid out?"""
+    setup = state.setup
+    assert setup.shares is not None
+    if holds(now, amounts(before)):
+        return False
+    statuses = (known.latest.status, known.confirmed.status)
+    if any(status.mode(now_s) is Mode.FINALIZED for status in statuses):
         return True
-    shares = state.setup.shares
-    assert shares is not None
-    paid = all(left <= max(0, had - total) for left, had, total in zip(now, held, shares.totals, strict=True))
-    return paid and state.final_signed
+    if unseen_s >= setup.fixed.challenge_duration:
+        return True
+    sums = zip(amounts(now), amounts(before), setup.shares.totals, strict=True)
+    return state.final_signed and all(left <= max(0, had - total) for left, had, total in sums)
 
 
 def _adopt(state: ChannelState, session: Session, shown: Signed | None) -> Step:

@@ -13,6 +13,7 @@ from scapp.channels.channel.effects import Effect
 from scapp.channels.channel.events import Event, Refused, Signed
 from scapp.channels.channel.messages import Propose, Status
 from scapp.channels.channel.terms import ChainTerms
+from scapp.channels.outcome import Outcome
 from scapp.channels.types import Hash
 
 
@@ -83,6 +84,7 @@ class Session:
         self.head_time_s = 0  # timestamp of the chain's newest block, 0 until it is known
         self.seen_at_s = 0  # head time at which the chain's view was current last
         self.news: tuple[str, ...] | None = None  # what listeners were told of the chain (`chain_view.news`)
+        self.payout: tuple[object, tuple[Hash, Outcome] | None] | None = None  # `finalized.payout`: for what, and what
         self.conclude_now = False  # the operator will not wait for the participants before us
         self.checkpoint_turn = 0  # the operator wants this turn recorded on chain
         self.unsettled_since_s = 0  # head time since which a running channel waits for others, 0 while it does not

@@ -25,7 +25,7 @@ def wanted(state: ChannelState, session: Session, head_time_s: int, now_ms: int)
         return ()
     mode = seen.latest.status.mode(head_time_s)
     if mode is Mode.FINALIZED:
-        paid = payout(state, seen, head_time_s)
+        paid = payout(state, session, seen, head_time_s)
         return (paid,) if paid is not None else ()
     if not any(amounts(seen.latest.holdings)):
         return _deposits(state, seen)

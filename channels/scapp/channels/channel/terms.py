@@ -9,12 +9,14 @@ class ChainTerms(msgspec.Struct, frozen=True, kw_only=True):
     """All in seconds. A time-out of 0 never ends.
 
     `challenge_duration_min_s`: funded channels in which a challenge ends sooner are neither opened nor accepted.
+    `challenge_duration_max_s`: nor those in which leaving takes longer than that.
     `margin_s`: that long before a challenge ends, nothing more is signed; half the challenge duration at most.
     `conclude_delay_s`: participant i waits i times that long for the ones before it to conclude.
     `funding_timeout_s`: without any progress of the funding for that long, the node leaves.
     `silence_timeout_s`: the node leaves a running channel in which it waits for others' signatures for that long."""
 
     challenge_duration_min_s: int = 3_600
+    challenge_duration_max_s: int = 2_592_000
     margin_s: int = 600
     conclude_delay_s: int = 60
     funding_timeout_s: int = 3_600

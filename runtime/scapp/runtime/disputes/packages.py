@@ -12,7 +12,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from scapp.channels.abi import InvalidValue
 from scapp.channels.adjudicator_status import Mode
+from scapp.channels.chain import calls
 from scapp.channels.cosigned import NotCosigned, check_cosigned
 from scapp.channels.errors import LocalError
 from scapp.channels.onchain import ChainView, Checkpoint, Conclude, Transaction
@@ -76,9 +78,15 @@ def read_package(data: bytes, chain_id: int, adjudicator: Address) -> Defence:
     if state.app_definition == ZERO_ADDRESS:
         raise PackageRefused("the channel is unfunded: the chain knows nothing of it")
     try:
-        return Defence(check_cosigned(state).channel_id, state)
+        defence = Defence(check_cosigned(state).channel_id, state)
+        size = len(calls.encode_call(calls.Checkpoint((), state)))
     except NotCosigned as error:
         raise PackageRefused(f"not co-signed: {error}") from None
+    except InvalidValue as error:
+        raise PackageRefused(f"the state cannot be put on chain: {error}") from None
+    if size > calls.CALLDATA_BYTES_MAX:
+        raise PackageRefused(f"the state takes {size} bytes on chain; a transaction has {calls.CALLDATA_BYTES_MAX}")
+    return defence
 
 
 def answer_to(state: SignedState, view: ChainView, head_time_s: int) -> tuple[Transaction, ...]:
