@@ -56,6 +56,7 @@ class Live:
         self.token = Address(chain.contracts["Token"])
         self.fixed = FixedPart((story.ALICE.address, story.BOB.address), 1, self.settings.consensus_app, 600)
         self.channel = channel_id(self.fixed)
+        self.wanted = []
         self.views = {}
         self.seen = []  # holdings of coin in each view
 
@@ -73,6 +74,11 @@ class Live:
     def _on_view(self, channel, view):
         self.views[channel] = view
         self.seen.append(view.latest.holdings[0])
+        self.service.want(channel, self.wanted)  # the answer, without which no deposit goes out
+
+    def want(self, wanted):
+        self.wanted = wanted
+        self.service.want(self.channel, wanted)
 
     async def mining(self, holds):
         """Blocks until something holds."""
@@ -101,15 +107,15 @@ async def test_coin_and_tokens_go_in_and_come_out(chain, scheme):
     live = Live(chain, scheme)
     deposits = [onchain.Deposit(asset, 0, 5, 5) for asset in (ZERO_ADDRESS, live.token)]
     async with live:
-        live.service.want(live.channel, deposits)
+        live.want(deposits)
         await live.mining(lambda: live.views and live.latest().holdings == (5, 5))
     async with live:
-        live.service.want(live.channel, deposits)
+        live.want(deposits)
         await live.mining(lambda: live.confirmed().holdings == (5, 5))
         infos = live.service.transactions(live.channel)
         assert {info.status for info in infos} == {"confirmed"}, infos
         final, _ = live.state(4, final=True)
-        live.service.want(live.channel, [onchain.Conclude(final)])
+        live.want([onchain.Conclude(final)])
         await live.mining(lambda: live.confirmed().holdings == (0, 0))
     assert live.balances() == [3, 2]
     assert int(chain.rpc("eth_getTransactionCount", hexed(story.PAYER.address), "latest"), 16) == 4
@@ -119,24 +125,24 @@ async def test_a_dispute_from_challenge_to_payout(chain):
     """Challenge, its candidate in the view, checkpoint, challenge again, payout after the time."""
     live = Live(chain)
     async with live:
-        live.service.want(live.channel, [onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)])
+        live.want([onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)])
         await live.mining(lambda: live.views and live.latest().holdings[0] == 5)
         signed, _ = live.state(3)
-        live.service.want(live.channel, [onchain.Challenge(signed)])
+        live.want([onchain.Challenge(signed)])
         await live.mining(lambda: live.latest().status.finalizes_at)
         registered = live.latest().registered
         assert (registered.turn, registered.outcome) == (3, signed.outcome)
         assert set(registered.signatures) == set(signed.signatures)
         newer, _ = live.state(5)
-        live.service.want(live.channel, [onchain.Checkpoint(newer)])
+        live.want([onchain.Checkpoint(newer)])
         await live.mining(lambda: live.latest().status.turn_record == 5)
         assert live.latest().registered.turn == 5
-        live.service.want(live.channel, [onchain.Challenge(newer)])
+        live.want([onchain.Challenge(newer)])
         await live.mining(lambda: live.latest().status.finalizes_at)
         assert live.latest().mode(live.service.head_time_s) is Mode.CHALLENGE
         chain.rpc("evm_increaseTime", 700)
         _, shares = live.state(5)
-        live.service.want(live.channel, [onchain.TransferAll(shares, state_hash_of(newer))])
+        live.want([onchain.TransferAll(shares, state_hash_of(newer))])
         await live.mining(lambda: live.latest().holdings[0] == 0)
     assert live.balances() == [3, 2]
 
@@ -179,7 +185,7 @@ async def test_a_reorganisation_after_dispatch_is_taken_back_and_sent_again(chai
         chain.rpc("evm_mine")
     live = Live(chain)
     async with live:
-        live.service.want(live.channel, [onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)])
+        live.want([onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)])
         await live.mining(lambda: live.views and live.latest().holdings[0] == 5)
         head = int(chain.rpc("eth_blockNumber"), 16)
         while head < live.latest().block + depth - 1:
