@@ -457,6 +457,15 @@ def test_the_chain_key_is_another_key(tmp_path: Path) -> None:
     refused(run("keys", "new", "--chain", home=tmp_path), 1, "has a chain key already")
 
 
+def test_the_demo_for_stakes_removes_only_its_own(tmp_path: Path) -> None:
+    """Its nodes are new each time; a directory that no demo made is left as it is."""
+    kept = tmp_path / "funded" / "thesis.txt"
+    kept.parent.mkdir()
+    kept.write_text("years of work")
+    refused(run("demo", "--fund", "direct", "--dir", str(tmp_path)), 1, "not empty")
+    assert kept.read_text() == "years of work"
+
+
 def test_a_known_key_has_its_known_address(tmp_path: Path) -> None:
     """The first account of the well-known development mnemonic."""
     (tmp_path / "key").write_text("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80\n")

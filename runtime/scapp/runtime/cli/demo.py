@@ -92,10 +92,14 @@ def _for_stakes(
     """The same on a chain; what everybody's account has before and after stands in the result."""
     from scapp.runtime.cli import demo_chain
     from scapp.runtime.cli.demo_game import Game
-    from scapp.runtime.cli.processes import NodeChild
+    from scapp.runtime.cli.processes import NodeChild, refuse_running
     from scapp.runtime.documents import SlotView
 
-    remove_nodes(home, [NodeChild(name, home / name) for name in names])
+    prepared_folder(home, MARK)  # which refuses what is not an earlier demo's: what is there goes
+    earlier = [NodeChild(name, home / name) for name in NAMES]
+    for child in earlier:
+        refuse_running(child.home)
+    remove_nodes(home, earlier)
     prepared_folder(home, MARK)
     show.note("starting a chain with the contracts on it (the first time it is downloaded)")
     with demo_chain.demo_chain() as chain:
