@@ -1,6 +1,6 @@
 """The books: what a node decides about its ledgers and virtual channels, by turning the crank of whatever has changed.
 
-An input is decided by a function of `ledger` or `virtual` (its whole step is folded, or none of it); then every record
+An input is decided by a function of `ledger` or `virtual`: its whole step is folded, or none of it. Then every record
 that this touched is cranked, and whatever that touches, until nothing is left to do. What an input costs depends on the
 records it touches, not on how many there are. Nothing here sends or stores: `runner.py` takes the step and does both.
 """
@@ -10,18 +10,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-import msgspec
-
+from scapp.channels.books.events import BooksEvent
+from scapp.channels.books.index import Index
 from scapp.channels.books.retries import Retries
 from scapp.channels.books.state import BooksState
-from scapp.channels.books.step import BooksTerms, Context, Note, Send, Signer, Step
-from scapp.channels.errors import LocalError, ScappError
+from scapp.channels.books.step import NOTHING, BooksTerms, Context, Note, Send, Signer, Step
+from scapp.channels.errors import ScappError
 from scapp.channels.ledger import crank as ledger_crank
-from scapp.channels.ledger.proposals import Proposal
+from scapp.channels.ledger import resending as ledger_resending
+from scapp.channels.ledger import updating
+from scapp.channels.ledger.events import Countersigned, FollowerSigned
 from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.ledger.session import LedgerSession
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import crank as virtual_crank
-from scapp.channels.virtual.crank import Funding
+from scapp.channels.virtual import pending as virtual_pending
 from scapp.channels.virtual.record import VirtualRecord
 
 logger = logging.getLogger("scapp.books")
@@ -29,4 +32,198 @@ logger = logging.getLogger("scapp.books")
 Input = Callable[["Books"], Step]
 """Decides one step; may read everything of the books."""
 
-ROUNDS_MAX = 64
+TURNS_MAX = 64
+"""Of one record's crank within one batch; more is a bug, and the record stands still until its next input."""
+
+
+class Books:
+    """Mutable; belongs to one thread. `bugs` counts cranks that broke off."""
+
+    def __init__(self, state: BooksState, signer: Signer, terms: BooksTerms) -> None:
+        self.state = state
+        self.context = Context(signer, 0, 0, terms)
+        self.index = Index(state)
+        self.bugs = 0
+        self._sessions: dict[ChannelId, LedgerSession] = {}
+        self._retries = Retries()
+        self._dirty: dict[ChannelId, None] = {}
+        self._impossible: dict[ChannelId, str] = {}
+        self._events: list[BooksEvent] = []
+        self._sends: list[Send] = []
+        self._notes: list[Note] = []
+        self._touched: set[ChannelId] = set()
+
+    # Reading
+
+    def session(self, ledger: ChannelId) -> LedgerSession:
+        """What a ledger holds besides its record."""
+        session = self._sessions.get(ledger)
+        if session is None:
+            session = self._sessions[ledger] = LedgerSession()
+        return session
+
+    def ledgers_with(self, peer: Address) -> list[LedgerRecord]:
+        """Those with a peer that are not over."""
+        return [self.state.ledgers[channel] for channel in self.index.ledgers_with[peer]]
+
+    # Inputs
+
+    def at(self, now_ms: int, head_time_s: int) -> None:
+        """The time of the inputs that follow."""
+        self.context = Context(self.context.signer, now_ms, head_time_s, self.context.terms)
+
+    def decide(self, decide: Input) -> None:
+        """One input. Raises what its decider raises, and then nothing has changed."""
+        self._fold(decide(self))
+
+    def start(self) -> Step:
+        """Input: the node has started and looks at everything again."""
+        self.mark(self.state.ledgers)
+        self.mark(self.state.virtuals)
+        return NOTHING
+
+    def tick(self) -> Step:
+        """Input: time has passed."""
+        self.mark(self.index.restless)
+        for channel in self._retries.due(self.context.now_ms):
+            self._sends += self._pending(channel)
+        return NOTHING
+
+    def link_up(self, peer: Address) -> Step:
+        """Input: a peer is there again, and may lack anything."""
+        for ledger in self.index.ledgers_with[peer]:
+            for channel in (ledger, *self.index.users[ledger]):
+                self._sends += [send for send in self._pending(channel) if send.peer == peer]
+        return NOTHING
+
+    def mark(self, channels: Iterable[ChannelId]) -> None:
+        """Crank these records with the input at hand."""
+        self._dirty.update(dict.fromkeys(channels))
+
+    # Following up
+
+    def crank(self) -> None:
+        """Do all that follows from what has changed, until nothing does."""
+        turns: dict[ChannelId, int] = {}
+        while self._dirty:
+            channel = next(iter(self._dirty))
+            del self._dirty[channel]
+            turns[channel] = turns.get(channel, 0) + 1
+            try:
+                assert turns[channel] <= TURNS_MAX, "its crank comes to no end"
+                self._crank(channel)
+            except ScappError as error:
+                logger.warning("0x%s: %s", channel.hex(), error)
+            except Exception:
+                # One record must not hold up the others; it is tried again with its next input.
+                logger.exception("0x%s stands still because of a bug", channel.hex())
+                self.bugs += 1
+
+    def take(self) -> tuple[Step, frozenset[ChannelId]]:
+        """What was decided since the last time, to be stored and then said, and which records it touched."""
+        step = Step(tuple(self._events), tuple(self._sends), tuple(self._notes))
+        touched = frozenset(self._touched)
+        self._events, self._sends, self._notes = [], [], []
+        self._touched.clear()
+        return step, touched
+
+    def _crank(self, channel: ChannelId) -> None:
+        virtual = self.state.virtuals.get(channel)
+        if virtual is not None:
+            self._crank_virtual(virtual)
+            return
+        ledger = self.state.ledgers[channel]
+        session = self.session(channel)
+        self._fold(ledger_crank.crank(ledger, session, self.context))
+        wants = self.index.wanted_of(channel)
+        pursuit = updating.pursue(self.state.ledgers[channel], session, wants, self.context)
+        self._fold(pursuit.step)
+        for proposal, reason in pursuit.impossible:
+            target = getattr(proposal, "target", None)
+            if target is not None and self._impossible.get(target) != reason:
+                self._impossible[target] = reason
+                self.mark((target,))
+
+    def _crank_virtual(self, record: VirtualRecord) -> None:
+        funding = self._funding(record)
+        self._fold(virtual_crank.crank(record, funding, self.context))
+        record = self.state.virtuals[record.channel]
+        self.mark(self.index.put_wants(record, virtual_crank.ledger_wants(record)))
+
+    def _funding(self, record: VirtualRecord) -> virtual_crank.Funding:
+        left, right = (
+            None if side is None else self.state.ledgers[ChannelId(side.ledger)].holds(record.channel)
+            for side in (record.left, record.right)
+        )
+        return virtual_crank.Funding(left, right, self._impossible.get(record.channel, ""))
+
+    # Folding
+
+    def _fold(self, step: Step) -> None:
+        """Fold a step's events, all or none of them; what it says waits until they are stored."""
+        state = self.state
+        before: dict[ChannelId, tuple[LedgerRecord | None, VirtualRecord | None]] = {}
+        version = state.version
+        try:
+            for event in step.events:
+                channel = ChannelId(event.channel)
+                if channel not in before:
+                    before[channel] = state.ledgers.get(channel), state.virtuals.get(channel)
+                state.fold(event)
+        except BaseException:
+            for channel, records in before.items():
+                _put_back(state.ledgers, channel, records[0])
+                _put_back(state.virtuals, channel, records[1])
+            state.version = version
+            raise
+        for event in step.events:
+            self._confirm(event, before)
+        for channel, (ledger, _) in before.items():
+            self._changed(channel, ledger)
+        self._events += step.events
+        self._sends += step.sends
+        self._notes += step.notes
+
+    def _changed(self, channel: ChannelId, before: LedgerRecord | None) -> None:
+        self._touched.add(channel)
+        self.mark((channel,))
+        self._retries.begin(channel, self.context.now_ms)
+        virtual = self.state.virtuals.get(channel)
+        if virtual is not None:
+            self.index.put_virtual(virtual)
+            return
+        ledger = self.state.ledgers[channel]
+        self.index.put_ledger(ledger)
+        if before is not None and before.phase != ledger.phase:
+            self.mark(self.index.users[channel])
+
+    def _confirm(
+        self, event: BooksEvent, before: dict[ChannelId, tuple[LedgerRecord | None, VirtualRecord | None]]
+    ) -> None:
+        """Crank the virtual channels of which a guarantee has come or gone by both signatures."""
+        if isinstance(event, Countersigned):
+            proposals = [event.proposal]
+        elif isinstance(event, FollowerSigned):
+            ledger = before[ChannelId(event.channel)][0]
+            queue = ledger.ledger.queue if ledger is not None and ledger.ledger is not None else ()
+            proposals = [queued.proposal for queued in queue if queued.after.turn <= event.turn]
+        else:
+            return
+        targets = [ChannelId(each.target) for each in proposals if hasattr(each, "target")]
+        self.mark(target for target in targets if target in self.state.virtuals)
+
+    # Saying again
+
+    def _pending(self, channel: ChannelId) -> list[Send]:
+        """All that the others of a record may lack."""
+        ledger = self.state.ledgers.get(channel)
+        if ledger is not None:
+            return [Send(ledger.peer, message) for message in ledger_resending.pending(ledger)]
+        return list(virtual_pending.pending(self.state.virtuals[channel]))
+
+
+def _put_back(records: dict, channel: ChannelId, record: object | None) -> None:
+    if record is None:
+        records.pop(channel, None)
+    else:
+        records[channel] = record
