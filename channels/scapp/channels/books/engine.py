@@ -19,12 +19,14 @@ from scapp.channels.errors import ScappError
 from scapp.channels.ledger import crank as ledger_crank
 from scapp.channels.ledger import resending as ledger_resending
 from scapp.channels.ledger import updating
+from scapp.channels.ledger.consensus import Ledger
 from scapp.channels.ledger.events import Countersigned, FollowerSigned
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import crank as virtual_crank
 from scapp.channels.virtual import pending as virtual_pending
+from scapp.channels.virtual.events import Side
 from scapp.channels.virtual.record import VirtualRecord
 
 logger = logging.getLogger("scapp.books")
@@ -86,14 +88,14 @@ class Books:
         """Input: time has passed."""
         self.mark(self.index.restless)
         for channel in self._retries.due(self.context.now_ms):
-            self._sends += self._pending(channel)
+            self._say_again(channel)
         return NOTHING
 
     def link_up(self, peer: Address) -> Step:
         """Input: a peer is there again, and may lack anything."""
         for ledger in self.index.ledgers_with[peer]:
             for channel in (ledger, *self.index.users[ledger]):
-                self._sends += [send for send in self._pending(channel) if send.peer == peer]
+                self._sends += self._pending(channel, peer)
         return NOTHING
 
     def mark(self, channels: Iterable[ChannelId]) -> None:
@@ -121,7 +123,7 @@ class Books:
 
     def take(self) -> tuple[Step, frozenset[ChannelId]]:
         """What was decided since the last time, to be stored and then said, and which records it touched."""
-        step = Step(tuple(self._events), tuple(self._sends), tuple(self._notes))
+        step = Step(tuple(self._events), virtual_pending.coalesced(self._sends), tuple(self._notes))
         touched = frozenset(self._touched)
         self._events, self._sends, self._notes = [], [], []
         self._touched.clear()
@@ -145,17 +147,20 @@ class Books:
                 self.mark((target,))
 
     def _crank_virtual(self, record: VirtualRecord) -> None:
-        funding = self._funding(record)
-        self._fold(virtual_crank.crank(record, funding, self.context))
-        record = self.state.virtuals[record.channel]
+        self._fold(virtual_crank.crank(record, self._funding(record), self.context))
+        record = self.state.virtuals[record.channel_id]
         self.mark(self.index.put_wants(record, virtual_crank.ledger_wants(record)))
+        if record.over:
+            self._impossible.pop(record.channel_id, None)
 
     def _funding(self, record: VirtualRecord) -> virtual_crank.Funding:
         left, right = (
-            None if side is None else self.state.ledgers[ChannelId(side.ledger)].holds(record.channel)
-            for side in (record.left, record.right)
+            virtual_crank.place_of(record, side, self._ledger_of(side)) for side in (record.left, record.right)
         )
-        return virtual_crank.Funding(left, right, self._impossible.get(record.channel, ""))
+        return virtual_crank.Funding(left, right, self._impossible.get(record.channel_id, ""))
+
+    def _ledger_of(self, side: Side | None) -> Ledger | None:
+        return None if side is None else self.state.ledgers[ChannelId(side.ledger)].ledger
 
     # Folding
 
@@ -214,12 +219,22 @@ class Books:
 
     # Saying again
 
-    def _pending(self, channel: ChannelId) -> list[Send]:
-        """All that the others of a record may lack."""
+    def _say_again(self, channel: ChannelId) -> None:
+        found = [send for peer in self._peers(channel) for send in self._pending(channel, peer)]
+        self._sends += found
+        if not found:
+            self._retries.end(channel)
+
+    def _peers(self, channel: ChannelId) -> tuple[Address, ...]:
+        ledger = self.state.ledgers.get(channel)
+        return (ledger.peer,) if ledger is not None else self.state.virtuals[channel].peers
+
+    def _pending(self, channel: ChannelId, peer: Address) -> list[Send]:
+        """All that this one may lack of a record."""
         ledger = self.state.ledgers.get(channel)
         if ledger is not None:
-            return [Send(ledger.peer, message) for message in ledger_resending.pending(ledger)]
-        return list(virtual_pending.pending(self.state.virtuals[channel]))
+            return [Send(peer, message) for message in ledger_resending.pending(ledger)]
+        return [Send(peer, message) for message in virtual_pending.pending(self.state.virtuals[channel], peer)]
 
 
 def _put_back(records: dict, channel: ChannelId, record: object | None) -> None:

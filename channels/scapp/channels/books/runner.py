@@ -14,7 +14,7 @@ from collections.abc import Callable
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.events import encode_event
 from scapp.channels.books.messages import encode_message
-from scapp.channels.books.snapshots import BooksSnapshots
+from scapp.channels.books.snapshots import BooksCodec, BooksSnapshots
 from scapp.channels.books.step import BOOKS_STREAM, Step
 from scapp.channels.errors import LocalError, PeerError, ScappError
 from scapp.channels.log.port import Append, StreamWrite
@@ -47,6 +47,7 @@ class BooksRunner:
         self,
         shared: Shared,
         books: Books,
+        codec: BooksCodec,
         after: Callable[[frozenset[ChannelId]], None],
         head_time_s: Callable[[], int],
     ) -> None:
@@ -61,7 +62,7 @@ class BooksRunner:
         self._changed = asyncio.Event()
         self._stopping = False
         self.failure = ""  # why the books stand still
-        self.snapshots = BooksSnapshots(shared.log, books.state)
+        self.snapshots = BooksSnapshots(shared.log, books.state, codec)
         self._task = asyncio.create_task(self._serve(), name="scapp-books")
 
     async def stop(self) -> None:
@@ -74,8 +75,9 @@ class BooksRunner:
         for waiting in self._inbox:
             if waiting.done is not None and not waiting.done.done():
                 waiting.done.set_exception(LocalError("the node stops"))
-        if not self.failure:
-            await asyncio.to_thread(self.snapshots.save_at_end)
+        save = None if self.failure else self.snapshots.at_end()
+        if save is not None:
+            await asyncio.to_thread(save)
 
     # Inputs
 
@@ -129,7 +131,7 @@ class BooksRunner:
     async def _run(self, taken: list[_Waiting]) -> list[ScappError | None]:
         """Decide each input, follow up, store, then say."""
         books = self.books
-        context = books.context(self._shared.clock_ms(), self._head_time_s())
+        books.at(self._shared.clock_ms(), self._head_time_s())
         outcomes = [self._decide(each.decide) for each in taken]
         books.crank()
         step, touched = books.take()
@@ -141,7 +143,7 @@ class BooksRunner:
         if touched:
             self._after(touched)
         if self.snapshots.is_due:
-            await asyncio.to_thread(self.snapshots.save)
+            await asyncio.to_thread(self.snapshots.take())
         return outcomes
 
     def _decide(self, decide: Input) -> ScappError | None:

@@ -78,8 +78,8 @@ class BooksCodec:
             self._encoded[ledger.channel] = ledger, raw
         for raw in saved.virtuals:
             virtual = msgspec.json.decode(raw, type=VirtualRecord)
-            state.virtuals[virtual.channel] = virtual
-            self._encoded[virtual.channel] = virtual, raw
+            state.virtuals[virtual.channel_id] = virtual
+            self._encoded[virtual.channel_id] = virtual, raw
         state.version = saved.version
         state.restored_ms = saved.restored_ms
         state.snapshot = saved.version, len(data)

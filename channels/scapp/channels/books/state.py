@@ -58,7 +58,7 @@ class BooksState:
             case VirtualCreated():
                 self._is_new(event.channel)
                 virtual = virtual_record.create(event)
-                self.virtuals[virtual.channel] = virtual
+                self.virtuals[virtual.channel_id] = virtual
             case _:
                 self._evolve(event)
         self.version += 1
@@ -82,10 +82,12 @@ class BooksState:
         """Nothing is signed in any record before the others have told what this node has signed since (rule 10)."""
         ledgers = {
             channel: ledger_record.evolve(record, LedgerRestored(channel, event.token, event.at_ms, event.backup_ms))
+            if record.is_open
+            else record
             for channel, record in self.ledgers.items()
         }
         virtuals = {
-            channel: virtual_record.evolve(record, VirtualRestored(channel, event.token))
+            channel: record if record.over else virtual_record.evolve(record, VirtualRestored(channel, event.token))
             for channel, record in self.virtuals.items()
         }
         self.ledgers, self.virtuals = ledgers, virtuals
