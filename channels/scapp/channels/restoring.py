@@ -9,24 +9,33 @@ from scapp.channels.channel.events import Restored, encode_event
 from scapp.channels.errors import CorruptionError
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.node_events import NodeRestored, decode_node_event, encode_node_event
+from scapp.channels.payments.events import PurseRestored, encode_purse_event, is_purse_event
 
 
 def mark_restored(log: EventLog, token: bytes, at_ms: int, backup_ms: int) -> dict[bytes, str]:
-    """One durable append: `Restored` in each channel's stream, `NodeRestored` in the node's. `token`: 16 random bytes.
+    """One durable append: `Restored` in each app channel's stream, `PurseRestored` in each payment channel's,
+    `NodeRestored` in the node's. `token`: 16 random bytes.
 
     Returns the channels that cannot be read, and why; a node keeps them closed."""
     unreadable: dict[bytes, str] = {}
-    event = encode_event(Restored(token, at_ms, backup_ms))
-    facts = {NODE_STREAM: encode_node_event(NodeRestored(at_ms, backup_ms))}
-    facts.update((stream, event) for stream in log.streams() if stream != NODE_STREAM)
-    writes: list[StreamWrite] = []
-    for stream, fact in facts.items():
+    of_app = encode_event(Restored(token, at_ms, backup_ms))
+    of_purse = encode_purse_event(PurseRestored(token, at_ms, backup_ms))
+    writes = [StreamWrite(NODE_STREAM, log.version(NODE_STREAM), (encode_node_event(NodeRestored(at_ms, backup_ms)),))]
+    for stream in log.streams():
+        if stream == NODE_STREAM:
+            continue
         try:
+            fact = of_purse if is_purse_event(first_event(log, stream)) else of_app
             writes.append(StreamWrite(stream, log.version(stream), (fact,)))
         except CorruptionError as error:
             unreadable[stream] = str(error)
     log.append(Append(tuple(writes)))
     return unreadable
+
+
+def first_event(log: EventLog, stream: bytes) -> bytes:
+    """It tells what the stream is of; b"" when there is none. Raises CorruptionError."""
+    return next((page.events[0] for page in log.read(stream)), b"")
 
 
 def restored_ms(log: EventLog) -> int:
