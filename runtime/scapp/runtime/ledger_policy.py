@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from scapp.channels.books.policy import Decision, LedgerOffer, VirtualOffer
+from scapp.channels.books.policy import Decision, LedgerOffer
 from scapp.channels.types import Address
+from scapp.channels.virtual.opening import HubRequest
 from scapp.runtime.config import DisputeSettings, FundingSettings, read_address
 from scapp.runtime.ledger_settings import HubSettings, LedgerSettings, PaymentSettings
 from scapp.runtime.policy import asset_name, read_amounts
@@ -61,45 +62,45 @@ class LedgerPolicy:
                 return "ask", f"a deposit of {own} of {asset_name(asset)}; ledgers.deposit_max allows {allowed}"
         return "accept", ""
 
-    def virtual(self, offer: VirtualOffer) -> Decision:
-        if offer.role == "hub":
-            fault = self._hub_fault(offer)
-        elif offer.role == "payee":
-            fault = self._payee_fault(offer)
+    def virtual(self, request: HubRequest, forwarded: int) -> Decision:
+        if request.role == "hub":
+            fault = self._hub_fault(request, forwarded)
+        elif request.role == "payee":
+            fault = self._payee_fault(request)
         else:
-            fault = self._duration_fault(offer.challenge_duration_s, self._disputes.challenge_duration_max_s)
+            fault = self._duration_fault(request.challenge_duration_s, self._disputes.challenge_duration_max_s)
         return ("reject", fault) if fault else ("accept", "")
 
     def price(self, asset: Address, amount: int) -> int:
         """What this hub asks for locking `amount`, in the asset's smallest unit; parts are rounded up."""
         return self._fee_base.get(asset, 0) + -(-amount * self._hub.fee_ppm // MILLION)
 
-    def _hub_fault(self, offer: VirtualOffer) -> str:
+    def _hub_fault(self, request: HubRequest, forwarded: int) -> str:
         if not self._hub.forward:
             return "this node forwards for nobody"
-        if offer.forwarded >= self._hub.channels_max:
-            return f"this hub stands in {offer.forwarded} channels already"
-        for asset, amount in offer.amounts:
-            low, high = self._amount_min.get(asset, 0), self._amount_max.get(asset, 0)
+        if forwarded >= self._hub.channels_max:
+            return f"this hub stands in {forwarded} channels already"
+        for asset, first, last in request.amounts:
+            amount, low, high = first + last, self._amount_min.get(asset, 0), self._amount_max.get(asset, 0)
             if not low <= amount <= high:
                 return f"{amount} of {asset_name(asset)}; this hub forwards {low} to {high}"
-        asset, amount = offer.amounts[0]
-        price = self.price(asset, amount)
-        if offer.fee < price:
-            return f"a fee of {offer.fee}; this hub asks {price} of {asset_name(asset)}"
+        asset, first, last = request.amounts[0]
+        price = self.price(asset, first + last)
+        if request.fee < price:
+            return f"a fee of {request.fee}; this hub asks {price} of {asset_name(asset)}"
         longest = min(self._hub.challenge_duration_max_s, self._disputes.challenge_duration_max_s)
-        return self._duration_fault(offer.challenge_duration_s, longest)
+        return self._duration_fault(request.challenge_duration_s, longest)
 
-    def _payee_fault(self, offer: VirtualOffer) -> str:
+    def _payee_fault(self, request: HubRequest) -> str:
         if self._payments.accept == "nobody":
             return "this node takes no payments"
-        if self._payments.accept == "known" and offer.payer not in self._peers:
+        if self._payments.accept == "known" and request.proposer not in self._peers:
             return "this node takes payments from its peers only"
-        for asset, amount in offer.amounts:
+        for asset, first, _ in request.amounts:
             allowed = self._payment_max.get(asset)
-            if allowed is not None and amount > allowed:
-                return f"{amount} of {asset_name(asset)}; this node takes {allowed} at most"
-        return self._duration_fault(offer.challenge_duration_s, self._disputes.challenge_duration_max_s)
+            if allowed is not None and first > allowed:
+                return f"{first} of {asset_name(asset)}; this node takes {allowed} at most"
+        return self._duration_fault(request.challenge_duration_s, self._disputes.challenge_duration_max_s)
 
     def _duration_fault(self, seconds: int, longest: int) -> str:
         least = self._disputes.challenge_duration_min_s

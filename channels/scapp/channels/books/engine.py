@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from scapp.channels.books.events import BooksEvent
 from scapp.channels.books.index import Index
@@ -28,9 +29,11 @@ from scapp.channels.virtual import crank as virtual_crank
 from scapp.channels.virtual import pending as virtual_pending
 from scapp.channels.virtual.events import Side
 from scapp.channels.virtual.record import VirtualRecord
+from scapp.channels.virtual.standing import phase
 
 logger = logging.getLogger("scapp.books")
 
+T = TypeVar("T")
 Input = Callable[["Books"], Step]
 """Decides one step; may read everything of the books."""
 
@@ -39,13 +42,22 @@ TURNS_MAX = 64
 
 
 class Books:
-    """Mutable; belongs to one thread. `bugs` counts cranks that broke off."""
+    """Mutable; belongs to one thread. `judge` decides on what others propose (`proposals.judge`); `bugs` counts cranks
+    that broke off."""
 
-    def __init__(self, state: BooksState, signer: Signer, terms: BooksTerms) -> None:
+    def __init__(
+        self,
+        state: BooksState,
+        signer: Signer,
+        terms: BooksTerms,
+        judge: Callable[[Books, ChannelId], Step] = lambda books, channel: NOTHING,
+    ) -> None:
         self.state = state
         self.context = Context(signer, 0, 0, terms)
         self.index = Index(state)
         self.bugs = 0
+        self._judge = judge
+        self._proposed: dict[ChannelId, None] = {}
         self._sessions: dict[ChannelId, LedgerSession] = {}
         self._retries = Retries()
         self._dirty: dict[ChannelId, None] = {}
@@ -80,13 +92,18 @@ class Books:
 
     def start(self) -> Step:
         """Input: the node has started and looks at everything again."""
-        self.mark(self.state.ledgers)
-        self.mark(self.state.virtuals)
+        self.mark(channel for channel, ledger in self.state.ledgers.items() if ledger.is_open)
+        self.mark(channel for channel, virtual in self.state.virtuals.items() if not virtual.over)
+        for channel in self._dirty:
+            if self._phase(channel) == "proposed":
+                self._proposed[channel] = None
+            self._say_again(channel)
         return NOTHING
 
     def tick(self) -> Step:
         """Input: time has passed."""
         self.mark(self.index.restless)
+        self._touched.update(self.index.restless)
         for channel in self._retries.due(self.context.now_ms):
             self._say_again(channel)
         return NOTHING
@@ -98,6 +115,10 @@ class Books:
                 self._sends += self._pending(channel, peer)
         return NOTHING
 
+    def touch(self, channel: ChannelId) -> None:
+        """Count this record among those that the batch at hand has changed."""
+        self._touched.add(channel)
+
     def mark(self, channels: Iterable[ChannelId]) -> None:
         """Crank these records with the input at hand."""
         self._dirty.update(dict.fromkeys(channels))
@@ -107,19 +128,30 @@ class Books:
     def crank(self) -> None:
         """Do all that follows from what has changed, until nothing does."""
         turns: dict[ChannelId, int] = {}
-        while self._dirty:
+        while self._proposed or self._dirty:
+            if self._proposed:
+                channel = next(iter(self._proposed))
+                del self._proposed[channel]
+                self._try(channel, lambda channel: self._fold(self._judge(self, channel)))
+                continue
             channel = next(iter(self._dirty))
             del self._dirty[channel]
             turns[channel] = turns.get(channel, 0) + 1
-            try:
-                assert turns[channel] <= TURNS_MAX, "its crank comes to no end"
-                self._crank(channel)
-            except ScappError as error:
-                logger.warning("0x%s: %s", channel.hex(), error)
-            except Exception:
-                # One record must not hold up the others; it is tried again with its next input.
-                logger.exception("0x%s stands still because of a bug", channel.hex())
+            if turns[channel] > TURNS_MAX:
+                logger.error("0x%s: its crank comes to no end", channel.hex())
                 self.bugs += 1
+                continue
+            self._try(channel, self._crank)
+
+    def _try(self, channel: ChannelId, step: Callable[[ChannelId], None]) -> None:
+        """One record must not hold up the others; it is tried again with its next input."""
+        try:
+            step(channel)
+        except ScappError as error:
+            logger.warning("0x%s: %s", channel.hex(), error)
+        except Exception:
+            logger.exception("0x%s stands still because of a bug", channel.hex())
+            self.bugs += 1
 
     def take(self) -> tuple[Step, frozenset[ChannelId]]:
         """What was decided since the last time, to be stored and then said, and which records it touched."""
@@ -140,10 +172,10 @@ class Books:
         wants = self.index.wanted_of(channel)
         pursuit = updating.pursue(self.state.ledgers[channel], session, wants, self.context)
         self._fold(pursuit.step)
-        for proposal, reason in pursuit.impossible:
-            target = getattr(proposal, "target", None)
-            if target is not None and self._impossible.get(target) != reason:
-                self._impossible[target] = reason
+        for each in pursuit.impossible:
+            target = getattr(each.want, "target", None)
+            if target is not None and self._impossible.get(target) != each.reason:
+                self._impossible[target] = each.reason
                 self.mark((target,))
 
     def _crank_virtual(self, record: VirtualRecord) -> None:
@@ -183,22 +215,26 @@ class Books:
             raise
         for event in step.events:
             self._confirm(event, before)
-        for channel, (ledger, _) in before.items():
-            self._changed(channel, ledger)
+        for channel, (ledger, virtual) in before.items():
+            self._changed(channel, ledger, is_new=ledger is None and virtual is None)
         self._events += step.events
         self._sends += step.sends
         self._notes += step.notes
 
-    def _changed(self, channel: ChannelId, before: LedgerRecord | None) -> None:
+    def _changed(self, channel: ChannelId, before: LedgerRecord | None, *, is_new: bool) -> None:
         self._touched.add(channel)
         self.mark((channel,))
         self._retries.begin(channel, self.context.now_ms)
         virtual = self.state.virtuals.get(channel)
         if virtual is not None:
             self.index.put_virtual(virtual)
+            if is_new and phase(virtual) == "proposed":
+                self._proposed[channel] = None
             return
         ledger = self.state.ledgers[channel]
         self.index.put_ledger(ledger)
+        if is_new and ledger.phase == "proposed":
+            self._proposed[channel] = None
         if before is not None and before.phase != ledger.phase:
             self.mark(self.index.users[channel])
 
@@ -207,15 +243,19 @@ class Books:
     ) -> None:
         """Crank the virtual channels of which a guarantee has come or gone by both signatures."""
         if isinstance(event, Countersigned):
-            proposals = [event.proposal]
+            targets = [getattr(event.proposal, "target", None)]
         elif isinstance(event, FollowerSigned):
             ledger = before[ChannelId(event.channel)][0]
             queue = ledger.ledger.queue if ledger is not None and ledger.ledger is not None else ()
-            proposals = [queued.proposal for queued in queue if queued.after.turn <= event.turn]
+            confirmed = (queued.proposal for queued in queue if queued.after.turn <= event.turn)
+            targets = [getattr(proposal, "target", None) for proposal in confirmed]
         else:
             return
-        targets = [ChannelId(each.target) for each in proposals if hasattr(each, "target")]
         self.mark(target for target in targets if target in self.state.virtuals)
+
+    def _phase(self, channel: ChannelId) -> str:
+        ledger = self.state.ledgers.get(channel)
+        return ledger.phase if ledger is not None else phase(self.state.virtuals[channel])
 
     # Saying again
 
@@ -237,7 +277,7 @@ class Books:
         return [Send(peer, message) for message in virtual_pending.pending(self.state.virtuals[channel], peer)]
 
 
-def _put_back(records: dict, channel: ChannelId, record: object | None) -> None:
+def _put_back(records: dict[ChannelId, T], channel: ChannelId, record: T | None) -> None:
     if record is None:
         records.pop(channel, None)
     else:

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from scapp.channels.types import Address, Destination
+from scapp.channels.virtual.opening import HubRequest
 
 Decision = tuple[Literal["accept", "ask", "reject"], str]
 """Accept, leave it to the operator, or reject; with the reason of the last two."""
@@ -22,25 +23,14 @@ class LedgerOffer(msgspec.Struct, frozen=True, gc=False):
     challenge_duration_s: int
 
 
-class VirtualOffer(msgspec.Struct, frozen=True, gc=False):
-    """A virtual channel that `payer` proposes. `role`: "hub" to stand in the middle of it, "payee" to be paid in it,
-    "party" of an app channel, which its app's policy has to accept as well. `amounts`: per asset what it locks in each
-    ledger. `fee`: what this hub is offered, in the first asset. `forwarded`: channels that this hub stands in now."""
-
-    role: Literal["hub", "payee", "party"]
-    payer: Address
-    amounts: tuple[tuple[Address, int], ...]
-    fee: int
-    challenge_duration_s: int
-    forwarded: int
-
-
 class BooksPolicy(Protocol):
-    """Asked once per proposal; pure for the caller."""
+    """Asked once per proposal, and again after a restart for those that nobody has decided."""
 
     def ledger(self, offer: LedgerOffer) -> Decision: ...
 
-    def virtual(self, offer: VirtualOffer) -> Decision: ...
+    def virtual(self, request: HubRequest, forwarded: int) -> Decision:
+        """`forwarded`: in how many channels this node is a hub now. "ask" is not possible here: nobody would wait."""
+        ...
 
 
 class AskAlways:
@@ -49,7 +39,5 @@ class AskAlways:
     def ledger(self, offer: LedgerOffer) -> Decision:
         return "ask", "every ledger waits for the operator"
 
-    def virtual(self, offer: VirtualOffer) -> Decision:
-        if offer.role == "hub":
-            return "reject", "this node forwards for nobody"
-        return "accept", ""
+    def virtual(self, request: HubRequest, forwarded: int) -> Decision:
+        return ("reject", "this node forwards for nobody") if request.role == "hub" else ("accept", "")

@@ -118,13 +118,14 @@ class BooksRunner:
             if self.failure:
                 _answer(taken, [ScappError(self.failure)] * len(taken))
                 continue
+            outcomes: list[ScappError | None]
             try:
                 outcomes = await self._run(taken)
             except Exception as error:  # of the log, or a bug in what is none of one record's
                 if not isinstance(error, ScappError):
                     logger.exception("a bug stopped the books")
                 self._fail(str(error) or repr(error))
-                outcomes: list[ScappError | None] = [ScappError(self.failure)] * len(taken)
+                outcomes = [ScappError(self.failure)] * len(taken)
             _answer(taken, outcomes)
             self._wake()
 
