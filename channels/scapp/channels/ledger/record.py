@@ -67,8 +67,8 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     states are there. `ledger` is None below a complete postfund.
 
     `floor`: updates have turns above it. `asked`: the highest number of the follower's requests that the leader has
-    decided. `token`: of this node's own restore, empty unless it recovers. `peer_restores`: tokens of the other
-    party's restores and the floors it was told."""
+    proposed or declined; at the follower, that is done or declined. `token`: of this node's own restore, empty unless
+    it recovers. `peer_restores`: tokens of the other party's restores and the floors it was told."""
 
     setup: LedgerSetup
     created_ms: int
@@ -148,6 +148,12 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return ledger is not None and any(each.find(target) is not None for each in ledger.current.assets)
 
     @property
+    def asks_done(self) -> int:
+        """The highest number of the follower's requests that is done or declined, not only proposed."""
+        queue = self.ledger.queue if self.ledger is not None else ()
+        return min((queued.ask - 1 for queued in queue if queued.ask), default=self.asked)
+
+    @property
     def has_guarantees(self) -> bool:
         """Is there any, signed by both or proposed?"""
         ledger = self.ledger
@@ -198,7 +204,7 @@ def _proposal(record: LedgerRecord, event: ProposalSigned) -> LedgerRecord:
     ledger = _ledger(record)
     proposal = from_wire(event.proposal)
     after = _next(ledger, proposal, event.turn)
-    queued = Queued(proposal, after, Hash(event.state_hash), event.signature)
+    queued = Queued(proposal, after, Hash(event.state_hash), event.signature, event.ask)
     asked = max(record.asked, event.ask)
     return _replace(record, ledger=_replace(ledger, queue=(*ledger.queue, queued)), asked=asked)
 
@@ -215,19 +221,17 @@ def _follower_signed(record: LedgerRecord, event: FollowerSigned) -> LedgerRecor
 
 def _countersigned(record: LedgerRecord, event: Countersigned) -> LedgerRecord:
     ledger = _ledger(record)
-    proposal = from_wire(event.proposal)
-    after = _next(ledger, proposal, event.turn)
+    after = _next(ledger, from_wire(event.proposal), event.turn)
     signed = _replace(ledger, current=after, signatures=(event.leader_signature, event.signature))
-    done = next((request for request in record.requests if request.proposal == proposal), None)
-    requests = tuple(request for request in record.requests if request is not done)
-    return _replace(record, ledger=signed, requests=requests, asked=max(record.asked, done.number if done else 0))
+    requests = tuple(request for request in record.requests if request.number != event.ask)
+    return _replace(record, ledger=signed, requests=requests, asked=max(record.asked, event.ask))
 
 
 def _next(ledger: Ledger, proposal: Proposal, turn: int) -> Balances:
-    after = apply(ledger.proposed, proposal)
-    if after.turn != turn:
-        raise CorruptionError(f"turn {turn} was signed where {after.turn} comes next")
-    return after
+    before = ledger.proposed
+    if turn <= before.turn:
+        raise CorruptionError(f"turn {turn} was signed after turn {before.turn}")
+    return apply(before if turn == before.turn + 1 else _replace(before, turn=turn - 1), proposal)
 
 
 def _ledger(record: LedgerRecord) -> Ledger:
@@ -261,7 +265,8 @@ def _final(record: LedgerRecord, event: FinalStateSigned) -> LedgerRecord:
 
 
 def _restored(record: LedgerRecord, event: LedgerRestored) -> LedgerRecord:
-    return _replace(record, token=event.token)
+    over = record.rejected_by is not None or (record.final is not None and record.final.complete)
+    return record if over else _replace(record, token=event.token)
 
 
 def _peer_restored(record: LedgerRecord, event: PeerRestoreSeen) -> LedgerRecord:
@@ -276,8 +281,15 @@ def _recovered(record: LedgerRecord, event: LedgerRecovered) -> LedgerRecord:
         current = balances_from_wire(event.balances, setup.opening.parties)
         ledger = Ledger(setup.fixed, setup.channel_id, setup.my_index, current, event.signatures)
     elif ledger is not None:
-        ledger = _replace(ledger, queue=ledger.queue if record.setup.my_index == LEADER else ())
-    recovered = _replace(record, ledger=ledger, token=b"", asked=max(record.asked, event.asked))
+        ledger = _replace(ledger, queue=())  # what is below the floor will never be countersigned
+    recovered = _replace(
+        record,
+        ledger=ledger,
+        token=b"",
+        asked=event.asked,
+        declined=tuple(each for each in record.declined if each[0] <= event.asked),
+        requests=tuple(each for each in record.requests if each.number > event.asked),
+    )
     return _with_floor(recovered, event.floor)
 
 
