@@ -119,8 +119,9 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def funded(self) -> bool:
-        """Has everybody signed the postfund state: may it be used, until its end?"""
-        return self.postfund is not None and self.postfund.complete
+        """Has everybody signed the postfund state: may it be used, until its end? Not once somebody has signed that it
+        is not funded: that one must not have signed both."""
+        return self.postfund is not None and self.postfund.complete and self.aborted is None
 
     @property
     def aborting(self) -> bool:
