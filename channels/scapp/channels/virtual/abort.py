@@ -37,7 +37,8 @@ def may_abort(record: VirtualRecord) -> bool:
 
 
 def deadline_ms(record: VirtualRecord, context: Context) -> int | None:
-    """When the time for funding is over, by this node's clock; None if it is not limited or does not matter any more."""
+    """When the time for funding is over, by this node's clock; None if it is not limited or does not matter any
+    more."""
     timeout_s = context.terms.virtual_timeout_s
     if not timeout_s or record.over or record.funded or record.recovering or record.aborting or record.end_wanted:
         return None

@@ -62,9 +62,9 @@ def total_known(record: VirtualRecord, total: int) -> Step:
 
 
 def decide(record: VirtualRecord, context: Context) -> VirtualEvent | None:
-    """This node's signature under the final state, once it may be given: the payer makes it from its vouchers, the payee
-    wants at least what it holds, hubs want whoever decides on it to have signed. Everybody has signed the postfund
-    state before, so both ledgers of a hub have held the guarantee."""
+    """This node's signature under the final state, once it may be given: the payer makes it from its vouchers, the
+    payee wants at least what it holds, hubs want whoever decides on it to have signed. Everybody has signed the
+    postfund state before, so both ledgers of a hub have held the guarantee."""
     if record.is_app_party or record.aborting or record.signed(record.final) or not record.signed(record.postfund):
         return None
     if record.agreement.kind == "payment" and record.my_index == 0:
@@ -74,14 +74,16 @@ def decide(record: VirtualRecord, context: Context) -> VirtualEvent | None:
         return sign(record, "final", context, ((first - record.total, record.total),))
     if record.final is None:
         return None
-    if not record.is_hub and (record.total is None and record.funded or record.final.amounts[0][1] < (record.total or 0)):
+    if not record.is_hub and (
+        (record.total is None and record.funded) or record.final.amounts[0][1] < (record.total or 0)
+    ):
         return None
     return sign(record, "final", context)
 
 
 def offer(record: VirtualRecord, state: VariablePart, signatures: tuple[bytes, ...]) -> Step:
-    """An app channel's own engine gives a state of turn 0 or 1, or a final one, with the signatures it has (one item per
-    participant, hubs' empty). What is known already changes nothing. Raises LocalError."""
+    """An app channel's own engine gives a state of turn 0 or 1, or a final one, with the signatures it has (one item
+    per participant, hubs' empty). What is known already changes nothing. Raises LocalError."""
     if not record.is_app_party:
         raise LocalError("only an app channel's two parties offer its states")
     milestone: Milestone = "final" if state.is_final else "prefund" if state.turn == 0 else "postfund"
@@ -140,7 +142,8 @@ def amounts_of(state: VariablePart) -> Amounts:
 def removal(record: VirtualRecord, at: int, side: Side) -> Remove | None:
     """The change that takes the guarantee out of that ledger, once it may.
 
-    Fees go back from right to left: a hub returns what it was paid when its right ledger has returned what it passed on."""
+    Fees go back from right to left: a hub returns what it was paid when its right ledger has returned what it passed
+    on."""
     if not record.held[at] or record.gone[at]:
         return None
     if record.on_chain is not None:
@@ -160,8 +163,7 @@ def removal(record: VirtualRecord, at: int, side: Side) -> Remove | None:
 
 def _remove(record: VirtualRecord, amounts: Amounts, refund: int) -> Remove:
     parts = tuple(
-        Part(each.asset, each.total, first)
-        for each, (first, _) in zip(record.agreement.assets, amounts, strict=True)
+        Part(each.asset, each.total, first) for each, (first, _) in zip(record.agreement.assets, amounts, strict=True)
     )
     return Remove(record.channel_id, parts, refund=refund)
 
@@ -171,8 +173,10 @@ def settled_on_chain(record: VirtualRecord, state: VariablePart) -> Step:
     still stand are worth that. Raises InvalidValue for an outcome that is not this channel's."""
     amounts = amounts_of(state)
     record.agreement.outcome(amounts)
-    return NOTHING if record.on_chain == amounts else _stored(
-        record, SettledOnChain(record.channel_id, pack_amounts(amounts))
+    return (
+        NOTHING
+        if record.on_chain == amounts
+        else _stored(record, SettledOnChain(record.channel_id, pack_amounts(amounts)))
     )
 
 

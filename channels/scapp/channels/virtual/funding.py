@@ -1,8 +1,8 @@
 """VirtualFund: guarantees go into the ledgers along the path, then the postfund state is signed (ADR 0015).
 
-Where a hub passes fees on, its right ledger takes the guarantee only after its left one, so that it has been paid before
-it pays. Hubs sign the postfund state after both ends: whoever gives the channel up later has then shown that it had not
-signed, and nobody uses a channel and takes the fee back.
+Where a hub passes fees on, its right ledger takes the guarantee only after its left one, so that it has been paid
+before it pays. Hubs sign the postfund state after both ends: whoever gives the channel up later has then shown that it
+had not signed, and nobody uses a channel and takes the fee back.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def decide(record: VirtualRecord, context: Context) -> VirtualEvent | None:
 
 
 def wants_guarantee(record: VirtualRecord, at: int, side: Side) -> bool:
-    """Should the guarantee go into that ledger? A follower agrees even while the channel is given up: its leader may have
-    signed before it knew, and what is signed can only be followed by a removal. A leader begins nothing then."""
+    """Should the guarantee go into that ledger? A follower agrees even while the channel is given up: its leader may
+    have signed before it knew, and what is signed can only be followed by a removal. A leader begins nothing then."""
     if not record.prefund.complete or record.held[at] or record.gone[at]:
         return False
     fee = record.agreement.fee_in(ledger_index(record, at))

@@ -12,8 +12,8 @@ from scapp.channels.virtual.record import VirtualRecord
 
 
 def sign(record: VirtualRecord, milestone: Milestone, context: Context, amounts: Amounts | None = None) -> Signed:
-    """This node's signature added to the milestone's: to the state that is known, or to the only one there can be, or to
-    the final state of a payment channel with `amounts`. Raises LocalError for another's key."""
+    """This node's signature added to the milestone's: to the state that is known, or to the only one there can be, or
+    to the final state of a payment channel with `amounts`. Raises LocalError for another's key."""
     me = record.agreement.participants[record.my_index]
     if context.signer.address != me:
         raise LocalError(f"the key of 0x{context.signer.address.hex()} does not sign for 0x{me.hex()}")

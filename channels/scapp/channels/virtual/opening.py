@@ -23,10 +23,10 @@ CLOCKS_APART_MS = 600_000  # how far in the future a channel may say that it was
 class HubRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a policy is asked before this node signs the prefund state of a channel that somebody proposes.
 
-    `role`: "hub", "payee" of a payment channel, or "party" of an app channel. `proposer` and `last` are its ends, `left`
-    and `right` this node's neighbours. `amounts`: per asset the first participant's and the last one's. `locks`: per
-    asset what this node binds until the channel has ended, over both its ledgers. `fee` is for this node, in `fee_asset`.
-    `opened_ms`: when it was proposed, by the proposer's clock."""
+    `role`: "hub", "payee" of a payment channel, or "party" of an app channel. `proposer` and `last` are its ends,
+    `left` and `right` this node's neighbours. `amounts`: per asset the first participant's and the last one's.
+    `locks`: per asset what this node binds until the channel has ended, over both its ledgers. `fee` is for this node,
+    in `fee_asset`. `opened_ms`: when it was proposed, by the proposer's clock."""
 
     channel: ChannelId
     kind: Literal["payment", "app"]

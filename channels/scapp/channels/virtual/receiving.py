@@ -23,15 +23,15 @@ from scapp.channels.virtual.events import (
     Rejected,
     VirtualEvent,
 )
-from scapp.channels.virtual.messages import Final, Proposed, Refused, Said, VirtualMessage
+from scapp.channels.virtual.messages import Proposed, Refused, Said, VirtualMessage
 from scapp.channels.virtual.milestones import merged
 from scapp.channels.virtual.pending import messages_for, news, say
 from scapp.channels.virtual.record import RIGHT, VirtualRecord, evolve
 
 
 def receive(record: VirtualRecord, peer: Address, message: VirtualMessage) -> Step:
-    """Take in what a participant says. Raises PeerError for what is not allowed; then nothing changes. Whatever is new is
-    passed on along the path, and an answer given where one was asked for."""
+    """Take in what a participant says. Raises PeerError for what is not allowed; then nothing changes. Whatever is new
+    is passed on along the path, and an answer given where one was asked for."""
     if peer not in record.agreement.participants or peer == record.agreement.participants[record.my_index]:
         raise PeerError(f"0x{peer.hex()} has no part in virtual channel 0x{message.channel.hex()}")
     if message.channel != record.channel_id:

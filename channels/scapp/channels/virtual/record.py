@@ -1,4 +1,5 @@
-"""What a node knows durably of one virtual channel, and `evolve`, the fold of its events. Nothing here decides anything."""
+"""What a node knows durably of one virtual channel, and `evolve`, the fold of its events. Nothing here decides
+anything."""
 
 from __future__ import annotations
 
@@ -51,8 +52,8 @@ class Signatures(msgspec.Struct, frozen=True, gc=False):
 class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One virtual channel. `left` and `right` are the ledgers with this node's neighbours, None at the path's ends.
 
-    `held` and `gone` say for (left, right) whether the guarantee has ever stood in that ledger, and whether it is out of
-    it for good. `left_held` and `right_cleared` are what the neighbours said of their other ledgers."""
+    `held` and `gone` say for (left, right) whether the guarantee has ever stood in that ledger, and whether it is out
+    of it for good. `left_held` and `right_cleared` are what the neighbours said of their other ledgers."""
 
     channel_id: ChannelId
     agreement: Agreement
