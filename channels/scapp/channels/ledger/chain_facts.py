@@ -1,4 +1,5 @@
-"""What the chain shows of a ledger and of a virtual channel, as stored facts of the books; checked before they are kept.
+"""What the chain shows of a ledger and of a virtual channel, as stored facts of the books; checked before they are
+kept.
 
 Both records keep the newest of them in a field `chain`. A view comes from outside and the candidate in it from a
 stranger: nothing of it is believed beyond what its fingerprint proves. `seen_ledger` and `seen_virtual` make the
@@ -62,6 +63,14 @@ class LedgerSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:
     seen: Seen
     ended: bool
     held: tuple[bytes, ...]
+
+    @property
+    def latest(self) -> Shown:
+        return self.seen.latest
+
+    @property
+    def confirmed(self) -> Shown:
+        return self.seen.confirmed
 
     @property
     def disputed(self) -> bool:

@@ -1,7 +1,7 @@
 """What a virtual channel is: who, for how much, for which fees; and the states that its participants sign.
 
-Participants are [first, hubs …, last]; the outcome has two simple allocations per asset, the first participant's and the
-last one's. The hubs' ledgers guarantee the whole of it, so any outcome within the sums leaves a hub what it had.
+Participants are [first, hubs …, last]; the outcome has two simple allocations per asset, the first participant's and
+the last one's. The hubs' ledgers guarantee the whole of it, so any outcome within the sums leaves a hub what it had.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _check_assets(agreement: Agreement) -> None:
     if not 1 <= len(assets) <= ASSETS_MAX or len({each.asset for each in assets}) != len(assets):
         raise InvalidValue(f"{len(assets)} assets; allowed are 1 to {ASSETS_MAX} different ones")
     for each in assets:
-        if not (is_amount(each.first) and is_amount(each.last) and 1 <= each.total and is_amount(each.total)):
+        if not (is_amount(each.first) and is_amount(each.last) and each.total >= 1 and is_amount(each.total)):
             raise InvalidValue(
                 f"{each.first} and {each.last} of asset 0x{each.asset.hex()}; together 1 to 2^256-1 are allowed"
             )

@@ -1,7 +1,7 @@
 """Stored facts of virtual channels, in the past tense; `record.evolve` folds them. Each names its channel first.
 
-Tags carry their version and never change meaning. A signature of this node is stored before it leaves; amounts are blobs
-of 32-byte big-endian integers, the first party's and the last one's per asset.
+Tags carry their version and never change meaning. A signature of this node is stored before it leaves; amounts are
+blobs of 32-byte big-endian integers, the first party's and the last one's per asset.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ and fees, `final` pays what the two parties agreed on."""
 
 
 class Side(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The ledger with a neighbour on the path: where `mine` and `theirs` are paid in it, and whether this node leads."""
+    """The ledger with a neighbour on the path: where `mine` and `theirs` are paid in it, and whether this node
+    leads."""
 
     peer: bytes
     ledger: bytes
@@ -28,9 +29,9 @@ class Side(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Agreed(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is proposed and never changes. `assets` are (asset, amounts of first and last participant as a blob), paid to
-    `destinations` (first, last) in every asset; `fees` a blob with one amount per hub, in the first asset; `app_data`
-    that of the prefund state, empty in a payment channel."""
+    """What is proposed and never changes. `assets` are (asset, amounts of first and last participant as a blob), paid
+    to `destinations` (first, last) in every asset; `fees` a blob with one amount per hub, in the first asset;
+    `app_data` that of the prefund state, empty in a payment channel."""
 
     kind: Literal["payment", "app"]
     participants: tuple[bytes, ...]
@@ -55,8 +56,8 @@ class VirtualCreated(msgspec.Struct, frozen=True, array_like=True, gc=False, tag
 
 
 class Signed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:signed.1"):
-    """Valid signatures under a milestone state, one item per participant, empty where unknown; this node's among them is
-    what it has signed. `turn`, `amounts` and `app_data` say which state; they are the same in every event of a
+    """Valid signatures under a milestone state, one item per participant, empty where unknown; this node's among them
+    is what it has signed. `turn`, `amounts` and `app_data` say which state; they are the same in every event of a
     milestone."""
 
     channel: bytes
@@ -83,7 +84,8 @@ class EndWanted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:e
 
 
 class TotalKnown(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:total.1"):
-    """The payments have ended here: the payer has promised `total` (32 bytes) in vouchers, or the payee holds as much."""
+    """The payments have ended here: the payer has promised `total` (32 bytes) in vouchers, or the payee holds as
+    much."""
 
     channel: bytes
     total: bytes
@@ -105,8 +107,8 @@ class GuaranteeGone(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
 
 
 class NeighbourReady(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:ready.1"):
-    """The left neighbour told that its own left ledger holds the guarantee (`held`), so that it will pay fees on; or the
-    right one that its own right ledger is free of it (`cleared`), so that it will refund them."""
+    """The left neighbour told that its own left ledger holds the guarantee (`held`), so that it will pay fees on; or
+    the right one that its own right ledger is free of it (`cleared`), so that it will refund them."""
 
     channel: bytes
     what: Literal["held", "cleared"]
@@ -120,8 +122,8 @@ class SettledOnChain(msgspec.Struct, frozen=True, array_like=True, gc=False, tag
 
 
 class VirtualRestored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:restored.1"):
-    """The books came from a backup: this node may have signed more than it knows. `token` (16 random bytes) tells answers
-    to this restore from older ones."""
+    """The books came from a backup: this node may have signed more than it knows. `token` (16 random bytes) tells
+    answers to this restore from older ones."""
 
     channel: bytes
     token: bytes

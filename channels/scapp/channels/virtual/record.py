@@ -1,4 +1,5 @@
-"""What a node knows durably of one virtual channel, and `evolve`, the fold of its events. Nothing here decides anything."""
+"""What a node knows durably of one virtual channel, and `evolve`, the fold of its events. Nothing here decides
+anything."""
 
 from __future__ import annotations
 
@@ -51,8 +52,8 @@ class Signatures(msgspec.Struct, frozen=True, gc=False):
 class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One virtual channel. `left` and `right` are the ledgers with this node's neighbours, None at the path's ends.
 
-    `held` and `gone` say for (left, right) whether the guarantee has ever stood in that ledger, and whether it is out of
-    it for good. `left_held` and `right_cleared` are what the neighbours said of their other ledgers."""
+    `held` and `gone` say for (left, right) whether the guarantee has ever stood in that ledger, and whether it is out
+    of it for good. `left_held` and `right_cleared` are what the neighbours said of their other ledgers."""
 
     channel_id: ChannelId
     agreement: Agreement
@@ -119,8 +120,9 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def funded(self) -> bool:
-        """Has everybody signed the postfund state: may it be used, until its end?"""
-        return self.postfund is not None and self.postfund.complete
+        """Has everybody signed the postfund state: may it be used, until its end? Not once somebody has signed that it
+        is not funded: that one must not have signed both."""
+        return self.postfund is not None and self.postfund.complete and self.aborted is None
 
     @property
     def aborting(self) -> bool:
