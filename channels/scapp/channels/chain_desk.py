@@ -32,6 +32,11 @@ class ChainDesk:
         """Timestamp of the chain's newest block, 0 until it is known."""
         return self._chain.head_time_s or 0
 
+    @property
+    def consensus_app(self) -> Address:
+        """The app of channels in which everybody signs everything."""
+        return self._chain.consensus_app
+
     async def start(self) -> None:
         """Raises LocalError for a wrong chain."""
         await self._chain.start(self._on_view, self._head)

@@ -11,6 +11,9 @@ import logging
 from collections.abc import Callable, Sequence
 
 from scapp.channels.admission import Admission, AdmissionError
+from scapp.channels.books.messages import prefix_of
+from scapp.channels.books.service import PREFIXES, BooksSetup, NodeBooks, open_books
+from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.chain.port import ChainService
 from scapp.channels.chain_link import ChainLink
 from scapp.channels.channel.effects import parse_outbox_row
@@ -38,7 +41,7 @@ from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
 from scapp.channels.proposals import Proposals
 from scapp.channels.reading import SignedState
-from scapp.channels.restoring import restored_ms
+from scapp.channels.restoring import is_purse, restored_ms
 from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Policy, Receipt
 from scapp.channels.transport.limits import TransportLimits
@@ -76,11 +79,12 @@ class Node:
         idle: IdleBound | None = None,
         chain: ChainService | None = None,
         terms: ChainTerms | None = None,
+        books: BooksSetup | None = None,
     ) -> None:
         """`module_of` gives reducer modules by hash, for participants that ask for a channel's module;
         `frame_bytes_max` is the transport's: channels whose batches would not fit are neither opened nor accepted;
-        `idle` bounds how many channels admission keeps in memory. Without a `chain` there are unfunded channels only;
-        the node starts and stops it."""
+        `idle` bounds how many channels admission keeps in memory. Without a `chain` there are unfunded channels
+        only, and no ledgers; the node starts and stops it. `books`: how this node deals with ledgers."""
         self._runners: dict[bytes, ChannelRunner] = {}
         self.source = LogSource(log, lambda: {key: runner.driver for key, runner in list(self._runners.items())})
         self._shared = Shared(
@@ -89,6 +93,7 @@ class Node:
         self._chain = ChainLink(chain, terms or ChainTerms(), self._runners.values, clock_ms)
         self._shared.terms = self._chain.terms
         self._shared.after_input = self._chain.update
+        self.books: NodeBooks | None = open_books(self._shared, self._chain.desk, books or BooksSetup(), nonce)
         self._modules = ModuleExchange(self._shared, module_of)
         self._log = log
         self._transport = transport
@@ -103,8 +108,10 @@ class Node:
     async def start(self) -> None:
         """Rebuild every channel from the log, then talk to peers. A corrupt channel stays closed, others go on."""
         for stream in await asyncio.to_thread(self._log.streams):
-            if stream != NODE_STREAM:
+            if stream not in (NODE_STREAM, BOOKS_STREAM):
                 await self._load(stream)
+        if self.books is not None:
+            await self.books.start()
         await self._chain.start()
         self._proposals.restored_ms = await asyncio.to_thread(restored_ms, self._log)
         await self._transport.start(self._on_message, self._on_link)
@@ -113,6 +120,10 @@ class Node:
 
     async def _load(self, stream: bytes) -> None:
         try:
+            if await asyncio.to_thread(is_purse, self._log, stream):
+                if self.books is not None:
+                    self.books.load_purse(stream)
+                return
             driver = await asyncio.to_thread(load, self._log, stream, self._shared.signer, self._shared.terms)
             self._check_owner(driver)
         except CorruptionError as error:
@@ -157,6 +168,8 @@ class Node:
             self._ticker.cancel()
         await self._transport.stop()
         await self._chain.stop()
+        if self.books is not None:
+            await self.books.stop()
         await asyncio.gather(*(runner.stop() for runner in self._runners.values()))
 
     async def _tick_forever(self) -> None:
@@ -165,6 +178,8 @@ class Node:
             for runner in self._runners.values():
                 if not _is_quiet(runner.engine):
                     runner.try_input(lambda engine, now: engine.tick(now))
+            if self.books is not None:
+                self.books.tick()
             await self._shared.store(Append(()), durable=False)
 
     # Peers
@@ -174,6 +189,9 @@ class Node:
         bring back what a crash loses, when its channel has queued it: a busy channel holds up no other."""
         self._shared.counters["messages_received"] += 1
         try:
+            if prefix_of(data) in PREFIXES:
+                await self._to_books(peer, data)
+                return
             message = decode_message(data)
             runner = self._runners.get(message.channel)
             if runner is None:
@@ -202,10 +220,18 @@ class Node:
         else:
             await runner.queue(decide, len(data))
 
+    async def _to_books(self, peer: Address, data: bytes) -> None:
+        """Raises PeerError."""
+        if self.books is None:
+            raise PeerError("speaks of ledgers; this node has no chain, and so none")
+        await self.books.on_message(peer, data)
+
     def _on_link(self, peer: Address, connected: bool) -> None:
         self._emit(NodeEvent(kind="link", peer=peer, detail="up" if connected else "down"))
         if not connected:
             return
+        if self.books is not None:
+            self.books.on_link(peer)
         for runner in self._runners.values():
             if peer in runner.participants:
                 index = runner.participants.index(peer)

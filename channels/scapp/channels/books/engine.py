@@ -28,7 +28,7 @@ from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import crank as virtual_crank
 from scapp.channels.virtual import pending as virtual_pending
 from scapp.channels.virtual.events import Side
-from scapp.channels.virtual.record import VirtualRecord
+from scapp.channels.virtual.record import LEFT, RIGHT, VirtualRecord
 from scapp.channels.virtual.standing import phase
 
 logger = logging.getLogger("scapp.books")
@@ -168,7 +168,7 @@ class Books:
             return
         ledger = self.state.ledgers[channel]
         session = self.session(channel)
-        self._fold(ledger_crank.crank(ledger, session, self.context))
+        self._fold(ledger_crank.crank(ledger, self.context))
         wants = self.index.wanted_of(channel)
         pursuit = updating.pursue(self.state.ledgers[channel], session, wants, self.context)
         self._fold(pursuit.step)
@@ -187,7 +187,8 @@ class Books:
 
     def _funding(self, record: VirtualRecord) -> virtual_crank.Funding:
         left, right = (
-            virtual_crank.place_of(record, side, self._ledger_of(side)) for side in (record.left, record.right)
+            virtual_crank.place_of(record, at, self._ledger_of(side))
+            for at, side in ((LEFT, record.left), (RIGHT, record.right))
         )
         return virtual_crank.Funding(left, right, self._impossible.get(record.channel_id, ""))
 
@@ -215,28 +216,32 @@ class Books:
             raise
         for event in step.events:
             self._confirm(event, before)
-        for channel, (ledger, virtual) in before.items():
-            self._changed(channel, ledger, is_new=ledger is None and virtual is None)
         self._events += step.events
         self._sends += step.sends
         self._notes += step.notes
+        for channel, (ledger, virtual) in before.items():
+            was = ledger.phase if ledger is not None else phase(virtual) if virtual is not None else ""
+            self._changed(channel, was)
 
-    def _changed(self, channel: ChannelId, before: LedgerRecord | None, *, is_new: bool) -> None:
+    def _changed(self, channel: ChannelId, was: str) -> None:
+        """A record has changed, and was in that phase before; an empty one for a new record."""
         self._touched.add(channel)
         self.mark((channel,))
         self._retries.begin(channel, self.context.now_ms)
         virtual = self.state.virtuals.get(channel)
         if virtual is not None:
             self.index.put_virtual(virtual)
-            if is_new and phase(virtual) == "proposed":
-                self._proposed[channel] = None
+        else:
+            self.index.put_ledger(self.state.ledgers[channel])
+        now = self._phase(channel)
+        if now == was:
             return
-        ledger = self.state.ledgers[channel]
-        self.index.put_ledger(ledger)
-        if is_new and ledger.phase == "proposed":
-            self._proposed[channel] = None
-        if before is not None and before.phase != ledger.phase:
+        if virtual is None:
             self.mark(self.index.users[channel])
+        if now == "proposed":
+            self._proposed[channel] = None
+        if not any(note.channel == channel and note.kind == now for note in self._notes):
+            self._notes.append(Note(channel, now, virtual.reason if virtual is not None else ""))
 
     def _confirm(
         self, event: BooksEvent, before: dict[ChannelId, tuple[LedgerRecord | None, VirtualRecord | None]]
@@ -260,14 +265,17 @@ class Books:
     # Saying again
 
     def _say_again(self, channel: ChannelId) -> None:
-        found = [send for peer in self._peers(channel) for send in self._pending(channel, peer)]
+        """What the others have not answered; a record that waits for nobody is left in peace until it changes."""
+        ledger = self.state.ledgers.get(channel)
+        if ledger is not None:
+            found = self._pending(channel, ledger.peer) if ledger_resending.waits_for_peer(ledger) else []
+        else:
+            found = [
+                send for peer in self.state.virtuals[channel].peers for send in self._pending(channel, peer)
+            ]
         self._sends += found
         if not found:
             self._retries.end(channel)
-
-    def _peers(self, channel: ChannelId) -> tuple[Address, ...]:
-        ledger = self.state.ledgers.get(channel)
-        return (ledger.peer,) if ledger is not None else self.state.virtuals[channel].peers
 
     def _pending(self, channel: ChannelId, peer: Address) -> list[Send]:
         """All that this one may lack of a record."""

@@ -57,4 +57,4 @@ class BooksLink:
         return step
 
     def _on_head(self, head_time_s: int) -> None:
-        self._runner.try_input(lambda books: books.tick())
+        self._runner.tick()

@@ -24,3 +24,11 @@ def decode_message(data: bytes) -> BooksMessage:
         return _decoder.decode(data)
     except (ValueError, RecursionError) as error:  # msgspec's own errors and UnicodeDecodeError are ValueErrors
         raise MalformedMessage(f"message of {len(data)} bytes cannot be read: {error}") from error
+
+
+def prefix_of(data: bytes) -> bytes:
+    """The first two bytes of a message's tag: "l:", "v:", "p:" or "r:"; an app channel's tags have no colon there.
+
+    Looks no further: whoever takes the message decodes it."""
+    start = 1 if data[:1] and 0x90 <= data[0] <= 0x9F else 3  # MessagePack's array of fewer than 16 items, or more
+    return data[start + 1 : start + 3]

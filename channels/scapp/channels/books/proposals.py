@@ -9,16 +9,16 @@ from scapp.channels.books.policy import BooksPolicy, LedgerOffer
 from scapp.channels.books.step import NOTHING, Send, Step
 from scapp.channels.errors import PeerError
 from scapp.channels.ledger import opening as ledger_opening
-from scapp.channels.ledger import receiving
+from scapp.channels.ledger import receiving as ledger_receiving
 from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedger
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import opening as virtual_opening
-from scapp.channels.virtual import pending
+from scapp.channels.virtual import receiving as virtual_receiving
 from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.events import Side
-from scapp.channels.virtual.messages import Proposed, Said, VirtualMessage
+from scapp.channels.virtual.messages import Proposed, VirtualMessage
 from scapp.channels.virtual.opening import Apps
 
 
@@ -39,9 +39,7 @@ def receive(books: Books, peer: Address, message: LedgerMessage | VirtualMessage
         return _proposed_ledger(books, peer, message, record, rules)
     if record is None:
         raise PeerError(f"{type(message).__name__} of unknown ledger 0x{message.channel.hex()}")
-    if peer != record.peer:
-        raise PeerError(f"no party of ledger 0x{message.channel.hex()}")
-    return receiving.receive(record, books.session(record.channel), message, books.context)
+    return ledger_receiving.receive(record, books.session(record.channel), peer, message, books.context)
 
 
 def _proposed_ledger(
@@ -62,9 +60,7 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
     channel = ChannelId(message.channel)
     record = books.state.virtuals.get(channel)
     if record is not None:
-        if isinstance(message, Proposed):  # said again: what it tells besides the known are signatures
-            message = Said(channel, message.prefund, answer=True)
-        return pending.receive(record, peer, message, books.context)
+        return virtual_receiving.receive(record, peer, message)
     if not isinstance(message, Proposed):
         raise PeerError(f"{type(message).__name__} of unknown channel 0x{channel.hex()}")
     if channel in books.state.ledgers:

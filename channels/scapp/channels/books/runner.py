@@ -61,6 +61,7 @@ class BooksRunner:
         self._room = asyncio.Event()
         self._changed = asyncio.Event()
         self._stopping = False
+        self._ticking = False
         self.failure = ""  # why the books stand still
         self.snapshots = BooksSnapshots(shared.log, books.state, codec)
         self._task = asyncio.create_task(self._serve(), name="scapp-books")
@@ -99,6 +100,16 @@ class BooksRunner:
         """Queue an input that nobody waits for."""
         self._put(_Waiting(decide, None))
 
+    def tick(self) -> None:
+        """Time has passed; a tick that still waits stands for this one as well."""
+        if not self._ticking:
+            self._ticking = True
+            self.try_input(self._tick)
+
+    def _tick(self, books: Books) -> Step:
+        self._ticking = False
+        return books.tick()
+
     def _put(self, waiting: _Waiting) -> None:
         self._inbox.append(waiting)
         self._work.set()
@@ -127,7 +138,7 @@ class BooksRunner:
                 self._fail(str(error) or repr(error))
                 outcomes = [ScappError(self.failure)] * len(taken)
             _answer(taken, outcomes)
-            self._wake()
+            self.wake()
 
     async def _run(self, taken: list[_Waiting]) -> list[ScappError | None]:
         """Decide each input, follow up, store, then say."""
@@ -183,12 +194,14 @@ class BooksRunner:
     # Telling
 
     def _tell(self, channel: ChannelId, kind: str, detail: str) -> None:
-        log = logger.warning if kind in ("refused", "failed", "challenged") else logger.info
-        log("0x%s: %s", channel.hex(), f"{kind}: {detail}" if detail else kind)
-        self._shared.counters[f"told_{kind}"] += 1
-        self._shared.emit(NodeEvent(kind=kind, channel_id=channel, detail=detail))
+        what = "ledger" if channel in self.books.state.ledgers else "virtual"
+        text = f"{kind}: {detail}" if detail else kind
+        logger.info("%s 0x%s: %s", what, channel.hex(), text)
+        self._shared.counters[f"{what}s_{kind}"] += 1
+        self._shared.emit(NodeEvent(kind=what, channel_id=channel, detail=text))
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have those in `wait_until` look again."""
         self._changed.set()
         self._changed = asyncio.Event()
 

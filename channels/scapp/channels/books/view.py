@@ -9,6 +9,7 @@ from scapp.channels.channel.standing import ChannelOnChainInfo
 from scapp.channels.ledger import standing as ledger_standing
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER
 from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.payments.purse import Purse
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import standing as virtual_standing
 from scapp.channels.virtual.record import VirtualRecord
@@ -65,16 +66,19 @@ def _on_chain(books: Books, record: LedgerRecord) -> ChannelOnChainInfo | None:
     )
 
 
-def virtual_info(record: VirtualRecord, paid: int) -> VirtualInfo:
-    """One virtual channel; `paid` is what this node's own purse says, 0 where it has none."""
+def virtual_info(record: VirtualRecord, purse: Purse | None) -> VirtualInfo:
+    """One virtual channel, and this node's purse in it. It runs for payer and payee once that is open."""
     agreement = record.agreement
+    phase, waiting_for = virtual_standing.phase(record), virtual_standing.waiting_for(record)
+    if phase == "running" and agreement.kind == "payment" and not record.is_hub and purse is None:
+        phase, waiting_for = "funding", "its purse to be opened"
     now = record.ended.amounts if record.ended is not None else agreement.start
     return VirtualInfo(
         channel_id=record.channel_id,
         kind=agreement.kind,
         role=_role(record),
-        phase=virtual_standing.phase(record),
-        waiting_for=virtual_standing.waiting_for(record),
+        phase=phase,
+        waiting_for=waiting_for,
         reason=record.reason,
         participants=agreement.participants,
         my_index=record.my_index,
@@ -84,7 +88,7 @@ def virtual_info(record: VirtualRecord, paid: int) -> VirtualInfo:
             for each, (first, last) in zip(agreement.assets, now, strict=True)
         ),
         fees=agreement.fees,
-        paid=max(paid, now[0][1]) if agreement.kind == "payment" else 0,
+        paid=max(purse.paid if purse is not None else 0, now[0][1]) if agreement.kind == "payment" else 0,
     )
 
 
