@@ -1,4 +1,4 @@
-"""What the chain shows of a ledger and of a virtual channel, as stored facts of the books; checked before they are kept.
+"""What the chain shows of a ledger and of a virtual channel, as facts of the books; checked before they are stored.
 
 Both records keep the newest of them in a field `chain`. A view comes from outside and the candidate in it from a
 stranger: nothing of it is believed beyond what its fingerprint proves. `seen_ledger` and `seen_virtual` make the
@@ -87,3 +87,10 @@ class VirtualSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v
     def disputed(self) -> bool:
         """Is it being settled on chain: from here on by `virtual.settling` only?"""
         return self.seen.disputed
+
+
+class LedgerExitStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:exit.1"):
+    """This node leaves the ledger by a challenge: from here on it signs nothing but a final state."""
+
+    channel: bytes
+    reason: str
