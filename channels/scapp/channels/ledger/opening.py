@@ -138,6 +138,9 @@ def receive_open(
         setup = setup_of(created)
     except LedgerNotAllowed as error:
         raise PeerError(f"proposed ledger is not allowed: {error}") from error
+    if setup.channel_id != message.channel:
+        ids = f"0x{message.channel.hex()}", f"0x{setup.channel_id.hex()}"
+        raise PeerError(f"ledger id {ids[0]} does not follow from the proposal, which gives {ids[1]}")
     check_signature(setup, LEADER, stage_hash(setup, PREFUND), message.signature, "the proposed ledger")
     for record in known:
         if record.peer != peer or not record.is_open:
