@@ -160,6 +160,10 @@ class Party:
             self.commit(receiving.receive(self.it, self.session, message, self.context))
         self.settle()
 
+    def accept(self) -> None:
+        self.commit(opening.accept(self.it, self.context))
+        self.settle()
+
     def request(self, proposal: Proposal) -> None:
         self.commit(asking.request(self.it, proposal, self.context))
         self.settle()
