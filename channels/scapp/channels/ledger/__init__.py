@@ -7,7 +7,7 @@ Pure. Read `balances` (who has what, and the bytes under the signatures), then `
 - `opening.propose(order, known, rules, context) -> Step` and `opening.receive_open(message, peer, known, rules,
   context) -> Step`; `known` are the ledgers with that peer, and the step's events may concern one of them;
 - `opening.accept(record, context)`, `opening.reject(record, reason)` -> Step;
-- `receiving.receive(record, session, peer, message, context) -> Step` for every other message of the other party;
+- `receiving.receive(record, session, message, context) -> Step` for every other message of the other party;
 - `crank.crank(record, context) -> Step`: what follows by itself; until it gives nothing more;
 - `updating.pursue(record, session, wants, context) -> Pursuit`: this node's wants, into signed changes;
 - `asking.request(record, proposal, context) -> Step`: a transfer or a deposit that the operator wants;

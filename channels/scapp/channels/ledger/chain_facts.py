@@ -1,5 +1,4 @@
-"""What the chain shows of a ledger and of a virtual channel, as stored facts of the books; checked before they are
-kept.
+"""What the chain shows of a ledger and of a virtual channel, as facts of the books; checked before they are stored.
 
 Both records keep the newest of them in a field `chain`. A view comes from outside and the candidate in it from a
 stranger: nothing of it is believed beyond what its fingerprint proves. `seen_ledger` and `seen_virtual` make the
@@ -65,14 +64,6 @@ class LedgerSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:
     held: tuple[bytes, ...]
 
     @property
-    def latest(self) -> Shown:
-        return self.seen.latest
-
-    @property
-    def confirmed(self) -> Shown:
-        return self.seen.confirmed
-
-    @property
     def disputed(self) -> bool:
         """No update is signed meanwhile (`Seen.disputed`), nor after the end."""
         return self.ended or self.seen.disputed
@@ -103,6 +94,3 @@ class LedgerExitStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, 
 
     channel: bytes
     reason: str
-
-
-LedgerChainSeen = LedgerSeen

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from scapp.channels.ledger.chain_facts import LedgerChainSeen, LedgerExitStarted
+from scapp.channels.ledger.chain_facts import LedgerExitStarted, LedgerSeen
 from scapp.channels.ledger.wire import WireBalances, WireProposal
 
 
@@ -163,6 +163,6 @@ LedgerEvent = (
     | LedgerRestored
     | PeerRestoreSeen
     | LedgerRecovered
-    | LedgerChainSeen
+    | LedgerSeen
     | LedgerExitStarted
 )

@@ -138,6 +138,9 @@ def receive_open(
         setup = setup_of(created)
     except LedgerNotAllowed as error:
         raise PeerError(f"proposed ledger is not allowed: {error}") from error
+    if setup.channel_id != message.channel:
+        ids = f"0x{message.channel.hex()}", f"0x{setup.channel_id.hex()}"
+        raise PeerError(f"ledger id {ids[0]} does not follow from the proposal, which gives {ids[1]}")
     check_signature(setup, LEADER, stage_hash(setup, PREFUND), message.signature, "the proposed ledger")
     for record in known:
         if record.peer != peer or not record.is_open:
@@ -202,7 +205,7 @@ def _may_be_left(record: LedgerRecord) -> bool:
     if record.leads or record.phase != "funding":
         return False
     seen = record.chain
-    held = seen is not None and any(map(any, (*seen.latest.holdings, *seen.confirmed.holdings)))
+    held = seen is not None and any(map(any, (*seen.seen.latest.holdings, *seen.seen.confirmed.holdings)))
     mine = record.setup.shares.of[FOLLOWER]
     first = any(share.amount for share in mine) and not any(share.safety for share in mine)
     return not held and not first

@@ -21,16 +21,11 @@ from scapp.channels.ledger.messages import (
 )
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
-from scapp.channels.types import Address
 
 
-def receive(
-    record: LedgerRecord, session: LedgerSession, peer: Address, message: LedgerMessage, context: Context
-) -> Step:
-    """What follows from a message about this ledger. Raises PeerError for one that changes nothing, and for one by
-    whoever is not the other party. A proposal of a ledger is `opening.receive_open`'s."""
-    if peer != record.peer:
-        raise PeerError(f"0x{peer.hex()} is no party of ledger 0x{record.channel.hex()}")
+def receive(record: LedgerRecord, session: LedgerSession, message: LedgerMessage, context: Context) -> Step:
+    """What follows from a message about this ledger by its other party; whoever calls has checked that it is by
+    `record.peer`. Raises PeerError for one that changes nothing. A proposed ledger is `opening.receive_open`'s."""
     if record.recovering and not isinstance(message, AskStanding | TellStanding | RejectLedger):
         return NOTHING  # what matters of it comes with the answer to this node's question
     match message:

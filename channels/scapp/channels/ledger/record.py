@@ -10,7 +10,7 @@ import msgspec
 from scapp.channels.channel.events import with_signature
 from scapp.channels.errors import CorruptionError, ScappError
 from scapp.channels.ledger.balances import Balances
-from scapp.channels.ledger.chain_facts import LedgerChainSeen, LedgerExitStarted
+from scapp.channels.ledger.chain_facts import LedgerExitStarted, LedgerSeen
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER, Ledger, Queued
 from scapp.channels.ledger.events import (
     AskDeclined,
@@ -82,7 +82,7 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     final: Final | None = None
     rejected_by: int | None = None
     reject_reason: str = ""
-    chain: LedgerChainSeen | None = None
+    chain: LedgerSeen | None = None
     exit_reason: str = ""
     token: bytes = b""
     floor: int = 0
@@ -116,8 +116,8 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         if self.chain is not None and self.chain.settled:
             return "settled"
         if self.final is not None and self.final.complete:
-            return "closed"
-        if self.exit_reason or (self.chain is not None and (self.chain.disputed or self.chain.ended)):
+            return "settled" if self._holds_nothing else "closed"
+        if self.exit_reason or (self.chain is not None and self.chain.disputed):
             return "disputed"
         if self.final is not None or self.closing_by is not None:
             return "closing"
@@ -126,6 +126,14 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         if b"" not in self.prefund:
             return "funding"
         return "opening" if self.prefund[self.setup.my_index] else "proposed"
+
+    @property
+    def _holds_nothing(self) -> bool:
+        """Is nothing on chain, for good? So it is when a ledger was closed before anybody had deposited."""
+        if self.chain is None or self.chain.disputed:
+            return False
+        seen = self.chain.seen
+        return not any(map(any, (*seen.latest.holdings, *seen.confirmed.holdings)))
 
     @property
     def usable(self) -> bool:
@@ -299,7 +307,7 @@ def _with_floor(record: LedgerRecord, floor: int) -> LedgerRecord:
     return _replace(record, floor=floor, ledger=ledger)
 
 
-def _chain(record: LedgerRecord, event: LedgerChainSeen) -> LedgerRecord:
+def _chain(record: LedgerRecord, event: LedgerSeen) -> LedgerRecord:
     return _replace(record, chain=event)
 
 
@@ -321,7 +329,7 @@ _FOLDS: dict[type, Callable[[LedgerRecord, Any], LedgerRecord]] = {
     LedgerRestored: _restored,
     PeerRestoreSeen: _peer_restored,
     LedgerRecovered: _recovered,
-    LedgerChainSeen: _chain,
+    LedgerSeen: _chain,
     LedgerExitStarted: _exit,
 }
 

@@ -64,8 +64,8 @@ def ledger_info(record: LedgerRecord, session: LedgerSession) -> LedgerInfo:
 def _assets(record: LedgerRecord) -> tuple[LedgerAssetInfo, ...]:
     seen, mine = record.chain, record.setup.my_index
     nothing = (None,) * len(record.setup.assets)
-    held = amounts(seen.latest.holdings) if seen is not None else nothing
-    confirmed = amounts(seen.confirmed.holdings) if seen is not None else nothing
+    held = amounts(seen.seen.latest.holdings) if seen is not None else nothing
+    confirmed = amounts(seen.seen.confirmed.holdings) if seen is not None else nothing
     found = []
     for each, now, sure in zip(record.balances.assets, held, confirmed, strict=True):
         both = (each.leader, each.follower)
@@ -115,7 +115,7 @@ def _funding(record: LedgerRecord, peer: str) -> str:
         return "the chain to be read"
     if is_funded(record):
         return f"{peer} to sign the postfund state"
-    held = amounts(record.chain.latest.holdings)
+    held = amounts(record.chain.seen.latest.holdings)
     for index, shares in enumerate(record.setup.shares.of):
         if any(share.amount and now < share.target for share, now in zip(shares, held, strict=True)):
             return "this node's deposit" if index == record.setup.my_index else f"the deposit of {peer}"
