@@ -5,7 +5,7 @@ from __future__ import annotations
 from scapp.channels.abi import InvalidValue
 from scapp.channels.books.step import Context
 from scapp.channels.errors import LocalError, PeerError
-from scapp.channels.signing import Verifier
+from scapp.channels.ledger.consensus import verifier
 from scapp.channels.virtual.agreement import ABORTED_MARK, FINAL_TURN, Amounts, pack_amounts
 from scapp.channels.virtual.events import Milestone, Signed
 from scapp.channels.virtual.record import VirtualRecord
@@ -58,7 +58,7 @@ def merged(
     except InvalidValue as error:
         raise PeerError(f"{milestone} state: {error}") from None
     for index in new:
-        if not Verifier(record.agreement.participants[index]).matches(state_hash, given[index]):
+        if not verifier(record.agreement.participants[index]).matches(state_hash, given[index]):
             raise PeerError(f"wrong signature of participant {index} under the {milestone} state")
         signatures = _put(signatures, index, given[index])
     return _event(record, milestone, turn, amounts, app_data, signatures)
