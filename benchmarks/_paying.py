@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 PAYER_KEY, PAYEE_KEY = b"\x01" * 32, b"\x02" * 32
-CHANNELS = 256
+CHANNELS = 1_024
 START = 2**128
 BARE_BLOCK = 16
 
@@ -62,9 +62,11 @@ class PayingSide:
     async def start(self, payer: Any, payee: Any) -> None:
         from scapp.channels.payments.book import PurseTerms
 
-        for number in range(CHANNELS):
-            terms = PurseTerms(channel=channel(number), payer=payer, payee=payee, asset=payee, start=START)
-            await self.payments.open(terms)
+        terms = [
+            PurseTerms(channel=channel(number), payer=payer, payee=payee, asset=payee, start=START)
+            for number in range(CHANNELS)
+        ]
+        await asyncio.gather(*map(self.payments.open, terms))
         await self.transport.start(self._receive, self._on_link)
 
     async def _receive(self, peer: Any, data: bytes) -> None:
