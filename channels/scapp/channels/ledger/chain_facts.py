@@ -1,4 +1,4 @@
-"""What the chain shows of a ledger and of a virtual channel, as stored facts of the books; checked before they are kept.
+"""What the chain shows of a ledger and of a virtual channel, as facts of the books; checked before they are stored.
 
 Both records keep the newest of them in a field `chain`. A view comes from outside and the candidate in it from a
 stranger: nothing of it is believed beyond what its fingerprint proves. `seen_ledger` and `seen_virtual` make the
