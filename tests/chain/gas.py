@@ -217,8 +217,8 @@ whether it is current. Batches of tokens use the same token on both sides.
 The last column is what the published project's own benchmark says, for orientation: its states differ in details, such
 as the number of payees that are paid for the first time.
 
-Where ours costs more, the operation pays for a [listed difference](contracts.md#differences), with at most 5 %. The first
-reclaim by a channel writes one more slot; later ones do not.
+Where ours costs more, the operation pays for a [listed difference](contracts.md#differences), with at most 5 %. The
+first reclaim by a channel writes one more slot; later ones do not.
 
 | operation | scapp | published | difference | for | benchmark |
 |---|---|---|---|---|---|
