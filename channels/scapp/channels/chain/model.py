@@ -1,9 +1,10 @@
-"""What the contracts do, in Python: adjudicator, ConsensusApp and ERC20 tokens as a function of state and call.
+"""What the contracts do, in Python: adjudicator, apps and ERC20 tokens as a function of state and call.
 
 Checked against the compiled contracts by random calls (tests/chain/test_model.py): equal status words, holdings,
 events, balances and revert reasons. `model_chain.py` puts blocks, a mempool and reorganisations around it.
 
-Not modelled: gas, other apps (a channel of another app cannot be challenged here), reclaim, calls from contracts.
+Not modelled: gas, apps beside those of `support.py`, which has what they decide (a channel of another cannot be
+challenged here), calls from contracts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from scapp.channels.abi import InvalidValue
 from scapp.channels.adjudicator_status import Mode, Status, fingerprint, pack_status
 from scapp.channels.chain import contract_events as events
 from scapp.channels.chain.calls import (
@@ -25,6 +27,7 @@ from scapp.channels.chain.calls import (
     ConcludeAndTransfer,
     Deposit,
     Holdings,
+    Reclaim,
     StatusOf,
     Transfer,
     TransferAll,
@@ -34,12 +37,18 @@ from scapp.channels.chain.calls import (
 )
 from scapp.channels.chain.contract_events import ContractEvent
 from scapp.channels.chain.model_world import OVERFLOW, SILENT, Revert, Token, World
-from scapp.channels.cosigned import low_s
+from scapp.channels.chain.support import Signed, Unsupported, recovered, require_supported, signed
 from scapp.channels.crypto import keccak256
-from scapp.channels.outcome import Allocation, AllocationType, Outcome, encode_outcome, is_external
-from scapp.channels.payouts import transfer_effects
+from scapp.channels.outcome import (
+    Allocation,
+    AllocationType,
+    Outcome,
+    encode_outcome,
+    is_external,
+    split_guarantee_metadata,
+)
+from scapp.channels.payouts import dissolve_guarantee, transfer_effects
 from scapp.channels.reading import SignedState
-from scapp.channels.signing import InvalidSignature, recover
 from scapp.channels.state import FixedPart, challenge_hash, encode_fixed_part, encode_state_of_outcome
 from scapp.channels.types import U48_MAX, U256_MAX, ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Hash
 
@@ -50,7 +59,7 @@ def execute(world: World, sender: bytes, to: bytes, call: Call | None, value: in
     """Carry out one call in place; the adjudicator's events. `call` None is a plain payment of `value`.
 
     Raises Revert; the world is then half changed, so work on a copy. The sender must have the value."""
-    if to in world.tokens or to in (world.adjudicator, world.consensus):
+    if to in world.tokens or to == world.adjudicator or world.app_at(to) is not None:
         if value and not (to == world.adjudicator and isinstance(call, Deposit)):
             raise Revert(SILENT)  # not payable
         if to in world.tokens:
@@ -110,6 +119,8 @@ def _on_adjudicator(world: World, sender: bytes, call: Call, value: int, time_s:
             return _transfer_all(world, call.channel, call.outcome, call.state_hash, status)
         case Transfer():
             return _transfer(world, call, time_s)
+        case Reclaim():
+            return _reclaim(world, call, time_s)
         case _:
             raise Revert(SILENT)
 
@@ -146,7 +157,7 @@ def _challenge(world: World, call: Challenge, time_s: int) -> list[ContractEvent
         if state.turn <= status.turn_record:
             raise Revert("turnNumRecord not increased.")
     state_hash = _supported(world, channel, state, call.proof)
-    if _recover(challenge_hash(state_hash), call.signature) not in state.participants:
+    if _recovered(challenge_hash(state_hash), call.signature) not in state.participants:
         raise Revert("Challenger is not a participant")
     finalizes_at = time_s + state.challenge_duration
     if finalizes_at > U48_MAX:
@@ -176,7 +187,7 @@ def _concluding(world: World, state: SignedState, time_s: int) -> tuple[ChannelI
     _require_not_finalized(world.status_of(channel), time_s)
     if not state.is_final:
         raise Revert("State must be final")
-    if not _unanimous(state, _state_hash(channel, state)):
+    if not _signed(channel, state).unanimous:
         raise Revert("!unanimous")
     return channel, decode_outcome(state.outcome)
 
@@ -263,35 +274,89 @@ def _pay(world: World, asset: Address, allocations: Sequence[Allocation], shares
 
 def _supported(world: World, channel: ChannelId, state: SignedState, proof: Sequence[SignedState]) -> Hash:
     """Hash of a candidate that its channel's app supports."""
-    for item in proof:
-        _signers(item, _state_hash(channel, item))
-    state_hash = _state_hash(channel, state)
-    unanimous = _unanimous(state, state_hash)
-    if state.app_definition != world.consensus:
+    shown = [_signed(channel, item) for item in proof]
+    candidate = _signed(channel, state)
+    app = world.app_at(state.app_definition)
+    if app is None:
         raise Revert(SILENT)  # nobody there who would answer
-    if proof:
-        raise Revert("|proof|!=0")
-    if not unanimous:
-        raise Revert("!unanimous")
-    return state_hash
-
-
-def _unanimous(state: SignedState, state_hash: Hash) -> bool:
-    return len(_signers(state, state_hash)) == len(state.participants) < 256
-
-
-def _signers(state: SignedState, state_hash: Hash) -> set[int]:
-    """Positions of the participants who signed: of one that is there twice, the first."""
-    found = [_recover(state_hash, signature) for signature in state.signatures]
-    return {state.participants.index(signer) for signer in found if signer in state.participants}
-
-
-def _recover(digest: Hash, signature: bytes) -> bytes:
-    """ecrecover, which takes a high s as well."""
     try:
-        return recover(digest, low_s(signature))
-    except InvalidSignature:
-        raise Revert("Invalid signature") from None
+        require_supported(app, channel, candidate, shown)
+    except Unsupported as error:
+        raise Revert(str(error)) from None
+    return _state_hash(channel, state)
+
+
+def _signed(channel: ChannelId, state: SignedState) -> Signed:
+    try:
+        return signed(state, _state_hash(channel, state))
+    except Unsupported as error:
+        raise Revert(str(error)) from None
+
+
+def _recovered(digest: Hash, signature: bytes) -> bytes:
+    try:
+        return recovered(digest, signature)
+    except Unsupported as error:
+        raise Revert(str(error)) from None
+
+
+def _reclaim(world: World, call: Reclaim, time_s: int) -> list[ContractEvent]:
+    status = _finalized(world, call.channel, time_s)
+    _check_fingerprint(status, call.state_hash, call.outcome)
+    outcome, target_outcome = decode_outcome(call.outcome), None
+    if call.asset_index >= len(outcome) or call.guarantee_index >= len(outcome[call.asset_index].allocations):
+        raise Revert(OUT_OF_BOUNDS)
+    exit_ = outcome[call.asset_index]
+    guarantee = exit_.allocations[call.guarantee_index]
+    if guarantee.allocation_type != AllocationType.GUARANTEE:
+        raise Revert("not a guarantee allocation")
+    try:
+        target_outcome = decode_outcome(call.target_outcome)
+    except InvalidValue:
+        raise Revert(SILENT) from None
+    if call.target_asset_index >= len(target_outcome):
+        raise Revert(OUT_OF_BOUNDS)
+    target = target_outcome[call.target_asset_index]
+    if target.asset != exit_.asset:
+        raise Revert("targetAsset != guaranteeAsset")
+    _check_target(world, ChannelId(guarantee.destination), call, time_s)
+    left = _dissolved(exit_.allocations, target.allocations, call.guarantee_index)
+    exits = list(outcome)
+    exits[call.asset_index] = msgspec.structs.replace(exit_, allocations=left)
+    committed = fingerprint(call.state_hash, _hash(encode_outcome(tuple(exits))))
+    world.status[call.channel] = pack_status(msgspec.structs.replace(status, fingerprint=committed))
+    return [events.Reclaimed(call.channel, call.asset_index)]
+
+
+def _check_target(world: World, target: ChannelId, call: Reclaim, time_s: int) -> None:
+    """The outcome by which the target was reclaimed first counts; until then that of its status."""
+    given = fingerprint(call.target_state_hash, _hash(call.target_outcome))
+    agreed = world.reclaimed_by.get(target)
+    if agreed is None:
+        agreed = _finalized(world, target, time_s).fingerprint
+    if given != agreed:
+        raise Revert("incorrect fingerprint")
+    world.reclaimed_by[target] = agreed
+
+
+def _dissolved(source: Sequence[Allocation], target: Sequence[Allocation], index: int) -> tuple[Allocation, ...]:
+    metadata = source[index].metadata
+    if len(metadata) < 64:
+        raise Revert(SILENT)
+    rest = [item.destination for at, item in enumerate(source) if at != index]
+    for side, name in zip(split_guarantee_metadata(metadata[:64]), ("left", "right"), strict=True):
+        if side not in rest:
+            raise Revert(f"could not find {name}")
+    if len(target) < 2:
+        raise Revert(OUT_OF_BOUNDS)
+    if target[0].amount + target[1].amount > U256_MAX:
+        raise Revert(OVERFLOW)
+    if target[0].amount + target[1].amount > source[index].amount:
+        raise Revert("totalReclaimed!=guarantee.amount")
+    try:
+        return dissolve_guarantee(source, target, index)
+    except InvalidValue:
+        raise Revert(OVERFLOW) from None
 
 
 def _finalized(world: World, channel: ChannelId, time_s: int) -> Status:
