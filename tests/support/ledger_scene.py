@@ -94,7 +94,9 @@ class LedgerScene:
                 await self.block()
             else:
                 await asyncio.sleep(0.01)
-        raise AssertionError([(i, self.books(i).ledgers(), self.books(i).virtuals()) for i in self.nodes])
+        found = [(each.phase, each.waiting_for) for i in self.nodes for each in self.books(i).ledgers()]
+        found += [(each.phase, each.waiting_for) for i in self.nodes for each in self.books(i).virtuals()]
+        raise AssertionError(found)
 
     async def ledger(self, left: int, right: int, amounts: tuple[int, int] = (1_000, 1_000)) -> ChannelId:
         """A running ledger of coin between two nodes, led by the first."""

@@ -39,7 +39,10 @@ def receive(books: Books, peer: Address, message: LedgerMessage | VirtualMessage
         return _proposed_ledger(books, peer, message, record, rules)
     if record is None:
         raise PeerError(f"{type(message).__name__} of unknown ledger 0x{message.channel.hex()}")
-    return ledger_receiving.receive(record, books.session(record.channel), peer, message, books.context)
+    if peer != record.peer:
+        raise PeerError(f"0x{peer.hex()} is no party of ledger 0x{record.channel.hex()}")
+    books.mark((record.channel,))  # a follower's queue is no part of its record
+    return ledger_receiving.receive(record, books.session(record.channel), message, books.context)
 
 
 def _proposed_ledger(
