@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 
 from scapp.channels.books.policy import Decision, LedgerOffer
+from scapp.channels.payments.limits import PaymentLimits
 from scapp.channels.types import Address
 from scapp.channels.virtual.opening import HubRequest
 from scapp.runtime.config import DisputeSettings, FundingSettings, read_address
@@ -41,6 +42,8 @@ class LedgerPolicy:
         self._accounts = {*own_accounts, *(read_address(text, "funding.pay_to") for text in funding.pay_to)}
         self._deposit_max = read_amounts(ledgers.deposit_max, "ledgers.deposit_max")
         self._payment_max = read_amounts(payments.payment_max, "payments.payment_max")
+        self._payee_max = read_amounts(payments.payee_max, "payments.payee_max")
+        self._payer_max = read_amounts(payments.payer_max, "payments.payer_max")
         self._fee_base = read_amounts(hub.fee_base, "hub.fee_base")
         self._amount_min = read_amounts(hub.amount_min, "hub.amount_min")
         self._amount_max = read_amounts(hub.amount_max, "hub.amount_max")
@@ -71,6 +74,17 @@ class LedgerPolicy:
             fault = self._duration_fault(request.challenge_duration_s, self._disputes.challenge_duration_max_s)
         return ("reject", fault) if fault else ("accept", "")
 
+    def payment_limits(self) -> dict[Address, PaymentLimits]:
+        """By asset, for the payments themselves."""
+        return {
+            asset: PaymentLimits(
+                payment_max=self._payment_max.get(asset),
+                payee_max=self._payee_max.get(asset),
+                payer_max=self._payer_max.get(asset),
+            )
+            for asset in {*self._payment_max, *self._payee_max, *self._payer_max}
+        }
+
     def price(self, asset: Address, amount: int) -> int:
         """What this hub asks for locking `amount`, in the asset's smallest unit; parts are rounded up."""
         return self._fee_base.get(asset, 0) + -(-amount * self._hub.fee_ppm // MILLION)
@@ -96,10 +110,6 @@ class LedgerPolicy:
             return "this node takes no payments"
         if self._payments.accept == "known" and request.proposer not in self._peers:
             return "this node takes payments from its peers only"
-        for asset, first, _ in request.amounts:
-            allowed = self._payment_max.get(asset)
-            if allowed is not None and first > allowed:
-                return f"{first} of {asset_name(asset)}; this node takes {allowed} at most"
         return self._duration_fault(request.challenge_duration_s, self._disputes.challenge_duration_max_s)
 
     def _duration_fault(self, seconds: int, longest: int) -> str:

@@ -20,10 +20,14 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which payment channels to this node are joined, and how long it waits for one to be funded."""
+    """Which payment channels to this node are joined, how much is paid and taken in them, by asset (what is not named
+    has no limit), and how long any channel over ledgers may take to be funded. `payment_max`: by one payment;
+    `payee_max` and `payer_max`: promised to one payee, taken from one payer, until it is settled in the ledgers."""
 
     accept: Literal["anybody", "known", "nobody"] = "anybody"
     payment_max: Amounts = {}
+    payee_max: Amounts = {}
+    payer_max: Amounts = {}
     funding_timeout_s: Annotated[int, msgspec.Meta(ge=1)] = 60
 
 

@@ -61,7 +61,7 @@ def find_channel(context: ApiContext, text: str) -> ChannelInfo:
 def find_by_prefix(text: str, known: Iterable[ChannelId], what: str) -> ChannelId:
     """The one of `known` that begins so, of at least 4 digits. Raises ApiError."""
     digits = text.lower().removeprefix("0x")
-    if len(digits) < CHANNEL_PREFIX_DIGITS_MIN or len(digits) > 64 or set(digits) - set("0123456789abcdef"):
+    if len(digits) < CHANNEL_PREFIX_DIGITS_MIN or set(digits) - set("0123456789abcdef"):
         raise ApiError(
             "bad_request",
             f"{text[:80]!r} is not a {what} id; allowed are 64 hex digits or the first {CHANNEL_PREFIX_DIGITS_MIN} "
