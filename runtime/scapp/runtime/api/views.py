@@ -82,6 +82,7 @@ def on_chain_view(
         mode=found.mode,  # type: ignore[arg-type]  # the service's words are the document's
         turn_record=found.turn_record,
         finalizes_at_s=found.finalizes_at,
+        challenge_duration_s=found.challenge_duration,
         exit_reason=found.exit_reason,
         settled=found.settled,
         assets=[
