@@ -144,8 +144,10 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def over(self) -> bool:
-        """Is there nothing left to be done here, unless a neighbour asks?"""
-        return self.cleared or self.rejected
+        """Is there nothing left to be done here, unless a neighbour asks? Whoever has had no guarantee passes on the
+        signatures under the aborted state until all are there: those further on may have one."""
+        unpassed = self.aborted is not None and not self.aborted.complete and self.on_chain is None
+        return self.rejected or (self.cleared and not unpassed)
 
     @property
     def disputed(self) -> bool:
