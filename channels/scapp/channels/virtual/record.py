@@ -138,6 +138,16 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return None
 
     @property
+    def strongest(self) -> Milestone | None:
+        """The newest state that everybody has signed: with it, at least, this node can settle its guarantees on chain."""
+        order: tuple[Milestone, ...] = ("aborted", "final", "postfund", "prefund")
+        for milestone in order:
+            state = self.milestone(milestone)
+            if state is not None and state.complete:
+                return milestone
+        return None
+
+    @property
     def cleared(self) -> bool:
         """Is the guarantee gone from every ledger that this node has a part in?"""
         return all(self.gone[at] for at, _ in self.sides)
