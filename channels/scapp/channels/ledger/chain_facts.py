@@ -87,3 +87,10 @@ class VirtualSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v
     def disputed(self) -> bool:
         """Is it being settled on chain: from here on by `virtual.settling` only?"""
         return self.seen.disputed
+
+
+class LedgerExitStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:exit.1"):
+    """This node leaves the ledger by a challenge: from here on it signs nothing but a final state."""
+
+    channel: bytes
+    reason: str
