@@ -48,10 +48,9 @@ MENDS = {
     "deposit tokens, first": "balance compared before and after", "deposit tokens, second": "same",
     "batch of tokens, 1, first": "same", "batch of tokens, 10, first": "same", "batch of tokens, 100, first": "same",
     "batch of tokens, 1, second": "same", "batch of tokens, 10, second": "same", "batch of tokens, 100, second": "same",
-    "reclaim": "outcome kept for other ledgers",
+    "challenge virtual channel with a voucher": "marked as one that pays out nothing",
 }  # fmt: skip
 MOST = 0.05
-MORE = {"reclaim": 0.4}  # a storage slot, written at the first reclaim by a channel
 
 
 @dataclass
@@ -217,8 +216,7 @@ whether it is current. Batches of tokens use the same token on both sides.
 The last column is what the published project's own benchmark says, for orientation: its states differ in details, such
 as the number of payees that are paid for the first time.
 
-Where ours costs more, the operation pays for a [listed difference](contracts.md#differences), with at most 5 %. The
-first reclaim by a channel writes one more slot; later ones do not.
+Where ours costs more, the operation pays for a [listed difference](contracts.md#differences), with at most 5 %.
 
 | operation | scapp | published | difference | for | benchmark |
 |---|---|---|---|---|---|

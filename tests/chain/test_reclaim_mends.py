@@ -24,7 +24,6 @@ class Hop:
             self.world.give(address)
         consensus = self.world.consensus.address
         self.channel = Channel((ALICE, IRENE, BOB), self.world.payments.address, 1)
-        self.prefund = self.channel.state(slots(10, 0), 0)
         self.postfund = self.channel.state(slots(10, 0), 1)
         self.redeemed = self.redemption(7)
         self.ledgers = [Channel(pair, consensus, 2) for pair in ((ALICE, IRENE), (IRENE, BOB))]
@@ -47,9 +46,12 @@ class Hop:
         receipt = self.world.adjudicator.send(sender, function, *arguments, value=value)
         assert receipt.ok, receipt.reason
 
+    def challenge_with(self, state):
+        arguments = (self.channel.fixed, [self.postfund.signed()], state.signed("bob"), state.challenger("bob"))
+        return self.world.adjudicator.send(BOB, "challenge", *arguments)
+
     def challenge(self, state):
-        proof, names = ([self.postfund.signed()], ("bob",)) if state.turn == 2 else ([], ())
-        self.do("challenge", self.channel.fixed, proof, state.signed(*names), state.challenger("bob"))
+        assert self.challenge_with(state).ok
         self.world.evm.timestamp += 60
 
     def reclaim(self, which, target):
@@ -66,11 +68,12 @@ class Hop:
         rest = exits(NATIVE, allocation(a, left), allocation(b, right))
         self.do("transferAllAssets", self.ledgers[which].id, rest, self.hashes[which])
 
-    def forget_channel(self):
-        """Its whole amount is deposited and paid out: the status is 0 again."""
+    def pay_channel_out(self):
+        """Its whole amount is deposited, and goes back to Alice and Bob."""
         self.do("deposit", NATIVE, self.channel.id, 0, 10, value=10)
-        self.do("transferAllAssets", self.channel.id, self.redeemed.outcome, self.redeemed.hash)
-        assert not any(self.world.status(self.channel.id))
+        return self.world.adjudicator.send(
+            IVAN, "transferAllAssets", self.channel.id, self.redeemed.outcome, self.redeemed.hash
+        )
 
 
 def slots(alice, bob):
@@ -78,15 +81,13 @@ def slots(alice, bob):
 
 
 def test_each_ledger_reclaims_by_the_same_outcome():
-    """Alice and Bob settle one ledger, reopen the channel at no cost, and challenge it with a smaller voucher: the
-    other ledger goes by the first outcome all the same, and Irene has what she brought."""
+    """Alice and Bob settle one ledger and cannot reopen the channel for the other: Irene has what she brought."""
     hop = Hop()
     before = hop.world.evm.balance(IRENE)
     assert hop.reclaim(1, hop.redeemed).ok
-    hop.forget_channel()
-    smaller = hop.redemption(1)
-    hop.challenge(smaller)
-    assert hop.reclaim(0, smaller).reason == "incorrect fingerprint"
+    assert hop.pay_channel_out().reason == "Channel is virtual."
+    receipt = hop.challenge_with(hop.redemption(1))
+    assert receipt.reason == "Channel finalized."
     assert hop.reclaim(0, hop.redeemed).ok
     hop.pay_out(0, 3, 17)
     hop.pay_out(1, 3, 17)
@@ -94,32 +95,34 @@ def test_each_ledger_reclaims_by_the_same_outcome():
 
 
 def test_the_published_adjudicator_lets_both_ledgers_settle_differently():
-    """What is mended: Irene loses 6 of 20."""
+    """What is mended: the channel is paid out to Alice and Bob, forgotten, and finalized with a smaller voucher. Irene
+    loses 6 of 20."""
     hop = Hop(published.load)
+    before = hop.world.evm.balance(IRENE)
     assert hop.reclaim(1, hop.redeemed).ok
-    hop.forget_channel()
+    assert hop.pay_channel_out().ok
     smaller = hop.redemption(1)
     hop.challenge(smaller)
     assert hop.reclaim(0, hop.redeemed).reason == "incorrect fingerprint"
     assert hop.reclaim(0, smaller).ok
     hop.pay_out(0, 9, 11)
     hop.pay_out(1, 3, 17)
+    assert hop.world.evm.balance(IRENE) - before == 11 + 3
 
 
-@pytest.mark.parametrize("dust", [1, 2, 5])
-def test_dust_paid_into_the_channel_hinders_no_reclaim(dust):
-    """It is paid to the first party of the channel, and what the guarantee has more goes to the left."""
+@pytest.mark.parametrize("function", ["transferAllAssets", "transfer"])
+def test_dust_paid_into_the_channel_hinders_no_reclaim(function):
+    """It stays there: nothing is paid out of the channel, so that its outcome stays."""
     hop = Hop()
-    before = hop.world.evm.balance(IRENE)
-    hop.do("deposit", NATIVE, hop.channel.id, 0, dust, value=dust)
-    hop.do("transferAllAssets", hop.channel.id, hop.redeemed.outcome, hop.redeemed.hash)
-    reduced = (hop.redeemed.hash, slots(max(0, 3 - dust), 7 - max(0, dust - 3)))
-    for which in (0, 1):
-        assert hop.reclaim(which, reduced).ok
-    right = 7 - max(0, dust - 3)
-    hop.pay_out(0, 10 - right, 10 + right)
-    hop.pay_out(1, 10 - right, 10 + right)
-    assert hop.world.evm.balance(IRENE) - before == 20
+    hop.do("deposit", NATIVE, hop.channel.id, 0, 1, value=1)
+    outcome = hop.redeemed.outcome
+    arguments = {
+        "transferAllAssets": (hop.channel.id, outcome, hop.redeemed.hash),
+        "transfer": (0, hop.channel.id, encode_outcome(outcome), hop.redeemed.hash, [1]),
+    }[function]
+    assert hop.world.adjudicator.send(IVAN, function, *arguments).reason == "Channel is virtual."
+    assert hop.reclaim(0, hop.redeemed).ok
+    assert hop.reclaim(1, hop.redeemed).ok
 
 
 def test_in_the_published_adjudicator_dust_locks_every_guarantee():
@@ -130,20 +133,21 @@ def test_in_the_published_adjudicator_dust_locks_every_guarantee():
     assert hop.reclaim(0, (hop.redeemed.hash, slots(2, 7))).reason == "totalReclaimed!=guarantee.amount"
 
 
+def test_an_agreed_end_of_a_virtual_channel_pays_nothing_either():
+    """Everybody has signed the final state: it is concluded and reclaimed, never paid."""
+    hop = Hop()
+    other = Channel((ALICE, IRENE, BOB), hop.world.payments.address, 2)
+    final = other.state(slots(3, 7), 2, is_final=True)
+    hop.do("deposit", NATIVE, other.id, 0, 10, value=10)
+    send = hop.world.adjudicator.send
+    both = send(ALICE, "concludeAndTransferAllAssets", other.fixed, final.signed())
+    assert both.reason == "Channel is virtual."
+    assert send(ALICE, "conclude", other.fixed, final.signed()).ok
+    assert send(ALICE, "transferAllAssets", other.id, final.outcome, bytes(32)).reason == "Channel is virtual."
+
+
 def test_a_guarantee_is_reclaimed_once():
     """Whoever comes second names an outcome that is no longer the ledger's."""
     hop = Hop()
     assert hop.reclaim(0, hop.redeemed).ok
     assert hop.reclaim(0, hop.redeemed).reason == "incorrect fingerprint"
-
-
-def test_more_than_the_guarantee_is_not_reclaimed():
-    """A target of other sums than were guaranteed is of no ledger that its parties signed."""
-    hop = Hop()
-    hop.owed[0] = exits(NATIVE, allocation(ALICE, 0), allocation(IRENE, 10), guarantee(hop.channel.id, 9, ALICE, IRENE))
-    ledger = Channel((ALICE, IRENE), hop.world.consensus.address, 3)
-    state = ledger.state(hop.owed[0], 2)
-    hop.ledgers[0], hop.hashes[0] = ledger, state.hash
-    hop.do("challenge", ledger.fixed, [], state.signed(), state.challenger("irene"))
-    hop.world.evm.timestamp += 60
-    assert hop.reclaim(0, hop.redeemed).reason == "totalReclaimed!=guarantee.amount"

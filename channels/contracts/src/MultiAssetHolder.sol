@@ -17,9 +17,9 @@ abstract contract MultiAssetHolder is StatusManager {
     /// What each channel holds of each asset; address 0 is the chain's own coin.
     mapping(address asset => mapping(bytes32 channelId => uint256)) internal _holdings;
 
-    /// The fingerprint of a channel's outcome by which a ledger first reclaimed. All other ledgers go by the same, so that
-    /// who stands between two of them takes out what it put in, whatever becomes of the channel in between.
-    mapping(bytes32 channelId => uint256 fingerprint) internal _reclaimedBy;
+    /// Channels that are funded by ledgers' guarantees, by the word of their app. They pay out nothing, so that once one is
+    /// finalized all its ledgers reclaim by one outcome, which nobody can change in between.
+    mapping(bytes32 channelId => bool) internal _isVirtual;
 
     function holdings(address asset, bytes32 channelId) external view returns (uint256) {
         return _holdings[asset][channelId];
@@ -57,6 +57,7 @@ abstract contract MultiAssetHolder is StatusManager {
         bytes32 status = _statusOf[fromChannelId];
         _requireFinalized(status);
         _requireFingerprint(status, stateHash, keccak256(outcomeBytes));
+        require(!_isVirtual[fromChannelId], "Channel is virtual.");
 
         (address asset, uint256 list) = Outcomes.exitAt(outcomeBytes, assetIndex);
         (uint256[] memory shares,) = _settle(fromChannelId, assetIndex, asset, list, indices);
@@ -78,7 +79,9 @@ abstract contract MultiAssetHolder is StatusManager {
         SingleAssetExit memory target =
             abi.decode(reclaimArgs.targetOutcomeBytes, (SingleAssetExit[]))[reclaimArgs.targetAssetIndex];
         require(target.asset == exit.asset, "targetAsset != guaranteeAsset");
-        _requireTarget(guarantee.destination, reclaimArgs.targetStateHash, keccak256(reclaimArgs.targetOutcomeBytes));
+        bytes32 targetStatus = _statusOf[guarantee.destination];
+        _requireFinalized(targetStatus);
+        _requireFingerprint(targetStatus, reclaimArgs.targetStateHash, keccak256(reclaimArgs.targetOutcomeBytes));
 
         exit.allocations =
             compute_reclaim_effects(exit.allocations, target.allocations, reclaimArgs.indexOfTargetInSource);
@@ -123,8 +126,7 @@ abstract contract MultiAssetHolder is StatusManager {
         }
     }
 
-    /// A ledger's allocations after a guarantee was settled: taken out, and its parts given to left and right. Right gets
-    /// what the target gives its second party and left the rest: the target may have paid a part from a deposit.
+    /// A ledger's allocations after a guarantee was settled: taken out, and its parts given to left and right.
     function compute_reclaim_effects(
         Allocation[] memory sourceAllocations,
         Allocation[] memory targetAllocations,
@@ -133,36 +135,29 @@ abstract contract MultiAssetHolder is StatusManager {
         Allocation[] memory newSource = new Allocation[](sourceAllocations.length - 1);
         Allocation memory guarantee = sourceAllocations[indexOfTargetInSource];
         (bytes32 left, bytes32 right) = abi.decode(guarantee.metadata, (bytes32, bytes32));
-        uint256 missing = newSource.length;
-        (uint256 leftAt, uint256 rightAt) = (missing, missing);
+        uint256 reclaimed;
+        bool foundLeft;
+        bool foundRight;
         uint256 next;
         for (uint256 i = 0; i < sourceAllocations.length; ++i) {
             if (i == indexOfTargetInSource) continue;
             Allocation memory item = sourceAllocations[i];
-            if (leftAt == missing && item.destination == left) leftAt = next;
-            if (rightAt == missing && item.destination == right) rightAt = next;
             newSource[next++] = item;
+            if (!foundLeft && item.destination == left) {
+                foundLeft = true;
+                item.amount += targetAllocations[0].amount;
+                reclaimed += targetAllocations[0].amount;
+            }
+            if (!foundRight && item.destination == right) {
+                foundRight = true;
+                item.amount += targetAllocations[1].amount;
+                reclaimed += targetAllocations[1].amount;
+            }
         }
-        require(leftAt != missing, "could not find left");
-        require(rightAt != missing, "could not find right");
-        uint256 toRight = targetAllocations[1].amount;
-        require(targetAllocations[0].amount + toRight <= guarantee.amount, "totalReclaimed!=guarantee.amount");
-        newSource[leftAt].amount += guarantee.amount - toRight;
-        newSource[rightAt].amount += toRight;
+        require(foundLeft, "could not find left");
+        require(foundRight, "could not find right");
+        require(reclaimed == guarantee.amount, "totalReclaimed!=guarantee.amount");
         return newSource;
-    }
-
-    /// The outcome is the one by which the target is settled: of its finalized status, and from then on always that one.
-    function _requireTarget(bytes32 target, bytes32 stateHash, bytes32 outcomeHash) private {
-        uint256 agreed = _reclaimedBy[target];
-        if (agreed != 0) {
-            require(agreed == _fingerprint(stateHash, outcomeHash), "incorrect fingerprint");
-            return;
-        }
-        bytes32 status = _statusOf[target];
-        _requireFinalized(status);
-        _requireFingerprint(status, stateHash, outcomeHash);
-        _reclaimedBy[target] = uint160(uint256(status));
     }
 
     /// Takes what the selected allocations get out of the holdings; nothing is paid yet.

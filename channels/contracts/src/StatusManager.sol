@@ -54,7 +54,7 @@ abstract contract StatusManager {
         require(uint160(uint256(status)) == _fingerprint(stateHash, outcomeHash), "incorrect fingerprint");
     }
 
-    function _fingerprint(bytes32 stateHash, bytes32 outcomeHash) internal pure returns (uint256 result) {
+    function _fingerprint(bytes32 stateHash, bytes32 outcomeHash) private pure returns (uint256 result) {
         assembly ("memory-safe") {
             mstore(0x00, stateHash)
             mstore(0x20, outcomeHash)

@@ -70,24 +70,11 @@ def _check_indices(indices: Sequence[int]) -> None:
 def reclaim_effects(
     source: Sequence[Allocation], target: Sequence[Allocation], guarantee_index: int
 ) -> tuple[Allocation, ...]:
-    """The ledger's new allocations after its guarantee is dissolved, where the published contract does it: the target
-    pays exactly what is guaranteed. Raises `InvalidValue` where it reverts; whether the allocation is a guarantee at
-    all is looked at before, by `predict_reclaim`."""
-    remaining = dissolve_guarantee(source, target, guarantee_index)
-    reclaimed, held = target[0].amount + target[1].amount, source[guarantee_index].amount
-    if reclaimed != held:
-        raise InvalidValue(f"the target pays {reclaimed}; the guarantee holds {held}")
-    return remaining
+    """The ledger's new allocations after its guarantee is dissolved into the target channel's outcome.
 
-
-def dissolve_guarantee(
-    source: Sequence[Allocation], target: Sequence[Allocation], guarantee_index: int
-) -> tuple[Allocation, ...]:
-    """The same where our contract does it: the guarantee goes, its right party gets what the target's second
-    allocation says and its left party the rest (docs/reference/contracts.md, Differences).
-
-    Destinations of the target and further allocations in it are not read. Raises `InvalidValue` where the contract
-    reverts."""
+    The guarantee goes; its left and right party get what the target's first and second allocation say. Destinations
+    of the target and further allocations in it are not read, as in the contract. Raises `InvalidValue` where the
+    contract reverts; whether the allocation is a guarantee at all is looked at before, by `predict_reclaim`."""
     guarantee = _allocation_at(source, guarantee_index)
     if len(guarantee.metadata) < 64:
         raise InvalidValue(f"guarantee metadata of {len(guarantee.metadata)} bytes; left and right need 64")
@@ -95,12 +82,12 @@ def dissolve_guarantee(
     left, right = split_guarantee_metadata(guarantee.metadata[:64])
     if len(target) < 2:
         raise InvalidValue(f"the target outcome has {len(target)} allocations; reclaim reads the first two")
-    reclaimed, to_right = target[0].amount + target[1].amount, target[1].amount
-    if reclaimed > guarantee.amount:
-        raise InvalidValue(f"the target pays {reclaimed}; the guarantee holds {guarantee.amount}")
     remaining = [allocation for index, allocation in enumerate(source) if index != guarantee_index]
-    for destination, amount, name in ((left, guarantee.amount - to_right, "left"), (right, to_right, "right")):
+    for destination, amount, name in ((left, target[0].amount, "left"), (right, target[1].amount, "right")):
         _credit(remaining, destination, amount, name)
+    reclaimed = target[0].amount + target[1].amount
+    if reclaimed != guarantee.amount:
+        raise InvalidValue(f"the target pays {reclaimed}; the guarantee holds {guarantee.amount}")
     return tuple(remaining)
 
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {IForceMoveApp} from "../IForceMoveApp.sol";
+import {IForceMoveApp, IVirtualApp} from "../IForceMoveApp.sol";
 import {Allocation, FixedPart, RecoveredVariablePart, SingleAssetExit} from "../NitroTypes.sol";
 import {Signers} from "./Signers.sol";
 import {VirtualChannels} from "./VirtualChannels.sol";
@@ -10,7 +10,11 @@ import {VirtualChannels} from "./VirtualChannels.sol";
 ///
 /// Turns 0 and 1 are signed by everybody. Every later state needs both app parties, and turn 1 as proof; it may divide
 /// the funds differently and change nothing else about them.
-contract TwoPartyApp is IForceMoveApp {
+contract TwoPartyApp is IForceMoveApp, IVirtualApp {
+    function isVirtual() external pure override returns (bool) {
+        return true;
+    }
+
     function stateIsSupported(
         FixedPart calldata fixedPart,
         RecoveredVariablePart[] calldata proof,

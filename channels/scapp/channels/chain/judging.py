@@ -125,13 +125,14 @@ def _conclude(channel: ChannelId, state: SignedState, found: OnChain) -> Call | 
 
 
 def _reclaim(channel: ChannelId, wanted: onchain.Reclaim, found: OnChain) -> Call | Hold:
-    """The contract itself says what the target's outcome is: the one by which it was reclaimed first, if it was."""
     held = _finalized_with(found, wanted.state_hash, wanted.outcome)
     if held is not None:
         return held
     target = found.target
-    if target is not None and target.mode(found.time_s) is Mode.CHALLENGE:
-        return Hold("waiting", f"the funded channel finalizes at {target.finalizes_at}, the chain is at {found.time_s}")
+    if target is None or target.mode(found.time_s) is not Mode.FINALIZED:
+        return Hold("waiting", "the channel that the guarantee funds is not finalized on chain")
+    if target.fingerprint != fingerprint(wanted.target_state_hash, outcome_hash(wanted.target_outcome)):
+        return Hold("waiting", "the channel that the guarantee funds is finalized with another state or outcome")
     return Call(
         calls.Reclaim(
             channel,

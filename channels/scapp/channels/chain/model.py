@@ -37,7 +37,7 @@ from scapp.channels.chain.calls import (
 )
 from scapp.channels.chain.contract_events import ContractEvent
 from scapp.channels.chain.model_world import OVERFLOW, SILENT, Revert, Token, World
-from scapp.channels.chain.support import Signed, Unsupported, recovered, require_supported, signed
+from scapp.channels.chain.support import VIRTUAL, Signed, Unsupported, recovered, require_supported, signed
 from scapp.channels.crypto import keccak256
 from scapp.channels.outcome import (
     Allocation,
@@ -47,12 +47,13 @@ from scapp.channels.outcome import (
     is_external,
     split_guarantee_metadata,
 )
-from scapp.channels.payouts import dissolve_guarantee, transfer_effects
+from scapp.channels.payouts import reclaim_effects, transfer_effects
 from scapp.channels.reading import SignedState
 from scapp.channels.state import FixedPart, challenge_hash, encode_fixed_part, encode_state_of_outcome
 from scapp.channels.types import U48_MAX, U256_MAX, ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Hash
 
 OUT_OF_BOUNDS = "panic 0x32"
+PAYS_NOTHING = "Channel is virtual."
 
 
 def execute(world: World, sender: bytes, to: bytes, call: Call | None, value: int, time_s: int) -> list[ContractEvent]:
@@ -106,16 +107,20 @@ def _on_adjudicator(world: World, sender: bytes, call: Call, value: int, time_s:
             return _checkpoint(world, call, time_s)
         case Conclude(candidate=state):
             channel, outcome = _concluding(world, state, time_s)
+            _mark(world, channel, state)
             status = Status(0, time_s, fingerprint(ZERO_HASH, _hash(encode_outcome(outcome))))
             world.status[channel] = pack_status(status)
             return [events.Concluded(channel, time_s)]
         case ConcludeAndTransfer(candidate=state):
             channel, outcome = _concluding(world, state, time_s)
+            if world.app_at(state.app_definition) in VIRTUAL:
+                raise Revert(PAYS_NOTHING)
             paid = _transfer_all(world, channel, outcome, ZERO_HASH, Status(0, time_s, bytes(20)))
             return [events.Concluded(channel, time_s), *paid]
         case TransferAll():
             status = _finalized(world, call.channel, time_s)
             _check_fingerprint(status, call.state_hash, encode_outcome(call.outcome))
+            _require_not_virtual(world, call.channel)
             return _transfer_all(world, call.channel, call.outcome, call.state_hash, status)
         case Transfer():
             return _transfer(world, call, time_s)
@@ -164,6 +169,7 @@ def _challenge(world: World, call: Challenge, time_s: int) -> list[ContractEvent
         raise Revert(OVERFLOW)
     committed = fingerprint(state_hash, _hash(state.outcome))
     world.status[channel] = pack_status(Status(state.turn, finalizes_at, committed))
+    _mark(world, channel, state)
     proof = tuple(without_fixed_part(item) for item in call.proof)
     return [events.ChallengeRegistered(channel, finalizes_at, proof, without_fixed_part(state))]
 
@@ -219,6 +225,7 @@ def _transfer(world: World, call: Transfer, time_s: int) -> list[ContractEvent]:
         raise Revert("Indices must be sorted")
     status = _finalized(world, call.channel, time_s)
     _check_fingerprint(status, call.state_hash, call.outcome)
+    _require_not_virtual(world, call.channel)
     outcome = decode_outcome(call.outcome)
     if call.asset_index >= len(outcome):
         raise Revert(OUT_OF_BOUNDS)
@@ -319,7 +326,8 @@ def _reclaim(world: World, call: Reclaim, time_s: int) -> list[ContractEvent]:
     target = target_outcome[call.target_asset_index]
     if target.asset != exit_.asset:
         raise Revert("targetAsset != guaranteeAsset")
-    _check_target(world, ChannelId(guarantee.destination), call, time_s)
+    target_status = _finalized(world, ChannelId(guarantee.destination), time_s)
+    _check_fingerprint(target_status, call.target_state_hash, call.target_outcome)
     left = _dissolved(exit_.allocations, target.allocations, call.guarantee_index)
     exits = list(outcome)
     exits[call.asset_index] = msgspec.structs.replace(exit_, allocations=left)
@@ -328,35 +336,41 @@ def _reclaim(world: World, call: Reclaim, time_s: int) -> list[ContractEvent]:
     return [events.Reclaimed(call.channel, call.asset_index)]
 
 
-def _check_target(world: World, target: ChannelId, call: Reclaim, time_s: int) -> None:
-    """The outcome by which the target was reclaimed first counts; until then that of its status."""
-    given = fingerprint(call.target_state_hash, _hash(call.target_outcome))
-    agreed = world.reclaimed_by.get(target)
-    if agreed is None:
-        agreed = _finalized(world, target, time_s).fingerprint
-    if given != agreed:
-        raise Revert("incorrect fingerprint")
-    world.reclaimed_by[target] = agreed
-
-
 def _dissolved(source: Sequence[Allocation], target: Sequence[Allocation], index: int) -> tuple[Allocation, ...]:
     metadata = source[index].metadata
     if len(metadata) < 64:
         raise Revert(SILENT)
-    rest = [item.destination for at, item in enumerate(source) if at != index]
-    for side, name in zip(split_guarantee_metadata(metadata[:64]), ("left", "right"), strict=True):
-        if side not in rest:
+    sides = split_guarantee_metadata(metadata[:64])
+    reclaimed, left = 0, [False, False]
+    for at, item in enumerate(source):
+        if at == index:
+            continue
+        gained = item.amount
+        for which, side in enumerate(sides):
+            if not left[which] and item.destination == side:
+                if which >= len(target):
+                    raise Revert(OUT_OF_BOUNDS)
+                left[which] = True
+                gained += target[which].amount
+                reclaimed += target[which].amount
+                if max(gained, reclaimed) > U256_MAX:
+                    raise Revert(OVERFLOW)
+    for found, name in zip(left, ("left", "right"), strict=True):
+        if not found:
             raise Revert(f"could not find {name}")
-    if len(target) < 2:
-        raise Revert(OUT_OF_BOUNDS)
-    if target[0].amount + target[1].amount > U256_MAX:
-        raise Revert(OVERFLOW)
-    if target[0].amount + target[1].amount > source[index].amount:
+    if reclaimed != source[index].amount:
         raise Revert("totalReclaimed!=guarantee.amount")
-    try:
-        return dissolve_guarantee(source, target, index)
-    except InvalidValue:
-        raise Revert(OVERFLOW) from None
+    return reclaim_effects(source, target, index)
+
+
+def _mark(world: World, channel: ChannelId, state: SignedState) -> None:
+    if world.app_at(state.app_definition) in VIRTUAL:
+        world.virtual.add(channel)
+
+
+def _require_not_virtual(world: World, channel: ChannelId) -> None:
+    if channel in world.virtual:
+        raise Revert(PAYS_NOTHING)
 
 
 def _finalized(world: World, channel: ChannelId, time_s: int) -> Status:

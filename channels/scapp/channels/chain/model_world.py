@@ -52,8 +52,8 @@ class Token:
 
 @dataclasses.dataclass
 class World:
-    """State of the chain. `apps` are the contracts of apps beside the ConsensusApp; `reclaimed_by` has the fingerprint
-    by which a channel was reclaimed first; `refusing` are addresses that take no coin. `copy` is deep: what is tried
+    """State of the chain. `apps` are the contracts of apps beside the ConsensusApp; `virtual` the channels that
+    pay out nothing, `refusing` are addresses that take no coin. `copy` is deep: what is tried
     can be undone."""
 
     adjudicator: Address
@@ -64,7 +64,7 @@ class World:
     balances: dict[bytes, int] = dataclasses.field(default_factory=dict)
     nonces: dict[bytes, int] = dataclasses.field(default_factory=dict)
     tokens: dict[bytes, Token] = dataclasses.field(default_factory=dict)
-    reclaimed_by: dict[ChannelId, bytes] = dataclasses.field(default_factory=dict)
+    virtual: set[ChannelId] = dataclasses.field(default_factory=set)
     refusing: frozenset[bytes] = frozenset()
 
     def copy(self) -> World:
@@ -78,7 +78,7 @@ class World:
             holdings=dict(self.holdings),
             balances=dict(self.balances),
             nonces=dict(self.nonces),
-            reclaimed_by=dict(self.reclaimed_by),
+            virtual=set(self.virtual),
             tokens=tokens,
         )
 

@@ -22,6 +22,8 @@ from scapp.channels.state import voucher_hash
 from scapp.channels.types import U256_MAX, ChannelId, Hash, Signature
 
 App = Literal["consensus", "payment", "two-party"]
+VIRTUAL: frozenset[App | None] = frozenset({"payment", "two-party"})
+"""Apps of channels that are funded by ledgers' guarantees; the adjudicator pays nothing out of them."""
 OVERFLOW = "panic 0x11"
 SILENT = "revert"
 
