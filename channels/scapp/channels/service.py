@@ -170,8 +170,17 @@ class NodeService(Protocol):
         ...
 
     def enforceable_state(self, channel_id: ChannelId) -> SignedState | None:
-        """The newest state of a funded channel with all signatures as the contracts take them; None while there is
-        none, and for an unfunded channel."""
+        """The newest state of a directly funded channel with all signatures as the contracts take them; None while
+        there is none, and for any other channel."""
+        ...
+
+    def enforceable_stack(self, channel_id: ChannelId) -> tuple[SignedState, tuple[SignedState, ...]] | None:
+        """The newest state of a virtual channel that the contracts take, and its proof: see
+        `channel.backed.enforceable_stack`."""
+        ...
+
+    async def shown(self, channel_id: ChannelId, candidate: SignedState) -> None:
+        """The chain shows a state of a virtual channel, from whomever: a newer one than this node's is adopted."""
         ...
 
     async def checkpoint(self, channel_id: ChannelId) -> None:

@@ -372,34 +372,4 @@ class Engine:
     @property
     def waiting_for(self) -> str:
         """In words, what this channel waits for; computed, never stored."""
-        return describe(self)
-
-
-def describe(engine: Engine) -> str:
-    """The pause point of a channel, for people."""
-    state, session = engine.state, engine.session
-    if session.failure:
-        return session.failure
-    if state.phase == "recovering":
-        return recovery.waiting_for(state, session)
-    if state.phase == "proposed":
-        return "this node's acceptance"
-    if state.phase in ("rejected", "settled") or (state.phase == "closed" and not state.setup.funded):
-        return ""
-    if state.setup.funded and state.head is not None:
-        pause = standing.chain_pause(state, session) if state.backed is None else standing.backing_pause(state)
-        if pause or state.head.is_final:
-            return pause
-    refused = [f"participant {i} refuses turn {t}: {r}" for i, (t, r) in sorted(session.refusals.items())]
-    if refused:
-        return "; ".join(refused)
-    if state.candidates:
-        newest = state.candidates[-1]
-        missing = [str(i) for i, s in enumerate(newest.signatures) if not s]
-        several = "s" if len(missing) > 1 else ""
-        return f"the signature{several} of participant{several} {', '.join(missing)} under turn {newest.turn}"
-    if state.turn < 1:
-        return "the sequencer's postfund state"
-    if state.outstanding and not engine.is_sequencer:
-        return f"the sequencer to order {len(state.outstanding)} submissions"
-    return ""
+        return standing.describe(self.state, self.session)

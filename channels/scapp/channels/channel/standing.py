@@ -1,10 +1,11 @@
-"""Where a funded channel stands on chain, for people: what it waits for in words, and the figures behind it."""
+"""Where a channel stands, for people: what it waits for in words, and the figures behind it, on chain or in ledgers."""
 
 from __future__ import annotations
 
 import msgspec
 
 from scapp.channels.adjudicator_status import Mode
+from scapp.channels.channel import recovery
 from scapp.channels.channel.chain_rules import amounts, holds, is_funded
 from scapp.channels.channel.events import ChainSeen
 from scapp.channels.channel.full_set import newest_enforceable
@@ -40,6 +41,35 @@ class BackingInfo(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     detail: str
     exit_reason: str
+
+
+def describe(state: ChannelState, session: Session) -> str:
+    """The pause point of a channel, for people."""
+    if session.failure:
+        return session.failure
+    if state.phase == "recovering":
+        return recovery.waiting_for(state, session)
+    if state.phase == "proposed":
+        return "this node's acceptance"
+    if state.phase in ("rejected", "settled") or (state.phase == "closed" and not state.setup.funded):
+        return ""
+    if state.setup.funded and state.head is not None:
+        pause = chain_pause(state, session) if state.backed is None else backing_pause(state)
+        if pause or state.head.is_final:
+            return pause
+    refused = [f"participant {i} refuses turn {t}: {r}" for i, (t, r) in sorted(session.refusals.items())]
+    if refused:
+        return "; ".join(refused)
+    if state.candidates:
+        newest = state.candidates[-1]
+        missing = [str(i) for i, s in enumerate(newest.signatures) if not s]
+        several = "s" if len(missing) > 1 else ""
+        return f"the signature{several} of participant{several} {', '.join(missing)} under turn {newest.turn}"
+    if state.turn < 1:
+        return "the sequencer's postfund state"
+    if state.outstanding and state.setup.my_index != 0:
+        return f"the sequencer to order {len(state.outstanding)} submissions"
+    return ""
 
 
 def chain_pause(state: ChannelState, session: Session) -> str:
