@@ -115,7 +115,9 @@ class FakeBooks:
     async def close_virtual(self, channel_id: ChannelId) -> None:
         self.of_virtuals[channel_id] = _replace(self.virtual(channel_id), phase="released")
 
-    async def wait_ledger(self, channel_id: ChannelId, done: Callable[[LedgerInfo], bool], timeout: float) -> LedgerInfo:
+    async def wait_ledger(
+        self, channel_id: ChannelId, done: Callable[[LedgerInfo], bool], timeout: float
+    ) -> LedgerInfo:
         if not done(self.ledger(channel_id)):
             raise TimeoutError
         return self.ledger(channel_id)

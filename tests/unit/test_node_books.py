@@ -6,9 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from scapp.channels.types import ChannelId
 from tests.support.ledger_scene import LedgerScene
-from tests.support.plain_chain import account_of
 
 ALICE, HUB, BOB = 0, 1, 2
 

@@ -44,9 +44,7 @@ class ChainDesk:
     async def stop(self) -> None:
         await self._chain.stop()
 
-    def watch(
-        self, channel: ChannelId, assets: Sequence[Address], since_block: int, show: Callable[[], None]
-    ) -> None:
+    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int, show: Callable[[], None]) -> None:
         """Follow a channel; `show` is called when there is a view to take, until it is taken."""
         if channel not in self._shows:
             self._shows[channel] = show

@@ -14,7 +14,7 @@ from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.session import NOTHING, Step
 from scapp.channels.channel.setup import Setup
-from scapp.channels.channel.shares import Stakes
+from scapp.channels.channel.shares import Stakes, brought
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import LocalError
 from scapp.channels.runner import ChannelRunner
@@ -64,7 +64,7 @@ class ChainLink:
         if fund == "none":
             return ZERO_ADDRESS
         if fund != "direct":
-            raise LocalError(f"fund is {fund!r}; allowed are 'none' and 'direct'")
+            raise LocalError(f"fund is {fund!r}; allowed are 'none', 'direct' and 'virtual'")
         fault = self._fault(challenge_duration_s)
         if fault:
             raise LocalError(fault)
@@ -84,14 +84,13 @@ class ChainLink:
     def stakes(self, created: ChannelCreated) -> Stakes:
         """What is to be known of a proposed funded channel before it is accepted."""
         setup = Setup(created)
-        assert setup.shares is not None
         others = tuple(setup.participants[index] for index in setup.others)
         at_stake: dict[Address, dict[Address, int]] = {other: {} for other in others}
         for runner in self._runners():
             state = runner.engine.state
-            if state.setup.shares is None or state.phase in OVER:
+            if not state.setup.funded or state.phase in OVER:
                 continue
-            for asset, amount in _deposits(state.setup).items():
+            for asset, amount in brought(state.setup.slots, state.setup.my_index).items():
                 for other in set(others) & set(state.setup.participants):
                     at_stake[other][asset] = at_stake[other].get(asset, 0) + amount
         pays_to = tuple(
@@ -99,20 +98,12 @@ class ChainLink:
             for _, group in group_slots(setup.slots)
             for _, destination, _ in group[setup.my_index : setup.my_index + 1]
         )
-        return Stakes(_deposits(setup), pays_to, others, at_stake)
+        return Stakes(brought(setup.slots, setup.my_index), pays_to, others, at_stake)
 
     def _fault(self, challenge_duration_s: int) -> str:
         if self._chain is None:
             return "this node has no chain: only unfunded channels can be opened"
-        least = self.terms.challenge_duration_min_s
-        if challenge_duration_s < least:
-            wanted = f"this node wants {least} s at least (disputes.challenge_duration_min_s)"
-            return f"challenge duration {challenge_duration_s} s; {wanted}"
-        most = self.terms.challenge_duration_max_s
-        if challenge_duration_s > most:
-            wanted = f"this node wants {most} s at most (disputes.challenge_duration_max_s)"
-            return f"challenge duration {challenge_duration_s} s; {wanted}"
-        return ""
+        return self.terms.duration_fault(challenge_duration_s)
 
     def _connected(self) -> ChainService:
         if self._chain is None:
@@ -158,9 +149,3 @@ class ChainLink:
     def _on_head(self, head_time_s: int) -> None:
         for runner in list(self._watched.values()):
             runner.try_input(lambda engine, now_ms: engine.tick(now_ms, head_time_s))
-
-
-def _deposits(setup: Setup) -> dict[Address, int]:
-    assert setup.shares is not None
-    mine = setup.shares.of[setup.my_index]
-    return {asset: share.amount for asset, share in zip(setup.shares.assets, mine, strict=True) if share.amount}

@@ -270,9 +270,7 @@ class Books:
         if ledger is not None:
             found = self._pending(channel, ledger.peer) if ledger_resending.waits_for_peer(ledger) else []
         else:
-            found = [
-                send for peer in self.state.virtuals[channel].peers for send in self._pending(channel, peer)
-            ]
+            found = [send for peer in self.state.virtuals[channel].peers for send in self._pending(channel, peer)]
         self._sends += found
         if not found:
             self._retries.end(channel)

@@ -12,6 +12,7 @@ from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual.record import VirtualRecord
 from scapp.channels.virtual.standing import phase
 
+
 class Index:
     """`ledgers_with`: those with each peer that are not over (one, and proposals). `users`: virtual channels that are not over, by the ledgers
     that fund them. `wants`: what those want of that ledger now. `restless`: records for which

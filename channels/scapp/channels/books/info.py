@@ -157,7 +157,9 @@ class BooksPort(Protocol):
         """End a payment channel: what was paid moves in the ledgers."""
         ...
 
-    async def wait_ledger(self, channel_id: ChannelId, done: Callable[[LedgerInfo], bool], timeout: float) -> LedgerInfo:
+    async def wait_ledger(
+        self, channel_id: ChannelId, done: Callable[[LedgerInfo], bool], timeout: float
+    ) -> LedgerInfo:
         """Wait until `done`; raises TimeoutError."""
         ...
 

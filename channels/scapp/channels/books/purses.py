@@ -36,7 +36,9 @@ class Purses:
         """These records have changed, or time has passed."""
         for channel in channels:
             if channel not in self._tasks and self._next(channel) is not None:
-                self._tasks[channel] = asyncio.create_task(self._go_on(channel), name=f"scapp-purse-{channel.hex()[:8]}")
+                self._tasks[channel] = asyncio.create_task(
+                    self._go_on(channel), name=f"scapp-purse-{channel.hex()[:8]}"
+                )
 
     async def stop(self) -> None:
         """Break off what is under way: it begins again at the next start."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from scapp.channels.books import proposals, wishes
+from scapp.channels.books.backing import BooksBacking
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.info import (
     LedgerInfo,
@@ -60,9 +61,7 @@ class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     payment_limits: Limits = {}
 
 
-def open_books(
-    shared: Shared, desk: ChainDesk | None, setup: BooksSetup, nonce: Callable[[], int]
-) -> NodeBooks | None:
+def open_books(shared: Shared, desk: ChainDesk | None, setup: BooksSetup, nonce: Callable[[], int]) -> NodeBooks | None:
     """The books of a node with a chain; without one there are no ledgers."""
     if desk is None:
         return None
@@ -108,6 +107,7 @@ class NodeBooks:
         self._nonce = nonce
         self._runner: BooksRunner | None = None
         self.fault = ""  # why the books stay closed
+        self.backing = BooksBacking(shared.signer.address, rules, self._open_books, self._put)
 
     # Life
 
@@ -136,9 +136,17 @@ class NodeBooks:
         self._purses = Purses(runner, self._payments)
         runner.try_input(lambda books: books.start())
 
+    def _open_books(self) -> Books | None:
+        return self._runner.books if self._runner is not None else None
+
+    def _put(self, decide: Input) -> None:
+        if self._runner is not None:
+            self._runner.try_input(decide)
+
     def _after(self, touched: frozenset[ChannelId]) -> None:
         self._link.update(touched)
         self._purses.update(touched)
+        self.backing.update(touched)
 
     async def stop(self) -> None:
         """Finish what is being decided."""
@@ -228,14 +236,14 @@ class NodeBooks:
         wishes.virtual_of(self._running().books, channel_id)
         paid = await self._payments.pay(channel_id, amount)
         purse = self._payments.purse(channel_id).purse
-        return PaymentReceipt(
-            channel_id=channel_id, amount=amount, paid=paid.total, remaining=purse.start - paid.total
-        )
+        return PaymentReceipt(channel_id=channel_id, amount=amount, paid=paid.total, remaining=purse.start - paid.total)
 
     async def close_virtual(self, channel_id: ChannelId) -> None:
         await self._input(lambda books: defunding.end(wishes.virtual_of(books, channel_id), "its owner wants it"))
 
-    async def wait_ledger(self, channel_id: ChannelId, done: Callable[[LedgerInfo], bool], timeout: float) -> LedgerInfo:
+    async def wait_ledger(
+        self, channel_id: ChannelId, done: Callable[[LedgerInfo], bool], timeout: float
+    ) -> LedgerInfo:
         async with asyncio.timeout(timeout):
             await self._running().wait_until(lambda: done(self.ledger(channel_id)))
         return self.ledger(channel_id)

@@ -61,6 +61,7 @@ def _on_chain(books: Books, record: LedgerRecord) -> ChannelOnChainInfo | None:
         mode=status.mode(books.context.head_time_s).name.lower() if status is not None else "unknown",
         turn_record=status.turn_record if status is not None else 0,
         finalizes_at=status.finalizes_at if status is not None else 0,
+        challenge_duration=setup.fixed.challenge_duration,
         exit_reason=record.exit_reason,
         settled=seen is not None and seen.settled,
     )

@@ -23,7 +23,11 @@ def parse_stake(text: str, option: str = "--stake") -> tuple[str, int]:
             parse_address(asset)
         except InvalidValue as error:
             raise click.BadParameter(str(error), param_hint=option) from None
-    return (asset, parse_amount(amount, coin=False, option=option)) if colon else (COIN, parse_amount(amount, option=option))
+    return (
+        (asset, parse_amount(amount, coin=False, option=option))
+        if colon
+        else (COIN, parse_amount(amount, option=option))
+    )
 
 
 def parse_amount(text: str, *, coin: bool = True, option: str = "--stake") -> int:
