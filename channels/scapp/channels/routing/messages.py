@@ -1,0 +1,40 @@
+"""What nodes say to each other about ledgers, as MessagePack arrays whose tags begin "r:"; a peer's claims until read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from scapp.channels.channel.messages import B20, U63, MalformedMessage
+from scapp.channels.routing.statements import Signed
+
+STATEMENTS_MAX = 64
+KNOWN_MAX = 16_384
+
+
+class Statements(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="r:s"):
+    """Statements that the receiver may lack. `more`: there are others; it may ask with `Known` once it has these."""
+
+    statements: Annotated[tuple[Signed, ...], msgspec.Meta(max_length=STATEMENTS_MAX)]
+    more: bool = False
+
+
+class Known(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="r:k"):
+    """The statements that the sender has, by origin and sequence: it asks for those that are newer or missing."""
+
+    known: Annotated[tuple[tuple[B20, U63], ...], msgspec.Meta(max_length=KNOWN_MAX)]
+
+
+Message = Statements | Known
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+encode_message = msgspec.msgpack.Encoder().encode
+
+
+def decode_message(data: bytes) -> Message:
+    """Raises MalformedMessage."""
+    try:
+        return _decoder.decode(data)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"routing message of {len(data)} bytes cannot be read: {error}") from error
