@@ -1,4 +1,4 @@
-"""What nodes say to each other about ledgers, as MessagePack arrays whose tags begin "r:"; a peer's claims until read."""
+"""What nodes say to each other about ledgers, as MessagePack arrays with tags "r:…"; a peer's claims until checked."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ import msgspec
 from scapp.channels.channel.messages import B20, U63, MalformedMessage
 from scapp.channels.routing.statements import Signed
 
-STATEMENTS_MAX = 64
-KNOWN_MAX = 16_384
+STATEMENTS_MAX = 256
+KNOWN_MAX = 1_024
 
 
 class Statements(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="r:s"):
-    """Statements that the receiver may lack. `more`: there are others; it may ask with `Known` once it has these."""
+    """Statements that the receiver may lack. `more`: there are others, for which it may ask again."""
 
     statements: Annotated[tuple[Signed, ...], msgspec.Meta(max_length=STATEMENTS_MAX)]
     more: bool = False
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="r:k"):
-    """The statements that the sender has, by origin and sequence: it asks for those that are newer or missing."""
+    """All that the sender has of the origins `first` to `last`, by origin and sequence: it asks for what is newer or
+    missing there."""
 
+    first: B20
+    last: B20
     known: Annotated[tuple[tuple[B20, U63], ...], msgspec.Meta(max_length=KNOWN_MAX)]
 
 
