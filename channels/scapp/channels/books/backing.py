@@ -17,7 +17,7 @@ from scapp.channels.chain.calls import decode_outcome
 from scapp.channels.errors import LocalError
 from scapp.channels.reading import SignedState
 from scapp.channels.state import FixedPart, VariablePart
-from scapp.channels.types import Address, ChannelId, Destination
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Destination
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual.agreement import Agreement, Asset
@@ -40,7 +40,9 @@ class BooksBacking:
 
     @property
     def app_definition(self) -> Address:
-        """See `BackingSource`; so for all methods below."""
+        """See `BackingSource`; so for all methods below. Raises LocalError when the node knows none."""
+        if self._rules.apps.app == ZERO_ADDRESS:
+            raise LocalError("this node knows no contract for app channels over ledgers (chain.two_party_app)")
         return self._rules.apps.app
 
     def start(self, on_backing: Callable[[ChannelId, Backing], None]) -> None:
