@@ -12,11 +12,11 @@ from scapp.channels.books.step import BooksTerms
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.node import Node
-from scapp.channels.service import NodeEvent
+from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual.opening import Apps, HubRequest
-from tests.support.node_cast import START_MS, Cast
+from tests.support.node_cast import DEPLOYMENT, START_MS, Cast
 from tests.support.plain_chain import PlainChain, PlainService
 
 PAYMENT_APP, TWO_PARTY_APP = Address(b"\xa1" * 20), Address(b"\xa2" * 20)
@@ -94,8 +94,9 @@ class LedgerScene:
                 await self.block()
             else:
                 await asyncio.sleep(0.01)
-        found = [(each.phase, each.waiting_for) for i in self.nodes for each in self.books(i).ledgers()]
-        found += [(each.phase, each.waiting_for) for i in self.nodes for each in self.books(i).virtuals()]
+        found = [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.nodes[i].channels()]
+        found += [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.books(i).ledgers()]
+        found += [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.books(i).virtuals()]
         raise AssertionError(found)
 
     async def ledger(self, left: int, right: int, amounts: tuple[int, int] = (1_000, 1_000)) -> ChannelId:
@@ -128,6 +129,29 @@ class LedgerScene:
         channel = await self.books(payer).open_payments(request)
         await self.until(lambda: self.virtual_phase(channel, "running", path))
         return channel
+
+    async def app_channel(self, path: Sequence[int], stakes: tuple[int, int], fees: tuple[int, ...]) -> ChannelId:
+        """A running app channel between the ends of a path of nodes."""
+        first, *hubs, last = path
+        request = OpenRequest(
+            peers=(self.address(last),),
+            deployment=DEPLOYMENT,
+            slots=tuple(
+                (bytes(ZERO_ADDRESS), bytes(12) + self.address(index), amount)
+                for index, amount in zip((first, last), stakes, strict=True)
+            ),
+            challenge_duration=DURATION_S,
+            fund="virtual",
+            via=tuple(map(self.address, hubs)),
+            fees=fees,
+        )
+        channel = await self.nodes[first].open_channel(request)
+        await self.until(lambda: all(self.app_phase(index, channel) == "running" for index in (first, last)))
+        return channel
+
+    def app_phase(self, index: int, channel: ChannelId) -> str:
+        """That of an app channel; empty where it is not known."""
+        return next((each.phase for each in self.nodes[index].channels() if each.channel_id == channel), "")
 
     def money(self, index: int, ledger: ChannelId) -> tuple[int, int, int]:
         """Own, the peer's, locked."""

@@ -41,3 +41,20 @@ async def test_pay_over_a_hub_and_settle(scene: LedgerScene) -> None:
     await scene.until(lambda: scene.has_phase(left, "settled", (ALICE, HUB)), blocks=True)
     await scene.until(lambda: scene.has_phase(right, "settled", (HUB, BOB)), blocks=True)
     assert [scene.chain.gain(scene.address(index)) for index in (ALICE, BOB)] != [0, 0]
+
+
+async def test_an_app_channel_over_a_hub(scene: LedgerScene) -> None:
+    """Alice and Bob run an app; the hub guarantees what it is about, earns its fee, and knows nothing of it."""
+    left = await scene.ledger(ALICE, HUB)
+    right = await scene.ledger(HUB, BOB)
+    sent = len(scene.chain.sent)
+    channel = await scene.app_channel((ALICE, HUB, BOB), (50, 30), fees=(2,))
+    assert scene.money(ALICE, left) == (1_000 - 50 - 2, 1_000 - 30 + 2, 80)
+    (receipt,) = await scene.nodes[BOB].submit(channel, [b"move:0:1:20"])
+    assert receipt.status == "accepted", receipt
+    await scene.nodes[ALICE].close_channel(channel)
+    await scene.until(lambda: all(scene.nodes[i].channel(channel).phase == "settled" for i in (ALICE, BOB)))
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB, BOB)))
+    assert scene.money(ALICE, left) == (1_000 - 20 - 2, 1_000 + 20 + 2, 0)
+    assert scene.money(BOB, right) == (1_000 + 20, 1_000 - 20, 0)
+    assert len(scene.chain.sent) == sent
