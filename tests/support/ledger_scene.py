@@ -99,12 +99,16 @@ class LedgerScene:
         found += [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.books(i).virtuals()]
         raise AssertionError(found)
 
-    async def ledger(self, left: int, right: int, amounts: tuple[int, int] = (1_000, 1_000)) -> ChannelId:
-        """A running ledger of coin between two nodes, led by the first."""
+    async def propose_ledger(self, left: int, right: int, amounts: tuple[int, int] = (1_000, 1_000)) -> ChannelId:
+        """A ledger of coin between two nodes, led by the first."""
         request = LedgerRequest(
             peer=self.address(right), funds=((ZERO_ADDRESS, *amounts),), challenge_duration_s=DURATION_S
         )
-        channel = await self.books(left).open_ledger(request)
+        return await self.books(left).open_ledger(request)
+
+    async def ledger(self, left: int, right: int, amounts: tuple[int, int] = (1_000, 1_000)) -> ChannelId:
+        """The same, running."""
+        channel = await self.propose_ledger(left, right, amounts)
         await self.until(lambda: self.has_phase(channel, "running", (left, right)), blocks=True)
         return channel
 
@@ -116,8 +120,25 @@ class LedgerScene:
         found = {index: {each.channel_id: each.phase for each in self.books(index).virtuals()} for index in of}
         return all(phases.get(channel) == phase for phases in found.values())
 
+    def virtual_over(self, channel: ChannelId, of: Sequence[int]) -> bool:
+        """Has it ended without having been funded, and is nothing locked for it?"""
+        found = [info for index in of for info in self.books(index).ledgers() if channel in info.channels]
+        return not found and self.virtual_phase(channel, "failed", of)
+
+    def save_snapshot(self, index: int) -> None:
+        """Of the books as they stand."""
+        runner = self.books(index)._runner
+        assert runner is not None
+        runner.snapshots.take()()
+
     async def payments(self, path: Sequence[int], amount: int = 100, fees: tuple[int, ...] | None = None) -> ChannelId:
         """A running payment channel along a path of nodes."""
+        channel = await self.open_payments(path, amount, fees)
+        await self.until(lambda: self.virtual_phase(channel, "running", path))
+        return channel
+
+    async def open_payments(self, path: Sequence[int], amount: int, fees: tuple[int, ...] | None = None) -> ChannelId:
+        """The same as soon as it is proposed."""
         payer, *hubs, payee = path
         request = PaymentChannelRequest(
             payee=self.address(payee),
@@ -126,9 +147,7 @@ class LedgerScene:
             fees=(0,) * len(hubs) if fees is None else fees,
             challenge_duration_s=DURATION_S,
         )
-        channel = await self.books(payer).open_payments(request)
-        await self.until(lambda: self.virtual_phase(channel, "running", path))
-        return channel
+        return await self.books(payer).open_payments(request)
 
     async def app_channel(self, path: Sequence[int], stakes: tuple[int, int], fees: tuple[int, ...]) -> ChannelId:
         """A running app channel between the ends of a path of nodes."""
