@@ -118,7 +118,9 @@ class Party:
     def _proposed(self, peer: Address, message: Proposed) -> None:
         left, right = opening.neighbours_of(message, self.address)
         if any(each is not None and each not in self.ledgers for each in (left, right)):
-            self.take(opening.refuse(ChannelId(message.channel), message.participants.index(self.address), peer, "no ledger"))
+            self.take(
+                opening.refuse(ChannelId(message.channel), message.participants.index(self.address), peer, "no ledger")
+            )
             return
         step = opening.receive_proposal(peer, message, self.side(left), self.side(right), APPS, self.context)
         created, *rest = step.events
@@ -327,7 +329,9 @@ class Net:
         self.flush()
         return channel
 
-    def app_state(self, agreement: Agreement, milestone: str, amounts: tuple[tuple[int, int], ...] = ()) -> VariablePart:
+    def app_state(
+        self, agreement: Agreement, milestone: str, amounts: tuple[tuple[int, int], ...] = ()
+    ) -> VariablePart:
         if milestone == "final":
             return state_of(agreement, "final", 9, amounts, b"final")
         turn = 0 if milestone == "prefund" else 1
@@ -452,15 +456,18 @@ class Net:
     def guarantees(self) -> int:
         """How many stand in the ledgers, as their parties see them."""
         return sum(
-            len(each.guarantees) for party in self.parties for ledger in party.ledgers.values() for each in ledger.current.assets
+            len(each.guarantees)
+            for party in self.parties
+            for ledger in party.ledgers.values()
+            for each in ledger.current.assets
         )
 
 
 def describe(net: Net) -> str:
     """Where everybody stands, for failures."""
     return "\n".join(
-        f"{number}: {phase(record)}: {waiting_for(record)!r} held {record.held} gone {record.gone} end {record.reason!r}"
-        f" {[len(ledger.queue) for ledger in party.ledgers.values()]} {party.refused[-2:]}"
+        f"{number}: {phase(record)}: {waiting_for(record)!r} held {record.held} gone {record.gone}"
+        f" end {record.reason!r} {[len(ledger.queue) for ledger in party.ledgers.values()]} {party.refused[-2:]}"
         for number, party in enumerate(net.parties)
         for record in party.records.values()
     )

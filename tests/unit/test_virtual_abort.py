@@ -1,4 +1,4 @@
-"""Virtual channels that are given up before they are funded: by anybody, at any moment, and nobody has lost anything."""
+"""Virtual channels given up before they are funded: by anybody, at any moment, and nobody has lost anything."""
 
 from __future__ import annotations
 

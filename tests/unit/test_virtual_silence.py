@@ -1,4 +1,4 @@
-"""A participant that says nothing more, from any moment on: the others stop where nobody loses, and go on when it returns.
+"""A participant says nothing more, from any moment on: the others stop where nobody loses, and go on when it returns.
 
 What each of the others can do without it is in docs/reference/virtual.md, "When somebody is silent".
 """
@@ -143,7 +143,7 @@ def test_a_payee_can_redeem_whenever_its_channel_runs() -> None:
 
 
 def test_what_the_chain_decides_is_taken_into_the_ledger_of_those_who_still_speak() -> None:
-    """The payer is gone. The payee has redeemed a voucher of 30 on chain: hub and payee remove the guarantee with that."""
+    """The payer is gone, a voucher of 30 was redeemed on chain: hub and payee remove the guarantee with that."""
     net = Net(3)
     channel = net.open(net.agreement(fees=(7,)))
     net.run()

@@ -139,7 +139,7 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def strongest(self) -> Milestone | None:
-        """The newest state that everybody has signed: with it, at least, this node can settle its guarantees on chain."""
+        """The newest state that everybody has signed: with it this node can settle its guarantees on chain."""
         order: tuple[Milestone, ...] = ("aborted", "final", "postfund", "prefund")
         for milestone in order:
             state = self.milestone(milestone)
