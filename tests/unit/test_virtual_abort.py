@@ -10,7 +10,7 @@ from scapp.channels.virtual import defunding
 from tests.support.virtual_net import TOKEN, Net, Party, describe
 
 FEES = {0: (), 1: (7,), 2: (7, 11)}
-STEP = {0: 1, 1: 1, 2: 2}  # how many messages apart the moments are
+STEP = {0: 1, 1: 1, 2: 4}  # how many messages apart the moments are
 
 
 def end(net: Net, party: Party, channel: ChannelId) -> bool:
