@@ -19,7 +19,7 @@ MaybeB65 = Annotated[bytes, msgspec.Meta(max_length=65)]  # a signature, or noth
 U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 U48 = Annotated[int, msgspec.Meta(ge=0, lt=2**48)]
 U63 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-U64 = Annotated[int, msgspec.Meta(ge=0, lt=2**64)]
+U64 = Annotated[int, msgspec.Meta(ge=0)]  # MessagePack has no larger ones
 Short = Annotated[str, msgspec.Meta(max_length=1024)]
 WireAmount = B32
 """An amount in the asset's smallest unit: unsigned, big-endian."""

@@ -48,12 +48,14 @@ class LedgerRefused(PeerError):
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):
-    """A proposal that the leader has signed and the follower has not; `after` is the ledger once it holds."""
+    """A proposal that the leader has signed and the follower has not; `after` is the ledger once it holds. `ask` is the
+    number of the follower's request that it answers, 0 for none."""
 
     proposal: Proposal
     after: Balances
     state_hash: Hash
     signature: bytes  # the leader's
+    ask: int = 0
 
 
 class Ledger(msgspec.Struct, frozen=True, gc=False):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from scapp.channels.ledger.chain_facts import LedgerChainSeen, LedgerExitStarted
+from scapp.channels.ledger.chain_facts import LedgerExitStarted, LedgerSeen
 from scapp.channels.ledger.wire import WireBalances, WireProposal
 
 
@@ -65,13 +65,15 @@ class FollowerSigned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag
 
 
 class Countersigned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:countersigned.1"):
-    """The follower, this node, has signed the state after the leader's change."""
+    """The follower, this node, has signed the state after the leader's change. `ask` is the number of its request
+    that is done so, 0 for none."""
 
     channel: bytes
     turn: int
     proposal: WireProposal
     leader_signature: bytes
     signature: bytes
+    ask: int = 0
 
 
 class Requested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:requested.1"):
@@ -136,7 +138,7 @@ class PeerRestoreSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, ta
 class LedgerRecovered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:recovered.1"):
     """The other party has told where the ledger stands (or the operator goes on without): updates go on above turn
     `floor`. `balances` with `signatures` are the newest state of both, None if it is not newer than what was known;
-    `asked` is the number of the follower's last request that was decided."""
+    `asked` is the number of the follower's last request that is done or declined."""
 
     channel: bytes
     floor: int
@@ -161,6 +163,6 @@ LedgerEvent = (
     | LedgerRestored
     | PeerRestoreSeen
     | LedgerRecovered
-    | LedgerChainSeen
+    | LedgerSeen
     | LedgerExitStarted
 )

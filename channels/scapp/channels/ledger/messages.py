@@ -47,11 +47,13 @@ class SignStage(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:s
 
 
 class Update(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One change, with the leader's signature under the state that it leads to."""
+    """One change, with the leader's signature under the state that it leads to. `ask` is the number of the follower's
+    request that it answers, 0 for none."""
 
     turn: U48
     proposal: WireProposal
     signature: B65
+    ask: U63 = 0
 
 
 class Updates(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:update"):
@@ -109,7 +111,7 @@ class AskStanding(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l
 class TellStanding(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:standing"):
     """Answer to `AskStanding`, with its token: the newest state that both have signed (None below the postfund),
     both parties' signatures under the prefund and the final state as far as the sender has them, the turn above which
-    updates go on, and the number of the last request of the follower that is decided."""
+    updates go on, and the number of the last request of the follower that is done or declined."""
 
     channel: B32
     token: B16

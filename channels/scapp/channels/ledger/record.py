@@ -10,7 +10,7 @@ import msgspec
 from scapp.channels.channel.events import with_signature
 from scapp.channels.errors import CorruptionError, ScappError
 from scapp.channels.ledger.balances import Balances
-from scapp.channels.ledger.chain_facts import LedgerChainSeen, LedgerExitStarted
+from scapp.channels.ledger.chain_facts import LedgerExitStarted, LedgerSeen
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER, Ledger, Queued
 from scapp.channels.ledger.events import (
     AskDeclined,
@@ -67,8 +67,8 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     states are there. `ledger` is None below a complete postfund.
 
     `floor`: updates have turns above it. `asked`: the highest number of the follower's requests that the leader has
-    decided. `token`: of this node's own restore, empty unless it recovers. `peer_restores`: tokens of the other
-    party's restores and the floors it was told."""
+    proposed or declined; at the follower, that is done or declined. `token`: of this node's own restore, empty unless
+    it recovers. `peer_restores`: tokens of the other party's restores and the floors it was told."""
 
     setup: LedgerSetup
     created_ms: int
@@ -82,7 +82,7 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     final: Final | None = None
     rejected_by: int | None = None
     reject_reason: str = ""
-    chain: LedgerChainSeen | None = None
+    chain: LedgerSeen | None = None
     exit_reason: str = ""
     token: bytes = b""
     floor: int = 0
@@ -116,8 +116,8 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         if self.chain is not None and self.chain.settled:
             return "settled"
         if self.final is not None and self.final.complete:
-            return "closed"
-        if self.exit_reason or (self.chain is not None and (self.chain.disputed or self.chain.ended)):
+            return "settled" if self._holds_nothing else "closed"
+        if self.exit_reason or (self.chain is not None and self.chain.disputed):
             return "disputed"
         if self.final is not None or self.closing_by is not None:
             return "closing"
@@ -126,6 +126,14 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         if b"" not in self.prefund:
             return "funding"
         return "opening" if self.prefund[self.setup.my_index] else "proposed"
+
+    @property
+    def _holds_nothing(self) -> bool:
+        """Is nothing on chain, for good? So it is when a ledger was closed before anybody had deposited."""
+        if self.chain is None or self.chain.disputed:
+            return False
+        seen = self.chain.seen
+        return not any(map(any, (*seen.latest.holdings, *seen.confirmed.holdings)))
 
     @property
     def usable(self) -> bool:
@@ -146,6 +154,12 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Have both signed a guarantee for the channel that still stands?"""
         ledger = self.ledger
         return ledger is not None and any(each.find(target) is not None for each in ledger.current.assets)
+
+    @property
+    def asks_done(self) -> int:
+        """The highest number of the follower's requests that is done or declined, not only proposed."""
+        queue = self.ledger.queue if self.ledger is not None else ()
+        return min((queued.ask - 1 for queued in queue if queued.ask), default=self.asked)
 
     @property
     def has_guarantees(self) -> bool:
@@ -169,7 +183,7 @@ def evolve(record: LedgerRecord, event: LedgerEvent) -> LedgerRecord:
         raise CorruptionError(f"{type(event).__name__} of 0x{event.channel.hex()} in ledger 0x{record.channel.hex()}")
     try:
         return fold(record, event)
-    except ScappError as error:
+    except (ScappError, ValueError, IndexError) as error:
         raise CorruptionError(f"{type(event).__name__} does not follow: {error}") from error
 
 
@@ -198,7 +212,7 @@ def _proposal(record: LedgerRecord, event: ProposalSigned) -> LedgerRecord:
     ledger = _ledger(record)
     proposal = from_wire(event.proposal)
     after = _next(ledger, proposal, event.turn)
-    queued = Queued(proposal, after, Hash(event.state_hash), event.signature)
+    queued = Queued(proposal, after, Hash(event.state_hash), event.signature, event.ask)
     asked = max(record.asked, event.ask)
     return _replace(record, ledger=_replace(ledger, queue=(*ledger.queue, queued)), asked=asked)
 
@@ -215,19 +229,17 @@ def _follower_signed(record: LedgerRecord, event: FollowerSigned) -> LedgerRecor
 
 def _countersigned(record: LedgerRecord, event: Countersigned) -> LedgerRecord:
     ledger = _ledger(record)
-    proposal = from_wire(event.proposal)
-    after = _next(ledger, proposal, event.turn)
+    after = _next(ledger, from_wire(event.proposal), event.turn)
     signed = _replace(ledger, current=after, signatures=(event.leader_signature, event.signature))
-    done = next((request for request in record.requests if request.proposal == proposal), None)
-    requests = tuple(request for request in record.requests if request is not done)
-    return _replace(record, ledger=signed, requests=requests, asked=max(record.asked, done.number if done else 0))
+    requests = tuple(request for request in record.requests if request.number != event.ask)
+    return _replace(record, ledger=signed, requests=requests, asked=max(record.asked, event.ask))
 
 
 def _next(ledger: Ledger, proposal: Proposal, turn: int) -> Balances:
-    after = apply(ledger.proposed, proposal)
-    if after.turn != turn:
-        raise CorruptionError(f"turn {turn} was signed where {after.turn} comes next")
-    return after
+    before = ledger.proposed
+    if turn <= before.turn:
+        raise CorruptionError(f"turn {turn} was signed after turn {before.turn}")
+    return apply(before if turn == before.turn + 1 else _replace(before, turn=turn - 1), proposal)
 
 
 def _ledger(record: LedgerRecord) -> Ledger:
@@ -261,7 +273,8 @@ def _final(record: LedgerRecord, event: FinalStateSigned) -> LedgerRecord:
 
 
 def _restored(record: LedgerRecord, event: LedgerRestored) -> LedgerRecord:
-    return _replace(record, token=event.token)
+    over = record.rejected_by is not None or (record.final is not None and record.final.complete)
+    return record if over else _replace(record, token=event.token)
 
 
 def _peer_restored(record: LedgerRecord, event: PeerRestoreSeen) -> LedgerRecord:
@@ -276,8 +289,15 @@ def _recovered(record: LedgerRecord, event: LedgerRecovered) -> LedgerRecord:
         current = balances_from_wire(event.balances, setup.opening.parties)
         ledger = Ledger(setup.fixed, setup.channel_id, setup.my_index, current, event.signatures)
     elif ledger is not None:
-        ledger = _replace(ledger, queue=ledger.queue if record.setup.my_index == LEADER else ())
-    recovered = _replace(record, ledger=ledger, token=b"", asked=max(record.asked, event.asked))
+        ledger = _replace(ledger, queue=())  # what is below the floor will never be countersigned
+    recovered = _replace(
+        record,
+        ledger=ledger,
+        token=b"",
+        asked=event.asked,
+        declined=tuple(each for each in record.declined if each[0] <= event.asked),
+        requests=tuple(each for each in record.requests if each.number > event.asked),
+    )
     return _with_floor(recovered, event.floor)
 
 
@@ -287,7 +307,7 @@ def _with_floor(record: LedgerRecord, floor: int) -> LedgerRecord:
     return _replace(record, floor=floor, ledger=ledger)
 
 
-def _chain(record: LedgerRecord, event: LedgerChainSeen) -> LedgerRecord:
+def _chain(record: LedgerRecord, event: LedgerSeen) -> LedgerRecord:
     return _replace(record, chain=event)
 
 
@@ -309,7 +329,7 @@ _FOLDS: dict[type, Callable[[LedgerRecord, Any], LedgerRecord]] = {
     LedgerRestored: _restored,
     PeerRestoreSeen: _peer_restored,
     LedgerRecovered: _recovered,
-    LedgerChainSeen: _chain,
+    LedgerSeen: _chain,
     LedgerExitStarted: _exit,
 }
 

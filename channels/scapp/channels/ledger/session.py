@@ -1,4 +1,4 @@
-"""What one ledger holds besides its record: all of it may be lost at any moment, and comes back by the other's words."""
+"""What one ledger holds besides its record: all of it may be lost, and comes back by what is said again."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class LedgerSetup(msgspec.Struct, frozen=True, gc=False):
 
 
 def setup_of(created: LedgerCreated) -> LedgerSetup:
-    """Raises LedgerNotAllowed for parameters that no ledger may have."""
+    """The channel id follows from the rest. Raises LedgerNotAllowed for parameters that no ledger may have."""
     participants = (Address(created.participants[0]), Address(created.participants[1]))
     fixed = FixedPart(participants, created.nonce, Address(created.app_definition), created.challenge_duration)
     parties = Parties(Destination(created.destinations[0]), Destination(created.destinations[1]))
@@ -67,8 +67,4 @@ def setup_of(created: LedgerCreated) -> LedgerSetup:
         shares = shares_of(slots, 2)
     except ValueError as error:  # InvalidValue is one
         raise LedgerNotAllowed(str(error)) from error
-    if channel != created.channel:
-        raise LedgerNotAllowed(
-            f"id 0x{created.channel.hex()} does not follow from the ledger, which has 0x{channel.hex()}"
-        )
     return LedgerSetup(created.my_index, fixed, channel, opening, shares)
