@@ -139,14 +139,26 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return None
 
     @property
+    def strongest(self) -> Milestone | None:
+        """The newest state that everybody has signed: with it this node can settle its guarantees on chain."""
+        order: tuple[Milestone, ...] = ("aborted", "final", "postfund", "prefund")
+        for milestone in order:
+            state = self.milestone(milestone)
+            if state is not None and state.complete:
+                return milestone
+        return None
+
+    @property
     def cleared(self) -> bool:
         """Is the guarantee gone from every ledger that this node has a part in?"""
         return all(self.gone[at] for at, _ in self.sides)
 
     @property
     def over(self) -> bool:
-        """Is there nothing left to be done here, unless a neighbour asks?"""
-        return self.cleared or self.rejected
+        """Is there nothing left to be done here, unless a neighbour asks? Whoever has had no guarantee passes on the
+        signatures under the aborted state until all are there: those further on may have one."""
+        unpassed = self.aborted is not None and not self.aborted.complete and self.on_chain is None
+        return self.rejected or (self.cleared and not unpassed)
 
     @property
     def disputed(self) -> bool:
