@@ -17,7 +17,9 @@ def pending(record: LedgerRecord) -> tuple[LedgerMessage, ...]:
     if record.phase in ("rejected", "settled", "proposed"):
         return ()
     if record.recovering:
-        return (AskStanding(record.channel, record.token),)
+        # What is proposed again may never have arrived, and then nobody could answer.
+        again = (open_again(record),) if record.leads and not record.prefund[FOLLOWER] else ()
+        return (*again, AskStanding(record.channel, record.token))
     if record.final is not None:
         return _of_final(record)
     found: list[LedgerMessage] = [*_of_opening(record)]
