@@ -25,8 +25,8 @@ def leave(record: LedgerRecord, reason: str) -> Step:
 
 
 def waits_for_peer(record: LedgerRecord) -> str:
-    """What the other party owes this node in the ledger, in words; empty when it owes nothing. Guarantees that a virtual
-    channel no longer needs are told by `virtual.leaving.held_up`."""
+    """What the other party owes this node in the ledger, in words; empty when it owes nothing. Of guarantees that no
+    virtual channel needs any more, `virtual.leaving.held_up` tells."""
     final, ledger = record.final, record.ledger
     if record.phase in ("rejected", "settled", "closed", "recovering") or record.exit_reason:
         return ""
