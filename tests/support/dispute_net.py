@@ -327,10 +327,9 @@ class DisputeNet(Net):
 
     @staticmethod
     def _done(side: OnChain) -> bool:
-        over = all(record.over for record in side.party.records.values())
-        return over and all(
-            (record.phase in ("running", "settled") and not record.has_guarantees) or record.phase == "settled"
-            for record in side.ledgers.values()
+        return all(
+            each.phase == "settled" or (each.phase == "running" and not each.has_guarantees)
+            for each in side.ledgers.values()
         )
 
     def describe(self) -> str:
