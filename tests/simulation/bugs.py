@@ -413,7 +413,7 @@ BUGS: dict[str, tuple[Plant, str]] = {
     "rule 8: no guarantee": (_without_hindrance("none"), "^8: turn 1 signed without a guarantee"),
     "rule 8: no hub": (_without_hindrance("guaranteed"), "^8: .* while the channel is guaranteed"),
     "rule 8: plays on in a dispute": (_without_hindrance("disputed"), "^8: .* while the channel is disputed"),
-    "rule 8: given up too late": (gives_up_at_any_time, "^8: rejected after turn"),
+    "rule 8: given up too late": (gives_up_at_any_time, "^8: (given up|rejected) after"),
     "rule 7: deadline": (stale_challenges_stand, "^7: .* has gained"),
     "rule 10: no restore is noted": (restored_as_if_nothing_happened, "^2: "),
     "rule 10: nobody is heard": (recovery_hears_nobody, "^2: "),

@@ -240,8 +240,8 @@ class SimBacking:
         return any(channel in n.drivers and n.engine(channel).state.exit_reason for n in self.sim.nodes)
 
     def _settle(self, channel: bytes, behind: _Behind) -> None:
-        """The chain pays what the newest state says that an app party can enforce there. Before a dispute ends everybody
-        honest has heard of it and has shown what it has."""
+        """The chain pays what the newest state says that an app party can enforce there. Before a dispute ends
+        everybody has heard of it and has shown what it has."""
         for node in self.sim.nodes:
             if not node.up or (channel in node.drivers and not _heard(node.engine(channel).state)):
                 return
