@@ -263,7 +263,7 @@ def test_statements_that_contradict_themselves_are_refused(broken, why):
 
 def test_oversized_messages_are_no_messages():
     long = msgspec.msgpack.encode(["r:s", [[bytes(BODY_BYTES_MAX + 1), bytes(65)]], False])
-    many = msgspec.msgpack.encode(["r:s", [[b"", bytes(65)]] * 257, False])
+    many = msgspec.msgpack.encode(["r:s", [[b"", bytes(65)]] * 65, False])
     for data in (long, many, b"", b"\xc1", msgspec.msgpack.encode(["r:x"]), b"\x91" * 100_000):
         with pytest.raises(MalformedMessage):
             decode_message(data)
