@@ -14,9 +14,11 @@ CHANNELS, RUNTIME, REDUCERS, GAME = "scapp.channels", "scapp.runtime", "scapp.re
 # Ports with their adapters, and what composes them.
 CHAIN_SHELL = "contracts|fake|key|performing|rpc|rpc_link|service|deploy"
 NODE_SHELL = (
-    "node|proposals|chain_link|channel_info|runner|admission_base|state_snapshots|restoring|module_exchange|service"
+    "node|proposals|drafting|backing_link|chain_link|channel_info|runner|admission_base|state_snapshots|restoring"
+    "|module_exchange|service"
 )
-SHELL = f"log|transport|chain\\.({CHAIN_SHELL})|{NODE_SHELL}|ethereum_packages"
+PAYMENTS_SHELL = "runner|receipts|store|stored|talk|history"
+SHELL = f"log|transport|chain\\.({CHAIN_SHELL})|payments\\.({PAYMENTS_SHELL})|{NODE_SHELL}|ethereum_packages"
 PURE = re.compile(rf"scapp\.channels\.(?!({SHELL})(\.|$)).+")
 PURE_STDLIB = {
     "__future__", "abc", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum",

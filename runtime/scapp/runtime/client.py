@@ -30,6 +30,7 @@ from scapp.runtime.client_answers import NodeUnreachable as NodeUnreachable
 from scapp.runtime.client_answers import NotAllowed as NotAllowed
 from scapp.runtime.client_answers import Refused as Refused
 from scapp.runtime.client_answers import error_of, sse
+from scapp.runtime.client_ledgers import LedgerCalls
 from scapp.runtime.derived_documents import ProjectionList, ProjectionView, ReplayAnswer
 from scapp.runtime.documents import (
     AppList,
@@ -63,7 +64,7 @@ LOCK_FILE = "node.lock"
 TOKEN_FILE = "api.token"  # noqa: S105  # the file's name, not a token
 
 
-class Client:
+class Client(LedgerCalls):
     """Talks to the node at `url` ("http://host:port") with a token. `timeout_s` bounds each answer."""
 
     def __init__(self, url: str, token: str, *, timeout_s: float = 60.0) -> None:

@@ -304,6 +304,8 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
         return NOTHING
     if state.setup.funded and hindrance(state, session, is_final=newest.is_final) is not None:
         return NOTHING
+    if state.backed is not None and state.turn < 1:
+        return NOTHING  # turn 1 has one possible content, and nothing takes its place
     # Restored, that participant signs only above what we have signed: the same again, whatever is in it.
     recovered = message.code == RECOVERED and state.head is not None
     if not recovered and (state.turn < 1 or not newest.entries):

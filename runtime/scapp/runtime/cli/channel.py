@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, printable, settings, short, table, tell, waiting
+from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, settings, short, table, tell, waiting
+from scapp.runtime.cli.described import chain_lines, described
 
 if TYPE_CHECKING:
-    from scapp.runtime.chain_documents import ChannelOnChainView
     from scapp.runtime.documents import ChannelView, SlotView
 
 _WAIT = click.option(
@@ -245,7 +245,7 @@ def _undecided(found: ChannelView) -> str:
 
 
 def _described(found: ChannelView) -> str:
-    from scapp.runtime.cli.amounts import amount_text
+    from scapp.runtime.cli.amounts import amount_text, time_text
 
     lines = [
         ("channel", found.channel_id),
@@ -267,35 +267,11 @@ def _described(found: ChannelView) -> str:
                 zip(found.slots, found.amounts or [s.amount for s in found.slots], strict=True)
             )
         ),
-        *(_chain_lines(found.chain) if found.chain else ()),
+        *(chain_lines(found.chain, amount_text, time_text) if found.chain else ()),
         ("undecided", _undecided(found)),
         ("database", _derived(found)),
     ]
-    kept = [(name, value) for name, value in lines if value]
-    width = max(len(name) for name, _ in kept)
-    return "\n".join(f"{name.ljust(width)}  {printable(value)}" for name, value in kept)
-
-
-def _chain_lines(found: ChannelOnChainView) -> list[tuple[str, str]]:
-    from scapp.runtime.cli.amounts import amount_text, time_text
-
-    until = f" until {time_text(found.finalizes_at_s)}" if found.finalizes_at_s else ""
-    lines = [
-        ("on chain", "settled" if found.settled else f"{found.mode}{until}"),
-        ("turn on chain", str(found.turn_record) if found.turn_record else ""),
-        ("leaving", found.exit_reason),
-    ]
-    for asset in found.assets:
-        held, confirmed, whole, own = (
-            amount_text(text, asset.asset) for text in (asset.held, asset.confirmed, asset.needed, asset.own)
-        )
-        later = "" if held == confirmed else f" (confirmed: {confirmed})"
-        lines.append(("held", f"{held}{later}; all deposits {whole}, this node's {own}"))
-    for each in found.transactions:
-        at = f" in block {each.block}" if each.block is not None else ""
-        parts = (each.kind, each.status + at, each.transaction, each.detail)
-        lines.append(("transaction", "  ".join(part for part in parts if part)))
-    return lines
+    return described(lines)
 
 
 def _derived(found: ChannelView) -> str:

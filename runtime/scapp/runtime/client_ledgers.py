@@ -1,0 +1,131 @@
+"""The part of the Python client that is about ledgers, and the channels that they fund; `client.Client` has it all."""
+
+from __future__ import annotations
+
+import urllib.parse
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from scapp.runtime.ledger_documents import LedgerList, LedgerView, PaymentView, VirtualList, VirtualView
+
+T = TypeVar("T")
+
+
+class LedgerCalls(ABC):
+    """Methods over the two that carry a call. Amounts are in the asset's smallest unit."""
+
+    @abstractmethod
+    def _get(self, path: str, kind: type[T]) -> T: ...
+
+    @abstractmethod
+    def _post(self, path: str, kind: type[T], body: Any, wait_s: float = 0.0) -> T: ...
+
+    def ledgers(self) -> list[LedgerView]:
+        return self._get("/v1/ledgers", LedgerList).ledgers
+
+    def ledger(self, ledger: str) -> LedgerView:
+        return self._get(_ledger(ledger), LedgerView)
+
+    def open_ledger(
+        self,
+        peer: str,
+        mine: Mapping[str, int],
+        theirs: Mapping[str, int] | None = None,
+        *,
+        pay_to: str | None = None,
+        challenge_duration_s: int = 86_400,
+        wait_s: float = 0.0,
+    ) -> LedgerView:
+        """Propose a ledger: `mine` and `theirs` are what each deposits, by asset; waits up to `wait_s` for it to run."""
+        theirs = theirs or {}
+        assets = dict.fromkeys((*mine, *theirs))
+        body = {
+            "peer": peer,
+            "funds": [
+                {"asset": asset, "mine": str(mine.get(asset, 0)), "theirs": str(theirs.get(asset, 0))}
+                for asset in assets
+            ],
+            "pay_to": pay_to,
+            "challenge_duration_s": challenge_duration_s,
+            "wait_s": wait_s,
+        }
+        return self._post("/v1/ledgers", LedgerView, body, wait_s)
+
+    def accept_ledger(self, ledger: str, wait_s: float = 0.0) -> LedgerView:
+        return self._post(f"{_ledger(ledger)}/accept", LedgerView, {"wait_s": wait_s}, wait_s)
+
+    def reject_ledger(self, ledger: str, reason: str = "rejected by the operator") -> LedgerView:
+        return self._post(f"{_ledger(ledger)}/reject", LedgerView, {"reason": reason})
+
+    def top_up_ledger(self, ledger: str, asset: str, amount: int, wait_s: float = 0.0) -> LedgerView:
+        """Deposit more, while the ledger goes on."""
+        return self._post(f"{_ledger(ledger)}/top-up", LedgerView, _amount(asset, amount, wait_s), wait_s)
+
+    def transfer(self, ledger: str, asset: str, amount: int, wait_s: float = 0.0) -> LedgerView:
+        """Give the peer a part of what this node has, for nothing."""
+        return self._post(f"{_ledger(ledger)}/transfer", LedgerView, _amount(asset, amount, wait_s), wait_s)
+
+    def close_ledger(self, ledger: str, wait_s: float = 0.0) -> LedgerView:
+        return self._post(f"{_ledger(ledger)}/close", LedgerView, {"wait_s": wait_s}, wait_s)
+
+    def challenge_ledger(self, ledger: str, wait_s: float = 0.0) -> LedgerView:
+        """Leave it without the peer."""
+        return self._post(f"{_ledger(ledger)}/challenge", LedgerView, {"wait_s": wait_s}, wait_s)
+
+    def withdraw_ledger(self, ledger: str, wait_s: float = 0.0) -> LedgerView:
+        return self._post(f"{_ledger(ledger)}/withdraw", LedgerView, {"wait_s": wait_s}, wait_s)
+
+    def recover_ledger(self, ledger: str) -> LedgerView:
+        """End a restored ledger's recovery without the peer's answer: it may contradict what was signed."""
+        return self._post(f"{_ledger(ledger)}/recover", LedgerView, {"override": True})
+
+    def virtuals(self, kind: str | None = None) -> list[VirtualView]:
+        """Channels that ledgers fund, this node's own and those it forwards; `kind` is payment or app."""
+        return self._get("/v1/virtual" + (f"?kind={kind}" if kind else ""), VirtualList).channels
+
+    def virtual(self, channel: str) -> VirtualView:
+        return self._get(_virtual(channel), VirtualView)
+
+    def open_payments(
+        self,
+        payee: str,
+        asset: str,
+        amount: int,
+        *,
+        via: Sequence[str] = (),
+        fees: Sequence[int] = (),
+        challenge_duration_s: int = 86_400,
+        wait_s: float = 0.0,
+    ) -> VirtualView:
+        """A payment channel over the hubs `via`, each of which gets its fee; waits up to `wait_s` for it to run."""
+        body = {
+            "payee": payee,
+            "asset": asset,
+            "amount": str(amount),
+            "via": list(via),
+            "fees": [str(fee) for fee in fees],
+            "challenge_duration_s": challenge_duration_s,
+            "wait_s": wait_s,
+        }
+        return self._post("/v1/virtual", VirtualView, body, wait_s)
+
+    def pay(self, channel: str, amount: int) -> PaymentView:
+        """Pay in a payment channel; durable when it returns."""
+        return self._post(f"{_virtual(channel)}/pay", PaymentView, {"amount": str(amount)})
+
+    def close_virtual(self, channel: str, wait_s: float = 0.0) -> VirtualView:
+        """End a payment channel; what was paid moves in the ledgers."""
+        return self._post(f"{_virtual(channel)}/close", VirtualView, {"wait_s": wait_s}, wait_s)
+
+
+def _ledger(ledger: str) -> str:
+    return "/v1/ledgers/" + urllib.parse.quote(ledger, safe="")
+
+
+def _virtual(channel: str) -> str:
+    return "/v1/virtual/" + urllib.parse.quote(channel, safe="")
+
+
+def _amount(asset: str, amount: int, wait_s: float) -> dict[str, Any]:
+    return {"asset": asset, "amount": str(amount), "wait_s": wait_s}
