@@ -12,6 +12,7 @@ from scapp.channels.books.step import BooksTerms
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.node import Node
+from scapp.channels.routing.own import HubTerms
 from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
@@ -49,6 +50,7 @@ class LedgerScene:
         self.nodes: dict[int, Node] = {}
         self.events: list[list[NodeEvent]] = [[] for _ in self.signers]
         self.policies = [Willing() for _ in self.signers]
+        self.hubs = [HubTerms() for _ in self.signers]
 
     async def start(self) -> LedgerScene:
         for index in range(len(self.signers)):
@@ -58,7 +60,10 @@ class LedgerScene:
     async def node(self, index: int) -> Node:
         service = PlainService(self.chain, self.signers[index])
         setup = BooksSetup(
-            policy=self.policies[index], apps=Apps(PAYMENT_APP, TWO_PARTY_APP), terms=BooksTerms(conclude_delay_s=3_600)
+            policy=self.policies[index],
+            apps=Apps(PAYMENT_APP, TWO_PARTY_APP),
+            terms=BooksTerms(conclude_delay_s=3_600),
+            hub=self.hubs[index],
         )
         node = await self.cast.node(index + 1, log=self.logs[index], chain=service, terms=TERMS, books=setup)
         node.subscribe(self.events[index].append)

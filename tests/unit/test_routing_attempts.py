@@ -36,7 +36,7 @@ def test_after_a_failure_of_unknown_hubs_routes_with_other_hubs_go_first():
     assert attempts.next([over(A), over(B)]) == over(A), "better than none"
 
 
-def test_tries_are_counted():
+def test_after_so_many_tries_nothing_is_left():
     attempts = Attempts(tries_max=2).failed(over(A), "refused", A).failed(over(B), "silent")
     assert attempts.next([over(C)]) is None
 

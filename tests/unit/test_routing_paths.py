@@ -87,7 +87,7 @@ def test_an_own_ledger_needs_no_hub_and_no_announcement():
     assert ask({}, own(TO)) == [Route((), (), True, ALWAYS_FRESH)]
 
 
-def test_own_balances_are_exact():
+def test_own_balances_count_to_the_last_unit():
     assert ask({}, own(TO, mine=100)) != []
     assert ask({}, own(TO, mine=99)) == []
     assert ask({}, own(TO, theirs=7), [Stake(COIN, 1, 8)]) == []

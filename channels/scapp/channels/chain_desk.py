@@ -33,6 +33,14 @@ class ChainDesk:
         return self._chain.head_time_s or 0
 
     @property
+    def chain_id(self) -> int:
+        return self._chain.chain_id
+
+    @property
+    def adjudicator(self) -> Address:
+        return self._chain.adjudicator
+
+    @property
     def consensus_app(self) -> Address:
         """The app of channels in which everybody signs everything."""
         return self._chain.consensus_app

@@ -245,10 +245,10 @@ class Node:
 
     def _on_link(self, peer: Address, connected: bool) -> None:
         self._emit(NodeEvent(kind="link", peer=peer, detail="up" if connected else "down"))
+        if self.books is not None:
+            self.books.on_link(peer, connected)
         if not connected:
             return
-        if self.books is not None:
-            self.books.on_link(peer)
         for runner in self._runners.values():
             if peer in runner.participants:
                 index = runner.participants.index(peer)

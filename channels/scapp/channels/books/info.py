@@ -8,7 +8,8 @@ from typing import Literal, Protocol
 import msgspec
 
 from scapp.channels.channel.standing import ChannelOnChainInfo
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.routing.paths import HUBS_USUAL, Route
+from scapp.channels.types import U256_MAX, ZERO_ADDRESS, Address, ChannelId
 
 Role = Literal["payer", "hub", "payee", "party"]
 
@@ -92,6 +93,17 @@ class PaymentChannelRequest(msgspec.Struct, frozen=True, kw_only=True):
     challenge_duration_s: int = 86_400
 
 
+class RouteRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for routes to `to`. `amounts`: (asset, what this node puts in, what the other one does); fees, `fee_max` at
+    most together, are in the first asset."""
+
+    to: Address
+    amounts: tuple[tuple[Address, int, int], ...]
+    challenge_duration_s: int = 86_400
+    fee_max: int = U256_MAX
+    hubs_max: int = HUBS_USUAL
+
+
 class PaymentReceipt(msgspec.Struct, frozen=True, kw_only=True):
     """A payment as the payer has stored it: `amount` of this one, `paid` altogether, `remaining` in the channel."""
 
@@ -147,6 +159,15 @@ class BooksPort(Protocol):
 
     async def open_payments(self, request: PaymentChannelRequest) -> ChannelId:
         """Propose a payment channel; wait for phase `running` with `wait_virtual`."""
+        ...
+
+    def routes(self, request: RouteRequest) -> list[Route]:
+        """The best ways to a node, over the hubs that announce themselves; empty if there is none."""
+        ...
+
+    async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
+        """Open a payment channel over the best route, and over the next ones while they fail; `via` and `fees` of the
+        request do not count. Returns when it runs, or after `timeout` seconds; LocalError tells what was tried."""
         ...
 
     async def pay(self, channel_id: ChannelId, amount: int) -> PaymentReceipt:

@@ -19,6 +19,7 @@ from scapp.channels.books.info import (
     LedgerRequest,
     PaymentChannelRequest,
     PaymentReceipt,
+    RouteRequest,
     VirtualInfo,
 )
 from scapp.channels.books.link import BooksLink
@@ -27,6 +28,7 @@ from scapp.channels.books.messages import decode_message, prefix_of
 from scapp.channels.books.policy import AskAlways, BooksPolicy
 from scapp.channels.books.proposals import Rules
 from scapp.channels.books.purses import Purses
+from scapp.channels.books.routes import BooksRoutes
 from scapp.channels.books.runner import BooksRunner
 from scapp.channels.books.snapshots import BooksCodec
 from scapp.channels.books.state import BooksState
@@ -40,6 +42,9 @@ from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.payments.limits import Limits
 from scapp.channels.payments.runner import PaymentRunner
+from scapp.channels.routing.own import HubTerms
+from scapp.channels.routing.paths import Route
+from scapp.channels.routing.statements import network_of
 from scapp.channels.runner import Shared
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual import defunding
@@ -48,17 +53,18 @@ from scapp.channels.virtual.opening import Apps
 logger = logging.getLogger("scapp.books")
 
 
-PREFIXES = frozenset((b"l:", b"v:", b"p:"))
+PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:"))
 
 
 class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
-    zero where there is none; `payment_limits` by asset."""
+    zero where there is none; `payment_limits` by asset; `hub`: what the node announces of itself."""
 
     policy: BooksPolicy = AskAlways()
     apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
     terms: BooksTerms = BooksTerms()
     payment_limits: Limits = {}
+    hub: HubTerms = HubTerms()
 
 
 def open_books(shared: Shared, desk: ChainDesk | None, setup: BooksSetup, nonce: Callable[[], int]) -> NodeBooks | None:
@@ -84,7 +90,7 @@ def open_books(shared: Shared, desk: ChainDesk | None, setup: BooksSetup, nonce:
         counters=shared.counters,
         limits=setup.payment_limits,
     )
-    return NodeBooks(shared, desk, rules, setup.terms, payments, nonce)
+    return NodeBooks(shared, desk, rules, setup, payments, nonce)
 
 
 class NodeBooks:
@@ -95,19 +101,20 @@ class NodeBooks:
         shared: Shared,
         desk: ChainDesk,
         rules: Rules,
-        terms: BooksTerms,
+        setup: BooksSetup,
         payments: PaymentRunner,
         nonce: Callable[[], int],
     ) -> None:
         self._shared = shared
         self._desk = desk
         self._rules = rules
-        self._terms = terms
+        self._terms = setup.terms
         self._payments = payments
         self._nonce = nonce
         self._runner: BooksRunner | None = None
         self.fault = ""  # why the books stay closed
         self.backing = BooksBacking(shared.signer.address, rules, self._open_books, self._put)
+        self._routes = BooksRoutes(shared, network_of(desk.chain_id, desk.adjudicator), setup.hub, self._open_books)
 
     # Life
 
@@ -146,6 +153,7 @@ class NodeBooks:
     def _after(self, touched: frozenset[ChannelId]) -> None:
         self._link.update(touched)
         self._purses.update(touched)
+        self._routes.changed(touched)
         self.backing.update(touched)
 
     async def stop(self) -> None:
@@ -163,13 +171,19 @@ class NodeBooks:
         if prefix_of(data) == b"p:":
             self._payments.receive(peer, data)
             return
+        if prefix_of(data) == b"r:":
+            self._routes.receive(peer, data)
+            return
         message = decode_message(data)
         if self._runner is None:
             raise PeerError(self.fault or "the books are not open yet")
         await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules), len(data))
 
-    def on_link(self, peer: Address) -> None:
-        """A link has come up."""
+    def on_link(self, peer: Address, connected: bool) -> None:
+        """A link has come up or gone down."""
+        self._routes.link(peer, connected)
+        if not connected:
+            return
         if self._runner is not None:
             self._runner.try_input(lambda books: books.link_up(peer))
         self._payments.link_up(peer)
@@ -179,6 +193,7 @@ class NodeBooks:
         if self._runner is not None:
             self._runner.tick()
         self._payments.tick(self._shared.clock_ms())
+        self._routes.tick()
 
     def _running(self) -> BooksRunner:
         if self._runner is None:
@@ -231,6 +246,13 @@ class NodeBooks:
 
     async def open_payments(self, request: PaymentChannelRequest) -> ChannelId:
         return await self._new(lambda books: wishes.open_payments(books, request, self._rules, self._nonce()))
+
+    def routes(self, request: RouteRequest) -> list[Route]:
+        self._running()
+        return self._routes.find(request)
+
+    async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
+        return await self._routes.open(self, request, fee_max, timeout)
 
     async def pay(self, channel_id: ChannelId, amount: int) -> PaymentReceipt:
         wishes.virtual_of(self._running().books, channel_id)

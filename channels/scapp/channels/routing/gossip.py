@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from scapp.channels.books.step import Send
 from scapp.channels.errors import PeerError
+from scapp.channels.routing.allowance import Allowance
 from scapp.channels.routing.messages import KNOWN_MAX, STATEMENTS_MAX, Known, Message, Statements
 from scapp.channels.routing.own import OwnAnnouncement
 from scapp.channels.routing.statements import Signed, check_signature, read_statement
@@ -29,24 +30,6 @@ _FIRST, _LAST = Address(bytes(20)), Address(b"\xff" * 20)
 
 class PeerTooBusy(PeerError):
     """A peer sends more than it may; what was dropped is asked for later."""
-
-
-class Allowance:
-    """`burst` at once, then one each `refill_ms`."""
-
-    def __init__(self, burst: int, refill_ms: int) -> None:
-        self._full = burst * refill_ms
-        self._refill_ms = refill_ms
-        self._saved = self._full
-        self._at_ms = 0
-
-    def take(self, now_ms: int) -> bool:
-        self._saved = min(self._full, self._saved + max(0, now_ms - self._at_ms))
-        self._at_ms = now_ms
-        if self._saved < self._refill_ms:
-            return False
-        self._saved -= self._refill_ms
-        return True
 
 
 class _Peer:

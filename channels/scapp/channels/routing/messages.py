@@ -9,7 +9,7 @@ import msgspec
 from scapp.channels.channel.messages import B20, U63, MalformedMessage
 from scapp.channels.routing.statements import Signed
 
-STATEMENTS_MAX = 256
+STATEMENTS_MAX = 64  # signatures are checked at once, between other work
 KNOWN_MAX = 1_024
 
 

@@ -1,16 +1,18 @@
 """What this node announces of itself, and when it says it again.
 
-A statement is renewed in time, sooner when it promises too much, but never oftener than every half minute. Balances
-that rise wait for the next renewal: they harm nobody, and each statement more tells others when payments were made.
+A statement is renewed in time; at once when a ledger has come or gone, a few times and then every half minute; and half
+a minute after the last one when it promises too much. Balances that rise wait for the next renewal: they harm nobody,
+and each statement more tells others when payments were made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from scapp.channels.books.step import Signer
+from scapp.channels.routing.allowance import Allowance
 from scapp.channels.routing.fees import Schedule
 from scapp.channels.routing.statements import (
     ASSETS_MAX,
@@ -26,7 +28,7 @@ from scapp.channels.types import Address, Hash
 
 LIFETIME_MS = 3_600_000
 RENEW_MS = 1_200_000
-INTERVAL_MS = 30_000
+BURST, INTERVAL_MS = 3, 30_000
 _NEVER = 2**63
 
 
@@ -57,6 +59,7 @@ class OwnAnnouncement:
         self._ledgers: dict[bytes, Ledger] = {}
         self._said: dict[bytes, Ledger] = {}
         self._said_ms = 0
+        self._allowance = Allowance(BURST, INTERVAL_MS)
         self._due_ms = _NEVER
         self._sequence = 0
 
@@ -64,8 +67,12 @@ class OwnAnnouncement:
         """The ledgers as they stand now."""
         usable = {ledger.peer: announced for ledger in ledgers if (announced := _announced(ledger)).rooms}
         self._ledgers = dict(sorted(usable.items(), key=_widest)[:LEDGERS_MAX])
-        if self._terms.announce and (self._said.keys() != self._ledgers.keys() or self._is_off()):
+        if not self._terms.announce:
+            return
+        if _named(self._said) != _named(self._ledgers):
             self._hurry(now_ms)
+        elif self._promises_too_much():
+            self._due_ms = min(self._due_ms, max(now_ms, self._said_ms + INTERVAL_MS))
 
     def heard(self, statement: Statement, now_ms: int) -> None:
         """Peers have a statement that this node signed before it was restarted; the next one must outdo it."""
@@ -77,6 +84,7 @@ class OwnAnnouncement:
         """The next statement, if it is time for one."""
         if now_ms < self._due_ms and not now_ms < self._said_ms:  # a clock that was set back waits for nothing
             return None
+        self._allowance.take(now_ms)
         # Later than every one before it, those before a restart included, without being stored.
         self._sequence = max(self._sequence + 1, now_ms)
         self._said, self._said_ms = self._ledgers, now_ms
@@ -94,18 +102,18 @@ class OwnAnnouncement:
         return statement, sign_statement(statement, self._network, self._signer)
 
     def _hurry(self, now_ms: int) -> None:
-        self._due_ms = min(self._due_ms, max(now_ms, self._said_ms + INTERVAL_MS))
+        self._due_ms = min(self._due_ms, now_ms + self._allowance.wait_ms(now_ms))
 
-    def _is_off(self) -> bool:
-        """Does the last statement promise too much, or does it not name an asset that is there now?"""
-        for peer, ledger in self._said.items():
-            said = {room.asset: room.bits for room in ledger.rooms}
-            now = {room.asset: room.bits for room in self._ledgers[peer].rooms}
-            if any(now.get(asset, 0) < bits for asset, bits in said.items()):
-                return True
-            if any(bits and not said.get(asset) for asset, bits in now.items()):
-                return True
-        return False
+    def _promises_too_much(self) -> bool:
+        """Of ledgers that are the same ones."""
+        now = [{room.asset: room.bits for room in self._ledgers[peer].rooms} for peer in self._said]
+        said = [ledger.rooms for ledger in self._said.values()]
+        return any(now[n].get(room.asset, 0) < room.bits for n, rooms in enumerate(said) for room in rooms)
+
+
+def _named(ledgers: Mapping[bytes, Ledger]) -> set[tuple[bytes, bytes, bool]]:
+    """Peers, assets, and of which there is anything."""
+    return {(peer, room.asset, room.bits > 0) for peer, ledger in ledgers.items() for room in ledger.rooms}
 
 
 def _announced(ledger: OwnLedger) -> Ledger:

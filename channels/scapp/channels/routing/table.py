@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from scapp.channels.errors import PeerError
+from scapp.channels.routing.allowance import Allowance
 from scapp.channels.routing.paths import Graph, View
 from scapp.channels.routing.statements import (
     Signed,
@@ -24,7 +25,7 @@ from scapp.channels.types import Address, Hash
 
 LIFETIME_MAX_MS = 2 * 3_600_000
 CLOCK_SKEW_MS = 300_000
-ORIGIN_INTERVAL_MS = 5_000
+ORIGIN_BURST, ORIGIN_INTERVAL_MS = 4, 5_000
 WEIGHT_MAX = 65_536
 NODES_MAX = 16_384
 
@@ -34,14 +35,15 @@ class AnnouncementRefused(PeerError):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A statement that counts. `via`: the peer that brought it; `serial` grows with each statement taken in."""
+    """A statement that counts. `via`: the peer that brought it; `allowance`: how soon its origin may speak again;
+    `serial` grows with each statement taken in."""
 
     signed: Signed
     origin: Address
     sequence: int
     expires_ms: int
     via: Address
-    taken_ms: int
+    allowance: Allowance
     serial: int
     weight: int
 
@@ -85,8 +87,9 @@ class Table:
         name = f"announcement {statement.sequence} of 0x{origin.hex()}"
         if not now_ms < statement.expires_ms <= now_ms + LIFETIME_MAX_MS + CLOCK_SKEW_MS:
             raise AnnouncementRefused(f"{name} ends at {statement.expires_ms} ms; it is {now_ms} ms")
-        if before is not None and 0 <= now_ms - before.taken_ms < ORIGIN_INTERVAL_MS:
-            raise AnnouncementRefused(f"{name} comes {now_ms - before.taken_ms} ms after the one before")
+        wait_ms = before.allowance.wait_ms(now_ms) if before is not None else 0
+        if wait_ms:
+            raise AnnouncementRefused(f"{name} comes too soon after those before, by {wait_ms} ms")
         making_room = self._in_the_way(peer, origin, _weight(statement), name)
         check_signature(signed, statement, self._network)
         for other in making_room:
@@ -97,11 +100,14 @@ class Table:
     def put(self, peer: Address, signed: Signed, statement: Statement, now_ms: int) -> None:
         """Store a statement that was checked, or is this node's own."""
         origin = Address(statement.origin)
+        before = self._entries.get(origin)
+        allowance = before.allowance if before is not None else Allowance(ORIGIN_BURST, ORIGIN_INTERVAL_MS)
+        allowance.take(now_ms)
         self.drop(origin)
         self.serial += 1
         weight = _weight(statement)
         self._entries[origin] = Entry(
-            signed, origin, statement.sequence, statement.expires_ms, peer, now_ms, self.serial, weight
+            signed, origin, statement.sequence, statement.expires_ms, peer, allowance, self.serial, weight
         )
         self._views[origin] = _view(statement)
         insort(self._order, origin)
