@@ -18,7 +18,7 @@ from scapp.channels.ledger.balances import Balances
 from scapp.channels.ledger.proposals import Add, Expand, Part, Proposal, Remove, Transfer
 from scapp.channels.types import ChannelId
 from tests.support.ledger_pair import COIN, FUNDS, LedgerPair, Party
-from tests.support.plain_chain import TOKEN, account_of
+from tests.support.plain_chain import CONFIRMATIONS, TOKEN, account_of
 
 WHO = st.integers(0, 1)
 TARGETS = [ChannelId(bytes((255, number)) * 16) for number in range(6)]
@@ -194,7 +194,10 @@ class LedgerLife(RuleBasedStateMachine):
                 assert min(brought) >= 0
 
     def _heal(self) -> None:
-        for _ in range(30):
+        """Until nothing changes any more for as long as the chain needs to confirm."""
+        still = 0
+        for _ in range(60):
+            before = [party.record for party in self.pair.parties]
             for party in self.pair.parties:
                 party.say_again()
             self.pair.collect()
@@ -205,6 +208,10 @@ class LedgerLife(RuleBasedStateMachine):
             self.block(0)
             self.pair.parties[1].see()
             self._follow()
+            still = still + 1 if before == [party.record for party in self.pair.parties] else 0
+            if still > CONFIRMATIONS + 1:
+                return
+        raise AssertionError("the two do not come to rest")
 
     def _remember(self) -> None:
         """The follower's operator asks again for what a restore has made it forget."""

@@ -16,7 +16,6 @@ from scapp.channels.books.info import (
     VirtualAsset,
     VirtualInfo,
 )
-from scapp.channels.crypto import keccak256
 from scapp.channels.errors import LocalError
 from scapp.channels.routing.paths import Route
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId

@@ -84,6 +84,7 @@ class Party:
         self.outbox: list[tuple[Address, bytes]] = []
         self.signed: dict[int, bytes] = {}  # turn: the hash under this party's signature, also of before a restore
         self.now_ms = START_S * 1_000
+        self.checks = True
 
     @property
     def address(self) -> Address:
@@ -107,7 +108,8 @@ class Party:
             self._fold(_events.decode(data))
         for send in step.sends:
             data = encode(send.message)
-            self._check_stored(data)
+            if self.checks:
+                self._check_stored(data)
             self.outbox.append((send.peer, data))
 
     def _fold(self, event: LedgerEvent) -> None:
@@ -122,7 +124,7 @@ class Party:
                 self._sign(turn, stage_hash(self.it.setup, turn))
             case ProposalSigned(turn=turn, state_hash=state_hash):
                 self._sign(turn, state_hash)
-            case Countersigned(turn=turn):
+            case Countersigned(turn=turn) if self.checks:
                 ledger = self.it.ledger
                 assert ledger is not None
                 self._sign(turn, ledger.current.state_hash(self.it.channel))
@@ -130,6 +132,8 @@ class Party:
                 self._sign(turn, final_hash(self.it, turn))
 
     def _sign(self, turn: int, state_hash: bytes) -> None:
+        if not self.checks:
+            return
         assert self.signed.setdefault(turn, state_hash) == state_hash, f"two states of turn {turn} were signed"
 
     def _check_stored(self, message: bytes) -> None:

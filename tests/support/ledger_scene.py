@@ -13,11 +13,11 @@ from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.node import Node
 from scapp.channels.routing.own import HubTerms
-from scapp.channels.service import NodeEvent
+from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual.opening import Apps, HubRequest
-from tests.support.node_cast import START_MS, Cast
+from tests.support.node_cast import DEPLOYMENT, START_MS, Cast
 from tests.support.plain_chain import PlainChain, PlainService
 
 PAYMENT_APP, TWO_PARTY_APP = Address(b"\xa1" * 20), Address(b"\xa2" * 20)
@@ -99,16 +99,21 @@ class LedgerScene:
                 await self.block()
             else:
                 await asyncio.sleep(0.01)
-        found = [(each.phase, each.waiting_for) for i in self.nodes for each in self.books(i).ledgers()]
-        found += [(each.phase, each.waiting_for) for i in self.nodes for each in self.books(i).virtuals()]
+        found = [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.nodes[i].channels()]
+        found += [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.books(i).ledgers()]
+        found += [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.books(i).virtuals()]
         raise AssertionError(found)
 
-    async def ledger(self, left: int, right: int, amounts: tuple[int, int] = (1_000, 1_000)) -> ChannelId:
-        """A running ledger of coin between two nodes, led by the first."""
+    async def propose_ledger(self, left: int, right: int, amounts: tuple[int, int] = (1_000, 1_000)) -> ChannelId:
+        """A ledger of coin between two nodes, led by the first."""
         request = LedgerRequest(
             peer=self.address(right), funds=((ZERO_ADDRESS, *amounts),), challenge_duration_s=DURATION_S
         )
-        channel = await self.books(left).open_ledger(request)
+        return await self.books(left).open_ledger(request)
+
+    async def ledger(self, left: int, right: int, amounts: tuple[int, int] = (1_000, 1_000)) -> ChannelId:
+        """The same, running."""
+        channel = await self.propose_ledger(left, right, amounts)
         await self.until(lambda: self.has_phase(channel, "running", (left, right)), blocks=True)
         return channel
 
@@ -120,8 +125,25 @@ class LedgerScene:
         found = {index: {each.channel_id: each.phase for each in self.books(index).virtuals()} for index in of}
         return all(phases.get(channel) == phase for phases in found.values())
 
+    def virtual_over(self, channel: ChannelId, of: Sequence[int]) -> bool:
+        """Has it ended without having been funded, and is nothing locked for it?"""
+        found = [info for index in of for info in self.books(index).ledgers() if channel in info.channels]
+        return not found and self.virtual_phase(channel, "failed", of)
+
+    def save_snapshot(self, index: int) -> None:
+        """Of the books as they stand."""
+        runner = self.books(index)._runner
+        assert runner is not None
+        runner.snapshots.take()()
+
     async def payments(self, path: Sequence[int], amount: int = 100, fees: tuple[int, ...] | None = None) -> ChannelId:
         """A running payment channel along a path of nodes."""
+        channel = await self.open_payments(path, amount, fees)
+        await self.until(lambda: self.virtual_phase(channel, "running", path))
+        return channel
+
+    async def open_payments(self, path: Sequence[int], amount: int, fees: tuple[int, ...] | None = None) -> ChannelId:
+        """The same as soon as it is proposed."""
         payer, *hubs, payee = path
         request = PaymentChannelRequest(
             payee=self.address(payee),
@@ -130,9 +152,30 @@ class LedgerScene:
             fees=(0,) * len(hubs) if fees is None else fees,
             challenge_duration_s=DURATION_S,
         )
-        channel = await self.books(payer).open_payments(request)
-        await self.until(lambda: self.virtual_phase(channel, "running", path))
+        return await self.books(payer).open_payments(request)
+
+    async def app_channel(self, path: Sequence[int], stakes: tuple[int, int], fees: tuple[int, ...]) -> ChannelId:
+        """A running app channel between the ends of a path of nodes."""
+        first, *hubs, last = path
+        request = OpenRequest(
+            peers=(self.address(last),),
+            deployment=DEPLOYMENT,
+            slots=tuple(
+                (bytes(ZERO_ADDRESS), bytes(12) + self.address(index), amount)
+                for index, amount in zip((first, last), stakes, strict=True)
+            ),
+            challenge_duration=DURATION_S,
+            fund="virtual",
+            via=tuple(map(self.address, hubs)),
+            fees=fees,
+        )
+        channel = await self.nodes[first].open_channel(request)
+        await self.until(lambda: all(self.app_phase(index, channel) == "running" for index in (first, last)))
         return channel
+
+    def app_phase(self, index: int, channel: ChannelId) -> str:
+        """That of an app channel; empty where it is not known."""
+        return next((each.phase for each in self.nodes[index].channels() if each.channel_id == channel), "")
 
     def money(self, index: int, ledger: ChannelId) -> tuple[int, int, int]:
         """Own, the peer's, locked."""

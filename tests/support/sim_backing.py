@@ -13,6 +13,8 @@ from scapp.channels.backing import Backing, Stage
 from scapp.channels.chain.calls import decode_outcome
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.crypto import keccak256
+from scapp.channels.deployment import Deployment
+from scapp.channels.errors import LocalError
 from scapp.channels.outcome import Allocation
 from scapp.channels.reading import SignedState
 from scapp.channels.signing import Signer, recover
@@ -83,6 +85,7 @@ class _Behind:
         self.given_up: set[int] = set()
         self.failed = ""
         self.disputed = False
+        self.settled: SignedState | None = None
         self.paid: tuple[int, ...] | None = None
         self.said: dict[int, Backing] = {}
 
@@ -97,11 +100,18 @@ class SimBacking:
         self.behind: dict[bytes, _Behind] = {}
         sim.after_input = self.look
 
-    def open(self, amounts: tuple[int, int] = (7, 3)) -> bytes:
+    def open(self, amounts: tuple[int, int] = (7, 3), *, deployment: Deployment | None = None) -> bytes:
         """Node 0 opens a channel with node 1."""
         opener, peer = self.sim.nodes
         hubs = tuple(hub.address for hub in self.hubs)
-        return opener.open([peer], slots=amounts, app_definition=TWO_PARTY_APP, hubs=hubs, fees=(HUB_FEE,) * len(hubs))
+        return opener.open(
+            [peer],
+            slots=amounts,
+            app_definition=TWO_PARTY_APP,
+            hubs=hubs,
+            fees=(HUB_FEE,) * len(hubs),
+            deployment=deployment,
+        )
 
     # What the app parties say
 
@@ -121,6 +131,9 @@ class SimBacking:
         if engine.state.rejected is not None and behind.milestones:
             require(engine.state.signed_turn <= 1, "8: given up after a batch was signed")
             behind.given_up.add(node.index)
+            self.sim.saw("a virtual channel was given up")
+        if engine.state.exit_reason and not behind.disputed:
+            self._dispute(behind)
         stack = engine.enforceable_stack()
         if stack is not None:
             require_supported(*stack)
@@ -133,8 +146,10 @@ class SimBacking:
     def step(self, draw: random.Random) -> None:
         """Something comes about in the ledgers, and a node hears how it stands, or does not."""
         for channel, behind in self.behind.items():
-            self._happen(behind, draw)
+            self._happen(channel, behind, draw)
             for node in self.sim.nodes:
+                if self.fickle and draw.random() < 0.005:
+                    self._leave(node, channel)
                 if draw.random() < 0.5:
                     self.tell(node, channel, again=draw.random() < 0.2)
 
@@ -165,9 +180,17 @@ class SimBacking:
         elif index in behind.guaranteed:
             stage = "guaranteed"
         signatures = tuple((turn, state.signatures) for turn, state in sorted(behind.milestones.items()))
-        return Backing(stage, behind.failed, signatures)
+        return Backing(stage, behind.failed, signatures, behind.settled)
 
-    def _happen(self, behind: _Behind, draw: random.Random) -> None:
+    def _leave(self, node: SimNode, channel: bytes) -> None:
+        if not node.up or channel not in node.drivers:
+            return
+        try:
+            node.input(channel, lambda e, _: e.leave("its owner says so"))
+        except LocalError:
+            return
+
+    def _happen(self, channel: bytes, behind: _Behind, draw: random.Random) -> None:
         index = draw.randrange(2)
         final = next((state for state in behind.milestones.values() if state.is_final), None)
         is_complete = 1 in behind.milestones and b"" not in behind.milestones[1].signatures
@@ -177,14 +200,14 @@ class SimBacking:
             self._fail(behind, "a party gave up")
         elif behind.given_up == {0, 1}:
             self._fail(behind, "both parties gave up")
-        elif behind.given_up or (self.fickle and is_complete and final is None and draw.random() < 0.05):
+        elif behind.given_up or (self.fickle and is_complete and final is None and draw.random() < 0.01):
             self._dispute(behind)
         elif behind.disputed and behind.paid is None:
-            if draw.random() < 0.3 and not behind.given_up and final is None:
+            if draw.random() < 0.3 and not behind.given_up and final is None and not self._left(channel):
                 behind.disputed = False
                 self.sim.saw("a dispute of the ledgers was cleared")
             elif draw.random() < 0.3:
-                self._settle(behind)
+                self._settle(channel, behind)
         elif behind.disputed:
             behind.released.add(index)
         elif final is not None:
@@ -213,18 +236,26 @@ class SimBacking:
         behind.released.add(index)
         self.sim.saw("a virtual channel was released")
 
-    def _settle(self, behind: _Behind) -> None:
-        """The chain pays what the newest state says that an app party can enforce there."""
+    def _left(self, channel: bytes) -> bool:
+        return any(channel in n.drivers and n.engine(channel).state.exit_reason for n in self.sim.nodes)
+
+    def _settle(self, channel: bytes, behind: _Behind) -> None:
+        """The chain pays what the newest state says that an app party can enforce there. Before a dispute ends
+        everybody has heard of it and has shown what it has."""
+        for node in self.sim.nodes:
+            if not node.up or (channel in node.drivers and not _heard(node.engine(channel).state)):
+                return
         stacks = [
             stack
-            for channel, known in self.behind.items()
-            if known is behind
             for node in self.sim.nodes
             if node.up and channel in node.drivers and (stack := node.engine(channel).enforceable_stack()) is not None
         ]
-        if stacks:
-            behind.paid = paid_by(max(stacks, key=lambda stack: (stack[0].is_final, stack[0].turn))[0])
-            self.sim.saw("a virtual channel was settled on chain")
+        if not stacks:
+            return
+        settled, _ = max(stacks, key=lambda stack: (stack[0].is_final, stack[0].turn))
+        behind.paid = paid_by(settled)
+        self.sim.saw("a virtual channel was settled on chain")
+        behind.settled = settled
 
     def _with_hubs(self, state: SignedState) -> SignedState:
         import msgspec
@@ -235,6 +266,14 @@ class SimBacking:
         return msgspec.structs.replace(state, signatures=tuple(own.get(p, s) for p, s in pairs))  # type: ignore[call-overload]
 
     # The end
+
+    def finish(self, honest: list[SimNode]) -> None:
+        """Whoever is stuck leaves, and the ledgers settle it."""
+        for channel in self.behind:
+            for node in honest:
+                if channel in node.drivers and node.engine(channel).phase == "closing":
+                    self._leave(node, channel)
+        self.calm()
 
     def calm(self, rounds: int = 40) -> None:
         """Nothing fails any more, and everybody hears everything."""
@@ -256,6 +295,10 @@ class SimBacking:
             return
         state = node.engine(channel).state
         require(behind.paid in _outcomes(state), f"7: paid {behind.paid}, {node.name} signed {_outcomes(state)}")
+
+
+def _heard(state: ChannelState) -> bool:
+    return state.rejected is not None or (state.backed is not None and state.backed.stage == "disputed")
 
 
 def _outcomes(state: ChannelState) -> list[tuple[int, ...]]:

@@ -132,6 +132,7 @@ def test_requests_of_virtual_channels_only_are_pursued(pair: LedgerPair) -> None
 
 
 def test_a_full_queue_waits(pair: LedgerPair) -> None:
+    """What does not fit is proposed once there is room, and the follower takes all of it."""
     targets = [ChannelId(b"\xff" + number.to_bytes(31, "big")) for number in range(QUEUE_MAX + 5)]
     want(pair, *(add(pair, target, 0) for target in targets), parties=(0,))
     assert len(pair.leader.it.ledger.queue) == QUEUE_MAX  # type: ignore[union-attr]
@@ -279,6 +280,7 @@ def proposed(pair: LedgerPair) -> Updates:
     ],
 )
 def test_hostile_updates_change_nothing(pair: LedgerPair, changed: dict[str, Any], says: str) -> None:
+    """Wrong signatures, turns and changes, alone and behind a good one; the good one is signed afterwards."""
     good = proposed(pair)
     hostile = _replace(good.updates[0], **changed)
     unchanged(pair.follower, Updates(pair.channel, (hostile,)), says)

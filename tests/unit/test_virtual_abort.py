@@ -1,4 +1,4 @@
-"""Virtual channels that are given up before they are funded: by anybody, at any moment, and nobody has lost anything."""
+"""Virtual channels given up before they are funded: by anybody, at any moment, and nobody has lost anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scapp.channels.virtual import defunding
 from tests.support.virtual_net import TOKEN, Net, Party, describe
 
 FEES = {0: (), 1: (7,), 2: (7, 11)}
-STEP = {0: 1, 1: 1, 2: 2}  # how many messages apart the moments are
+STEP = {0: 1, 1: 1, 2: 4}  # how many messages apart the moments are
 
 
 def end(net: Net, party: Party, channel: ChannelId) -> bool:

@@ -105,7 +105,7 @@ def test_an_app_channel_in_several_assets_ends_as_its_parties_say(seed: str) -> 
 
 
 def test_a_network_that_loses_nothing_needs_few_messages() -> None:
-    """Ledger messages included; all-to-all needs 6, 16 and 30 to open, 4, 10 and 18 to close (docs/reference/nitro.md)."""
+    """Those of ledgers included. From each to all, go-nitro needs 6, 16 and 30 to open and 4, 10 and 18 to close."""
     counted = []
     for hubs in (0, 1, 2):
         net = Net(hubs + 2, leads=[True] * (hubs + 1))

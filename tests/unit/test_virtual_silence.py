@@ -1,4 +1,4 @@
-"""A participant that says nothing more, from any moment on: the others stop where nobody loses, and go on when it returns.
+"""A participant says nothing more, from any moment on: the others stop where nobody loses, and go on when it returns.
 
 What each of the others can do without it is in docs/reference/virtual.md, "When somebody is silent".
 """
@@ -14,7 +14,7 @@ from scapp.channels.virtual.record import VirtualRecord
 from tests.support.virtual_net import Net, Party, describe
 
 FEES = {0: (), 1: (7,), 2: (7, 11)}
-STEP = {0: 1, 1: 1, 2: 3}  # how many messages apart the moments are
+STEP = {0: 1, 1: 1, 2: 5}  # how many messages apart the moments are
 
 
 def others(net: Net) -> list[Party]:
@@ -83,7 +83,7 @@ def test_silence_while_it_is_funded(hubs: int) -> None:
 @pytest.mark.parametrize("hubs", [0, 1, 2])
 def test_silence_while_it_ends(hubs: int) -> None:
     for who in range(hubs + 2):
-        for asks in (0, hubs + 1):
+        for asks in (0, hubs + 1)[: 3 - hubs]:
             for after in range(0, 60, STEP[hubs]):
                 net = Net(hubs + 2, f"{who}/{asks}/{after}")
                 channel = net.open(net.agreement(fees=FEES[hubs]))
@@ -143,7 +143,7 @@ def test_a_payee_can_redeem_whenever_its_channel_runs() -> None:
 
 
 def test_what_the_chain_decides_is_taken_into_the_ledger_of_those_who_still_speak() -> None:
-    """The payer is gone. The payee has redeemed a voucher of 30 on chain: hub and payee remove the guarantee with that."""
+    """The payer is gone, a voucher of 30 was redeemed on chain: hub and payee remove the guarantee with that."""
     net = Net(3)
     channel = net.open(net.agreement(fees=(7,)))
     net.run()

@@ -19,12 +19,15 @@ class Backing(msgspec.Struct, frozen=True, array_like=True, gc=False):
     postfund state. `releasing`: the final state goes round. `released`: the guarantee is gone again, settled in the
     ledgers. `failed`: it will never be funded; `detail` says why. `disputed`: it is being settled on chain.
 
+    `settled` is, once it is released by way of the chain, the state that the chain has finalized.
+
     `signatures` holds (turn, one signature per participant of the fixed part, empty where unknown) of the prefund,
     postfund and final state."""
 
     stage: Stage
     detail: str = ""
     signatures: tuple[tuple[int, tuple[bytes, ...]], ...] = ()
+    settled: SignedState | None = None
 
 
 class VirtualTerms(msgspec.Struct, frozen=True, gc=False):

@@ -58,9 +58,11 @@ class Deposit(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class Conclude(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """`concludeAndTransferAllAssets` with a final state that everybody has signed."""
+    """`concludeAndTransferAllAssets` with a final state that everybody has signed; for a channel that pays nothing
+    (`pays` False), a virtual one, `conclude`."""
 
     state: SignedState
+    pays: bool = True
 
 
 class Challenge(msgspec.Struct, frozen=True, gc=False, tag=True):

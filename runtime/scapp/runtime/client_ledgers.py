@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import urllib.parse
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from scapp.channels.routing.paths import HUBS_USUAL
+from scapp.runtime.client_calls import Calls, quoted
 from scapp.runtime.ledger_documents import (
     LedgerList,
     LedgerView,
@@ -18,17 +17,9 @@ from scapp.runtime.ledger_documents import (
     VirtualView,
 )
 
-T = TypeVar("T")
 
-
-class LedgerCalls(ABC):
-    """Methods over the two that carry a call. Amounts are in the asset's smallest unit."""
-
-    @abstractmethod
-    def _get(self, path: str, kind: type[T]) -> T: ...
-
-    @abstractmethod
-    def _post(self, path: str, kind: type[T], body: Any, wait_s: float = 0.0) -> T: ...
+class LedgerCalls(Calls):
+    """Methods over the calls. Amounts are in the asset's smallest unit."""
 
     def ledgers(self) -> list[LedgerView]:
         return self._get("/v1/ledgers", LedgerList).ledgers
@@ -46,7 +37,8 @@ class LedgerCalls(ABC):
         challenge_duration_s: int = 86_400,
         wait_s: float = 0.0,
     ) -> LedgerView:
-        """Propose a ledger: `mine` and `theirs` are what each deposits, by asset; waits up to `wait_s` for it to run."""
+        """Propose a ledger: `mine` and `theirs` are what each deposits, by asset. Waits up to `wait_s` for it to
+        run."""
         theirs = theirs or {}
         assets = dict.fromkeys((*mine, *theirs))
         body = {
@@ -153,11 +145,11 @@ class LedgerCalls(ABC):
 
 
 def _ledger(ledger: str) -> str:
-    return "/v1/ledgers/" + urllib.parse.quote(ledger, safe="")
+    return "/v1/ledgers/" + quoted(ledger)
 
 
 def _virtual(channel: str) -> str:
-    return "/v1/virtual/" + urllib.parse.quote(channel, safe="")
+    return "/v1/virtual/" + quoted(channel)
 
 
 def _amount(asset: str, amount: int, wait_s: float) -> dict[str, Any]:

@@ -89,8 +89,8 @@ class VirtualAssetView(Document, frozen=True, kw_only=True):
 
 
 class VirtualView(Document, frozen=True, kw_only=True):
-    """A channel that ledgers fund. `role`: what this node is in it; `fees`: what each hub between the first and the last
-    participant gets, in the first asset; `paid`: by vouchers, as this node knows."""
+    """A channel that ledgers fund. `role`: what this node is in it; `fees`: what each hub between the first and the
+    last participant gets, in the first asset; `paid`: by vouchers, as this node knows."""
 
     channel_id: HashText
     kind: Literal["payment", "app"]

@@ -40,9 +40,7 @@ class BooksBacking:
 
     @property
     def app_definition(self) -> Address:
-        """See `BackingSource`; so for all methods below. Raises LocalError when the node knows none."""
-        if self._rules.apps.app == ZERO_ADDRESS:
-            raise LocalError("this node knows no contract for app channels over ledgers (chain.two_party_app)")
+        """See `BackingSource`; so for all methods below. Zero when the node knows none."""
         return self._rules.apps.app
 
     def start(self, on_backing: Callable[[ChannelId, Backing], None]) -> None:
@@ -52,6 +50,8 @@ class BooksBacking:
         books = self._books()
         if books is None:
             return "this node's ledgers are closed"
+        if self.app_definition == ZERO_ADDRESS:
+            return "this node knows no contract for app channels over ledgers (chain.two_party_app)"
         for neighbour in _neighbours(terms.participants, self._me):
             if neighbour is not None and side_with(books, neighbour) is None:
                 return f"there is no running ledger with 0x{neighbour.hex()}"

@@ -7,7 +7,6 @@ records it touches, not on how many there are. Nothing here sends or stores: `ru
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -16,7 +15,6 @@ from scapp.channels.books.index import Index
 from scapp.channels.books.retries import Retries
 from scapp.channels.books.state import BooksState
 from scapp.channels.books.step import NOTHING, BooksTerms, Context, Note, Send, Signer, Step
-from scapp.channels.errors import ScappError
 from scapp.channels.ledger import crank as ledger_crank
 from scapp.channels.ledger import resending as ledger_resending
 from scapp.channels.ledger import updating
@@ -31,8 +29,6 @@ from scapp.channels.virtual.events import Side
 from scapp.channels.virtual.record import LEFT, RIGHT, VirtualRecord
 from scapp.channels.virtual.standing import phase
 
-logger = logging.getLogger("scapp.books")
-
 T = TypeVar("T")
 Input = Callable[["Books"], Step]
 """Decides one step; may read everything of the books."""
@@ -42,8 +38,8 @@ TURNS_MAX = 64
 
 
 class Books:
-    """Mutable; belongs to one thread. `judge` decides on what others propose (`proposals.judge`); `bugs` counts cranks
-    that broke off."""
+    """Mutable; belongs to one thread. `judge` decides on what others propose (`proposals.judge`); `faults` are
+    cranks that broke off since they were read last, and of which record."""
 
     def __init__(
         self,
@@ -55,7 +51,7 @@ class Books:
         self.state = state
         self.context = Context(signer, 0, 0, terms)
         self.index = Index(state)
-        self.bugs = 0
+        self.faults: list[tuple[ChannelId, Exception]] = []
         self._judge = judge
         self._proposed: dict[ChannelId, None] = {}
         self._sessions: dict[ChannelId, LedgerSession] = {}
@@ -138,8 +134,7 @@ class Books:
             del self._dirty[channel]
             turns[channel] = turns.get(channel, 0) + 1
             if turns[channel] > TURNS_MAX:
-                logger.error("0x%s: its crank comes to no end", channel.hex())
-                self.bugs += 1
+                self.faults.append((channel, RuntimeError("its crank comes to no end")))
                 continue
             self._try(channel, self._crank)
 
@@ -147,11 +142,8 @@ class Books:
         """One record must not hold up the others; it is tried again with its next input."""
         try:
             step(channel)
-        except ScappError as error:
-            logger.warning("0x%s: %s", channel.hex(), error)
-        except Exception:
-            logger.exception("0x%s stands still because of a bug", channel.hex())
-            self.bugs += 1
+        except Exception as error:
+            self.faults.append((channel, error))
 
     def take(self) -> tuple[Step, frozenset[ChannelId]]:
         """What was decided since the last time, to be stored and then said, and which records it touched."""

@@ -14,9 +14,9 @@ from scapp.channels.virtual.standing import phase
 
 
 class Index:
-    """`ledgers_with`: those with each peer that are not over (one, and proposals). `users`: virtual channels that are not over, by the ledgers
-    that fund them. `wants`: what those want of that ledger now. `restless`: records for which
-    something may happen by the mere passing of time. `forwarded`: in how many of them this node is a hub."""
+    """`ledgers_with`: those with each peer that are not over (one, and proposals). `users`: virtual channels that are
+    not over, by the ledgers that fund them. `wants`: what those want of that ledger now. `restless`: records for which
+    something may happen by the mere passing of time. `forwarded`: those in which this node is a hub."""
 
     def __init__(self, state: BooksState) -> None:
         self.ledgers_with: defaultdict[Address, dict[ChannelId, None]] = defaultdict(dict)

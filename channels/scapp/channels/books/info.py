@@ -54,8 +54,8 @@ class VirtualAsset(msgspec.Struct, frozen=True, kw_only=True):
 
 class VirtualInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One virtual channel. `role`: what this node is in it. `phase` is one of proposed, opening, funding, running,
-    closing, released, rejected, failed, disputed, recovering. `fees`: what each hub gets, in the first asset. `paid`: by
-    vouchers, as this node knows."""
+    closing, released, rejected, failed, disputed, recovering. `fees`: what each hub gets, in the first asset. `paid`:
+    by vouchers, as this node knows."""
 
     channel_id: ChannelId
     kind: Literal["payment", "app"]
@@ -72,8 +72,8 @@ class VirtualInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask for a ledger with `peer`. `funds`: (asset, what this node deposits, what the peer does). `pay_to`: the account
-    that this node's part is paid out to, its channel address when None."""
+    """Ask for a ledger with `peer`. `funds`: (asset, what this node deposits, what the peer does). `pay_to`: the
+    account that this node's part is paid out to, its channel address when None."""
 
     peer: Address
     funds: tuple[tuple[Address, int, int], ...]

@@ -146,6 +146,7 @@ class BooksRunner:
         books.at(self._shared.clock_ms(), self._head_time_s())
         outcomes = [self._decide(each.decide) for each in taken]
         books.crank()
+        self._log_faults()
         step, touched = books.take()
         await self._store(step)
         for send in step.sends:
@@ -173,6 +174,16 @@ class BooksRunner:
             self._shared.counters["books_bugs"] += 1
             return ScappError(f"internal error: {bug!r}")
         return None
+
+    def _log_faults(self) -> None:
+        """One record must not hold up the others: it stands still until its next input."""
+        for channel, error in self.books.faults:
+            if isinstance(error, ScappError):
+                logger.warning("0x%s: %s", channel.hex(), error)
+                continue
+            logger.error("0x%s stands still because of a bug", channel.hex(), exc_info=error)
+            self._shared.counters["books_bugs"] += 1
+        self.books.faults.clear()
 
     async def _store(self, step: Step) -> None:
         if not step.events:

@@ -57,8 +57,8 @@ PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:"))
 
 
 class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
-    """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain, zero
-    where there is none; `payment_limits` by asset; `hub`: what the node announces of itself."""
+    """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
+    zero where there is none; `payment_limits` by asset; `hub`: what the node announces of itself."""
 
     policy: BooksPolicy = AskAlways()
     apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)

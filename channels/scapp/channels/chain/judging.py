@@ -56,7 +56,7 @@ def assets_of(wanted: Transaction) -> tuple[Address, ...]:
     match wanted:
         case onchain.Deposit(asset=asset):
             return (asset,)
-        case onchain.Conclude(state=state):
+        case onchain.Conclude(state=state, pays=True):
             return tuple(exit_.asset for exit_ in calls.decode_outcome(state.outcome))
         case onchain.TransferAll(outcome=outcome):
             return tuple(exit_.asset for exit_ in outcome)
@@ -71,6 +71,10 @@ def judge(channel: ChannelId, wanted: Transaction, found: OnChain) -> Call | Sig
     match wanted:
         case onchain.Deposit():
             return _deposit(channel, wanted, found)
+        case onchain.Conclude(state=state, pays=False):
+            if found.mode is Mode.FINALIZED:
+                return Hold("unneeded", "the channel is finalized")
+            return Call(calls.Conclude(state))
         case onchain.Conclude(state=state):
             return _conclude(channel, state, found)
         case onchain.Challenge(candidate=state):

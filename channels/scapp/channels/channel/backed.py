@@ -16,7 +16,7 @@ from scapp.channels.channel.full_set import newest_full, signed_state
 from scapp.channels.channel.messages import Supported
 from scapp.channels.channel.model import Backed, ChannelState, Head, Milestones, merged
 from scapp.channels.channel.session import NOTHING, Session, Step
-from scapp.channels.channel.signatures import receive_supported
+from scapp.channels.channel.signatures import receive_supported, support_finalized
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.reading import SignedState
 
@@ -25,7 +25,7 @@ ENDED = frozenset(("failed", "released"))
 FUNDED = frozenset(("complete", "releasing", "released", "disputed"))
 
 
-def on_backing(state: ChannelState, backing: Backing) -> Step:
+def on_backing(state: ChannelState, session: Session, backing: Backing) -> Step:
     """The ledgers say how they stand to this channel. What is known already, or older than that, changes nothing.
 
     Raises LocalError for what cannot be: signatures that are wrong, or a failure after batches were signed."""
@@ -42,8 +42,12 @@ def on_backing(state: ChannelState, backing: Backing) -> Step:
         return NOTHING
     if (backing.stage, detail, signed) == (backed.stage, backed.detail, backed.signed):
         return NOTHING
-    news = _news(backed, backing)
-    return Step((BackingSeen(backing.stage, detail, signed),), tuple(Tell(kind) for kind in news))
+    told = tuple(Tell(kind) for kind in _news(backed, backing))
+    seen = BackingSeen(backing.stage, detail, signed)
+    if backing.stage != "released" or backing.settled is None:
+        return Step((seen,), told)
+    adopted = shown(state, session, backing.settled, finalized=True)
+    return Step((seen, *adopted.events), (*told, *adopted.effects))
 
 
 def _news(backed: Backed, backing: Backing) -> list[str]:
@@ -143,12 +147,16 @@ def _of_pair(state: ChannelState, full: Signed | Head) -> SignedState:
     return signed_state(setup, full, (first, *(b"",) * len(setup.hubs), last))
 
 
-def shown(state: ChannelState, session: Session, candidate: SignedState) -> Step:
+def shown(state: ChannelState, session: Session, candidate: SignedState, *, finalized: bool = False) -> Step:
     """The chain shows a state of this channel, from whomever: a newer one that both app parties have signed is adopted
-    like one from a peer (safety rule 4). Anything else changes nothing."""
+    like one from a peer, and where it is `finalized` also below what is signed here (safety rule 4): then nothing is
+    signed here any more. Anything else changes nothing."""
     found = as_registered(state.setup, candidate)
     if state.backed is None or found is None or b"" in found.signatures or found.turn <= state.turn:
         return NOTHING
+    ours = state.candidate(found.turn)
+    if finalized and ours is not None and state.setup.hash(ours) == state.setup.hash(found):
+        return support_finalized(state, session, msgspec.structs.replace(ours, signatures=found.signatures))
     message = Supported(
         state.setup.channel_id,
         found.turn,

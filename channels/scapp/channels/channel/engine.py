@@ -228,7 +228,7 @@ class Engine:
 
     def on_backing(self, backing: Backing) -> Step:
         """What the ledgers say of the channel. Raises LocalError for what cannot be."""
-        return backed.on_backing(self.state, backing)
+        return backed.on_backing(self.state, self.session, backing)
 
     def on_shown(self, candidate: SignedState) -> Step:
         """The chain shows a state of this virtual channel, from whomever."""

@@ -254,6 +254,8 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
     newest = state.candidates[-1] if state.candidates else None
     if full is None or newest is None or session.work is not None or _may_complete(state, session, newest, full):
         return None
+    if state.final_signed and not full.is_final:
+        return None  # rule 5: what was proposed as the end does not extend it, and only the chain can end the channel
     again = Signed(
         turn=state.next_turn,
         is_final=full.is_final,

@@ -183,7 +183,7 @@ def evolve(record: LedgerRecord, event: LedgerEvent) -> LedgerRecord:
         raise CorruptionError(f"{type(event).__name__} of 0x{event.channel.hex()} in ledger 0x{record.channel.hex()}")
     try:
         return fold(record, event)
-    except ScappError as error:
+    except (ScappError, ValueError, IndexError) as error:
         raise CorruptionError(f"{type(event).__name__} does not follow: {error}") from error
 
 

@@ -77,11 +77,16 @@ def _noted(record: VirtualRecord, places: Funding) -> VirtualEvent | None:
         place = places.right if at == RIGHT else places.left
         if place == "held" and not record.held[at]:
             return GuaranteeHeld(record.channel_id, at)
-        given_up = record.signed(record.aborted) or record.on_chain is not None
-        never = given_up and side.leads and not record.held[at]
-        if place == "absent" and not record.gone[at] and (record.held[at] or never):
+        if place == "absent" and not record.gone[at] and (record.held[at] or _never_comes(record, side)):
             return GuaranteeGone(record.channel_id, at)
     return None
+
+
+def _never_comes(record: VirtualRecord, side: Side) -> bool:
+    """Will a guarantee that is not in a ledger never come? Its leader knows once it has given the channel up. And with
+    a complete final state it was there, before this node was restored."""
+    given_up = record.signed(record.aborted) or record.on_chain is not None
+    return (side.leads and given_up) or (record.final is not None and record.final.complete)
 
 
 def ledger_wants(record: VirtualRecord) -> tuple[tuple[Address, Add | Remove], ...]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from scapp.channels.ledger.chain_facts import VirtualSeen
+from scapp.channels.ledger.chain_facts import VirtualExitStarted, VirtualSeen
 
 Milestone = Literal["prefund", "postfund", "final", "aborted"]
 """The states that every participant signs: turn 0, turn 1, and one of two ends. `aborted` returns everybody's deposits
@@ -157,4 +157,5 @@ VirtualEvent = (
     | NeighbourTold
     | VirtualRecovered
     | VirtualSeen
+    | VirtualExitStarted
 )

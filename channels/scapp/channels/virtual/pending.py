@@ -34,7 +34,10 @@ def say(record: VirtualRecord, peer: Address) -> Said:
         record.reason[:REASON_MAX] if record.end_wanted else "",
         held=right and ordered and record.held[LEFT],
         cleared=left and ordered and record.gone[RIGHT],
-        never=side is not None and side.leads and record.gone[at] and not record.held[at],
+        never=side is not None
+        and side.leads
+        and record.gone[at]
+        and (aborted is not None or record.on_chain is not None),
         answer=record.recovering,
         token=record.token,
     )

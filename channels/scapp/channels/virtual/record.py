@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from scapp.channels.errors import CorruptionError
-from scapp.channels.ledger.chain_facts import VirtualSeen
+from scapp.channels.ledger.chain_facts import VirtualExitStarted, VirtualSeen
 from scapp.channels.state import VariablePart, state_hash
 from scapp.channels.types import Address, ChannelId, Hash
 from scapp.channels.virtual import agreement as agreements
@@ -75,6 +75,7 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     right_cleared: bool = False
     on_chain: Amounts | None = None
     chain: VirtualSeen | None = None
+    exit_reason: str = ""  # why this node wants it settled on chain
     token: bytes = b""
     told: tuple[bool, bool] = NEITHER
 
@@ -139,7 +140,7 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def strongest(self) -> Milestone | None:
-        """The newest state that everybody has signed: with it, at least, this node can settle its guarantees on chain."""
+        """The newest state that everybody has signed: with it this node can settle its guarantees on chain."""
         order: tuple[Milestone, ...] = ("aborted", "final", "postfund", "prefund")
         for milestone in order:
             state = self.milestone(milestone)
@@ -234,6 +235,8 @@ def evolve(record: VirtualRecord, event: VirtualEvent) -> VirtualRecord:
             return _replace(record, on_chain=agreements.unpack_amounts(amounts_blob))
         case VirtualSeen():
             return _replace(record, chain=event)
+        case VirtualExitStarted(reason=reason):
+            return _replace(record, exit_reason=reason)
         case VirtualRestored(token=token):
             return _replace(record, token=token, told=NEITHER)
         case NeighbourTold(side=side):

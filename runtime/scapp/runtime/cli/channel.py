@@ -35,10 +35,14 @@ def channel() -> None:
 )
 @click.option(
     "--fund",
-    type=click.Choice(["none", "direct"]),
+    type=click.Choice(["none", "direct", "virtual"]),
     default="none",
     show_default=True,
-    help="direct: everybody deposits on the node's chain",
+    help="direct: everybody deposits on the node's chain; virtual: ledgers put it up, without a transaction",
+)
+@click.option("--via", "via", multiple=True, metavar="HUB", help="With --fund virtual: a hub on the way to the peer")
+@click.option(
+    "--fee", "fees", multiple=True, metavar="AMOUNT", help="What each hub gets, in the first asset  [nothing]"
 )
 @click.option(
     "--stake",
@@ -69,6 +73,8 @@ def open_(
     params: str | None,
     slots: tuple[str, ...],
     fund: str,
+    via: tuple[str, ...],
+    fees: tuple[str, ...],
     stakes: tuple[str, ...],
     payouts: tuple[str, ...],
     challenge_duration: int,
@@ -77,12 +83,15 @@ def open_(
     """Propose a channel to PEERs (addresses, or names from `scapp peers add`). This node orders its messages.
 
     With --fund direct the channel runs once all deposits are confirmed on chain, and what the app says everybody is
-    owed is what the chain pays."""
-    from scapp.runtime.cli.amounts import parse_stake
+    owed is what the chain pays. With --fund virtual it runs at once, over ledgers that this node and PEER have with
+    each other or with hubs, and what the app says moves in those."""
+    from scapp.runtime.cli.amounts import parse_fees, parse_stake
 
     given, wanted = _json(params) if params else None, [_slot(text) for text in slots]
-    if fund == "direct" and not stakes and not slots:
-        raise click.UsageError("--fund direct needs --stake, or --slot for unequal deposits")
+    if fund != "none" and not stakes and not slots:
+        raise click.UsageError(f"--fund {fund} needs --stake, or --slot for unequal deposits")
+    if via and fund != "virtual":
+        raise click.UsageError("--via belongs to --fund virtual")
     staked: dict[str, int] = {}
     for text in stakes:
         asset, amount = parse_stake(text)
@@ -96,6 +105,8 @@ def open_(
             params=given,
             slots=wanted,
             fund=fund,
+            via=via,
+            fees=parse_fees(fees, len(via), next(iter(staked), "")),
             stakes=staked,
             payouts=dict(map(_payout, payouts)),
             challenge_duration_s=challenge_duration,

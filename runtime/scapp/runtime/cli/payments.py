@@ -43,12 +43,10 @@ def open_(
     """Open a payment channel to PAYEE (address or name) in which up to AMOUNT can be paid.
 
     Without --via this node and the payee need a ledger with each other; with it, each has one with its neighbour."""
-    from scapp.runtime.cli.amounts import COIN, parse_amount, parse_stake
+    from scapp.runtime.cli.amounts import parse_fees, parse_stake
 
     asset, number = parse_stake(amount, "AMOUNT")
-    if len(fees) not in (0, len(via)):
-        raise click.UsageError(f"{len(fees)} fees for {len(via)} hubs; give --fee once for each --via, or never")
-    paid = [parse_amount(text, coin=asset == COIN, option="--fee") for text in fees] or [0] * len(via)
+    paid = parse_fees(fees, len(via), asset)
     with settings().client() as node, waiting("opening the payment channel"):
         found = node.open_payments(
             payee, asset, number, via=via, fees=paid, challenge_duration_s=challenge_duration, wait_s=wait_s
