@@ -12,10 +12,12 @@ from scapp.channels.books.info import (
     LedgerRequest,
     PaymentChannelRequest,
     PaymentReceipt,
+    RouteRequest,
     VirtualAsset,
     VirtualInfo,
 )
 from scapp.channels.errors import LocalError
+from scapp.channels.routing.paths import Route
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 
 _replace = msgspec.structs.replace
@@ -30,6 +32,7 @@ class FakeBooks:
         self.stuck = False  # nothing that is asked for happens
         self.of_ledgers: dict[ChannelId, LedgerInfo] = {}
         self.of_virtuals: dict[ChannelId, VirtualInfo] = {}
+        self.of_routes: list[Route] = []
         self.requests: list[object] = []
 
     def ledgers(self) -> list[LedgerInfo]:
@@ -102,6 +105,16 @@ class FakeBooks:
     async def open_payments(self, request: PaymentChannelRequest) -> ChannelId:
         self.requests.append(request)
         return self.put_virtual(0x32, request.payee, self.opens_to, 0)
+
+    def routes(self, request: RouteRequest) -> list[Route]:
+        self.requests.append(request)
+        return self.of_routes
+
+    async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
+        self.requests.append((fee_max, timeout))
+        if not self.of_routes:
+            raise LocalError("no way is left: no route was tried")
+        return await self.open_payments(request)
 
     async def pay(self, channel_id: ChannelId, amount: int) -> PaymentReceipt:
         info = self.virtual(channel_id)

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scapp.channels.routing.paths import HUBS_USUAL
 from scapp.runtime.client_calls import Calls, quoted
-from scapp.runtime.ledger_documents import LedgerList, LedgerView, PaymentView, VirtualList, VirtualView
+from scapp.runtime.ledger_documents import (
+    LedgerList,
+    LedgerView,
+    PaymentView,
+    RouteList,
+    RouteView,
+    VirtualList,
+    VirtualView,
+)
 
 
 class LedgerCalls(Calls):
@@ -79,6 +88,25 @@ class LedgerCalls(Calls):
     def virtual(self, channel: str) -> VirtualView:
         return self._get(_virtual(channel), VirtualView)
 
+    def routes(
+        self,
+        to: str,
+        funds: Mapping[str, tuple[int, int]],
+        *,
+        fee_max: int | None = None,
+        hubs_max: int = HUBS_USUAL,
+        challenge_duration_s: int = 86_400,
+    ) -> list[RouteView]:
+        """Ways to a node, the best first, for a channel with these amounts: by asset this node's and the other's."""
+        body = {
+            "to": to,
+            "funds": [{"asset": a, "mine": str(mine), "theirs": str(theirs)} for a, (mine, theirs) in funds.items()],
+            "challenge_duration_s": challenge_duration_s,
+            "fee_max": None if fee_max is None else str(fee_max),
+            "hubs_max": hubs_max,
+        }
+        return self._post("/v1/routes", RouteList, body).routes
+
     def open_payments(
         self,
         payee: str,
@@ -87,16 +115,21 @@ class LedgerCalls(Calls):
         *,
         via: Sequence[str] = (),
         fees: Sequence[int] = (),
+        routed: bool = False,
+        fee_max: int | None = None,
         challenge_duration_s: int = 86_400,
         wait_s: float = 0.0,
     ) -> VirtualView:
-        """A payment channel over the hubs `via`, each of which gets its fee; waits up to `wait_s` for it to run."""
+        """A payment channel over the hubs `via`, each of which gets its fee; waits up to `wait_s` for it to run. With
+        `routed` the node finds the hubs, and other ones while it waits and a way fails."""
         body = {
             "payee": payee,
             "asset": asset,
             "amount": str(amount),
             "via": list(via),
             "fees": [str(fee) for fee in fees],
+            "routed": routed,
+            "fee_max": None if fee_max is None else str(fee_max),
             "challenge_duration_s": challenge_duration_s,
             "wait_s": wait_s,
         }

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from scapp.channels.routing.paths import HUBS_MAX, HUBS_USUAL
 from scapp.runtime.chain_documents import ChannelOnChainView
 from scapp.runtime.document_types import AddressText, AmountText, Document, HashText, RequestDocument
 
@@ -109,15 +110,46 @@ class VirtualList(Document, frozen=True, kw_only=True):
     channels: list[VirtualView]
 
 
+class RoutesRequest(RequestDocument, frozen=True, kw_only=True):
+    """Routes to `to` (address or name) for a channel that holds `funds`. Fees are in the first asset, `fee_max` at most
+    together; without it there is no limit."""
+
+    to: str
+    funds: Annotated[list[FundsView], Meta(min_length=1, max_length=16)]
+    challenge_duration_s: Duration = 86_400
+    fee_max: AmountText | None = None
+    hubs_max: Annotated[int, Meta(ge=0, le=HUBS_MAX)] = HUBS_USUAL
+
+
+class RouteView(Document, frozen=True, kw_only=True):
+    """Hubs in order from this node, what each asks, and the sum. `sure`: all announce that they have enough; else they
+    may have. `expires_ms`: when the oldest announcement on the way ends, None where there is none."""
+
+    hubs: list[AddressText]
+    fees: list[AmountText]
+    fee: AmountText
+    sure: bool
+    expires_ms: int | None
+
+
+class RouteList(Document, frozen=True, kw_only=True):
+    """The best one first; empty if no way is known."""
+
+    routes: list[RouteView]
+
+
 class OpenPaymentsRequest(RequestDocument, frozen=True, kw_only=True):
     """A payment channel to `payee` (address or name) over the hubs `via`, each of which gets its item of `fees`, paid
-    by this node on top of `amount`, the most that can be paid in the channel."""
+    by this node on top of `amount`, the most that can be paid in the channel. With `routed` the node finds the hubs,
+    for `fee_max` at most together, and within `wait_s` tries other ways while one fails."""
 
     payee: str
     asset: AddressText
     amount: AmountText
     via: Annotated[list[str], Meta(max_length=16)] = []
     fees: Annotated[list[AmountText], Meta(max_length=16)] = []
+    routed: bool = False
+    fee_max: AmountText | None = None
     challenge_duration_s: Duration = 86_400
     wait_s: Wait = 0.0
 

@@ -10,13 +10,14 @@ from collections.abc import Container, Iterable
 
 from scapp.channels.books.policy import Decision, LedgerOffer
 from scapp.channels.payments.limits import PaymentLimits
+from scapp.channels.routing.fees import Schedule, Stake, quote
+from scapp.channels.routing.own import HubTerms
+from scapp.channels.routing.statements import ASSETS_MAX
 from scapp.channels.types import Address
 from scapp.channels.virtual.opening import HubRequest
-from scapp.runtime.config import DisputeSettings, FundingSettings, read_address
+from scapp.runtime.config import ConfigError, DisputeSettings, FundingSettings, read_address
 from scapp.runtime.ledger_settings import HubSettings, LedgerSettings, PaymentSettings
 from scapp.runtime.policy import asset_name, read_amounts
-
-MILLION = 1_000_000
 
 
 class LedgerPolicy:
@@ -44,9 +45,7 @@ class LedgerPolicy:
         self._payment_max = read_amounts(payments.payment_max, "payments.payment_max")
         self._payee_max = read_amounts(payments.payee_max, "payments.payee_max")
         self._payer_max = read_amounts(payments.payer_max, "payments.payer_max")
-        self._fee_base = read_amounts(hub.fee_base, "hub.fee_base")
-        self._amount_min = read_amounts(hub.amount_min, "hub.amount_min")
-        self._amount_max = read_amounts(hub.amount_max, "hub.amount_max")
+        self._schedules = _schedules(hub) if hub.forward else ()
 
     def ledger(self, offer: LedgerOffer) -> Decision:
         """See `BooksPolicy`; so for the next."""
@@ -85,23 +84,32 @@ class LedgerPolicy:
             for asset in {*self._payment_max, *self._payee_max, *self._payer_max}
         }
 
-    def price(self, asset: Address, amount: int) -> int:
-        """What this hub asks for locking `amount`, in the asset's smallest unit; parts are rounded up."""
-        return self._fee_base.get(asset, 0) + -(-amount * self._hub.fee_ppm // MILLION)
+    def hub_terms(self) -> HubTerms:
+        """What this node announces of itself."""
+        longest = self._disputes.challenge_duration_max_s
+        return HubTerms(
+            announce=self._hub.announce,
+            schedules=self._schedules,
+            duration_min_s=self._disputes.challenge_duration_min_s,
+            duration_max_s=min(longest, self._hub.challenge_duration_max_s) if self._hub.forward else longest,
+        )
 
     def _hub_fault(self, request: HubRequest, forwarded: int) -> str:
         if not self._hub.forward:
             return "this node forwards for nobody"
         if forwarded >= self._hub.channels_max:
             return f"this hub stands in {forwarded} channels already"
-        for asset, first, last in request.amounts:
-            amount, low, high = first + last, self._amount_min.get(asset, 0), self._amount_max.get(asset, 0)
-            if not low <= amount <= high:
-                return f"{amount} of {asset_name(asset)}; this hub forwards {low} to {high}"
-        asset, first, last = request.amounts[0]
-        price = self.price(asset, first + last)
-        if request.fee < price:
-            return f"a fee of {request.fee}; this hub asks {price} of {asset_name(asset)}"
+        stakes = [Stake(asset, first, last) for asset, first, last in request.amounts]
+        terms = {schedule.asset: schedule for schedule in self._schedules}
+        for stake in stakes:
+            known = terms.get(stake.asset, Schedule(stake.asset, 0, 0, 0, 0))
+            if not known.takes(stake.total):
+                return f"{stake.total} of {asset_name(stake.asset)}; this hub forwards {known.least} to {known.most}"
+        asked = quote(self._schedules, stakes)
+        if asked is None:
+            return "several assets; this hub forwards them only if all but the first cost nothing"
+        if request.fee < asked:
+            return f"a fee of {request.fee}; this hub asks {asked} of {asset_name(stakes[0].asset)}"
         longest = min(self._hub.challenge_duration_max_s, self._disputes.challenge_duration_max_s)
         return self._duration_fault(request.challenge_duration_s, longest)
 
@@ -117,3 +125,15 @@ class LedgerPolicy:
         if not least <= seconds <= longest:
             return f"challenge duration {seconds} s; this node takes {least} to {longest} s"
         return ""
+
+
+def _schedules(hub: HubSettings) -> tuple[Schedule, ...]:
+    """A schedule for each asset that is forwarded. Raises ConfigError."""
+    base, least, most = (
+        read_amounts(getattr(hub, name), f"hub.{name}") for name in ("fee_base", "amount_min", "amount_max")
+    )
+    if len(most) > ASSETS_MAX:
+        raise ConfigError(f"hub.amount_max names {len(most)} assets; allowed are {ASSETS_MAX}")
+    return tuple(
+        Schedule(asset, base.get(asset, 0), hub.fee_ppm, least.get(asset, 0), amount) for asset, amount in most.items()
+    )

@@ -33,9 +33,11 @@ class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether this node stands between others, and for what fee: `fee_base` by asset, and `fee_ppm` millionths of what
-    the payer puts in. `amount_max` limits what one channel may lock here, by asset; one without a limit is refused."""
+    the channel locks. `amount_max` limits what one channel may lock here, by asset; one without a limit is refused.
+    `announce`: whether others are told this node's ledgers, to be found as a hub, or only as an end."""
 
     forward: bool = False
+    announce: bool = False
     fee_base: Amounts = {}
     fee_ppm: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     amount_min: Amounts = {}

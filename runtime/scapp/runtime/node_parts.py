@@ -71,6 +71,7 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
             conclude_delay_s=disputes.conclude_delay_s,
         ),
         payment_limits=policy.payment_limits(),
+        hub=policy.hub_terms(),
     )
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from scapp.channels.books.info import BooksPort, LedgerInfo, LedgerRequest, PaymentChannelRequest, VirtualInfo
+from scapp.channels.books.info import (
+    BooksPort,
+    LedgerInfo,
+    LedgerRequest,
+    PaymentChannelRequest,
+    RouteRequest,
+    VirtualInfo,
+)
 from scapp.channels.errors import LocalError
-from scapp.channels.types import ChannelId
+from scapp.channels.types import U256_MAX, Address, ChannelId
 from scapp.runtime.api.call import Call, address_of, find_by_prefix, find_peer
 from scapp.runtime.api.errors import ApiError
-from scapp.runtime.api.ledger_views import ledger_view, payment_view, virtual_view
+from scapp.runtime.api.ledger_views import ledger_view, payment_view, route_view, virtual_view
 from scapp.runtime.documents import RejectRequest, WaitRequest
 from scapp.runtime.ledger_documents import (
+    FundsView,
     LedgerAmountRequest,
     LedgerList,
     LedgerView,
@@ -19,6 +27,8 @@ from scapp.runtime.ledger_documents import (
     OpenPaymentsRequest,
     PaymentView,
     PayRequest,
+    RouteList,
+    RoutesRequest,
     VirtualList,
     VirtualView,
 )
@@ -85,9 +95,7 @@ async def open_ledger(call: Call) -> LedgerView:
     channel = await _books(call).open_ledger(
         LedgerRequest(
             peer=find_peer(call.context, request.peer),
-            funds=tuple(
-                (address_of(each.asset, "asset"), _amount(each.mine), _amount(each.theirs)) for each in request.funds
-            ),
+            funds=_funds(request.funds),
             challenge_duration_s=request.challenge_duration_s,
             pay_to=address_of(request.pay_to, "pay_to") if request.pay_to else None,
         )
@@ -162,19 +170,36 @@ async def virtual(call: Call) -> VirtualView:
     return virtual_view(_virtual(call))
 
 
-async def open_payments(call: Call) -> VirtualView:
-    request = call.document(OpenPaymentsRequest)
-    channel = await _books(call).open_payments(
-        PaymentChannelRequest(
-            payee=find_peer(call.context, request.payee),
-            asset=address_of(request.asset, "asset"),
-            amount=_amount(request.amount),
-            via=tuple(find_peer(call.context, text) for text in request.via),
-            fees=tuple(map(_amount, request.fees)),
+async def routes(call: Call) -> RouteList:
+    request = call.document(RoutesRequest)
+    found = _books(call).routes(
+        RouteRequest(
+            to=find_peer(call.context, request.to),
+            amounts=_funds(request.funds),
             challenge_duration_s=request.challenge_duration_s,
+            fee_max=_fee_max(request.fee_max),
+            hubs_max=request.hubs_max,
         )
     )
-    return await _virtual_then(call, channel, request.wait_s, "running")
+    return RouteList(routes=list(map(route_view, found)))
+
+
+async def open_payments(call: Call) -> VirtualView:
+    request, books = call.document(OpenPaymentsRequest), _books(call)
+    wish = PaymentChannelRequest(
+        payee=find_peer(call.context, request.payee),
+        asset=address_of(request.asset, "asset"),
+        amount=_amount(request.amount),
+        via=tuple(find_peer(call.context, text) for text in request.via),
+        fees=tuple(map(_amount, request.fees)),
+        challenge_duration_s=request.challenge_duration_s,
+    )
+    if not request.routed:
+        return await _virtual_then(call, await books.open_payments(wish), request.wait_s, "running")
+    if request.via:
+        raise ApiError("bad_request", "a channel either names its hubs in `via` or is `routed`")
+    channel = await books.open_payments_routed(wish, _fee_max(request.fee_max), request.wait_s)
+    return virtual_view(books.virtual(channel))
 
 
 async def pay(call: Call) -> PaymentView:
@@ -197,6 +222,14 @@ def _mine(info: LedgerInfo, asset: bytes) -> int:
         if each.asset == asset:
             return each.mine
     raise LocalError(f"the ledger holds no asset 0x{asset.hex()}")
+
+
+def _funds(funds: Sequence[FundsView]) -> tuple[tuple[Address, int, int], ...]:
+    return tuple((address_of(each.asset, "asset"), _amount(each.mine), _amount(each.theirs)) for each in funds)
+
+
+def _fee_max(text: str | None) -> int:
+    return U256_MAX if text is None else _amount(text)
 
 
 def _amount(text: str) -> int:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from scapp.channels.books.info import LedgerInfo, PaymentReceipt, VirtualInfo
+from scapp.channels.routing.paths import Route
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.views import hexed, on_chain_view
-from scapp.runtime.ledger_documents import LedgerAssetView, LedgerView, PaymentView, VirtualAssetView, VirtualView
+from scapp.runtime.ledger_documents import (
+    LedgerAssetView,
+    LedgerView,
+    PaymentView,
+    RouteView,
+    VirtualAssetView,
+    VirtualView,
+)
 
 
 def ledger_view(info: LedgerInfo, context: ApiContext) -> LedgerView:
@@ -48,6 +56,17 @@ def virtual_view(info: VirtualInfo) -> VirtualView:
         ],
         fees=[str(fee) for fee in info.fees],
         paid=str(info.paid),
+    )
+
+
+def route_view(route: Route) -> RouteView:
+    """Of one route."""
+    return RouteView(
+        hubs=[hexed(hub) for hub in route.hubs],
+        fees=list(map(str, route.fees)),
+        fee=str(route.fee),
+        sure=route.sure,
+        expires_ms=route.expires_ms if route.hubs else None,
     )
 
 

@@ -13,6 +13,8 @@ from scapp.runtime.ledger_documents import (
     OpenPaymentsRequest,
     PaymentView,
     PayRequest,
+    RouteList,
+    RoutesRequest,
     VirtualList,
     VirtualView,
 )
@@ -78,6 +80,10 @@ LEDGER_ROUTES: tuple[Route, ...] = (
         method="POST", path="/v1/virtual", name="open_payments", summary="Open a payment channel over hubs",
         permission="channels", request=OpenPaymentsRequest, response=VirtualView,
         handler=handlers_ledgers.open_payments,
+    ),
+    Route(
+        method="POST", path="/v1/routes", name="find_routes", summary="Ways to a node over announced hubs",
+        request=RoutesRequest, response=RouteList, handler=handlers_ledgers.routes,
     ),
     Route(
         method="GET", path=_VIRTUAL, name="get_virtual", summary="One channel that ledgers fund",
