@@ -9,6 +9,7 @@ from scapp.channels.books.info import LedgerInfo, LedgerRequest, PaymentChannelR
 from scapp.channels.books.policy import Decision, LedgerOffer
 from scapp.channels.books.service import BooksSetup, NodeBooks
 from scapp.channels.books.step import BooksTerms
+from scapp.channels.chain.support import App
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.node import Node
@@ -44,7 +45,8 @@ class LedgerScene:
     def __init__(self, count: int) -> None:
         self.signers = [Signer(bytes([key]) * 32) for key in range(1, count + 1)]
         self.cast = Cast()
-        self.chain = PlainChain(self.signers, START_MS // 1_000)
+        apps: dict[bytes, App] = {PAYMENT_APP: "payment", TWO_PARTY_APP: "two-party"}
+        self.chain = PlainChain(self.signers, START_MS // 1_000, apps=apps)
         self.logs = [MemoryLog() for _ in self.signers]
         self.services: dict[int, PlainService] = {}
         self.nodes: dict[int, Node] = {}
