@@ -92,13 +92,13 @@ class LedgerScene:
             service.look()
         await asyncio.sleep(0.01)
 
-    async def until(self, happened: Callable[[], bool], *, blocks: bool = False) -> None:
-        """Wait for it; with `blocks` the chain goes on meanwhile."""
+    async def until(self, happened: Callable[[], bool], *, blocks: bool = False, seconds: int = 12) -> None:
+        """Wait for it; with `blocks` the chain goes on meanwhile, by so many seconds each."""
         for _ in range(300):
             if happened():
                 return
             if blocks:
-                await self.block()
+                await self.block(seconds)
             else:
                 await asyncio.sleep(0.01)
         found = [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.nodes[i].channels()]
@@ -189,6 +189,10 @@ class LedgerScene:
 
     def virtual(self, index: int, channel: ChannelId) -> VirtualInfo:
         return self.books(index).virtual(channel)
+
+    def gain(self, index: int) -> int:
+        """What a node's channel address, where its ledgers pay, has on chain."""
+        return self.chain.chain.world.balances.get(self.address(index), 0)
 
     async def end(self) -> None:
         await self.cast.end()
