@@ -85,6 +85,16 @@ class LedgerLife(RuleBasedStateMachine):
         self.pair.parties[first].see()
         self._follow()
 
+    @rule(depth=st.integers(1, CONFIRMATIONS - 1), drop=st.booleans())
+    def reorganise(self, depth: int, drop: bool) -> None:
+        """Blocks that nobody takes for confirmed are replaced, with or without their transactions."""
+        chain = self.pair.chain.chain
+        if len(chain.blocks) > depth:
+            chain.reorganise(depth, drop=drop)
+            for party in self.pair.parties:
+                party.see()
+            self._follow()
+
     # What people and virtual channels want
 
     @rule(channel=st.sampled_from(TARGETS), part=st.tuples(ASSETS, st.integers(0, 40), st.integers(0, 40)),

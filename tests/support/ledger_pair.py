@@ -214,7 +214,8 @@ class Party:
         ]
         known = self.it.chain
         before = known.held if known is not None else shown[0].holdings
-        paid = any(old > new for old, new in zip(before, shown[0].holdings, strict=True))
+        less = any(old > new for old, new in zip(before, shown[0].holdings, strict=True))
+        paid = less and self.it.final is not None and self.it.final.complete
         ended = (known is not None and known.ended) or paid
         held = before if ended else shown[0].holdings
         seen = LedgerSeen(self.it.channel, Seen(shown[0], shown[1], self.chain.chain.head.time_s), ended, held)
