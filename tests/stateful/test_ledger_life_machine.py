@@ -160,7 +160,6 @@ class LedgerLife(RuleBasedStateMachine):
             party.wants = self._wants(party)
             party.settle()
             for each in party.impossible:
-                assert isinstance(each.want, Add)
                 for known in self.known:
                     known[each.want.target] = "remove"
             party.impossible.clear()

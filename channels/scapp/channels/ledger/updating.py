@@ -29,9 +29,9 @@ _replace = msgspec.structs.replace
 
 
 class Impossible(msgspec.Struct, frozen=True, gc=False):
-    """A want that this ledger cannot do, for now at least, and why."""
+    """A guarantee that this ledger cannot give, for now at least, and why."""
 
-    want: Proposal
+    want: Add
     reason: str
 
 
@@ -83,7 +83,8 @@ def _lead(record: LedgerRecord, ledger: Ledger, wants: Sequence[Proposal], conte
         try:
             ledger, _ = consensus.propose(ledger, want, context.signer)
         except LocalError as error:
-            impossible.append(Impossible(want, str(error)))
+            if isinstance(want, Add):  # a refund that right cannot pay now is tried again with each change
+                impossible.append(Impossible(want, str(error)))
     step = NOTHING if ledger is before else proposed(record, before, ledger)
     return Pursuit(step, tuple(impossible))
 
