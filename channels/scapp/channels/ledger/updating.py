@@ -187,6 +187,7 @@ def _follow(record: LedgerRecord, session: LedgerSession, wants: Sequence[Propos
         ledger, signed = consensus.sign_next(ledger, head.proposal, context.signer)
         turn, signature = signed.turn, Signature(signed.signature)
         events.append(Countersigned(record.channel, turn, to_wire(head.proposal), head.signature, signature, head.ask))
+    session.queue = ledger.queue
     if not events:
         return NOTHING
     return Step(tuple(events), (Send(record.peer, Agree(record.channel, turn, signature)),))
