@@ -51,7 +51,7 @@ def pursue(record: LedgerRecord, session: LedgerSession, wants: Sequence[Proposa
     phase = record.phase
     if phase in ("disputed", "closed", "settled", "rejected"):
         return Pursuit(impossible=_no_more(wants, f"the ledger is {phase}"))
-    if record.ledger is None or record.final is not None or phase not in ("running", "closing"):
+    if record.ledger is None or phase not in ("running", "closing"):
         return Pursuit()
     if record.leads:
         return _lead(record, record.ledger, wants, context)
