@@ -471,6 +471,9 @@ class Net:
                     totals = {each.asset: each.total for each in balances.assets}
                     assert set(totals.values()) == {2 * self.funds}
         for party in self.parties[1:-1]:
+            for record in party.records.values():
+                ends = (record.signed(record.postfund, 0), record.signed(record.postfund, -1))
+                assert not (record.is_hub and record.signed(record.postfund)) or all(ends), "a hub signs after the ends"
             for asset in self.assets:
                 assert party.worth(asset) >= party.start_worth[asset], "a hub has lost"
 
