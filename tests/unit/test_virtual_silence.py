@@ -171,9 +171,12 @@ def test_a_hub_returns_no_fee_that_it_does_not_get_back(payer_leads: bool) -> No
     net = Net(4, leads=[payer_leads, True, True])
     channel = net.open(net.agreement(fees=(7, 11)))
     payer, hub, second, payee = net.parties
-    net.run(lambda: channel in second.records and second.records[channel].held[0])
-    payee.take(defunding.end(payee.records[channel], "no longer"))
-    payee.settle()
+    net.run(lambda: channel in second.records and second.records[channel].prefund.complete)
+    net.silent.add(payee.address)
+    net.run(lambda: second.records[channel].held[0])
+    net.silent.clear()
+    hub.take(defunding.end(hub.records[channel], "no longer"))
+    hub.settle()
     net.flush()
     net.run(lambda: hub.records[channel].ended is not None and payer.records[channel].ended is not None)
     net.silent |= {second.address, payee.address}
