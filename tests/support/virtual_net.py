@@ -441,6 +441,7 @@ class Net:
         self, until: Callable[[], bool], rounds: int, final: dict[ChannelId, tuple[tuple[int, int], ...]], check: bool
     ) -> None:
         for _ in range(rounds):
+            self.engines(final)
             while self.bag and not until():
                 self.deliver()
                 self.engines(final)
