@@ -157,7 +157,9 @@ def test_a_voucher_of_one_form_is_none_of_the_other(scene):
 def test_what_is_no_redemption(scene, change, reason):
     """Not the payer's, not the payee's, another sum, other slots, more than there is, more than there can be."""
     scene.reveal(PREIMAGES[0])
-    data = locked(scene.channel, 10, *change.get("locks", ((5, HASHES[0], EXPIRY),)), payer=change.get("payer", "alice"))
+    data = locked(
+        scene.channel, 10, *change.get("locks", ((5, HASHES[0], EXPIRY),)), payer=change.get("payer", "alice")
+    )
     names = change.get("names", ("bob",))
     assert scene.supported(scene.channel, change.get("new", slots(85, 15)), 3, data, names) == reason
 
@@ -193,8 +195,8 @@ def test_opening_states_are_everybodys(scene, turn):
 
 
 def test_a_hub_takes_upstream_what_was_taken_from_it_downstream():
-    """Two channels, one hash, no help from the others: Bob reveals in the last moment of the shorter lock; the hub finds
-    the preimage in the chain's events and has the longer lock's time to use it. It ends as it began."""
+    """Two channels, one hash, no help from the others: Bob reveals in the last moment of the shorter lock; what he
+    revealed opens the hub's lock as well, in time. The hub ends as it began."""
     scene = Scene()
     world, adjudicator = scene.world, scene.world.adjudicator
     first = Channel((ALICE, IRENE), scene.app.address)
