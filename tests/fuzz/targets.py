@@ -33,6 +33,7 @@ from scapp.channels.channel.opening import created_from_proposal
 from scapp.channels.channel_snapshots import Loaded
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.types import Address
+from tests.fuzz.ledgers import ledger_facts, ledger_messages
 from tests.support.tree import ROOT
 
 Decode = Callable[[bytes], object]
@@ -408,6 +409,44 @@ def purse_events() -> tuple[Decode, list[bytes]]:
     return decode, [encode_purse_event(event) for event in every_event()]
 
 
+def announcements() -> tuple[Decode, list[bytes]]:
+    """What a peer says about ledgers, up to the table and what follows from it."""
+    from scapp.channels.routing import messages as said
+    from scapp.channels.routing.fees import Stake
+    from scapp.channels.routing.own import HubTerms, OwnLedger
+    from scapp.channels.routing.router import Router
+    from scapp.channels.routing.statements import (
+        Ledger,
+        Room,
+        Statement,
+        Terms,
+        network_of,
+        read_statement,
+        sign_statement,
+    )
+    from scapp.channels.signing import Signer
+
+    me, hub, coin = Signer(b"\x01" * 32), Signer(b"\x02" * 32), Address(bytes(20))
+    network, end = network_of(1, coin), Address(b"\x03" * 20)
+    router = Router(me, network, HubTerms(announce=True))
+    router.announce([OwnLedger(hub.address, ((coin, 9, 9),))], 0)
+    router.on_link(hub.address, True)
+
+    def decode(data: bytes) -> None:
+        message = said.decode_message(data)
+        for signed in getattr(message, "statements", ()):
+            read_statement(signed.body)
+        router.on_message(hub.address, message, 1)
+        router.tick(1)
+        router.routes(end, [Stake(coin, 1, 1)], 1, challenge_duration_s=5)
+
+    terms = Terms(coin, C32, 10, bytes(32), C32)
+    ledgers = tuple(Ledger(peer, (Room(coin, 9),)) for peer in (me.address, end))
+    signed = sign_statement(Statement(hub.address, 1, 9_999, 1, 10, (terms,), ledgers), network, hub)
+    good = [said.Statements((signed,), True), said.Known(bytes(20), b"\xff" * 20, ((end, 7),))]
+    return decode, [said.encode_message(message) for message in good]
+
+
 def _texts(value: Any) -> list[str]:
     """All texts within the vectors."""
     if isinstance(value, str):
@@ -485,6 +524,8 @@ def targets() -> list[Target]:
         Target("messages", messages, (PeerError,)),
         Target("proposals", proposals, (PeerError,)),
         Target("engine", engine, (PeerError,)),
+        Target("ledgers", ledger_messages, (PeerError,)),
+        Target("ledger-folds", ledger_facts, (CorruptionError, LocalError)),
         Target("events", stored_events, (CorruptionError,)),
         Target("folds", folded_events, (CorruptionError, msgspec.DecodeError)),
         Target("pages", stored_pages, (CorruptionError, ValueError)),
@@ -498,6 +539,7 @@ def targets() -> list[Target]:
         Target("vouchers", vouchers, (InvalidValue, PeerError, LocalError), bytes_max=512),
         Target("payments", payment_messages, (PeerError,)),
         Target("purses", purse_events, (CorruptionError,)),
+        Target("announcements", announcements, (PeerError,)),
         Target("app-data", app_data, (InvalidValue,), bytes_max=512),
         Target("api", api_bodies, _allowed_api()),
         Target("backups", backups, (LocalError,)),

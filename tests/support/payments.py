@@ -20,11 +20,10 @@ from scapp.channels.payments.events import (
     VoucherRecalled,
     VoucherTaken,
     amount_bytes,
-    is_purse_event,
 )
 from scapp.channels.payments.limits import Limits
 from scapp.channels.payments.runner import PaymentRunner
-from scapp.channels.restoring import first_event
+from scapp.channels.restoring import is_purse
 from scapp.channels.signing import Signer
 from scapp.channels.transport.fake import FakeNetwork, FakeTransport
 from scapp.channels.types import Address, ChannelId
@@ -97,7 +96,7 @@ class PayingNode:
             on_taken=lambda purse, added: self.taken.append(added),
         )
         for stream in self.log.streams():
-            if is_purse_event(first_event(self.log, stream)):
+            if is_purse(self.log, stream):
                 self.payments.load(stream)
         await self.transport.start(self._receive, self._on_link)
         for peer in peers:

@@ -12,6 +12,7 @@ from scapp.channels.adjudicator_status import Status
 from scapp.channels.chain import events as chain_events
 from scapp.channels.channel.effects import STORED, SendDecisions, SendRejected, StoredSend, outbox_row, parse_outbox_row
 from scapp.channels.channel.events import (
+    BackingSeen,
     ChainSeen,
     ChannelCreated,
     ChannelRejected,
@@ -32,6 +33,7 @@ from scapp.channels.channel.events import (
     SubmissionsDropped,
     SubmissionsRefused,
     Submitted,
+    VirtualCreated,
     decode_event,
     encode_event,
 )
@@ -71,6 +73,18 @@ EVENTS: dict[str, Event] = {
         slots=((bytes(20), b"\x0c" * 32, b"\x0d" * 32),),
         prefund=SIGNED,
     ),
+    "created.2": VirtualCreated(
+        my_index=1,
+        participants=(b"\x0a" * 20, b"\x0b" * 20),
+        nonce=2**63,
+        app_definition=b"\x0f" * 20,
+        challenge_duration=86_400,
+        deployment=b"deployment",
+        slots=((bytes(20), b"\x0c" * 32, b"\x0d" * 32),),
+        prefund=SIGNED,
+        hubs=(b"\x10" * 20,),
+        fees=(b"\x11" * 32,),
+    ),
     "rejected.1": ChannelRejected(1, "no such app here"),
     "signed.1": StateSigned(SIGNED),
     "seen.1": SignatureSeen(7, 1, b"\x05" * 65),
@@ -87,6 +101,7 @@ EVENTS: dict[str, Event] = {
         ended=True,
         held=HELD,
     ),
+    "backing.1": BackingSeen("complete", "", ((1, (b"\x04" * 65, b"", b"\x05" * 65)),)),
     "exit.1": ExitStarted("no answer from the others for 300 seconds"),
     "restored.1": Restored(b"\x06" * 16, 1_700_000_000_000, 1_600_000_000_000),
     "restore-seen.1": RestoreSeen(0, b"\x06" * 16, 1029),

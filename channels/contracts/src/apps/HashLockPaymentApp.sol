@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Hashing} from "../Hashing.sol";
-import {IForceMoveApp} from "../IForceMoveApp.sol";
+import {IForceMoveApp, IVirtualApp} from "../IForceMoveApp.sol";
 import {FixedPart, RecoveredVariablePart, Signature} from "../NitroTypes.sol";
 import {Signers} from "./Signers.sol";
 import {VirtualChannels} from "./VirtualChannels.sol";
@@ -15,7 +15,7 @@ import {Vouchers} from "./Vouchers.sol";
 /// that were opened, so that a redemption which opens more takes the place of one that opens less. App data:
 /// abi.encode(uint256 amount, Lock[] locks, Signature of Alice over keccak256(abi.encode(channelId, amount, locks))), or
 /// that of a voucher without locks, as in VirtualPaymentApp.
-contract HashLockPaymentApp is IForceMoveApp {
+contract HashLockPaymentApp is IForceMoveApp, IVirtualApp {
     /// `amount` on top of the voucher's, for the sha256 preimage of `hash`, revealed not after `expiry` (seconds).
     struct Lock {
         uint256 amount;
@@ -39,6 +39,10 @@ contract HashLockPaymentApp is IForceMoveApp {
                 emit Revealed(hash, preimages[i]);
             }
         }
+    }
+
+    function isVirtual() external pure override returns (bool) {
+        return true;
     }
 
     function stateIsSupported(

@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Hashing} from "../Hashing.sol";
-import {IForceMoveApp} from "../IForceMoveApp.sol";
+import {IForceMoveApp, IVirtualApp} from "../IForceMoveApp.sol";
 import {FixedPart, RecoveredVariablePart, Signature} from "../NitroTypes.sol";
 import {Signers} from "./Signers.sol";
 import {VirtualChannels} from "./VirtualChannels.sol";
@@ -12,7 +12,11 @@ import {Vouchers} from "./Vouchers.sol";
 ///
 /// Turns 0 and 1 are signed by everybody. Turn 2 is Bob's redemption of Alice's latest voucher, proved by turn 1.
 /// App data of the redemption: abi.encode(uint256 amount, Signature of Alice over keccak256(abi.encode(channelId, amount))).
-contract VirtualPaymentApp is IForceMoveApp {
+contract VirtualPaymentApp is IForceMoveApp, IVirtualApp {
+    function isVirtual() external pure override returns (bool) {
+        return true;
+    }
+
     function stateIsSupported(
         FixedPart calldata fixedPart,
         RecoveredVariablePart[] calldata proof,

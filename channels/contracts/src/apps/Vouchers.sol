@@ -19,7 +19,9 @@ library Vouchers {
         internal
         pure
     {
-        (Allocation[] calldata before, Allocation[] calldata afterwards) = VirtualChannels.sameSlots(old, redemption);
+        require(old.outcome.length == 1 && redemption.outcome.length == 1, "only one asset allowed");
+        (Allocation[] calldata before, Allocation[] calldata afterwards) =
+            VirtualChannels.sameSlots(old.outcome[0], redemption.outcome[0]);
         require(afterwards[0].amount == before[0].amount - amount, "Alice not adjusted correctly");
         require(afterwards[1].amount == before[1].amount + amount, "Bob not adjusted correctly");
     }

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import Problem, common, emit, printable, settings, tell, waiting
+from scapp.runtime.cli.common import Problem, common, emit, settings, tell, waiting
+from scapp.runtime.cli.described import described
 
 if TYPE_CHECKING:
     from scapp.runtime.chain_documents import ChainStatusView
@@ -46,9 +47,7 @@ def _status_text(found: ChainStatusView) -> str:
         ("balance", amount_text(found.balance, COIN) if found.balance is not None else "-"),
         ("channels", f"{found.watched} watched, {found.pending} transactions under way"),
     ]
-    kept = [(name, value) for name, value in lines if value]
-    width = max(len(name) for name, _ in kept)
-    return "\n".join(f"{name.ljust(width)}  {printable(value)}" for name, value in kept)
+    return described(lines)
 
 
 @chain.command()

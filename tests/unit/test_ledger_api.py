@@ -1,0 +1,129 @@
+"""Ledgers and payments over the API and the command line, against books that do at once what they are asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
+from scapp.channels.types import ZERO_ADDRESS
+from scapp.runtime.cli.amounts import COIN
+from scapp.runtime.cli.main import scapp
+from scapp.runtime.client import Refused
+from tests.support.api_harness import Harness, served
+from tests.support.fake_service import BOB, CAROL
+
+TOKEN = "0x" + "70" * 20
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Harness]:
+    with served(tmp_path / "alice") as harness:
+        harness.client.add_peer("0x" + BOB.hex(), "h:1", "bob")
+        harness.client.add_peer("0x" + CAROL.hex(), "h:2", "carol")
+        yield harness
+
+
+def run(node: Harness, *args: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(scapp, ["-C", str(node.home), *args])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_open_a_ledger_in_two_assets(node: Harness) -> None:
+    """Deposits of each side by asset; what one side leaves out is nothing."""
+    run(
+        node, "ledger", "open", "bob", "--deposit", "3gwei", "--peer-deposit", f"100:{TOKEN}",
+        "--pay-to", "0x" + CAROL.hex(), "--challenge-duration", "600",
+    )  # fmt: skip
+    (request,) = node.books.requests
+    assert request == LedgerRequest(
+        peer=BOB,
+        funds=((ZERO_ADDRESS, 3 * 10**9, 0), (bytes.fromhex(TOKEN[2:]), 0, 100)),  # type: ignore[arg-type]
+        challenge_duration_s=600,
+        pay_to=CAROL,
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("ledger", "open", "bob"), "needs --deposit or --peer-deposit"),
+        (("ledger", "open", "bob", "--deposit", "1", "--deposit", "2"), "is named twice"),
+        (("ledger", "open", "bob", "--deposit", "much"), "--deposit"),
+        (("payments", "open", "carol", "5", "--via", "bob", "--fee", "1", "--fee", "2"), "2 fees for 1 hubs"),
+        (("ledger", "recover", "0808", "--json"), "--override"),
+    ],
+)
+def test_what_is_written_wrong(node: Harness, args: tuple[str, ...], says: str) -> None:
+    """Exit code 2, and what is allowed."""
+    assert says in run(node, *args, code=2).output
+
+
+def test_a_ledger_that_does_not_run_in_time(node: Harness) -> None:
+    """Exit code 4: it may still run; one that is rejected is exit code 1."""
+    node.books.opens_to = "funding"
+    found = run(node, "ledger", "open", "bob", "--deposit", "5", "--wait", "0.1", code=4)
+    assert "scapp ledger show 0x31313131" in found.stderr
+    node.books.opens_to = "rejected"
+    run(node, "ledger", "open", "bob", "--deposit", "5", code=1)
+
+
+def test_answer_list_and_show_ledgers(node: Harness) -> None:
+    """By the beginning of the id; people see names and amounts, programs a document."""
+    node.books.put_ledger(8, BOB, "proposed")
+    assert "proposed" in run(node, "ledger", "list").stdout
+    assert "1000 wei of this node" in run(node, "ledger", "accept", "0808").stdout
+    (found,) = json.loads(run(node, "ledger", "list", "--json").stdout)["ledgers"]
+    assert (found["peer_name"], found["phase"], found["assets"][0]["locked"]) == ("bob", "running", "100")
+    run(node, "ledger", "accept", "0808", code=1)
+    assert "no ledger 0x9999" in run(node, "ledger", "show", "0x9999", code=1).stderr
+    node.books.put_ledger(9, CAROL, "proposed")
+    assert "rejected" in run(node, "ledger", "reject", "0909", "--reason", "no").stdout
+
+
+def test_change_and_end_a_ledger(node: Harness) -> None:
+    """Top up, transfer, close; what does not happen in time is exit code 4."""
+    node.books.put_ledger(8, BOB)
+    assert "1005 wei of this node" in run(node, "ledger", "top-up", "0808", "5").stdout
+    assert "1003 wei of this node" in run(node, "ledger", "transfer", "0808", "2", "--yes").stdout
+    run(node, "ledger", "transfer", "0808", f"2:{TOKEN}", "--yes", code=1)
+    node.books.stuck = True
+    run(node, "ledger", "top-up", "0808", "5", "--wait", "0.1", code=4)
+    run(node, "ledger", "close", "0808", "--wait", "0.1", code=4)
+    node.books.stuck = False
+    assert "settled" in run(node, "ledger", "close", "0808").stdout
+    for command in ("challenge", "withdraw"):
+        node.books.put_ledger(8, BOB)
+        run(node, "ledger", command, "0808", *(["--yes"] if command == "challenge" else []))
+    with pytest.raises(Refused, match="highest signed state"):
+        node.client._post("/v1/ledgers/0808/recover", bytes, {"override": False})
+    assert node.client.recover_ledger("0808").phase == "running"
+
+
+def test_open_pay_and_close_a_payment_channel(node: Harness) -> None:
+    """Over a hub for a fee; `pay` finds the channel by its payee."""
+    run(node, "payments", "open", "carol", "100", "--via", "bob", "--fee", "3")
+    (request,) = node.books.requests
+    assert request == PaymentChannelRequest(payee=CAROL, amount=100, via=(BOB,), fees=(3,))
+    assert "paid 7 wei in 0x32323232" in run(node, "pay", "carol", "7").stdout
+    assert json.loads(run(node, "pay", "3232", "1", "--json").stdout)["paid"] == "8"
+    assert "8 wei" in run(node, "payments", "list").stdout
+    assert "(this node)" in run(node, "payments", "show", "3232").stdout
+    assert "released" in run(node, "payments", "close", "3232").stdout
+    assert run(node, "payments", "list").stdout == "no payment channels\n"
+    assert "released" in run(node, "payments", "list", "--all").stdout
+
+
+def test_pay_without_a_channel(node: Harness) -> None:
+    """What is missing, and the command that opens one."""
+    node.books.put_virtual(7, BOB, paid=99)
+    assert "scapp payments open bob" in run(node, "pay", "bob", "5", code=1).stderr
+    assert "no virtual channel 0xdddd" in run(node, "pay", "0xdddd", "5", code=1).stderr
+    run(node, "pay", "0707", "5", code=1)
+    with pytest.raises(Refused, match="256 bits"):
+        node.client.open_ledger("bob", {COIN: 2**256})
