@@ -14,7 +14,18 @@ from scapp.channels.signing import Verifier
 from tests.chain import cast
 from tests.chain.cast import World
 from tests.chain.evm import START
-from tests.chain.states import ADDRESSES, NATIVE, SIGNERS, Channel, allocation, exits, sign, voucher
+from tests.chain.states import (
+    ADDRESSES,
+    NATIVE,
+    SIGNERS,
+    Channel,
+    allocation,
+    encode_outcome,
+    exits,
+    guarantee,
+    sign,
+    voucher,
+)
 
 ALICE, IRENE, BOB, IVAN = (ADDRESSES[name] for name in ("alice", "irene", "bob", "ivan"))
 PREIMAGES = [bytes([number]) * 32 for number in (1, 2, 3)]
@@ -195,34 +206,69 @@ def test_opening_states_are_everybodys(scene, turn):
 
 
 def test_a_hub_takes_upstream_what_was_taken_from_it_downstream():
-    """Two channels, one hash, no help from the others: Bob reveals in the last moment of the shorter lock; what he
-    revealed opens the hub's lock as well, in time. The hub ends as it began."""
+    """Two channels, each guaranteed by a ledger, one hash, no help from the others: Bob reveals in the last moment of
+    the shorter lock; what he revealed opens the hub's lock as well. The hub ends as it began."""
     scene = Scene()
-    world, adjudicator = scene.world, scene.world.adjudicator
-    first = Channel((ALICE, IRENE), scene.app.address)
-    second = Channel((IRENE, BOB), scene.app.address)
-    for payer, channel in ((ALICE, first), (IRENE, second)):
-        world.give(payer)
-        assert adjudicator.send(payer, "deposit", NATIVE, channel.id, 0, 100, value=100).ok
-    world.give(BOB)
-    before = {name: world.evm.balance(ADDRESSES[name]) for name in ("alice", "irene", "bob")}
-    to_hub = locked(first, 0, (40, HASHES[0], EXPIRY + 300))
-    from_hub = locked(second, 0, (40, HASHES[0], EXPIRY), payer="irene")
-
+    hops = [
+        Hop(scene, "alice", "irene", EXPIRY + 300),
+        Hop(scene, "irene", "bob", EXPIRY),
+    ]
+    balances = {name: scene.world.evm.balance(ADDRESSES[name]) for name in ("alice", "irene", "bob")}
     (revealed,) = scene.reveal(PREIMAGES[0], at=EXPIRY)
     assert hashlib.sha256(revealed[2]).digest() == HASHES[0]
-    world.evm.timestamp = EXPIRY + 200
-    _challenge(scene, second, slots(60, 40, IRENE, BOB), 3, from_hub, "bob", slots(100, 0, IRENE, BOB))
-    _challenge(scene, first, slots(60, 40, ALICE, IRENE), 3, to_hub, "irene", slots(100, 0, ALICE, IRENE))
-    world.evm.timestamp += 61
-    for channel, new, data in (
-        (second, slots(60, 40, IRENE, BOB), from_hub),
-        (first, slots(60, 40, ALICE, IRENE), to_hub),
-    ):
-        final = channel.state(new, 3, data)
-        assert adjudicator.send(IVAN, "transferAllAssets", channel.id, final.outcome, final.hash).ok
-    after = {name: world.evm.balance(ADDRESSES[name]) for name in before}
-    assert {name: after[name] - before[name] for name in before} == {"alice": 60, "irene": 100, "bob": 40}
+    scene.world.evm.timestamp = EXPIRY + 200
+    for hop in hops:
+        hop.challenge()
+    scene.world.evm.timestamp += 61
+    for hop in hops:
+        hop.reclaim_and_pay()
+    gained = {name: scene.world.evm.balance(ADDRESSES[name]) - before for name, before in balances.items()}
+    assert gained == {"alice": 60, "irene": 100, "bob": 40}
+
+
+class Hop:
+    """A ledger with 100 of the payer, all of it guaranteeing a payment channel to the payee with one lock over 40."""
+
+    def __init__(self, scene, payer, payee, expiry):
+        self.scene, self.payee = scene, payee
+        self.ends = (ADDRESSES[payer], ADDRESSES[payee])
+        self.ledger = Channel(self.ends, scene.world.consensus.address)
+        self.channel = Channel(self.ends, scene.app.address)
+        self.redemption = locked(self.channel, 0, (40, HASHES[0], expiry), payer=payer)
+        for address in self.ends:
+            scene.world.give(address)
+        deposit = scene.world.adjudicator.send(self.ends[0], "deposit", NATIVE, self.ledger.id, 0, 100, value=100)
+        assert deposit.ok, deposit.reason
+        promised = exits(
+            NATIVE,
+            allocation(self.ends[0], 0),
+            allocation(self.ends[1], 0),
+            guarantee(self.channel.id, 100, *self.ends),
+        )
+        self.promise = self.ledger.state(promised, 2)
+        self.redeemed = self.channel.state(slots(60, 40, *self.ends), 3, self.redemption)
+
+    def challenge(self):
+        adjudicator = self.scene.world.adjudicator
+        postfund = self.channel.state(slots(100, 0, *self.ends), 1).signed()
+        for fixed, proof, state, names in (
+            (self.ledger.fixed, [], self.promise, ()),
+            (self.channel.fixed, [postfund], self.redeemed, (self.payee,)),
+        ):
+            done = adjudicator.send(
+                self.ends[1], "challenge", fixed, proof, state.signed(*names), state.challenger(self.payee)
+            )
+            assert done.ok, done.reason
+
+    def reclaim_and_pay(self):
+        adjudicator = self.scene.world.adjudicator
+        owed, redeemed = encode_outcome(self.promise.outcome), encode_outcome(self.redeemed.outcome)
+        arguments = (self.ledger.id, self.promise.hash, owed, 0, 2, self.redeemed.hash, redeemed, 0)
+        done = adjudicator.send(IVAN, "reclaim", arguments)
+        assert done.ok, done.reason
+        left = slots(60, 40, *self.ends)
+        done = adjudicator.send(IVAN, "transferAllAssets", self.ledger.id, left, self.promise.hash)
+        assert done.ok, done.reason
 
 
 def test_a_redemption_with_more_locks_takes_the_place_of_one_with_fewer():
@@ -238,6 +284,9 @@ def test_a_redemption_with_more_locks_takes_the_place_of_one_with_fewer():
     state = channel.state(slots(87, 13), 4, data)
     early = scene.world.adjudicator.send(IVAN, "transferAllAssets", channel.id, state.outcome, state.hash)
     assert early.reason == "Channel not finalized."
+    scene.world.evm.timestamp += 2
+    over = scene.world.adjudicator.send(IVAN, "transferAllAssets", channel.id, state.outcome, state.hash)
+    assert over.reason == "Channel is virtual."  # its money lies in ledgers, which reclaim it
 
 
 def _challenge(scene, channel, new, turn, data, by, old):
