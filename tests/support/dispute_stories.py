@@ -1,7 +1,7 @@
 """Disputes of ledgers and virtual channels, one story for each way they go; told on the model and on the contracts.
 
-Alice pays Bob, or plays with him, through Irene, who stands between two ledgers of 1000 and 1000. Docs/reference/nitro.md,
-section 22. Each story takes a maker of nets and raises AssertionError.
+Alice pays Bob, or plays with him, through Irene, who stands between two ledgers of 1000 and 1000
+(docs/reference/nitro.md, section 22). Each story takes a maker of nets and raises AssertionError.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from scapp.channels.chain import calls
+from scapp.channels.ledger import settling
 from scapp.channels.ledger.consensus import Ledger
+from scapp.channels.ledger.owed import Reclaimable, Settled, after_reclaim
 from scapp.channels.ledger.signed import signed_state
 from scapp.channels.onchain import Challenge, Checkpoint, Conclude, Reclaim, Transaction, Transfer, TransferAll
 from scapp.channels.outcome import Outcome, encode_outcome
 from scapp.channels.types import ChannelId, Hash
-from scapp.channels.virtual import chain_view, leaving
+from scapp.channels.virtual import chain_view, defunding, leaving
 from tests.support.dispute_net import DURATION_S, DisputeNet
 from tests.support.virtual_net import Party
 
@@ -67,9 +69,7 @@ class Told:
         """Who wanted that."""
         return [who for who, of, each in self.net.sent if isinstance(each, kind) and channel in (None, of)]
 
-    def end(
-        self, alice: int = 1_000 - FEE - PAID, irene: int = 2_000 + FEE, bob: int = 1_000 + PAID, **silent: bool
-    ) -> None:
+    def end(self, alice: int = 1_000 - FEE - PAID, irene: int = 2_000 + FEE, bob: int = 1_000 + PAID) -> None:
         """Everything is settled, and who is not silent has at least that."""
         self.net.until_settled()
         fee = FEE if self.asset == self.net.assets[0] else 0
@@ -86,7 +86,8 @@ def the_payee_redeems_against_silent_others(make: Make) -> None:
     told.leave(told.bob, told.irene)
     told.end()
     assert told.sent(Challenge, told.channel)[0] == told.bob.address
-    assert told.sent(Reclaim) and told.sent(TransferAll)
+    assert told.sent(Reclaim)
+    assert told.sent(TransferAll)
 
 
 def an_intermediary_stands_between_two_enemies(make: Make) -> None:
@@ -270,8 +271,6 @@ def a_final_state_is_concluded(make: Make) -> None:
     its challenge, and nothing older counts."""
     told = Told(make)
     told.alice.promised[told.channel] = told.bob.promised[told.channel] = PAID
-    from scapp.channels.virtual import defunding
-
     told.bob.take(defunding.end(told.bob.records[told.channel], "done"))
     told.bob.settle()
     told.net.flush()
@@ -292,15 +291,11 @@ def reclaim_call(ledger: ChannelId, wanted: Reclaim) -> calls.Reclaim:
 
 
 def _wants(told: Told) -> tuple[Transaction, ...]:
-    from scapp.channels.ledger import settling
-
     side = told.net.side(told.irene)
     return settling.wanted(side.ledgers[told.alice.address], side.settled(), side.context)
 
 
 def _after(wanted: Reclaim) -> Outcome:
-    from scapp.channels.ledger.owed import Reclaimable, Settled, after_reclaim
-
     target = Settled(wanted.target_state_hash, wanted.target_outcome)
     return after_reclaim(
         wanted.outcome, Reclaimable(wanted.asset_index, wanted.guarantee_index, target, wanted.target_asset_index)

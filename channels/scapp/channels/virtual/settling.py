@@ -59,7 +59,7 @@ def _answer(record: VirtualRecord, enforceable: Enforceable | None, context: Con
 
     A checkpoint would leave the channel open. There anybody could challenge with the payee's redemption again after a
     larger voucher, and none of the same turn number could answer it; and a hub that needs the outcome could not go on
-    with the states that it has. So a dispute ends a virtual channel. Only who was restored checkpoints what it knows."""
+    with the states that it has. So a dispute ends a virtual channel. Only who was restored makes a checkpoint."""
     assert record.chain is not None
     status = record.chain.seen.latest.status
     if record.is_hub or enforceable is None or enforceable.turn <= status.turn_record:
