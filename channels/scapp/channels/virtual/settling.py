@@ -46,7 +46,7 @@ def wanted(
     if final is not None and (wants or mode is Mode.CHALLENGE):
         return (Conclude(final, pays=False),)  # whatever is registered: a conclusion asks for no turn number
     if mode is Mode.CHALLENGE:
-        return _answer(record, enforceable, wants, context)
+        return _answer(record, enforceable, context)
     newest = newest_of(record, enforceable)
     if not wants or record.recovering or newest is None or newest.turn < status.turn_record:
         return ()
@@ -55,13 +55,12 @@ def wanted(
     return (Challenge(newest.candidate, newest.proof),)
 
 
-def _answer(
-    record: VirtualRecord, enforceable: Enforceable | None, wants: bool, context: Context
-) -> tuple[Transaction, ...]:
-    """A challenge stands: the two ends answer an older state at once.
+def _answer(record: VirtualRecord, enforceable: Enforceable | None, context: Context) -> tuple[Transaction, ...]:
+    """A challenge stands: the two ends answer an older state at once, with a challenge of their own.
 
-    The payee answers by a challenge of its own: a checkpoint would leave the channel open, where anybody could
-    challenge with this redemption again after a larger voucher, and none of the same turn number could answer it."""
+    A checkpoint would leave the channel open. There anybody could challenge with the payee's redemption again after a
+    larger voucher, and none of the same turn number could answer it; and a hub that needs the outcome could not go on
+    with the states that it has. So a dispute ends a virtual channel. Only who was restored makes a checkpoint."""
     assert record.chain is not None
     status = record.chain.seen.latest.status
     if record.is_hub or enforceable is None or enforceable.turn <= status.turn_record:
@@ -70,9 +69,9 @@ def _answer(
         margin_s = record.agreement.fixed.challenge_duration // 2
         if context.head_time_s < status.finalizes_at - margin_s:
             return ()
-    if record.agreement.kind == "payment" or (wants and not record.recovering):
-        return (Challenge(enforceable.candidate, enforceable.proof),)
-    return (Checkpoint(enforceable.candidate, enforceable.proof),)
+    if record.recovering and record.agreement.kind == "app":
+        return (Checkpoint(enforceable.candidate, enforceable.proof),)
+    return (Challenge(enforceable.candidate, enforceable.proof),)
 
 
 def end_state(record: VirtualRecord) -> SignedState | None:
