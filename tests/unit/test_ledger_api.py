@@ -154,6 +154,19 @@ def test_open_a_payment_channel_over_hubs_that_the_node_finds(node: Harness) -> 
         node.client.open_payments("carol", COIN, 5, via=["bob"], fees=[0], routed=True)
 
 
+def test_open_an_app_channel_over_hubs_that_the_node_finds(node: Harness) -> None:
+    """Both put the same in; the best way's hubs and fees are taken."""
+    node.deploy()
+    opened = ("channel", "open", "carol", "--app", "duel", "--fund", "virtual", "--stake", "100", "--via", "auto")
+    assert "no way to carol is known" in run(node, *opened, code=1).stderr
+    node.books.of_routes = [Route((BOB,), (3,), True, 99)]
+    run(node, *opened)
+    assert node.books.requests[-1] == RouteRequest(to=CAROL, amounts=((ZERO_ADDRESS, 100, 100),))
+    (request,) = node.service.requests
+    assert (request.fund, request.via, request.fees) == ("virtual", (BOB,), (3,))
+    run(node, *opened, "--fee", "1", code=2)
+
+
 def test_pay_without_a_channel(node: Harness) -> None:
     """What is missing, and the command that opens one."""
     node.books.put_virtual(7, BOB, paid=99)
