@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Hashing} from "../Hashing.sol";
-import {IForceMoveApp} from "../IForceMoveApp.sol";
+import {IForceMoveApp, IVirtualApp} from "../IForceMoveApp.sol";
 import {Allocation, FixedPart, RecoveredVariablePart, Signature, VariablePart} from "../NitroTypes.sol";
 import {Signers} from "./Signers.sol";
 import {VirtualChannels} from "./VirtualChannels.sol";
@@ -11,7 +11,11 @@ import {VirtualChannels} from "./VirtualChannels.sol";
 ///
 /// Turns 0 and 1 are signed by everybody. Turn 2 is Bob's redemption of Alice's latest voucher, proved by turn 1.
 /// App data of the redemption: abi.encode(uint256 amount, Signature of Alice over keccak256(abi.encode(channelId, amount))).
-contract VirtualPaymentApp is IForceMoveApp {
+contract VirtualPaymentApp is IForceMoveApp, IVirtualApp {
+    function isVirtual() external pure override returns (bool) {
+        return true;
+    }
+
     function stateIsSupported(
         FixedPart calldata fixedPart,
         RecoveredVariablePart[] calldata proof,
@@ -41,7 +45,9 @@ contract VirtualPaymentApp is IForceMoveApp {
         private
         pure
     {
-        (Allocation[] calldata before, Allocation[] calldata afterwards) = VirtualChannels.sameSlots(old, redemption);
+        require(old.outcome.length == 1 && redemption.outcome.length == 1, "only one asset allowed");
+        (Allocation[] calldata before, Allocation[] calldata afterwards) =
+            VirtualChannels.sameSlots(old.outcome[0], redemption.outcome[0]);
         require(afterwards[0].amount == before[0].amount - amount, "Alice not adjusted correctly");
         require(afterwards[1].amount == before[1].amount + amount, "Bob not adjusted correctly");
     }
