@@ -204,7 +204,7 @@ def _may_be_left(record: LedgerRecord) -> bool:
     if record.leads or record.phase != "funding":
         return False
     seen = record.chain
-    held = seen is not None and any(map(any, (*seen.seen.latest.holdings, *seen.seen.confirmed.holdings)))
+    held = seen is not None and any(map(any, (*seen.latest.holdings, *seen.confirmed.holdings)))
     mine = record.setup.shares.of[FOLLOWER]
     first = any(share.amount for share in mine) and not any(share.safety for share in mine)
     return not held and not first
