@@ -77,6 +77,7 @@ class Party:
         self.chain = chain
         self.signer = Watched(bytes((index + 1,)) * 32)
         self.log: list[bytes] = []
+        self.appended: list[int] = []  # lengths of the log between its atomic appends
         self.record: LedgerRecord | None = None
         self.session = LedgerSession()
         self.wants: list[Proposal] = []
@@ -107,6 +108,8 @@ class Party:
             data = encode(event)
             self.log.append(data)
             self._fold(_events.decode(data))
+        if step.events:
+            self.appended.append(len(self.log))
         for send in step.sends:
             data = encode(send.message)
             if self.checks:
@@ -191,10 +194,14 @@ class Party:
         self.settle()
 
     def restore(self, length: int, token: bytes) -> None:
-        """The log as a backup had it, `length` events long, with the mark of the restore."""
+        """The log as a backup had it, `length` events long, with the mark of the restore. Two facts of one append are
+        never torn apart."""
+        length = max(each for each in self.appended if each <= length)
         del self.log[length:]
+        self.appended = [each for each in self.appended if each <= length]
         created = _events.decode(self.log[0])
         self.log.append(encode(LedgerRestored(created.channel, token, self.now_ms, self.now_ms - 1)))
+        self.appended.append(len(self.log))
         self.record, self.session, self.seen_s = None, LedgerSession(), 0
         for data in self.log:
             self._fold(_events.decode(data))
