@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from scapp.channels.adjudicator_status import Mode
 from scapp.channels.books.step import BooksTerms, Context, Send, Step
 from scapp.channels.errors import ScappError
 from scapp.channels.ledger import asking, closing, opening, receiving, recovery, resending
@@ -214,8 +215,10 @@ class Party:
         ]
         known = self.it.chain
         before = known.held if known is not None else shown[0].holdings
-        paid = any(old > new for old, new in zip(before, shown[0].holdings, strict=True))
-        ended = (known is not None and known.ended) or paid
+        less = any(old > new for old, new in zip(before, shown[0].holdings, strict=True))
+        paid = less and self.it.final is not None and self.it.final.complete
+        finalized = shown[0].status.mode(self.chain.chain.head.time_s) is Mode.FINALIZED
+        ended = (known is not None and known.ended) or paid or finalized
         held = before if ended else shown[0].holdings
         seen = LedgerSeen(self.it.channel, Seen(shown[0], shown[1], self.chain.chain.head.time_s), ended, held)
         if known is None or _told(known) != _told(seen):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
-from scapp.channels.types import ZERO_ADDRESS
+from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest, RouteRequest
+from scapp.channels.routing.paths import Route
+from scapp.channels.types import U256_MAX, ZERO_ADDRESS
 from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Refused
@@ -149,6 +150,53 @@ def test_history_of_a_payment_channel(node: Harness) -> None:
     assert page.next == 2
     assert node.client.payments("0707", 2).next == 2
     assert node.client.voucher("0707").paid == "11"
+
+
+def test_the_ways_to_a_node(node: Harness) -> None:
+    """Hubs by name, fees, whether all have enough; exit code 1 when there is none."""
+    assert "no way to carol is known" in run(node, "route", "carol", "100", code=1).stdout
+    node.books.of_routes = [
+        Route((BOB,), (3,), True, 99),
+        Route((BOB, CAROL), (1, 1), False, 77),
+        Route((), (), True, 5),
+    ]
+    text = run(node, "route", "carol", "100", "--peer-amount", "7", "--fee-max", "9", "--hubs-max", "2").stdout
+    lines = [line.split("  ") for line in text.splitlines()[1:]]
+    assert [line[0] for line in lines][:2] == ["bob", "bob, carol"]
+    assert "the own ledger" in text
+    assert "may have enough" in text
+    expected = RouteRequest(to=CAROL, amounts=((ZERO_ADDRESS, 100, 7),), fee_max=9, hubs_max=2)
+    assert node.books.requests[-1] == expected
+    found = json.loads(run(node, "route", "carol", f"100:{TOKEN}", "--json").stdout)["routes"]
+    assert [(each["fee"], each["expires_ms"]) for each in found] == [("3", 99), ("2", 77), ("0", None)]
+    assert node.books.requests[-1].fee_max == U256_MAX  # type: ignore[attr-defined]
+    run(node, "route", "carol", "100", "--hubs-max", "6", code=2)
+
+
+def test_open_a_payment_channel_over_hubs_that_the_node_finds(node: Harness) -> None:
+    """The node tries; its refusal tells what was tried."""
+    refused = run(node, "payments", "open", "carol", "100", "--via", "auto", "--fee-max", "9", "--wait", "5", code=1)
+    assert "no way is left" in refused.stderr
+    assert node.books.requests == [(9, 5.0)]
+    node.books.of_routes = [Route((BOB,), (3,), True, 99)]
+    assert "running" in run(node, "payments", "open", "carol", "100", "--via", "auto").stdout
+    assert node.books.requests[1:] == [(U256_MAX, 30.0), PaymentChannelRequest(payee=CAROL, amount=100)]
+    run(node, "payments", "open", "carol", "100", "--via", "bob", "--fee-max", "9", code=2)
+    with pytest.raises(Refused, match="either names its hubs"):
+        node.client.open_payments("carol", COIN, 5, via=["bob"], fees=[0], routed=True)
+
+
+def test_open_an_app_channel_over_hubs_that_the_node_finds(node: Harness) -> None:
+    """Both put the same in; the best way's hubs and fees are taken."""
+    node.deploy()
+    opened = ("channel", "open", "carol", "--app", "duel", "--fund", "virtual", "--stake", "100", "--via", "auto")
+    assert "no way to carol is known" in run(node, *opened, code=1).stderr
+    node.books.of_routes = [Route((BOB,), (3,), True, 99)]
+    run(node, *opened)
+    assert node.books.requests[-1] == RouteRequest(to=CAROL, amounts=((ZERO_ADDRESS, 100, 100),))
+    (request,) = node.service.requests
+    assert (request.fund, request.via, request.fees) == ("virtual", (BOB,), (3,))
+    run(node, *opened, "--fee", "1", code=2)
 
 
 def test_pay_without_a_channel(node: Harness) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scapp.channels.routing.paths import HUBS_USUAL
 from scapp.runtime.client_calls import Calls, quoted
 from scapp.runtime.ledger_documents import (
     LedgerList,
@@ -96,7 +95,7 @@ class LedgerCalls(Calls):
         funds: Mapping[str, tuple[int, int]],
         *,
         fee_max: int | None = None,
-        hubs_max: int = HUBS_USUAL,
+        hubs_max: int | None = None,
         challenge_duration_s: int = 86_400,
     ) -> list[RouteView]:
         """Ways to a node, the best first, for a channel with these amounts: by asset this node's and the other's."""

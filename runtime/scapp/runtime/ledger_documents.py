@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from scapp.channels.routing.paths import HUBS_MAX, HUBS_USUAL
 from scapp.runtime.chain_documents import ChannelOnChainView
 from scapp.runtime.document_types import AddressText, AmountText, Document, HashText, RequestDocument, Sequence
 
@@ -112,13 +111,13 @@ class VirtualList(Document, frozen=True, kw_only=True):
 
 class RoutesRequest(RequestDocument, frozen=True, kw_only=True):
     """Routes to `to` (address or name) for a channel that holds `funds`. Fees are in the first asset, `fee_max` at most
-    together; without it there is no limit."""
+    together; without it there is no limit. Over `hubs_max` hubs at most, three if it is not said."""
 
     to: str
     funds: Annotated[list[FundsView], Meta(min_length=1, max_length=16)]
     challenge_duration_s: Duration = 86_400
     fee_max: AmountText | None = None
-    hubs_max: Annotated[int, Meta(ge=0, le=HUBS_MAX)] = HUBS_USUAL
+    hubs_max: Annotated[int, Meta(ge=0, le=16)] | None = None
 
 
 class RouteView(Document, frozen=True, kw_only=True):

@@ -91,8 +91,11 @@ def milestone(state: ChannelState, turn: int) -> Signed | Head | None:
 
 
 def may_give_up(state: ChannelState) -> bool:
-    """Has this node signed nothing above turn 1? What it signs there could be claimed beside what it began with."""
-    return not state.recovering and max(state.signed_turn, state.recovery.floor) <= 1
+    """Has this node signed nothing above turn 1, and does not everybody stand to it that the channel is funded? What
+    is signed above could be claimed beside what the channel began with."""
+    if state.backed is None or state.backed.complete or state.backed.stage == "disputed" or state.recovering:
+        return False
+    return max(state.signed_turn, state.recovery.floor) <= 1
 
 
 def given_up(state: ChannelState, reason: str) -> Step:
@@ -143,8 +146,7 @@ def enforceable_stack(state: ChannelState) -> tuple[SignedState, tuple[SignedSta
 
 def _of_pair(state: ChannelState, full: Signed | Head) -> SignedState:
     setup = state.setup
-    first, last = setup.completed(setup.hash(full), full.signatures)
-    return signed_state(setup, full, (first, *(b"",) * len(setup.hubs), last))
+    return signed_state(setup, full, setup.in_place(setup.completed(setup.hash(full), full.signatures)))
 
 
 def shown(state: ChannelState, session: Session, candidate: SignedState, *, finalized: bool = False) -> Step:

@@ -277,8 +277,7 @@ def _advance(state: ChannelState, to: Signed, signatures: tuple[bytes, ...]) -> 
         next_counter = max(next_counter, mine + 1)
     backed = state.backed
     if backed is not None and (to.turn <= 1 or to.is_final):
-        between = (b"",) * len(state.setup.hubs)
-        signed = merged(backed.signed, ((to.turn, (signatures[0], *between, signatures[1])),))
+        signed = merged(backed.signed, ((to.turn, state.setup.in_place(signatures)),))
         backed = _replace(backed, signed=signed)
     return ChannelState(
         state.setup,

@@ -81,6 +81,10 @@ class Setup:
         """The same for the participant at a position of the fixed part, hubs included."""
         return self._fixed_verifiers[position].signed(state_hash, signature)
 
+    def in_place(self, signatures: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """One signature per participant of the fixed part: the app's participants' where they belong, hubs' empty."""
+        return (*signatures[:1], *(b"",) * len(self.hubs), *signatures[1:])
+
     def completed_at(self, state_hash: Hash, signatures: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """As `completed`, for one signature per participant of the fixed part; those that are missing stay empty."""
         pairs = zip(self._fixed_verifiers, signatures, strict=True)

@@ -192,8 +192,7 @@ def receive_rejected(record: LedgerRecord, message: RejectLedger) -> Step:
     """The other party does not join. Raises PeerError once this node may have deposited in good faith."""
     if record.rejected_by is not None:
         return NOTHING
-    opening = record.phase in ("proposed", "opening")
-    if not opening and not _may_be_left(record):
+    if record.phase not in ("proposed", "opening") and not _may_be_left(record):
         raise PeerError(f"rejected a ledger that is {record.phase}")
     rejected = LedgerRejected(record.channel, 1 - record.setup.my_index, message.reason)
     return Step((rejected,), notes=(Note(record.channel, "rejected", message.reason),))

@@ -33,7 +33,7 @@ def say(record: VirtualRecord, peer: Address) -> Said:
         aborted.signatures if aborted is not None else (),
         record.reason[:REASON_MAX] if record.end_wanted else "",
         held=right and ordered and record.held[LEFT],
-        cleared=left and ordered and record.gone[RIGHT],
+        cleared=left and ordered and record.gone[RIGHT] and not record.unrefunded[RIGHT],
         never=side is not None
         and side.leads
         and record.gone[at]

@@ -14,8 +14,12 @@ from scapp.channels.books.info import (
     VirtualInfo,
 )
 from scapp.channels.errors import LocalError
+<<<<<<< HEAD
 from scapp.channels.nitro_json import read_voucher
 from scapp.channels.payments.vouchers import VoucherRefused
+=======
+from scapp.channels.routing.paths import HUBS_USUAL
+>>>>>>> books
 from scapp.channels.types import U256_MAX, Address, ChannelId
 from scapp.runtime.api.call import Call, address_of, find_by_prefix, find_peer
 from scapp.runtime.api.errors import ApiError
@@ -192,7 +196,7 @@ async def routes(call: Call) -> RouteList:
             amounts=_funds(request.funds),
             challenge_duration_s=request.challenge_duration_s,
             fee_max=_fee_max(request.fee_max),
-            hubs_max=request.hubs_max,
+            hubs_max=HUBS_USUAL if request.hubs_max is None else request.hubs_max,
         )
     )
     return RouteList(routes=list(map(route_view, found)))

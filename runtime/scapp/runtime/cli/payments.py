@@ -8,6 +8,7 @@ import click
 
 from scapp.runtime.cli.common import REFUSED, TIMEOUT, Problem, common, emit, settings, short, table, tell, waiting
 from scapp.runtime.cli.described import described
+from scapp.runtime.cli.route import AUTO
 
 if TYPE_CHECKING:
     from scapp.runtime.client import Client
@@ -30,26 +31,51 @@ def payments() -> None:
 @common
 @click.argument("payee")
 @click.argument("amount", metavar="AMOUNT[:ASSET]")
-@click.option("--via", "via", multiple=True, metavar="HUB", help="A hub between this node and the payee, in order")
+@click.option(
+    "--via",
+    "via",
+    multiple=True,
+    metavar="HUB",
+    help="A hub between this node and the payee, in order; auto: the cheapest that are announced",
+)
 @click.option("--fee", "fees", multiple=True, metavar="AMOUNT", help="What each hub gets, in the same asset  [nothing]")
+@click.option("--fee-max", metavar="AMOUNT", help="With --via auto: most to pay all hubs together  [no limit]")
 @click.option(
     "--challenge-duration", type=click.IntRange(1), default=86_400, show_default=True, metavar="SECONDS",
     help="How long a dispute on chain waits for an answer",
 )  # fmt: skip
 @WAIT
 def open_(
-    payee: str, amount: str, via: tuple[str, ...], fees: tuple[str, ...], challenge_duration: int, wait_s: float
+    payee: str,
+    amount: str,
+    via: tuple[str, ...],
+    fees: tuple[str, ...],
+    fee_max: str | None,
+    challenge_duration: int,
+    wait_s: float,
 ) -> None:
     """Open a payment channel to PAYEE (address or name) in which up to AMOUNT can be paid.
 
-    Without --via this node and the payee need a ledger with each other; with it, each has one with its neighbour."""
-    from scapp.runtime.cli.amounts import parse_fees, parse_stake
+    Without --via this node and the payee need a ledger with each other; with it, each has one with its neighbour. With
+    --via auto other hubs are tried, while it waits, when some refuse."""
+    from scapp.runtime.cli.amounts import COIN, parse_amount, parse_fees, parse_stake
 
     asset, number = parse_stake(amount, "AMOUNT")
-    paid = parse_fees(fees, len(via), asset)
+    routed = via == (AUTO,)
+    if fee_max is not None and not routed:
+        raise click.UsageError("--fee-max belongs to --via auto")
+    hubs = () if routed else via
     with settings().client() as node, waiting("opening the payment channel"):
         found = node.open_payments(
-            payee, asset, number, via=via, fees=paid, challenge_duration_s=challenge_duration, wait_s=wait_s
+            payee,
+            asset,
+            number,
+            via=hubs,
+            fees=parse_fees(fees, len(hubs), asset),
+            routed=routed,
+            fee_max=None if fee_max is None else parse_amount(fee_max, coin=asset == COIN, option="--fee-max"),
+            challenge_duration_s=challenge_duration,
+            wait_s=wait_s,
         )
     _settled(found, "running", wait_s)
 
