@@ -14,12 +14,9 @@ from scapp.channels.books.info import (
     VirtualInfo,
 )
 from scapp.channels.errors import LocalError
-<<<<<<< HEAD
 from scapp.channels.nitro_json import read_voucher
 from scapp.channels.payments.vouchers import VoucherRefused
-=======
 from scapp.channels.routing.paths import HUBS_USUAL
->>>>>>> books
 from scapp.channels.types import U256_MAX, Address, ChannelId
 from scapp.runtime.api.call import Call, address_of, find_by_prefix, find_peer
 from scapp.runtime.api.errors import ApiError
