@@ -40,6 +40,8 @@ def on_backing(state: ChannelState, session: Session, backing: Backing) -> Step:
     detail = backing.detail[:REASON_MAX]
     if backed.stage in ENDED or (backed.stage in FUNDED and backing.stage not in FUNDED):
         return NOTHING
+    if backing.stage == "complete" and b"" in dict(signed).get(1, (b"",)):
+        raise LocalError("the backing is complete, but the postfund state is not signed by everybody")
     if (backing.stage, detail, signed) == (backed.stage, backed.detail, backed.signed):
         return NOTHING
     told = tuple(Tell(kind) for kind in _news(backed, backing))
