@@ -314,7 +314,7 @@ def test_complete_means_signed_by_everybody() -> None:
     """Batches are enforceable through the postfund state alone: nobody's word stands in for a signature under it."""
     scene = Scene(2)
     scene.both_hear("guaranteed")
-    partial = scene.of_hubs(1)[:2] + (b"", b"")
+    partial = (*scene.of_hubs(1)[:2], b"", b"")
     with pytest.raises(LocalError, match="not signed by everybody"):
         scene.hear(scene.alice, "complete", signatures=((1, partial),))
     assert scene.phases == ["funding"] * 2
@@ -575,6 +575,19 @@ def test_a_restored_party_offers_nothing_before_it_has_recovered() -> None:
     require_supported(*stack)
     scene.play(scene.bob, b"move:0:1:1")
     assert scene.state(scene.bob).sequence == 3
+
+
+def test_a_funding_that_failed_during_a_recovery_is_given_up_after_it() -> None:
+    scene = Scene()
+    scene.sim.part({0})
+    scene.alice.restore(scene.alice.log.durable_copy())
+    scene.hear(scene.alice, "failed", detail="nobody would")
+    assert scene.phases[0] == "recovering"
+    scene.restart(scene.alice)
+    scene.sim.heal_links()
+    scene.sim.settle(rounds=3)
+    assert scene.phases == ["rejected"] * 2
+    assert scene.state(scene.alice).rejected == "nobody would"
 
 
 def test_the_app_for_two_parties_is_not_everybodys() -> None:
