@@ -6,9 +6,11 @@ a node stands in `tests/support/checkers.py`.
 
 from __future__ import annotations
 
+from scapp.channels.channel.decided import keys
 from scapp.channels.channel.events import ChannelCreated, decode_event
 from scapp.channels.channel.full_set import supported_message
 from scapp.channels.channel.messages import Supported, decode_message
+from scapp.channels.channel.model import ChannelState
 from scapp.channels.entries import HEADER, Kind, decode_entry
 from scapp.channels.errors import CorruptionError
 from scapp.channels.log.port import EventLog, Page
@@ -51,6 +53,20 @@ class Audit:
         if check is None:
             return -1
         return max([*check.signed, check.head.turn if check.head is not None else -1], default=-1)
+
+    def told_by_others(self, node: SimNode) -> set[int]:
+        """Counters of its entries that others have in their logs, or in a proposal with its signature."""
+        counters: set[int] = set()
+        for other in self.sim.nodes:
+            check = self.check_of(other) if other is not node else None
+            if check is None:
+                continue
+            counters |= {counter for author, counter in check.included if author == node.index}
+            if other.up and self.channel in other.drivers:
+                for held in other.engine(self.channel).state.candidates:
+                    if held.signatures[node.index]:
+                        counters |= {counter for author, counter in keys(held.entries) if author == node.index}
+        return counters
 
     def look(self) -> None:
         """Rules 1 to 6 over every log, and no log a fork of another."""
@@ -152,7 +168,7 @@ class Audit:
             return
         # A challenge may have ended it while somebody had signed a turn above the one that was paid out: that turn's
         # entries are then not in that log (docs/reference/simulation.md, "What it does not demand").
-        left = any(s.setup.funded and not (s.head and s.head.is_final) for s in states)
+        left = any(_ended_by_the_chain(s) for s in states)
         require(left or len({s.log_root for s in states}) == 1, f"logs differ after healing: {waiting}")
         require(left or len({s.turn for s in states}) == 1, f"turns differ after healing: {waiting}")
         undecided = any(s.outstanding or s.candidates for s in states)
@@ -173,6 +189,13 @@ class Audit:
             for (channel, counter), data in node.acknowledged.items():
                 author = HEADER.unpack_from(data)[1]
                 require(channel != self.channel or (author, counter) in included, f"1: acknowledged {counter} is gone")
+
+
+def _ended_by_the_chain(state: ChannelState) -> bool:
+    """May it have ended with another state than the newest one?"""
+    if not state.setup.funded or (state.head is not None and state.head.is_final):
+        return False
+    return state.backed is None or state.backed.stage in ("disputed", "released")
 
 
 def _states(data: bytes) -> bool:

@@ -21,13 +21,15 @@ RICH = 10**21
 
 SETTINGS = """
 [database]
-backend = "none"
+backend = "{backend}"
 
 [chain]
 urls = ["{url}"]
 id = {chain_id}
 adjudicator = "{adjudicator}"
 consensus_app = "{consensus_app}"
+virtual_payment_app = "{virtual_payment_app}"
+two_party_app = "{two_party_app}"
 confirmations = {confirmations}
 poll_s = 0.2
 
@@ -42,6 +44,21 @@ coin = "1000000000000000000"
 coin = "10000000000000000000"
 "{token}" = "10000000"
 
+[ledgers]
+accept = "limits"
+
+[ledgers.deposit_max]
+coin = "1000000000000000000"
+"{token}" = "1000000"
+
+[hub]
+forward = true
+announce = true
+
+[hub.amount_max]
+coin = "1000000000000000000"
+"{token}" = "1000000"
+
 [disputes]
 challenge_duration_min_s = 1
 margin_s = 1
@@ -55,17 +72,26 @@ class FundedCluster(Cluster):
     """`chain` is the chain behind the nodes; `accounts` pay for their transactions."""
 
     def __init__(
-        self, folder: Path, count: int, chain: devchain.Chain, published: dict[str, bytes] | None, more: str
+        self,
+        folder: Path,
+        count: int,
+        chain: devchain.Chain,
+        published: dict[str, bytes] | None,
+        more: str,
+        backend: str = "none",
     ) -> None:
         self.chain = chain
         found = {**chain.contracts, **(published or {})}
         self.token = devchain.hexed(found["Token"])
         self.adjudicator = found["NitroAdjudicator"]
         settings = SETTINGS.format(
+            backend=backend,
             url=chain.url,
             chain_id=devchain.CHAIN_ID,
             adjudicator=devchain.hexed(self.adjudicator),
             consensus_app=devchain.hexed(found["ConsensusApp"]),
+            virtual_payment_app=devchain.hexed(found["VirtualPaymentApp"]),
+            two_party_app=devchain.hexed(found["TwoPartyApp"]),
             confirmations=CONFIRMATIONS,
             token=self.token,
             more=more,
@@ -111,11 +137,16 @@ def quick_chain() -> Iterator[devchain.Chain]:
 
 @contextlib.contextmanager
 def funded_cluster(
-    count: int, chain: devchain.Chain, *, published: dict[str, bytes] | None = None, more: str = ""
+    count: int,
+    chain: devchain.Chain,
+    *,
+    published: dict[str, bytes] | None = None,
+    more: str = "",
+    backend: str = "none",
 ) -> Iterator[FundedCluster]:
     """Running nodes that know each other; everything is stopped and removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="scapp-test-"))
-    found = FundedCluster(folder, count, chain, published, more)
+    found = FundedCluster(folder, count, chain, published, more, backend)
     try:
         found.start()
         found.introduce()
