@@ -33,6 +33,7 @@ from scapp.channels.channel.opening import created_from_proposal
 from scapp.channels.channel_snapshots import Loaded
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.types import Address
+from tests.fuzz.ledgers import ledger_facts, ledger_messages
 from tests.support.tree import ROOT
 
 Decode = Callable[[bytes], object]
@@ -466,6 +467,8 @@ def targets() -> list[Target]:
         Target("messages", messages, (PeerError,)),
         Target("proposals", proposals, (PeerError,)),
         Target("engine", engine, (PeerError,)),
+        Target("ledgers", ledger_messages, (PeerError,)),
+        Target("ledger-folds", ledger_facts, (CorruptionError, LocalError)),
         Target("events", stored_events, (CorruptionError,)),
         Target("folds", folded_events, (CorruptionError, msgspec.DecodeError)),
         Target("pages", stored_pages, (CorruptionError, ValueError)),

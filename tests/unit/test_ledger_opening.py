@@ -14,7 +14,7 @@ from scapp.channels.ledger.funding import wanted
 from scapp.channels.ledger.messages import Agree, OpenLedger, RejectLedger, SignStage, Updates
 from scapp.channels.ledger.opening import LedgerOrder
 from scapp.channels.ledger.record import create, evolve
-from scapp.channels.ledger.standing import ledger_info, waiting_for
+from scapp.channels.ledger.standing import waiting_for
 from scapp.channels.onchain import Deposit
 from scapp.channels.signing import Signer
 from scapp.channels.types import Destination
@@ -244,14 +244,6 @@ def test_a_restart_at_any_step_changes_nothing(step: int) -> None:
         party.say_again()
     pair.collect()
     pair.run()
-
-
-def test_the_figures_of_a_ledger() -> None:
-    pair = LedgerPair()
-    pair.run()
-    info = ledger_info(pair.follower.it, pair.follower.session)
-    assert (info.phase, info.leads, info.turn, info.peer) == ("running", False, 1, pair.leader.address)
-    assert [(each.mine, each.theirs, each.held) for each in info.assets] == [(60, 100, 160), (40, 0, 40)]
 
 
 def test_a_fact_that_does_not_follow_halts_the_fold() -> None:

@@ -121,6 +121,7 @@ def test_a_payment_moves_what_the_payer_has() -> None:
     ],
 )
 def test_what_is_no_change(proposal: Proposal, says: str) -> None:
+    """Amounts outside their fields, parties and assets that are not there, more than a party has."""
     with pytest.raises(ProposalRefused, match=says):
         apply(begin(), proposal)
 
@@ -174,6 +175,7 @@ def test_proposals_pass_through_bytes(proposal: Proposal) -> None:
 
 
 def test_balances_pass_through_bytes() -> None:
+    """Guarantees, announced deposits and the encoding that is kept beside them."""
     balances = after(begin(), Expand(COIN, 25, 1), add(), Expand(TOKEN, 9, 0))
     data = msgspec.msgpack.encode(balances_to_wire(balances))
     assert balances_from_wire(msgspec.msgpack.decode(data, type=WireBalances), PARTIES) == balances

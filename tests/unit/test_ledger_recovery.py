@@ -156,6 +156,14 @@ def test_a_final_state_is_not_forgotten(pair: LedgerPair, who: int) -> None:
     assert party.it.phase == "closed"
 
 
+def test_a_final_state_that_the_leader_alone_has_signed_is_signed_later(pair: LedgerPair) -> None:
+    pair.follower.restore(len(pair.follower.log), TOKEN_A)
+    pair.leader.close()
+    reunite(pair)
+    reunite(pair)
+    assert [party.it.phase for party in pair.parties] == ["closed", "closed"]
+
+
 @pytest.mark.parametrize("length", [1, 2, 3])
 @pytest.mark.parametrize("who", [0, 1])
 def test_a_backup_from_the_opening_is_enough(pair: LedgerPair, who: int, length: int) -> None:
@@ -237,7 +245,7 @@ WRONG: dict[str, Callable[[LedgerPair, TellStanding], TellStanding]] = {
         balances=_replace(message.balances, assets=message.balances.assets[:1]),  # type: ignore[type-var, union-attr]
     ),
     "go on above turn": lambda _, message: _replace(message, floor=2**40),
-    "under the final state": lambda _, message: _replace(message, final_turn=4, final=(bytes(65), b"")),
+    "under the final state": lambda _, message: _replace(message, final_turn=4, final=(bytes(65), bytes(65))),
 }
 
 

@@ -126,12 +126,39 @@ def test_a_channel_that_is_given_up_is_not_begun(pair: LedgerPair) -> None:
     assert not pair.leader.it.has_guarantees
 
 
+def test_a_refund_that_cannot_be_paid_yet_waits_for_money(pair: LedgerPair) -> None:
+    """The guarantee stands until right has it again; nothing else is held up."""
+    parties = pair.leader.it.setup.opening.parties
+    want(pair, Add(V, parties.leader, parties.follower, (Part(TOKEN, 40, 0),), 0))
+    pair.quiet()
+    want(pair, add(pair, W, 20, fee=5))
+    pair.quiet()
+    pair.follower.request(Transfer(COIN, 65, 1))
+    pair.collect()
+    pair.quiet()
+    back = Remove(W, (Part(COIN, 20, 20),), 5)
+    want(pair, back)
+    pair.quiet()
+    assert pair.leader.it.holds(W)
+    assert not pair.leader.impossible
+    pair.leader.request(Transfer(COIN, 4, 0))
+    pair.collect()
+    pair.quiet()
+    assert pair.leader.it.holds(W)
+    pair.leader.request(Transfer(COIN, 1, 0))
+    pair.collect()
+    pair.quiet()
+    assert not pair.leader.it.holds(W)
+    assert coins(pair.leader) == coins(pair.follower) == (160, 0)
+
+
 def test_requests_of_virtual_channels_only_are_pursued(pair: LedgerPair) -> None:
     with pytest.raises(LocalError, match="requested, not pursued"):
         want(pair, Transfer(COIN, 5, 0), parties=(0,))
 
 
 def test_a_full_queue_waits(pair: LedgerPair) -> None:
+    """What does not fit is proposed once there is room, and the follower takes all of it."""
     targets = [ChannelId(b"\xff" + number.to_bytes(31, "big")) for number in range(QUEUE_MAX + 5)]
     want(pair, *(add(pair, target, 0) for target in targets), parties=(0,))
     assert len(pair.leader.it.ledger.queue) == QUEUE_MAX  # type: ignore[union-attr]
@@ -279,6 +306,7 @@ def proposed(pair: LedgerPair) -> Updates:
     ],
 )
 def test_hostile_updates_change_nothing(pair: LedgerPair, changed: dict[str, Any], says: str) -> None:
+    """Wrong signatures, turns and changes, alone and behind a good one; the good one is signed afterwards."""
     good = proposed(pair)
     hostile = _replace(good.updates[0], **changed)
     unchanged(pair.follower, Updates(pair.channel, (hostile,)), says)

@@ -132,7 +132,7 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Is nothing on chain, for good? So it is when a ledger was closed before anybody had deposited."""
         if self.chain is None or self.chain.disputed:
             return False
-        seen = self.chain.seen
+        seen = self.chain
         return not any(map(any, (*seen.latest.holdings, *seen.confirmed.holdings)))
 
     @property
@@ -183,7 +183,7 @@ def evolve(record: LedgerRecord, event: LedgerEvent) -> LedgerRecord:
         raise CorruptionError(f"{type(event).__name__} of 0x{event.channel.hex()} in ledger 0x{record.channel.hex()}")
     try:
         return fold(record, event)
-    except ScappError as error:
+    except (ScappError, ValueError, IndexError) as error:
         raise CorruptionError(f"{type(event).__name__} does not follow: {error}") from error
 
 

@@ -124,8 +124,9 @@ def _newer(record: LedgerRecord, message: TellStanding) -> tuple[WireBalances | 
 
 
 def _finals(record: LedgerRecord, message: TellStanding, context: Context) -> list[FinalStateSigned]:
-    """Signatures under a final state that this record does not hold. They stand under the newest balances."""
-    if record.final is not None or not any(message.final):
+    """Signatures under a final state that this node has signed and forgotten. They stand under the newest balances. One
+    that only the other party has signed comes again as such."""
+    if record.final is not None or not message.final[record.setup.my_index]:
         return []
     turn, found = message.final_turn, []
     for index, signature in enumerate(message.final):
