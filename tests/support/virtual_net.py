@@ -26,7 +26,7 @@ from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signatu
 from scapp.channels.virtual import defunding, opening
 from scapp.channels.virtual.agreement import Agreement, Asset, nonce_at, state_of, unpack_amounts
 from scapp.channels.virtual.crank import Funding, crank, ledger_wants, place_of
-from scapp.channels.virtual.events import Side, Signed, VirtualCreated, VirtualEvent
+from scapp.channels.virtual.events import Side, Signed, VirtualCreated, VirtualEvent, VirtualRestored
 from scapp.channels.virtual.messages import Proposed, VirtualMessage
 from scapp.channels.virtual.pending import coalesced, pending
 from scapp.channels.virtual.receiving import receive
@@ -77,6 +77,10 @@ class Party:
         self.crashing = False
         self.refused: list[str] = []
         self.start_worth: dict[Address, int] = {}
+        self.lost: list[bytes] = []  # events that a restore has forgotten
+        self.forgotten: dict[ChannelId, VirtualRecord] = {}  # the records before it
+        self.restored_ms = 0
+        self.token = b""
 
     @property
     def context(self) -> Context:
@@ -111,6 +115,8 @@ class Party:
                 self._proposed(peer, message)
             elif message.channel in self.records:
                 self.take(receive(self.records[ChannelId(message.channel)], peer, message))
+            else:
+                self.take(opening.unknown(peer, message, self.restored_ms))
         except PeerError as error:
             self.refused.append(str(error))
         self.settle()
@@ -122,11 +128,16 @@ class Party:
                 opening.refuse(ChannelId(message.channel), message.participants.index(self.address), peer, "no ledger")
             )
             return
-        step = opening.receive_proposal(peer, message, self.side(left), self.side(right), APPS, self.context)
+        step = opening.receive_proposal(
+            peer, message, self.side(left), self.side(right), APPS, self.context, self.restored_ms, self.token
+        )
         created, *rest = step.events
         record = create(created)
         for event in rest:
             record = evolve(record, event)
+        if record.recovering:
+            self.take(step)
+            return
         reason = self.decide(opening.request_of(record))
         if reason:
             self.take(opening.refuse(record.channel_id, record.my_index, peer, reason))
@@ -207,6 +218,21 @@ class Party:
         self.ledgers[peer] = ledger
         return failed
 
+    def restore(self, kept: int) -> None:
+        """Go on from a backup that holds the first `kept` events only; the ledgers have recovered by themselves."""
+        self.lost += self.events[kept:]
+        self.forgotten |= self.records
+        self.events, self.records, self.sends = self.events[:kept], {}, []
+        for data in self.events:
+            self._fold(STORED.decode(data))
+        self.now_ms += 1
+        self.restored_ms, self.token = self.now_ms, self.now_ms.to_bytes(16, "big")
+        restored = tuple(
+            VirtualRestored(channel, self.token) for channel, each in self.records.items() if not each.over
+        )
+        self.take(Step(restored))
+        self.settle()
+
     def resend(self) -> None:
         for record in self.records.values():
             for peer in record.peers:
@@ -234,7 +260,10 @@ class Party:
                 continue
             amount += each.leader if balances.parties.leader == mine else each.follower
             for guarantee in each.guarantees:
-                record = self.records[guarantee.target]
+                record = self.records.get(guarantee.target)
+                if record is None or record.ended is None:
+                    record = self.forgotten.get(guarantee.target, record)
+                assert record is not None
                 state = record.ended
                 first, last = (state.amounts if state is not None else record.agreement.start)[
                     [one.asset for one in record.agreement.assets].index(asset)
@@ -245,9 +274,9 @@ class Party:
     def one_state_per_turn(self) -> None:
         """No turn of a virtual channel has two states under this party's signature, and it signed nothing unstored."""
         signed: dict[tuple[bytes, int], Hash] = {}
-        for data in self.events:
+        for data in self.lost + self.events:
             event = STORED.decode(data)
-            if not isinstance(event, Signed):
+            if not isinstance(event, Signed) or event.channel not in self.records:
                 continue
             record = self.records[ChannelId(event.channel)]
             if not event.signatures[record.my_index]:
@@ -412,6 +441,7 @@ class Net:
         self, until: Callable[[], bool], rounds: int, final: dict[ChannelId, tuple[tuple[int, int], ...]], check: bool
     ) -> None:
         for _ in range(rounds):
+            self.engines(final)
             while self.bag and not until():
                 self.deliver()
                 self.engines(final)
@@ -442,6 +472,9 @@ class Net:
                     totals = {each.asset: each.total for each in balances.assets}
                     assert set(totals.values()) == {2 * self.funds}
         for party in self.parties[1:-1]:
+            for record in party.records.values():
+                ends = (record.signed(record.postfund, 0), record.signed(record.postfund, -1))
+                assert not (record.is_hub and record.signed(record.postfund)) or all(ends), "a hub signs after the ends"
             for asset in self.assets:
                 assert party.worth(asset) >= party.start_worth[asset], "a hub has lost"
 

@@ -126,15 +126,22 @@ def _registered(setup: Setup, found: ChannelOnChain) -> Signed | None:
     candidate = found.registered
     if candidate is None or candidate.turn != found.status.turn_record:
         return None
+    state = as_registered(setup, candidate)
+    if state is None:
+        return None
+    proved = found.status.fingerprint == fingerprint(setup.hash(state), Hash(keccak256(candidate.outcome)))
+    if not proved and (found.status.fingerprint != NO_STATE_FINGERPRINT or b"" in state.signatures):
+        return None
+    return state
+
+
+def as_registered(setup: Setup, candidate: SignedState) -> Signed | None:
+    """A stranger's candidate as a state of this channel, with those of the participants' signatures that are right."""
     state = _as_state(setup, candidate)
     if state is None:
         return None
-    state_hash = setup.hash(state)
-    signed_by = _by_participant(setup, state_hash, candidate.signatures)
-    proved = found.status.fingerprint == fingerprint(state_hash, Hash(keccak256(candidate.outcome)))
-    if not proved and (found.status.fingerprint != NO_STATE_FINGERPRINT or b"" in signed_by):
-        return None
-    return msgspec.structs.replace(state, signatures=signed_by)
+    signatures = _by_participant(setup, setup.hash(state), candidate.signatures)
+    return msgspec.structs.replace(state, signatures=signatures)
 
 
 def _as_state(setup: Setup, candidate: SignedState) -> Signed | None:

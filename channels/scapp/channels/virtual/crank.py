@@ -17,7 +17,7 @@ from scapp.channels.types import Address
 from scapp.channels.virtual import abort, defunding, funding
 from scapp.channels.virtual.events import GuaranteeGone, GuaranteeHeld, Side, VirtualEvent
 from scapp.channels.virtual.pending import news
-from scapp.channels.virtual.record import LEFT, RIGHT, VirtualRecord, evolve
+from scapp.channels.virtual.record import RIGHT, VirtualRecord, evolve
 
 Place = Literal["unknown", "absent", "queued", "held"]
 """The guarantee in a ledger: the ledger is not to be seen, or there is none on that side; not there; proposed and not
@@ -34,7 +34,8 @@ class Funding(msgspec.Struct, frozen=True, gc=False):
 
 
 def place_of(record: VirtualRecord, at: int, ledger: Ledger | None) -> Place:
-    """Where the guarantee stands in the ledger on that side; `ledger` is None while it does not run."""
+    """Where the guarantee stands in the ledger on that side; `ledger` is None while it does not run, or recovers: one
+    from a backup may not know of a guarantee that stands."""
     side = record.right if at == RIGHT else record.left
     if side is None or ledger is None or ledger.channel_id != side.ledger:
         return "unknown"
@@ -77,11 +78,16 @@ def _noted(record: VirtualRecord, places: Funding) -> VirtualEvent | None:
         place = places.right if at == RIGHT else places.left
         if place == "held" and not record.held[at]:
             return GuaranteeHeld(record.channel_id, at)
-        given_up = record.signed(record.aborted) or record.on_chain is not None
-        never = given_up and side.leads and not record.held[at]
-        if place == "absent" and not record.gone[at] and (record.held[at] or never):
-            return GuaranteeGone(record.channel_id, at)
+        if place == "absent" and not record.gone[at] and (record.held[at] or _never_comes(record, side)):
+            return GuaranteeGone(record.channel_id, at, record.on_chain is not None)
     return None
+
+
+def _never_comes(record: VirtualRecord, side: Side) -> bool:
+    """Will a guarantee that is not in a ledger never come? Its leader knows once it has given the channel up. And with
+    a complete final state it was there, before this node was restored."""
+    given_up = record.signed(record.aborted) or record.on_chain is not None
+    return (side.leads and given_up) or (record.final is not None and record.final.complete)
 
 
 def ledger_wants(record: VirtualRecord) -> tuple[tuple[Address, Add | Remove], ...]:
@@ -91,13 +97,9 @@ def ledger_wants(record: VirtualRecord) -> tuple[tuple[Address, Add | Remove], .
         return ()
     wants: list[tuple[Address, Add | Remove]] = []
     for at, side in record.sides:
-        change = (
-            funding.guarantee(record, at, side)
-            if funding.wants_guarantee(record, at, side)
-            else defunding.removal(record, at, side)
-        )
-        if change is not None:
-            wants.append((Address(side.peer), change))
+        if funding.wants_guarantee(record, at, side):
+            wants.append((Address(side.peer), funding.guarantee(record, at, side)))
+        wants += [(Address(side.peer), change) for change in defunding.removals(record, at, side)]
     return tuple(wants)
 
 
@@ -105,5 +107,3 @@ def deadline_ms(record: VirtualRecord, context: Context) -> int | None:
     """When time alone makes `crank` decide something, by this node's clock; None if never."""
     return abort.deadline_ms(record, context)
 
-
-__all__ = ["LEFT", "RIGHT", "Funding", "Place", "Side", "crank", "deadline_ms", "ledger_wants", "place_of"]

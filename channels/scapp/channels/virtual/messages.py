@@ -86,4 +86,12 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:ref
     reason: Short
 
 
-VirtualMessage = Proposed | Said | Refused
+class Unknown(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:unknown"):
+    """The sender knows nothing of this channel: the receiver may propose it again. Its proposal shows a node that was
+    restored what it has signed. A node that never was repeats the receiver's token: it has nothing to tell."""
+
+    channel: B32
+    echo: Annotated[bytes, msgspec.Meta(max_length=16)] = b""
+
+
+VirtualMessage = Proposed | Said | Refused | Unknown

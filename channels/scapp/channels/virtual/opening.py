@@ -11,8 +11,8 @@ from scapp.channels.books.step import Context, Send, Step
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual.agreement import Agreement, check_agreement, from_message, opened_ms, to_event
-from scapp.channels.virtual.events import Rejected, Side, VirtualCreated, VirtualEvent
-from scapp.channels.virtual.messages import Proposed, Refused
+from scapp.channels.virtual.events import Rejected, Side, VirtualCreated, VirtualEvent, VirtualRestored
+from scapp.channels.virtual.messages import Proposed, Refused, Said, Unknown, VirtualMessage
 from scapp.channels.virtual.milestones import merged, sign
 from scapp.channels.virtual.pending import REASON_MAX, news
 from scapp.channels.virtual.record import VirtualRecord, create, evolve
@@ -90,9 +90,13 @@ def receive_proposal(
     apps: Apps,
     context: Context,
     not_before_ms: int = 0,
+    token: bytes = b"",
 ) -> Step:
     """A channel that a neighbour proposes and that is not here yet: its creation, or PeerError. Nothing is signed;
-    `request_of` its record asks the policy. `not_before_ms`: when this node was restored, 0 for never."""
+    `request_of` its record asks the policy.
+
+    `not_before_ms`: when this node was restored, 0 for never; no older channel is begun. One that this node had begun
+    before comes back when its signature is under the proposal: it recovers, with the restore's `token`."""
     neighbours_of(message, context.signer.address)
     agreement = from_message(message)
     try:
@@ -101,7 +105,6 @@ def receive_proposal(
         raise PeerError(f"proposed channel is not allowed: {error}") from error
     if created.channel != message.channel:
         raise PeerError(f"channel id 0x{message.channel.hex()} does not follow from the proposal")
-    _check_time(opened_ms(agreement.fixed.nonce), context.now_ms, not_before_ms)
     record = create(created)
     signed = merged(record, "prefund", 0, agreement.start, agreement.app_data, message.prefund)
     people = agreement.participants
@@ -109,7 +112,18 @@ def receive_proposal(
         raise PeerError(f"proposed by 0x{peer.hex()}, who is no neighbour on its path")
     if signed is None or not (signed.signatures[0] and signed.signatures[people.index(peer)]):
         raise PeerError("proposed without the prefund signatures of its proposer and of who sends it")
+    if token and signed.signatures[record.my_index]:
+        return Step((created, signed, VirtualRestored(record.channel_id, token)))
+    _check_time(opened_ms(agreement.fixed.nonce), context.now_ms, not_before_ms)
     return Step((created, signed))
+
+
+def unknown(peer: Address, message: VirtualMessage, not_before_ms: int = 0) -> Step:
+    """A message about a channel that is not here: who waits for an answer is asked for the proposal. `not_before_ms`:
+    when this node was restored, 0 for never; it may have forgotten the channel."""
+    if not isinstance(message, Said) or not message.answer:
+        raise PeerError(f"{type(message).__name__} of unknown channel 0x{message.channel.hex()}")
+    return Step(sends=(Send(peer, Unknown(message.channel, b"" if not_before_ms else message.token)),))
 
 
 def neighbours_of(message: Proposed, me: Address) -> tuple[Address | None, Address | None]:

@@ -13,7 +13,14 @@ from scapp.channels.abi import InvalidValue
 from scapp.channels.books.step import NOTHING, Send, Step
 from scapp.channels.errors import PeerError
 from scapp.channels.types import Address
-from scapp.channels.virtual.agreement import ABORTED_MARK, FINAL_TURN, from_message, state_of, unpack_amounts
+from scapp.channels.virtual.agreement import (
+    ABORTED_MARK,
+    FINAL_TURN,
+    from_message,
+    state_of,
+    to_message,
+    unpack_amounts,
+)
 from scapp.channels.virtual.defunding import final_fault
 from scapp.channels.virtual.events import (
     EndWanted,
@@ -23,7 +30,7 @@ from scapp.channels.virtual.events import (
     Rejected,
     VirtualEvent,
 )
-from scapp.channels.virtual.messages import Proposed, Refused, Said, VirtualMessage
+from scapp.channels.virtual.messages import Proposed, Refused, Said, Unknown, VirtualMessage
 from scapp.channels.virtual.milestones import merged
 from scapp.channels.virtual.pending import messages_for, news, say
 from scapp.channels.virtual.record import RIGHT, VirtualRecord, evolve
@@ -43,6 +50,8 @@ def receive(record: VirtualRecord, peer: Address, message: VirtualMessage) -> St
             events = tuple(_proposed(record, message))
         case Said():
             events = _said(record, peer, message)
+        case Unknown():
+            events = tuple(_told(record, peer, message))
     after = record
     for event in events:
         after = evolve(after, event)
@@ -153,10 +162,10 @@ def _ledgers(record: VirtualRecord, peer: Address, message: Said) -> Iterator[Vi
         given_up = record.signed(record.aborted, index) or record.on_chain is not None
         leader_aborts = side.peer == peer and not side.leads and given_up
         if message.never and leader_aborts and not record.held[at] and not record.gone[at]:
-            yield GuaranteeGone(record.channel_id, at)
+            yield GuaranteeGone(record.channel_id, at, record.on_chain is not None)
 
 
-def _told(record: VirtualRecord, peer: Address, message: Said) -> Iterator[VirtualEvent]:
+def _told(record: VirtualRecord, peer: Address, message: Said | Unknown) -> Iterator[VirtualEvent]:
     if not record.recovering or message.echo != record.token:
         return
     for at, side in record.sides:
@@ -169,6 +178,9 @@ def _answer(record: VirtualRecord, peer: Address, message: VirtualMessage) -> tu
     not know what it would vouch for."""
     if isinstance(message, Refused):
         return ()
+    if isinstance(message, Unknown):
+        again = to_message(record.channel_id, record.agreement, record.prefund.signatures)
+        return (Send(peer, again),) if record.accepted and not record.rejected else ()
     messages = messages_for(record, peer)
     if isinstance(message, Proposed):
         return tuple(Send(peer, each) for each in messages if not isinstance(each, Proposed))
@@ -178,5 +190,6 @@ def _answer(record: VirtualRecord, peer: Address, message: VirtualMessage) -> tu
     if echo and not any(isinstance(each, Said) for each in messages):
         messages = (*messages, say(record, peer))
     return tuple(
-        Send(peer, msgspec.structs.replace(each, echo=echo) if isinstance(each, Said) else each) for each in messages
+        Send(peer, msgspec.structs.replace(each, answer=False, echo=echo) if isinstance(each, Said) else each)
+        for each in messages
     )

@@ -17,6 +17,7 @@ from scapp.channels.onchain import Challenge, Checkpoint, Conclude, Transaction
 from scapp.channels.outcome import encode_outcome
 from scapp.channels.payments.vouchers import Voucher, redemption_app_data
 from scapp.channels.reading import SignedState
+from scapp.channels.signing import Verifier
 from scapp.channels.state import VariablePart, state_hash
 from scapp.channels.types import Signature
 from scapp.channels.virtual.agreement import FINAL_TURN
@@ -116,7 +117,9 @@ def redemption(record: VirtualRecord, voucher: Voucher, signer: Signer) -> Enfor
     if voucher.channel != record.channel_id or not 0 <= voucher.amount <= asset.first:
         raise LocalError(f"a voucher for {voucher.amount} of channel 0x{voucher.channel.hex()}")
     outcome = agreement.outcome(((asset.first - voucher.amount, asset.last + voucher.amount),))
-    variable = VariablePart(outcome, redemption_app_data(voucher), FINAL_TURN, False)
+    variable = VariablePart(
+        outcome, redemption_app_data(voucher, Verifier(agreement.participants[0])), FINAL_TURN, False
+    )
     signature = signer.sign(state_hash(record.channel_id, variable))
     signatures = (*(Signature(b"") for _ in agreement.participants[1:]), signature)
     fixed = agreement.fixed

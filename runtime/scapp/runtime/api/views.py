@@ -7,10 +7,12 @@ import base64
 import msgspec
 
 from scapp.channels.chain.port import ChainService, TransactionInfo
+from scapp.channels.channel.standing import ChannelOnChainInfo
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.service import ChannelInfo, Receipt
 from scapp.channels.transport.port import PeerStatus
+from scapp.channels.types import ChannelId
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.entries import StoredEntry
 from scapp.runtime.api.payloads import decode_payload
@@ -65,12 +67,14 @@ def channel_view(info: ChannelInfo, context: ApiContext) -> ChannelView:
         pending=info.pending,
         reason=info.reason,
         derived=context.derived.cursor(info.channel_id),
-        chain=_on_chain(info, context.chain),
+        chain=on_chain_view(info.channel_id, info.chain, context.chain),
     )
 
 
-def _on_chain(info: ChannelInfo, chain: ChainService | None) -> ChannelOnChainView | None:
-    found = info.chain
+def on_chain_view(
+    channel: ChannelId, found: ChannelOnChainInfo | None, chain: ChainService | None
+) -> ChannelOnChainView | None:
+    """What the chain shows of a channel or a ledger, and what became of its transactions; None where it shows none."""
     if found is None:
         return None
     columns = zip(found.assets, found.needed, found.own, found.holdings, found.confirmed, strict=True)
@@ -85,7 +89,7 @@ def _on_chain(info: ChannelInfo, chain: ChainService | None) -> ChannelOnChainVi
             AssetOnChainView(asset=hexed(asset), needed=str(needed), own=str(own), held=str(held), confirmed=str(sure))
             for asset, needed, own, held, sure in columns
         ],
-        transactions=[transaction_view(each) for each in chain.transactions(info.channel_id)] if chain else [],
+        transactions=[transaction_view(each) for each in chain.transactions(channel)] if chain else [],
     )
 
 
