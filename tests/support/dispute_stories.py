@@ -285,6 +285,30 @@ def a_final_state_is_concluded(make: Make) -> None:
     assert told.sent(Conclude, told.channel)
 
 
+def an_ended_channel_comes_back_with_an_older_ledger(make: Make) -> None:
+    """Alice shows a state of the ledger that still guarantees a channel which has ended, and Irene comes too late to
+    answer. The channel's final state, which she has kept, makes it the same."""
+    told = Told(make)
+    net = told.net
+    with_guarantee = told.alice.ledgers[told.irene.address]
+    told.bob.take(defunding.end(told.bob.records[told.channel], "done"))
+    told.bob.settle()
+    net.flush()
+    net.run(rounds=4)
+    assert net.phases(told.channel) == ["released"] * 3
+    net.blocks(1)
+    net.silence(told.alice)
+    net.silence(told.irene)
+    told.challenge_with(told.alice, with_guarantee)
+    net.blocks(3, DURATION_S)
+    net.silent.discard(told.irene.address)
+    net.side(told.irene).answers = True
+    net.side(told.irene).look()
+    told.end()
+    assert told.sent(Conclude, told.channel)
+    assert told.sent(Reclaim, told.ledger(told.irene, told.alice))
+
+
 def reclaim_call(ledger: ChannelId, wanted: Reclaim) -> calls.Reclaim:
     return calls.Reclaim(
         ledger, wanted.state_hash, encode_outcome(wanted.outcome), wanted.asset_index, wanted.guarantee_index,
@@ -319,4 +343,5 @@ STORIES = (
     guarantees_cannot_be_transferred,
     only_the_prefund_state_is_signed,
     a_final_state_is_concluded,
+    an_ended_channel_comes_back_with_an_older_ledger,
 )
