@@ -103,6 +103,9 @@ class EvmBackend:
             msgspec.structs.replace(found, proof=shown.proof) if candidate is not None and shown is not None else found
         )
 
+    def held(self, channel: ChannelId, asset: Address) -> int:
+        return self.world.holdings(asset, channel)
+
     def balance(self, address: Address, asset: Address) -> int:
         if asset == ZERO_ADDRESS:
             return self.world.evm.balance(address)

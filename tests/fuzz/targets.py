@@ -34,6 +34,7 @@ from scapp.channels.channel_snapshots import Loaded
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.types import Address
 from tests.fuzz.ledgers import ledger_facts, ledger_messages
+from tests.fuzz.virtuals import virtual_facts, virtual_messages
 from tests.support.tree import ROOT
 
 Decode = Callable[[bytes], object]
@@ -526,6 +527,8 @@ def targets() -> list[Target]:
         Target("engine", engine, (PeerError,)),
         Target("ledgers", ledger_messages, (PeerError,)),
         Target("ledger-folds", ledger_facts, (CorruptionError, LocalError)),
+        Target("virtuals", virtual_messages, (PeerError,)),
+        Target("virtual-folds", virtual_facts, (CorruptionError, LocalError)),
         Target("events", stored_events, (CorruptionError,)),
         Target("folds", folded_events, (CorruptionError, msgspec.DecodeError)),
         Target("pages", stored_pages, (CorruptionError, ValueError)),

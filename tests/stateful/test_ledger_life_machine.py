@@ -35,9 +35,9 @@ class LedgerLife(RuleBasedStateMachine):
         self.known: list[dict[ChannelId, str]] = [{}, {}]
         self.restores = 0
 
-    @initialize(runs=st.booleans())
-    def begin(self, runs: bool) -> None:
-        if runs:
+    @initialize(waits=st.integers(0, 5))
+    def begin(self, waits: int) -> None:
+        if waits:
             self.pair.run()
 
     # What the network does
@@ -53,6 +53,12 @@ class LedgerLife(RuleBasedStateMachine):
         if self.pair.bag:
             self.pair.bag.pop(data.draw(st.integers(0, len(self.pair.bag) - 1)))
 
+    @rule()
+    def deliver_all(self) -> None:
+        while self.pair.bag:
+            self.pair.deliver()
+            self._follow()
+
     @rule(who=WHO)
     def say_again(self, who: int) -> None:
         self.pair.parties[who].say_again()
@@ -65,10 +71,10 @@ class LedgerLife(RuleBasedStateMachine):
             self._follow()
 
     @precondition(lambda self: not any(p.record is not None and p.it.recovering for p in self.pair.parties))
-    @rule(who=WHO, data=st.data())
-    def restore(self, who: int, data: st.DataObject) -> None:
+    @rule(who=WHO, data=st.data(), sure=st.integers(0, 3))
+    def restore(self, who: int, data: st.DataObject, sure: int) -> None:
         party = self.pair.parties[who]
-        if party.record is None:
+        if party.record is None or sure:
             return
         self.restores += 1
         party.restore(data.draw(st.integers(1, len(party.log))), self.restores.to_bytes(16, "big"))
@@ -84,6 +90,16 @@ class LedgerLife(RuleBasedStateMachine):
             party.now_ms = head.time_s * 1_000
         self.pair.parties[first].see()
         self._follow()
+
+    @rule(depth=st.integers(1, CONFIRMATIONS - 1), drop=st.booleans())
+    def reorganise(self, depth: int, drop: bool) -> None:
+        """Blocks that nobody takes for confirmed are replaced, with or without their transactions."""
+        chain = self.pair.chain.chain
+        if len(chain.blocks) > depth:
+            chain.reorganise(depth, drop=drop)
+            for party in self.pair.parties:
+                party.see()
+            self._follow()
 
     # What people and virtual channels want
 
@@ -105,7 +121,7 @@ class LedgerLife(RuleBasedStateMachine):
             self.known[who][channel] = "add" if known is None else "remove"
             self._follow()
 
-    @rule(who=WHO, amount=st.integers(1, 120), asset=ASSETS, pays=st.booleans())
+    @rule(who=WHO, amount=st.integers(1, 60), asset=ASSETS, pays=st.booleans())
     def request(self, who: int, amount: int, asset: bytes, pays: bool) -> None:
         party = self.pair.parties[who]
         if party.record is None:
@@ -144,7 +160,6 @@ class LedgerLife(RuleBasedStateMachine):
             party.wants = self._wants(party)
             party.settle()
             for each in party.impossible:
-                assert isinstance(each.want, Add)
                 for known in self.known:
                     known[each.want.target] = "remove"
             party.impossible.clear()
@@ -201,9 +216,7 @@ class LedgerLife(RuleBasedStateMachine):
             for party in self.pair.parties:
                 party.say_again()
             self.pair.collect()
-            while self.pair.bag:
-                self.pair.deliver()
-                self._follow()
+            self.deliver_all()
             self._remember()
             self.block(0)
             self.pair.parties[1].see()

@@ -75,6 +75,8 @@ class Backend(Protocol):
 
     def balance(self, address: Address, asset: Address) -> int: ...
 
+    def held(self, channel: ChannelId, asset: Address) -> int: ...
+
 
 class ModelBackend:
     """The chain's model."""
@@ -104,6 +106,9 @@ class ModelBackend:
 
     def view(self, channel: ChannelId, assets: Sequence[Address]) -> ChainView:
         return self.plain.view(channel, assets)
+
+    def held(self, channel: ChannelId, asset: Address) -> int:
+        return self.plain.held(channel, asset)
 
     def balance(self, address: Address, asset: Address) -> int:
         world = self.plain.chain.world
@@ -201,7 +206,7 @@ class OnChain:
         for channel in list(self.party.records):
             for at, side in self.party.records[channel].sides:
                 ledger = self.ledgers[Address(side.peer)]
-                if ledger.chain is not None and ledger.chain.ended and channel not in self.needs():
+                if ledger_settling.is_reclaimed(ledger, channel):
                     self.party.take(defunding.ledger_settled(self.party.records[channel], at))
 
     def _close_payments(self) -> None:
@@ -244,19 +249,24 @@ class OnChain:
 
     def act(self) -> None:
         """What is wanted goes to the chain."""
-        if not self.answers:
-            return
-        needs, settled, chain = self.needs(), self.settled(), self.net.chain
-        signer = self.party.signer._signer
+        if self.answers:
+            self.act_but()
+
+    def act_but(self, *kinds: type) -> None:
+        """The same without some kinds of transactions."""
+        needs, settled = self.needs(), self.settled()
         for channel, record in self.party.records.items():
             wants = virtual_settling.wanted(record, self.enforceable(channel), needs.get(channel), self.context)
             for wanted in wants:
-                chain.carry_out(signer, channel, wanted)
-                self.net.sent.append((self.party.address, channel, wanted))
+                self._send(channel, wanted)
         for record in self.ledgers.values():
             for wanted in ledger_settling.wanted(record, settled, self.context):
-                chain.carry_out(signer, record.channel, wanted)
-                self.net.sent.append((self.party.address, record.channel, wanted))
+                if not isinstance(wanted, kinds):
+                    self._send(record.channel, wanted)
+
+    def _send(self, channel: ChannelId, wanted: Transaction) -> None:
+        self.net.chain.carry_out(self.party.signer._signer, channel, wanted)
+        self.net.sent.append((self.party.address, channel, wanted))
 
 
 class _Frozen(Party):
@@ -319,6 +329,8 @@ class DisputeNet(Net):
 
     def until_settled(self, *, blocks: int = 120) -> None:
         """Until nobody who speaks has money left in a ledger that is on chain, nor a guarantee anywhere."""
+        for side in self.sides:
+            side.sync()
         for _ in range(blocks):
             if all(self._done(side) for side in self.sides if side.party.address not in self.silent):
                 return

@@ -53,6 +53,7 @@ coin = "1000000000000000000"
 
 [hub]
 forward = true
+announce = true
 
 [hub.amount_max]
 coin = "1000000000000000000"

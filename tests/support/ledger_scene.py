@@ -9,6 +9,7 @@ from scapp.channels.books.info import LedgerInfo, LedgerRequest, PaymentChannelR
 from scapp.channels.books.policy import Decision, LedgerOffer
 from scapp.channels.books.service import BooksSetup, NodeBooks
 from scapp.channels.books.step import BooksTerms
+from scapp.channels.chain.support import App
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.node import Node
@@ -44,7 +45,8 @@ class LedgerScene:
     def __init__(self, count: int) -> None:
         self.signers = [Signer(bytes([key]) * 32) for key in range(1, count + 1)]
         self.cast = Cast()
-        self.chain = PlainChain(self.signers, START_MS // 1_000)
+        apps: dict[bytes, App] = {PAYMENT_APP: "payment", TWO_PARTY_APP: "two-party"}
+        self.chain = PlainChain(self.signers, START_MS // 1_000, apps=apps)
         self.logs = [MemoryLog() for _ in self.signers]
         self.services: dict[int, PlainService] = {}
         self.nodes: dict[int, Node] = {}
@@ -90,13 +92,13 @@ class LedgerScene:
             service.look()
         await asyncio.sleep(0.01)
 
-    async def until(self, happened: Callable[[], bool], *, blocks: bool = False) -> None:
-        """Wait for it; with `blocks` the chain goes on meanwhile."""
+    async def until(self, happened: Callable[[], bool], *, blocks: bool = False, seconds: int = 12) -> None:
+        """Wait for it; with `blocks` the chain goes on meanwhile, by so many seconds each."""
         for _ in range(300):
             if happened():
                 return
             if blocks:
-                await self.block()
+                await self.block(seconds)
             else:
                 await asyncio.sleep(0.01)
         found = [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.nodes[i].channels()]
@@ -187,6 +189,10 @@ class LedgerScene:
 
     def virtual(self, index: int, channel: ChannelId) -> VirtualInfo:
         return self.books(index).virtual(channel)
+
+    def gain(self, index: int) -> int:
+        """What a node's channel address, where its ledgers pay, has on chain."""
+        return self.chain.chain.world.balances.get(self.address(index), 0)
 
     async def end(self) -> None:
         await self.cast.end()

@@ -101,20 +101,22 @@ class PlainChain:
                 if isinstance(log.event, ChallengeRegistered) and log.event.channel == channel:
                     registered, proof = log.event.candidate, log.event.proof
         if not status.finalizes_at and status.turn_record:
-            registered = self._checkpointed(channel, status.turn_record, number)
+            registered, proof = self._checkpointed(channel, status.turn_record, number)
         holdings = tuple(block.world.held(asset, ChannelId(channel)) for asset in assets)
         return ChannelOnChain(number, block.hash, holdings, status, registered, proof)
 
-    def _checkpointed(self, channel: bytes, turn: int, number: int) -> SignedState | None:
-        """The candidate of the transaction that recorded the turn."""
+    def _checkpointed(
+        self, channel: bytes, turn: int, number: int
+    ) -> tuple[SignedState | None, tuple[SignedState, ...]]:
+        """The candidate of the transaction that recorded the turn, with its proof."""
         for block in self.chain.blocks[: number + 1]:
             for transaction, receipt in zip(block.transactions, block.receipts, strict=True):
                 call = transaction.call
                 if not isinstance(call, calls.Checkpoint) or receipt.reason is not None:
                     continue
                 if (channel_of(call.candidate), call.candidate.turn) == (channel, turn):
-                    return call.candidate
-        return None
+                    return call.candidate, call.proof
+        return None, ()
 
     def carry_out(self, signer: Signer, channel: bytes, wanted: Transaction) -> bool:
         """Once per purpose and content, unless the transaction was refused or has been taken back. Was it sent now?"""

@@ -441,6 +441,7 @@ class Net:
         self, until: Callable[[], bool], rounds: int, final: dict[ChannelId, tuple[tuple[int, int], ...]], check: bool
     ) -> None:
         for _ in range(rounds):
+            self.engines(final)
             while self.bag and not until():
                 self.deliver()
                 self.engines(final)
@@ -471,6 +472,9 @@ class Net:
                     totals = {each.asset: each.total for each in balances.assets}
                     assert set(totals.values()) == {2 * self.funds}
         for party in self.parties[1:-1]:
+            for record in party.records.values():
+                ends = (record.signed(record.postfund, 0), record.signed(record.postfund, -1))
+                assert not (record.is_hub and record.signed(record.postfund)) or all(ends), "a hub signs after the ends"
             for asset in self.assets:
                 assert party.worth(asset) >= party.start_worth[asset], "a hub has lost"
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
-from scapp.channels.types import ZERO_ADDRESS
+from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest, RouteRequest
+from scapp.channels.routing.paths import Route
+from scapp.channels.types import U256_MAX, ZERO_ADDRESS
 from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Refused
@@ -117,6 +118,85 @@ def test_open_pay_and_close_a_payment_channel(node: Harness) -> None:
     assert "released" in run(node, "payments", "close", "3232").stdout
     assert run(node, "payments", "list").stdout == "no payment channels\n"
     assert "released" in run(node, "payments", "list", "--all").stdout
+
+
+def test_vouchers_as_files(node: Harness, tmp_path: Path) -> None:
+    """One is made by a payment, shown again without one, and taken once; what it is not is refused."""
+    node.books.put_virtual(7, CAROL, paid=0)
+    assert "nothing was paid" in run(node, "voucher", "show", "0707", code=1).stderr
+    file = tmp_path / "voucher.json"
+    run(node, "voucher", "create", "carol", "7", "-o", str(file))
+    made = json.loads(file.read_text())
+    assert (made["ChannelId"], made["Amount"]) == ("0x" + "07" * 32, 7)
+    assert json.loads(run(node, "voucher", "show", "0707").stdout) == made
+    assert ", 7 wei altogether" in run(node, "voucher", "import", str(file)).stdout
+    file.write_text(file.read_text().replace('"Amount":7', '"Amount":9'))
+    taken = json.loads(run(node, "voucher", "import", str(file), "--json").stdout)
+    assert (taken["added"], taken["paid"]) == ("2", "9")
+    for text, says in (("{", "cannot be read"), (file.read_text().replace(":9,", ":101,"), "insufficient funds")):
+        file.write_text(text)
+        assert says in run(node, "voucher", "import", str(file), code=1).stderr
+
+
+def test_history_of_a_payment_channel(node: Harness) -> None:
+    """In pages; the receipt of a payment that waited says that it was seen."""
+    node.books.put_virtual(7, CAROL, paid=0)
+    assert "nothing yet" in run(node, "payments", "history", "0707").stdout
+    assert "the payee holds it" in run(node, "pay", "0707", "5", "--wait", "1").stdout
+    run(node, "pay", "0707", "6")
+    assert "11 wei" in run(node, "payments", "history", "0707", "--from", "1").stdout
+    page = node.client.payments("0707", 1, 5)
+    assert [(row.version, row.kind, row.amounts, row.total) for row in page.rows] == [(1, "paid", ["6"], "11")]
+    assert page.next == 2
+    assert node.client.payments("0707", 2).next == 2
+    assert node.client.voucher("0707").paid == "11"
+
+
+def test_the_ways_to_a_node(node: Harness) -> None:
+    """Hubs by name, fees, whether all have enough; exit code 1 when there is none."""
+    assert "no way to carol is known" in run(node, "route", "carol", "100", code=1).stdout
+    node.books.of_routes = [
+        Route((BOB,), (3,), True, 99),
+        Route((BOB, CAROL), (1, 1), False, 77),
+        Route((), (), True, 5),
+    ]
+    text = run(node, "route", "carol", "100", "--peer-amount", "7", "--fee-max", "9", "--hubs-max", "2").stdout
+    lines = [line.split("  ") for line in text.splitlines()[1:]]
+    assert [line[0] for line in lines][:2] == ["bob", "bob, carol"]
+    assert "the own ledger" in text
+    assert "may have enough" in text
+    expected = RouteRequest(to=CAROL, amounts=((ZERO_ADDRESS, 100, 7),), fee_max=9, hubs_max=2)
+    assert node.books.requests[-1] == expected
+    found = json.loads(run(node, "route", "carol", f"100:{TOKEN}", "--json").stdout)["routes"]
+    assert [(each["fee"], each["expires_ms"]) for each in found] == [("3", 99), ("2", 77), ("0", None)]
+    assert node.books.requests[-1].fee_max == U256_MAX  # type: ignore[attr-defined]
+    run(node, "route", "carol", "100", "--hubs-max", "6", code=2)
+
+
+def test_open_a_payment_channel_over_hubs_that_the_node_finds(node: Harness) -> None:
+    """The node tries; its refusal tells what was tried."""
+    refused = run(node, "payments", "open", "carol", "100", "--via", "auto", "--fee-max", "9", "--wait", "5", code=1)
+    assert "no way is left" in refused.stderr
+    assert node.books.requests == [(9, 5.0)]
+    node.books.of_routes = [Route((BOB,), (3,), True, 99)]
+    assert "running" in run(node, "payments", "open", "carol", "100", "--via", "auto").stdout
+    assert node.books.requests[1:] == [(U256_MAX, 30.0), PaymentChannelRequest(payee=CAROL, amount=100)]
+    run(node, "payments", "open", "carol", "100", "--via", "bob", "--fee-max", "9", code=2)
+    with pytest.raises(Refused, match="either names its hubs"):
+        node.client.open_payments("carol", COIN, 5, via=["bob"], fees=[0], routed=True)
+
+
+def test_open_an_app_channel_over_hubs_that_the_node_finds(node: Harness) -> None:
+    """Both put the same in; the best way's hubs and fees are taken."""
+    node.deploy()
+    opened = ("channel", "open", "carol", "--app", "duel", "--fund", "virtual", "--stake", "100", "--via", "auto")
+    assert "no way to carol is known" in run(node, *opened, code=1).stderr
+    node.books.of_routes = [Route((BOB,), (3,), True, 99)]
+    run(node, *opened)
+    assert node.books.requests[-1] == RouteRequest(to=CAROL, amounts=((ZERO_ADDRESS, 100, 100),))
+    (request,) = node.service.requests
+    assert (request.fund, request.via, request.fees) == ("virtual", (BOB,), (3,))
+    run(node, *opened, "--fee", "1", code=2)
 
 
 def test_pay_without_a_channel(node: Harness) -> None:

@@ -163,6 +163,7 @@ def test_nothing_is_signed_after_the_final_state(pair: LedgerPair) -> None:
     assert ends(pair) == ["closed", "closed"]
     before = len(pair.follower.log)
     pair.follower.commit(receiving.receive(pair.follower.it, pair.follower.session, late, pair.follower.context))
+    assert pair.follower.session.queue == ()
     pair.follower.settle()
     assert len(pair.follower.log) == before
     with pytest.raises(LocalError, match="closed"):

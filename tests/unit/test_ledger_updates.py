@@ -126,6 +126,32 @@ def test_a_channel_that_is_given_up_is_not_begun(pair: LedgerPair) -> None:
     assert not pair.leader.it.has_guarantees
 
 
+def test_a_refund_that_cannot_be_paid_yet_waits_for_money(pair: LedgerPair) -> None:
+    """The guarantee stands until right has it again; nothing else is held up."""
+    parties = pair.leader.it.setup.opening.parties
+    want(pair, Add(V, parties.leader, parties.follower, (Part(TOKEN, 40, 0),), 0))
+    pair.quiet()
+    want(pair, add(pair, W, 20, fee=5))
+    pair.quiet()
+    pair.follower.request(Transfer(COIN, 65, 1))
+    pair.collect()
+    pair.quiet()
+    back = Remove(W, (Part(COIN, 20, 20),), 5)
+    want(pair, back)
+    pair.quiet()
+    assert pair.leader.it.holds(W)
+    assert not pair.leader.impossible
+    pair.leader.request(Transfer(COIN, 4, 0))
+    pair.collect()
+    pair.quiet()
+    assert pair.leader.it.holds(W)
+    pair.leader.request(Transfer(COIN, 1, 0))
+    pair.collect()
+    pair.quiet()
+    assert not pair.leader.it.holds(W)
+    assert coins(pair.leader) == coins(pair.follower) == (160, 0)
+
+
 def test_requests_of_virtual_channels_only_are_pursued(pair: LedgerPair) -> None:
     with pytest.raises(LocalError, match="requested, not pursued"):
         want(pair, Transfer(COIN, 5, 0), parties=(0,))

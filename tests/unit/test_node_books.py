@@ -201,3 +201,26 @@ async def test_restored_books_sign_nothing_before_the_others_have_told(scene: Le
     await scene.until(lambda: scene.has_phase(left, "running", (ALICE, HUB)))
     await scene.until(lambda: scene.money(ALICE, left) == (975, 1_025, 0) == _swapped(scene.money(HUB, left)))
     await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB)))
+
+
+async def test_a_silent_hub_cannot_keep_what_was_paid(scene: LedgerScene) -> None:
+    """The hub is gone for good after a payment. Bob redeems his voucher and leaves; Alice leaves too; both ledgers are
+    settled on chain by the voucher, and the hub has what it had."""
+    left = await scene.ledger(ALICE, HUB)
+    right = await scene.ledger(HUB, BOB)
+    channel = await scene.payments((ALICE, HUB, BOB), 100)
+    await scene.books(ALICE).pay(channel, 40)
+    await scene.until(lambda: scene.virtual(BOB, channel).paid == 40)
+    before = [scene.gain(index) for index in (ALICE, HUB, BOB)]
+    await scene.nodes[HUB].stop()
+    del scene.nodes[HUB], scene.services[HUB]
+    await scene.books(BOB).challenge_ledger(right)
+    await scene.books(ALICE).challenge_ledger(left)
+    done = lambda: scene.has_phase(right, "settled", (BOB,)) and scene.has_phase(left, "settled", (ALICE,))  # noqa: E731
+    await scene.until(done, blocks=True, seconds=600)
+    assert [scene.gain(index) - was for index, was in zip((ALICE, HUB, BOB), before, strict=True)] == [
+        960,
+        2_000,
+        1_040,
+    ]
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, BOB)))

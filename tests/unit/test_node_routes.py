@@ -13,7 +13,7 @@ from scapp.channels.errors import LocalError
 from scapp.channels.routing.fees import Schedule
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.paths import Route
-from scapp.channels.types import U256_MAX, ZERO_ADDRESS
+from scapp.channels.types import U256_MAX, ZERO_ADDRESS, Address
 from tests.support.ledger_scene import DURATION_S, LedgerScene
 
 ALICE, CHEAP, DEAR, BOB = range(4)
@@ -99,9 +99,21 @@ async def test_a_payee_that_refuses_is_not_asked_over_other_hubs(scene: LedgerSc
     assert len(scene.books(ALICE).virtuals()) == 1
 
 
-async def test_a_hub_that_is_silent_is_named_and_the_call_ends_in_time(scene: LedgerScene) -> None:
+async def test_a_hub_that_is_away_is_passed_over(scene: LedgerScene) -> None:
     await both_known(scene)
     await scene.nodes[CHEAP].stop()
+    await scene.until(lambda: [r.hubs for r in scene.books(ALICE).routes(question(scene))] == [(scene.address(DEAR),)])
+    await scene.nodes[DEAR].stop()
+    await scene.until(lambda: len(scene.books(ALICE).routes(question(scene))) == 2)  # they may be back in a moment
+
+
+async def test_a_hub_that_is_silent_is_named_and_the_call_ends_in_time(scene: LedgerScene) -> None:
+    await both_known(scene)
+
+    async def deaf(peer: Address, data: bytes) -> None:
+        """It takes messages and says nothing."""
+
+    scene.books(CHEAP).on_message = deaf  # type: ignore[method-assign]
     channel = await scene.books(ALICE).open_payments_routed(wish(scene), U256_MAX, 0.2)
     assert scene.virtual(ALICE, channel).phase == "opening"
     runner = scene.books(ALICE)._runner

@@ -304,7 +304,7 @@ def crowd(count: int, first: int = 100) -> list[Signer]:
     return [Signer(number.to_bytes(32, "big")) for number in range(first, first + count)]
 
 
-@pytest.mark.parametrize("bounds", [{"weight": 24}, {"nodes": 12}])
+@pytest.mark.parametrize("bounds", [{"weight": 36}, {"nodes": 12}])
 def test_who_floods_the_table_fills_its_own_share_of_it(bounds):
     """What an honest peer brought stays, and what the flooding one says of itself."""
     alice = small_table(**bounds)
@@ -315,6 +315,14 @@ def test_who_floods_the_table_fills_its_own_share_of_it(bounds):
     assert alice._table.weight <= alice._table._weight_max
     assert len(alice.graph) <= alice._table._nodes_max
     assert {key.address for key in (BOB, MALLORY, *crowd(3))} <= alice.graph.keys()
+
+
+def test_what_is_not_understood_takes_room_as_well():
+    """Fields of a later version, or ballast."""
+    alice = small_table(weight=500)
+    fields = msgspec.to_builtins(statement(HUB, ALICE), builtin_types=(bytes,))
+    body = msgspec.msgpack.encode([*fields, bytes(BODY_BYTES_MAX - 200)])
+    refused(alice, HUB, Signed(body, HUB.sign(statement_hash(NETWORK, body))), why="has its share")
 
 
 def test_a_peer_with_less_takes_room_from_the_one_with_most():

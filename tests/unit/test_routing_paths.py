@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from itertools import pairwise, permutations
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from scapp.channels.errors import LocalError
 from scapp.channels.routing.fees import Schedule, Stake, price, quote
-from scapp.channels.routing.paths import ALWAYS_FRESH, Query, Route, View, find_routes
+from scapp.channels.routing.paths import ALWAYS_FRESH, Query, Rooms, Route, View, find_routes
 from scapp.channels.types import U256_MAX, Address
 
 COIN, TOKEN = Address(bytes(20)), Address(b"\x70" * 20)
@@ -22,7 +23,7 @@ NOW, DURATION = 1_000, 600
 PLENTY = (10**6, 10**6)
 
 
-def view(links: dict[Address, dict[Address, tuple[int, int]]], *schedules: Schedule, **changes: int) -> View:
+def view(links: Mapping[Address, Rooms], *schedules: Schedule, **changes: int) -> View:
     terms = {"duration_min_s": 0, "duration_max_s": 10_000, "expires_ms": NOW + 100, **changes}
     return View(schedules, rooms=links, **terms)
 

@@ -30,9 +30,6 @@ def running(kind: str = "payment") -> tuple[Net, ChannelId]:
     net = Net(3)
     channel = net.open(net.agreement(kind, ((60, 0 if kind == "payment" else 40),)))
     net.run()
-    if kind == "app":
-        net.engines({})
-        net.run()
     assert net.phases(channel) == ["running"] * 3
     return net, channel
 

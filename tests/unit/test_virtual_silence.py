@@ -10,7 +10,8 @@ import pytest
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual.agreement import state_of
-from scapp.channels.virtual.record import VirtualRecord
+from scapp.channels.virtual.record import RIGHT, VirtualRecord
+from scapp.channels.virtual.standing import phase
 from tests.support.virtual_net import Net, Party, describe
 
 FEES = {0: (), 1: (7,), 2: (7, 11)}
@@ -82,6 +83,7 @@ def test_silence_while_it_is_funded(hubs: int) -> None:
 
 @pytest.mark.parametrize("hubs", [0, 1, 2])
 def test_silence_while_it_ends(hubs: int) -> None:
+    """The same while the final state goes round and the guarantees go."""
     for who in range(hubs + 2):
         for asks in (0, hubs + 1)[: 3 - hubs]:
             for after in range(0, 60, STEP[hubs]):
@@ -160,3 +162,37 @@ def test_what_the_chain_decides_is_taken_into_the_ledger_of_those_who_still_spea
     assert net.phases(channel)[1:] == ["disputed", "released"]
     hub.take(defunding.ledger_settled(hub.records[channel], 0))
     assert net.phases(channel)[1:] == ["released", "released"]
+
+
+@pytest.mark.parametrize("payer_leads", [True, False])
+def test_a_hub_returns_no_fee_that_it_does_not_get_back(payer_leads: bool) -> None:
+    """The second hub vanishes with its fee while the channel is given up. The first one never returns what it passed
+    on; once the chain has ended the channel, payer and first hub go on without it."""
+    net = Net(4, leads=[payer_leads, True, True])
+    channel = net.open(net.agreement(fees=(7, 11)))
+    payer, hub, second, payee = net.parties
+    net.run(lambda: channel in second.records and second.records[channel].prefund.complete)
+    net.silent.add(payee.address)
+    net.run(lambda: second.records[channel].held[0])
+    net.silent.clear()
+    hub.take(defunding.end(hub.records[channel], "no longer"))
+    hub.settle()
+    net.flush()
+    net.run(lambda: hub.records[channel].ended is not None and payer.records[channel].ended is not None)
+    net.silent |= {second.address, payee.address}
+    net.run(rounds=5)
+    assert phase(hub.records[channel]) == phase(payer.records[channel]) == "failed"
+    assert guaranteed(payer, payer.records[channel]) == [RIGHT]
+    hub.take(defunding.ledger_settled(hub.records[channel], RIGHT))
+    hub.settle()
+    net.run(rounds=5)
+    assert guaranteed(payer, payer.records[channel]) == [RIGHT], "a fee was returned that never came back"
+    for party in (payer, hub):
+        outcome = state_of(party.records[channel].agreement, "prefund", 2, ((100, 0),), b"")
+        party.take(defunding.settled_on_chain(party.records[channel], outcome))
+        party.settle()
+    net.flush()
+    net.run(rounds=5, check=False)
+    assert payer.records[channel].cleared
+    assert hub.records[channel].cleared
+    assert net.gains()[0] == -18

@@ -96,7 +96,7 @@ class Node:
         )
         self._chain = ChainLink(chain, terms or ChainTerms(), self._runners.values, clock_ms)
         self._shared.terms = self._chain.terms
-        self.books: NodeBooks | None = open_books(self._shared, self._chain.desk, books or BooksSetup(), nonce)
+        self.books: NodeBooks | None = open_books(self._shared, self._chain.desk, books or BooksSetup(), nonce, self)
         if backing is None and self.books is not None:
             backing = self.books.backing
         self._backing = BackingLink(backing, self._chain.terms, self._runners)

@@ -3,9 +3,10 @@ pragma solidity 0.8.37;
 
 import {Hashing} from "../Hashing.sol";
 import {IForceMoveApp, IVirtualApp} from "../IForceMoveApp.sol";
-import {Allocation, FixedPart, RecoveredVariablePart, Signature, VariablePart} from "../NitroTypes.sol";
+import {FixedPart, RecoveredVariablePart, Signature} from "../NitroTypes.sol";
 import {Signers} from "./Signers.sol";
 import {VirtualChannels} from "./VirtualChannels.sol";
+import {Vouchers} from "./Vouchers.sol";
 
 /// Payments by vouchers: the first participant (Alice) pays the last (Bob), through any number of others.
 ///
@@ -27,28 +28,13 @@ contract VirtualPaymentApp is IForceMoveApp, IVirtualApp {
             Signers.has(candidate, fixedPart.participants.length - 1), "redemption not signed by Bob"
         );
         uint256 amount = _voucherAmount(fixedPart, candidate.variablePart.appData);
-        _requireRedeems(proof[0].variablePart, candidate.variablePart, amount);
+        Vouchers.requireRedeems(proof[0].variablePart, candidate.variablePart, amount);
         return (true, "");
     }
 
     function _voucherAmount(FixedPart calldata fixedPart, bytes calldata appData) private pure returns (uint256) {
         (uint256 amount, Signature memory signature) = abi.decode(appData, (uint256, Signature));
-        bytes32 hash = keccak256(abi.encode(Hashing.channelId(fixedPart), amount));
-        address payer = ecrecover(Hashing.digest(hash), signature.v, signature.r, signature.s);
-        require(payer != address(0), "Invalid signature");
-        require(payer == fixedPart.participants[0], "invalid signature for voucher");
+        Vouchers.requireSigned(fixedPart, keccak256(abi.encode(Hashing.channelId(fixedPart), amount)), signature);
         return amount;
-    }
-
-    /// The amount has moved from Alice to Bob, and nothing else has changed.
-    function _requireRedeems(VariablePart calldata old, VariablePart calldata redemption, uint256 amount)
-        private
-        pure
-    {
-        require(old.outcome.length == 1 && redemption.outcome.length == 1, "only one asset allowed");
-        (Allocation[] calldata before, Allocation[] calldata afterwards) =
-            VirtualChannels.sameSlots(old.outcome[0], redemption.outcome[0]);
-        require(afterwards[0].amount == before[0].amount - amount, "Alice not adjusted correctly");
-        require(afterwards[1].amount == before[1].amount + amount, "Bob not adjusted correctly");
     }
 }

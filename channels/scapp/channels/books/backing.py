@@ -5,8 +5,11 @@ Whatever an app channel says is an input of the books; what becomes of it is tol
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from scapp.channels.abi import InvalidValue
 from scapp.channels.backing import Backing, VirtualTerms
@@ -14,24 +17,43 @@ from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.proposals import Rules, side_with
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.chain.calls import decode_outcome
-from scapp.channels.errors import LocalError
+from scapp.channels.errors import LocalError, ScappError
+from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.reading import SignedState
 from scapp.channels.state import FixedPart, VariablePart
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Destination
 from scapp.channels.virtual import defunding
+from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual.agreement import Agreement, Asset
+from scapp.channels.virtual.record import VirtualRecord
 from scapp.channels.virtual.standing import backing
 
 logger = logging.getLogger("scapp.books")
+
+
+class AppChannels(Protocol):
+    """The node's app channels, as `service.NodeService` offers them."""
+
+    def enforceable_stack(self, channel_id: ChannelId) -> tuple[SignedState, tuple[SignedState, ...]] | None: ...
+
+    async def shown(self, channel_id: ChannelId, candidate: SignedState) -> None: ...
 
 
 class BooksBacking:
     """Belongs to the node's event loop. `books` gives the books, None while they are closed; `put` queues an input."""
 
     def __init__(
-        self, me: Address, rules: Rules, books: Callable[[], Books | None], put: Callable[[Input], None]
+        self,
+        me: Address,
+        rules: Rules,
+        apps: AppChannels,
+        books: Callable[[], Books | None],
+        put: Callable[[Input], None],
     ) -> None:
+        self._apps = apps
+        self._shown: dict[ChannelId, SignedState] = {}  # what the chain has shown of each, told already
+        self._tasks: set[asyncio.Task[None]] = set()
         self._me = me
         self._rules = rules
         self._books = books
@@ -69,7 +91,7 @@ class BooksBacking:
         self._try(channel, lambda books: _end(books, channel, reason))
 
     def dispute(self, channel: ChannelId, reason: str) -> None:
-        logger.warning("channel 0x%s: %s; leave its ledger by a challenge", channel.hex(), reason)
+        self._try(channel, lambda books: _leave(books, channel, reason))
 
     def update(self, channels: Iterable[ChannelId]) -> None:
         """These records have changed: tell whose app channel it is."""
@@ -80,6 +102,29 @@ class BooksBacking:
             record = books.state.virtuals.get(channel)
             if record is not None and record.is_app_party:
                 self._on_backing(channel, backing(record))
+                self._tell_shown(record)
+
+    def app_state(self, channel: ChannelId) -> Enforceable | None:
+        """The newest state of an app channel that the chain takes."""
+        try:
+            found = self._apps.enforceable_stack(channel)
+        except ScappError:  # not here, or corrupt
+            return None
+        return Enforceable(*found) if found is not None else None
+
+    def _tell_shown(self, record: VirtualRecord) -> None:
+        """Whatever state of an app channel is shown to the chain, its app channel should know."""
+        newest, channel = record.chain.newest if record.chain is not None else None, record.channel_id
+        if newest is None or self._shown.get(channel) == newest.candidate:
+            return
+        self._shown[channel] = newest.candidate
+        task = asyncio.create_task(self._tell(channel, newest.candidate))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self, channel: ChannelId, candidate: SignedState) -> None:
+        with contextlib.suppress(ScappError):  # not a state of the app's: it cannot be adopted
+            await self._apps.shown(channel, candidate)
 
     def _try(self, channel: ChannelId, decide: Input) -> None:
         def tried(books: Books) -> Step:
@@ -138,6 +183,11 @@ def _offer(books: Books, channel: ChannelId, state: SignedState) -> Step:
         return NOTHING
     part = VariablePart(decode_outcome(state.outcome), state.app_data, state.turn, state.is_final)
     return defunding.offer(record, part, state.signatures)
+
+
+def _leave(books: Books, channel: ChannelId, reason: str) -> Step:
+    record = books.state.virtuals.get(channel)
+    return virtual_leaving.leave(record, reason) if record is not None and not record.over else NOTHING
 
 
 def _end(books: Books, channel: ChannelId, reason: str) -> Step:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from scapp.channels.books.disputes import Disputes
 from scapp.channels.books.events import BooksEvent
 from scapp.channels.books.index import Index
 from scapp.channels.books.retries import Retries
@@ -18,6 +19,7 @@ from scapp.channels.books.step import NOTHING, BooksTerms, Context, Note, Send, 
 from scapp.channels.ledger import crank as ledger_crank
 from scapp.channels.ledger import resending as ledger_resending
 from scapp.channels.ledger import updating
+from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.ledger.consensus import Ledger
 from scapp.channels.ledger.events import Countersigned, FollowerSigned
 from scapp.channels.ledger.record import LedgerRecord
@@ -47,10 +49,12 @@ class Books:
         signer: Signer,
         terms: BooksTerms,
         judge: Callable[[Books, ChannelId], Step] = lambda books, channel: NOTHING,
+        app_state: Callable[[ChannelId], Enforceable | None] = lambda channel: None,
     ) -> None:
         self.state = state
         self.context = Context(signer, 0, 0, terms)
         self.index = Index(state)
+        self.disputes = Disputes(state, app_state)
         self.faults: list[tuple[ChannelId, Exception]] = []
         self._judge = judge
         self._proposed: dict[ChannelId, None] = {}
@@ -100,9 +104,18 @@ class Books:
         """Input: time has passed."""
         self.mark(self.index.restless)
         self._touched.update(self.index.restless)
+        for channel in list(self.index.restless):
+            self._try(channel, self._leave_silent)
         for channel in self._retries.due(self.context.now_ms):
             self._say_again(channel)
         return NOTHING
+
+    def _leave_silent(self, channel: ChannelId) -> None:
+        virtual = self.state.virtuals.get(channel)
+        if virtual is not None:
+            self._fold(self.disputes.leave_silent_channel(virtual, self.context))
+        else:
+            self._fold(self.disputes.leave_silent_ledger(self.state.ledgers[channel], self.context))
 
     def link_up(self, peer: Address) -> Step:
         """Input: a peer is there again, and may lack anything."""
@@ -171,6 +184,8 @@ class Books:
                 self.mark((target,))
 
     def _crank_virtual(self, record: VirtualRecord) -> None:
+        self._fold(self.disputes.follow(record, self.context))
+        record = self.state.virtuals[record.channel_id]
         self._fold(virtual_crank.crank(record, self._funding(record), self.context))
         record = self.state.virtuals[record.channel_id]
         self.mark(self.index.put_wants(record, virtual_crank.ledger_wants(record)))
@@ -230,6 +245,7 @@ class Books:
             return
         if virtual is None:
             self.mark(self.index.users[channel])
+            self._touched.update(self.index.users[channel])
         if now == "proposed":
             self._proposed[channel] = None
         if not any(note.channel == channel and note.kind == now for note in self._notes):

@@ -18,7 +18,7 @@ from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual import receiving as virtual_receiving
 from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.events import Side
-from scapp.channels.virtual.messages import Proposed, VirtualMessage
+from scapp.channels.virtual.messages import Proposed, Refused, VirtualMessage
 from scapp.channels.virtual.opening import Apps
 
 
@@ -64,6 +64,8 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
     record = books.state.virtuals.get(channel)
     if record is not None:
         return virtual_receiving.receive(record, peer, message)
+    if isinstance(message, Refused):
+        return NOTHING  # passed on to everybody on the path, also to those who never heard of the channel
     if not isinstance(message, Proposed):
         raise PeerError(f"{type(message).__name__} of unknown channel 0x{channel.hex()}")
     if channel in books.state.ledgers:

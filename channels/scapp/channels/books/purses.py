@@ -18,6 +18,7 @@ from scapp.channels.payments.book import PurseTerms
 from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.runner import PaymentRunner
 from scapp.channels.types import ChannelId
+from scapp.channels.virtual import settling
 from scapp.channels.virtual.defunding import total_known, wants_total
 from scapp.channels.virtual.record import VirtualRecord
 
@@ -31,6 +32,7 @@ class Purses:
         self._runner = runner
         self._payments = payments
         self._tasks: dict[ChannelId, asyncio.Task[None]] = {}
+        self._kept: set[ChannelId] = set()  # channels that are on chain, in which this node redeems nothing
 
     def update(self, channels: Iterable[ChannelId]) -> None:
         """These records have changed, or time has passed."""
@@ -64,6 +66,8 @@ class Purses:
             return self._settle if purse is not None and purse.phase != "settled" else None
         if record.funded and purse is None:
             return self._open
+        if self._ends_on_chain(record):
+            return self._redeem
         return self._tell_total if wants_total(record) else None
 
     async def _go_on(self, channel: ChannelId) -> None:
@@ -91,6 +95,32 @@ class Purses:
 
     async def _settle(self, record: VirtualRecord) -> None:
         await self._payments.settle(record.channel_id)
+
+    def _ends_on_chain(self, record: VirtualRecord) -> bool:
+        books = self._runner.books
+        if record.channel_id in self._kept or books.disputes.enforceable(record) is not None:
+            return False
+        return record.funded and books.disputes.closes_payments(record, books.context)
+
+    async def _redeem(self, record: VirtualRecord) -> None:
+        """No voucher is taken after the payee has made the one state that redeems them, nor given by the payer."""
+        purse = self.purse(record.channel_id)
+        if purse is not None and purse.phase == "open":
+            await self._payments.close(record.channel_id)
+        purse = self.purse(record.channel_id)
+        signer = self._runner.books.context.signer
+        if purse is None or purse.largest is None or signer.address != purse.payee:
+            self._kept.add(record.channel_id)
+            return
+        redemption = settling.redemption(record, purse.largest, signer)
+        channel = record.channel_id
+
+        def redeemed(books: Books) -> Step:
+            books.disputes.redeem(channel, redemption)
+            books.touch(channel)
+            return NOTHING
+
+        await self._runner.input(redeemed)
 
     async def _tell_total(self, record: VirtualRecord) -> None:
         """The payer pays no more; the payee takes no voucher above what the final state offers, which must cover all

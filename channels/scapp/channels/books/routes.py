@@ -91,7 +91,7 @@ class BooksRoutes:
                 return channel
             hub = self._culprit(channel)
             if hub == request.payee:
-                raise LocalError(f"0x{hub.hex()} does not take it: {info.reason}")
+                raise LocalError(f"0x{request.payee.hex()} does not take it: {info.reason}")
             self._router.failed(route, self._shared.clock_ms(), hub)
             attempts = attempts.failed(route, info.reason, hub)
         raise LocalError(f"no way to 0x{request.payee.hex()} is left: {attempts.account}")

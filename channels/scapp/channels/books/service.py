@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from scapp.channels.books import proposals, wishes
-from scapp.channels.books.backing import BooksBacking
+from scapp.channels.books.backing import AppChannels, BooksBacking
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.info import (
     LedgerInfo,
@@ -38,16 +38,20 @@ from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.ledger import closing, recovery
+from scapp.channels.ledger import leaving as ledger_leaving
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.opening import LedgerRules
+from scapp.channels.payments.history import PaymentRow
 from scapp.channels.payments.limits import Limits
 from scapp.channels.payments.runner import PaymentRunner
+from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.paths import Route
 from scapp.channels.routing.statements import network_of
 from scapp.channels.runner import Shared
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual import defunding
+from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual.opening import Apps
 
 logger = logging.getLogger("scapp.books")
@@ -67,8 +71,14 @@ class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     hub: HubTerms = HubTerms()
 
 
-def open_books(shared: Shared, desk: ChainDesk | None, setup: BooksSetup, nonce: Callable[[], int]) -> NodeBooks | None:
-    """The books of a node with a chain; without one there are no ledgers."""
+def open_books(
+    shared: Shared,
+    desk: ChainDesk | None,
+    setup: BooksSetup,
+    nonce: Callable[[], int],
+    apps: AppChannels,
+) -> NodeBooks | None:
+    """The books of a node with a chain; without one there are no ledgers. `apps` are the node's app channels."""
     if desk is None:
         return None
     chain_terms = shared.terms or ChainTerms()
@@ -90,7 +100,7 @@ def open_books(shared: Shared, desk: ChainDesk | None, setup: BooksSetup, nonce:
         counters=shared.counters,
         limits=setup.payment_limits,
     )
-    return NodeBooks(shared, desk, rules, setup, payments, nonce)
+    return NodeBooks(shared, desk, rules, setup, payments, nonce, apps)
 
 
 class NodeBooks:
@@ -104,6 +114,7 @@ class NodeBooks:
         setup: BooksSetup,
         payments: PaymentRunner,
         nonce: Callable[[], int],
+        apps: AppChannels,
     ) -> None:
         self._shared = shared
         self._desk = desk
@@ -113,7 +124,7 @@ class NodeBooks:
         self._nonce = nonce
         self._runner: BooksRunner | None = None
         self.fault = ""  # why the books stay closed
-        self.backing = BooksBacking(shared.signer.address, rules, self._open_books, self._put)
+        self.backing = BooksBacking(shared.signer.address, rules, apps, self._open_books, self._put)
         self._routes = BooksRoutes(shared, network_of(desk.chain_id, desk.adjudicator), setup.hub, self._open_books)
 
     # Life
@@ -136,7 +147,11 @@ class NodeBooks:
 
     def _begin(self, state: BooksState, codec: BooksCodec) -> None:
         books = Books(
-            state, self._shared.signer, self._terms, lambda books, channel: proposals.judge(books, channel, self._rules)
+            state,
+            self._shared.signer,
+            self._terms,
+            lambda books, channel: proposals.judge(books, channel, self._rules),
+            self.backing.app_state,
         )
         self._runner = runner = BooksRunner(self._shared, books, codec, self._after, lambda: self._desk.head_time_s)
         self._link = BooksLink(self._desk, runner)
@@ -236,10 +251,17 @@ class NodeBooks:
         await self._input(lambda books: closing.close(wishes.ledger_of(books, channel_id), books.context))
 
     async def challenge_ledger(self, channel_id: ChannelId) -> None:
-        raise LocalError("not yet")
+        await self._input(
+            lambda books: ledger_leaving.leave(wishes.ledger_of(books, channel_id), "the operator's decision")
+        )
 
     async def withdraw_ledger(self, channel_id: ChannelId) -> None:
-        raise LocalError("not yet")
+        await self._input(lambda books: wishes.withdraw(books, channel_id))
+
+    async def challenge_virtual(self, channel_id: ChannelId) -> None:
+        await self._input(
+            lambda books: virtual_leaving.leave(wishes.virtual_of(books, channel_id), "the operator's decision")
+        )
 
     async def recover_ledger(self, channel_id: ChannelId) -> None:
         await self._input(lambda books: recovery.override(wishes.ledger_of(books, channel_id)))
@@ -254,11 +276,26 @@ class NodeBooks:
     async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
         return await self._routes.open(self, request, fee_max, timeout)
 
-    async def pay(self, channel_id: ChannelId, amount: int) -> PaymentReceipt:
+    async def pay(self, channel_id: ChannelId, amount: int, wait_s: float = 0.0) -> PaymentReceipt:
         wishes.virtual_of(self._running().books, channel_id)
-        paid = await self._payments.pay(channel_id, amount)
-        purse = self._payments.purse(channel_id).purse
-        return PaymentReceipt(channel_id=channel_id, amount=amount, paid=paid.total, remaining=purse.start - paid.total)
+        paid = await self._payments.pay(channel_id, amount, wait_s=wait_s)
+        return PaymentReceipt(
+            channel_id=channel_id,
+            amount=amount,
+            paid=paid.total,
+            remaining=self._payments.purse(channel_id).purse.start - paid.total,
+            voucher=paid.voucher,
+            seen=paid.seen,
+        )
+
+    def voucher(self, channel_id: ChannelId) -> Voucher | None:
+        return self._payments.purse(channel_id).purse.largest
+
+    async def take_voucher(self, voucher: Voucher) -> int:
+        return await self._payments.take(voucher)
+
+    async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
+        return await self._payments.history(channel_id, from_version, rows_max)
 
     async def close_virtual(self, channel_id: ChannelId) -> None:
         await self._input(lambda books: defunding.end(wishes.virtual_of(books, channel_id), "its owner wants it"))

@@ -9,18 +9,18 @@ from typing import Annotated
 
 import msgspec
 
+from scapp.channels.channel.messages import B20, B32, B65, U48, U63, Short
 from scapp.channels.types import U256_MAX
 
+__all__ = [
+    "B16", "B20", "B32", "B65", "U32", "U48", "U63", "U64", "MaybeB65", "Short", "WireAmount",
+    "from_wire_amount", "is_amount", "to_wire_amount",
+]  # fmt: skip
+
 B16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-B20 = Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
-B32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-B65 = Annotated[bytes, msgspec.Meta(min_length=65, max_length=65)]
 MaybeB65 = Annotated[bytes, msgspec.Meta(max_length=65)]  # a signature, or nothing
 U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
-U48 = Annotated[int, msgspec.Meta(ge=0, lt=2**48)]
-U63 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 U64 = Annotated[int, msgspec.Meta(ge=0)]  # MessagePack has no larger ones
-Short = Annotated[str, msgspec.Meta(max_length=1024)]
 WireAmount = B32
 """An amount in the asset's smallest unit: unsigned, big-endian."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
 from scapp.channels.books.proposals import Rules, side_with
-from scapp.channels.books.step import Step
+from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.errors import LocalError
 from scapp.channels.ledger import asking
 from scapp.channels.ledger import opening as ledger_opening
@@ -62,6 +62,16 @@ def transfer(books: Books, channel: ChannelId, asset: Address, amount: int) -> S
     """Give the peer a part of what this node has."""
     record = ledger_of(books, channel)
     return asking.request(record, Transfer(asset, amount, _own(record)), books.context)
+
+
+def withdraw(books: Books, channel: ChannelId) -> Step:
+    """Have a closed or finalized ledger paid out now, whoever's turn it is."""
+    record = ledger_of(books, channel)
+    if record.phase not in ("closed", "disputed"):
+        raise LocalError(f"ledger is {record.phase}; close it, or leave it by a challenge, before it is paid out")
+    books.disputes.hasten(channel)
+    books.touch(channel)
+    return NOTHING
 
 
 def _own(record: LedgerRecord) -> int:

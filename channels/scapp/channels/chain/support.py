@@ -73,12 +73,13 @@ def require_supported(app: App, channel: ChannelId, candidate: Signed, proof: Se
 
 
 def is_supported(apps: Mapping[bytes, App], candidate: SignedState, proof: Sequence[SignedState]) -> bool:
-    """The same as an answer, for a state with its fixed part; False for one of an app that is not in `apps`."""
+    """The same as an answer, for states with their fixed part, which may come from strangers; False for one of an app
+    that is not in `apps`."""
     app = apps.get(candidate.app_definition)
+    if app is None or len(proof) > 1:
+        return False
     try:
         states = [signed(state, state_hash_of(state)) for state in (candidate, *proof)]
-        if app is None:
-            return False
         require_supported(app, channel_of(candidate), states[0], states[1:])
     except (Unsupported, InvalidValue):
         return False

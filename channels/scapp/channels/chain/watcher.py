@@ -328,9 +328,9 @@ class Watcher:
         if sent:
             answers: list[bytes | None] = yield ask.ReadCalldata(tuple(sent.values()))
             for known, calldata in zip(sent, answers, strict=True):
-                candidate = checkpointed_in(calldata or b"", channel, known[0])
-                if candidate is not None:
-                    found[known] = without_fixed_part(candidate), ()
+                shown = checkpointed_in(calldata or b"", channel, known[0], self._settings.apps)
+                if shown is not None:
+                    found[known] = without_fixed_part(shown[0]), tuple(map(without_fixed_part, shown[1]))
         for at, reading in enumerate(readings):
             if recorded(reading.status) in missing & found.keys():
                 candidate, proof = found[recorded(reading.status)]

@@ -29,9 +29,9 @@ _replace = msgspec.structs.replace
 
 
 class Impossible(msgspec.Struct, frozen=True, gc=False):
-    """A want that this ledger cannot do, for now at least, and why."""
+    """A guarantee that this ledger cannot give, for now at least, and why."""
 
-    want: Proposal
+    want: Add
     reason: str
 
 
@@ -51,7 +51,7 @@ def pursue(record: LedgerRecord, session: LedgerSession, wants: Sequence[Proposa
     phase = record.phase
     if phase in ("disputed", "closed", "settled", "rejected"):
         return Pursuit(impossible=_no_more(wants, f"the ledger is {phase}"))
-    if record.ledger is None or record.final is not None or phase not in ("running", "closing"):
+    if record.ledger is None or phase not in ("running", "closing"):
         return Pursuit()
     if record.leads:
         return _lead(record, record.ledger, wants, context)
@@ -83,7 +83,8 @@ def _lead(record: LedgerRecord, ledger: Ledger, wants: Sequence[Proposal], conte
         try:
             ledger, _ = consensus.propose(ledger, want, context.signer)
         except LocalError as error:
-            impossible.append(Impossible(want, str(error)))
+            if isinstance(want, Add):  # a refund that right cannot pay now is tried again with each change
+                impossible.append(Impossible(want, str(error)))
     step = NOTHING if ledger is before else proposed(record, before, ledger)
     return Pursuit(step, tuple(impossible))
 
@@ -135,8 +136,8 @@ def followed(record: LedgerRecord, session: LedgerSession) -> Ledger:
     """The follower's ledger with what the leader has proposed."""
     ledger = record.ledger
     assert ledger is not None
-    above = max(ledger.current.turn, record.floor)
-    return _replace(ledger, queue=tuple(queued for queued in session.queue if queued.after.turn > above))
+    turn = ledger.current.turn
+    return _replace(ledger, queue=tuple(queued for queued in session.queue if queued.after.turn > turn))
 
 
 def receive_updates(record: LedgerRecord, session: LedgerSession, message: Updates) -> Step:
@@ -186,6 +187,7 @@ def _follow(record: LedgerRecord, session: LedgerSession, wants: Sequence[Propos
         ledger, signed = consensus.sign_next(ledger, head.proposal, context.signer)
         turn, signature = signed.turn, Signature(signed.signature)
         events.append(Countersigned(record.channel, turn, to_wire(head.proposal), head.signature, signature, head.ask))
+    session.queue = ledger.queue
     if not events:
         return NOTHING
     return Step(tuple(events), (Send(record.peer, Agree(record.channel, turn, signature)),))

@@ -86,6 +86,10 @@ def find_routes(graph: Graph, own: OwnLedgers, query: Query) -> list[Route]:
     return routes
 
 
+_Label = tuple[int, int, int]
+"""Of a way on from a node: fee, hubs, minus the time when the oldest of its announcements ends. Less is better."""
+
+
 class _Step(NamedTuple):
     """A hub on the way that is being built, what it is paid, and the rest of the way to the far end."""
 
@@ -149,9 +153,9 @@ class _Search:
         query, near, order = self._query, self._near, count()
         me, fee_max, hubs_max = query.me, query.fee_max, query.hubs_max
         far = self._graph.get(query.to)
-        begin = (0, 0, -far.expires_ms if far else -ALWAYS_FRESH)
-        heap: list[tuple[tuple[int, int, int], int, Address, _Step | None]] = [(begin, next(order), query.to, None)]
-        offered = {query.to: begin}  # the best label that a node was given
+        begin: _Label = (0, 0, -far.expires_ms if far else -ALWAYS_FRESH)
+        heap: list[tuple[_Label, int, Address, _Step | None]] = [(begin, next(order), query.to, None)]
+        offered: dict[Address, _Label] = {query.to: begin}  # the best label that a node was given
         fewest: dict[Address, int] = {}  # hubs of the shortest way on that was looked at, by node
         while heap:
             label, _, at, way = heapq.heappop(heap)

@@ -33,6 +33,8 @@ class Router:
         self._gossip = Gossip(self._me, network, self._table, self._own)
         self._balances: dict[Address, dict[Address, tuple[int, int]]] = {}
         self._failures = Failures()
+        self._neighbours: frozenset[Address] = frozenset()
+        self._linked: set[Address] = set()
 
     def on_message(self, peer: Address, message: Message, now_ms: int) -> None:
         """Take what a peer says. Raises PeerError for what is refused; everything else of the message counts."""
@@ -41,6 +43,7 @@ class Router:
     def on_link(self, peer: Address, connected: bool) -> None:
         """A link came up or went down."""
         self._gossip.link(peer, connected)
+        self._linked.add(peer) if connected else self._linked.discard(peer)
 
     def announce(self, ledgers: Sequence[OwnLedger], now_ms: int) -> None:
         """The usable ledgers of this node as they stand now, all of them: what routes begin with, with whom
@@ -50,7 +53,8 @@ class Router:
             for asset, mine, theirs in ledger.balances:
                 balances.setdefault(asset, {})[ledger.peer] = (mine, theirs)
         self._balances = balances
-        self._gossip.neighbours([ledger.peer for ledger in ledgers])
+        self._neighbours = frozenset(ledger.peer for ledger in ledgers)
+        self._gossip.neighbours(self._neighbours)
         self._own.ledgers(ledgers, now_ms)
 
     def tick(self, now_ms: int) -> tuple[Send, ...]:
@@ -69,11 +73,11 @@ class Router:
         routes_max: int = 3,
         attempts: Attempts | None = None,
     ) -> list[Route]:
-        """The best routes to a node, without the hubs that failed in `attempts`, and without those that failed lately
-        unless there is no other way. Raises LocalError for a question that makes no sense."""
+        """The best routes to a node, without the hubs that failed in `attempts`; and unless there is no other way,
+        without those that failed lately and neighbours that are away. Raises LocalError for a senseless question."""
         self._check_question(to, stakes, hubs_max)
         avoid = attempts.avoid if attempts is not None else frozenset()
-        lately = self._failures.avoided(now_ms)
+        doubtful = self._failures.avoided(now_ms) | (self._neighbours - self._linked)
         query = Query(
             me=self._me,
             to=to,
@@ -83,10 +87,10 @@ class Router:
             fee_max=fee_max,
             hubs_max=hubs_max,
             routes_max=routes_max,
-            avoid=avoid | lately,
+            avoid=avoid | doubtful,
         )
         found = find_routes(self.graph, self._balances, query)
-        if not found and lately:
+        if not found and doubtful:
             found = find_routes(self.graph, self._balances, replace(query, avoid=avoid))
         return found
 

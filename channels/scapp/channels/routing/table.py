@@ -26,7 +26,8 @@ from scapp.channels.types import Address, Hash
 LIFETIME_MAX_MS = 2 * 3_600_000
 CLOCK_SKEW_MS = 300_000
 ORIGIN_BURST, ORIGIN_INTERVAL_MS = 4, 5_000
-WEIGHT_MAX = 65_536
+WEIGHT_MAX = 131_072  # some 25 MB
+_BYTES_PER_UNIT = 64
 NODES_MAX = 16_384
 
 
@@ -49,7 +50,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Table:
-    """`me` is this node: its own statement never makes room for others. `weight_max` counts balances and nodes."""
+    """`me` is this node: its own statement never makes room for others. `weight_max` is in units, see `_weight`."""
 
     def __init__(self, me: Address, network: Hash, *, weight_max: int = WEIGHT_MAX, nodes_max: int = NODES_MAX) -> None:
         self._me = me
@@ -90,7 +91,7 @@ class Table:
         wait_ms = before.allowance.wait_ms(now_ms) if before is not None else 0
         if wait_ms:
             raise AnnouncementRefused(f"{name} comes too soon after those before, by {wait_ms} ms")
-        making_room = self._in_the_way(peer, origin, _weight(statement), name)
+        making_room = self._in_the_way(peer, origin, _weight(signed, statement), name)
         check_signature(signed, statement, self._network)
         for other in making_room:
             self.drop(other)
@@ -105,7 +106,7 @@ class Table:
         allowance.take(now_ms)
         self.drop(origin)
         self.serial += 1
-        weight = _weight(statement)
+        weight = _weight(signed, statement)
         self._entries[origin] = Entry(
             signed, origin, statement.sequence, statement.expires_ms, peer, allowance, self.serial, weight
         )
@@ -178,8 +179,9 @@ class Table:
         return leaving
 
 
-def _weight(statement: Statement) -> int:
-    return 1 + sum(len(ledger.rooms) for ledger in statement.ledgers)
+def _weight(signed: Signed, statement: Statement) -> int:
+    """A unit for the node, one for each balance, one for 64 bytes: what is not understood is kept as well."""
+    return 1 + sum(len(ledger.rooms) for ledger in statement.ledgers) + len(signed.body) // _BYTES_PER_UNIT
 
 
 def _view(statement: Statement) -> View:

@@ -27,6 +27,8 @@ def decide(record: VirtualRecord, impossible: str, context: Context) -> VirtualE
         return Rejected(record.channel_id, record.my_index, reason)
     if not may_abort(record):
         return None if record.end_wanted or record.is_hub else EndWanted(record.channel_id, reason)
+    if not record.end_wanted:
+        return EndWanted(record.channel_id, reason)  # so that everybody hears why
     return sign(record, "aborted", context)
 
 

@@ -78,7 +78,7 @@ def _noted(record: VirtualRecord, places: Funding) -> VirtualEvent | None:
         if place == "held" and not record.held[at]:
             return GuaranteeHeld(record.channel_id, at)
         if place == "absent" and not record.gone[at] and (record.held[at] or _never_comes(record, side)):
-            return GuaranteeGone(record.channel_id, at)
+            return GuaranteeGone(record.channel_id, at, record.on_chain is not None)
     return None
 
 
@@ -96,13 +96,9 @@ def ledger_wants(record: VirtualRecord) -> tuple[tuple[Address, Add | Remove], .
         return ()
     wants: list[tuple[Address, Add | Remove]] = []
     for at, side in record.sides:
-        change = (
-            funding.guarantee(record, at, side)
-            if funding.wants_guarantee(record, at, side)
-            else defunding.removal(record, at, side)
-        )
-        if change is not None:
-            wants.append((Address(side.peer), change))
+        if funding.wants_guarantee(record, at, side):
+            wants.append((Address(side.peer), funding.guarantee(record, at, side)))
+        wants += [(Address(side.peer), change) for change in defunding.removals(record, at, side)]
     return tuple(wants)
 
 

@@ -139,26 +139,34 @@ def amounts_of(state: VariablePart) -> Amounts:
     return tuple((exit_.allocations[0].amount, exit_.allocations[1].amount) for exit_ in state.outcome)
 
 
-def removal(record: VirtualRecord, at: int, side: Side) -> Remove | None:
-    """The change that takes the guarantee out of that ledger, once it may.
+def removals(record: VirtualRecord, at: int, side: Side) -> tuple[Remove, ...]:
+    """The change that takes the guarantee out of that ledger, once it may; a follower may take either of two, because
+    its leader may know less.
 
-    Fees go back from right to left: a hub returns what it was paid when its right ledger has returned what it passed
-    on."""
+    What the chain says goes without a refund, and before the final state; but who was paid a fee that it did not pass
+    on returns it whenever the channel was aborted."""
     if not record.held[at] or record.gone[at]:
-        return None
-    if record.on_chain is not None:
-        return _remove(record, record.on_chain, 0)
+        return ()
+    found: list[Remove] = []
     if record.aborted is not None and record.aborted.complete:
-        refund = record.agreement.fee_in(ledger_index(record, at))
-        passed_on = record.agreement.fee_in(ledger_index(record, at) + 1)
-        if passed_on and at == LEFT and not (record.gone[RIGHT] or record.right is None):
-            return None
-        if passed_on and at == RIGHT and side.leads and not record.right_cleared:
-            return None
-        return _remove(record, record.aborted.amounts, refund)
-    if record.final is not None and record.final.complete:
-        return _remove(record, record.final.amounts, 0)
-    return None
+        if _may_refund(record, at, side):
+            refund = record.agreement.fee_in(ledger_index(record, at))
+            found.append(_remove(record, record.aborted.amounts, refund))
+    elif record.final is not None and record.final.complete and record.on_chain is None:
+        found.append(_remove(record, record.final.amounts, 0))
+    if record.on_chain is not None and not (side.leads and found):
+        found.append(_remove(record, record.on_chain, 0))
+    return tuple(dict.fromkeys(found))
+
+
+def _may_refund(record: VirtualRecord, at: int, side: Side) -> bool:
+    """Fees go back from right to left: a hub returns what it was paid when it got back what it had passed on. Its
+    ledger's leader asks for it only then, so that the queue does not wait for that."""
+    if not record.agreement.fee_in(ledger_index(record, at) + 1):
+        return True
+    if at == LEFT:
+        return record.gone[RIGHT] and not record.unrefunded[RIGHT]
+    return not side.leads or record.right_cleared
 
 
 def _remove(record: VirtualRecord, amounts: Amounts, refund: int) -> Remove:
@@ -182,7 +190,7 @@ def settled_on_chain(record: VirtualRecord, state: VariablePart) -> Step:
 
 def ledger_settled(record: VirtualRecord, at: int) -> Step:
     """The ledger on that side was settled on chain, the guarantee with it."""
-    return NOTHING if record.gone[at] else _stored(record, GuaranteeGone(record.channel_id, at))
+    return NOTHING if record.gone[at] else _stored(record, GuaranteeGone(record.channel_id, at, True))
 
 
 def _stored(record: VirtualRecord, event: VirtualEvent) -> Step:

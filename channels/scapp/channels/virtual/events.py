@@ -100,10 +100,11 @@ class GuaranteeHeld(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
 
 class GuaranteeGone(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:gone.1"):
     """That ledger holds no guarantee for the channel and never will again: it was taken out, will not be put in, or the
-    ledger was settled on chain."""
+    ledger was settled on chain. `by_chain`: so, or with what the chain says the channel is worth: without a refund."""
 
     channel: bytes
     side: int
+    by_chain: bool
 
 
 class NeighbourReady(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:ready.1"):

@@ -19,7 +19,7 @@ def decide(record: VirtualRecord, context: Context) -> VirtualEvent | None:
     """This node's postfund signature, once it may be given. In an app channel its two parties give theirs elsewhere."""
     if record.is_app_party or record.postfund is None or record.signed(record.postfund):
         return None
-    if not record.prefund.complete or not record.guaranteed or record.cleared or record.disputed:
+    if not record.prefund.complete or not record.guaranteed or record.cleared or record.leaving:
         return None
     if record.aborting or record.end_wanted or record.final is not None or record.rejected_by >= 0:
         return None
@@ -38,9 +38,7 @@ def wants_guarantee(record: VirtualRecord, at: int, side: Side) -> bool:
         return False
     if not side.leads:
         return True
-    if record.aborting or record.end_wanted or record.rejected_by >= 0 or record.disputed:
-        return False
-    if record.on_chain is not None:
+    if record.aborting or record.end_wanted or record.rejected_by >= 0 or record.leaving:
         return False
     # The payer of this fee, to the left, agrees only when it has been paid itself; the queue must not wait for that.
     return not (at == LEFT and fee and record.my_index > 1 and not record.left_held)

@@ -13,7 +13,8 @@ from scapp.channels.virtual.record import VirtualRecord
 def leave(record: VirtualRecord, reason: str) -> Step:
     """From here on the channel is settled on chain: by its final state if everybody has signed it, else by the newest
     state that this node can show. So a voucher is redeemed. The ledgers follow off chain if their other parties answer
-    (`defunding.removal`), else they are left as well (`held_up`). Raises LocalError when there is nothing to settle."""
+    (`defunding.removals`), else they are left as well (`held_up`). Raises LocalError when there is nothing to
+    settle."""
     if not record.prefund.complete:
         raise LocalError("not everybody has signed the prefund state: nothing is at stake, reject the channel")
     if record.over:

@@ -33,7 +33,7 @@ def say(record: VirtualRecord, peer: Address) -> Said:
         aborted.signatures if aborted is not None else (),
         record.reason[:REASON_MAX] if record.end_wanted else "",
         held=right and ordered and record.held[LEFT],
-        cleared=left and ordered and record.gone[RIGHT],
+        cleared=left and ordered and record.gone[RIGHT] and not record.unrefunded[RIGHT],
         never=side is not None
         and side.leads
         and record.gone[at]
@@ -45,7 +45,7 @@ def say(record: VirtualRecord, peer: Address) -> Said:
 
 def messages_for(record: VirtualRecord, peer: Address) -> tuple[VirtualMessage, ...]:
     """What there is to tell that neighbour as things stand."""
-    if record.rejected:
+    if record.rejected and not record.recovering:
         return (Refused(record.channel_id, record.rejected_by, record.reason[:REASON_MAX]),)
     if not record.accepted and not record.recovering:
         return ()

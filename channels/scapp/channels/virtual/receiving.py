@@ -162,7 +162,7 @@ def _ledgers(record: VirtualRecord, peer: Address, message: Said) -> Iterator[Vi
         given_up = record.signed(record.aborted, index) or record.on_chain is not None
         leader_aborts = side.peer == peer and not side.leads and given_up
         if message.never and leader_aborts and not record.held[at] and not record.gone[at]:
-            yield GuaranteeGone(record.channel_id, at)
+            yield GuaranteeGone(record.channel_id, at, record.on_chain is not None)
 
 
 def _told(record: VirtualRecord, peer: Address, message: Said | Unknown) -> Iterator[VirtualEvent]:

@@ -53,7 +53,8 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One virtual channel. `left` and `right` are the ledgers with this node's neighbours, None at the path's ends.
 
     `held` and `gone` say for (left, right) whether the guarantee has ever stood in that ledger, and whether it is out
-    of it for good. `left_held` and `right_cleared` are what the neighbours said of their other ledgers."""
+    of it for good, `unrefunded` whether it went without fees being returned. `left_held` and `right_cleared` are what
+    the neighbours said of their other ledgers."""
 
     channel_id: ChannelId
     agreement: Agreement
@@ -71,6 +72,7 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     total: int | None = None
     held: tuple[bool, bool] = NEITHER
     gone: tuple[bool, bool] = NEITHER
+    unrefunded: tuple[bool, bool] = NEITHER
     left_held: bool = False
     right_cleared: bool = False
     on_chain: Amounts | None = None
@@ -165,6 +167,11 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Does the chain show a challenge or an end of it?"""
         return self.chain is not None and self.chain.disputed
 
+    @property
+    def leaving(self) -> bool:
+        """Is it being settled on chain, by this node's wish or as the chain shows? Then only its end is signed."""
+        return self.disputed or self.exit_reason != "" or self.on_chain is not None
+
     def signed(self, state: Signatures | None, index: int | None = None) -> bool:
         """Is the signature of that participant, this node's by default, under the state?"""
         return state is not None and state.signatures[self.my_index if index is None else index] != b""
@@ -225,8 +232,9 @@ def evolve(record: VirtualRecord, event: VirtualEvent) -> VirtualRecord:
             return _replace(record, total=int.from_bytes(total, "big"))
         case GuaranteeHeld(side=side):
             return _replace(record, held=_with(record.held, side))
-        case GuaranteeGone(side=side):
-            return _replace(record, gone=_with(record.gone, side))
+        case GuaranteeGone(side=side, by_chain=by_chain):
+            unrefunded = _with(record.unrefunded, side) if by_chain else record.unrefunded
+            return _replace(record, gone=_with(record.gone, side), unrefunded=unrefunded)
         case NeighbourReady(what="held"):
             return _replace(record, left_held=True)
         case NeighbourReady():

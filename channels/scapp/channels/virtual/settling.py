@@ -17,6 +17,7 @@ from scapp.channels.onchain import Challenge, Checkpoint, Conclude, Transaction
 from scapp.channels.outcome import encode_outcome
 from scapp.channels.payments.vouchers import Voucher, redemption_app_data
 from scapp.channels.reading import SignedState
+from scapp.channels.signing import Verifier
 from scapp.channels.state import VariablePart, state_hash
 from scapp.channels.types import Signature
 from scapp.channels.virtual.agreement import FINAL_TURN
@@ -45,7 +46,7 @@ def wanted(
     if final is not None and (wants or mode is Mode.CHALLENGE):
         return (Conclude(final, pays=False),)  # whatever is registered: a conclusion asks for no turn number
     if mode is Mode.CHALLENGE:
-        return _answer(record, enforceable, wants, context)
+        return _answer(record, enforceable, context)
     newest = newest_of(record, enforceable)
     if not wants or record.recovering or newest is None or newest.turn < status.turn_record:
         return ()
@@ -54,24 +55,24 @@ def wanted(
     return (Challenge(newest.candidate, newest.proof),)
 
 
-def _answer(
-    record: VirtualRecord, enforceable: Enforceable | None, wants: bool, context: Context
-) -> tuple[Transaction, ...]:
-    """A challenge stands: the two ends answer an older state at once.
+def _answer(record: VirtualRecord, enforceable: Enforceable | None, context: Context) -> tuple[Transaction, ...]:
+    """A challenge stands: the two ends answer an older state at once, with a challenge of their own.
 
-    The payee answers by a challenge of its own: a checkpoint would leave the channel open, where anybody could
-    challenge with this redemption again after a larger voucher, and none of the same turn number could answer it."""
+    A checkpoint would leave the channel open. There anybody could challenge with the payee's redemption again after a
+    larger voucher, and none of the same turn number could answer it; and a hub that needs the outcome could not go on
+    with the states that it has. So a dispute ends a virtual channel. Only who was restored makes a checkpoint."""
     assert record.chain is not None
     status = record.chain.seen.latest.status
-    if record.is_hub or enforceable is None or enforceable.turn <= status.turn_record:
-        return ()
+    newest = newest_of(record, enforceable)
+    if record.is_hub or newest is None or newest.turn < FINAL_TURN or newest.turn <= status.turn_record:
+        return ()  # prefund and postfund state pay the same
     if record.recovering:  # what is known may be old, and a payee has one answer: as late as is safe
         margin_s = record.agreement.fixed.challenge_duration // 2
         if context.head_time_s < status.finalizes_at - margin_s:
             return ()
-    if record.agreement.kind == "payment" or (wants and not record.recovering):
-        return (Challenge(enforceable.candidate, enforceable.proof),)
-    return (Checkpoint(enforceable.candidate, enforceable.proof),)
+    if record.recovering and record.agreement.kind == "app":
+        return (Checkpoint(newest.candidate, newest.proof),)
+    return (Challenge(newest.candidate, newest.proof),)
 
 
 def end_state(record: VirtualRecord) -> SignedState | None:
@@ -116,7 +117,9 @@ def redemption(record: VirtualRecord, voucher: Voucher, signer: Signer) -> Enfor
     if voucher.channel != record.channel_id or not 0 <= voucher.amount <= asset.first:
         raise LocalError(f"a voucher for {voucher.amount} of channel 0x{voucher.channel.hex()}")
     outcome = agreement.outcome(((asset.first - voucher.amount, asset.last + voucher.amount),))
-    variable = VariablePart(outcome, redemption_app_data(voucher), FINAL_TURN, False)
+    variable = VariablePart(
+        outcome, redemption_app_data(voucher, Verifier(agreement.participants[0])), FINAL_TURN, False
+    )
     signature = signer.sign(state_hash(record.channel_id, variable))
     signatures = (*(Signature(b"") for _ in agreement.participants[1:]), signature)
     fixed = agreement.fixed

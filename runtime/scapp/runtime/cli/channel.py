@@ -8,6 +8,7 @@ import click
 
 from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, settings, short, table, tell, waiting
 from scapp.runtime.cli.described import chain_lines, described
+from scapp.runtime.cli.route import AUTO, best_route
 
 if TYPE_CHECKING:
     from scapp.runtime.documents import ChannelView, SlotView
@@ -40,7 +41,13 @@ def channel() -> None:
     show_default=True,
     help="direct: everybody deposits on the node's chain; virtual: ledgers put it up, without a transaction",
 )
-@click.option("--via", "via", multiple=True, metavar="HUB", help="With --fund virtual: a hub on the way to the peer")
+@click.option(
+    "--via",
+    "via",
+    multiple=True,
+    metavar="HUB",
+    help="With --fund virtual: a hub on the way to the peer; auto: the cheapest that are announced",
+)
 @click.option(
     "--fee", "fees", multiple=True, metavar="AMOUNT", help="What each hub gets, in the first asset  [nothing]"
 )
@@ -92,21 +99,28 @@ def open_(
         raise click.UsageError(f"--fund {fund} needs --stake, or --slot for unequal deposits")
     if via and fund != "virtual":
         raise click.UsageError("--via belongs to --fund virtual")
+    auto = via == (AUTO,)
+    if auto and (fees or slots or len(peers) != 1):
+        raise click.UsageError("--via auto is for one PEER and --stake; it finds the fees as well")
     staked: dict[str, int] = {}
     for text in stakes:
         asset, amount = parse_stake(text)
         if asset in staked:
             raise click.BadParameter(f"asset {asset} is named twice", param_hint="--stake")
         staked[asset] = amount
+    hubs = [] if auto else list(via)
+    paid = parse_fees(fees, len(hubs), next(iter(staked), ""))
     with settings().client() as node, waiting("opening the channel"):
+        if auto:
+            hubs, paid = best_route(node, peers[0], staked, challenge_duration)
         found = node.open_channel(
             peers,
             app,
             params=given,
             slots=wanted,
             fund=fund,
-            via=via,
-            fees=parse_fees(fees, len(via), next(iter(staked), "")),
+            via=hubs,
+            fees=paid,
             stakes=staked,
             payouts=dict(map(_payout, payouts)),
             challenge_duration_s=challenge_duration,

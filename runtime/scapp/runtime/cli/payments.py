@@ -8,6 +8,7 @@ import click
 
 from scapp.runtime.cli.common import REFUSED, TIMEOUT, Problem, common, emit, settings, short, table, tell, waiting
 from scapp.runtime.cli.described import described
+from scapp.runtime.cli.route import AUTO
 
 if TYPE_CHECKING:
     from scapp.runtime.client import Client
@@ -30,26 +31,51 @@ def payments() -> None:
 @common
 @click.argument("payee")
 @click.argument("amount", metavar="AMOUNT[:ASSET]")
-@click.option("--via", "via", multiple=True, metavar="HUB", help="A hub between this node and the payee, in order")
+@click.option(
+    "--via",
+    "via",
+    multiple=True,
+    metavar="HUB",
+    help="A hub between this node and the payee, in order; auto: the cheapest that are announced",
+)
 @click.option("--fee", "fees", multiple=True, metavar="AMOUNT", help="What each hub gets, in the same asset  [nothing]")
+@click.option("--fee-max", metavar="AMOUNT", help="With --via auto: most to pay all hubs together  [no limit]")
 @click.option(
     "--challenge-duration", type=click.IntRange(1), default=86_400, show_default=True, metavar="SECONDS",
     help="How long a dispute on chain waits for an answer",
 )  # fmt: skip
 @WAIT
 def open_(
-    payee: str, amount: str, via: tuple[str, ...], fees: tuple[str, ...], challenge_duration: int, wait_s: float
+    payee: str,
+    amount: str,
+    via: tuple[str, ...],
+    fees: tuple[str, ...],
+    fee_max: str | None,
+    challenge_duration: int,
+    wait_s: float,
 ) -> None:
     """Open a payment channel to PAYEE (address or name) in which up to AMOUNT can be paid.
 
-    Without --via this node and the payee need a ledger with each other; with it, each has one with its neighbour."""
-    from scapp.runtime.cli.amounts import parse_fees, parse_stake
+    Without --via this node and the payee need a ledger with each other; with it, each has one with its neighbour. With
+    --via auto other hubs are tried, while it waits, when some refuse."""
+    from scapp.runtime.cli.amounts import COIN, parse_amount, parse_fees, parse_stake
 
     asset, number = parse_stake(amount, "AMOUNT")
-    paid = parse_fees(fees, len(via), asset)
+    routed = via == (AUTO,)
+    if fee_max is not None and not routed:
+        raise click.UsageError("--fee-max belongs to --via auto")
+    hubs = () if routed else via
     with settings().client() as node, waiting("opening the payment channel"):
         found = node.open_payments(
-            payee, asset, number, via=via, fees=paid, challenge_duration_s=challenge_duration, wait_s=wait_s
+            payee,
+            asset,
+            number,
+            via=hubs,
+            fees=parse_fees(fees, len(hubs), asset),
+            routed=routed,
+            fee_max=None if fee_max is None else parse_amount(fee_max, coin=asset == COIN, option="--fee-max"),
+            challenge_duration_s=challenge_duration,
+            wait_s=wait_s,
         )
     _settled(found, "running", wait_s)
 
@@ -85,6 +111,26 @@ def show(channel: str) -> None:
 @payments.command()
 @common
 @click.argument("channel")
+@click.option("--from", "first", type=click.IntRange(0), default=0, metavar="VERSION", help="Begin at this fact  [0]")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Rows at most")
+def history(channel: str, first: int, limit: int) -> None:
+    """Show what was paid in a channel: the payer's single payments, the payee's vouchers."""
+    from scapp.runtime.cli.amounts import amount_text, time_text
+
+    with settings().client() as node:
+        asset = node.virtual(channel).assets[0].asset
+        found = node.payments(channel, first, limit)
+    rows = [
+        (str(row.version), time_text(row.at_ms // 1000), row.kind, ", ".join(amount_text(each, asset) for each in row.amounts),
+         amount_text(row.total, asset) if row.total is not None else "")
+        for row in found.rows
+    ]  # fmt: skip
+    emit(found, table(("version", "time", "what", "amounts", "total"), rows, right=(4,)) if rows else "nothing yet")
+
+
+@payments.command()
+@common
+@click.argument("channel")
 @WAIT
 def close(channel: str, wait_s: float) -> None:
     """End a payment channel: what was paid moves in the ledgers, the rest comes back."""
@@ -97,7 +143,11 @@ def close(channel: str, wait_s: float) -> None:
 @common
 @click.argument("to", metavar="PAYEE|CHANNEL")
 @click.argument("amount", metavar="AMOUNT[:ASSET]")
-def pay(to: str, amount: str) -> None:
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(0, 300), default=0.0, show_default=True,
+    help="Seconds to wait for the payee to hold it as well",
+)  # fmt: skip
+def pay(to: str, amount: str, wait_s: float) -> None:
     """Pay AMOUNT in a payment channel that is open, named by its payee (address or name) or by itself.
 
     The payment is durable at this node when the command ends, and valid from then on."""
@@ -105,12 +155,13 @@ def pay(to: str, amount: str) -> None:
 
     asset, number = parse_stake(amount, "AMOUNT")
     with settings().client() as node:
-        channel = _channel_to(node, to, asset, number)
-        found = node.pay(channel, number)
+        channel = channel_to(node, to, asset, number)
+        found = node.pay(channel, number, wait_s)
 
     def text(found: PaymentView = found) -> str:
         paid, together, rest = (amount_text(n, asset) for n in (found.amount, found.paid, found.remaining))
-        return f"paid {paid} in {short(found.channel_id, 12)}: {together} altogether, {rest} left"
+        seen = "; the payee holds it" if found.seen else ""
+        return f"paid {paid} in {short(found.channel_id, 12)}: {together} altogether, {rest} left{seen}"
 
     emit(found, text)
 
@@ -118,7 +169,7 @@ def pay(to: str, amount: str) -> None:
 OVER = ("released", "rejected", "failed")
 
 
-def _channel_to(node: Client, to: str, asset: str, amount: int) -> str:
+def channel_to(node: Client, to: str, asset: str, amount: int) -> str:
     """A channel in which this can be paid: the one named, or the fullest that fits to this payee."""
     known = [each for each in node.virtuals("payment") if each.role == "payer"]
     address = next((peer.address for peer in node.peers() if peer.name == to), to).lower()
