@@ -11,6 +11,7 @@ from scapp.channels.books.info import PaymentChannelRequest, RouteRequest
 from scapp.channels.books.routes import culprit
 from scapp.channels.errors import LocalError
 from scapp.channels.routing.fees import Schedule
+from scapp.channels.routing.messages import Statements, encode_message
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.paths import Route
 from scapp.channels.types import U256_MAX, ZERO_ADDRESS, Address
@@ -138,3 +139,16 @@ async def test_a_restarted_node_is_told_again(scene: LedgerScene) -> None:
     await scene.restart(ALICE)
     assert scene.books(ALICE).routes(question(scene)) == []
     await both_known(scene)
+
+
+async def test_what_cannot_be_read_or_comes_without_a_ledger_is_refused(scene: LedgerScene) -> None:
+    """Counted, told to listeners, and nothing else."""
+    node, before = scene.nodes[ALICE], scene.books(ALICE).routes(question(scene, hubs_max=0))
+    stranger = Address(b"\x99" * 20)
+    for peer, data in ((scene.address(CHEAP), b"\x92\xa3r:s\xc1"), (stranger, encode_message(Statements(())))):
+        refused = node.counters().get("messages_refused", 0)
+        await node._on_message(peer, data)
+        assert node.counters()["messages_refused"] == refused + 1
+        event = next(each for each in reversed(scene.events[ALICE]) if each.kind == "refused")
+        assert event.peer == peer
+    assert scene.books(ALICE).routes(question(scene, hubs_max=0)) == before
