@@ -122,6 +122,23 @@ async def test_a_hub_that_is_silent_is_named_and_the_call_ends_in_time(scene: Le
     assert culprit(runner.books.state.virtuals[channel]) == scene.address(CHEAP)
 
 
+async def test_who_kept_a_channel_from_being_funded(scene: LedgerScene) -> None:
+    """A refusal counts first, then who is missing under the prefund state, then the ledger with the first hub."""
+    await both_known(scene)
+    channel = await scene.books(ALICE).open_payments_routed(wish(scene), U256_MAX, 10)
+    runner = scene.books(ALICE)._runner
+    assert runner is not None
+    record, replace = runner.books.state.virtuals[channel], msgspec.structs.replace
+    cheap, payee = record.agreement.participants[1:]
+    unsigned = replace(record.prefund, signatures=(record.prefund.signatures[0], b"", b""))
+    without_bob = replace(record.prefund, signatures=(*record.prefund.signatures[:2], b""))
+    assert culprit(record) is None
+    assert culprit(replace(record, held=(False, False))) == cheap
+    assert culprit(replace(record, prefund=unsigned)) == cheap
+    assert culprit(replace(record, prefund=without_bob)) == payee
+    assert culprit(replace(record, prefund=unsigned, rejected_by=2)) == payee
+
+
 async def test_fees_and_balances_bound_what_is_found(scene: LedgerScene) -> None:
     """A thousand in each ledger; what a channel has locked is not there for the next."""
     await both_known(scene)
