@@ -1,7 +1,7 @@
 """P1: payments between two processes, each durable at both ends, beside signing and checking alone in two processes.
 
-Counted are payments whose payee has said that it holds them durably. Once over 1,024 channels with one payment on its way
-in each, so that every payment has a voucher, signature, check, stored event and receipt of its own; and once over a
+Counted are payments whose payee has said that it holds them durably. Once over 1,024 channels with one payment on its
+way in each, so that every payment has a voucher, signature, check, stored event and receipt of its own; and once over a
 single channel with 1,024 on their way, which share vouchers as they gather.
 
 P2: one payment at a time, from the call to the payee's word that it is durable there: the median beside that of two

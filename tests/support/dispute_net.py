@@ -206,7 +206,7 @@ class OnChain:
         for channel in list(self.party.records):
             for at, side in self.party.records[channel].sides:
                 ledger = self.ledgers[Address(side.peer)]
-                if ledger.chain is not None and ledger.chain.ended and channel not in self.needs():
+                if ledger_settling.is_reclaimed(ledger, channel):
                     self.party.take(defunding.ledger_settled(self.party.records[channel], at))
 
     def _close_payments(self) -> None:

@@ -43,6 +43,8 @@ class Told:
             self.net.pay(self.channel, paid)
         if kind == "app":
             self.net.app_turn(self.channel, 5, WON * len(self.net.assets), (self.alice, self.bob))
+        for side in self.net.sides:
+            side.look()
 
     def ledger(self, one: Party, other: Party) -> ChannelId:
         return self.net.side(one).ledgers[other.address].channel

@@ -17,6 +17,8 @@ from scapp.channels.books.info import (
     VirtualInfo,
 )
 from scapp.channels.errors import LocalError
+from scapp.channels.payments.history import PaymentRow
+from scapp.channels.payments.vouchers import Voucher, VoucherRefused
 from scapp.channels.routing.paths import Route
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 
@@ -34,6 +36,7 @@ class FakeBooks:
         self.of_virtuals: dict[ChannelId, VirtualInfo] = {}
         self.of_routes: list[Route] = []
         self.requests: list[object] = []
+        self.history: list[PaymentRow] = []
 
     def ledgers(self) -> list[LedgerInfo]:
         return list(self.of_ledgers.values())
@@ -116,13 +119,32 @@ class FakeBooks:
             raise LocalError("no way is left: no route was tried")
         return await self.open_payments(request)
 
-    async def pay(self, channel_id: ChannelId, amount: int) -> PaymentReceipt:
+    async def pay(self, channel_id: ChannelId, amount: int, wait_s: float = 0.0) -> PaymentReceipt:
         info = self.virtual(channel_id)
         paid = info.paid + amount
         if paid > 100:
             raise LocalError("insufficient funds")
         self.of_virtuals[channel_id] = _replace(info, paid=paid)
-        return PaymentReceipt(channel_id=channel_id, amount=amount, paid=paid, remaining=100 - paid)
+        self.history.append(PaymentRow(len(self.history), 1_000, "paid", (amount,), paid))
+        voucher = self.voucher(channel_id)
+        assert voucher is not None
+        return PaymentReceipt(
+            channel_id=channel_id, amount=amount, paid=paid, remaining=100 - paid, voucher=voucher, seen=wait_s > 0
+        )
+
+    def voucher(self, channel_id: ChannelId) -> Voucher | None:
+        paid = self.virtual(channel_id).paid
+        return Voucher(channel_id, paid, b"\x05" * 64 + b"\x1b") if paid else None
+
+    async def take_voucher(self, voucher: Voucher) -> int:
+        info = self.virtual(voucher.channel)
+        if voucher.amount > 100:
+            raise VoucherRefused("channel has insufficient funds")
+        self.of_virtuals[voucher.channel] = _replace(info, paid=max(info.paid, voucher.amount))
+        return max(0, voucher.amount - info.paid)
+
+    async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
+        return self.history[from_version : from_version + rows_max]
 
     async def close_virtual(self, channel_id: ChannelId) -> None:
         self.of_virtuals[channel_id] = _replace(self.virtual(channel_id), phase="released")

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from scapp.channels.adjudicator_status import Mode
 from scapp.channels.books.step import BooksTerms, Context, Send, Step
 from scapp.channels.errors import ScappError
 from scapp.channels.ledger import asking, closing, opening, receiving, recovery, resending
 from scapp.channels.ledger import record as ledger_record
-from scapp.channels.ledger.chain_facts import LedgerSeen, Seen, Shown
+from scapp.channels.ledger.chain_view import on_view
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER
 from scapp.channels.ledger.crank import crank
 from scapp.channels.ledger.events import (
@@ -28,12 +27,12 @@ from scapp.channels.ledger.events import (
     ProposalSigned,
     StageSigned,
 )
-from scapp.channels.ledger.funding import wanted
 from scapp.channels.ledger.messages import LedgerMessage, OpenLedger
 from scapp.channels.ledger.opening import LedgerOrder, LedgerRules
 from scapp.channels.ledger.proposals import Proposal
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
+from scapp.channels.ledger.settling import wanted
 from scapp.channels.ledger.signed import final_hash, stage_hash
 from scapp.channels.ledger.updating import Impossible, pursue
 from scapp.channels.outcome import address_to_destination
@@ -78,6 +77,7 @@ class Party:
         self.chain = chain
         self.signer = Watched(bytes((index + 1,)) * 32)
         self.log: list[bytes] = []
+        self.appended: list[int] = []  # lengths of the log between its atomic appends
         self.record: LedgerRecord | None = None
         self.session = LedgerSession()
         self.wants: list[Proposal] = []
@@ -86,6 +86,7 @@ class Party:
         self.signed: dict[int, bytes] = {}  # turn: the hash under this party's signature, also of before a restore
         self.now_ms = START_S * 1_000
         self.checks = True
+        self.seen_s = 0  # up to when the chain has been followed since the start
 
     @property
     def address(self) -> Address:
@@ -107,6 +108,8 @@ class Party:
             data = encode(event)
             self.log.append(data)
             self._fold(_events.decode(data))
+        if step.events:
+            self.appended.append(len(self.log))
         for send in step.sends:
             data = encode(send.message)
             if self.checks:
@@ -184,18 +187,22 @@ class Party:
 
     def restart(self) -> None:
         """All that is volatile is gone; the log is read again."""
-        before, self.record, self.session = self.record, None, LedgerSession()
+        before, self.record, self.session, self.seen_s = self.record, None, LedgerSession(), 0
         for data in self.log:
             self._fold(_events.decode(data))
         assert self.record == before, "the fold of the log is not the record"
         self.settle()
 
     def restore(self, length: int, token: bytes) -> None:
-        """The log as a backup had it, `length` events long, with the mark of the restore."""
+        """The log as a backup had it, `length` events long, with the mark of the restore. Two facts of one append are
+        never torn apart."""
+        length = max(each for each in self.appended if each <= length)
         del self.log[length:]
+        self.appended = [each for each in self.appended if each <= length]
         created = _events.decode(self.log[0])
         self.log.append(encode(LedgerRestored(created.channel, token, self.now_ms, self.now_ms - 1)))
-        self.record, self.session = None, LedgerSession()
+        self.appended.append(len(self.log))
+        self.record, self.session, self.seen_s = None, LedgerSession(), 0
         for data in self.log:
             self._fold(_events.decode(data))
         self.settle()
@@ -209,32 +216,15 @@ class Party:
         if self.record is None:
             return
         view = self.chain.view(self.it.channel, self.it.setup.assets)
-        shown = [
-            Shown(at.block, at.block_hash, tuple(amount.to_bytes(32, "big") for amount in at.holdings), at.status)
-            for at in (view.latest, view.confirmed)
-        ]
-        known = self.it.chain
-        before = known.held if known is not None else shown[0].holdings
-        less = any(old > new for old, new in zip(before, shown[0].holdings, strict=True))
-        paid = less and self.it.final is not None and self.it.final.complete
-        finalized = shown[0].status.mode(self.chain.chain.head.time_s) is Mode.FINALIZED
-        ended = (known is not None and known.ended) or paid or finalized
-        held = before if ended else shown[0].holdings
-        seen = LedgerSeen(self.it.channel, Seen(shown[0], shown[1], self.chain.chain.head.time_s), ended, held)
-        if known is None or _told(known) != _told(seen):
-            self.commit(Step((seen,)))
+        self.commit(on_view(self.it, view, {}, self.context, self.seen_s))
+        self.seen_s = self.chain.chain.head.time_s
         self.settle()
 
     def act(self) -> None:
         """Send the transactions that are wanted now."""
         if self.record is not None:
-            for transaction in wanted(self.record, self.context):
+            for transaction in wanted(self.record, {}, self.context):
                 self.chain.carry_out(self.signer, self.record.channel, transaction)  # type: ignore[arg-type]
-
-
-def _told(seen: LedgerSeen) -> object:
-    at = [(where.holdings, where.status) for where in (seen.seen.latest, seen.seen.confirmed)]
-    return at, seen.ended, seen.held
 
 
 class LedgerPair:

@@ -88,6 +88,7 @@ class _Behind:
         self.settled: SignedState | None = None
         self.paid: tuple[int, ...] | None = None
         self.said: dict[int, Backing] = {}
+        self.looked: dict[int, object] = {}
 
 
 class SimBacking:
@@ -121,6 +122,10 @@ class SimBacking:
         if engine.state.backed is None:
             return
         behind = self.behind.setdefault(channel, _Behind())
+        now = (engine.state.backed, engine.state.head, engine.state.rejected, engine.state.exit_reason)
+        if behind.looked.get(node.index) == now:
+            return
+        behind.looked[node.index] = now
         for state in engine.offered():
             signers = signers_of(state)
             require({0, len(state.participants) - 1} <= signers, f"7: turn {state.turn} is offered half signed")

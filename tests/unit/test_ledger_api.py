@@ -120,6 +120,38 @@ def test_open_pay_and_close_a_payment_channel(node: Harness) -> None:
     assert "released" in run(node, "payments", "list", "--all").stdout
 
 
+def test_vouchers_as_files(node: Harness, tmp_path: Path) -> None:
+    """One is made by a payment, shown again without one, and taken once; what it is not is refused."""
+    node.books.put_virtual(7, CAROL, paid=0)
+    assert "nothing was paid" in run(node, "voucher", "show", "0707", code=1).stderr
+    file = tmp_path / "voucher.json"
+    run(node, "voucher", "create", "carol", "7", "-o", str(file))
+    made = json.loads(file.read_text())
+    assert (made["ChannelId"], made["Amount"]) == ("0x" + "07" * 32, 7)
+    assert json.loads(run(node, "voucher", "show", "0707").stdout) == made
+    assert ", 7 wei altogether" in run(node, "voucher", "import", str(file)).stdout
+    file.write_text(file.read_text().replace('"Amount":7', '"Amount":9'))
+    taken = json.loads(run(node, "voucher", "import", str(file), "--json").stdout)
+    assert (taken["added"], taken["paid"]) == ("2", "9")
+    for text, says in (("{", "cannot be read"), (file.read_text().replace(":9,", ":101,"), "insufficient funds")):
+        file.write_text(text)
+        assert says in run(node, "voucher", "import", str(file), code=1).stderr
+
+
+def test_history_of_a_payment_channel(node: Harness) -> None:
+    """In pages; the receipt of a payment that waited says that it was seen."""
+    node.books.put_virtual(7, CAROL, paid=0)
+    assert "nothing yet" in run(node, "payments", "history", "0707").stdout
+    assert "the payee holds it" in run(node, "pay", "0707", "5", "--wait", "1").stdout
+    run(node, "pay", "0707", "6")
+    assert "11 wei" in run(node, "payments", "history", "0707", "--from", "1").stdout
+    page = node.client.payments("0707", 1, 5)
+    assert [(row.version, row.kind, row.amounts, row.total) for row in page.rows] == [(1, "paid", ["6"], "11")]
+    assert page.next == 2
+    assert node.client.payments("0707", 2).next == 2
+    assert node.client.voucher("0707").paid == "11"
+
+
 def test_the_ways_to_a_node(node: Harness) -> None:
     """Hubs by name, fees, whether all have enough; exit code 1 when there is none."""
     assert "no way to carol is known" in run(node, "route", "carol", "100", code=1).stdout

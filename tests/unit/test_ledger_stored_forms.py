@@ -11,7 +11,7 @@ import pytest
 from scapp.channels.adjudicator_status import Status
 from scapp.channels.ledger import events
 from scapp.channels.ledger.balances import Parties, opening_balances
-from scapp.channels.ledger.chain_facts import LedgerExitStarted, LedgerSeen, Seen, Shown
+from scapp.channels.ledger.chain_facts import Enforceable, LedgerExitStarted, LedgerSeen, Seen, Shown
 from scapp.channels.ledger.events import LedgerEvent
 from scapp.channels.ledger.proposals import Add, Expand, Merge, Part, Proposal, Remove, Transfer, apply
 from scapp.channels.ledger.wire import balances_to_wire, to_wire
@@ -60,12 +60,13 @@ FACTS: list[LedgerEvent] = [
     LedgerSeen(
         CHANNEL,
         Seen(
-            Shown(2**40, HASH, HELD, Status(7, 2**40, b"\x07" * 20), STATE, (STATE,)),
+            Shown(2**40, HASH, HELD, Status(7, 2**40, b"\x07" * 20), Enforceable(STATE, (STATE,))),
             Shown(2**40 - 3, HASH, (bytes(32), bytes(32)), Status(0, 0, bytes(20))),
             2**40 - 60,
         ),
         True,
         HELD,
+        (HASH, b"outcome"),
     ),
     LedgerExitStarted(CHANNEL, "no answer"),
 ]  # fmt: skip

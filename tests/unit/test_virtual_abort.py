@@ -7,6 +7,7 @@ import pytest
 from scapp.channels.errors import LocalError
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from scapp.channels.virtual import defunding
+from scapp.channels.virtual.standing import backing
 from tests.support.virtual_net import TOKEN, Net, Party, describe
 
 FEES = {0: (), 1: (7,), 2: (7, 11)}
@@ -72,6 +73,27 @@ def test_it_can_be_given_up_by_several_at_once_over_a_bad_network(number: int, s
         ended += end(net, net.random.choice(net.parties), channel)
     net.run(rounds=400)
     if ended:
+        undone(net, channel, FEES[hubs])
+
+
+@pytest.mark.parametrize("number", range(15))
+def test_an_app_that_is_given_up_is_funded_for_both_its_parties_or_for_none(number: int, seed: str) -> None:
+    """What the two engines have been told never contradicts: one of them uses the channel only if it is complete."""
+    hubs = number % 3
+    net = Net(hubs + 2, f"{seed}/{number}", lossy=True)
+    for party in net.parties:
+        party.crashing = True
+    channel = net.open(net.agreement("app", ((60, 40),), fees=FEES[hubs]))
+    moment = net.random.randrange(40)
+    net.run(lambda: net.delivered >= moment)
+    asks = net.random.choice(net.parties)
+    end(net, asks, channel)
+    net.run(rounds=400)
+    ends = [net.parties[0].records[channel], net.parties[-1].records[channel]]
+    if net.phases(channel) == ["running"] * (hubs + 2):
+        assert [backing(record).stage for record in ends] == ["complete"] * 2
+    else:
+        assert [backing(record).stage for record in ends] == ["failed"] * 2
         undone(net, channel, FEES[hubs])
 
 

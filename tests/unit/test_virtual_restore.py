@@ -64,6 +64,47 @@ def test_a_restored_participant_learns_what_it_had_signed_and_goes_on(who: int) 
             assert net.gains() == ([-18, 7, 11, 0] if phases == {"released"} else [0, 0, 0, 0]), describe(net)
 
 
+@pytest.mark.parametrize("who", [0, 1, 2])
+def test_one_whose_backup_is_from_any_moment_of_a_channel_that_has_ended_knows_its_end(who: int) -> None:
+    net = Net(3)
+    channel = net.open(net.agreement(fees=(7,)))
+    net.run()
+    wake(net, channel)
+    net.run()
+    party = net.parties[who]
+    whole = list(party.events)
+    for kept in range(2, len(whole)):
+        party.events = list(whole)
+        restore(net, party, kept)
+        net.run()
+        assert net.phases(channel) == ["released"] * 3, f"{kept}: {describe(net)}"
+
+
+def test_one_that_recovers_asks_even_those_who_have_turned_the_channel_down() -> None:
+    net = Net(3)
+    channel = net.open(net.agreement())
+    payer, hub, _ = net.parties
+    net.run(lambda: channel in hub.records)
+    net.bag = []
+    hub.take(defunding.end(hub.records[channel], "no longer"))
+    hub.settle()
+    hub.sends = []
+    restore(net, payer, len(payer.events))
+    net.run()
+    assert net.phases(channel)[:2] == ["rejected", "rejected"]
+
+
+def test_it_wants_nothing_of_its_ledgers_meanwhile() -> None:
+    """Not even as their follower, who agrees to what its record wants: it may have been given up, or have ended."""
+    net = Net(3, leads=[True, True])
+    channel = net.open(net.agreement())
+    hub = net.parties[1]
+    net.run(lambda: channel in hub.records and hub.records[channel].prefund.complete)
+    record = hub.records[channel]
+    assert ledger_wants(record)
+    assert ledger_wants(evolve(record, VirtualRestored(channel, b"\x01" * 16))) == ()
+
+
 def test_it_signs_nothing_meanwhile_and_says_whom_it_waits_for() -> None:
     net = Net(3)
     channel = net.open(net.agreement())

@@ -9,11 +9,13 @@ from scapp.runtime.client_calls import Calls, quoted
 from scapp.runtime.ledger_documents import (
     LedgerList,
     LedgerView,
+    PaymentHistory,
     PaymentView,
     RouteList,
     RouteView,
     VirtualList,
     VirtualView,
+    VoucherView,
 )
 
 
@@ -134,9 +136,21 @@ class LedgerCalls(Calls):
         }
         return self._post("/v1/virtual", VirtualView, body, wait_s)
 
-    def pay(self, channel: str, amount: int) -> PaymentView:
-        """Pay in a payment channel; durable when it returns."""
-        return self._post(f"{_virtual(channel)}/pay", PaymentView, {"amount": str(amount)})
+    def pay(self, channel: str, amount: int, wait_s: float = 0.0) -> PaymentView:
+        """Pay in a payment channel; durable when it returns. Waits up to `wait_s` for the payee to hold it too."""
+        return self._post(f"{_virtual(channel)}/pay", PaymentView, {"amount": str(amount), "wait_s": wait_s}, wait_s)
+
+    def voucher(self, channel: str) -> VoucherView:
+        """The largest voucher of a payment channel."""
+        return self._get(f"{_virtual(channel)}/voucher", VoucherView)
+
+    def take_voucher(self, voucher: str) -> VoucherView:
+        """Take a voucher, in go-nitro's JSON, that came in another way than from the payer's node."""
+        return self._post("/v1/vouchers", VoucherView, {"voucher": voucher})
+
+    def payments(self, channel: str, first: int = 0, limit: int = 1_000) -> PaymentHistory:
+        """What was paid in a channel, oldest first, from a version on."""
+        return self._get(f"{_virtual(channel)}/payments?from={first}&limit={limit}", PaymentHistory)
 
     def close_virtual(self, channel: str, wait_s: float = 0.0) -> VirtualView:
         """End a payment channel; what was paid moves in the ledgers."""

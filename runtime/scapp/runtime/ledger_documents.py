@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from scapp.runtime.chain_documents import ChannelOnChainView
-from scapp.runtime.document_types import AddressText, AmountText, Document, HashText, RequestDocument
+from scapp.runtime.document_types import AddressText, AmountText, Document, HashText, RequestDocument, Sequence
 
 Wait = Annotated[float, Meta(ge=0, le=300)]
 Duration = Annotated[int, Meta(ge=1, lt=2**32)]
@@ -154,13 +154,56 @@ class OpenPaymentsRequest(RequestDocument, frozen=True, kw_only=True):
 
 
 class PayRequest(RequestDocument, frozen=True, kw_only=True):
+    """`wait_s`: so long the answer waits for the payee to hold the payment as well."""
+
     amount: AmountText
+    wait_s: Wait = 0.0
 
 
 class PaymentView(Document, frozen=True, kw_only=True):
-    """A payment that is durable at the payer: `amount` of this one, `paid` altogether, `remaining` in the channel."""
+    """A payment that is durable at the payer: `amount` of this one, `paid` altogether, `remaining` in the channel.
+    `voucher` is what the payee redeems, in go-nitro's JSON; `seen`: the payee has said that it holds it."""
 
     channel_id: HashText
     amount: AmountText
     paid: AmountText
     remaining: AmountText
+    voucher: str
+    seen: bool
+
+
+class VoucherRequest(RequestDocument, frozen=True, kw_only=True):
+    """`voucher` in go-nitro's JSON."""
+
+    voucher: Annotated[str, Meta(max_length=1024)]
+
+
+class VoucherView(Document, frozen=True, kw_only=True):
+    """The largest voucher of a payment channel: `paid` altogether, `added` by the one that was just taken. `voucher` is
+    empty when nothing was paid."""
+
+    channel_id: HashText
+    payer: AddressText
+    asset: AddressText
+    paid: AmountText
+    added: AmountText
+    voucher: str
+
+
+class PaymentRowView(Document, frozen=True, kw_only=True):
+    """One stored fact of a payment channel, the `version`-th. `kind`: opened, paid, taken, closed, settled, restored,
+    recalled, recovered. `amounts`: single payments (the payer's), or what a voucher added (the payee's); `total`: what
+    was paid with it altogether, of opened what there is to pay with, of closed what the payee gets."""
+
+    version: Sequence
+    at_ms: int
+    kind: str
+    amounts: list[AmountText]
+    total: AmountText | None
+
+
+class PaymentHistory(Document, frozen=True, kw_only=True):
+    """Oldest first. `next` is the version to go on from."""
+
+    rows: list[PaymentRowView]
+    next: Sequence

@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 import msgspec
 
 from scapp.channels.channel.standing import ChannelOnChainInfo
+from scapp.channels.payments.history import PaymentRow
+from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.routing.paths import HUBS_USUAL, Route
 from scapp.channels.types import U256_MAX, ZERO_ADDRESS, Address, ChannelId
 
@@ -105,12 +107,15 @@ class RouteRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PaymentReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """A payment as the payer has stored it: `amount` of this one, `paid` altogether, `remaining` in the channel."""
+    """A payment as the payer has stored it: `amount` of this one, `paid` altogether, `remaining` in the channel.
+    `voucher` covers it; `seen`: the payee has said that it holds that, durably."""
 
     channel_id: ChannelId
     amount: int
     paid: int
     remaining: int
+    voucher: Voucher
+    seen: bool
 
 
 class BooksPort(Protocol):
@@ -170,8 +175,21 @@ class BooksPort(Protocol):
         request do not count. Returns when it runs, or after `timeout` seconds; LocalError tells what was tried."""
         ...
 
-    async def pay(self, channel_id: ChannelId, amount: int) -> PaymentReceipt:
-        """Pay in a payment channel; durable, and on its way."""
+    async def pay(self, channel_id: ChannelId, amount: int, wait_s: float = 0.0) -> PaymentReceipt:
+        """Pay in a payment channel; durable, and on its way. Waits up to `wait_s` for the payee to hold it."""
+        ...
+
+    def voucher(self, channel_id: ChannelId) -> Voucher | None:
+        """The largest voucher of a payment channel of this node's; None when nothing was paid."""
+        ...
+
+    async def take_voucher(self, voucher: Voucher) -> int:
+        """Take a voucher that did not come from the payer's node; what it adds, durable. Raises LocalError, PeerError
+        (VoucherRefused)."""
+        ...
+
+    async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
+        """What was stored of a payment channel, oldest first."""
         ...
 
     async def close_virtual(self, channel_id: ChannelId) -> None:

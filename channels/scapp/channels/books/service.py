@@ -41,8 +41,10 @@ from scapp.channels.ledger import closing, recovery
 from scapp.channels.ledger import leaving as ledger_leaving
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.opening import LedgerRules
+from scapp.channels.payments.history import PaymentRow
 from scapp.channels.payments.limits import Limits
 from scapp.channels.payments.runner import PaymentRunner
+from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.paths import Route
 from scapp.channels.routing.statements import network_of
@@ -274,11 +276,26 @@ class NodeBooks:
     async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
         return await self._routes.open(self, request, fee_max, timeout)
 
-    async def pay(self, channel_id: ChannelId, amount: int) -> PaymentReceipt:
+    async def pay(self, channel_id: ChannelId, amount: int, wait_s: float = 0.0) -> PaymentReceipt:
         wishes.virtual_of(self._running().books, channel_id)
-        paid = await self._payments.pay(channel_id, amount)
-        purse = self._payments.purse(channel_id).purse
-        return PaymentReceipt(channel_id=channel_id, amount=amount, paid=paid.total, remaining=purse.start - paid.total)
+        paid = await self._payments.pay(channel_id, amount, wait_s=wait_s)
+        return PaymentReceipt(
+            channel_id=channel_id,
+            amount=amount,
+            paid=paid.total,
+            remaining=self._payments.purse(channel_id).purse.start - paid.total,
+            voucher=paid.voucher,
+            seen=paid.seen,
+        )
+
+    def voucher(self, channel_id: ChannelId) -> Voucher | None:
+        return self._payments.purse(channel_id).purse.largest
+
+    async def take_voucher(self, voucher: Voucher) -> int:
+        return await self._payments.take(voucher)
+
+    async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
+        return await self._payments.history(channel_id, from_version, rows_max)
 
     async def close_virtual(self, channel_id: ChannelId) -> None:
         await self._input(lambda books: defunding.end(wishes.virtual_of(books, channel_id), "its owner wants it"))

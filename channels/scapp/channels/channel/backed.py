@@ -34,12 +34,14 @@ def on_backing(state: ChannelState, session: Session, backing: Backing) -> Step:
         raise LocalError("the channel is not virtual: no ledger stands behind it")
     if state.rejected is not None:
         return NOTHING
-    if backing.stage == "failed":
-        return given_up(state, backing.detail or "the channel was not funded")
+    if backing.stage == "failed" and (backed.stage in FUNDED or state.signed_turn > 1):
+        raise LocalError(f"the backing has failed, but the channel is {state.phase}: it can no longer be given up")
     signed = merged(backed.signed, _checked(state, backing.signatures))
-    detail = backing.detail[:REASON_MAX]
+    detail = backing.detail[:REASON_MAX] or ("the channel was not funded" if backing.stage == "failed" else "")
     if backed.stage in ENDED or (backed.stage in FUNDED and backing.stage not in FUNDED):
         return NOTHING
+    if backing.stage == "complete" and b"" in dict(signed).get(1, (b"",)):
+        raise LocalError("the backing is complete, but the postfund state is not signed by everybody")
     if (backing.stage, detail, signed) == (backed.stage, backed.detail, backed.signed):
         return NOTHING
     told = tuple(Tell(kind) for kind in _news(backed, backing))
@@ -93,9 +95,19 @@ def milestone(state: ChannelState, turn: int) -> Signed | Head | None:
 def may_give_up(state: ChannelState) -> bool:
     """Has this node signed nothing above turn 1, and does not everybody stand to it that the channel is funded? What
     is signed above could be claimed beside what the channel began with."""
-    if state.backed is None or state.backed.complete or state.backed.stage == "disputed" or state.recovering:
+    backed = state.backed
+    if backed is None or backed.complete or backed.stage == "disputed" or state.recovering:
         return False
-    return max(state.signed_turn, state.recovery.floor) <= 1
+    # A restored node may have signed more than it knows, but not if the ledgers say that it was never funded.
+    return state.signed_turn <= 1 and (state.recovery.floor <= 1 or backed.stage == "failed")
+
+
+def follow_failure(state: ChannelState) -> Step | None:
+    """The ledgers will not fund it: it is given up, once this node knows what it has signed."""
+    assert state.backed is not None
+    if state.rejected is not None or not may_give_up(state):
+        return None
+    return given_up(state, state.backed.detail)
 
 
 def given_up(state: ChannelState, reason: str) -> Step:

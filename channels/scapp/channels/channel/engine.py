@@ -327,6 +327,8 @@ class Engine:
             step = chain_view.finalized_below(state, session)
             if step is not None:
                 return step
+        if state.backed is not None and state.backed.stage == "failed":
+            return backed.follow_failure(state)
         if not self.is_sequencer:
             return self._held(session.held, now_ms) if session.held is not None else None
         if session.work is not None or session.failure or state.rejected is not None:

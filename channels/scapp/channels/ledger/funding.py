@@ -34,8 +34,8 @@ def _conclusion(record: LedgerRecord, final: Final, context: Context) -> tuple[T
     """The leader concludes; the follower when it has waited for that, or when a challenge leaves no time."""
     seen = record.chain
     assert seen is not None
-    mode = seen.seen.latest.status.mode(context.head_time_s)
-    if mode is Mode.FINALIZED or not any(map(any, seen.seen.latest.holdings)) or (seen.ended and mode is Mode.OPEN):
+    mode = seen.latest.status.mode(context.head_time_s)
+    if mode is Mode.FINALIZED or not any(map(any, seen.latest.holdings)) or (seen.ended and mode is Mode.OPEN):
         return ()
     delay_ms = 1_000 * context.terms.conclude_delay_s * record.setup.my_index
     if mode is not Mode.CHALLENGE and context.now_ms < final.time_ms + delay_ms:
@@ -48,7 +48,7 @@ def _first_deposits(record: LedgerRecord) -> tuple[Transaction, ...]:
     setup, seen = record.setup, record.chain
     assert seen is not None
     mine = setup.shares.of[setup.my_index]
-    if b"" in record.prefund or not holds(seen.seen.confirmed.holdings, tuple(share.safety for share in mine)):
+    if b"" in record.prefund or not holds(seen.confirmed.holdings, tuple(share.safety for share in mine)):
         return ()
     return _missing(record, dict(zip(setup.assets, mine, strict=True)))
 
@@ -59,7 +59,7 @@ def _announced_deposits(record: LedgerRecord) -> tuple[Transaction, ...]:
     assert seen is not None
     assert ledger is not None
     announced: dict[Address, Share] = {}
-    for each, confirmed in zip(ledger.current.assets, amounts(seen.seen.confirmed.holdings), strict=True):
+    for each, confirmed in zip(ledger.current.assets, amounts(seen.confirmed.holdings), strict=True):
         between = each.announced(record.setup.my_index)
         if between is not None and confirmed >= between[0]:
             announced[each.asset] = Share(*between)
@@ -70,7 +70,7 @@ def _missing(record: LedgerRecord, shares: dict[Address, Share]) -> tuple[Transa
     """Wanted until they are confirmed."""
     seen = record.chain
     assert seen is not None
-    held = map(min, amounts(seen.seen.latest.holdings), amounts(seen.seen.confirmed.holdings))
+    held = map(min, amounts(seen.latest.holdings), amounts(seen.confirmed.holdings))
     return tuple(
         Deposit(asset, share.safety, share.target, share.amount)
         for asset, now in zip(record.setup.assets, held, strict=True)
@@ -81,7 +81,7 @@ def _missing(record: LedgerRecord, shares: dict[Address, Share]) -> tuple[Transa
 def is_funded(record: LedgerRecord) -> bool:
     """Is every first deposit there, confirmed and not about to be taken back?"""
     seen, totals = record.chain, record.setup.shares.totals
-    return seen is not None and holds(seen.seen.confirmed.holdings, totals) and holds(seen.seen.latest.holdings, totals)
+    return seen is not None and holds(seen.confirmed.holdings, totals) and holds(seen.latest.holdings, totals)
 
 
 def is_deposited(record: LedgerRecord, asset: Address, party: int) -> bool:
@@ -93,4 +93,4 @@ def is_deposited(record: LedgerRecord, asset: Address, party: int) -> bool:
     between = ledger.current.assets[at].announced(party)
     if between is None:
         return False
-    return all(amounts(where.holdings)[at] >= between[1] for where in (seen.seen.latest, seen.seen.confirmed))
+    return all(amounts(where.holdings)[at] >= between[1] for where in (seen.latest, seen.confirmed))

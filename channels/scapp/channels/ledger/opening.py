@@ -204,7 +204,7 @@ def _may_be_left(record: LedgerRecord) -> bool:
     if record.leads or record.phase != "funding":
         return False
     seen = record.chain
-    held = seen is not None and any(map(any, (*seen.seen.latest.holdings, *seen.seen.confirmed.holdings)))
+    held = seen is not None and any(map(any, (*seen.latest.holdings, *seen.confirmed.holdings)))
     mine = record.setup.shares.of[FOLLOWER]
     first = any(share.amount for share in mine) and not any(share.safety for share in mine)
     return not held and not first
@@ -232,7 +232,7 @@ def receive_stage(record: LedgerRecord, message: SignStage) -> Step:
         return Step(sends=answer)
     what = f"turn {message.turn}"
     check_signature(record.setup, 1 - index, stage_hash(record.setup, message.turn), message.signature, what)
-    if known[1 - index] or (message.turn == POSTFUND and record.ledger is not None):
-        return Step(sends=answer)  # another valid signature, or one that later states have made useless
+    if known[1 - index]:
+        return Step(sends=answer)  # another valid signature: the one that is known will do
     event = StageSigned(record.channel, message.turn, 1 - index, message.signature)
     return Step((event,), answer)

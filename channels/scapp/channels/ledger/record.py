@@ -132,7 +132,7 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Is nothing on chain, for good? So it is when a ledger was closed before anybody had deposited."""
         if self.chain is None or self.chain.disputed:
             return False
-        seen = self.chain.seen
+        seen = self.chain
         return not any(map(any, (*seen.latest.holdings, *seen.confirmed.holdings)))
 
     @property

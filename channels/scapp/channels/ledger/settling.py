@@ -67,6 +67,18 @@ def needs(record: LedgerRecord, context: Context) -> dict[ChannelId, int]:
     return dict.fromkeys(_guaranteed(decode_outcome(outcome)), seen.seen.time_s) if outcome else {}
 
 
+def is_reclaimed(record: LedgerRecord, channel: ChannelId) -> bool:
+    """Does the ledger, which is finalized on chain for good, hold no guarantee for the channel any more? That one's
+    record hears of it by `virtual.defunding.ledger_settled`."""
+    seen = record.chain
+    if seen is None or not seen.ended:
+        return False
+    if seen.settled:
+        return True
+    certain = seen.owed is not None and seen.latest.status == seen.confirmed.status
+    return certain and seen.owed is not None and channel not in _guaranteed(decode_outcome(seen.owed[1]))
+
+
 def _guaranteed(outcome: Outcome) -> list[ChannelId]:
     return [
         ChannelId(item.destination)

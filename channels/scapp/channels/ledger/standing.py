@@ -37,7 +37,7 @@ def _funding(record: LedgerRecord, peer: str) -> str:
         return "the chain to be read"
     if is_funded(record):
         return f"{peer} to sign the postfund state"
-    held = amounts(record.chain.seen.latest.holdings)
+    held = amounts(record.chain.latest.holdings)
     for index, shares in enumerate(record.setup.shares.of):
         if any(share.amount and now < share.target for share, now in zip(shares, held, strict=True)):
             return "this node's deposit" if index == record.setup.my_index else f"the deposit of {peer}"

@@ -136,8 +136,8 @@ def followed(record: LedgerRecord, session: LedgerSession) -> Ledger:
     """The follower's ledger with what the leader has proposed."""
     ledger = record.ledger
     assert ledger is not None
-    above = max(ledger.current.turn, record.floor)
-    return _replace(ledger, queue=tuple(queued for queued in session.queue if queued.after.turn > above))
+    turn = ledger.current.turn
+    return _replace(ledger, queue=tuple(queued for queued in session.queue if queued.after.turn > turn))
 
 
 def receive_updates(record: LedgerRecord, session: LedgerSession, message: Updates) -> Step:

@@ -45,7 +45,7 @@ def say(record: VirtualRecord, peer: Address) -> Said:
 
 def messages_for(record: VirtualRecord, peer: Address) -> tuple[VirtualMessage, ...]:
     """What there is to tell that neighbour as things stand."""
-    if record.rejected:
+    if record.rejected and not record.recovering:
         return (Refused(record.channel_id, record.rejected_by, record.reason[:REASON_MAX]),)
     if not record.accepted and not record.recovering:
         return ()

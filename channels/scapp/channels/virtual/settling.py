@@ -63,15 +63,16 @@ def _answer(record: VirtualRecord, enforceable: Enforceable | None, context: Con
     with the states that it has. So a dispute ends a virtual channel. Only who was restored makes a checkpoint."""
     assert record.chain is not None
     status = record.chain.seen.latest.status
-    if record.is_hub or enforceable is None or enforceable.turn <= status.turn_record:
-        return ()
+    newest = newest_of(record, enforceable)
+    if record.is_hub or newest is None or newest.turn < FINAL_TURN or newest.turn <= status.turn_record:
+        return ()  # prefund and postfund state pay the same
     if record.recovering:  # what is known may be old, and a payee has one answer: as late as is safe
         margin_s = record.agreement.fixed.challenge_duration // 2
         if context.head_time_s < status.finalizes_at - margin_s:
             return ()
     if record.recovering and record.agreement.kind == "app":
-        return (Checkpoint(enforceable.candidate, enforceable.proof),)
-    return (Challenge(enforceable.candidate, enforceable.proof),)
+        return (Checkpoint(newest.candidate, newest.proof),)
+    return (Challenge(newest.candidate, newest.proof),)
 
 
 def end_state(record: VirtualRecord) -> SignedState | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from scapp.channels.abi import InvalidValue
 from scapp.channels.books.info import (
     BooksPort,
     LedgerInfo,
@@ -13,11 +14,20 @@ from scapp.channels.books.info import (
     VirtualInfo,
 )
 from scapp.channels.errors import LocalError
+from scapp.channels.nitro_json import read_voucher
+from scapp.channels.payments.vouchers import VoucherRefused
 from scapp.channels.routing.paths import HUBS_USUAL
 from scapp.channels.types import U256_MAX, Address, ChannelId
 from scapp.runtime.api.call import Call, address_of, find_by_prefix, find_peer
 from scapp.runtime.api.errors import ApiError
-from scapp.runtime.api.ledger_views import ledger_view, payment_view, route_view, virtual_view
+from scapp.runtime.api.ledger_views import (
+    history_view,
+    ledger_view,
+    payment_view,
+    route_view,
+    virtual_view,
+    voucher_view,
+)
 from scapp.runtime.documents import RejectRequest, WaitRequest
 from scapp.runtime.ledger_documents import (
     FundsView,
@@ -26,15 +36,19 @@ from scapp.runtime.ledger_documents import (
     LedgerView,
     OpenLedgerRequest,
     OpenPaymentsRequest,
+    PaymentHistory,
     PaymentView,
     PayRequest,
     RouteList,
     RoutesRequest,
     VirtualList,
     VirtualView,
+    VoucherRequest,
+    VoucherView,
 )
 from scapp.runtime.recovery_documents import RecoverRequest
 
+HISTORY_ROWS_MAX = 1_000
 LEDGER_OVER = ("settled", "rejected")
 VIRTUAL_OVER = ("released", "rejected", "failed")
 
@@ -204,8 +218,34 @@ async def open_payments(call: Call) -> VirtualView:
 
 
 async def pay(call: Call) -> PaymentView:
+    info, request = _virtual(call), call.document(PayRequest)
+    return payment_view(await _books(call).pay(info.channel_id, _amount(request.amount), request.wait_s))
+
+
+async def voucher(call: Call) -> VoucherView:
     info = _virtual(call)
-    return payment_view(await _books(call).pay(info.channel_id, _amount(call.document(PayRequest).amount)))
+    return voucher_view(info, _books(call).voucher(info.channel_id))
+
+
+async def take_voucher(call: Call) -> VoucherView:
+    books = _books(call)
+    try:
+        brought = read_voucher(call.document(VoucherRequest).voucher)
+    except InvalidValue as error:
+        raise ApiError("bad_request", f"the voucher cannot be read: {error}") from None
+    try:
+        added = await books.take_voucher(brought)
+    except VoucherRefused as error:
+        raise ApiError("refused", str(error)) from None
+    return voucher_view(books.virtual(brought.channel), books.voucher(brought.channel), added)
+
+
+async def payment_history(call: Call) -> PaymentHistory:
+    info = _virtual(call)
+    first = call.integer("from", 0, 0, 2**63 - 1)
+    limit = call.integer("limit", HISTORY_ROWS_MAX, 1, HISTORY_ROWS_MAX)
+    rows = await _books(call).payment_history(info.channel_id, first, limit)
+    return history_view(rows, first)
 
 
 async def close_virtual(call: Call) -> VirtualView:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scapp.channels.books.info import LedgerInfo, PaymentReceipt, VirtualInfo
+from scapp.channels.nitro_json import write_voucher
+from scapp.channels.payments.history import PaymentRow
+from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.routing.paths import Route
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.views import hexed, on_chain_view
 from scapp.runtime.ledger_documents import (
     LedgerAssetView,
     LedgerView,
+    PaymentHistory,
+    PaymentRowView,
     PaymentView,
     RouteView,
     VirtualAssetView,
     VirtualView,
+    VoucherView,
 )
 
 
@@ -76,4 +84,33 @@ def payment_view(receipt: PaymentReceipt) -> PaymentView:
         amount=str(receipt.amount),
         paid=str(receipt.paid),
         remaining=str(receipt.remaining),
+        voucher=write_voucher(receipt.voucher),
+        seen=receipt.seen,
+    )
+
+
+def voucher_view(info: VirtualInfo, voucher: Voucher | None, added: int = 0) -> VoucherView:
+    return VoucherView(
+        channel_id=hexed(info.channel_id),
+        payer=hexed(info.participants[0]),
+        asset=hexed(info.assets[0].asset),
+        paid=str(voucher.amount if voucher is not None else 0),
+        added=str(added),
+        voucher=write_voucher(voucher) if voucher is not None else "",
+    )
+
+
+def history_view(rows: Sequence[PaymentRow], first: int) -> PaymentHistory:
+    return PaymentHistory(
+        rows=[
+            PaymentRowView(
+                version=row.version,
+                at_ms=row.at_ms,
+                kind=row.kind,
+                amounts=list(map(str, row.amounts)),
+                total=str(row.total) if row.total is not None else None,
+            )
+            for row in rows
+        ],
+        next=rows[-1].version + 1 if rows else first,
     )

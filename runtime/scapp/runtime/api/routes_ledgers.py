@@ -11,12 +11,15 @@ from scapp.runtime.ledger_documents import (
     LedgerView,
     OpenLedgerRequest,
     OpenPaymentsRequest,
+    PaymentHistory,
     PaymentView,
     PayRequest,
     RouteList,
     RoutesRequest,
     VirtualList,
     VirtualView,
+    VoucherRequest,
+    VoucherView,
 )
 from scapp.runtime.recovery_documents import RecoverRequest
 
@@ -92,6 +95,22 @@ LEDGER_ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path=_VIRTUAL + "/pay", name="pay", summary="Pay in a payment channel", permission="send",
         request=PayRequest, response=PaymentView, handler=handlers_ledgers.pay,
+    ),
+    Route(
+        method="GET", path=_VIRTUAL + "/voucher", name="get_voucher", permission="send",
+        summary="The largest voucher of a payment channel", response=VoucherView, handler=handlers_ledgers.voucher,
+    ),
+    Route(
+        method="GET", path=_VIRTUAL + "/payments", name="list_payments", summary="What was paid in a payment channel",
+        response=PaymentHistory, handler=handlers_ledgers.payment_history,
+        query=(
+            Query("from", "the version to begin at", "integer"),
+            Query("limit", "rows at most, 1000 if not given", "integer"),
+        ),
+    ),
+    Route(
+        method="POST", path="/v1/vouchers", name="take_voucher", summary="Take a voucher for this node",
+        permission="send", request=VoucherRequest, response=VoucherView, handler=handlers_ledgers.take_voucher,
     ),
     Route(
         method="POST", path=_VIRTUAL + "/close", name="close_virtual",

@@ -53,14 +53,14 @@ def _status_text(found: ChainStatusView) -> str:
 @chain.command()
 @common
 @click.option("--rpc", "url", required=True, metavar="URL", help="JSON-RPC endpoint of the chain")
-@click.option("--contract", "names", multiple=True, metavar="NAME", help="One besides the two that channels need")
+@click.option("--contract", "names", multiple=True, metavar="NAME", help="One besides those that channels need")
 @click.option(
     "--password-file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Password of an encrypted chain key",
 )
 def deploy(url: str, names: tuple[str, ...], password_file: Path | None) -> None:
-    """Put the adjudicator and the consensus app on a chain, paid by the account of this directory's chain key.
+    """Put the adjudicator and the contracts of all kinds of channels on a chain, paid by the account of this directory's chain key.
 
     Needed once for each chain; everybody who plays there names the same addresses."""
     import asyncio
@@ -113,6 +113,8 @@ def _toml(url: str, chain_id: int, contracts: dict[str, str]) -> str:
             f"id = {chain_id}",
             f'adjudicator = "{contracts["NitroAdjudicator"]}"',
             f'consensus_app = "{contracts["ConsensusApp"]}"',
+            f'virtual_payment_app = "{contracts["VirtualPaymentApp"]}"',
+            f'two_party_app = "{contracts["TwoPartyApp"]}"',
         )
     )
 

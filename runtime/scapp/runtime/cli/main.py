@@ -36,6 +36,7 @@ COMMANDS = {
     "ledger": ("ledger", "ledger", "Open, top up, close and dispute ledgers with peers"),
     "payments": ("payments", "payments", "Open, list and close payment channels over ledgers"),
     "pay": ("payments", "pay", "Pay somebody, over hubs and without transactions"),
+    "voucher": ("voucher", "voucher", "Make, show and take vouchers as files"),
     "route": ("route", "route", "Show the cheapest ways to somebody over hubs"),
     "chain": ("chain", "chain", "The chain on which channels are funded"),
     "watchtower": ("watchtower", "watchtower", "Answer stale challenges for others"),

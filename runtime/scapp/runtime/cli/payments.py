@@ -111,6 +111,26 @@ def show(channel: str) -> None:
 @payments.command()
 @common
 @click.argument("channel")
+@click.option("--from", "first", type=click.IntRange(0), default=0, metavar="VERSION", help="Begin at this fact  [0]")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Rows at most")
+def history(channel: str, first: int, limit: int) -> None:
+    """Show what was paid in a channel: the payer's single payments, the payee's vouchers."""
+    from scapp.runtime.cli.amounts import amount_text, time_text
+
+    with settings().client() as node:
+        asset = node.virtual(channel).assets[0].asset
+        found = node.payments(channel, first, limit)
+    rows = [
+        (str(row.version), time_text(row.at_ms // 1000), row.kind, ", ".join(amount_text(each, asset) for each in row.amounts),
+         amount_text(row.total, asset) if row.total is not None else "")
+        for row in found.rows
+    ]  # fmt: skip
+    emit(found, table(("version", "time", "what", "amounts", "total"), rows, right=(4,)) if rows else "nothing yet")
+
+
+@payments.command()
+@common
+@click.argument("channel")
 @WAIT
 def close(channel: str, wait_s: float) -> None:
     """End a payment channel: what was paid moves in the ledgers, the rest comes back."""
@@ -123,7 +143,11 @@ def close(channel: str, wait_s: float) -> None:
 @common
 @click.argument("to", metavar="PAYEE|CHANNEL")
 @click.argument("amount", metavar="AMOUNT[:ASSET]")
-def pay(to: str, amount: str) -> None:
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(0, 300), default=0.0, show_default=True,
+    help="Seconds to wait for the payee to hold it as well",
+)  # fmt: skip
+def pay(to: str, amount: str, wait_s: float) -> None:
     """Pay AMOUNT in a payment channel that is open, named by its payee (address or name) or by itself.
 
     The payment is durable at this node when the command ends, and valid from then on."""
@@ -131,12 +155,13 @@ def pay(to: str, amount: str) -> None:
 
     asset, number = parse_stake(amount, "AMOUNT")
     with settings().client() as node:
-        channel = _channel_to(node, to, asset, number)
-        found = node.pay(channel, number)
+        channel = channel_to(node, to, asset, number)
+        found = node.pay(channel, number, wait_s)
 
     def text(found: PaymentView = found) -> str:
         paid, together, rest = (amount_text(n, asset) for n in (found.amount, found.paid, found.remaining))
-        return f"paid {paid} in {short(found.channel_id, 12)}: {together} altogether, {rest} left"
+        seen = "; the payee holds it" if found.seen else ""
+        return f"paid {paid} in {short(found.channel_id, 12)}: {together} altogether, {rest} left{seen}"
 
     emit(found, text)
 
@@ -144,7 +169,7 @@ def pay(to: str, amount: str) -> None:
 OVER = ("released", "rejected", "failed")
 
 
-def _channel_to(node: Client, to: str, asset: str, amount: int) -> str:
+def channel_to(node: Client, to: str, asset: str, amount: int) -> str:
     """A channel in which this can be paid: the one named, or the fullest that fits to this payee."""
     known = [each for each in node.virtuals("payment") if each.role == "payer"]
     address = next((peer.address for peer in node.peers() if peer.name == to), to).lower()
