@@ -119,7 +119,9 @@ class Disputes:
         if record.channel in self._hasty:
             terms = msgspec.structs.replace(context.terms, conclude_delay_s=0)
             context = msgspec.structs.replace(context, terms=terms)
-        return ledger_settling.wanted(record, self._settled(users, context), context)
+        seen = record.chain.seen if record.chain is not None else None
+        finalized = seen is not None and seen.finalized(context.head_time_s)  # only then does it matter what they are
+        return ledger_settling.wanted(record, self._settled(users, context) if finalized else {}, context)
 
     def virtual_wants(self, record: VirtualRecord, context: Context) -> tuple[Transaction, ...]:
         """The same for a virtual channel."""
