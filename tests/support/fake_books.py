@@ -149,6 +149,9 @@ class FakeBooks:
     async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
         return self.history[from_version : from_version + rows_max]
 
+    async def challenge_virtual(self, channel_id: ChannelId) -> None:
+        self.of_virtuals[channel_id] = _replace(self.virtual(channel_id), phase="disputed")
+
     async def close_virtual(self, channel_id: ChannelId) -> None:
         self.of_virtuals[channel_id] = _replace(self.virtual(channel_id), phase="released")
 

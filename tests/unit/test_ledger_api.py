@@ -116,6 +116,7 @@ def test_open_pay_and_close_a_payment_channel(node: Harness) -> None:
     assert json.loads(run(node, "pay", "3232", "1", "--json").stdout)["paid"] == "8"
     assert "8 wei" in run(node, "payments", "list").stdout
     assert "(this node)" in run(node, "payments", "show", "3232").stdout
+    assert "disputed" in run(node, "payments", "challenge", "3232", "--yes", "--wait", "0").stdout
     assert "released" in run(node, "payments", "close", "3232").stdout
     assert run(node, "payments", "list").stdout == "no payment channels\n"
     assert "released" in run(node, "payments", "list", "--all").stdout

@@ -156,6 +156,10 @@ class LedgerCalls(Calls):
         """What was paid in a channel, oldest first, from a version on."""
         return self._get(f"{_virtual(channel)}/payments?from={first}&limit={limit}", PaymentHistory)
 
+    def challenge_virtual(self, channel: str, wait_s: float = 0.0) -> VirtualView:
+        """Settle a channel on chain without the others; a voucher is redeemed so."""
+        return self._post(f"{_virtual(channel)}/challenge", VirtualView, {"wait_s": wait_s}, wait_s)
+
     def close_virtual(self, channel: str, wait_s: float = 0.0) -> VirtualView:
         """End a payment channel; what was paid moves in the ledgers."""
         return self._post(f"{_virtual(channel)}/close", VirtualView, {"wait_s": wait_s}, wait_s)

@@ -196,6 +196,10 @@ class BooksPort(Protocol):
         """What was stored of a payment channel, oldest first."""
         ...
 
+    async def challenge_virtual(self, channel_id: ChannelId) -> None:
+        """Settle a channel on chain, without the others: by its newest state, a payment channel by its voucher."""
+        ...
+
     async def close_virtual(self, channel_id: ChannelId) -> None:
         """End a payment channel: what was paid moves in the ledgers."""
         ...

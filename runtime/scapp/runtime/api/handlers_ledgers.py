@@ -260,6 +260,12 @@ async def payment_history(call: Call) -> PaymentHistory:
     return history_view(rows, first)
 
 
+async def challenge_virtual(call: Call) -> VirtualView:
+    info = _virtual(call)
+    await _books(call).challenge_virtual(info.channel_id)
+    return await _virtual_then(call, info.channel_id, call.document(WaitRequest).wait_s, "released")
+
+
 async def close_virtual(call: Call) -> VirtualView:
     info = _virtual(call)
     await _books(call).close_virtual(info.channel_id)

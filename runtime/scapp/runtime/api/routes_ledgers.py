@@ -118,6 +118,11 @@ LEDGER_ROUTES: tuple[Route, ...] = (
         permission="send", request=VoucherRequest, response=VoucherView, handler=handlers_ledgers.take_voucher,
     ),
     Route(
+        method="POST", path=_VIRTUAL + "/challenge", name="challenge_virtual",
+        summary="Settle a channel on chain without the others; a voucher is redeemed so", permission="admin",
+        request=WaitRequest, response=VirtualView, handler=handlers_ledgers.challenge_virtual,
+    ),
+    Route(
         method="POST", path=_VIRTUAL + "/close", name="close_virtual",
         summary="End a payment channel; what was paid moves in the ledgers", permission="channels",
         request=WaitRequest, response=VirtualView, handler=handlers_ledgers.close_virtual,

@@ -12,6 +12,7 @@ from scapp.runtime.cli.route import AUTO, best_route
 
 if TYPE_CHECKING:
     from scapp.runtime.documents import ChannelView, SlotView
+    from scapp.runtime.ledger_documents import BackingView
 
 _WAIT = click.option(
     "--wait", "wait_s", type=click.FloatRange(0, 300), default=30.0, show_default=True,
@@ -293,10 +294,22 @@ def _described(found: ChannelView) -> str:
             )
         ),
         *(chain_lines(found.chain, amount_text, time_text) if found.chain else ()),
+        *(_backing_lines(found.backing, found.slots[0].asset) if found.backing else ()),
         ("undecided", _undecided(found)),
         ("database", _derived(found)),
     ]
     return described(lines)
+
+
+def _backing_lines(found: BackingView, asset: str) -> list[tuple[str, str]]:
+    from scapp.runtime.cli.amounts import amount_text
+
+    hubs = zip(found.hubs, found.fees, strict=True)
+    return [
+        *(("over", f"{hub} for {amount_text(fee, asset)}") for hub, fee in hubs),
+        ("ledgers", f"{found.stage}: {found.detail}" if found.detail else found.stage),
+        ("leaving", found.exit_reason),
+    ]
 
 
 def _derived(found: ChannelView) -> str:

@@ -137,7 +137,8 @@ def history(channel: str, first: int, limit: int) -> None:
         asset = node.virtual(channel).assets[0].asset
         found = node.payments(channel, first, limit)
     rows = [
-        (str(row.version), time_text(row.at_ms // 1000), row.kind, ", ".join(amount_text(each, asset) for each in row.amounts),
+        (str(row.version), time_text(row.at_ms // 1000), row.kind,
+         ", ".join(amount_text(each, asset) for each in row.amounts),
          amount_text(row.total, asset) if row.total is not None else "")
         for row in found.rows
     ]  # fmt: skip
@@ -152,6 +153,24 @@ def close(channel: str, wait_s: float) -> None:
     """End a payment channel: what was paid moves in the ledgers, the rest comes back."""
     with settings().client() as node, waiting("closing the payment channel"):
         found = node.close_virtual(channel, wait_s)
+    _settled(found, "released", wait_s)
+
+
+@payments.command()
+@common
+@click.argument("channel")
+@click.option("--yes", is_flag=True, help="Do not ask")
+@WAIT
+def challenge(channel: str, yes: bool, wait_s: float) -> None:
+    """Settle a payment channel on chain, without the others: the payee redeems its voucher so.
+
+    For when they are silent. The ledgers follow by themselves if their other parties answer; leave those that do not
+    by `scapp ledger challenge`. There is no way back."""
+    with settings().client() as node:
+        if not yes and not settings().json:
+            click.confirm("Take this payment channel to the chain? Nothing more is paid in it", abort=True, err=True)
+        with waiting("settling the payment channel on chain"):
+            found = node.challenge_virtual(channel, wait_s)
     _settled(found, "released", wait_s)
 
 
