@@ -15,6 +15,7 @@ from scapp.channels.types import U256_MAX, ZERO_ADDRESS
 from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Refused
+from scapp.runtime.ledger_documents import VirtualView
 from tests.support.api_harness import Harness, served
 from tests.support.fake_service import BOB, CAROL
 
@@ -137,6 +138,15 @@ def test_vouchers_as_files(node: Harness, tmp_path: Path) -> None:
     for text, says in (("{", "cannot be read"), (file.read_text().replace(":9,", ":101,"), "insufficient funds")):
         file.write_text(text)
         assert says in run(node, "voucher", "import", str(file), code=1).stderr
+
+
+def test_the_recovery_of_a_payment_channel_is_ended_only_on_purpose(node: Harness) -> None:
+    """Not without saying so, over the API either."""
+    node.books.put_virtual(7, CAROL, phase="recovering")
+    run(node, "payments", "recover", "0707", code=2)
+    with pytest.raises(Refused, match="recovers by itself"):
+        node.client._post("/v1/virtual/0707/recover", VirtualView, {"override": False})
+    assert "running" in run(node, "payments", "recover", "0707", "--override").stdout
 
 
 def test_history_of_a_payment_channel(node: Harness) -> None:

@@ -296,6 +296,9 @@ class NodeBooks:
     async def take_voucher(self, voucher: Voucher) -> int:
         return await self._payments.take(voucher)
 
+    async def recover_payments(self, channel_id: ChannelId) -> None:
+        await self._payments.recover(channel_id)
+
     async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
         return await self._payments.history(channel_id, from_version, rows_max)
 

@@ -109,6 +109,11 @@ LEDGER_ROUTES: tuple[Route, ...] = (
         ),
     ),
     Route(
+        method="POST", path=_VIRTUAL + "/recover", name="recover_payments", permission="admin",
+        summary="End the recovery of a restored payment channel without the other's answer",
+        request=RecoverRequest, response=VirtualView, handler=handlers_ledgers.recover_payments,
+    ),
+    Route(
         method="POST", path="/v1/vouchers", name="take_voucher", summary="Take a voucher for this node",
         permission="send", request=VoucherRequest, response=VoucherView, handler=handlers_ledgers.take_voucher,
     ),

@@ -111,6 +111,22 @@ def show(channel: str) -> None:
 @payments.command()
 @common
 @click.argument("channel")
+@click.option("--override", is_flag=True, help="Go on without the other's answer; needed, for it is a risk")
+def recover(channel: str, override: bool) -> None:
+    """End the recovery of a payment channel that was restored from a backup, which ends by itself when the other end has
+    told its largest voucher.
+
+    With --override this node may promise again what it promised after the backup, or agree to less than it was."""
+    if not override:
+        raise click.UsageError("recovery ends by itself when the other has answered; --override ends it now, at a risk")
+    with settings().client() as node:
+        found = node.recover_payments(channel)
+    emit(found, lambda: _described(found))
+
+
+@payments.command()
+@common
+@click.argument("channel")
 @click.option("--from", "first", type=click.IntRange(0), default=0, metavar="VERSION", help="Begin at this fact  [0]")
 @click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Rows at most")
 def history(channel: str, first: int, limit: int) -> None:
