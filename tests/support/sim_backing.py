@@ -85,6 +85,7 @@ class _Behind:
         self.given_up: set[int] = set()
         self.failed = ""
         self.disputed = False
+        self.left = False
         self.settled: SignedState | None = None
         self.paid: tuple[int, ...] | None = None
         self.said: dict[int, Backing] = {}
@@ -137,7 +138,8 @@ class SimBacking:
             require(engine.state.signed_turn <= 1, "8: given up after a batch was signed")
             behind.given_up.add(node.index)
             self.sim.saw("a virtual channel was given up")
-        if engine.state.exit_reason and not behind.disputed:
+        if engine.state.exit_reason and not behind.left:
+            behind.left = True
             self._dispute(behind)
         stack = engine.enforceable_stack()
         if stack is not None:
@@ -208,7 +210,7 @@ class SimBacking:
         elif behind.given_up or (self.fickle and is_complete and final is None and draw.random() < 0.01):
             self._dispute(behind)
         elif behind.disputed and behind.paid is None:
-            if draw.random() < 0.3 and not behind.given_up and final is None and not self._left(channel):
+            if draw.random() < 0.3 and not behind.given_up and final is None and not behind.left:
                 behind.disputed = False
                 self.sim.saw("a dispute of the ledgers was cleared")
             elif draw.random() < 0.3:
@@ -240,9 +242,6 @@ class SimBacking:
         behind.paid = paid_by(final)
         behind.released.add(index)
         self.sim.saw("a virtual channel was released")
-
-    def _left(self, channel: bytes) -> bool:
-        return any(channel in n.drivers and n.engine(channel).state.exit_reason for n in self.sim.nodes)
 
     def _settle(self, channel: bytes, behind: _Behind) -> None:
         """The chain pays what the newest state says that an app party can enforce there. Before a dispute ends

@@ -224,3 +224,8 @@ async def test_a_silent_hub_cannot_keep_what_was_paid(scene: LedgerScene) -> Non
         1_040,
     ]
     await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, BOB)))
+    await scene.node(HUB)
+    await scene.until(
+        lambda: scene.has_phase(left, "settled", (HUB,)) and scene.has_phase(right, "settled", (HUB,)), blocks=True
+    )
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (HUB,)))

@@ -191,6 +191,7 @@ def test_the_payer_closes_with_what_it_promised() -> None:
 
 
 def test_what_cannot_be_opened() -> None:
+    """On other terms than before, by a third party, over nothing; again on the same terms changes nothing."""
     book = payer_book()
     assert book.open(terms(), NOW_MS) is None
     with pytest.raises(LocalError, match="other terms"):

@@ -94,6 +94,7 @@ class Books:
         """Input: the node has started and looks at everything again."""
         self.mark(channel for channel, ledger in self.state.ledgers.items() if ledger.is_open)
         self.mark(channel for channel, virtual in self.state.virtuals.items() if not virtual.over)
+        self._touched.update(self._dirty)  # the chain, purses and app channels hear of all that is not over
         for channel in self._dirty:
             if self._phase(channel) == "proposed":
                 self._proposed[channel] = None

@@ -34,11 +34,11 @@ def on_backing(state: ChannelState, session: Session, backing: Backing) -> Step:
         raise LocalError("the channel is not virtual: no ledger stands behind it")
     if state.rejected is not None:
         return NOTHING
-    if backing.stage == "failed" and (backed.stage in FUNDED or state.signed_turn > 1):
+    if backing.stage == "failed" and (backed.funded or state.signed_turn > 1):
         raise LocalError(f"the backing has failed, but the channel is {state.phase}: it can no longer be given up")
     signed = merged(backed.signed, _checked(state, backing.signatures))
     detail = backing.detail[:REASON_MAX] or ("the channel was not funded" if backing.stage == "failed" else "")
-    if backed.stage in ENDED or (backed.stage in FUNDED and backing.stage not in FUNDED):
+    if backed.stage in ENDED or (backed.stage in FUNDED and backing.stage in ("none", "guaranteed")):
         return NOTHING
     if backing.stage == "complete" and b"" in dict(signed).get(1, (b"",)):
         raise LocalError("the backing is complete, but the postfund state is not signed by everybody")
@@ -96,7 +96,7 @@ def may_give_up(state: ChannelState) -> bool:
     """Has this node signed nothing above turn 1, and does not everybody stand to it that the channel is funded? What
     is signed above could be claimed beside what the channel began with."""
     backed = state.backed
-    if backed is None or backed.complete or backed.stage == "disputed" or state.recovering:
+    if backed is None or backed.funded or state.recovering:
         return False
     # A restored node may have signed more than it knows, but not if the ledgers say that it was never funded.
     return state.signed_turn <= 1 and (state.recovery.floor <= 1 or backed.stage == "failed")

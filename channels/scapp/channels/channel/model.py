@@ -89,8 +89,13 @@ class Backed(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def complete(self) -> bool:
-        """Has everybody signed the postfund state?"""
+        """Do the ledgers say that it is funded, and do not say that it is disputed?"""
         return self.stage in ("complete", "releasing", "released")
+
+    @property
+    def funded(self) -> bool:
+        """Has everybody signed the postfund state, for all that is known here?"""
+        return self.complete or b"" not in (self.signatures(1) or (b"",))
 
 
 class ChannelState(msgspec.Struct, frozen=True):

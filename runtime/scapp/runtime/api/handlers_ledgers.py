@@ -206,7 +206,7 @@ async def open_payments(call: Call) -> VirtualView:
         asset=address_of(request.asset, "asset"),
         amount=_amount(request.amount),
         via=tuple(find_peer(call.context, text) for text in request.via),
-        fees=tuple(map(_amount, request.fees)),
+        fees=tuple(map(_amount, request.fees)) or (0,) * len(request.via),
         challenge_duration_s=request.challenge_duration_s,
     )
     if not request.routed:
