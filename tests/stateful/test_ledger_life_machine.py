@@ -34,6 +34,7 @@ class LedgerLife(RuleBasedStateMachine):
         self.plans: dict[ChannelId, tuple[Add, Remove]] = {}
         self.known: list[dict[ChannelId, str]] = [{}, {}]
         self.restores = 0
+        self.ends = False
 
     @initialize(waits=st.integers(0, 5))
     def begin(self, waits: int) -> None:
@@ -167,9 +168,12 @@ class LedgerLife(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        """A ledger's money is what was deposited first and what was merged since, and the chain holds it."""
+        """A ledger's money is what was deposited first and what was merged since, and the chain holds it until one
+        of the two can conclude."""
+        if any(party.record is not None and party.it.final is not None for party in self.pair.parties):
+            self.ends = True
         for party in self.pair.parties:
-            if party.record is None or party.it.ledger is None or party.it.phase in ("closed", "settled"):
+            if party.record is None or party.it.ledger is None or self.ends:
                 continue
             ledger = party.it.ledger
             for balances in (ledger.current, ledger.proposed):

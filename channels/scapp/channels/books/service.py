@@ -43,6 +43,7 @@ from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.payments.history import PaymentRow
 from scapp.channels.payments.limits import Limits
+from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.runner import PaymentRunner
 from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.routing.own import HubTerms
@@ -53,6 +54,7 @@ from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual.opening import Apps
+from scapp.channels.virtual.record import VirtualRecord
 
 logger = logging.getLogger("scapp.books")
 
@@ -313,8 +315,20 @@ class NodeBooks:
     async def wait_virtual(
         self, channel_id: ChannelId, done: Callable[[VirtualInfo], bool], timeout: float
     ) -> VirtualInfo:
+        books = self._running().books
+        last: tuple[VirtualRecord | None, Purse | None] = (None, None)
+
+        def happened() -> bool:
+            """Asked whenever anything changes, by everybody who waits: a look at the records comes first."""
+            nonlocal last
+            now = books.state.virtuals.get(channel_id), self._purses.purse(channel_id)
+            if now[0] is last[0] and now[1] is last[1] and now[0] is not None:
+                return False
+            last = now
+            return done(self.virtual(channel_id))
+
         async with asyncio.timeout(timeout):
-            await self._running().wait_until(lambda: done(self.virtual(channel_id)))
+            await self._running().wait_until(happened)
         return self.virtual(channel_id)
 
     async def _input(self, decide: Input) -> None:
