@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 
 from scapp.channels.admission import Admission
+from scapp.channels.books.service import BooksSetup
 from scapp.channels.chain.port import ChainService
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
@@ -59,6 +60,7 @@ class Cast:
         chain: ChainService | None = None,
         terms: ChainTerms | None = None,
         idle: IdleBound | None = None,
+        books: BooksSetup | None = None,
     ) -> Node:
         signer = Signer(bytes([key]) * 32)
         log = log or MemoryLog()
@@ -79,6 +81,7 @@ class Cast:
             chain=chain,
             terms=terms,
             idle=idle,
+            books=books,
         )
         await node.start()
         self.nodes = [other for other in self.nodes if other.address != node.address]  # it was stopped before

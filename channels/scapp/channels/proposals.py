@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+from scapp.channels.backing_link import BackingLink
 from scapp.channels.chain_link import ChainLink
 from scapp.channels.channel.engine import Engine
-from scapp.channels.channel.events import encode_event
+from scapp.channels.channel.events import VirtualCreated, encode_event
 from scapp.channels.channel.messages import AnyMessage, Proposal, Rejected, encode_message
 from scapp.channels.channel.opening import created_from_proposal
 from scapp.channels.channel.setup import Setup
@@ -34,6 +35,7 @@ class Proposals:
         shared: Shared,
         policy: Policy,
         chain: ChainLink,
+        backing: BackingLink,
         frame_bytes_max: int,
         runners: Mapping[bytes, ChannelRunner],
         begin: Callable[[ChannelDriver], ChannelRunner],
@@ -41,6 +43,7 @@ class Proposals:
         self._shared = shared
         self._policy = policy
         self._chain = chain
+        self._backing = backing
         self._frame_bytes_max = frame_bytes_max
         self._runners = runners
         self._begin = begin
@@ -73,7 +76,8 @@ class Proposals:
         fault = self.frame_fault(deployment.limits)
         if fault:
             raise PeerError(f"proposed channel is not allowed: {fault}")
-        fault = self._chain.proposal_fault(created)
+        virtual = isinstance(created, VirtualCreated)
+        fault = self._backing.proposal_fault(created) if virtual else self._chain.proposal_fault(created)
         if not fault and message.time_ms <= self.restored_ms:
             # It may have lived here before, after the backup; a log without it must not sign its first turns again.
             fault = f"opened before this node was restored, at {self.restored_ms} ms"

@@ -58,6 +58,21 @@ def shares_of(slots: tuple[OutcomeSlot, ...], count: int) -> Shares:
     )
 
 
+def check_virtual(slots: tuple[OutcomeSlot, ...]) -> None:
+    """The slots of a virtual channel: what the chain's app for two parties takes, one asset with slot 0 for the first
+    party and slot 1 for the other. Raises ValueError for any others."""
+    groups = group_slots(slots)
+    if len(groups) != 1 or len(slots) != 2:
+        raise ValueError(f"{len(slots)} slots of {len(groups)} assets: a virtual channel has two of one asset")
+    _column(*groups[0], 2)
+
+
+def brought(slots: tuple[OutcomeSlot, ...], index: int) -> dict[Address, int]:
+    """What participant `index` brings into a funded channel, by asset, zeros left out."""
+    mine = {Address(asset): group[index][2] for asset, group in group_slots(slots)}
+    return {asset: amount for asset, amount in mine.items() if amount}
+
+
 def _column(asset: bytes, group: list[OutcomeSlot], count: int) -> tuple[Share, ...]:
     name = f"asset 0x{asset.hex()}"
     if len(group) < count:

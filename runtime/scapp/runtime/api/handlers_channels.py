@@ -47,6 +47,8 @@ async def open_channel(call: Call) -> ChannelView:
             slots=_slots(call, request, peers),
             challenge_duration=request.challenge_duration_s,
             fund=request.fund,
+            via=tuple(find_peer(call.context, text) for text in request.via),
+            fees=tuple(map(int, request.fees)) or (0,) * len(request.via),
         )
     )
     return await _settled(call, channel_id, request.wait_s)
