@@ -231,12 +231,11 @@ class LedgerLife(RuleBasedStateMachine):
         raise AssertionError("the two do not come to rest")
 
     def _remember(self) -> None:
-        """The follower's operator asks again for what a restore has made it forget."""
+        """The follower's operator stands by what a restore has made the node forget."""
         follower = self.pair.follower
-        queue = follower.session.queue
-        if "request" in follower.session.refused and not follower.it.requests:
-            head = next(queued for queued in queue if queued.after.turn > follower.it.balances.turn)
-            follower.request(head.proposal)
+        while "an answer to request" in follower.session.refused:
+            follower.confirm(follower.session.queue[0].proposal)
+        self.pair.collect()
 
 
 TestLedgerLife = LedgerLife.TestCase

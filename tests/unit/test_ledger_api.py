@@ -210,6 +210,19 @@ def test_open_an_app_channel_over_hubs_that_the_node_finds(node: Harness) -> Non
     run(node, *opened, "--fee", "1", code=2)
 
 
+def test_open_an_app_channel_over_a_hub(node: Harness) -> None:
+    """Stakes come from ledgers; hubs belong to no other way of funding."""
+    node.deploy()
+    command = ("channel", "open", "carol", "--app", "duel", "--fund", "virtual", "--via", "bob")
+    run(node, *command, "--fee", "3", "--stake", "5")
+    (request,) = node.service.requests
+    assert (request.fund, request.via, request.fees) == ("virtual", (BOB,), (3,))
+    assert [amount for _, _, amount in request.slots] == [5, 5]
+    run(node, *command, code=2)
+    run(node, *command, "--stake", "5", "--fee", "1", "--fee", "2", code=2)
+    run(node, "channel", "open", "carol", "--app", "duel", "--fund", "direct", "--stake", "5", "--via", "bob", code=2)
+
+
 def test_pay_without_a_channel(node: Harness) -> None:
     """What is missing, and the command that opens one."""
     node.books.put_virtual(7, BOB, paid=99)

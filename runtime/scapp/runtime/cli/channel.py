@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, settings, short, table, tell, waiting
-from scapp.runtime.cli.described import chain_lines, described
+from scapp.runtime.cli.common import common, emit, settings, short, table, waiting
+from scapp.runtime.cli.described import chain_lines, described, end, wait_option
 from scapp.runtime.cli.route import AUTO, best_route
 
 if TYPE_CHECKING:
     from scapp.runtime.documents import ChannelView, SlotView
     from scapp.runtime.ledger_documents import BackingView
 
-_WAIT = click.option(
-    "--wait", "wait_s", type=click.FloatRange(0, 300), default=30.0, show_default=True,
-    help="Seconds to wait for it; 0 returns as soon as the wish is durable",
-)  # fmt: skip
+_WAIT = wait_option(30.0)
 
 
 @click.group()
@@ -256,13 +253,7 @@ def recover(channel: str, override: bool) -> None:
 
 
 def _settled(found: ChannelView, wanted: tuple[str, ...], wait_s: float) -> None:
-    """Print it, and end with what came of the wish."""
-    emit(found, _described(found))
-    if found.phase in ("rejected", "halted") and found.phase not in wanted:
-        click.get_current_context().exit(REFUSED)
-    if wait_s > 0 and found.phase not in wanted:
-        tell(f"not {wanted[0]} after {wait_s:g} s; it goes on: `scapp channel show {found.channel_id[:10]}`")
-        click.get_current_context().exit(TIMEOUT)
+    end(found, _described(found), "channel", wanted, ("rejected", "halted"), wait_s)
 
 
 def _undecided(found: ChannelView) -> str:
