@@ -51,6 +51,28 @@ async def test_pay_over_a_hub_and_settle(scene: LedgerScene) -> None:
     assert [scene.chain.gain(scene.address(index)) for index in (ALICE, BOB)] != [0, 0]
 
 
+async def test_payments_as_their_callers_see_them(scene: LedgerScene) -> None:
+    """Seen by the payee, told to its listeners, read back on both sides, also after a restart; a voucher that comes as
+    a file counts once."""
+    for pair in ((ALICE, HUB), (HUB, BOB)):
+        await scene.ledger(*pair)
+    channel = await scene.payments((ALICE, HUB, BOB), 100, fees=(3,))
+    receipt = await scene.books(ALICE).pay(channel, 7, wait_s=5)
+    assert (receipt.seen, receipt.paid, receipt.remaining) == (True, 7, 93)
+    assert scene.books(BOB).voucher(channel) == receipt.voucher
+    assert [event.detail for event in scene.events[BOB] if event.kind == "paid"] == ["7 more, 7 altogether"]
+    assert await scene.books(BOB).take_voucher(receipt.voucher) == 0
+    with pytest.raises(LocalError, match="insufficient funds"):
+        await scene.books(ALICE).pay(channel, 94)
+    for index in (ALICE, BOB):
+        await scene.restart(index)
+    assert (await scene.books(ALICE).pay(channel, 1, wait_s=5)).seen
+    kinds = [[row.kind for row in await scene.books(index).payment_history(channel, 0, 9)] for index in (ALICE, BOB)]
+    assert kinds == [["opened", "paid", "paid"], ["opened", "taken", "taken"]]
+    with pytest.raises(LocalError, match="does not recover"):
+        await scene.books(ALICE).recover_payments(channel)
+
+
 async def test_an_app_channel_over_a_hub(scene: LedgerScene) -> None:
     """Alice and Bob run an app; the hub guarantees what it is about, earns its fee, and knows nothing of it."""
     left = await scene.ledger(ALICE, HUB)
