@@ -171,6 +171,8 @@ def test_a_challenge_with_the_newest_state_is_waited_for() -> None:
     assert settling.wanted(record, {}, context) == ()
     assert set(settling.needs(record, context)) == {story.channel}
     assert not record.usable
+    later = msgspec.structs.replace(context, head_time_s=START_S + DURATION_S)  # its end is no view
+    assert set(settling.needs(record, later)) == {story.channel}
 
 
 # What a finalized ledger owes
