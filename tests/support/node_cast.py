@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 
 from scapp.channels.admission import Admission
+from scapp.channels.backing import BackingSource
 from scapp.channels.books.service import BooksSetup
 from scapp.channels.chain.port import ChainService
 from scapp.channels.channel.events import ChannelCreated
@@ -61,6 +62,7 @@ class Cast:
         terms: ChainTerms | None = None,
         idle: IdleBound | None = None,
         books: BooksSetup | None = None,
+        backing: BackingSource | None = None,
     ) -> Node:
         signer = Signer(bytes([key]) * 32)
         log = log or MemoryLog()
@@ -82,6 +84,7 @@ class Cast:
             terms=terms,
             idle=idle,
             books=books,
+            backing=backing,
         )
         await node.start()
         self.nodes = [other for other in self.nodes if other.address != node.address]  # it was stopped before

@@ -119,6 +119,9 @@ class Disputes:
         if record.channel in self._hasty:
             terms = msgspec.structs.replace(context.terms, conclude_delay_s=0)
             context = msgspec.structs.replace(context, terms=terms)
+        seen = record.chain.seen if record.chain is not None else None
+        if seen is None or not seen.finalized(context.head_time_s):  # only then does it matter what they are
+            return ledger_settling.wanted(record, {}, context)
         settled = self._settled({*users, *self.needs_of(record, context)}, context)
         return ledger_settling.wanted(record, settled, context)
 
