@@ -20,8 +20,6 @@ ALICE, HUB, BOB = 0, 1, 2
 @pytest.fixture
 async def scene() -> AsyncIterator[LedgerScene]:
     made = await LedgerScene(3).start()
-    for service in made.services.values():
-        service.sparse = True
     try:
         yield made
     finally:
