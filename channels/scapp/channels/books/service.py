@@ -36,7 +36,7 @@ from scapp.channels.books.step import BooksTerms, Step
 from scapp.channels.books.view import ledger_info, virtual_info
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.channel.terms import ChainTerms
-from scapp.channels.errors import CorruptionError, LocalError, PeerError
+from scapp.channels.errors import CorruptionError, PeerError
 from scapp.channels.ledger import closing, recovery
 from scapp.channels.ledger import leaving as ledger_leaving
 from scapp.channels.ledger import opening as ledger_opening
