@@ -28,10 +28,12 @@ def three(chain: Chain) -> Iterator[FundedCluster]:
         yield found
 
 
-def open_ledger(nodes: FundedCluster, left: str, right: str, asset: str = COIN, amount: int = DEPOSIT) -> str:
+def open_ledger(
+    nodes: FundedCluster, left: str, right: str, asset: str = COIN, amount: int = DEPOSIT, duration: int = 3_600
+) -> str:
     """A running ledger in which both have deposited `amount`."""
     found = nodes.client(left).open_ledger(
-        right, {asset: amount}, {asset: amount}, challenge_duration_s=3_600, wait_s=60
+        right, {asset: amount}, {asset: amount}, challenge_duration_s=duration, wait_s=60
     )
     assert found.phase == "running", shown(nodes)
     assert nodes.held(found.channel_id, asset) == 2 * amount
@@ -39,8 +41,13 @@ def open_ledger(nodes: FundedCluster, left: str, right: str, asset: str = COIN, 
     return found.channel_id
 
 
-def wait_ledger(nodes: FundedCluster, name: str, ledger: str, done: Callable[[LedgerView], bool]) -> None:
-    eventually(lambda: True if done(nodes.client(name).ledger(ledger)) else None, lambda: shown(nodes))
+def wait_ledger(
+    nodes: FundedCluster, name: str, ledger: str, done: Callable[[LedgerView], bool], but: tuple[str, ...] = ()
+) -> None:
+    """`but` are nodes that cannot be asked."""
+    eventually(
+        lambda: True if done(nodes.client(name).ledger(ledger)) else None, lambda: shown(nodes, but), patience_s=120
+    )
 
 
 def wait_virtual(nodes: FundedCluster, names: list[str], channel: str, done: Callable[[VirtualView], bool]) -> None:
@@ -55,10 +62,10 @@ def _known(nodes: FundedCluster, name: str, channel: str, done: Callable[[Virtua
     return any(done(each) for each in nodes.client(name).virtuals() if each.channel_id == channel)
 
 
-def shown(nodes: FundedCluster) -> str:
+def shown(nodes: FundedCluster, but: tuple[str, ...] = ()) -> str:
     """What every node says of its ledgers and channels: for messages of failed tests."""
     return "\n".join(
-        f"{name}: {each}" for name in nodes.names for of in ("ledgers", "virtuals")
+        f"{name}: {each}" for name in nodes.names if name not in but for of in ("ledgers", "virtuals")
         for each in getattr(nodes.client(name), of)()
     )  # fmt: skip
 
@@ -136,3 +143,27 @@ def restart(nodes: FundedCluster, name: str) -> None:
     """Kill the process, and start it again."""
     nodes.kill_node(name)
     nodes.start(name)
+
+
+def test_a_hub_that_is_gone_keeps_nothing_of_others(three: FundedCluster) -> None:
+    """It is killed after a payment. Payer and payee leave: the voucher is redeemed on chain, both ledgers reclaim by
+    it, and when the hub is back it finds what it had."""
+    nodes = three
+    before = {who: nodes.balance(nodes.addresses[who]) for who in nodes.names}
+    left = open_ledger(nodes, "alice", "bob", duration=6)
+    right = open_ledger(nodes, "bob", "carol", duration=6)
+    opened = nodes.client("alice").open_payments("carol", COIN, 1_000, via=["bob"], challenge_duration_s=6, wait_s=30)
+    channel = opened.channel_id
+    nodes.client("alice").pay(channel, 400)
+    wait_virtual(nodes, ["carol"], channel, lambda now: now.paid == "400")
+    nodes.kill_node("bob")
+    nodes.client("carol").challenge_ledger(right)
+    nodes.client("alice").challenge_ledger(left)
+    for name, ledger in (("carol", right), ("alice", left)):
+        wait_ledger(nodes, name, ledger, lambda now: now.phase == "settled", but=("bob",))
+    nodes.start("bob")
+    for ledger in (left, right):
+        wait_ledger(nodes, "bob", ledger, lambda now: now.phase == "settled")
+    gained = {who: nodes.balance(nodes.addresses[who]) - before[who] for who in nodes.names}
+    assert gained == {"alice": DEPOSIT - 400, "bob": 2 * DEPOSIT, "carol": DEPOSIT + 400}
+    assert nodes.held(left) == nodes.held(right) == 0

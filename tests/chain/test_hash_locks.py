@@ -195,7 +195,7 @@ def test_changed_locks_are_not_what_was_signed(scene):
 
 
 @pytest.mark.parametrize("turn", [0, 1])
-def test_opening_states_are_everybodys(scene, turn):
+def test_prefund_and_postfund_need_everybody(scene, turn):
     adjudicator = scene.world.adjudicator
     state = scene.channel.state(slots(100, 0), turn)
     for part, fine in ((state.signed(), True), (state.signed("alice", "bob"), False)):

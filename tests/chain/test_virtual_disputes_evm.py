@@ -37,6 +37,7 @@ def tell(story, asset: str) -> None:
 @pytest.mark.parametrize("asset", ["coin", "token"])
 @pytest.mark.parametrize("story", MAIN, ids=lambda story: story.__name__)
 def test_on_the_contracts(story, asset: str) -> None:
+    """Those in which a mistake would cost most."""
     tell(story, asset)
 
 

@@ -23,15 +23,15 @@ class Life:
 
     net: DisputeNet
     kind: str
-    channel: ChannelId = ChannelId(b"")
+    channel: ChannelId | None = None
     used: bool = False
     steps: int = 0
 
     def run(self, steps: int = STEPS_MAX) -> None:
         """Up to a number of messages."""
-        self.channel = self.net.open(self.net.agreement(self.kind, [BROUGHT[self.kind]]))
+        channel = self.channel = self.net.open(self.net.agreement(self.kind, [BROUGHT[self.kind]]))
         while self.steps < steps:
-            self.net.engines({self.channel: AFTER} if self.used and self.kind == "app" else {})
+            self.net.engines({channel: AFTER} if self.used and self.kind == "app" else {})
             if self.net.bag:
                 self.net.deliver()
                 self.steps += 1
@@ -41,6 +41,7 @@ class Life:
                 self._use()
 
     def _use(self) -> None:
+        assert self.channel is not None
         net, ends = self.net, (self.net.parties[0], self.net.parties[-1])
         assert net.phases(self.channel) == ["running"] * len(net.parties)
         if self.kind == "payment":
@@ -81,6 +82,7 @@ def steps_of(kind: str, hubs: int, leads: list[bool]) -> int:
     life = Life(model_net(hubs + 2, 0, leads=leads), kind)
     life.run()
     assert life.steps < STEPS_MAX
+    assert life.channel is not None
     assert life.net.phases(life.channel) == ["released"] * (hubs + 2)
     return life.steps
 
@@ -89,7 +91,7 @@ def steps_of(kind: str, hubs: int, leads: list[bool]) -> int:
 def test_silence_at_some_steps_costs_the_others_nothing(kind: str, seed: str) -> None:
     """A sample of those below."""
     draw = random.Random(f"{seed}/{kind}")
-    for _ in range(6):
+    for _ in range(3):
         hubs = draw.choice([0, 1, 1, 2])
         leads = [draw.random() < 0.5 for _ in range(hubs + 1)]
         play(kind, hubs, leads, draw.randrange(steps_of(kind, hubs, leads) + 1), draw.randrange(hubs + 2))

@@ -129,6 +129,9 @@ def an_older_state_of_a_payment_channel_is_answered(make: Make) -> None:
     told.challenge_opening(told.alice)
     told.net.blocks(2)
     assert told.sent(Challenge, told.channel) == [told.bob.address]
+    again = chain_view.milestone_state(told.alice.records[told.channel], "postfund")
+    assert again is not None
+    told.send(told.alice, told.channel, Challenge(again))  # refused: it is older than what is registered
     told.end()
     assert {of for _, of, _ in told.net.sent} == {told.channel}
 
@@ -285,6 +288,30 @@ def a_final_state_is_concluded(make: Make) -> None:
     assert told.sent(Conclude, told.channel)
 
 
+def an_ended_channel_comes_back_with_an_older_ledger(make: Make) -> None:
+    """Alice shows a state of the ledger that still guarantees a channel which has ended, and Irene comes too late to
+    answer. The channel's final state, which she has kept, makes it the same."""
+    told = Told(make)
+    net = told.net
+    with_guarantee = told.alice.ledgers[told.irene.address]
+    told.bob.take(defunding.end(told.bob.records[told.channel], "done"))
+    told.bob.settle()
+    net.flush()
+    net.run(rounds=4)
+    assert net.phases(told.channel) == ["released"] * 3
+    net.blocks(1)
+    net.silence(told.alice)
+    net.silence(told.irene)
+    told.challenge_with(told.alice, with_guarantee)
+    net.blocks(3, DURATION_S)
+    net.silent.discard(told.irene.address)
+    net.side(told.irene).answers = True
+    net.side(told.irene).look()
+    told.end()
+    assert told.sent(Conclude, told.channel)
+    assert told.sent(Reclaim, told.ledger(told.irene, told.alice))
+
+
 def reclaim_call(ledger: ChannelId, wanted: Reclaim) -> calls.Reclaim:
     return calls.Reclaim(
         ledger, wanted.state_hash, encode_outcome(wanted.outcome), wanted.asset_index, wanted.guarantee_index,
@@ -319,4 +346,5 @@ STORIES = (
     guarantees_cannot_be_transferred,
     only_the_prefund_state_is_signed,
     a_final_state_is_concluded,
+    an_ended_channel_comes_back_with_an_older_ledger,
 )

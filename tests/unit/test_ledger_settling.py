@@ -14,6 +14,7 @@ from scapp.channels.crypto import keccak256
 from scapp.channels.errors import LocalError
 from scapp.channels.ledger import chain_view, leaving, owed, settling
 from scapp.channels.ledger.chain_facts import Enforceable, LedgerSeen
+from scapp.channels.ledger.chain_pause import chain_pause
 from scapp.channels.ledger.owed import Settled
 from scapp.channels.ledger.record import LedgerRecord, evolve
 from scapp.channels.ledger.signed import newest_enforceable, signed_state
@@ -26,6 +27,7 @@ from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, ChannelId, Hash
 from scapp.channels.virtual import chain_view as virtual_view
 from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual import settling as virtual_settling
+from scapp.channels.virtual.standing import waiting_for
 from tests.support.dispute_net import DURATION_S, START_S, OnChain, model_net
 from tests.support.dispute_stories import Told
 
@@ -432,3 +434,35 @@ def test_facts_keep_their_bytes() -> None:
     fact = record.chain
     assert fact is not None
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(fact), type=LedgerSeen) == fact
+
+
+# In words
+
+
+def test_a_disputed_ledger_says_what_it_waits_for() -> None:
+    story = told()
+    side = story.net.side(story.irene)
+    record = side.ledgers[story.alice.address]
+    newest = newest_enforceable(record)
+    assert newest is not None
+    leaving_now = msgspec.structs.replace(record, exit_reason="away")
+    assert chain_pause(leaving_now) == "our challenge with turn 2 to be registered"
+    ends = START_S + DURATION_S
+    stale, _ = seen(side, record, view(record, Status(1, ends, b"\x01" * 20)))
+    assert chain_pause(stale) == "the challenge of turn 1 to be answered with turn 2"
+    status = status_of(state_hash_of(newest), newest.outcome, ends, newest.turn)
+    current, _ = seen(side, record, view(record, status, newest))
+    assert chain_pause(current) == f"the challenge of turn 2 to end at {ends} by the chain's clock"
+    record, _ = finalized(story, {})
+    assert chain_pause(record) == "the guarantees of 1 virtual channels to be reclaimed"
+    (each,) = owed.reclaimable(newest_outcome(story), settled_by(story, 60))
+    record, _ = finalized(story, settled_by(story, 60), owed.after_reclaim(newest_outcome(story), each))
+    assert chain_pause(record) == "the payout"
+
+
+def test_a_channel_that_goes_to_the_chain_says_what_it_waits_for() -> None:
+    story = told()
+    story.bob.take(virtual_leaving.leave(story.bob.records[story.channel], "redeem"))
+    assert waiting_for(story.bob.records[story.channel]) == "the newest state to be registered on chain"
+    story.net.blocks(2)
+    assert waiting_for(story.alice.records[story.channel]).startswith("the outcome of turn 2 to be final at ")

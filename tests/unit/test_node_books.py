@@ -51,6 +51,28 @@ async def test_pay_over_a_hub_and_settle(scene: LedgerScene) -> None:
     assert [scene.chain.gain(scene.address(index)) for index in (ALICE, BOB)] != [0, 0]
 
 
+async def test_payments_as_their_callers_see_them(scene: LedgerScene) -> None:
+    """Seen by the payee, told to its listeners, read back on both sides, also after a restart; a voucher that comes as
+    a file counts once."""
+    for pair in ((ALICE, HUB), (HUB, BOB)):
+        await scene.ledger(*pair)
+    channel = await scene.payments((ALICE, HUB, BOB), 100, fees=(3,))
+    receipt = await scene.books(ALICE).pay(channel, 7, wait_s=5)
+    assert (receipt.seen, receipt.paid, receipt.remaining) == (True, 7, 93)
+    assert scene.books(BOB).voucher(channel) == receipt.voucher
+    assert [event.detail for event in scene.events[BOB] if event.kind == "paid"] == ["7 more, 7 altogether"]
+    assert await scene.books(BOB).take_voucher(receipt.voucher) == 0
+    with pytest.raises(LocalError, match="insufficient funds"):
+        await scene.books(ALICE).pay(channel, 94)
+    for index in (ALICE, BOB):
+        await scene.restart(index)
+    assert (await scene.books(ALICE).pay(channel, 1, wait_s=5)).seen
+    kinds = [[row.kind for row in await scene.books(index).payment_history(channel, 0, 9)] for index in (ALICE, BOB)]
+    assert kinds == [["opened", "paid", "paid"], ["opened", "taken", "taken"]]
+    with pytest.raises(LocalError, match="does not recover"):
+        await scene.books(ALICE).recover_payments(channel)
+
+
 async def test_an_app_channel_over_a_hub(scene: LedgerScene) -> None:
     """Alice and Bob run an app; the hub guarantees what it is about, earns its fee, and knows nothing of it."""
     left = await scene.ledger(ALICE, HUB)
@@ -203,6 +225,26 @@ async def test_restored_books_sign_nothing_before_the_others_have_told(scene: Le
     await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB)))
 
 
+async def test_a_hub_whose_backup_does_not_know_a_channel_is_told_of_it_and_ends_it(scene: LedgerScene) -> None:
+    """A backup from before a payment channel was opened: its neighbours propose it again, and what the hub has signed
+    comes back with it."""
+    left = await scene.ledger(ALICE, HUB)
+    right = await scene.ledger(HUB, BOB)
+    old = scene.logs[HUB].durable_copy()
+    channel = await scene.payments((ALICE, HUB, BOB), 100, fees=(3,))
+    await scene.books(ALICE).pay(channel, 30)
+    await scene.until(lambda: scene.virtual(BOB, channel).paid == 30)
+    await scene.nodes[HUB].stop()
+    mark_restored(old, b"\x05" * 16, START_MS + 10**6, START_MS)
+    scene.logs[HUB] = old
+    await scene.node(HUB)
+    await scene.books(BOB).close_virtual(channel)
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, BOB)))
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (HUB,)))
+    assert scene.money(ALICE, left) == (1_000 - 30 - 3, 1_000 + 30 + 3, 0) == _swapped(scene.money(HUB, left))
+    assert scene.money(BOB, right) == (1_000 + 30, 1_000 - 30, 0)
+
+
 async def test_a_silent_hub_cannot_keep_what_was_paid(scene: LedgerScene) -> None:
     """The hub is gone for good after a payment. Bob redeems his voucher and leaves; Alice leaves too; both ledgers are
     settled on chain by the voucher, and the hub has what it had."""
@@ -224,3 +266,8 @@ async def test_a_silent_hub_cannot_keep_what_was_paid(scene: LedgerScene) -> Non
         1_040,
     ]
     await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, BOB)))
+    await scene.node(HUB)
+    await scene.until(
+        lambda: scene.has_phase(left, "settled", (HUB,)) and scene.has_phase(right, "settled", (HUB,)), blocks=True
+    )
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (HUB,)))

@@ -11,6 +11,7 @@ from scapp.channels.books.info import PaymentChannelRequest, RouteRequest
 from scapp.channels.books.routes import culprit
 from scapp.channels.errors import LocalError
 from scapp.channels.routing.fees import Schedule
+from scapp.channels.routing.messages import Statements, encode_message
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.paths import Route
 from scapp.channels.types import U256_MAX, ZERO_ADDRESS, Address
@@ -121,6 +122,23 @@ async def test_a_hub_that_is_silent_is_named_and_the_call_ends_in_time(scene: Le
     assert culprit(runner.books.state.virtuals[channel]) == scene.address(CHEAP)
 
 
+async def test_who_kept_a_channel_from_being_funded(scene: LedgerScene) -> None:
+    """A refusal counts first, then who is missing under the prefund state, then the ledger with the first hub."""
+    await both_known(scene)
+    channel = await scene.books(ALICE).open_payments_routed(wish(scene), U256_MAX, 10)
+    runner = scene.books(ALICE)._runner
+    assert runner is not None
+    record, replace = runner.books.state.virtuals[channel], msgspec.structs.replace
+    cheap, payee = record.agreement.participants[1:]
+    unsigned = replace(record.prefund, signatures=(record.prefund.signatures[0], b"", b""))
+    without_bob = replace(record.prefund, signatures=(*record.prefund.signatures[:2], b""))
+    assert culprit(record) is None
+    assert culprit(replace(record, held=(False, False))) == cheap
+    assert culprit(replace(record, prefund=unsigned)) == cheap
+    assert culprit(replace(record, prefund=without_bob)) == payee
+    assert culprit(replace(record, prefund=unsigned, rejected_by=2)) == payee
+
+
 async def test_fees_and_balances_bound_what_is_found(scene: LedgerScene) -> None:
     """A thousand in each ledger; what a channel has locked is not there for the next."""
     await both_known(scene)
@@ -138,3 +156,16 @@ async def test_a_restarted_node_is_told_again(scene: LedgerScene) -> None:
     await scene.restart(ALICE)
     assert scene.books(ALICE).routes(question(scene)) == []
     await both_known(scene)
+
+
+async def test_what_cannot_be_read_or_comes_without_a_ledger_is_refused(scene: LedgerScene) -> None:
+    """Counted, told to listeners, and nothing else."""
+    node, before = scene.nodes[ALICE], scene.books(ALICE).routes(question(scene, hubs_max=0))
+    stranger = Address(b"\x99" * 20)
+    for peer, data in ((scene.address(CHEAP), b"\x92\xa3r:s\xc1"), (stranger, encode_message(Statements(())))):
+        refused = node.counters().get("messages_refused", 0)
+        await node._on_message(peer, data)
+        assert node.counters()["messages_refused"] == refused + 1
+        event = next(each for each in reversed(scene.events[ALICE]) if each.kind == "refused")
+        assert event.peer == peer
+    assert scene.books(ALICE).routes(question(scene, hubs_max=0)) == before

@@ -148,9 +148,17 @@ class LedgerCalls(Calls):
         """Take a voucher, in go-nitro's JSON, that came in another way than from the payer's node."""
         return self._post("/v1/vouchers", VoucherView, {"voucher": voucher})
 
+    def recover_payments(self, channel: str) -> VirtualView:
+        """End a restored payment channel's recovery without the other's answer: it may promise twice."""
+        return self._post(f"{_virtual(channel)}/recover", VirtualView, {"override": True})
+
     def payments(self, channel: str, first: int = 0, limit: int = 1_000) -> PaymentHistory:
         """What was paid in a channel, oldest first, from a version on."""
         return self._get(f"{_virtual(channel)}/payments?from={first}&limit={limit}", PaymentHistory)
+
+    def challenge_virtual(self, channel: str, wait_s: float = 0.0) -> VirtualView:
+        """Settle a channel on chain without the others; a voucher is redeemed so."""
+        return self._post(f"{_virtual(channel)}/challenge", VirtualView, {"wait_s": wait_s}, wait_s)
 
     def close_virtual(self, channel: str, wait_s: float = 0.0) -> VirtualView:
         """End a payment channel; what was paid moves in the ledgers."""

@@ -22,6 +22,7 @@ from scapp.runtime.document_types import Name as Name
 from scapp.runtime.document_types import Permission as Permission
 from scapp.runtime.document_types import RequestDocument as RequestDocument
 from scapp.runtime.document_types import Sequence as Sequence
+from scapp.runtime.ledger_documents import BackingView
 
 Phase = Literal[
     "proposed",
@@ -157,7 +158,7 @@ class DerivedView(Document, frozen=True, kw_only=True):
 
 class ChannelView(Document, frozen=True, kw_only=True):
     """`waiting_for` says in words what the channel waits for; `reason` why it was rejected or halted; `chain` is null
-    for an unfunded channel."""
+    for a channel without deposits, `backing` for one that does not stand over ledgers."""
 
     channel_id: HashText
     phase: Phase
@@ -178,6 +179,7 @@ class ChannelView(Document, frozen=True, kw_only=True):
     reason: str
     derived: DerivedView | None
     chain: ChannelOnChainView | None = None
+    backing: BackingView | None = None
 
 
 class ChannelList(Document, frozen=True, kw_only=True):

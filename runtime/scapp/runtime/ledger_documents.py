@@ -105,6 +105,17 @@ class VirtualView(Document, frozen=True, kw_only=True):
     paid: AmountText
 
 
+class BackingView(Document, frozen=True, kw_only=True):
+    """What stands behind an app channel over ledgers: hubs and what each gets, in the first asset; `stage`: none,
+    guaranteed, complete, releasing, released, failed or disputed; `exit_reason`: why this node leaves it."""
+
+    hubs: list[AddressText]
+    fees: list[AmountText]
+    stage: str
+    detail: str
+    exit_reason: str
+
+
 class VirtualList(Document, frozen=True, kw_only=True):
     channels: list[VirtualView]
 

@@ -94,6 +94,7 @@ class Books:
         """Input: the node has started and looks at everything again."""
         self.mark(channel for channel, ledger in self.state.ledgers.items() if ledger.is_open)
         self.mark(channel for channel, virtual in self.state.virtuals.items() if not virtual.over)
+        self._touched.update(self._dirty)  # the chain, purses and app channels hear of all that is not over
         for channel in self._dirty:
             if self._phase(channel) == "proposed":
                 self._proposed[channel] = None
@@ -193,14 +194,13 @@ class Books:
             self._impossible.pop(record.channel_id, None)
 
     def _funding(self, record: VirtualRecord) -> virtual_crank.Funding:
-        left, right = (
-            virtual_crank.place_of(record, at, self._ledger_of(side))
-            for at, side in ((LEFT, record.left), (RIGHT, record.right))
-        )
+        left = virtual_crank.place_of(record, LEFT, self._ledger_of(record.left))
+        right = virtual_crank.place_of(record, RIGHT, self._ledger_of(record.right))
         return virtual_crank.Funding(left, right, self._impossible.get(record.channel_id, ""))
 
     def _ledger_of(self, side: Side | None) -> Ledger | None:
-        return None if side is None else self.state.ledgers[ChannelId(side.ledger)].ledger
+        record = self.state.ledgers[ChannelId(side.ledger)] if side is not None else None
+        return record.ledger if record is not None and not record.recovering else None
 
     # Folding
 
@@ -256,15 +256,15 @@ class Books:
     ) -> None:
         """Crank the virtual channels of which a guarantee has come or gone by both signatures."""
         if isinstance(event, Countersigned):
-            targets = [getattr(event.proposal, "target", None)]
+            targets: list[bytes] = [getattr(event.proposal, "target", b"")]
         elif isinstance(event, FollowerSigned):
             ledger = before[ChannelId(event.channel)][0]
             queue = ledger.ledger.queue if ledger is not None and ledger.ledger is not None else ()
             confirmed = (queued.proposal for queued in queue if queued.after.turn <= event.turn)
-            targets = [getattr(proposal, "target", None) for proposal in confirmed]
+            targets = [getattr(proposal, "target", b"") for proposal in confirmed]
         else:
             return
-        self.mark(target for target in targets if target in self.state.virtuals)
+        self.mark(ChannelId(target) for target in targets if target in self.state.virtuals)
 
     def _phase(self, channel: ChannelId) -> str:
         ledger = self.state.ledgers.get(channel)

@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from scapp.channels.books.state import BooksState
+from scapp.channels.ledger.leaving import waits_for_peer
 from scapp.channels.ledger.proposals import Proposal
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual.record import VirtualRecord
-from scapp.channels.virtual.standing import phase
+from scapp.channels.virtual.standing import ending, phase
 
 
 class Index:
@@ -37,7 +38,7 @@ class Index:
             known[channel] = None
         else:
             known.pop(channel, None)
-        self._rest(channel, restless=record.is_open and record.phase != "running")
+        self._rest(channel, restless=record.is_open and (record.phase != "running" or waits_for_peer(record) != ""))
 
     def put_virtual(self, record: VirtualRecord) -> None:
         """The record as it is now."""
@@ -52,7 +53,7 @@ class Index:
             self.forwarded.add(channel)
         else:
             self.forwarded.discard(channel)
-        self._rest(channel, restless=not record.over and phase(record) != "running")
+        self._rest(channel, restless=not record.over and (phase(record) != "running" or ending(record)))
 
     def put_wants(self, record: VirtualRecord, wants: Iterable[tuple[Address, Proposal]]) -> list[ChannelId]:
         """What a virtual channel wants of its ledgers now; the ledgers of which that is something else than before."""

@@ -188,8 +188,16 @@ class BooksPort(Protocol):
         (VoucherRefused)."""
         ...
 
+    async def recover_payments(self, channel_id: ChannelId) -> None:
+        """End the recovery of a restored payment channel's purse without the other's answer, at the operator's risk."""
+        ...
+
     async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
         """What was stored of a payment channel, oldest first."""
+        ...
+
+    async def challenge_virtual(self, channel_id: ChannelId) -> None:
+        """Settle a channel on chain, without the others: by its newest state, a payment channel by its voucher."""
         ...
 
     async def close_virtual(self, channel_id: ChannelId) -> None:

@@ -112,14 +112,14 @@ class BooksRoutes:
 
 
 def culprit(record: VirtualRecord) -> Address | None:
-    """Whoever refused; without a refusal the nearest that is missing: under the prefund state, or in the ledger with
-    this node. None if it was somebody further on."""
+    """Whoever refused; without a refusal the nearest that is missing: under the prefund state, or a hub in the ledger
+    with this node. None if it was somebody further on, or the payee's ledger that could not hold it."""
     participants = record.agreement.participants
     if record.rejected_by > 0:
         return participants[record.rejected_by]
     if not record.prefund.complete:
         return participants[record.prefund.signatures.index(b"")]
-    return participants[1] if not record.held[RIGHT] else None
+    return participants[1] if len(participants) > 2 and not record.held[RIGHT] else None
 
 
 def _own(record: LedgerRecord) -> OwnLedger:

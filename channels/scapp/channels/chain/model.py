@@ -36,6 +36,7 @@ from scapp.channels.chain.calls import (
     without_fixed_part,
 )
 from scapp.channels.chain.contract_events import ContractEvent
+from scapp.channels.chain.model_reclaim import OUT_OF_BOUNDS, dissolved
 from scapp.channels.chain.model_world import OVERFLOW, SILENT, Revert, Token, World
 from scapp.channels.chain.support import VIRTUAL, Signed, Unsupported, recovered, require_supported, signed
 from scapp.channels.crypto import keccak256
@@ -45,14 +46,12 @@ from scapp.channels.outcome import (
     Outcome,
     encode_outcome,
     is_external,
-    split_guarantee_metadata,
 )
-from scapp.channels.payouts import reclaim_effects, transfer_effects
+from scapp.channels.payouts import transfer_effects
 from scapp.channels.reading import SignedState
 from scapp.channels.state import FixedPart, challenge_hash, encode_fixed_part, encode_state_of_outcome
 from scapp.channels.types import U48_MAX, U256_MAX, ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Hash
 
-OUT_OF_BOUNDS = "panic 0x32"
 PAYS_NOTHING = "Channel is virtual."
 
 
@@ -328,39 +327,12 @@ def _reclaim(world: World, call: Reclaim, time_s: int) -> list[ContractEvent]:
         raise Revert("targetAsset != guaranteeAsset")
     target_status = _finalized(world, ChannelId(guarantee.destination), time_s)
     _check_fingerprint(target_status, call.target_state_hash, call.target_outcome)
-    left = _dissolved(exit_.allocations, target.allocations, call.guarantee_index)
+    left = dissolved(exit_.allocations, target.allocations, call.guarantee_index)
     exits = list(outcome)
     exits[call.asset_index] = msgspec.structs.replace(exit_, allocations=left)
     committed = fingerprint(call.state_hash, _hash(encode_outcome(tuple(exits))))
     world.status[call.channel] = pack_status(msgspec.structs.replace(status, fingerprint=committed))
     return [events.Reclaimed(call.channel, call.asset_index)]
-
-
-def _dissolved(source: Sequence[Allocation], target: Sequence[Allocation], index: int) -> tuple[Allocation, ...]:
-    metadata = source[index].metadata
-    if len(metadata) < 64:
-        raise Revert(SILENT)
-    sides = split_guarantee_metadata(metadata[:64])
-    reclaimed, left = 0, [False, False]
-    for at, item in enumerate(source):
-        if at == index:
-            continue
-        gained = item.amount
-        for which, side in enumerate(sides):
-            if not left[which] and item.destination == side:
-                if which >= len(target):
-                    raise Revert(OUT_OF_BOUNDS)
-                left[which] = True
-                gained += target[which].amount
-                reclaimed += target[which].amount
-                if max(gained, reclaimed) > U256_MAX:
-                    raise Revert(OVERFLOW)
-    for found, name in zip(left, ("left", "right"), strict=True):
-        if not found:
-            raise Revert(f"could not find {name}")
-    if reclaimed != source[index].amount:
-        raise Revert("totalReclaimed!=guarantee.amount")
-    return reclaim_effects(source, target, index)
 
 
 def _mark(world: World, channel: ChannelId, state: SignedState) -> None:

@@ -36,4 +36,5 @@ class ChainSettings(msgspec.Struct, frozen=True, kw_only=True):
         """What the apps at these addresses are."""
         found: dict[bytes, App] = {self.virtual_payment_app: "payment", self.two_party_app: "two-party"}
         found.pop(ZERO_ADDRESS, None)
-        return found | {self.consensus_app: "consensus"}
+        found[self.consensus_app] = "consensus"
+        return found

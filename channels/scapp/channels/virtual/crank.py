@@ -17,7 +17,7 @@ from scapp.channels.types import Address
 from scapp.channels.virtual import abort, defunding, funding
 from scapp.channels.virtual.events import GuaranteeGone, GuaranteeHeld, Side, VirtualEvent
 from scapp.channels.virtual.pending import news
-from scapp.channels.virtual.record import LEFT, RIGHT, VirtualRecord, evolve
+from scapp.channels.virtual.record import RIGHT, VirtualRecord, evolve
 
 Place = Literal["unknown", "absent", "queued", "held"]
 """The guarantee in a ledger: the ledger is not to be seen, or there is none on that side; not there; proposed and not
@@ -34,7 +34,8 @@ class Funding(msgspec.Struct, frozen=True, gc=False):
 
 
 def place_of(record: VirtualRecord, at: int, ledger: Ledger | None) -> Place:
-    """Where the guarantee stands in the ledger on that side; `ledger` is None while it does not run."""
+    """Where the guarantee stands in the ledger on that side; `ledger` is None while it does not run, or recovers: one
+    from a backup may not know of a guarantee that stands."""
     side = record.right if at == RIGHT else record.left
     if side is None or ledger is None or ledger.channel_id != side.ledger:
         return "unknown"
@@ -105,6 +106,3 @@ def ledger_wants(record: VirtualRecord) -> tuple[tuple[Address, Add | Remove], .
 def deadline_ms(record: VirtualRecord, context: Context) -> int | None:
     """When time alone makes `crank` decide something, by this node's clock; None if never."""
     return abort.deadline_ms(record, context)
-
-
-__all__ = ["LEFT", "RIGHT", "Funding", "Place", "Side", "crank", "deadline_ms", "ledger_wants", "place_of"]

@@ -206,7 +206,7 @@ async def open_payments(call: Call) -> VirtualView:
         asset=address_of(request.asset, "asset"),
         amount=_amount(request.amount),
         via=tuple(find_peer(call.context, text) for text in request.via),
-        fees=tuple(map(_amount, request.fees)),
+        fees=tuple(map(_amount, request.fees)) or (0,) * len(request.via),
         challenge_duration_s=request.challenge_duration_s,
     )
     if not request.routed:
@@ -240,12 +240,30 @@ async def take_voucher(call: Call) -> VoucherView:
     return voucher_view(books.virtual(brought.channel), books.voucher(brought.channel), added)
 
 
+async def recover_payments(call: Call) -> VirtualView:
+    info = _virtual(call)
+    if not call.document(RecoverRequest).override:
+        raise ApiError(
+            "bad_request",
+            "a restored payment channel recovers by itself once the other end has told its largest voucher",
+            "with `override`: true it goes on without that, and may promise again what was promised before",
+        )
+    await _books(call).recover_payments(info.channel_id)
+    return virtual_view(_books(call).virtual(info.channel_id))
+
+
 async def payment_history(call: Call) -> PaymentHistory:
     info = _virtual(call)
     first = call.integer("from", 0, 0, 2**63 - 1)
     limit = call.integer("limit", HISTORY_ROWS_MAX, 1, HISTORY_ROWS_MAX)
     rows = await _books(call).payment_history(info.channel_id, first, limit)
     return history_view(rows, first)
+
+
+async def challenge_virtual(call: Call) -> VirtualView:
+    info = _virtual(call)
+    await _books(call).challenge_virtual(info.channel_id)
+    return await _virtual_then(call, info.channel_id, call.document(WaitRequest).wait_s, "released")
 
 
 async def close_virtual(call: Call) -> VirtualView:

@@ -109,8 +109,18 @@ LEDGER_ROUTES: tuple[Route, ...] = (
         ),
     ),
     Route(
+        method="POST", path=_VIRTUAL + "/recover", name="recover_payments", permission="admin",
+        summary="End the recovery of a restored payment channel without the other's answer",
+        request=RecoverRequest, response=VirtualView, handler=handlers_ledgers.recover_payments,
+    ),
+    Route(
         method="POST", path="/v1/vouchers", name="take_voucher", summary="Take a voucher for this node",
         permission="send", request=VoucherRequest, response=VoucherView, handler=handlers_ledgers.take_voucher,
+    ),
+    Route(
+        method="POST", path=_VIRTUAL + "/challenge", name="challenge_virtual",
+        summary="Settle a channel on chain without the others; a voucher is redeemed so", permission="admin",
+        request=WaitRequest, response=VirtualView, handler=handlers_ledgers.challenge_virtual,
     ),
     Route(
         method="POST", path=_VIRTUAL + "/close", name="close_virtual",

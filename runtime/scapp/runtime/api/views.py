@@ -7,7 +7,7 @@ import base64
 import msgspec
 
 from scapp.channels.chain.port import ChainService, TransactionInfo
-from scapp.channels.channel.standing import ChannelOnChainInfo
+from scapp.channels.channel.standing import BackingInfo, ChannelOnChainInfo
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.service import ChannelInfo, Receipt
@@ -32,6 +32,7 @@ from scapp.runtime.documents import (
     TableView,
 )
 from scapp.runtime.follow import Committed
+from scapp.runtime.ledger_documents import BackingView
 from scapp.runtime.peerbook import Peer
 from scapp.runtime.row_json import row_as_json
 
@@ -68,6 +69,17 @@ def channel_view(info: ChannelInfo, context: ApiContext) -> ChannelView:
         reason=info.reason,
         derived=context.derived.cursor(info.channel_id),
         chain=on_chain_view(info.channel_id, info.chain, context.chain),
+        backing=None if info.backing is None else _backing(info.backing),
+    )
+
+
+def _backing(found: BackingInfo) -> BackingView:
+    return BackingView(
+        hubs=[hexed(hub) for hub in found.hubs],
+        fees=[str(fee) for fee in found.fees],
+        stage=found.stage,
+        detail=found.detail,
+        exit_reason=found.exit_reason,
     )
 
 

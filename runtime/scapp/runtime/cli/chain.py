@@ -60,7 +60,9 @@ def _status_text(found: ChainStatusView) -> str:
     help="Password of an encrypted chain key",
 )
 def deploy(url: str, names: tuple[str, ...], password_file: Path | None) -> None:
-    """Put the adjudicator and the contracts of all kinds of channels on a chain, paid by the account of this directory's chain key.
+    """Put the adjudicator and the contracts of all kinds of channels on a chain.
+
+    The account of this directory's chain key pays for it.
 
     Needed once for each chain; everybody who plays there names the same addresses."""
     import asyncio

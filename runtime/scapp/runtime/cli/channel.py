@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, settings, short, table, tell, waiting
-from scapp.runtime.cli.described import chain_lines, described
+from scapp.runtime.cli.common import common, emit, settings, short, table, waiting
+from scapp.runtime.cli.described import chain_lines, described, end, wait_option
 from scapp.runtime.cli.route import AUTO, best_route
 
 if TYPE_CHECKING:
     from scapp.runtime.documents import ChannelView, SlotView
+    from scapp.runtime.ledger_documents import BackingView
 
-_WAIT = click.option(
-    "--wait", "wait_s", type=click.FloatRange(0, 300), default=30.0, show_default=True,
-    help="Seconds to wait for it; 0 returns as soon as the wish is durable",
-)  # fmt: skip
+_WAIT = wait_option(30.0)
 
 
 @click.group()
@@ -255,13 +253,7 @@ def recover(channel: str, override: bool) -> None:
 
 
 def _settled(found: ChannelView, wanted: tuple[str, ...], wait_s: float) -> None:
-    """Print it, and end with what came of the wish."""
-    emit(found, _described(found))
-    if found.phase in ("rejected", "halted") and found.phase not in wanted:
-        click.get_current_context().exit(REFUSED)
-    if wait_s > 0 and found.phase not in wanted:
-        tell(f"not {wanted[0]} after {wait_s:g} s; it goes on: `scapp channel show {found.channel_id[:10]}`")
-        click.get_current_context().exit(TIMEOUT)
+    end(found, _described(found), "channel", wanted, ("rejected", "halted"), wait_s)
 
 
 def _undecided(found: ChannelView) -> str:
@@ -293,10 +285,22 @@ def _described(found: ChannelView) -> str:
             )
         ),
         *(chain_lines(found.chain, amount_text, time_text) if found.chain else ()),
+        *(_backing_lines(found.backing, found.slots[0].asset) if found.backing else ()),
         ("undecided", _undecided(found)),
         ("database", _derived(found)),
     ]
     return described(lines)
+
+
+def _backing_lines(found: BackingView, asset: str) -> list[tuple[str, str]]:
+    from scapp.runtime.cli.amounts import amount_text
+
+    hubs = zip(found.hubs, found.fees, strict=True)
+    return [
+        *(("over", f"{hub} for {amount_text(fee, asset)}") for hub, fee in hubs),
+        ("ledgers", f"{found.stage}: {found.detail}" if found.detail else found.stage),
+        ("leaving", found.exit_reason),
+    ]
 
 
 def _derived(found: ChannelView) -> str:

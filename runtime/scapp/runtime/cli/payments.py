@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import REFUSED, TIMEOUT, Problem, common, emit, settings, short, table, tell, waiting
-from scapp.runtime.cli.described import described
+from scapp.runtime.cli.common import Problem, common, emit, settings, short, table, waiting
+from scapp.runtime.cli.described import described, end, wait_option
 from scapp.runtime.cli.route import AUTO
 
 if TYPE_CHECKING:
     from scapp.runtime.client import Client
     from scapp.runtime.ledger_documents import PaymentView, VirtualView
 
-WAIT = click.option(
-    "--wait", "wait_s", type=click.FloatRange(0, 300), default=30.0, show_default=True,
-    help="Seconds to wait for it; 0 returns as soon as the wish is durable",
-)  # fmt: skip
+WAIT = wait_option(30.0)
 
 
 @click.group()
@@ -111,6 +108,22 @@ def show(channel: str) -> None:
 @payments.command()
 @common
 @click.argument("channel")
+@click.option("--override", is_flag=True, help="Go on without the other's answer; needed, for it is a risk")
+def recover(channel: str, override: bool) -> None:
+    """End the recovery of a payment channel that was restored from a backup.
+
+    It ends by itself when the other end has told its largest voucher.
+    With --override this node may promise again what it promised after the backup, or agree to less than it was."""
+    if not override:
+        raise click.UsageError("recovery ends by itself when the other has answered; --override ends it now, at a risk")
+    with settings().client() as node:
+        found = node.recover_payments(channel)
+    emit(found, lambda: _described(found))
+
+
+@payments.command()
+@common
+@click.argument("channel")
 @click.option("--from", "first", type=click.IntRange(0), default=0, metavar="VERSION", help="Begin at this fact  [0]")
 @click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Rows at most")
 def history(channel: str, first: int, limit: int) -> None:
@@ -121,7 +134,8 @@ def history(channel: str, first: int, limit: int) -> None:
         asset = node.virtual(channel).assets[0].asset
         found = node.payments(channel, first, limit)
     rows = [
-        (str(row.version), time_text(row.at_ms // 1000), row.kind, ", ".join(amount_text(each, asset) for each in row.amounts),
+        (str(row.version), time_text(row.at_ms // 1000), row.kind,
+         ", ".join(amount_text(each, asset) for each in row.amounts),
          amount_text(row.total, asset) if row.total is not None else "")
         for row in found.rows
     ]  # fmt: skip
@@ -136,6 +150,24 @@ def close(channel: str, wait_s: float) -> None:
     """End a payment channel: what was paid moves in the ledgers, the rest comes back."""
     with settings().client() as node, waiting("closing the payment channel"):
         found = node.close_virtual(channel, wait_s)
+    _settled(found, "released", wait_s)
+
+
+@payments.command()
+@common
+@click.argument("channel")
+@click.option("--yes", is_flag=True, help="Do not ask")
+@WAIT
+def challenge(channel: str, yes: bool, wait_s: float) -> None:
+    """Settle a payment channel on chain, without the others: the payee redeems its voucher so.
+
+    For when they are silent. The ledgers follow by themselves if their other parties answer; leave those that do not
+    by `scapp ledger challenge`. There is no way back."""
+    with settings().client() as node:
+        if not yes and not settings().json:
+            click.confirm("Take this payment channel to the chain? Nothing more is paid in it", abort=True, err=True)
+        with waiting("settling the payment channel on chain"):
+            found = node.challenge_virtual(channel, wait_s)
     _settled(found, "released", wait_s)
 
 
@@ -201,13 +233,7 @@ def _whole(found: VirtualView) -> str:
 
 
 def _settled(found: VirtualView, wanted: str, wait_s: float) -> None:
-    """Print it, and end with what came of the wish."""
-    emit(found, lambda: _described(found))
-    if found.phase in OVER and found.phase != wanted:
-        click.get_current_context().exit(REFUSED)
-    if wait_s > 0 and found.phase != wanted:
-        tell(f"not {wanted} after {wait_s:g} s; it goes on: `scapp payments show {found.channel_id[:10]}`")
-        click.get_current_context().exit(TIMEOUT)
+    end(found, _described(found), "payments", (wanted,), OVER, wait_s)
 
 
 def _described(found: VirtualView) -> str:
