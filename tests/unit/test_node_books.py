@@ -205,6 +205,7 @@ async def test_corrupt_books_stop_the_books_alone(scene: LedgerScene) -> None:
     with pytest.raises(CorruptionError):
         await scene.propose_ledger(ALICE, BOB)
     assert node.counters()["books_corrupt"] == 1
+    assert "the books are corrupt" in node.corrupt()[ChannelId(BOOKS_STREAM)]
     assert node.channels() == []
 
 
