@@ -80,7 +80,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 class NodeEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Told to listeners after it is durable. `kind`: proposed, opened, supported (a new batch), refused, closed,
     rejected, recovered, halted, link (a peer came or went; `peer` set); of funded channels also leaving, chain (the
-    chain shows something new), and before it what that is: funded, challenged, cleared, finalized, settled; ledger or
+    chain shows something new), and before it what that is: funded, challenged, cleared, finalized, settled; of virtual
+    app channels the same, with backing (what their ledgers say) in the place of chain; ledger or
     virtual (`detail` says in which phase it is, or what else happened), paid (by `peer`, in a payment channel)."""
 
     kind: str

@@ -16,7 +16,7 @@ from scapp.channels.channel.chain_rules import is_funded
 from scapp.channels.channel.effects import Effect, Tell
 from scapp.channels.channel.ended import Expected, with_end
 from scapp.channels.channel.events import ChainSeen, OnChain, Signed
-from scapp.channels.channel.messages import Supported
+from scapp.channels.channel.full_set import as_supported
 from scapp.channels.channel.model import ChannelState, evolve
 from scapp.channels.channel.session import NOTHING, Session, Step
 from scapp.channels.channel.setup import Setup
@@ -209,17 +209,7 @@ def _adopt(state: ChannelState, session: Session, shown: Signed | None) -> Step:
     """A full state on chain is adopted like one from a peer; whoever has its entries is asked for them."""
     if shown is None or b"" in shown.signatures or shown.turn <= state.turn:
         return NOTHING
-    message = Supported(
-        state.setup.channel_id,
-        shown.turn,
-        shown.is_final,
-        shown.sequence,
-        shown.log_root,
-        shown.state_root,
-        shown.amounts,
-        shown.time_ms,
-        shown.signatures,
-    )
+    message = as_supported(state.setup, shown, shown.signatures)
     effects: list[Effect] = []
     for peer in state.setup.others:
         try:
