@@ -6,10 +6,13 @@ import msgspec
 import pytest
 
 from scapp.channels.abi import InvalidValue
+from scapp.channels.chain import calls
+from scapp.channels.chain.calls import CALLDATA_BYTES_MAX, Challenge, Checkpoint, Reclaim, encode_call
 from scapp.channels.ledger.balances import Balances, Parties, Trailing, asset_balances, opening_balances
 from scapp.channels.ledger.consensus import SignedProposal
 from scapp.channels.ledger.nitro_json import write_signed_proposal
 from scapp.channels.ledger.proposals import (
+    OUTCOME_BYTES_MAX,
     Add,
     Expand,
     Merge,
@@ -19,6 +22,8 @@ from scapp.channels.ledger.proposals import (
     Remove,
     Transfer,
     apply,
+    apply_new,
+    size_fault,
 )
 from scapp.channels.ledger.wire import (
     WireBalances,
@@ -28,8 +33,9 @@ from scapp.channels.ledger.wire import (
     from_wire,
     to_wire,
 )
-from scapp.channels.outcome import encode_outcome
-from scapp.channels.types import U256_MAX, Address, ChannelId, Destination
+from scapp.channels.outcome import Allocation, SingleAssetExit, encode_outcome
+from scapp.channels.reading import SignedState
+from scapp.channels.types import U256_MAX, Address, ChannelId, Destination, Hash, Signature
 
 COIN, TOKEN = Address(bytes(20)), Address(b"\x70" * 20)
 LEADER, FOLLOWER = (Destination(bytes(12) + letter * 20) for letter in (b"\xaa", b"\xbb"))
@@ -187,3 +193,50 @@ def test_balances_pass_through_bytes() -> None:
 def test_what_go_nitro_does_not_know_is_not_written_for_it(proposal: Proposal) -> None:
     with pytest.raises(InvalidValue, match="go-nitro's ledgers"):
         write_signed_proposal(SignedProposal(V, proposal, 2, bytes(65)))
+
+
+def filled(count: int, assets: int) -> Balances:
+    """A ledger with so many guarantees in each of its assets."""
+    tokens = [Address(bytes([number]) * 20) for number in range(assets)]
+    balances = opening_balances(PARTIES, [(token, 10**6, 10**6) for token in tokens])
+    for number in range(count):
+        balances = apply(balances, to_all(number, balances))
+    return balances
+
+
+def to_all(number: int, balances: Balances) -> Add:
+    parts = tuple(Part(each.asset, 10, 4) for each in balances.assets)
+    return Add(ChannelId(b"\xff" + number.to_bytes(31, "big")), LEADER, FOLLOWER, parts)
+
+
+@pytest.mark.parametrize("assets", [1, 2, 16])
+def test_a_ledger_takes_guarantees_as_long_as_each_of_its_calls_fits_a_transaction(assets: int) -> None:
+    """Challenge and reclaim, with announced deposits and a target of many assets, are what takes most."""
+    room = 0
+    balances = filled(0, assets)
+    while not size_fault(balances, (room + 1) * assets):
+        room += 1
+    full = filled(room, assets)
+    assert full.outcome_bytes == len(full.encode_outcome()) <= OUTCOME_BYTES_MAX
+    with pytest.raises(ProposalRefused, match="the ledger is full: with"):
+        apply_new(full, to_all(room, full))
+    apply_new(apply(full, Remove(to_all(0, full).target, to_all(0, full).parts)), to_all(room, full))
+    later = full
+    for each in full.assets:
+        for party in (0, 1):
+            later = apply_new(later, Expand(each.asset, 1, party))
+    signed = SignedState(
+        (b"\x01" * 20, b"\x02" * 20), 1, b"\x03" * 20, 60, b"", later.encode_outcome(), 5, False, (b"\x05" * 65,) * 2
+    )
+    target = tuple(
+        SingleAssetExit(Address(bytes([number]) * 20), (Allocation(LEADER, 1), Allocation(FOLLOWER, 1)))
+        for number in range(16)
+    )
+    sent = [
+        Challenge((), signed, Signature(b"\x05" * 65)),
+        Checkpoint((), signed),
+        Reclaim(V, Hash(bytes(32)), signed.outcome, 0, 2, Hash(bytes(32)), encode_outcome(target), 0),
+        calls.Transfer(0, V, signed.outcome, Hash(bytes(32)), (0, 1)),
+    ]
+    for call in sent:
+        assert len(encode_call(call)) <= CALLDATA_BYTES_MAX - 512  # the transaction's other fields

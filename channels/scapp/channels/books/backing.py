@@ -14,7 +14,7 @@ from typing import Protocol
 from scapp.channels.abi import InvalidValue
 from scapp.channels.backing import Backing, VirtualTerms
 from scapp.channels.books.engine import Books, Input
-from scapp.channels.books.proposals import Rules, side_with
+from scapp.channels.books.proposals import Rules, room_fault, side_with
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.chain.calls import decode_outcome
 from scapp.channels.errors import LocalError, ScappError
@@ -74,9 +74,15 @@ class BooksBacking:
             return "this node's ledgers are closed"
         if self.app_definition == ZERO_ADDRESS:
             return "this node knows no contract for app channels over ledgers (chain.two_party_app)"
+        assets = len({asset for asset, _, _ in terms.slots})
         for neighbour in _neighbours(terms.participants, self._me):
-            if neighbour is not None and side_with(books, neighbour) is None:
+            if neighbour is None:
+                continue
+            side = side_with(books, neighbour)
+            if side is None:
                 return f"there is no running ledger with 0x{neighbour.hex()}"
+            if fault := room_fault(books, side, assets):
+                return fault
         return ""
 
     def open(self, terms: VirtualTerms, states: tuple[SignedState, ...]) -> None:

@@ -17,7 +17,8 @@ from scapp.channels.virtual.standing import ending, phase
 class Index:
     """`ledgers_with`: those with each peer that are not over (one, and proposals). `users`: virtual channels that are
     not over, by the ledgers that fund them. `wants`: what those want of that ledger now. `restless`: records for which
-    something may happen by the mere passing of time. `forwarded`: those in which this node is a hub."""
+    something may happen by the mere passing of time. `forwarded`: those in which this node is a hub. `promised`: how many guarantees
+    the users of a ledger have or will have in it, one for each asset."""
 
     def __init__(self, state: BooksState) -> None:
         self.ledgers_with: defaultdict[Address, dict[ChannelId, None]] = defaultdict(dict)
@@ -25,6 +26,7 @@ class Index:
         self.wants: defaultdict[ChannelId, dict[ChannelId, tuple[Proposal, ...]]] = defaultdict(dict)
         self.restless: dict[ChannelId, None] = {}
         self.forwarded: set[ChannelId] = set()
+        self.promised: defaultdict[ChannelId, int] = defaultdict(int)
         for ledger in state.ledgers.values():
             self.put_ledger(ledger)
         for virtual in state.virtuals.values():
@@ -44,10 +46,13 @@ class Index:
         """The record as it is now."""
         channel = record.channel_id
         for _, side in record.sides:
-            users = self.users[ChannelId(side.ledger)]
+            ledger = ChannelId(side.ledger)
+            users = self.users[ledger]
             if record.over:
+                self.promised[ledger] -= len(record.agreement.assets) if channel in users else 0
                 users.pop(channel, None)
             else:
+                self.promised[ledger] += len(record.agreement.assets) if channel not in users else 0
                 users[channel] = None
         if record.is_hub and not record.over:
             self.forwarded.add(channel)

@@ -12,6 +12,7 @@ from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger import receiving as ledger_receiving
 from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedger
 from scapp.channels.ledger.opening import LedgerRules
+from scapp.channels.ledger.proposals import size_fault
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import opening as virtual_opening
@@ -89,7 +90,11 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
     step = virtual_opening.receive_proposal(
         peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, _token(restored_ms)
     )
-    decision, reason = _decided(books, _record_of(step), rules)
+    proposed = _record_of(step)
+    decision, reason = _decided(books, proposed, rules)
+    faults = (room_fault(books, side, len(proposed.agreement.assets)) for _, side in proposed.sides)
+    if not proposed.recovering and (fault := next(filter(None, faults), "")):
+        decision, reason = "reject", fault
     if decision == "reject":  # nothing is stored for it, for nothing was signed
         return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     return step
@@ -124,6 +129,18 @@ def side_with(books: Books, neighbour: Address) -> Side | None:
             mine, theirs = parties.of(setup.my_index), parties.of(1 - setup.my_index)
             return Side(neighbour, record.channel, mine, theirs, record.leads)
     return None
+
+
+def room_fault(books: Books, side: Side, assets: int) -> str:
+    """Why one more channel in so many assets must not count on that ledger, or an empty string: what all channels over
+    it have and may still get has to fit the chain, as a ledger that does not is no guarantee of anything."""
+    ledger = books.state.ledgers[ChannelId(side.ledger)].ledger
+    if ledger is None:
+        return ""
+    standing = sum(len(each.guarantees) for each in ledger.proposed.assets)
+    coming = max(0, books.index.promised[ledger.channel_id] - standing)
+    fault = size_fault(ledger.proposed, coming + assets)
+    return f"the ledger with 0x{side.peer.hex()} is full: {fault}" if fault else ""
 
 
 def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:

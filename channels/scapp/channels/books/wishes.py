@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
-from scapp.channels.books.proposals import Rules, side_with
+from scapp.channels.books.proposals import Rules, room_fault, side_with
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.errors import LocalError
 from scapp.channels.ledger import asking
@@ -91,6 +91,8 @@ def open_payments(books: Books, request: PaymentChannelRequest, rules: Rules, ra
     side = side_with(books, path[1])
     if side is None:
         raise LocalError(f"there is no running ledger with 0x{path[1].hex()}; `scapp ledger open` makes one")
+    if fault := room_fault(books, side, 1):
+        raise LocalError(fault)
     agreement = Agreement(
         kind="payment",
         fixed=FixedPart(

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import msgspec
 
+from scapp.channels.chain.calls import CALLDATA_BYTES_MAX
 from scapp.channels.errors import PeerError
-from scapp.channels.ledger.balances import AssetBalances, Balances, Guarantee, Trailing
+from scapp.channels.ledger.balances import GUARANTEE_BYTES, AssetBalances, Balances, Guarantee, Trailing
 from scapp.channels.outcome import is_external
 from scapp.channels.types import U48_MAX, U256_MAX, Address, ChannelId, Destination
 
 PARTS_MAX = 16
-GUARANTEES_MAX = 4_096  # per asset, so that states can be sent and paid out
+OUTCOME_BYTES_MAX = CALLDATA_BYTES_MAX - 20_480
+"""Of a ledger with guarantees. A challenge, and each reclaim, has the ledger's whole outcome in its calldata, and must
+fit one transaction; the rest is for what stands beside it: a virtual channel's outcome of 16 assets (11 kB), deposits
+announced later (6 kB), signatures, the transaction's own fields. One asset has room for 429 guarantees."""
 
 
 class ProposalRefused(PeerError):
@@ -97,6 +101,28 @@ def apply(balances: Balances, proposal: Proposal) -> Balances:
     return msgspec.structs.replace(balances, turn=balances.turn + 1, assets=assets)
 
 
+def apply_new(balances: Balances, proposal: Proposal) -> Balances:
+    """`apply` of what is not agreed on yet. Raises ProposalRefused, also for a guarantee that would make the ledger too
+    large to be taken to the chain; stored facts are folded whatever they came to."""
+    after = apply(balances, proposal)
+    if isinstance(proposal, Add) and (fault := size_fault(after)):
+        raise ProposalRefused(f"the ledger is full: {fault}")
+    return after
+
+
+def size_fault(balances: Balances, guarantees: int = 0) -> str:
+    """Why the ledger has no room for so many guarantees more (in several assets one counts for each), or an empty
+    string."""
+    size = balances.outcome_bytes + guarantees * GUARANTEE_BYTES
+    if size <= OUTCOME_BYTES_MAX:
+        return ""
+    standing = sum(len(each.guarantees) for each in balances.assets)
+    return (
+        f"with {standing + guarantees} guarantees its outcome would take {size} bytes on chain; up "
+        f"to {OUTCOME_BYTES_MAX} fit a transaction"
+    )
+
+
 def _check_parts(parts: tuple[Part, ...], fee: int) -> None:
     if not 1 <= len(parts) <= PARTS_MAX or len({part.asset for part in parts}) != len(parts):
         raise ProposalRefused(f"a proposal names 1 to {PARTS_MAX} different assets")
@@ -120,8 +146,6 @@ def _add(balances: Balances, proposal: Add) -> dict[Address, AssetBalances]:
     fee = proposal.fee
     for part in proposal.parts:
         before = _asset(balances, part.asset)
-        if len(before.guarantees) >= GUARANTEES_MAX:
-            raise ProposalRefused(f"{GUARANTEES_MAX} guarantees stand in this ledger already")
         if part.left_amount > part.amount:
             raise ProposalRefused("unable to divert to guarantee: invalid deposit")
         left, right = _of(before, left_leads)
