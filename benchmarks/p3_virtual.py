@@ -4,7 +4,7 @@ Three nodes with their logs in RocksDB, every append durable, and 10 ms from eac
 node one after another is eight messages, each behind an append: the proposal to the hub and on to the payee; their
 signatures back, with which the payer proposes to lock its part; the hub's agreement, the payer's signature under the
 postfund state, and the hub's. The payer stores that one too. A ledger has room for 429 channels, so a thousand stand
-between three payers and three payees.
+between four payers and four payees.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MESSAGES, APPENDS = 8, 9
 SINGLE = 30
 OPEN = 1_000
 TOGETHER = 64
-HUB, PAIRS = 0, ((1, 2), (3, 4), (5, 6))
+HUB, PAIRS = 0, ((1, 2), (3, 4), (5, 6), (7, 8))
 
 
 async def _measured(root: Path) -> tuple[float, float, float]:
@@ -44,9 +44,9 @@ async def _measured(root: Path) -> tuple[float, float, float]:
             else:
                 super().send(peer, message, on_acked)
 
-    scene = LedgerScene(7)
+    scene = LedgerScene(9)
     scene.cast.transport = Far
-    for index in range(7):
+    for index in range(9):
         (root / str(index)).mkdir()
         scene.logs[index] = RocksLog(root / str(index))
     await scene.start()

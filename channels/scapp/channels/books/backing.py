@@ -26,8 +26,8 @@ from scapp.channels.virtual import defunding
 from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual.agreement import Agreement, Asset
+from scapp.channels.virtual.backing import backing
 from scapp.channels.virtual.record import VirtualRecord
-from scapp.channels.virtual.standing import backing
 
 logger = logging.getLogger("scapp.books")
 

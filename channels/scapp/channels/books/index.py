@@ -17,8 +17,8 @@ from scapp.channels.virtual.standing import ending, phase
 class Index:
     """`ledgers_with`: those with each peer that are not over (one, and proposals). `users`: virtual channels that are
     not over, by the ledgers that fund them. `wants`: what those want of that ledger now. `restless`: records for which
-    something may happen by the mere passing of time. `forwarded`: those in which this node is a hub. `promised`: how many guarantees
-    the users of a ledger have or will have in it, one for each asset."""
+    something may happen by the mere passing of time. `forwarded`: those in which this node is a hub. `promised`: how
+    many guarantees the users of a ledger have or will have in it, one for each asset."""
 
     def __init__(self, state: BooksState) -> None:
         self.ledgers_with: defaultdict[Address, dict[ChannelId, None]] = defaultdict(dict)

@@ -176,9 +176,7 @@ class Balances(msgspec.Struct, frozen=True, gc=False):
     def outcome_bytes(self) -> int:
         """The length of `encode_outcome()`, counted and not made."""
         exits = (
-            _EXIT_BYTES
-            + len(each.guarantees) * GUARANTEE_BYTES
-            + (2 + len(each.trailing)) * (abi.WORD + _SIMPLE_BYTES)
+            _EXIT_BYTES + len(each.guarantees) * GUARANTEE_BYTES + (2 + len(each.trailing)) * (abi.WORD + _SIMPLE_BYTES)
             for each in self.assets
         )
         return 2 * abi.WORD + sum(exits)
