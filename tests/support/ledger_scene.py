@@ -62,6 +62,7 @@ class LedgerScene:
 
     async def node(self, index: int) -> Node:
         service = PlainService(self.chain, self.signers[index])
+        service.sparse = True
         setup = BooksSetup(
             policy=self.policies[index],
             apps=Apps(PAYMENT_APP, TWO_PARTY_APP),

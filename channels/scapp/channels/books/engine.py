@@ -106,6 +106,8 @@ class Books:
         self.mark(self.index.restless)
         self._touched.update(self.index.restless)
         for channel in list(self.index.restless):
+            if self._phase(channel) == "disputed":  # what its channels want on chain depends on how long it has been so
+                self._touched.update(self.index.users[channel])
             self._try(channel, self._leave_silent)
         for channel in self._retries.due(self.context.now_ms):
             self._say_again(channel)

@@ -32,7 +32,8 @@ from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Ha
 PENDING_MAX = 16  # what nodes take from one account at least
 BACK_OFF_BLOCKS_MAX = 32
 APPROVALS_MAX = 3
-URGENT = ("checkpoint", "challenge")  # a deadline runs: no long pauses, no waiting for a free place
+# A deadline may run: no long pauses, no waiting for a free place.
+URGENT = ("checkpoint", "challenge", "conclude-virtual")
 URGENT_BACK_OFF_BLOCKS_MAX = 2
 ORDER = (*URGENT, "conclude", "reclaim", "transfer-all", "transfer", "deposit")  # strangers' tokens come last
 
