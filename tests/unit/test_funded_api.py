@@ -12,15 +12,21 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scapp.channels.channel.standing import ChannelOnChainInfo
-from scapp.channels.types import Address
+from scapp.channels.types import Address, ChannelId
+from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.cli.amounts import COIN, amount_text, parse_amount, parse_stake, time_text
 from scapp.runtime.cli.main import scapp
-from scapp.runtime.client import Refused
+from scapp.runtime.client import NotAllowed, Refused
 from tests.support.api_harness import Harness, served
 from tests.support.fake_service import ALICE, BOB, CAROL
 
 TOKEN = "0x" + "70" * 20
 ACCOUNT = "0x" + "ac" * 20
+ON_CHAIN = ChannelOnChainInfo(
+    assets=(Address(bytes(20)), Address(bytes.fromhex(TOKEN[2:]))),
+    needed=(10**18, 14), own=(5 * 10**17, 7), holdings=(10**18, 7), confirmed=(0, 7),
+    mode="challenge", turn_record=4, finalizes_at=1_790_000_000, exit_reason="silence", settled=False,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -176,14 +182,9 @@ def test_messages_that_came_too_late_are_said_to_be(node: Harness, phase: str, s
 def test_money_on_chain_is_shown(node: Harness) -> None:
     """What is held, what is needed, and until when a challenge runs."""
     channel = node.channel()
-    on_chain = ChannelOnChainInfo(
-        assets=(Address(bytes(20)), Address(bytes.fromhex(TOKEN[2:]))),
-        needed=(10**18, 14), own=(5 * 10**17, 7), holdings=(10**18, 7), confirmed=(0, 7),
-        mode="challenge", turn_record=4, finalizes_at=1_790_000_000, exit_reason="silence", settled=False,
-    )  # fmt: skip
     node.run(
         lambda: node.service.infos.update(
-            {channel: msgspec.structs.replace(node.service.infos[channel], chain=on_chain)}
+            {channel: msgspec.structs.replace(node.service.infos[channel], chain=ON_CHAIN)}
         )
     )
     shown = run(node, "channel", "show", "0x" + channel.hex()).stdout
@@ -198,3 +199,57 @@ def test_money_on_chain_is_shown(node: Harness) -> None:
 def test_a_node_without_a_chain_says_so(node: Harness) -> None:
     """Instead of figures that mean nothing."""
     assert node.client.chain().connected is False
+
+
+def test_room_for_top_ups_is_asked_for_with_the_stakes(node: Harness) -> None:
+    """Per asset: what all bring, a reserve slot for each, and the headroom last."""
+    done = run(
+        node, "channel", "open", "bob", "--app", "duel", "--fund", "direct", "--stake", "5", "--stake", f"7:{TOKEN}",
+        "--headroom", "1gwei",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (request,) = node.service.requests
+    coin, token, to = bytes(20), bytes.fromhex(TOKEN[2:]), (destination(ALICE), destination(BOB))
+    stakes = tuple((coin, each, 5) for each in to)
+    reserves = tuple((coin, each, 0) for each in to)
+    assert request.slots == (*stakes, *reserves, (coin, to[0], 10**9), *((token, each, 7) for each in to))
+
+
+def test_headroom_without_a_stake_is_refused(node: Harness) -> None:
+    done = run(
+        node, "channel", "open", "bob", "--app", "duel", "--fund", "direct", "--stake", "5", "--headroom", f"1:{TOKEN}"
+    )
+    assert done.exit_code == 2
+    assert "asset that --stake names" in done.output
+
+
+def test_a_top_up_is_approved_and_the_app_is_asked(node: Harness) -> None:
+    channel = node.client.open_channel(["bob"], "duel", fund="direct", stakes={COIN: 5}).channel_id
+    done = run(node, "channel", "top-up", channel, "3gwei", "--message", '{"more": 3}')
+    assert done.exit_code == 0, done.output
+    assert [(asset, amount) for _, asset, amount in node.service.topped_up] == [(bytes(20), 3 * 10**9)]
+    assert node.client.channel(channel).sequence == 2, "the message follows"
+    node.service.set_phase(node.service.topped_up[0][0], "closed")
+    done = run(node, "channel", "top-up", channel, "3gwei")
+    assert done.exit_code != 0
+    assert "only a running one can be topped up" in done.output
+
+
+def test_a_token_that_answers_channels_spends_nothing(node: Harness) -> None:
+    """A page may open and accept channels without money; what costs money needs `funds`."""
+    store = TokenStore(node.home)
+    plain = node.with_token(store.add("page", ("read", "send", "channels")))
+    paying = node.with_token(store.add("shop", ("read", "channels", "funds")))
+    assert plain.open_channel(["bob"], "duel").phase == "running"
+    with pytest.raises(NotAllowed, match="a channel with deposits needs funds"):
+        plain.open_channel(["bob"], "duel", fund="direct", stakes={COIN: 5})
+    assert [request.fund for request in node.service.requests] == ["none"]
+    channel = paying.open_channel(["bob"], "duel", fund="direct", stakes={COIN: 5}).channel_id
+    with pytest.raises(NotAllowed, match="needs funds"):
+        plain.top_up(channel, COIN, 5)
+    known = node.service.infos[ChannelId(bytes.fromhex(channel[2:]))]
+    proposed = msgspec.structs.replace(known, phase="proposed", chain=ON_CHAIN)
+    node.run(lambda: node.service.infos.update({known.channel_id: proposed}))
+    with pytest.raises(NotAllowed, match="a channel with deposits needs funds"):
+        plain.accept(channel)
+    assert paying.accept(channel).phase == "running"

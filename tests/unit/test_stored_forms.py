@@ -32,6 +32,7 @@ from scapp.channels.channel.events import (
     SubmissionsDropped,
     SubmissionsRefused,
     Submitted,
+    TopUpApproved,
     decode_event,
     encode_event,
 )
@@ -86,6 +87,7 @@ EVENTS: dict[str, Event] = {
         held=HELD,
     ),
     "exit.1": ExitStarted("no answer from the others for 300 seconds"),
+    "top-up.1": TopUpApproved(bytes(20), b"\x0f" * 32),
     "restored.1": Restored(b"\x06" * 16, 1_700_000_000_000, 1_600_000_000_000),
     "restore-seen.1": RestoreSeen(0, b"\x06" * 16, 1029),
     "recalled.1": StateRecalled(SIGNED),

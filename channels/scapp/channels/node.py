@@ -314,6 +314,9 @@ class Node:
         if runner.engine.phase not in ("closing", "closed", "settled"):
             await runner.submit((b"",), Kind.CLOSE)
 
+    async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
+        await self._find(channel_id).input(lambda engine, _: engine.top_up(asset, amount))
+
     async def challenge(self, channel_id: ChannelId) -> None:
         await self._find(channel_id).input(lambda engine, _: self._chain.leave(engine, "the operator's decision"))
 

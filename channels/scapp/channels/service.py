@@ -159,6 +159,13 @@ class NodeService(Protocol):
         The sequencer's own wish is durable in its signed proposal and waits in memory while another is in flight."""
         ...
 
+    async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
+        """Let this node deposit that much more into a running channel, once the app has everybody sign that it does;
+        durable when it returns.
+
+        Raises LocalError when the channel has no room for it."""
+        ...
+
     async def challenge(self, channel_id: ChannelId) -> None:
         """Leave a funded channel with its newest supported state, without the others; durable when it returns.
 

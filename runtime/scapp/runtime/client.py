@@ -162,6 +162,7 @@ class Client:
         slots: Sequence[SlotView] = (),
         fund: str = "none",
         stakes: Mapping[str, int] | None = None,
+        headroom: Mapping[str, int] | None = None,
         payouts: Mapping[str, str] | None = None,
         challenge_duration_s: int = 86_400,
         wait_s: float = 0.0,
@@ -169,14 +170,17 @@ class Client:
         """Propose a channel to `peers` (addresses or names); waits up to `wait_s` for it to run.
 
         With `fund` "direct" everybody deposits on chain: `stakes` (asset to amount, the same for all, in place of
-        `slots`), paid out as `payouts` (participant to account) say."""
+        `slots`), paid out as `payouts` (participant to account) say, with `headroom` (asset to amount) for top-ups."""
         body = {
             "peers": list(peers),
             "app": app,
             "params": params,
             "slots": [msgspec.structs.asdict(slot) for slot in slots],
             "fund": fund,
-            "stakes": [{"asset": asset, "amount": str(amount)} for asset, amount in (stakes or {}).items()],
+            "stakes": [
+                {"asset": asset, "amount": str(amount), "headroom": str((headroom or {}).get(asset, 0))}
+                for asset, amount in (stakes or {}).items()
+            ],
             "payouts": dict(payouts or {}),
             "challenge_duration_s": challenge_duration_s,
             "wait_s": wait_s,
@@ -191,6 +195,11 @@ class Client:
 
     def close_channel(self, channel: str, wait_s: float = 0.0) -> ChannelView:
         return self._post(f"/v1/channels/{_quote(channel)}/close", ChannelView, {"wait_s": wait_s}, wait_s)
+
+    def top_up(self, channel: str, asset: str, amount: int) -> ChannelView:
+        """Let the node deposit more into a running channel, once the app has everybody sign that it does."""
+        body = {"asset": asset, "amount": str(amount)}
+        return self._post(f"/v1/channels/{_quote(channel)}/top-up", ChannelView, body)
 
     def challenge(self, channel: str, wait_s: float = 0.0) -> ChannelView:
         """Leave a funded channel without the others, by a challenge."""

@@ -70,12 +70,12 @@ def finalized_below(state: ChannelState, session: Session) -> Step | None:
 
 def news(state: ChannelState, head_time_s: int) -> tuple[str, ...]:
     """What holds of the channel on chain, in the words of `service.NodeEvent`."""
-    seen, shares = state.chain, state.setup.shares
-    if seen is None or shares is None:
+    seen = state.chain
+    if seen is None or not state.setup.funded:
         return ()
     mode = seen.latest.status.mode(head_time_s)
     found = [
-        ("funded", is_funded(shares, seen)),
+        ("funded", is_funded(state, seen)),
         ("challenged", mode is Mode.CHALLENGE),
         ("finalized", mode is Mode.FINALIZED),
         ("settled", seen.settled),
@@ -238,7 +238,8 @@ def _left(
         return True
     if unseen_s >= setup.fixed.challenge_duration:
         return True
-    sums = zip(amounts(now), amounts(before), setup.shares.totals, strict=True)
+    owed = setup.shares.claims(setup.unpack(state.head.amounts) if state.head is not None else setup.start_amounts)
+    sums = zip(amounts(now), amounts(before), owed, strict=True)
     return state.final_signed and all(left <= max(0, had - total) for left, had, total in sums)
 
 

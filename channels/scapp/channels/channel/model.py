@@ -30,11 +30,13 @@ from scapp.channels.channel.events import (
     SubmissionsDropped,
     SubmissionsRefused,
     Submitted,
+    TopUpApproved,
     with_signature,
 )
 from scapp.channels.channel.setup import Setup
 from scapp.channels.entries import EMPTY_LOG_ROOT
 from scapp.channels.errors import CorruptionError
+from scapp.channels.types import Address
 
 REMEMBERED_REFUSALS = 1024
 
@@ -93,6 +95,7 @@ class ChannelState(msgspec.Struct, frozen=True):
     chain: ChainSeen | None = None  # what the chain showed last
     exit_reason: str = ""  # why this node leaves by a challenge
     recovery: Recovery = Recovery()
+    allowances: tuple[int, ...] = ()  # per asset: approved top-ups that no supported state asks for yet; empty for none
 
     @property
     def recovering(self) -> bool:
@@ -246,6 +249,7 @@ def _advance(state: ChannelState, to: Signed, signatures: tuple[bytes, ...]) -> 
         if outstanding and outstanding[0].counter <= mine:
             outstanding = tuple(s for s in outstanding if s.counter > mine)
         next_counter = max(next_counter, mine + 1)
+    allowances = _allowances_left(state, to) if state.allowances else ()
     return ChannelState(
         state.setup,
         state.prefund,
@@ -266,7 +270,20 @@ def _advance(state: ChannelState, to: Signed, signatures: tuple[bytes, ...]) -> 
         state.chain,
         state.exit_reason,
         state.recovery,
+        allowances,
     )
+
+
+def _allowances_left(state: ChannelState, to: Signed) -> tuple[int, ...]:
+    """What is approved, less what `to` asks this node to deposit."""
+    shares, head, setup = state.setup.shares, state.head, state.setup
+    assert shares is not None
+    assert head is not None
+    before, after = setup.unpack(head.amounts), setup.unpack(to.amounts)
+    mine = [room.reserves[setup.my_index] if room is not None else None for room in shares.rooms]
+    asked = [0 if i is None else max(0, after[i] - before[i]) for i in mine]
+    left = tuple(max(0, allowed - now) for allowed, now in zip(state.allowances, asked, strict=True))
+    return left if any(left) else ()
 
 
 def _submitted(state: ChannelState, event: Submitted) -> ChannelState:
@@ -305,6 +322,15 @@ def _exit_started(state: ChannelState, event: ExitStarted) -> ChannelState:
     return _replace(state, exit_reason=event.reason)
 
 
+def _top_up_approved(state: ChannelState, event: TopUpApproved) -> ChannelState:
+    shares = state.setup.shares
+    if shares is None or event.asset not in shares.assets:
+        raise CorruptionError(f"a top-up of asset 0x{event.asset.hex()}, which the channel does not hold")
+    allowances = list(state.allowances or (0,) * len(shares.assets))
+    allowances[shares.assets.index(Address(event.asset))] += int.from_bytes(event.amount, "big")
+    return _replace(state, allowances=tuple(allowances))
+
+
 _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     ChannelRejected: _rejected,
     StateSigned: _signed,
@@ -317,6 +343,7 @@ _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     SubmissionsDropped: _dropped,
     ChainSeen: _chain_seen,
     ExitStarted: _exit_started,
+    TopUpApproved: _top_up_approved,
     Restored: _restored,
     RestoreSeen: _restore_seen,
     StateRecalled: _signed,

@@ -82,7 +82,7 @@ def _exit_pause(state: ChannelState, seen: ChainSeen) -> str:
 def _funding_pause(state: ChannelState, seen: ChainSeen) -> str:
     shares = state.setup.shares
     assert shares is not None
-    if is_funded(shares, seen):
+    if is_funded(state, seen):
         return ""
     held = amounts(seen.latest.holdings)
     for index, mine in enumerate(shares.of):
@@ -119,7 +119,7 @@ def chain_info(state: ChannelState, session: Session) -> ChannelOnChainInfo | No
     nothing = (0,) * len(shares.assets)
     return ChannelOnChainInfo(
         assets=shares.assets,
-        needed=shares.totals,
+        needed=shares.claims(state.setup.unpack(state.head.amounts)) if state.head is not None else shares.totals,
         own=tuple(share.amount for share in shares.of[state.setup.my_index]),
         holdings=amounts(seen.latest.holdings) if seen is not None else nothing,
         confirmed=amounts(seen.confirmed.holdings) if seen is not None else nothing,

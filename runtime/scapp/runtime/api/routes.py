@@ -12,7 +12,7 @@ import msgspec
 
 from scapp.runtime.api import handlers_channels, handlers_data, handlers_node, handlers_projections
 from scapp.runtime.api.call import Call
-from scapp.runtime.chain_documents import ChainStatusView
+from scapp.runtime.chain_documents import ChainStatusView, TopUpRequest
 from scapp.runtime.derived_documents import ProjectionList, ProjectionView, ReplayAnswer, ReplayRequest
 from scapp.runtime.documents import (
     AppList,
@@ -151,6 +151,11 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path=_CHANNEL + "/close", name="close_channel", summary="Ask for the final state",
         permission="channels", request=WaitRequest, response=ChannelView, handler=handlers_channels.close,
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/top-up", name="top_up_channel", permission="funds",
+        summary="Let this node deposit more into a running channel, once the app has everybody sign that it does",
+        request=TopUpRequest, response=ChannelView, handler=handlers_channels.top_up,
     ),
     Route(
         method="POST", path=_CHANNEL + "/challenge", name="challenge_channel", permission="admin",

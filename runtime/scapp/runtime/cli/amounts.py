@@ -12,7 +12,7 @@ _UNITS = {"wei": 0, "gwei": 9, "eth": 18}
 _ETH_SHOWN_FROM = 10**12
 
 
-def parse_stake(text: str) -> tuple[str, int]:
+def parse_stake(text: str, option: str = "--stake") -> tuple[str, int]:
     """`AMOUNT[:ASSET]` to (asset, amount in its smallest unit). Raises click.BadParameter."""
     from scapp.channels.abi import InvalidValue
     from scapp.channels.addresses import parse_address
@@ -22,11 +22,11 @@ def parse_stake(text: str) -> tuple[str, int]:
         try:
             parse_address(asset)
         except InvalidValue as error:
-            raise click.BadParameter(str(error), param_hint="--stake") from None
-    return (asset, parse_amount(amount, coin=False)) if colon else (COIN, parse_amount(amount))
+            raise click.BadParameter(str(error), param_hint=option) from None
+    return (asset, parse_amount(amount, option, coin=False)) if colon else (COIN, parse_amount(amount, option))
 
 
-def parse_amount(text: str, *, coin: bool = True) -> int:
+def parse_amount(text: str, option: str = "--stake", *, coin: bool = True) -> int:
     """A number of the smallest unit, or of the coin with its unit behind it. Raises click.BadParameter."""
     lower = text.strip().lower().replace("_", "")
     unit = next((name for name in ("gwei", "wei", "eth") if lower.endswith(name)), "")
@@ -38,7 +38,7 @@ def parse_amount(text: str, *, coin: bool = True) -> int:
         exact = False
     if not exact or not 0 <= whole < 2**256 or (unit and not coin):
         allowed = "a whole number, or 3gwei, 0.1eth" if coin else "a whole number of the token's smallest unit"
-        raise click.BadParameter(f"{text!r} is no amount; allowed is {allowed}", param_hint="--stake")
+        raise click.BadParameter(f"{text!r} is no amount; allowed is {allowed}", param_hint=option)
     return int(whole)
 
 

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, printable, settings, short, table, tell, waiting
+from scapp.runtime.cli.common import (
+    REFUSED,
+    TIMEOUT,
+    Problem,
+    common,
+    emit,
+    printable,
+    settings,
+    short,
+    table,
+    tell,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from scapp.runtime.chain_documents import ChannelOnChainView
@@ -48,6 +60,13 @@ def channel() -> None:
     help="What everybody deposits, as 5, 3gwei, 0.1eth, or 100:0xTOKEN; one per asset",
 )
 @click.option(
+    "--headroom",
+    "rooms",
+    multiple=True,
+    metavar="AMOUNT[:ASSET]",
+    help="How much all together may add while the channel runs (`channel top-up`); one per asset",
+)
+@click.option(
     "--payout",
     "payouts",
     multiple=True,
@@ -70,6 +89,7 @@ def open_(
     slots: tuple[str, ...],
     fund: str,
     stakes: tuple[str, ...],
+    rooms: tuple[str, ...],
     payouts: tuple[str, ...],
     challenge_duration: int,
     wait_s: float,
@@ -78,17 +98,12 @@ def open_(
 
     With --fund direct the channel runs once all deposits are confirmed on chain, and what the app says everybody is
     owed is what the chain pays."""
-    from scapp.runtime.cli.amounts import parse_stake
-
     given, wanted = _json(params) if params else None, [_slot(text) for text in slots]
     if fund == "direct" and not stakes and not slots:
         raise click.UsageError("--fund direct needs --stake, or --slot for unequal deposits")
-    staked: dict[str, int] = {}
-    for text in stakes:
-        asset, amount = parse_stake(text)
-        if asset in staked:
-            raise click.BadParameter(f"asset {asset} is named twice", param_hint="--stake")
-        staked[asset] = amount
+    staked, headroom = _by_asset(stakes, "--stake"), _by_asset(rooms, "--headroom")
+    if set(headroom) - set(staked):
+        raise click.UsageError("--headroom is for an asset that --stake names")
     with settings().client() as node, waiting("opening the channel"):
         found = node.open_channel(
             peers,
@@ -97,6 +112,7 @@ def open_(
             slots=wanted,
             fund=fund,
             stakes=staked,
+            headroom=headroom,
             payouts=dict(map(_payout, payouts)),
             challenge_duration_s=challenge_duration,
             wait_s=wait_s,
@@ -161,6 +177,30 @@ def close(channel: str, wait_s: float) -> None:
     with settings().client() as node, waiting("closing the channel"):
         found = node.close_channel(channel, wait_s)
     _settled(found, ("closed", "settled"), wait_s)
+
+
+@channel.command("top-up")
+@common
+@click.argument("channel")
+@click.argument("amount", metavar="AMOUNT[:ASSET]")
+@click.option("--message", metavar="JSON", help="Send it next: what makes the app say that you deposit this")
+def top_up(channel: str, amount: str, message: str | None) -> None:
+    """Deposit AMOUNT more into a running channel that was opened with --headroom.
+
+    This node deposits once the app has everybody sign that it does; until then, this is a permission. How the app is
+    asked is the app's matter: the ledger takes {"top_up": {"amount": 5}}."""
+    from scapp.runtime.cli.amounts import parse_stake
+
+    asset, wanted = parse_stake(amount, "AMOUNT")
+    asked = _json(message, "--message") if message else None
+    with settings().client() as node:
+        found = node.top_up(channel, asset, wanted)
+        if message:
+            (receipt,) = node.send(channel, asked)
+            if receipt.status == "refused":
+                raise Problem(f"{receipt.code}: {receipt.reason}", code="refused", hint="the permission stands")
+            found = node.channel(channel)
+    emit(found, _described(found))
 
 
 @channel.command()
@@ -305,13 +345,25 @@ def _derived(found: ChannelView) -> str:
     return f"{text}: {found.derived.detail}" if found.derived.detail else text
 
 
-def _json(text: str) -> object:
+def _by_asset(texts: tuple[str, ...], option: str) -> dict[str, int]:
+    from scapp.runtime.cli.amounts import parse_stake
+
+    found: dict[str, int] = {}
+    for text in texts:
+        asset, amount = parse_stake(text, option)
+        if asset in found:
+            raise click.BadParameter(f"asset {asset} is named twice", param_hint=option)
+        found[asset] = amount
+    return found
+
+
+def _json(text: str, option: str = "--params") -> object:
     import msgspec
 
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        raise click.BadParameter(f"{text!r} is not JSON: {error}", param_hint="--params") from None
+        raise click.BadParameter(f"{text!r} is not JSON: {error}", param_hint=option) from None
 
 
 def _slot(text: str) -> SlotView:
