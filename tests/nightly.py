@@ -25,6 +25,7 @@ STATE = ROOT / ".nightly"
 PAGE = ROOT / "docs" / "reference" / "qualification.md"
 SEEDS, SEEDS_PER_PIECE = 20_000, 2_000  # from 2,000 on, every condition must be reached
 KILLS, KILL_RUNS = 120, 3
+FAULTS, CHAOS_RUNS = 300, 8  # a fault takes about three seconds
 STORIES, STORIES_PER_PIECE = 600, 100
 FUZZ_INPUTS, FUZZ_INPUTS_PER_PIECE = 1_000_000, 250_000
 
@@ -38,6 +39,7 @@ A sample of each stage is in `.ci/run`.
 | simulation | {seeds} seeds of simulated networks with every fault ([simulation](simulation.md)) | 500 seeds |
 | power | a scripted life over RocksDB, its process killed at every durable write | in process |
 | kills | {runs} runs of {kills} kills -9 of nodes and databases under load, each process {each} times | 30 kills |
+| chaos | {chaos_runs} runs of {faults} faults: three nodes in network namespaces, killed, frozen, cut off | 20 faults |
 | contracts | {stories} random lives of 150 calls on our contracts and on the published ones | 10 lives |
 | properties | all tests with 2,000 examples per property instead of 25 | 50 examples |
 | fuzz | {fuzz} inputs for each decoder of foreign bytes, half from a mutator and half from atheris | 20,000 each |
@@ -66,6 +68,9 @@ def pieces() -> Iterator[Piece]:
     yield Piece("power", "every write", (), module=("tests.simulation.killed",))
     for run in range(KILL_RUNS):
         yield Piece("kills", f"run {run}", ("tests/acceptance/test_kill.py", "-s"), {"SCAPP_KILLS": str(KILLS)})
+    for run in range(CHAOS_RUNS):
+        test = ("tests/acceptance/test_chaos.py", "-s", "-m", "slow")
+        yield Piece("chaos", f"run {run}", test, {"SCAPP_CHAOS": str(FAULTS)})
     for first in range(0, STORIES, STORIES_PER_PIECE):
         stories = {"SCAPP_CHAIN_FIRST": str(first), "SCAPP_CHAIN_STORIES": str(STORIES_PER_PIECE)}
         test = "tests/chain/test_differential.py"
@@ -107,7 +112,14 @@ def run_piece(piece: Piece, log: Path) -> dict[str, object]:
 def write_page(version: str, results: dict[str, dict[str, object]], total: int) -> None:
     """The page says what ran, not what should have run."""
     head = HEAD.format(
-        seeds=f"{SEEDS:,}", runs=KILL_RUNS, kills=KILLS, each=KILLS // 4, stories=STORIES, fuzz=f"{FUZZ_INPUTS:,}"
+        seeds=f"{SEEDS:,}",
+        runs=KILL_RUNS,
+        kills=KILLS,
+        each=KILLS // 4,
+        chaos_runs=CHAOS_RUNS,
+        faults=FAULTS,
+        stories=STORIES,
+        fuzz=f"{FUZZ_INPUTS:,}",
     )
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [f"Commit `{version}`, {today}, Python {platform.python_version()}; {len(results)} of {total} pieces.", ""]
@@ -123,7 +135,7 @@ def main() -> int:
     """Exit status 0 when every piece of the chosen stages is green."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run of this commit finished")
-    parser.add_argument("--only", help="one stage: simulation, power, kills, contracts, fuzz, properties or slow")
+    parser.add_argument("--only", help="one stage of those in the table, such as fuzz")
     chosen = parser.parse_args()
     version = commit()
     folder = STATE / version

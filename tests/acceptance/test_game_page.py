@@ -435,14 +435,19 @@ def test_pictures_of_lobby_match_end_and_scores(browser: Browser, three: Cluster
         tab.context.close()
 
 
-def test_scapp_game_plays_against_its_bot(browser: Browser) -> None:
-    """The one command: nodes, bot, page; a whole match on a phone's screen, touched and not clicked."""
+@pytest.mark.parametrize("money", [False, True], ids=["for-nothing", "for-stakes"])
+def test_scapp_game_plays_against_its_bot(browser: Browser, money: bool) -> None:
+    """The one command: nodes, bot, page, with money a chain; a whole match on a phone's screen, touched and not
+    clicked."""
     chromium_path()
     folder = Path(tempfile.mkdtemp(prefix="scapp-game-"))
     folder.chmod(0o755)
     command = [sys.executable, "-m", "scapp.runtime.cli.main", "--json", "game", "--bots", "1", "--no-open"]
     game = subprocess.Popen(
-        [*command, "--dir", str(folder / "play")], stdout=subprocess.PIPE, text=True, env=environment()
+        [*command, "--dir", str(folder / "play"), *(["--money"] if money else [])],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
     )
     try:
         assert game.stdout is not None
@@ -450,6 +455,8 @@ def test_scapp_game_plays_against_its_bot(browser: Browser) -> None:
         phone = Tab(browser, address, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
         phone.page.get_by_role("checkbox", name="sage").check()
         phone.page.get_by_role("slider", name="Cards in hand").fill("3")
+        if money:
+            phone.page.get_by_role("textbox", name="Stake of each").fill("0.25")
         phone.page.get_by_role("button", name="Challenge").tap()
         for number in range(3):
             phone.heading(f"Round {number + 1} of 3")
@@ -461,6 +468,8 @@ def test_scapp_game_plays_against_its_bot(browser: Browser) -> None:
         )
         phone.page.get_by_role("button", name="Close the channel").tap()
         expect(phone.page.get_by_role("button", name="Close the channel")).to_have_count(0)
+        if money:
+            expect(phone.page.get_by_role("status", name="Money on the chain")).to_contain_text("Paid out:")
         assert phone.problems == []
         phone.context.close()
     finally:

@@ -21,7 +21,7 @@ RICH = 10**21
 
 SETTINGS = """
 [database]
-backend = "none"
+backend = "{backend}"
 
 [chain]
 urls = ["{url}"]
@@ -55,13 +55,20 @@ class FundedCluster(Cluster):
     """`chain` is the chain behind the nodes; `accounts` pay for their transactions."""
 
     def __init__(
-        self, folder: Path, count: int, chain: devchain.Chain, published: dict[str, bytes] | None, more: str
+        self,
+        folder: Path,
+        count: int,
+        chain: devchain.Chain,
+        published: dict[str, bytes] | None,
+        more: str,
+        backend: str = "none",
     ) -> None:
         self.chain = chain
         found = {**chain.contracts, **(published or {})}
         self.token = devchain.hexed(found["Token"])
         self.adjudicator = found["NitroAdjudicator"]
         settings = SETTINGS.format(
+            backend=backend,
             url=chain.url,
             chain_id=devchain.CHAIN_ID,
             adjudicator=devchain.hexed(self.adjudicator),
@@ -111,11 +118,16 @@ def quick_chain() -> Iterator[devchain.Chain]:
 
 @contextlib.contextmanager
 def funded_cluster(
-    count: int, chain: devchain.Chain, *, published: dict[str, bytes] | None = None, more: str = ""
+    count: int,
+    chain: devchain.Chain,
+    *,
+    published: dict[str, bytes] | None = None,
+    more: str = "",
+    backend: str = "none",
 ) -> Iterator[FundedCluster]:
     """Running nodes that know each other; everything is stopped and removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="scapp-test-"))
-    found = FundedCluster(folder, count, chain, published, more)
+    found = FundedCluster(folder, count, chain, published, more, backend)
     try:
         found.start()
         found.introduce()

@@ -25,7 +25,8 @@ ACCOUNT = "0x" + "ac" * 20
 ON_CHAIN = ChannelOnChainInfo(
     assets=(Address(bytes(20)), Address(bytes.fromhex(TOKEN[2:]))),
     needed=(10**18, 14), own=(5 * 10**17, 7), holdings=(10**18, 7), confirmed=(0, 7),
-    mode="challenge", turn_record=4, finalizes_at=1_790_000_000, exit_reason="silence", settled=False,
+    mode="challenge", turn_record=4, finalizes_at=1_790_000_000, challenge_duration=60,
+    exit_reason="silence", settled=False,
 )  # fmt: skip
 
 

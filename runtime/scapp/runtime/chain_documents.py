@@ -45,11 +45,13 @@ class AssetOnChainView(Document, frozen=True, kw_only=True):
 
 class ChannelOnChainView(Document, frozen=True, kw_only=True):
     """A funded channel on chain. `mode`: unknown, open, challenge or finalized; `finalizes_at_s`: the block timestamp
-    from which a challenge is final, 0 while none runs; `exit_reason`: why this node leaves by a challenge."""
+    from which a challenge is final, 0 while none runs; `challenge_duration_s`: how long one runs; `exit_reason`: why
+    this node leaves by a challenge."""
 
     mode: Literal["unknown", "open", "challenge", "finalized"]
     turn_record: int
     finalizes_at_s: int
+    challenge_duration_s: int
     exit_reason: str
     settled: bool
     assets: list[AssetOnChainView]

@@ -27,6 +27,7 @@ class ChannelOnChainInfo(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     turn_record: int
     finalizes_at: int  # block timestamp in seconds, 0 while nothing runs
+    challenge_duration: int  # seconds
     exit_reason: str
     settled: bool
 
@@ -126,6 +127,7 @@ def chain_info(state: ChannelState, session: Session) -> ChannelOnChainInfo | No
         mode=seen.latest.status.mode(session.head_time_s).value if seen is not None else "unknown",
         turn_record=seen.latest.status.turn_record if seen is not None else 0,
         finalizes_at=seen.latest.status.finalizes_at if seen is not None else 0,
+        challenge_duration=state.setup.fixed.challenge_duration,
         exit_reason=state.exit_reason,
         settled=seen is not None and seen.settled,
     )

@@ -78,6 +78,7 @@ def _on_chain(info: ChannelInfo, chain: ChainService | None) -> ChannelOnChainVi
         mode=found.mode,  # type: ignore[arg-type]  # the service's words are the document's
         turn_record=found.turn_record,
         finalizes_at_s=found.finalizes_at,
+        challenge_duration_s=found.challenge_duration,
         exit_reason=found.exit_reason,
         settled=found.settled,
         assets=[

@@ -16,7 +16,15 @@ import click
 
 from scapp.runtime.cli.amounts import COIN, amount_text, parse_amount
 from scapp.runtime.cli.common import MISMATCH, common, emit, settings, table
-from scapp.runtime.cli.local_nodes import MARK, child_in, prepared_folder, remove_nodes, running_nodes, terminable
+from scapp.runtime.cli.local_nodes import (
+    MARK,
+    child_in,
+    emptied_folder,
+    prepared_folder,
+    remove_nodes,
+    running_nodes,
+    terminable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,18 +100,12 @@ def _for_stakes(
     """The same on a chain; what everybody's account has before and after stands in the result."""
     from scapp.runtime.cli import demo_chain
     from scapp.runtime.cli.demo_game import Game
-    from scapp.runtime.cli.processes import NodeChild, refuse_running
     from scapp.runtime.documents import SlotView
 
-    prepared_folder(home, MARK)  # which refuses what is not an earlier demo's: what is there goes
-    earlier = [NodeChild(name, home / name) for name in NAMES]
-    for child in earlier:
-        refuse_running(child.home)
-    remove_nodes(home, earlier)
-    prepared_folder(home, MARK)
+    emptied_folder(home, MARK, NAMES)
     show.note("starting a chain with the contracts on it (the first time it is downloaded)")
     with demo_chain.demo_chain() as chain:
-        children = demo_chain.funded_children(chain, names, home, stake)
+        children = demo_chain.funded_children(chain, names, home, stake, stake)
         slots = [SlotView(asset=a, destination=d, amount=str(n)) for a, d, n in demo_chain.slots_for(children, stake)]
         before = [demo_chain.coin_of(chain, child) for child in children]
         try:

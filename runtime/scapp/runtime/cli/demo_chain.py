@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scapp.runtime.cli.amounts import COIN
@@ -28,8 +28,8 @@ poll_s = 0.3
 
 [funding]
 accept = "limits"
-deposit_max = {{ coin = "{stake}" }}
-exposure_max = {{ coin = "{stake}" }}
+deposit_max = {{ coin = "{deposit_max}" }}
+exposure_max = {{ coin = "{exposure_max}" }}
 """
 
 
@@ -44,17 +44,20 @@ def demo_chain() -> Iterator[Chain]:
         yield chain
 
 
-def funded_children(chain: Chain, names: Sequence[str], home: Path, stake: int) -> list[NodeChild]:
-    """Nodes that know the chain, each with an account that has coin."""
+def funded_children(
+    chain: Chain, names: Sequence[str], home: Path, deposit_max: int, exposure_max: int, more: Mapping[str, str] = {}
+) -> list[NodeChild]:
+    """Nodes that know the chain, each with an account that has coin; `more` is what a node's settings hold besides."""
     settings = SETTINGS.format(
         url=chain.url,
         chain_id=CHAIN_ID,
         adjudicator=hexed(chain.contracts["NitroAdjudicator"]),
         consensus_app=hexed(chain.contracts["ConsensusApp"]),
         confirmations=CONFIRMATIONS,
-        stake=stake,
+        deposit_max=deposit_max,
+        exposure_max=exposure_max,
     )
-    children = [child_in(name, home, settings) for name in names]
+    children = [child_in(name, home, settings + more.get(name, "")) for name in names]
     for child in children:
         new_key(child.home, role=CHAIN_KEY)
         chain.fund(account_of(child), RICH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,24 +33,23 @@ THINK_S = 1.2
     "--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path("scapp-game"), show_default=True,
     help="Where the nodes' directories go; the next game there goes on with the same nodes and scores",
 )  # fmt: skip
+@click.option(
+    "--money",
+    is_flag=True,
+    help="Start a chain beside the nodes, so that matches can be for stakes; all is new each time",
+)
 @click.option("--open/--no-open", "opens", default=True, show_default=True, help="Open the browser, or only print")
-def game(bots: int, humans: int, folder: Path, opens: bool) -> None:
+def game(bots: int, humans: int, folder: Path, money: bool, opens: bool) -> None:
     """Start nodes on this machine and open the game's page: play bots, or other people at further nodes.
 
     Runs until Ctrl-C. `sage` and `rook` play by the worth of the pot, `robin` plays any card."""
-    from scapp.game import BotPlayer, web_folder
-    from scapp.runtime.cli.local_nodes import MARK, child_in, prepared_folder, running_nodes, terminable
+    from scapp.game import BotPlayer
+    from scapp.runtime.cli.local_nodes import running_nodes, terminable
     from scapp.runtime.cli.page import open_in_browser, page_address
 
-    home = prepared_folder(folder.absolute(), MARK)
     names = [*HUMANS[:humans], *list(BOTS)[:bots]]
-    import msgspec
-
-    # A person is asked before a match begins; a bot takes every challenge of a node it knows.
-    mount = f'\n[policy]\naccept = "none"\n\n[web]\n{PAGE} = {msgspec.json.encode(str(web_folder())).decode()}\n'
-    children = [child_in(name, home, mount if name in HUMANS else "") for name in names]
-    with terminable(), running_nodes(children):
-        tell(f"starting {len(children)} nodes in {home}")
+    with terminable(), _children(folder.absolute(), names, money) as children, running_nodes(children):
+        tell(f"starting {len(children)} nodes in {children[0].home.parent}")
         _prepare(children)
         players = [
             BotPlayer(each.client, strength=BOTS[each.name], secret=_secret(each.home), think_s=THINK_S, name=each.name)
@@ -59,7 +59,7 @@ def game(bots: int, humans: int, folder: Path, opens: bool) -> None:
         for player in players:
             player.start()
         pages = {each.name: page_address(each.home, _api(each), PAGE) for each in children if each.name in HUMANS}
-        emit({"pages": pages, "directory": str(home)}, lambda: _text(pages))
+        emit({"pages": pages, "directory": str(children[0].home.parent)}, lambda: _text(pages))
         if opens:
             for each in children[:humans]:
                 open_in_browser(each.home, PAGE, pages[each.name])
@@ -69,6 +69,29 @@ def game(bots: int, humans: int, folder: Path, opens: bool) -> None:
         finally:
             for player in players:
                 player.leave()
+
+
+@contextlib.contextmanager
+def _children(folder: Path, names: list[str], money: bool) -> Iterator[list[NodeChild]]:
+    """The nodes, and with money the chain that runs as long as they do."""
+    import msgspec
+
+    from scapp.game import web_folder
+    from scapp.runtime.cli.local_nodes import MARK, child_in, emptied_folder, prepared_folder
+
+    # A person is asked before a match begins; a bot takes every challenge of a node it knows.
+    mount = f'\n[policy]\naccept = "none"\n\n[web]\n{PAGE} = {msgspec.json.encode(str(web_folder())).decode()}\n'
+    more = {name: mount if name in HUMANS else "" for name in names}
+    if not money:
+        home = prepared_folder(folder, MARK)
+        yield [child_in(name, home, more[name]) for name in names]
+        return
+    from scapp.runtime.cli.demo_chain import RICH, demo_chain, funded_children
+
+    home = emptied_folder(folder / "funded", MARK, [*HUMANS, *BOTS])
+    tell("starting a chain with the contracts on it (the first time it is downloaded)")
+    with demo_chain() as chain:
+        yield funded_children(chain, names, home, RICH // 10, RICH // 2, more)
 
 
 def _prepare(children: list[NodeChild]) -> None:

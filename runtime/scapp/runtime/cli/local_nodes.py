@@ -33,6 +33,18 @@ def prepared_folder(home: Path, mark: str) -> Path:
     return home
 
 
+def emptied_folder(home: Path, mark: str, names: Sequence[str]) -> Path:
+    """`prepared_folder` without the nodes that an earlier run may have left in it. Raises LocalError when one runs."""
+    from scapp.runtime.cli.processes import NodeChild, refuse_running
+
+    prepared_folder(home, mark)  # which refuses what is not an earlier run's: what is there goes
+    earlier = [NodeChild(name, home / name) for name in names]
+    for child in earlier:
+        refuse_running(child.home)
+    remove_nodes(home, earlier)
+    return prepared_folder(home, mark)
+
+
 def child_in(name: str, folder: Path, more: str = "") -> NodeChild:
     """A node's directory with key and settings, made once; `more` is what its settings must hold besides ports.
 

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,9 +30,11 @@ _POLL_S = 0.02
 class NodeChild:
     """One `scapp node` in `home`, which has a key and a `scapp.toml` with fixed ports."""
 
-    def __init__(self, name: str, home: Path) -> None:
+    def __init__(self, name: str, home: Path, under: Sequence[str] = ()) -> None:
+        """`under`: the command that runs the node's, one that becomes it (`ip netns exec …`)."""
         self.name = name
         self.home = home
+        self.under = under
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -50,7 +52,8 @@ class NodeChild:
         refuse_running(self.home)
         # The process itself removes the file of an earlier one, but only once it has the lock.
         (self.home / NODE_FILE).unlink(missing_ok=True)
-        command = [sys.executable, "-m", "scapp.runtime.cli.main", "-C", str(self.home), "node", "--stop-with-stdin"]
+        command = [*self.under, sys.executable, "-m", "scapp.runtime.cli.main"]
+        command += ["-C", str(self.home), "node", "--stop-with-stdin"]
         with (self.home / LOG_FILE).open("ab") as log:
             self.process = subprocess.Popen(
                 command,

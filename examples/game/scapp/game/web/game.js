@@ -5,7 +5,7 @@ import { appOf, node } from "./session.js";
 /** One statement, so that all tables are read as of one moment. */
 const MATCH = (schema) => `
   select
-    (select row_to_json(t) from (select phase, round, prize, pot, cards, players, move_ms, deadline, stake::text
+    (select row_to_json(t) from (select phase, round, prize, pot, cards, players, move_ms, deadline, stake::text, bond::text
        from ${schema}.game where channel_id = $1::bytea) t) as game,
     (select json_agg(t order by seat) from (select seat, address, score, hand, status, rank
        from ${schema}.player where channel_id = $1::bytea) t) as players,
@@ -55,12 +55,18 @@ function matchOf({ game, players, rounds, bids, chat }) {
   return {
     ...game,
     moveMs: Number(game.move_ms),
+    bondPercent: bondPercent(game),
     deadlineMs: game.deadline ? Date.parse(game.deadline) : null,
     players: players.map((player) => ({ ...player, address: hexed(player.address) })),
     rounds: rounds ?? [],
     bids: (bids ?? []).map((bid) => ({ ...bid, commitment: hexed(bid.commitment) })),
     chat: (chat ?? []).map((line) => ({ ...line, sequence: Number(line.sequence), saidMs: Date.parse(line.said_at) })),
   };
+}
+
+/** Of one player's stake; the tables have amounts. */
+function bondPercent({ stake, bond, players }) {
+  return BigInt(stake) ? Number((BigInt(bond) * BigInt(players) * 100n) / BigInt(stake)) : 0;
 }
 
 const hexed = (text) => (text.startsWith("\\x") ? `0x${text.slice(2)}` : text);

@@ -2,6 +2,7 @@
 
 import { copy, doing, h, keep, short } from "./dom.js";
 import { readGoingOn } from "./game.js";
+import { asksText, stakeFields, stakesOf, withStakes } from "./money.js";
 import { addPeer, handover, listen, mayOpen, nameOf, node, ownName, refresh, state } from "./session.js";
 
 const CLOCKS = [["0", "No clock"], ["60000", "1 minute a move"], ["180000", "3 minutes a move"], ["600000", "10 minutes a move"]];
@@ -34,7 +35,7 @@ export function lobby(place) {
     keep(parts.challenges, [proposed, state.peers.map((peer) => peer.name)], () => challenges(proposed));
     keep(parts.matches, [live, waiting, [...goingOn.values()], state.peers.map((peer) => peer.name)], () => matches(live, waiting, goingOn));
     const links = state.peers.map((peer) => [peer.name, peer.address, peer.connected]);
-    keep(parts.create, [state.apps.length, mayOpen()], () => create(lists.against));
+    keep(parts.create, [state.apps.length, mayOpen(), Boolean(state.chain)], () => create(lists.against));
     keep(lists.against, links, () => opponents(lists.against));
     keep(parts.people, mayOpen(), () => people(lists.known));
     keep(lists.known, links, known);
@@ -59,7 +60,7 @@ function challenges(found) {
     h("h2", {}, "You are challenged"),
     h("ul.list", {}, found.map((channel) => h("li", {},
       h("div", {}, h("strong", {}, names([channel.participants[0]])),
-        h("small", {}, channel.participants.length > 2 ? ` with ${names(others(channel).slice(1))}` : "", ` · ${short(channel.channel_id)}`)),
+        h("small", {}, channel.participants.length > 2 ? ` with ${names(others(channel).slice(1))}` : "", channel.slots.length ? ` · ${asksText(channel)}` : "", ` · ${short(channel.channel_id)}`)),
       mayOpen() ? h("div.actions", {},
         h("button.primary", { type: "button", onclick: doing(() => accept(channel)) }, "Play"),
         h("button", { type: "button", onclick: doing(() => node.post(`/v1/channels/${channel.channel_id}/reject`, { reason: "not now" }).then(() => refresh())) }, "Not now")) : null))),
@@ -100,6 +101,7 @@ function create(against) {
       h("label.row", { htmlFor: "cards" }, h("span", {}, "Cards in hand"),
         h("input", { id: "cards", type: "range", name: "cards", min: 3, max: 13, value: 7, oninput: (event) => (cards.value = event.target.value) }), cards),
       h("label.row", {}, h("span", {}, "Clock"), h("select", { name: "move_ms" }, CLOCKS.map(([value, text]) => h("option", { value }, text)))),
+      stakeFields(),
       h("button.primary.wide", { type: "submit" }, "Challenge")),
   ];
 }
@@ -128,15 +130,16 @@ function rules() {
 
 async function open(event) {
   const fields = new FormData(event.target);
-  await challenge(fields.getAll("peer"), Number(fields.get("cards")), Number(fields.get("move_ms")));
+  await challenge(fields.getAll("peer"), Number(fields.get("cards")), Number(fields.get("move_ms")), stakesOf(fields));
 }
 
-/** Propose a match and go there. */
-export async function challenge(peers, cards, moveMs) {
+/** Propose a match and go there; `stakes` as `stakesOf` gives them, null to play for nothing. */
+export async function challenge(peers, cards, moveMs, stakes = null) {
   if (peers.length < 1 || peers.length > 3) throw new Error("Choose one, two or three players.");
   const app = state.apps.at(-1);
-  const params = { cards, move_ms: moveMs };
-  const found = await node.post("/v1/channels", { peers, app: app.deployment_id.slice(2), params, wait_s: 1 });
+  const money = withStakes(stakes, [state.address, ...peers]);
+  const params = { cards, move_ms: moveMs, ...money.params };
+  const found = await node.post("/v1/channels", { peers, app: app.deployment_id.slice(2), params, wait_s: 1, ...money.request });
   await refresh();
   location.hash = `#/match/${found.channel_id}`;
 }

@@ -4,6 +4,7 @@ import { boardParts, drawBoard, finalText, resultText } from "./board.js";
 import { doing, h, keep, note, say } from "./dom.js";
 import { bidOf, hasMoved, lastRound, readMatch, standings, waitingFor } from "./game.js";
 import { challenge } from "./lobby.js";
+import { amountText, moneyText, stakesLike } from "./money.js";
 import { cardBehind, hide, show } from "./secrets.js";
 import { channelOf, listen, mayOpen, mayPlay, nameOf, node, refresh, state } from "./session.js";
 import { sidePanels } from "./side.js";
@@ -37,8 +38,9 @@ class MatchView {
     this.clock = h("p.clock", { role: "timer" });
     this.table = h("section.table", { "aria-label": "The table" },
       h("div.headline", {}, this.board.head, this.clock), this.board.track, this.board.felt, this.board.last, this.hand);
+    this.money = h("section.panel.money", { "aria-label": "Money on the chain", role: "status" });
     this.side = sidePanels(id);
-    this.root = h("div.match", {}, this.table, this.side.root);
+    this.root = h("div.match", {}, h("div.column", {}, this.table, this.money), this.side.root);
   }
 
   get channel() {
@@ -173,6 +175,9 @@ class MatchView {
 
   draw() {
     const { channel, match, me } = this;
+    const money = channel && moneyText(channel);
+    this.money.hidden = !money;
+    if (money) keep(this.money, money.map((line) => line.textContent), () => [h("h2", {}, "On the chain"), ...money]);
     if (!channel || !match || channel.phase === "proposed" || channel.phase === "rejected") {
       keep(this.hand, [channel?.phase, channel?.reason, channel?.derived?.state], () => waitingRoom(channel));
       return;
@@ -213,7 +218,7 @@ class MatchView {
         h("span.rank", {}, String(player.rank)), h("span.name", {}, this.names[player.seat]),
         player.status === "forfeited" ? h("small", {}, "forfeited") : null, h("strong", {}, String(player.score))))),
       h("div.actions", {},
-        mayOpen() ? h("button.primary", { type: "button", onclick: doing(() => challenge(others, match.cards, match.moveMs)) }, "Rematch") : null,
+        mayOpen() ? h("button.primary", { type: "button", onclick: doing(() => challenge(others, match.cards, match.moveMs, stakesLike(channel, match))) }, "Rematch") : null,
         h("a.button", { href: `#/replay/${this.id}` }, "Replay"),
         mayOpen() && channel.phase === "running" ? h("button", { type: "button", onclick: doing(() => this.close()) }, "Close the channel") : null));
   }
@@ -229,13 +234,6 @@ function waitingRoom(channel) {
   const texts = { proposed: "Waiting for the others to accept…", opening: "Everybody signs the opening…", funding: "Waiting for the deposits on chain…", rejected: `Declined: ${channel.reason}` };
   return h("div.waiting", {}, h("p.empty", {}, texts[channel.phase] ?? "The tables are being derived…"),
     h("div.actions", {}, h("a.button", { href: "#/" }, "Back to the lobby")));
-}
-
-/** The chain's own coin in its usual unit; of another asset the page knows no decimals. */
-function amountText(amount, asset) {
-  if (!/^0x0{40}$/.test(asset)) return amount;
-  const [whole, part] = [amount.slice(0, -18) || "0", amount.slice(-18).padStart(18, "0").replace(/0+$/, "")];
-  return `${whole}${part && "."}${part.slice(0, 6)}${part.length > 6 ? "…" : ""} ETH`;
 }
 
 function clockText(left) {

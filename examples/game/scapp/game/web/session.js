@@ -17,6 +17,7 @@ export const state = {
   peers: [],
   apps: [], // deployments of the game
   channels: [], // of the game
+  chain: null, // where stakes are paid, when the node has one
 };
 const listeners = new Set();
 let waiting = null;
@@ -43,8 +44,8 @@ export async function start() {
 }
 
 async function load() {
-  const [token, status, peers, apps, channels] = await Promise.all(
-    ["token", "status", "peers", "deployments", "channels"].map((name) => node.get(`/v1/${name}`)),
+  const [token, status, peers, apps, channels, chain] = await Promise.all(
+    ["token", "status", "peers", "deployments", "channels", "chain"].map((name) => node.get(`/v1/${name}`)),
   );
   state.permissions = token.permissions;
   state.address = status.address;
@@ -52,6 +53,7 @@ async function load() {
   state.peers = peers.peers;
   // A version without chat is from before this page.
   state.apps = apps.deployments.filter((app) => app.name === APP && app.tables.some((table) => table.name === "chat"));
+  state.chain = chain.connected ? chain : null;
   const ours = new Set(state.apps.map((app) => app.deployment_id));
   state.channels = channels.channels.filter((channel) => ours.has(channel.deployment_id));
 }
