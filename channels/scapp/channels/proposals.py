@@ -88,6 +88,7 @@ class Proposals:
             return
         await shared.store(Append((StreamWrite(message.channel, 0, (encode_event(created),)),)), durable=True)
         runner = self._begin(ChannelDriver(Engine.created(created, shared.signer, shared.terms), 1))
+        runner.engine.session.asked = decision.partition(":")[2].strip()
         runner.tell("proposed", f"by 0x{peer.hex()}")
         if decision == "accept":
             await runner.input(lambda engine, _: engine.accept())

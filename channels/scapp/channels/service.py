@@ -75,8 +75,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 class NodeEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Told to listeners after it is durable. `kind`: proposed, opened, supported (a new batch), refused, closed,
-    rejected, recovered, halted, link (a peer came or went; `peer` set); of funded channels also leaving, chain (the
-    chain shows something new), and before it what that is: funded, challenged, cleared, finalized, settled."""
+    submission_refused (one of this node's own: `detail` has its counter, code and reason), rejected, recovered, halted,
+    link (a peer came or went; `peer` set); of funded channels also leaving, chain (the chain shows something new), and
+    before it what that is: funded, challenged, cleared, finalized, settled."""
 
     kind: str
     channel_id: ChannelId | None = None
@@ -90,7 +91,7 @@ class Policy(Protocol):
     """Decides about channels that others propose. It is asked once per proposal."""
 
     def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
-        """ "accept", "ask" (leave it to the operator), or "reject: reason"."""
+        """ "accept", "ask: why" (leave it to the operator), or "reject: reason"."""
         ...
 
     def decide_funding(self, stakes: Stakes) -> str:

@@ -11,7 +11,8 @@ from scapp.channels.types import Address, Hash
 
 
 class ChainKey:
-    """Signs transactions, of EIP-1559 or with one gas price (EIP-155). Takes a private key of 32 bytes, or an `eth_account` LocalAccount."""
+    """Signs transactions: of EIP-1559, or with one gas price (EIP-155). Takes a private key of 32 bytes, or an
+    `eth_account` LocalAccount."""
 
     def __init__(self, key: Any) -> None:
         account = eth_account().Account.from_key(key) if isinstance(key, bytes) else key

@@ -83,8 +83,8 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Sign(msgspec.Struct, frozen=True):
-    """→ tuple[bytes, Hash]: the raw transaction and its hash. Fees in wei for one unit of gas; with `legacy`, for a chain
-    without EIP-1559, `max_fee` is the whole price."""
+    """→ tuple[bytes, Hash]: the raw transaction and its hash. Fees in wei for one unit of gas; with `legacy`, for a
+    chain without EIP-1559, `max_fee` is the whole price."""
 
     nonce: int
     to: Address | None

@@ -356,7 +356,7 @@ def describe(engine: Engine) -> str:
     if state.phase == "recovering":
         return recovery.waiting_for(state, session)
     if state.phase == "proposed":
-        return "this node's acceptance"
+        return "this node's acceptance" + (f": {session.asked}" if session.asked else "")
     if state.phase in ("rejected", "settled") or (state.phase == "closed" and not state.setup.funded):
         return ""
     if state.setup.funded and state.head is not None:

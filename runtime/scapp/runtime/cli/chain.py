@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scapp.runtime.cli.chain_money import accounts, send
 from scapp.runtime.cli.common import Problem, common, emit, printable, settings, tell, waiting
 
 if TYPE_CHECKING:
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def chain() -> None:
-    """The chain on which channels are funded: status, contracts, and one for development."""
+    """The chain on which channels are funded: status, accounts, contracts, and one for development."""
+
+
+chain.add_command(accounts)
+chain.add_command(send)
 
 
 @chain.command()
