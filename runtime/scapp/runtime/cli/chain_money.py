@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scapp.channels.chain.settings import ChainSettings
 
 T = TypeVar("T")
-_TOKENS = click.option("--token", "tokens", multiple=True, metavar="ADDRESS", help="Show a token too; may be repeated")
+_TOKENS = click.option("--asset", "tokens", multiple=True, metavar="TOKEN", help="Show this token too; may be repeated")
 
 
 @click.command()
@@ -37,7 +37,7 @@ def accounts(tokens: tuple[str, ...]) -> None:
     home = settings().directory
     roles = {CHANNEL_KEY: "channel key", CHAIN_KEY: "chain key"}
     found = {name: key_info(home, role).address for role, name in roles.items() if find_key(home, role)}
-    assets = [ZERO_ADDRESS, *(read_address(token, "--token") for token in tokens)]
+    assets = [ZERO_ADDRESS, *(read_address(token, "--asset") for token in tokens)]
 
     async def read(client: RpcClient, _: ChainSettings) -> list[tuple[str, str, str, int]]:
         return [
