@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 
@@ -252,7 +251,8 @@ def decode_transaction(raw: bytes) -> ModelTransaction:
     account = eth_account()
     try:
         if is_legacy(raw):
-            fields = _legacy_fields(raw)
+            fields = account.account.Transaction.from_bytes(account.account.HexBytes(raw)).as_dict()
+            fields |= {"maxFeePerGas": fields["gasPrice"], "maxPriorityFeePerGas": fields["gasPrice"]}
         else:
             fields = account.typed_transactions.TypedTransaction.from_bytes(account.account.HexBytes(raw)).as_dict()
         sender = bytes.fromhex(account.Account.recover_transaction(raw)[2:])
@@ -268,14 +268,3 @@ def decode_transaction(raw: bytes) -> ModelTransaction:
         fields["maxFeePerGas"],
         fields["maxPriorityFeePerGas"],
     )
-
-
-def _legacy_fields(raw: bytes) -> dict[str, Any]:
-    import rlp
-
-    nonce, price, _, to, value, data, *_ = rlp.decode(raw)
-    whole = int.from_bytes(price, "big")
-    return {
-        "nonce": int.from_bytes(nonce, "big"), "to": to, "value": int.from_bytes(value, "big"), "data": data,
-        "maxFeePerGas": whole, "maxPriorityFeePerGas": whole,
-    }  # fmt: skip
