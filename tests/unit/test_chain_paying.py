@@ -49,6 +49,7 @@ async def test_all_of_it_leaves_nothing_but_what_the_fees_did_not_need(client):
 
 
 async def test_tokens_are_sent(client):
+    """Some of them, then all."""
     had = await balance_of(client, story.PAYER.address, story.TOKEN)
     await sent(client, await prepare(client, story.PAYER.address, TO, story.TOKEN, 7, CEILING))
     assert await balance_of(client, TO, story.TOKEN) == 7

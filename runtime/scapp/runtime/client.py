@@ -169,18 +169,16 @@ class Client:
     ) -> ChannelView:
         """Propose a channel to `peers` (addresses or names); waits up to `wait_s` for it to run.
 
-        With `fund` "direct" everybody deposits on chain: `stakes` (asset to amount, the same for all, in place of
-        `slots`), paid out as `payouts` (participant to account) say, with `headroom` (asset to amount) for top-ups."""
+        With `fund` "direct" everybody deposits `stakes` (asset to amount, in place of `slots`), paid out as `payouts`
+        (participant to account) say; `headroom` (by asset) is room for top-ups."""
+        staked, room = stakes or {}, headroom or {}
         body = {
             "peers": list(peers),
             "app": app,
             "params": params,
             "slots": [msgspec.structs.asdict(slot) for slot in slots],
             "fund": fund,
-            "stakes": [
-                {"asset": asset, "amount": str(amount), "headroom": str((headroom or {}).get(asset, 0))}
-                for asset, amount in (stakes or {}).items()
-            ],
+            "stakes": [{"asset": a, "amount": str(n), "headroom": str(room.get(a, 0))} for a, n in staked.items()],
             "payouts": dict(payouts or {}),
             "challenge_duration_s": challenge_duration_s,
             "wait_s": wait_s,
@@ -197,7 +195,6 @@ class Client:
         return self._post(f"/v1/channels/{_quote(channel)}/close", ChannelView, {"wait_s": wait_s}, wait_s)
 
     def top_up(self, channel: str, asset: str, amount: int) -> ChannelView:
-        """Let the node deposit more into a running channel, once the app has everybody sign that it does."""
         body = {"asset": asset, "amount": str(amount)}
         return self._post(f"/v1/channels/{_quote(channel)}/top-up", ChannelView, body)
 
@@ -354,9 +351,8 @@ class Client:
             data = response.read()
         except TimeoutError as error:
             self.close()
-            raise NodeTimeout(
-                f"{self.url} did not answer within {self._timeout_s + wait_s:g} s", code="timeout"
-            ) from error
+            late = f"{self.url} did not answer within {self._timeout_s + wait_s:g} s"
+            raise NodeTimeout(late, code="timeout") from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise self._unreachable(error) from error
