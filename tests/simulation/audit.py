@@ -6,6 +6,7 @@ a node stands in `tests/support/checkers.py`.
 
 from __future__ import annotations
 
+from scapp.channels.channel.decided import keys
 from scapp.channels.channel.events import ChannelCreated, decode_event
 from scapp.channels.channel.full_set import supported_message
 from scapp.channels.channel.messages import Supported, decode_message
@@ -51,6 +52,20 @@ class Audit:
         if check is None:
             return -1
         return max([*check.signed, check.head.turn if check.head is not None else -1], default=-1)
+
+    def told_by_others(self, node: SimNode) -> set[int]:
+        """Counters of its entries that others have in their logs, or in a proposal with its signature."""
+        counters: set[int] = set()
+        for other in self.sim.nodes:
+            check = self.check_of(other) if other is not node else None
+            if check is None:
+                continue
+            counters |= {counter for author, counter in check.included if author == node.index}
+            if other.up and self.channel in other.drivers:
+                for held in other.engine(self.channel).state.candidates:
+                    if held.signatures[node.index]:
+                        counters |= {counter for author, counter in keys(held.entries) if author == node.index}
+        return counters
 
     def look(self) -> None:
         """Rules 1 to 6 over every log, and no log a fork of another."""

@@ -174,12 +174,23 @@ class Life:
         if self.backup is None:
             return
         before = self.audit.turn_of(node)
+        known = self.audit.told_by_others(node)
         self._end_derivation(node)
         self.databases[node.index] = SimDatabase()  # with nothing in it: it is derived anew
         node.restore(self.backup)
+        self._forget(node, known)
         self.sim.saw("a node came back from a backup")
         if before > self.audit.turn_of(node):
             self.sim.saw("a node came back from a stale backup")
+
+    def _forget(self, node: SimNode, known: set[int]) -> None:
+        """What its owner was told since the backup, and nobody else has all signatures of, is gone with the disk."""
+        self.audit.look()
+        check = self.audit.check_of(node)
+        kept = check.included if check is not None else set()
+        for channel, counter in list(node.acknowledged):
+            if channel == self.channel and counter not in known and (node.index, counter) not in kept:
+                del node.acknowledged[channel, counter]
 
     def _deliver(self, count: int) -> None:
         chance = 0.3 if self.plan.forking else 0.1 if self.plan.fickle else 0

@@ -6,6 +6,7 @@ to the state, whose root is a hash chain.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -16,6 +17,9 @@ from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.types import ChannelId
 
 State = tuple[bytes, tuple[int, ...]]
+
+
+_MOVE = re.compile(rb"move:[01]:[01]:[0-9]{1,30}")
 
 
 class SumAdmission:
@@ -64,7 +68,8 @@ class SumAdmission:
         state = self.bases[channel_id]
         accepted, refusals = [], []
         for index, entry in enumerate(candidates):
-            if decode_entry(entry).payload.startswith(self.refuse):
+            payload = decode_entry(entry).payload
+            if payload.startswith(self.refuse) or (payload.startswith(b"move:") and not _MOVE.fullmatch(payload)):
                 refusals.append(Refusal(index, "rejected", "the payload is bad"))
                 continue
             state = self._apply(state, entry)
@@ -79,7 +84,7 @@ class SumAdmission:
         decoded = decode_entry(entry)
         amounts = state[1]
         if amounts and decoded.kind == Kind.MESSAGE and decoded.payload.startswith(b"move:"):
-            i, j, n = (int(x) for x in decoded.payload.split(b":")[1:4])
+            i, j, n = (int(x) for x in decoded.payload.split(b":")[1:])
             moved = list(amounts)
             n = min(n, moved[i])
             moved[i] -= n

@@ -416,6 +416,8 @@ class SimNode:
         for stream in list(self.drivers):
             if self.up:
                 self.input(stream, lambda e, now: e.tick(now, 0 if self.blind else self.net.head_time_s()))
+            if self.up and self.accept and self.restores and self.drivers[stream].engine.phase == "proposed":
+                self.input(stream, lambda e, _: e.accept())  # its policy was asked before the restore
 
     def supported(self, channel: bytes) -> list[bytes]:
         """The supported log."""

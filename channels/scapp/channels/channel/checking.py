@@ -12,7 +12,7 @@ import msgspec
 from scapp.channels.admission import Admitted
 from scapp.channels.channel import top_ups
 from scapp.channels.channel.chain_rules import Hindrance, hindrance
-from scapp.channels.channel.decided import keys, left_out, settled_by
+from scapp.channels.channel.decided import OMITTED, RESTORED, keys, left_out, settled_by
 from scapp.channels.channel.effects import (
     CommitBatch,
     RollbackBatch,
@@ -198,7 +198,7 @@ def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused,
     setup = state.setup
     me = setup.my_index
     own = {s.counter: s for s in state.outstanding} if state.outstanding else {}
-    gone = {r.counter for r in refused if r.author == me} if refused else set()
+    gone = {r.counter for r in (*refused, *own_refusals(state, refused)) if r.author == me} if refused else set()
     payload_max = setup.limits.payload_bytes_max
     count = setup.count
     time_before, time_last = state.time_ms, proposed.time_ms
@@ -234,7 +234,7 @@ def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused,
         return Fault("entry", "a state is final exactly when its batch is a close")
     skipped = [c for c in own if c < last[me] and c not in gone] if own else []
     if skipped:
-        return Fault("omitted", f"our submission {skipped[0]} is left out and not refused")
+        return Fault(OMITTED, f"our submission {skipped[0]} is left out and not refused")
     return None
 
 
@@ -288,9 +288,13 @@ def _own_left_out(state: ChannelState, proposed: Signed, refused: tuple[Refused,
 def own_refusals(state: ChannelState, refused: tuple[Refused, ...]) -> list[Refused]:
     """Undecided submissions of ours that the sequencer says it refused, its texts cut to what we keep."""
     me = state.setup.my_index
-    waiting = {s.counter for s in state.outstanding}
-    mine = {r.counter: r for r in refused if r.author == me and r.counter in waiting}
-    return [Refused(me, r.counter, r.code[:32], r.reason[:1024]) for r in mine.values()]
+    waiting = [s.counter for s in state.outstanding]
+    mine: dict[int, Refused] = {}
+    for r in refused:
+        if r.author == me:
+            covered = [c for c in waiting if c == r.counter or (r.code == RESTORED and c < r.counter)]
+            mine.update((c, Refused(me, c, r.code[:32], r.reason[:1024])) for c in covered)
+    return list(mine.values())
 
 
 def _add_early(state: ChannelState, session: Session, proposed: Signed) -> Signed:

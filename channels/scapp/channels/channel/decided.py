@@ -12,6 +12,14 @@ from scapp.channels.channel.events import Event, Refused, Signed, SubmissionsDro
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.entries import HEADER
 
+RESTORED = "restored"
+"""The code of a refusal by a sequencer that was restored. It knows only up to where the author's submissions were
+decided before, and takes none of them any more: all that the author still waits for up to there are refused by it."""
+
+
+OMITTED = "omitted"
+"""The code with which an author refuses a proposal that passes over a submission of its own and does not refuse it."""
+
 
 def keys(entries: Iterable[bytes]) -> set[tuple[int, int]]:
     """(author, counter) of each entry."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from scapp.channels.admission import Admitted
 from scapp.channels.channel import catchup, top_ups
 from scapp.channels.channel.chain_rules import Hindrance, hindrance
-from scapp.channels.channel.decided import authors_to_tell, keys, last_counters, left_out
+from scapp.channels.channel.decided import OMITTED, authors_to_tell, keys, last_counters, left_out
 from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
 from scapp.channels.channel.events import Refused, Signed, StateSigned
 from scapp.channels.channel.full_set import fully_signed, status_message
@@ -28,6 +28,7 @@ QUEUE_BATCHES_MAX = 4  # per author, in full batches
 REFUSALS_PER_WINDOW_MAX = 200
 REFUSAL_WINDOW_MS = 10_000
 RETIMED_MAX = 3
+REFUSED_AGAIN_MAX = 1_000
 RECOVERED = "recovered"  # the code of a refusal by a participant that was restored
 
 
@@ -321,6 +322,22 @@ def _may_retime(state: ChannelState, session: Session, proposal: Signed, now_ms:
     return session.retimed <= RETIMED_MAX
 
 
+def _forgotten(state: ChannelState, session: Session, author: int, newest: Signed, now_ms: int) -> Step:
+    """Our proposal passes over submissions that we refused and, restored since, do not know: refuse them again."""
+    included = {counter for by, counter in keys(newest.entries) if by == author}
+    if state.recovery.floor < 0 or not included:
+        return NOTHING
+    last = max(included)
+    passed = [c for c in range(max(state.decided[author] + 1, last - REFUSED_AGAIN_MAX), last) if c not in included]
+    known = {r.counter for r in state.remembered if r.author == author}
+    reason = "refused before the sequencer was restored"
+    refused = [Refused(author, counter, "forgotten", reason) for counter in passed if counter not in known]
+    if not refused:
+        return NOTHING
+    session.wire.pop(newest.turn, None)
+    return refuse(state, session, refused, now_ms, [SendPropose(author, newest.turn)])
+
+
 def receive_refuse(state: ChannelState, session: Session, index: int, message: Refuse, now_ms: int) -> Step:
     """A participant will not sign our proposal: replace it without the entry to blame, or wait and say so."""
     newest = state.candidates[-1] if state.candidates else None
@@ -331,6 +348,8 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
         return NOTHING
     if state.setup.funded and hindrance(state, session, is_final=newest.is_final) is not None:
         return NOTHING
+    if message.code == OMITTED:
+        return _forgotten(state, session, index, newest, now_ms)
     # Restored, that participant signs only above what we have signed: the same again, whatever is in it.
     recovered = message.code == RECOVERED and state.head is not None
     if not recovered and (state.turn < 1 or not newest.entries):

@@ -13,7 +13,7 @@ import struct
 
 import msgspec
 
-from scapp.channels.channel.decided import last_counters
+from scapp.channels.channel.decided import RESTORED, last_counters
 from scapp.channels.channel.effects import Effect, SendNow, Tell
 from scapp.channels.channel.events import (
     Event,
@@ -24,7 +24,7 @@ from scapp.channels.channel.events import (
     StateRecalled,
     SubmissionsRefused,
 )
-from scapp.channels.channel.full_set import newest_full, status_message
+from scapp.channels.channel.full_set import fully_signed, newest_full, status_message
 from scapp.channels.channel.messages import Recall, Status, encode_message
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import NOTHING, Session, Step
@@ -156,12 +156,15 @@ def _go_on(state: ChannelState, session: Session, events: list[Event], signed: i
 
 
 def _decided(state: ChannelState, session: Session) -> list[Event]:
-    """The sequencer decided submissions that it does not know any more; their authors do, and go on after them."""
+    """The sequencer decided submissions that it does not know any more; their authors do, and go on after them. What a
+    full set holds that is not the log's end yet was not refused."""
     if state.setup.my_index != 0:
         return []
-    told = {index: status.decided for index, status in session.heard.items() if status.decided > state.decided[index]}
+    full = fully_signed(state)
+    known = state.decided if full is None else tuple(map(max, state.decided, full.last))
+    told = {index: status.decided for index, status in session.heard.items() if status.decided > known[index]}
     reason = "decided before the sequencer was restored"
-    refused = tuple(Refused(index, counter, "restored", reason) for index, counter in sorted(told.items()))
+    refused = tuple(Refused(index, counter, RESTORED, reason) for index, counter in sorted(told.items()))
     return [SubmissionsRefused(refused)] if refused else []
 
 
