@@ -14,9 +14,11 @@ from click.testing import CliRunner, Result
 from scapp.channels.channel.standing import ChannelOnChainInfo
 from scapp.channels.types import Address, ChannelId
 from scapp.runtime.api.auth import TokenStore
+from scapp.runtime.chain_documents import ChainStatusView
 from scapp.runtime.cli.amounts import COIN, amount_text, parse_amount, parse_stake, time_text
 from scapp.runtime.cli.main import scapp
-from scapp.runtime.client import NotAllowed, Refused
+from scapp.runtime.client import Client, NotAllowed, Refused
+from scapp.runtime.keys_file import new_key
 from tests.support.api_harness import Harness, served
 from tests.support.fake_service import ALICE, BOB, CAROL
 
@@ -254,3 +256,45 @@ def test_a_token_that_answers_channels_spends_nothing(node: Harness) -> None:
     with pytest.raises(NotAllowed, match="a channel with deposits needs funds"):
         plain.accept(channel)
     assert paying.accept(channel).phase == "running"
+
+
+def test_the_status_shows_the_chain(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endpoint, head and what is behind it, balance, what is under way, what is wrong, and the money in channels."""
+    found = ChainStatusView(
+        connected=True, chain_id=5, account=ACCOUNT, balance=str(2 * 10**18), head=70, lag_blocks=3,
+        endpoint="https://rpc.example", pending=2, fault="it does not answer",
+    )  # fmt: skip
+    monkeypatch.setattr(Client, "chain", lambda _: found)
+    for _ in range(2):
+        opened = node.client.open_channel(["bob"], "duel").channel_id
+        known = node.service.infos[ChannelId(bytes.fromhex(opened[2:]))]
+        changed = msgspec.structs.replace(known, chain=msgspec.structs.replace(ON_CHAIN, confirmed=(10**18, 7)))
+        node.run(lambda changed=changed: node.service.infos.update({changed.channel_id: changed}))  # type: ignore[misc]
+    shown = run(node, "status").stdout
+    assert "5 at https://rpc.example" in shown
+    assert "it does not answer" in shown
+    assert "70, 3 not processed" in shown
+    assert f"{ACCOUNT} with 2 eth; 2 transactions under way" in shown
+    assert f"2 eth, 14 of {TOKEN}, confirmed" in shown
+    assert json.loads(run(node, "--json", "status").stdout)["chain"]["lag_blocks"] == 3
+
+
+def test_a_status_without_a_chain_shows_none(node: Harness) -> None:
+    assert "transactions under way" not in run(node, "status").stdout
+    assert "chain" not in json.loads(run(node, "--json", "status").stdout)
+
+
+@pytest.mark.parametrize("args", [("accounts",), ("send", ACCOUNT, "all"), ("send", ACCOUNT, "1eth")])
+def test_money_of_the_keys_needs_a_chain(node: Harness, args: tuple[str, ...]) -> None:
+    """A directory that names none says where to name one."""
+    new_key(node.home)
+    done = run(node, "chain", *args)
+    assert done.exit_code == 1
+    assert "no chain is configured" in done.stderr
+
+
+@pytest.mark.parametrize("amount", ["1eth:" + TOKEN, "everything", "all:0xTOKEN"])
+def test_amounts_that_cannot_be_sent(node: Harness, amount: str) -> None:
+    done = run(node, "chain", "send", ACCOUNT, amount)
+    assert done.exit_code == 2
+    assert "AMOUNT" in done.stderr

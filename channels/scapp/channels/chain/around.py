@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from scapp.channels.chain import calls
 from scapp.channels.chain import requests as ask
 from scapp.channels.chain.client import Refused
 from scapp.channels.chain.requests import Steps
-from scapp.channels.outcome import encode_outcome
+from scapp.channels.outcome import Allocation, AllocationType, encode_outcome
 from scapp.channels.payouts import transfer_effects
 from scapp.channels.types import Address
 
@@ -25,15 +27,22 @@ def around(adjudicator: Address, call: calls.Call, held: Sequence[int]) -> Steps
         return alone if (yield from _works(adjudicator, alone)) else call
     encoded = encode_outcome(call.outcome)
     for index, (exit_, has) in enumerate(zip(call.outcome, held, strict=True)):
-        due = transfer_effects(has, exit_.allocations).exits
         takes = []
-        for position, payment in enumerate(due):
+        for position in _due(has, exit_.allocations):
             one = calls.Transfer(index, call.channel, encoded, call.state_hash, (position,))
-            if payment.amount and (yield from _works(adjudicator, one)):
+            if (yield from _works(adjudicator, one)):
                 takes.append(position)
         if takes:
             return calls.Transfer(index, call.channel, encoded, call.state_hash, tuple(takes))
     return call
+
+
+def _due(held: int, allocations: Sequence[Allocation]) -> list[int]:
+    """Which allocations get something of that; guarantees are reclaimed, not paid."""
+    simple = [msgspec.structs.replace(item, allocation_type=AllocationType.SIMPLE) for item in allocations]
+    pays = zip(allocations, transfer_effects(held, simple).exits, strict=True)
+    guarantee = AllocationType.GUARANTEE
+    return [at for at, (item, paid) in enumerate(pays) if paid.amount and item.allocation_type != guarantee]
 
 
 def _works(adjudicator: Address, call: calls.Call) -> Steps[bool]:

@@ -191,8 +191,8 @@ def ordered(
 ) -> Step:
     """Admission has decided: propose the accepted entries, refuse the others."""
     step, entries = NOTHING, work.entries
+    amounts = state.setup.pack(result.amounts)
     if state.setup.funded:
-        amounts = state.setup.pack(result.amounts)
         hindered = top_ups.hindrance(state, amounts)
         alone = len(work.items) == 1 or bool(state.candidates)
         if hindered is not None and alone:
@@ -212,7 +212,7 @@ def ordered(
         sequence=state.sequence + len(entries),
         log_root=extend_log_root(state.log_root, entries),
         state_root=result.state_root,
-        amounts=state.setup.pack(result.amounts),
+        amounts=amounts,
         time_ms=work.time_ms if entries else state.time_ms,
         signatures=state.setup.unsigned,
         last=last_counters(state.included, entries),
