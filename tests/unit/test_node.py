@@ -75,11 +75,17 @@ async def test_ticks_are_ordered_like_messages(cast: Cast) -> None:
 
 
 async def test_the_operator_decides_when_policy_asks(cast: Cast) -> None:
-    alice, bob = await cast.node(1), await cast.node(2, policy="ask: it is Sunday")
+    """Why it waits is said, after a restart in the words of that day."""
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log, policy="ask: it is Sunday")
     channel = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
     await until(bob, lambda: bool(bob.channels()))
     assert bob.channel(channel).phase == "proposed"
     assert bob.channel(channel).waiting_for == "this node's acceptance: it is Sunday"
+    await bob.stop()
+    cast.nodes.remove(bob)
+    bob = await cast.node(2, log=log, policy="ask: it is Monday")
+    assert bob.channel(channel).waiting_for == "this node's acceptance: it is Monday"
     await bob.accept(channel)
     await bob.wait_phase(channel, ("running",), 5)
     with pytest.raises(LocalError, match="nothing to accept"):

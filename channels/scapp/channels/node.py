@@ -15,7 +15,7 @@ from scapp.channels.chain.port import ChainService
 from scapp.channels.chain_link import ChainLink
 from scapp.channels.channel.effects import parse_outbox_row
 from scapp.channels.channel.engine import Engine
-from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.events import ChannelCreated, decode_event
 from scapp.channels.channel.full_set import for_contracts, newest_enforceable
 from scapp.channels.channel.messages import (
     Decisions,
@@ -120,7 +120,12 @@ class Node:
             self._corrupt[ChannelId(stream)] = str(error)
             logger.error("channel 0x%s is corrupt and stays closed: %s", stream.hex(), error)
             return
-        self._begin(driver)
+        runner = self._begin(driver)
+        if driver.engine.state.phase == "proposed":
+            page = await asyncio.to_thread(lambda: next(iter(self._log.read(stream))))
+            created = decode_event(page.events[0])
+            assert isinstance(created, ChannelCreated)
+            self._proposals.explain(runner, created)
 
     def _check_owner(self, driver: ChannelDriver) -> None:
         setup = driver.engine.state.setup

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 
 from scapp.channels.chain_link import ChainLink
 from scapp.channels.channel.engine import Engine
-from scapp.channels.channel.events import encode_event
+from scapp.channels.channel.events import ChannelCreated, encode_event
 from scapp.channels.channel.messages import AnyMessage, Proposal, Rejected, encode_message
 from scapp.channels.channel.opening import created_from_proposal
 from scapp.channels.channel.setup import Setup
-from scapp.channels.deployment import Limits
+from scapp.channels.deployment import Deployment, Limits
 from scapp.channels.driver import ChannelDriver
 from scapp.channels.errors import PeerError
 from scapp.channels.log.port import Append, StreamWrite
@@ -80,18 +80,28 @@ class Proposals:
         if fault:
             self._turn_down(peer, message, fault)
             return
-        decision = self._policy.decide(peer, deployment, created)
-        if decision == "accept" and created.app_definition != ZERO_ADDRESS:
-            decision = self._policy.decide_funding(self._chain.stakes(created))
+        decision = self._decide(peer, deployment, created)
         if decision.startswith("reject"):
-            self._turn_down(peer, message, decision.partition(":")[2].strip() or "not accepted here")
+            self._turn_down(peer, message, _reason(decision) or "not accepted here")
             return
         await shared.store(Append((StreamWrite(message.channel, 0, (encode_event(created),)),)), durable=True)
         runner = self._begin(ChannelDriver(Engine.created(created, shared.signer, shared.terms), 1))
-        runner.engine.session.asked = decision.partition(":")[2].strip()
+        runner.engine.session.asked = _reason(decision)
         runner.tell("proposed", f"by 0x{peer.hex()}")
         if decision == "accept":
             await runner.input(lambda engine, _: engine.accept())
+
+    def _decide(self, peer: Address, deployment: Deployment, created: ChannelCreated) -> str:
+        decision = self._policy.decide(peer, deployment, created)
+        if decision == "accept" and created.app_definition != ZERO_ADDRESS:
+            return self._policy.decide_funding(self._chain.stakes(created))
+        return decision
+
+    def explain(self, runner: ChannelRunner, created: ChannelCreated) -> None:
+        """After a restart: why a proposal waits, as policy says it now. What policy would accept by now waits all the
+        same: it was left to the operator, who may have begun to think about it."""
+        setup = runner.engine.state.setup
+        runner.engine.session.asked = _reason(self._decide(setup.participants[0], setup.deployment, created))
 
     def frame_fault(self, limits: Limits) -> str:
         """Why batches under these limits could not be sent, or an empty string."""
@@ -109,3 +119,7 @@ class Proposals:
         logger.warning("peer 0x%s: proposal rejected: %s", peer.hex(), reason)
         answer = encode_message(Rejected(message.channel, reason[:1024]))
         self._shared.send(peer, answer)
+
+
+def _reason(decision: str) -> str:
+    return decision.partition(":")[2].strip()
