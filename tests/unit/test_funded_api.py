@@ -298,3 +298,28 @@ def test_amounts_that_cannot_be_sent(node: Harness, amount: str) -> None:
     done = run(node, "chain", "send", ACCOUNT, amount)
     assert done.exit_code == 2
     assert "AMOUNT" in done.stderr
+
+
+def test_a_top_up_is_used_once_it_is_confirmed(node: Harness) -> None:
+    """The second message waits for the chain; after the wait the first one stands, and that is said."""
+    channel = node.client.open_channel(["bob"], "duel", fund="direct", stakes={COIN: 5}).channel_id
+    known = ChannelId(bytes.fromhex(channel[2:]))
+    args = ("channel", "top-up", channel, "3", "--message", "1", "--then", "2", "--wait")
+    late = run(node, *args, "0.1")
+    assert late.exit_code == 4
+    assert "not confirmed after 0.1 s" in late.stderr
+    assert node.client.channel(channel).sequence == 2
+    there = msgspec.structs.replace(
+        node.service.infos[known], chain=msgspec.structs.replace(ON_CHAIN, confirmed=ON_CHAIN.needed)
+    )
+    node.run(lambda: node.service.infos.update({known: there}))
+    assert run(node, *args, "5").exit_code == 0
+    assert node.client.channel(channel).sequence == 4, "both messages"
+
+
+def test_a_refused_announcement_says_that_the_permission_stands(node: Harness) -> None:
+    channel = node.client.open_channel(["bob"], "duel", fund="direct", stakes={COIN: 5}).channel_id
+    node.service.refused[msgspec.msgpack.encode(7)] = "not now"
+    done = run(node, "channel", "top-up", channel, "3", "--message", "7")
+    assert done.exit_code == 1
+    assert "the permission stands" in done.stderr

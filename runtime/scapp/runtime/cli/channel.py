@@ -9,7 +9,6 @@ import click
 from scapp.runtime.cli.common import (
     REFUSED,
     TIMEOUT,
-    Problem,
     common,
     emit,
     printable,
@@ -184,23 +183,26 @@ def close(channel: str, wait_s: float) -> None:
 @click.argument("channel")
 @click.argument("amount", metavar="AMOUNT[:ASSET]")
 @click.option("--message", metavar="JSON", help="Send it next: what makes the app say that you deposit this")
-def top_up(channel: str, amount: str, message: str | None) -> None:
+@click.option("--then", metavar="JSON", help="Send it once the deposit is confirmed: what makes the app use it")
+@_WAIT
+def top_up(channel: str, amount: str, message: str | None, then: str | None, wait_s: float) -> None:
     """Deposit AMOUNT more into a running channel that was opened with --headroom.
 
     This node deposits once the app has everybody sign that it does; until then, this is a permission. How the app is
-    asked is the app's matter: the ledger takes {"top_up": {"amount": 5}}."""
+    asked is the app's matter: the ledger takes {"top_up": {"amount": 5}}, and then {"claim": {"amount": 5}}."""
     from scapp.runtime.cli.amounts import parse_stake
+    from scapp.runtime.cli.topping_up import announce, use
 
     asset, wanted = parse_stake(amount, "AMOUNT")
-    asked = _json(message, "--message") if message else None
-    with settings().client() as node:
-        found = node.top_up(channel, asset, wanted)
-        if message:
-            (receipt,) = node.send(channel, asked)
-            if receipt.status == "refused":
-                raise Problem(f"{receipt.code}: {receipt.reason}", code="refused", hint="the permission stands")
-            found = node.channel(channel)
+    asked, used = (_json(text, name) if text else None for text, name in ((message, "--message"), (then, "--then")))
+    with settings().client() as node, waiting("topping up"):
+        found = announce(node, channel, asset, wanted, asked)
+        done = used is None or use(node, channel, asset, used, wait_s)
+        found = node.channel(channel) if used is not None else found
     emit(found, _described(found))
+    if not done:
+        tell(f"not confirmed after {wait_s:g} s; it goes on: `scapp send` says the rest when it is")
+        click.get_current_context().exit(TIMEOUT)
 
 
 @channel.command()
