@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Checks a scapp proof document with nothing but Python: `check_proof.py FILE` prints what it proves, or fails.
+A second argument is the address of the app for two parties, whose channels are their first and last participant's.
 
 Written from docs/reference/proofs.md alone. It shares no code with scapp, so that nobody has to trust either.
 """
@@ -87,7 +88,7 @@ def word(number):
     return number.to_bytes(32, "big")
 
 
-def check(document):
+def check(document, two_party_app=None):
     """Returns (channel id, turn, row or None); raises SystemExit or another error when nothing is proved."""
     need(document["format"] == "scapp-proof-1", "another format")
     channel, state = document["channel"], document["state"]
@@ -103,7 +104,10 @@ def check(document):
     need(len(app_data) == 192 and app_data[:32] == word(1) and outcome[:32] == word(32), "another kind of state")
     head = channel_id + word(160) + word(160 + 32 + 192) + word(state["turn"]) + word(int(state["is_final"]))
     state_hash = keccak(head + word(192) + app_data + outcome[32:])
-    signers = [signer(state_hash, raw(each)) for each in state["signatures"]]
+    signers = [signer(state_hash, raw(each)) if each != "0x" else None for each in state["signatures"]]
+    if two_party_app is not None and raw(channel["app_definition"]) == two_party_app and state["turn"] >= 2:
+        need(len(signers) == len(participants), "not one signature per participant")
+        signers[1:-1] = [found or there for found, there in zip(signers[1:-1], participants[1:-1], strict=True)]
     need(signers == participants, "not signed by all participants")
     # 3. The state names the deployment and the root of the tables.
     need(keccak(raw(document["deployment"])) == app_data[32:64], "another deployment was signed")
@@ -133,5 +137,6 @@ def check(document):
 
 if __name__ == "__main__":
     with open(sys.argv[1], encoding="utf-8") as file:
-        found_channel, found_turn, found_row = check(json.load(file))
+        found_app = raw(sys.argv[2]) if len(sys.argv) > 2 else None
+        found_channel, found_turn, found_row = check(json.load(file), found_app)
     print(f"channel 0x{found_channel.hex()}, turn {found_turn}:", "absent" if found_row is None else found_row.hex())

@@ -1,4 +1,4 @@
-"""The tutorial's commands, run as they stand in docs/tutorial/first-channel.md."""
+"""The tutorials' commands, run as they stand in docs/tutorial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from scapp.runtime.cli.processes import free_ports
 from tests.support.cluster import environment
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorial" / "first-channel.md"
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "tutorial"
 PORTS = ("7430", "7431", "7440", "7441")
 
 
@@ -29,10 +29,10 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(found, ignore_errors=True)
 
 
-def test_the_first_channel(folder: Path) -> None:
-    """Every block runs, in one shell, and both databases are equal to the root in the end."""
-    script = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.S))
-    for port, free in zip(PORTS, free_ports(len(PORTS)), strict=True):
+def run_page(name: str, ports: tuple[str, ...], folder: Path) -> str:
+    """What its blocks print, run in one shell; free ports take the place of those on the page."""
+    script = "\n".join(re.findall(r"```sh\n(.*?)```", (PAGES / name).read_text(), re.S))
+    for port, free in zip(ports, free_ports(len(ports)), strict=True):
         assert port in script
         script = script.replace(port, str(free))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -40,8 +40,14 @@ def test_the_first_channel(folder: Path) -> None:
         ["bash", "-c", f"set -em\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"],
         cwd=folder, env=environment() | {"PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=200)
     assert process.returncode == 0, out + err
+    return out
+
+
+def test_the_first_channel(folder: Path) -> None:
+    """Every block runs, in one shell, and both databases are equal to the root in the end."""
+    out = run_page("first-channel.md", PORTS, folder)
     assert "refused, as it must be" in out
     assert "not your" not in out
     verdicts = re.findall(r"^(equal|DIFFERENT)\s+0x\w+….*?(0x\w{64})", out, re.M)
@@ -49,3 +55,17 @@ def test_the_first_channel(folder: Path) -> None:
     assert len({root for _, root in verdicts}) == 1
     for name in ("alice", "bob"):
         assert not (folder / name / "node.json").exists(), "the node still runs"
+
+
+@pytest.mark.slow
+def test_alice_hub_and_bob(folder: Path) -> None:
+    """Payments and an app over a hub, without a transaction, and everybody is paid what the page says."""
+    out = run_page("alice-hub-bob.md", ("8545", *PORTS, "7450", "7451"), folder)
+    assert "no transaction since the deposits" in out
+    paid = dict(re.findall(r"^(alice|hub|bob) (\d+) wei$", out, re.M))
+    fees = 7_002 * 10**9
+    assert {name: int(wei) for name, wei in paid.items()} == {
+        "alice": 176 * 10**14 - fees,
+        "hub": 2 * 10**16 + fees,
+        "bob": 34 * 10**14,
+    }

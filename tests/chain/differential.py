@@ -139,7 +139,10 @@ class Story(Draws):
         draw.shuffle(sides)
         items = [(side, draw.randrange(5), 0, b"") for side in sides[: draw.choice([2, 2, 2, 1])]]
         items.insert(draw.randrange(len(items) + 1), guarantee(target.id, 10, left, right))
-        slots = [(external(left), share, 0, b""), (external(right), 10 - share + draw.choice([0, 0, 0, 1]), 0, b"")]
+        slots = [
+            (external(left), share, 0, b""),
+            (external(right), 10 - share + draw.choice([0, 0, 0, 1]), 0, b""),
+        ]
         for channel, allocations in ((target, slots), (ledger, items)):
             state = channel.state(((asset, (0, b""), allocations),), 5, is_final=True)
             if self.call("conclude", channel.fixed, state.signed()):
@@ -239,6 +242,8 @@ class Story(Draws):
         choosing = function in ("transfer", "compute_transfer_effects_and_interactions") and arguments[-1]
         if choosing and (ours == slip) != (theirs == slip):
             return "guarantee slip"
+        if ours == "Channel is virtual.":
+            return "virtual channel"
         if function in ("challenge", "checkpoint", "stateIsSupported"):
             return self.listed_payment(arguments, here, there)
         if function in ("transfer", "transferAllAssets", "concludeAndTransferAllAssets"):

@@ -90,6 +90,11 @@ class Evm:
     def balance(self, address: bytes) -> int:
         return self._state.get_balance(address)  # type: ignore[arg-type]
 
+    def place(self, address: bytes, code_of: bytes) -> None:
+        """Put the code of a contract that is there at another address as well."""
+        self._state.set_code(address, self._state.get_code(code_of))  # type: ignore[arg-type]
+        self._state.lock_changes()
+
     def storage(self, address: bytes, slot: bytes) -> int:
         return self._state.get_storage(address, int.from_bytes(slot, "big"))  # type: ignore[arg-type]
 

@@ -54,11 +54,12 @@ def test_contracts_fit_the_size_limit():
 
 
 def test_the_adjudicator_keeps_its_state_where_the_published_one_does():
-    """statusOf in slot 0 and holdings in slot 1, so that tools that read storage work with both."""
+    """statusOf in slot 0 and holdings in slot 1, so that tools that read storage work with both; ours follows."""
     layout = json.loads((contracts.FOLDER / "NitroAdjudicator.json").read_bytes())["storageLayout"]
     assert layout == [
         {"label": "_statusOf", "slot": "0", "offset": 0},
         {"label": "_holdings", "slot": "1", "offset": 0},
+        {"label": "_isVirtual", "slot": "2", "offset": 0},
     ]
 
 

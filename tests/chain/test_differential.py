@@ -16,7 +16,8 @@ FIRST = int(os.environ.get("SCAPP_CHAIN_FIRST", "0"))
 STEPS = 150
 DIFFERENCES = (
     "stray coin", "guarantee slip", "payment of zero", "asset twice", "vouchers over tokens", "destination changed",
-    "only two allocations allowed", "only simple allocations allowed", "payee's initial balance", MUTATED,
+    "only two allocations allowed", "only simple allocations allowed", "payee's initial balance", "virtual channel",
+    MUTATED,
 )  # fmt: skip
 REACHED = (
     "deposit: ok", "deposit: held != expectedHeld", "challenge: ok", "challenge: !unanimous", "checkpoint: ok",

@@ -6,6 +6,8 @@ from scapp.channels.chain.calls import decode_call, encode_call
 from scapp.channels.chain.contract_events import decode_event, encode_event
 from scapp.channels.chain.model import execute
 from scapp.channels.chain.model_world import Revert, Token, World
+from scapp.channels.chain.support import App
+from tests.chain import cast
 from tests.chain.cast import World as Contracts
 from tests.chain.differential import TOKENS, Story
 from tests.chain.draws import Draws
@@ -15,19 +17,22 @@ from tests.chain.states import ADDRESSES
 STEPS = 150
 MODELLED = {
     "deposit", "challenge", "checkpoint", "conclude", "concludeAndTransferAllAssets", "transferAllAssets", "transfer",
+    "reclaim",
 }  # fmt: skip
 
 
 class ModelStory(Story):
     """Random calls on the contracts and the model; the latter takes the place of the published contracts."""
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, app: App) -> None:
         self.ours = self.theirs = Contracts()
         consensus, token = self.ours.consensus.address, self.ours.token.address
-        Draws.__init__(self, seed, consensus, consensus, token)  # one app: the payment app is not modelled
+        two_party = cast.deploy(self.ours.evm, cast.contracts.load("TwoPartyApp")).address
+        other = self.ours.payments.address if app == "payment" else two_party
+        Draws.__init__(self, seed, consensus, other, token)
         self.log, self.known = [], {}
         self.reasons: set[str] = set()
-        self.model = World(self.ours.adjudicator.address, consensus)
+        self.model = World(self.ours.adjudicator.address, consensus, {other: app})
         self.model.tokens[token] = Token({}, {})
         for address in ADDRESSES.values():
             self.ours.give(address, TOKENS)
@@ -82,8 +87,8 @@ class ModelStory(Story):
 def test_model_and_contracts_agree(seed):
     """Status words, holdings, balances, events and revert reasons, after each of many calls in several lives."""
     reasons: set[str] = set()
-    for life in range(6):
-        story = ModelStory(f"{seed}/{life}")
+    for life in range(8):
+        story = ModelStory(f"{seed}/{life}", "payment" if life % 2 else "two-party")
         for _ in range(STEPS):
             story.step()
         reasons |= story.reasons

@@ -33,6 +33,8 @@ from scapp.channels.channel.opening import created_from_proposal
 from scapp.channels.channel_snapshots import Loaded
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.types import Address
+from tests.fuzz.ledgers import ledger_facts, ledger_messages
+from tests.fuzz.virtuals import virtual_facts, virtual_messages
 from tests.support.tree import ROOT
 
 Decode = Callable[[bytes], object]
@@ -112,6 +114,7 @@ def handshake() -> tuple[Decode, list[bytes]]:
 def some_messages() -> list[Any]:
     return [
         proposal(),
+        virtual_proposal(),
         Rejected(C32, "no"),
         Submit(C32, 1, 1, (b"payload", b"")),
         Decisions(C32, ()),
@@ -139,6 +142,18 @@ def proposal() -> Proposal:
     return found
 
 
+@functools.cache
+def virtual_proposal() -> Proposal:
+    from tests.support.sim import Sim
+    from tests.support.sim_backing import SimBacking
+
+    sim = Sim(2)
+    SimBacking(sim, 2).open((5, 5))
+    found = decode_message(sim.queue[0][2])
+    assert isinstance(found, Proposal)
+    return found
+
+
 def messages() -> tuple[Decode, list[bytes]]:
     return decode_message, [encode_message(message) for message in some_messages()]
 
@@ -152,7 +167,7 @@ def proposals() -> tuple[Decode, list[bytes]]:
         found = decode_message(data)
         return created_from_proposal(found, me, good.time_ms) if isinstance(found, Proposal) else None
 
-    return decode, [encode_message(good)]
+    return decode, [encode_message(good), encode_message(virtual_proposal())]
 
 
 def engine() -> tuple[Decode, list[bytes]]:
@@ -367,26 +382,83 @@ def nitro_json() -> tuple[Decode, list[bytes]]:
 
 
 def vouchers() -> tuple[Decode, list[bytes]]:
-    """What a payer sends, up to the payee's purse."""
+    """A voucher as JSON, up to the payee's purse."""
     from scapp.channels import nitro_json
-    from scapp.channels.payments.vouchers import Purse, Voucher, pay, receive
-    from scapp.channels.signing import Signer, Verifier
-    from scapp.channels.types import ChannelId, Signature
-
-    payer, payee = Signer(b"\x01" * 32), Signer(b"\x02" * 32)
-    purse = Purse(ChannelId(C32), payer.address, payee.address, 100)
-    verifier = Verifier(payer.address)
+    from scapp.channels.payments.vouchers import sign_voucher
+    from scapp.channels.types import ChannelId
+    from tests.support.payments import PAYER, payee_book
 
     def decode(data: bytes) -> None:
-        read = nitro_json.read_voucher(data)
-        receive(purse, Voucher(read.channel_id, read.amount, read.signature), payee.address, verifier)
+        payee_book(ChannelId(C32)).take(nitro_json.read_voucher(data), 0)
 
-    def written(amount: int) -> bytes:
-        paid = pay(purse, amount, payer)[1]
-        text = nitro_json.write_voucher(nitro_json.Voucher(paid.channel, paid.amount, Signature(paid.signature)))
-        return text.encode()
+    texts = [nitro_json.write_voucher(sign_voucher(ChannelId(C32), amount, PAYER)) for amount in (1, 100)]
+    return decode, [text.encode() for text in texts]
 
-    return decode, [written(1), written(100)]
+
+def payment_messages() -> tuple[Decode, list[bytes]]:
+    from scapp.channels.payments import messages as said
+
+    amount, signature = b"\x01" * 32, b"\x02" * 65
+    good: list[said.PaymentMessage] = [
+        said.Vouchers(((C32, amount, signature), (amount, C32, signature))),
+        said.VouchersSeen(((C32, amount),)),
+        said.VoucherRefusal(C32, amount, "why"),
+        said.VoucherWanted(C32, said.NO_TOKEN),
+        said.VoucherHeld(C32, said.NO_TOKEN, amount, signature),
+    ]
+    return said.decode_payment_message, [said.encode_payment_message(message) for message in good]
+
+
+def purse_events() -> tuple[Decode, list[bytes]]:
+    """Stored facts of a purse, and what follows of them."""
+    from scapp.channels.payments.events import PurseEvent, decode_purse_event, encode_purse_event, is_purse_event
+    from scapp.channels.payments.purse import create, evolve
+    from tests.support.payments import every_event
+
+    def decode(data: bytes) -> None:
+        is_purse_event(data)
+        event: PurseEvent = decode_purse_event(data)
+        evolve(create(every_event()[0]), event)
+
+    return decode, [encode_purse_event(event) for event in every_event()]
+
+
+def announcements() -> tuple[Decode, list[bytes]]:
+    """What a peer says about ledgers, up to the table and what follows from it."""
+    from scapp.channels.routing import messages as said
+    from scapp.channels.routing.fees import Stake
+    from scapp.channels.routing.own import HubTerms, OwnLedger
+    from scapp.channels.routing.router import Router
+    from scapp.channels.routing.statements import (
+        Ledger,
+        Room,
+        Statement,
+        Terms,
+        network_of,
+        read_statement,
+        sign_statement,
+    )
+    from scapp.channels.signing import Signer
+
+    me, hub, coin = Signer(b"\x01" * 32), Signer(b"\x02" * 32), Address(bytes(20))
+    network, end = network_of(1, coin), Address(b"\x03" * 20)
+    router = Router(me, network, HubTerms(announce=True))
+    router.announce([OwnLedger(hub.address, ((coin, 9, 9),))], 0)
+    router.on_link(hub.address, True)
+
+    def decode(data: bytes) -> None:
+        message = said.decode_message(data)
+        for signed in getattr(message, "statements", ()):
+            read_statement(signed.body)
+        router.on_message(hub.address, message, 1)
+        router.tick(1)
+        router.routes(end, [Stake(coin, 1, 1)], 1, challenge_duration_s=5)
+
+    terms = Terms(coin, C32, 10, bytes(32), C32)
+    ledgers = tuple(Ledger(peer, (Room(coin, 9),)) for peer in (me.address, end))
+    signed = sign_statement(Statement(hub.address, 1, 9_999, 1, 10, (terms,), ledgers), network, hub)
+    good = [said.Statements((signed,), True), said.Known(bytes(20), b"\xff" * 20, ((end, 7),))]
+    return decode, [said.encode_message(message) for message in good]
 
 
 def _texts(value: Any) -> list[str]:
@@ -466,6 +538,10 @@ def targets() -> list[Target]:
         Target("messages", messages, (PeerError,)),
         Target("proposals", proposals, (PeerError,)),
         Target("engine", engine, (PeerError,)),
+        Target("ledgers", ledger_messages, (PeerError,)),
+        Target("ledger-folds", ledger_facts, (CorruptionError, LocalError)),
+        Target("virtuals", virtual_messages, (PeerError,)),
+        Target("virtual-folds", virtual_facts, (CorruptionError, LocalError)),
         Target("events", stored_events, (CorruptionError,)),
         Target("folds", folded_events, (CorruptionError, msgspec.DecodeError)),
         Target("pages", stored_pages, (CorruptionError, ValueError)),
@@ -476,7 +552,10 @@ def targets() -> list[Target]:
         Target("sections", sections, (SectionError,)),
         Target("proofs", proofs, (ProofRefused,), bytes_max=8192),
         Target("nitro-json", nitro_json, (InvalidValue,)),
-        Target("vouchers", vouchers, (InvalidValue, PeerError), bytes_max=512),
+        Target("vouchers", vouchers, (InvalidValue, PeerError, LocalError), bytes_max=512),
+        Target("payments", payment_messages, (PeerError,)),
+        Target("purses", purse_events, (CorruptionError,)),
+        Target("announcements", announcements, (PeerError,)),
         Target("app-data", app_data, (InvalidValue,), bytes_max=512),
         Target("api", api_bodies, _allowed_api()),
         Target("backups", backups, (LocalError,)),

@@ -10,6 +10,7 @@ from scapp.channels.channel.decided import keys
 from scapp.channels.channel.events import ChannelCreated, decode_event
 from scapp.channels.channel.full_set import supported_message
 from scapp.channels.channel.messages import Supported, decode_message
+from scapp.channels.channel.model import ChannelState
 from scapp.channels.entries import HEADER, Kind, decode_entry
 from scapp.channels.errors import CorruptionError
 from scapp.channels.log.port import EventLog, Page
@@ -167,7 +168,7 @@ class Audit:
             return
         # A challenge may have ended it while somebody had signed a turn above the one that was paid out: that turn's
         # entries are then not in that log (docs/reference/simulation.md, "What it does not demand").
-        left = any(s.setup.funded and not (s.head and s.head.is_final) for s in states)
+        left = any(_ended_by_the_chain(s) for s in states)
         require(left or len({s.log_root for s in states}) == 1, f"logs differ after healing: {waiting}")
         require(left or len({s.turn for s in states}) == 1, f"turns differ after healing: {waiting}")
         undecided = any(s.outstanding or s.candidates for s in states)
@@ -188,6 +189,13 @@ class Audit:
             for (channel, counter), data in node.acknowledged.items():
                 author = HEADER.unpack_from(data)[1]
                 require(channel != self.channel or (author, counter) in included, f"1: acknowledged {counter} is gone")
+
+
+def _ended_by_the_chain(state: ChannelState) -> bool:
+    """May it have ended with another state than the newest one?"""
+    if not state.setup.funded or (state.head is not None and state.head.is_final):
+        return False
+    return state.backed is None or state.backed.stage in ("disputed", "released")
 
 
 def _states(data: bytes) -> bool:

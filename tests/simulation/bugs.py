@@ -21,6 +21,7 @@ from scapp.channels.channel import (
     engine,
     messages,
     model,
+    opening,
     ordering,
     recovery,
     settling,
@@ -366,6 +367,23 @@ def plays_on_under_a_challenge(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ChainSeen, "disputed", property(lambda self: False))
 
 
+def _without_hindrance(*stages: str) -> Plant:
+    """As if the ledgers had said "complete" wherever they say one of these."""
+    original = chain_rules._backing_hindrance
+
+    def hindrance(state: Any, backed: Any, *, is_final: bool) -> Any:
+        if backed.stage in stages:
+            backed = msgspec.structs.replace(backed, stage="complete")
+        return original(state, backed, is_final=is_final)
+
+    return lambda patch: patch.setattr(chain_rules, "_backing_hindrance", hindrance)
+
+
+def gives_up_at_any_time(patch: pytest.MonkeyPatch) -> None:
+    """A peer's word is enough to give a virtual channel up, whatever is signed in it."""
+    patch.setattr(opening, "may_give_up", lambda state: True)
+
+
 BUGS: dict[str, tuple[Plant, str]] = {
     "rule 1: send before store": (send_before_store, "^1: turn . left node . unrecorded"),
     "rule 1: no sync": (signatures_without_sync, "^1: turn . left node . unrecorded"),
@@ -392,6 +410,10 @@ BUGS: dict[str, tuple[Plant, str]] = {
     "rule 8: unconfirmed deposits count": (unconfirmed_deposits_count, "^8: .* before every deposit was confirmed"),
     "rule 8: plays on under a challenge": (plays_on_under_a_challenge, "^8: .* under a challenge"),
     "rule 8: a reorganisation is passed over": (deposit_taken_back_counts, "^7: |^8: "),
+    "rule 8: no guarantee": (_without_hindrance("none"), "^8: turn 1 signed without a guarantee"),
+    "rule 8: no hub": (_without_hindrance("guaranteed"), "^8: .* while the channel is guaranteed"),
+    "rule 8: plays on in a dispute": (_without_hindrance("disputed"), "^8: .* while the channel is disputed"),
+    "rule 8: given up too late": (gives_up_at_any_time, "^8: (given up|rejected) after"),
     "rule 7: deadline": (stale_challenges_stand, "^7: .* has gained"),
     "rule 10: no restore is noted": (restored_as_if_nothing_happened, "^2: "),
     "rule 10: nobody is heard": (recovery_hears_nobody, "^2: "),

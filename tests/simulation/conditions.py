@@ -82,6 +82,15 @@ CHAIN = (
     "a payout was withdrawn",
     "Mallory: challenge",
 )
+VIRTUAL = (
+    "a backing was repeated",
+    "a virtual channel was not funded",
+    "a virtual channel was released",
+    "a virtual channel was settled on chain",
+    "the ledgers of a virtual channel were disputed",
+    "a dispute of the ledgers was cleared",
+    "a virtual channel was given up",
+)
 RESTORE = (
     "a node came back from a backup",
     "a node came back from a stale backup",
@@ -89,7 +98,7 @@ RESTORE = (
     "a state was recalled",
     "a restored node went on",
 )
-CONDITIONS = (*NETWORK, *DISK, *DATABASE, *CHANNEL, *PEERS, *CHAIN, *RESTORE)
+CONDITIONS = (*NETWORK, *DISK, *DATABASE, *CHANNEL, *PEERS, *CHAIN, *VIRTUAL, *RESTORE)
 
 NOT_YET_REACHABLE: tuple[str, ...] = ()
 """What needs a part that the simulator does not have yet; each moves up when it gets it."""

@@ -20,6 +20,7 @@ from tests.simulation.plan import Act, Plan, draw_plan
 from tests.support.checkers import Watch
 from tests.support.disk import DiskLog
 from tests.support.sim import START_MS, Sim, SimNode
+from tests.support.sim_backing import SimBacking
 from tests.support.sim_chain import ChainSim
 from tests.support.sim_database import Derivation, SimDatabase
 
@@ -65,8 +66,11 @@ class Life:
         slots = (7, 3, 2, 1)[: plan.count] if plan.slots else ()
         if plan.stillborn:
             sim.nodes[0].crash_in = 1
+        self.behind = SimBacking(sim, plan.hubs, fickle=True) if plan.hubs >= 0 else None
         if self.chain is not None:
             self.channel = self.chain.open()
+        elif self.behind is not None:
+            self.channel = self.behind.open((7, 3), deployment=self.app.deployment)
         else:
             self.channel = sim.nodes[0].open(sim.nodes[1:], slots=slots, deployment=self.app.deployment)
         if self.mallory is not None:
@@ -75,6 +79,8 @@ class Life:
             sim.run()
             if self.chain is not None:
                 self.chain.until_running()
+            if self.behind is not None:
+                self.behind.calm(rounds=12)
         sim.loss, sim.duplicate, sim.reorder, sim.delay_ms = plan.loss, plan.duplicate, plan.reorder, plan.delay_ms
         self.audit = Audit(sim, self.channel, honest, watch)
 
@@ -86,6 +92,8 @@ class Life:
                 told(act)
             sim.random.seed(act.draw)
             self._act(sim.nodes[act.node], act)
+            if self.behind is not None:
+                self.behind.step(sim.random)
             self.audit.look()
         sim.random.seed(self.plan.seed)
         if self.plan.closing:
@@ -300,6 +308,11 @@ class Life:
         if self.chain is not None:
             self.chain.finish()
             self.sim.settle()
+        if self.behind is not None:
+            self.behind.calm()
+            self.sim.settle()
+            self.behind.finish(self.audit.honest)
+            self.sim.settle()
         self.audit.look()
         self._derive()
 
@@ -322,6 +335,9 @@ class Life:
             self._end_derivation(node)
         if self.chain is not None:
             self.chain.check_payouts()
+        if self.behind is not None:
+            for node in self.audit.honest:
+                self.behind.check_paid(node, self.channel)
         nodes = self.sim.nodes
         if not all(self.audit.sound(node) for node in nodes):
             self.sim.saw(

@@ -73,6 +73,7 @@ class Plan(msgspec.Struct, frozen=True):
     opened: bool  # the faults begin once the channel is open
     closing: bool
     acts: tuple[Act, ...]
+    hubs: int = -1  # of a virtual channel, -1 for any other
 
 
 def draw_plan(seed: int) -> Plan:
@@ -93,7 +94,7 @@ def draw_plan(seed: int) -> Plan:
             continue
         kind, number, text = _act(draw, forking=forking, hostile=hostile, bad_disks=bad_disks, chain=chain)
         acts.append(Act(kind, draw.randrange(count), number, draw.getrandbits(32), text))
-    return Plan(
+    planned = Plan(
         seed=seed,
         count=count,
         loss=0 if forking else draw.choice([0, 0, 0.05, 0.3]),
@@ -116,6 +117,8 @@ def draw_plan(seed: int) -> Plan:
         closing=draw.random() < 0.5,
         acts=tuple(acts),
     )
+    virtual = count == 2 and not chain and not forking and draw.random() < 0.5
+    return msgspec.structs.replace(planned, hubs=draw.choice([0, 1, 1, 2]), slots=True) if virtual else planned
 
 
 def _act(draw: random.Random, *, forking: bool, hostile: bool, bad_disks: bool, chain: bool) -> tuple[str, int, str]:

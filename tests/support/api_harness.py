@@ -35,6 +35,7 @@ from scapp.runtime.progress import Meters
 from scapp.runtime.projections import Projections, Record
 from scapp.runtime.prover import Prover
 from scapp.runtime.recovery_documents import BackupView
+from tests.support.fake_books import FakeBooks
 from tests.support.fake_service import ALICE, BOB, NOW_MS, FakeDerived, FakeService
 
 WASM = b"\x00asm-duel"
@@ -77,6 +78,7 @@ class Harness:
         self.home = home
         self.pages = pages
         self.service = FakeService()
+        self.books = FakeBooks(ALICE)
         self.derived = FakeDerived()
         self.apps = DeploymentStore(home / "deployments", inspect, lambda: NOW_MS)
         self.peers = PeerBook(home)
@@ -129,7 +131,7 @@ class Harness:
         self._loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(4, "api") as threads:
             context = ApiContext(
-                service=self.service, apps=self.apps, peers=self.peers, derived=self.derived,
+                service=self.service, books=self.books, apps=self.apps, peers=self.peers, derived=self.derived,
                 entries=EntryReader(self.service.source), meters=self.meters,
                 proving=Proving(
                     Prover(self.service.source, self._no_kernel), self.service.source, self.apps, self.meters

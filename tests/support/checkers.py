@@ -12,6 +12,7 @@ import msgspec
 
 from scapp.channels.app_data import encode_app_data
 from scapp.channels.channel.events import (
+    BackingSeen,
     ChainSeen,
     ChannelCreated,
     ChannelRejected,
@@ -85,6 +86,7 @@ class LogCheck:
         self.rejected = False
         self.chain: ChainSeen | None = None
         self.leaving = False
+        self.backing = "none"
         self.submitted: dict[int, tuple[int, bytes]] = {}
         self.included: set[tuple[int, int]] = set()
         self.refused: set[tuple[int, int]] = set()
@@ -113,7 +115,12 @@ class LogCheck:
                 self._full(state)
                 self._advance(state, remembered=False)
             case ChannelRejected():
+                highest = max([*self.signed, self.head.turn if self.head else -1], default=-1)
+                given_up = highest < 1 or (self.setup.virtual and highest == 1)
+                require(given_up, f"8: rejected after turn {highest} was signed")
                 self.rejected = True
+            case BackingSeen(stage):
+                self.backing = stage
             case ChainSeen():
                 self.chain = event
             case ExitStarted():
@@ -133,7 +140,7 @@ class LogCheck:
         early = self.head is None or self.head.turn < 1
         require(not early or state.turn == 0 or not state.entries, f"8: entries in turn {state.turn} before postfund")
         if self.setup.funded and state.turn > 0 and not recalled:
-            self._rule_8(state)
+            self._rule_8_virtual(state) if self.setup.virtual else self._rule_8(state)
         signer = recover(plain_hash(self.setup, state), state.signatures[self.me])
         require(signer == self.setup.participants[self.me], "1: the recorded signature is not ours")
         for old in (*self.signed.values(), *([self.head] if self.head else [])):
@@ -175,8 +182,23 @@ class LogCheck:
             for asset, group in groups.items()
         ]
 
+    def _rule_8_virtual(self, state: Signed) -> None:
+        """A virtual channel: the postfund state with a guarantee, batches with everybody's postfund signature, and
+        nothing but a final state after that has ended."""
+        if state.turn == 1:
+            require(self.backing not in ("none", "failed", "released"), "8: turn 1 signed without a guarantee")
+            return
+        require(
+            self.head is not None and self.head.turn >= 1, f"8: turn {state.turn} signed before turn 1 is supported"
+        )
+        stages = ("complete", "releasing", "disputed") if state.is_final else ("complete",)
+        require(self.backing in stages, f"8: turn {state.turn} signed while the channel is {self.backing}")
+        require(state.is_final or not self.leaving, f"8: turn {state.turn} signed after this node began to leave")
+
     def _is_finalized(self, state: Signed) -> bool:
         """Has the chain finalized this very turn, and been seen to?"""
+        if self.setup.virtual and self.backing == "released":
+            return True
         confirmed = self.chain.confirmed if self.chain is not None else None
         if confirmed is None or confirmed.registered is None or not confirmed.status.finalizes_at:
             return False

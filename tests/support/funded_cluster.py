@@ -28,6 +28,8 @@ urls = ["{url}"]
 id = {chain_id}
 adjudicator = "{adjudicator}"
 consensus_app = "{consensus_app}"
+virtual_payment_app = "{virtual_payment_app}"
+two_party_app = "{two_party_app}"
 confirmations = {confirmations}
 poll_s = 0.2
 
@@ -41,6 +43,21 @@ coin = "1000000000000000000"
 [funding.exposure_max]
 coin = "10000000000000000000"
 "{token}" = "10000000"
+
+[ledgers]
+accept = "limits"
+
+[ledgers.deposit_max]
+coin = "1000000000000000000"
+"{token}" = "1000000"
+
+[hub]
+forward = true
+announce = true
+
+[hub.amount_max]
+coin = "1000000000000000000"
+"{token}" = "1000000"
 
 [disputes]
 challenge_duration_min_s = 1
@@ -73,6 +90,8 @@ class FundedCluster(Cluster):
             chain_id=devchain.CHAIN_ID,
             adjudicator=devchain.hexed(self.adjudicator),
             consensus_app=devchain.hexed(found["ConsensusApp"]),
+            virtual_payment_app=devchain.hexed(found["VirtualPaymentApp"]),
+            two_party_app=devchain.hexed(found["TwoPartyApp"]),
             confirmations=CONFIRMATIONS,
             token=self.token,
             more=more,

@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Callable
 
 from scapp.channels.admission import Admission
+from scapp.channels.backing import BackingSource
+from scapp.channels.books.service import BooksSetup
 from scapp.channels.chain.port import ChainService
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
@@ -59,6 +61,8 @@ class Cast:
         chain: ChainService | None = None,
         terms: ChainTerms | None = None,
         idle: IdleBound | None = None,
+        books: BooksSetup | None = None,
+        backing: BackingSource | None = None,
     ) -> Node:
         signer = Signer(bytes([key]) * 32)
         log = log or MemoryLog()
@@ -79,6 +83,8 @@ class Cast:
             chain=chain,
             terms=terms,
             idle=idle,
+            books=books,
+            backing=backing,
         )
         await node.start()
         self.nodes = [other for other in self.nodes if other.address != node.address]  # it was stopped before

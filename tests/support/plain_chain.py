@@ -6,14 +6,15 @@ at the newest block and some blocks below. Blocks are mined by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from scapp.channels.chain import calls
 from scapp.channels.chain.contract_events import ChallengeRegistered
-from scapp.channels.chain.judging import channel_of
+from scapp.channels.chain.judging import channel_of, digest_of
 from scapp.channels.chain.model import Token, World
 from scapp.channels.chain.model_chain import GAS_USED, ModelChain, ModelTransaction, Rejected
 from scapp.channels.chain.port import ChainStatus, TransactionInfo
+from scapp.channels.chain.support import App
 from scapp.channels.crypto import keccak256
 from scapp.channels.onchain import (
     ChainView,
@@ -23,10 +24,13 @@ from scapp.channels.onchain import (
     Conclude,
     Deposit,
     Purpose,
+    Reclaim,
     Transaction,
+    Transfer,
     TransferAll,
     purpose_of,
 )
+from scapp.channels.outcome import encode_outcome
 from scapp.channels.reading import SignedState
 from scapp.channels.signing import Signer
 from scapp.channels.state import challenge_hash, encode_state_of_outcome
@@ -45,10 +49,17 @@ def account_of(address: Address) -> Address:
 
 
 class PlainChain:
-    """Accounts of the given channel keys are rich; the adjudicator may take their tokens."""
+    """Accounts of the given channel keys are rich; the adjudicator may take their tokens. `apps` are those beside the
+    ConsensusApp."""
 
-    def __init__(self, signers: Sequence[Signer], time_s: int) -> None:
-        world = World(ADJUDICATOR, CONSENSUS)
+    def __init__(
+        self,
+        signers: Sequence[Signer],
+        time_s: int,
+        consensus: Address = CONSENSUS,
+        apps: Mapping[bytes, App] | None = None,
+    ) -> None:
+        world = World(ADJUDICATOR, consensus, dict(apps or {}))
         world.tokens[TOKEN] = Token({}, {})
         for signer in signers:
             account = account_of(signer.address)
@@ -56,7 +67,7 @@ class PlainChain:
             world.tokens[TOKEN].balances[account] = RICH
             world.tokens[TOKEN].allowances[account, ADJUDICATOR] = RICH
         self.chain = ModelChain(world, time_s)
-        self.sent: dict[tuple[bytes, Purpose], Hash] = {}
+        self.sent: dict[tuple[bytes, Purpose, bytes], Hash] = {}
         self._named = 0  # transactions so far, for their hashes
 
     def held(self, channel: bytes, asset: Address = ZERO_ADDRESS) -> int:
@@ -84,59 +95,42 @@ class PlainChain:
         assert block is not None
         status = block.world.status_of(ChannelId(channel))
         registered: SignedState | None = None
+        proof: tuple[SignedState, ...] = ()
         for each in self.chain.blocks[: number + 1] if status.finalizes_at else ():
             for log in each.logs:
                 if isinstance(log.event, ChallengeRegistered) and log.event.channel == channel:
-                    registered = log.event.candidate
+                    registered, proof = log.event.candidate, log.event.proof
         if not status.finalizes_at and status.turn_record:
-            registered = self._checkpointed(channel, status.turn_record, number)
+            registered, proof = self._checkpointed(channel, status.turn_record, number)
         holdings = tuple(block.world.held(asset, ChannelId(channel)) for asset in assets)
-        return ChannelOnChain(number, block.hash, holdings, status, registered)
+        return ChannelOnChain(number, block.hash, holdings, status, registered, proof)
 
-    def _checkpointed(self, channel: bytes, turn: int, number: int) -> SignedState | None:
-        """The candidate of the transaction that recorded the turn."""
+    def _checkpointed(
+        self, channel: bytes, turn: int, number: int
+    ) -> tuple[SignedState | None, tuple[SignedState, ...]]:
+        """The candidate of the transaction that recorded the turn, with its proof."""
         for block in self.chain.blocks[: number + 1]:
             for transaction, receipt in zip(block.transactions, block.receipts, strict=True):
                 call = transaction.call
                 if not isinstance(call, calls.Checkpoint) or receipt.reason is not None:
                     continue
                 if (channel_of(call.candidate), call.candidate.turn) == (channel, turn):
-                    return call.candidate
-        return None
+                    return call.candidate, call.proof
+        return None, ()
 
     def carry_out(self, signer: Signer, channel: bytes, wanted: Transaction) -> bool:
-        """Once per purpose, unless the transaction was refused or has been taken back. Was it sent now?"""
-        key = (signer.address, purpose_of(ChannelId(channel), wanted))
+        """Once per purpose and content, unless the transaction was refused or has been taken back. Was it sent now?"""
+        key = (signer.address, purpose_of(ChannelId(channel), wanted), digest_of(wanted))
         before = self.sent.get(key)
         if before is not None:
             found = self.chain.found(before)
             waits = any(item.hash == before for item in self.chain.mempool)
             if waits or (found is not None and found[1].reason is None and not isinstance(wanted, Deposit)):
                 return False
-        call, value = self._call(signer, channel, wanted)
+        call, value = call_for(signer, ChannelId(channel), wanted, lambda asset: self.held(channel, asset))
         if call is not None:
             self.sent[key] = self.raw(account_of(signer.address), call, value)
         return call is not None
-
-    def _call(self, signer: Signer, channel: bytes, wanted: Transaction) -> tuple[calls.Call | None, int]:
-        match wanted:
-            case Deposit(asset, safety, target, amount_max):
-                held = self.held(channel, asset)
-                amount = min(target - held, amount_max)
-                if held < safety or amount <= 0:
-                    return None, 0
-                call = calls.Deposit(asset, ChannelId(channel), held, amount)
-                return call, amount if asset == ZERO_ADDRESS else 0
-            case Conclude(state):
-                return calls.ConcludeAndTransfer(state), 0
-            case Challenge(candidate, proof):
-                return calls.Challenge(proof, candidate, challenger(signer, channel, candidate)), 0
-            case Checkpoint(candidate, proof):
-                return calls.Checkpoint(proof, candidate), 0
-            case TransferAll(outcome, state_hash):
-                return calls.TransferAll(ChannelId(channel), outcome, state_hash), 0
-            case _:
-                raise AssertionError(f"{wanted} is never wanted")
 
     def raw(self, account: Address, call: calls.Call, value: int = 0) -> Hash:
         """Put a transaction into the mempool, whatever it is."""
@@ -159,6 +153,34 @@ def challenger(signer: Signer, channel: bytes, candidate: SignedState) -> bytes:
         ChannelId(channel), candidate.app_data, candidate.outcome, candidate.turn, is_final=candidate.is_final
     )
     return signer.sign(challenge_hash(Hash(keccak256(encoded))))
+
+
+def call_for(
+    signer: Signer, channel: ChannelId, wanted: Transaction, held: Callable[[Address], int]
+) -> tuple[calls.Call | None, int]:
+    """The call that carries a wanted transaction out, and its value; None for a deposit that is not to be made now."""
+    match wanted:
+        case Deposit(asset, safety, target, amount_max):
+            amount = min(target - held(asset), amount_max)
+            if held(asset) < safety or amount <= 0:
+                return None, 0
+            call = calls.Deposit(asset, channel, held(asset), amount)
+            return call, amount if asset == ZERO_ADDRESS else 0
+        case Conclude(state, pays):
+            return calls.ConcludeAndTransfer(state) if pays else calls.Conclude(state), 0
+        case Challenge(candidate, proof):
+            return calls.Challenge(proof, candidate, challenger(signer, channel, candidate)), 0
+        case Checkpoint(candidate, proof):
+            return calls.Checkpoint(proof, candidate), 0
+        case TransferAll(outcome, state_hash):
+            return calls.TransferAll(channel, outcome, state_hash), 0
+        case Transfer(asset_index, outcome, state_hash, indices):
+            return calls.Transfer(asset_index, channel, encode_outcome(outcome), state_hash, indices), 0
+        case Reclaim(outcome, state_hash, asset_index, guarantee_index, target_outcome, target_hash, target_index):
+            return calls.Reclaim(
+                channel, state_hash, encode_outcome(outcome), asset_index, guarantee_index, target_hash,
+                encode_outcome(target_outcome), target_index,
+            ), 0  # fmt: skip
 
 
 class PlainService:

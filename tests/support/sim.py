@@ -28,7 +28,7 @@ from scapp.channels.channel.effects import (
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated, StateCompleted, StateSigned, decode_event, encode_event
 from scapp.channels.channel.messages import Entries, Proposal, decode_message, encode_message
-from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
+from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of, virtual
 from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.terms import ChainTerms
@@ -180,8 +180,11 @@ class SimNode:
         app_definition: bytes = ZERO_ADDRESS,
         challenge_duration: int = 60,
         deployment: Deployment | None = None,
+        hubs: tuple[bytes, ...] | None = None,
+        fees: Sequence[int] = (),
     ) -> bytes:
-        """`slots` are amounts of the native coin, one per participant; `made` are whole slots instead."""
+        """`slots` are amounts of the native coin, one per participant; `made` are whole slots instead. With `hubs`,
+        none or more, the channel is virtual."""
         participants = (self.signer.address, *(p.signer.address for p in peers))
         made = made or tuple(
             (bytes(20), bytes(12) + p, amount.to_bytes(32, "big"))
@@ -199,6 +202,8 @@ class SimNode:
             slots=made,
             prefund=prefund_of(made, len(participants), entry, bytes(32), self.now()),
         )
+        if hubs is not None:
+            created = virtual(created, hubs, tuple(fee.to_bytes(32, "big") for fee in fees))
         setup = Setup(created)
         self.admission.load(setup.context, ())
         result = self.admission.try_batch(setup.channel_id, 0, (entry,), strict=True)
@@ -230,6 +235,7 @@ class SimNode:
                 self.base(driver).save()
             if self.snapshots(driver).is_due:
                 self.snapshots(driver).save()
+            self.net.after_input(self, channel)
         except PeerError as error:
             self.refused.append(str(error))
         except LocalError:
@@ -439,6 +445,7 @@ class Sim:
     """The network and the clock. `faults` gives the probabilities of loss, duplication and reordering."""
 
     terms: ChainTerms | None = None
+    after_input: Callable[[SimNode, bytes], None] = staticmethod(lambda node, channel: None)
 
     def head_time_s(self) -> int:
         """Timestamp of the chain's newest block; here is no chain (`sim_chain.ChainSim` has one)."""

@@ -14,9 +14,15 @@ CHANNELS, RUNTIME, REDUCERS, GAME = "scapp.channels", "scapp.runtime", "scapp.re
 # Ports with their adapters, and what composes them.
 CHAIN_SHELL = "contracts|fake|key|performing|rpc|rpc_link|service|deploy|paying"
 NODE_SHELL = (
-    "node|proposals|chain_link|channel_info|runner|admission_base|state_snapshots|restoring|module_exchange|service"
+    "node|proposals|drafting|backing_link|chain_link|chain_desk|channel_info|runner|admission_base|state_snapshots"
+    "|restoring|module_exchange|service"
 )
-SHELL = f"log|transport|chain\\.({CHAIN_SHELL})|{NODE_SHELL}|ethereum_packages"
+PAYMENTS_SHELL = "runner|receipts|store|talk"
+BOOKS_SHELL = "runner|service|link|purses|backing|snapshots|loading|routes"
+SHELL = (
+    f"log|transport|chain\\.({CHAIN_SHELL})|payments\\.({PAYMENTS_SHELL})|books\\.({BOOKS_SHELL})|{NODE_SHELL}"
+    "|ethereum_packages"
+)
 PURE = re.compile(rf"scapp\.channels\.(?!({SHELL})(\.|$)).+")
 PURE_STDLIB = {
     "__future__", "abc", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum",
@@ -30,7 +36,9 @@ CRYPTO = {"scapp.channels.crypto", "scapp.channels.signing"}
 SLOW = ("web3", "eth_account", "eth_abi", "eth_keys", "eth_keyfile", "eth_utils", "eth_hash", "eth_typing", "pydantic")
 
 # All of runtime but what composes or copies it, and what has to do with the chain.
-COMPOSING = "cli|api|compose|node_parts|config|demo|devchain|chain_setup|disputes|watchtower|backup|restore"
+COMPOSING = (
+    "cli|api|compose|node_parts|ledger_policy|config|demo|devchain|chain_setup|disputes|watchtower|backup|restore"
+)
 DERIVATION = re.compile(rf"scapp\.runtime\.(?!({COMPOSING})(\.|$)).+")
 DERIVATION_MAY_READ = {
     "reading", "entries", "deployment", "admission", "cosigned", "crypto", "errors", "types", "ethereum_packages",

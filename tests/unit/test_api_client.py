@@ -46,15 +46,18 @@ def test_answers_follow_the_openapi_document(node: Harness) -> None:
     """What is served validates against the schema that is published for it."""
     import jsonschema
 
-    channel = node.channel()
+    channel = node.channel(number=9)
     node.client.send("0x" + channel.hex(), {"move": 1})
+    ledger, virtual = node.books.put_ledger(8, BOB), node.books.put_virtual(7, BOB)
     with urllib.request.urlopen(node.url + "/v1/openapi.json", timeout=10) as response:
         document = json.load(response)
     for route in ROUTES:
         if route.method != "GET" or route.response in (None, bytes) or route.name == "stream":
             continue
+        shown = virtual if route.path.startswith("/v1/virtual") else channel
         path = (
-            route.path.replace("{channel}", "0x" + channel.hex())
+            route.path.replace("{channel}", "0x" + shown.hex())
+            .replace("{ledger}", "0x" + ledger.hex())
             .replace("{app}", "duel")
             .replace("{projection}", "duel")
         )

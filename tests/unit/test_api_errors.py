@@ -60,7 +60,8 @@ def refused(answer: tuple[int, dict[str, Any], Any], code: str) -> str:
 @pytest.mark.parametrize("route", [r for r in ROUTES if r.permission], ids=lambda r: r.name)
 def test_every_path_but_two_needs_a_token(shared: Harness, route: Any) -> None:
     """No token, a wrong one, and a scheme that is not Bearer: all 401, before anything else is looked at."""
-    path = route.path.replace("{channel}", "0xabcd").replace("{app}", "duel").replace("{projection}", "duel")
+    path = route.path.replace("{channel}", "0xabcd").replace("{ledger}", "0xabcd")
+    path = path.replace("{app}", "duel").replace("{projection}", "duel")
     refused(ask(shared, route.method, path, token=None), "unauthorized")
     answer = ask(shared, route.method, path, token="scapp_wrong")
     refused(answer, "unauthorized")

@@ -40,9 +40,9 @@ def test_every_path_and_error_code_is_in_the_reference() -> None:
     """Each error code stands behind its own status."""
     text = page("http-api.md")
     for route in ROUTES:
-        shown = route.path.replace("{channel}/reject", "{channel}/accept").replace(
-            "{channel}/close", "{channel}/accept"
-        )
+        shown = route.path
+        if shown.startswith("/v1/channels/"):
+            shown = shown.replace("{channel}/reject", "{channel}/accept").replace("{channel}/close", "{channel}/accept")
         assert shown in text, route.path
     listed = {}
     for status, codes in re.findall(r"^\| (\d{3}) \| (.*) \|$", text, re.M):

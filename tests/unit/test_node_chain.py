@@ -231,8 +231,8 @@ async def test_every_view_is_answered_and_only_by_who_knows_it(scene: Scene) -> 
 
 async def test_a_channel_that_cannot_be_funded_is_not_opened(scene: Scene) -> None:
     alice, _ = (await scene.start()).nodes
-    with pytest.raises(LocalError, match="allowed are 'none' and 'direct'"):
-        await alice.open_channel(scene.request(fund="virtual"))
+    with pytest.raises(LocalError, match="allowed are 'none', 'direct' and 'virtual'"):
+        await alice.open_channel(scene.request(fund="credit"))
     with pytest.raises(LocalError, match="challenge duration 10 s; this node wants 600 s"):
         await alice.open_channel(scene.request(challenge_duration=10))
     with pytest.raises(LocalError, match="needs outcome slots"):

@@ -20,6 +20,8 @@ from scapp.channels.admission import AdmissionError
 from scapp.channels.crypto import keccak256
 from scapp.channels.errors import CorruptionError
 from scapp.channels.signing import Signer
+from scapp.channels.state import FixedPart, channel_id, encode_state_of_outcome
+from scapp.channels.types import Address, Hash
 from scapp.reducers.manifest import Table
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.proof_documents import ProofRefused, check, make_document, read_document
@@ -27,7 +29,8 @@ from scapp.runtime.proof_format import ProofDocument
 from scapp.runtime.prover import NotProvable, Prover
 from scapp.runtime.row_json import key_from_json
 from scapp.runtime.rows import TableCodec
-from tests.support.cosigned import CosignedLog, cosigned_channel
+from scapp.runtime.state_documents import parts_of, signed_state
+from tests.support.cosigned import SIGNERS, CosignedLog, cosigned_channel
 from tests.support.postgres import ACCOUNT, DEPLOYMENT, KEYWORDS, SHOP, TAGS, ScriptedKernel, account, delete, put
 
 CHECKER = Path(__file__).parents[2] / "examples" / "check_proof.py"
@@ -347,3 +350,58 @@ def test_check_proof_refuses_with_its_own_exit_code(tmp_path: Path) -> None:
 def test_keys_that_are_none_are_refused(table: Table, key: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         key_from_json(table, key)
+
+
+TWO_PARTY_APP = Address(b"\x2a" * 20)
+HUB = Signer(b"\x03" * 32)
+
+
+def through_a_hub(*, signed_by: tuple[bool, bool, bool] = (True, False, True)) -> dict[str, Any]:
+    """The same proof from a virtual channel through a hub; who has signed it, in the participants' order."""
+    document = proved()
+    signers = (SIGNERS[0], HUB, SIGNERS[1])
+    old = signed_state(document.channel, document.state)
+    new = msgspec.structs.replace(
+        old, participants=tuple(signer.address for signer in signers), app_definition=TWO_PARTY_APP
+    )
+    fixed = FixedPart(tuple(map(Address, new.participants)), new.nonce, TWO_PARTY_APP, new.challenge_duration)
+    encoded = encode_state_of_outcome(channel_id(fixed), new.app_data, new.outcome, new.turn, is_final=new.is_final)
+    digest = Hash(keccak256(encoded))
+    signatures = tuple(signer.sign(digest) if has else b"" for signer, has in zip(signers, signed_by, strict=True))
+    channel, state = parts_of(msgspec.structs.replace(new, signatures=signatures))
+    return plain(msgspec.structs.replace(document, channel=channel, state=state))
+
+
+@pytest.mark.parametrize("hub_too", [False, True])
+def test_a_virtual_channels_row_is_proved_by_its_two_app_parties(hub_too: bool) -> None:
+    """Who knows the app for two parties takes it, and is told who has signed."""
+    document = through_a_hub(signed_by=(True, hub_too, True))
+    checked = check(read_document(json.dumps(document).encode()), TWO_PARTY_APP)
+    assert checked.cosigned.signers == tuple(
+        Address(participant) for participant in checked.participants if hub_too or participant != HUB.address
+    )
+    assert standalone.check(document, TWO_PARTY_APP)[0] == checked.cosigned.channel_id
+
+
+def test_without_knowing_the_app_every_participant_must_have_signed() -> None:
+    """Two of three could else speak for a channel in which all decide."""
+    assert "signature 1 is missing" in both_refuse(through_a_hub())
+
+
+@pytest.mark.parametrize("signed_by", [(True, True, False), (False, True, True), (True, False, False)])
+def test_a_hub_does_not_stand_in_for_an_app_party(signed_by: tuple[bool, bool, bool]) -> None:
+    document = through_a_hub(signed_by=signed_by)
+    with pytest.raises(ProofRefused, match="is missing"):
+        check(read_document(json.dumps(document).encode()), TWO_PARTY_APP)
+    with pytest.raises((Exception, SystemExit)):
+        standalone.check(document, TWO_PARTY_APP)
+
+
+def test_the_command_takes_the_app_for_two_parties(tmp_path: Path) -> None:
+    file = tmp_path / "proof.json"
+    file.write_text(json.dumps(through_a_hub()))
+    app = "0x" + TWO_PARTY_APP.hex()
+    found = CliRunner().invoke(scapp, ["check-proof", str(file), "--two-party-app", app, "--json"])
+    assert found.exit_code == 0, found.output
+    assert len(json.loads(found.stdout)["signed_by"]) == 2
+    assert CliRunner().invoke(scapp, ["check-proof", str(file)]).exit_code == 5

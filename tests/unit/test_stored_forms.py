@@ -12,6 +12,7 @@ from scapp.channels.adjudicator_status import Status
 from scapp.channels.chain import events as chain_events
 from scapp.channels.channel.effects import STORED, SendDecisions, SendRejected, StoredSend, outbox_row, parse_outbox_row
 from scapp.channels.channel.events import (
+    BackingSeen,
     ChainSeen,
     ChannelCreated,
     ChannelRejected,
@@ -33,13 +34,16 @@ from scapp.channels.channel.events import (
     SubmissionsRefused,
     Submitted,
     TopUpApproved,
+    VirtualCreated,
     decode_event,
     encode_event,
 )
 from scapp.channels.errors import CorruptionError
 from scapp.channels.node_events import NodeFact, NodeRestored, decode_node_event, encode_node_event
 from scapp.channels.onchain import Purpose
+from scapp.channels.payments.events import PurseEvent, decode_purse_event, encode_purse_event, is_purse_event
 from scapp.channels.types import ChannelId
+from tests.support.payments import every_event
 from tests.support.tree import ROOT
 
 CHANNEL = b"\xc0" * 32
@@ -70,6 +74,18 @@ EVENTS: dict[str, Event] = {
         slots=((bytes(20), b"\x0c" * 32, b"\x0d" * 32),),
         prefund=SIGNED,
     ),
+    "created.2": VirtualCreated(
+        my_index=1,
+        participants=(b"\x0a" * 20, b"\x0b" * 20),
+        nonce=2**63,
+        app_definition=b"\x0f" * 20,
+        challenge_duration=86_400,
+        deployment=b"deployment",
+        slots=((bytes(20), b"\x0c" * 32, b"\x0d" * 32),),
+        prefund=SIGNED,
+        hubs=(b"\x10" * 20,),
+        fees=(b"\x11" * 32,),
+    ),
     "rejected.1": ChannelRejected(1, "no such app here"),
     "signed.1": StateSigned(SIGNED),
     "seen.1": SignatureSeen(7, 1, b"\x05" * 65),
@@ -86,6 +102,7 @@ EVENTS: dict[str, Event] = {
         ended=True,
         held=HELD,
     ),
+    "backing.1": BackingSeen("complete", "", ((1, (b"\x04" * 65, b"", b"\x05" * 65)),)),
     "exit.1": ExitStarted("no answer from the others for 300 seconds"),
     "top-up.1": TopUpApproved(bytes(20), b"\x0f" * 32),
     "restored.1": Restored(b"\x06" * 16, 1_700_000_000_000, 1_600_000_000_000),
@@ -114,6 +131,10 @@ CHAIN_EVENTS: dict[str, chain_events.ChainEvent] = {
     "chain.ended.1": chain_events.TransactionEnded(3, PURPOSE, "main", b"\x02" * 32, b"\x03" * 32, True, 17, 60_000),
 }
 NODE_EVENTS: dict[str, NodeFact] = {"node.restored.1": NodeRestored(1_700_000_000_000, 1_600_000_000_000)}
+PURSE_EVENTS: dict[str, PurseEvent] = {
+    msgspec.inspect.type_info(type(event)).tag: event  # type: ignore[attr-defined]
+    for event in every_event()
+}
 SENDS: dict[str, StoredSend] = {"outbox reject": SendRejected(1), "outbox decide": SendDecisions(1, 6)}
 
 
@@ -146,10 +167,19 @@ def test_the_nodes_own_events_keep_their_bytes(name: str) -> None:
     assert decode_node_event(bytes.fromhex(GOLDEN[name])) == NODE_EVENTS[name]
 
 
+@pytest.mark.parametrize("name", PURSE_EVENTS)
+def test_events_of_purses_keep_their_bytes(name: str) -> None:
+    """The same for payment channels, whose streams are told from others by their first event."""
+    assert encode_purse_event(PURSE_EVENTS[name]).hex() == GOLDEN[name]
+    assert decode_purse_event(bytes.fromhex(GOLDEN[name])) == PURSE_EVENTS[name]
+    assert is_purse_event(bytes.fromhex(GOLDEN[name]))
+    assert not any(is_purse_event(bytes.fromhex(GOLDEN[other])) for other in (*EVENTS, *NODE_EVENTS, *CHAIN_EVENTS))
+
+
 @pytest.mark.parametrize("data", [b"", b"\x90", b"\x93\xafnode.restored.2\x01\x02", b"\x91" * 5_000])
 def test_an_event_that_cannot_be_read_is_never_skipped(data: bytes) -> None:
     """An event of a newer release halts the start, naming its first bytes, rather than being passed over."""
-    for decode in (decode_event, decode_node_event):
+    for decode in (decode_event, decode_node_event, decode_purse_event):
         with pytest.raises(CorruptionError, match=f"stored event.* cannot be read: .*{data[:24].hex()}"):
             decode(data)
 
@@ -176,4 +206,5 @@ def test_no_stored_type_is_without_its_bytes() -> None:
     assert set(EVENTS) == {msgspec.inspect.type_info(kind).tag for kind in get_args(Event)}  # type: ignore[attr-defined]
     assert {type(event) for event in CHAIN_EVENTS.values()} == set(get_args(chain_events.ChainEvent))
     assert set(NODE_EVENTS) == {msgspec.inspect.type_info(NodeFact).tag}  # type: ignore[attr-defined]
-    assert set(GOLDEN) == set(EVENTS) | set(CHAIN_EVENTS) | set(SENDS) | set(NODE_EVENTS)
+    assert {type(event) for event in PURSE_EVENTS.values()} == set(get_args(PurseEvent))
+    assert set(GOLDEN) == set(EVENTS) | set(CHAIN_EVENTS) | set(SENDS) | set(NODE_EVENTS) | set(PURSE_EVENTS)

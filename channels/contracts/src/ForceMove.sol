@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Hashing} from "./Hashing.sol";
+import {IVirtualApp} from "./IForceMoveApp.sol";
 import {FixedPart, Signature, SignedVariablePart} from "./NitroTypes.sol";
 import {StatusManager} from "./StatusManager.sol";
 import {Support} from "./Support.sol";
@@ -33,6 +34,7 @@ abstract contract ForceMove is StatusManager {
         }
         (bytes32 stateHash, bytes32 outcomeHash) = _requireSupported(channelId, fixedPart, proof, candidate);
         _requireChallenger(fixedPart.participants, stateHash, challengerSig);
+        if (_isVirtualApp(fixedPart.appDefinition)) _markVirtual(channelId);
 
         uint48 finalizesAt = uint48(block.timestamp) + fixedPart.challengeDuration;
         _statusOf[channelId] = _pack(turnNum, finalizesAt, stateHash, outcomeHash);
@@ -60,6 +62,7 @@ abstract contract ForceMove is StatusManager {
     /// Finalizes a channel at once with a final state that everybody signed. The turn record does not matter.
     function conclude(FixedPart calldata fixedPart, SignedVariablePart calldata candidate) external {
         (bytes32 channelId, bytes32 outcomeHash) = _requireConcluding(fixedPart, candidate);
+        if (_isVirtualApp(fixedPart.appDefinition)) _markVirtual(channelId);
         _statusOf[channelId] = _pack(0, block.timestamp, 0, outcomeHash);
         emit Concluded(channelId, uint48(block.timestamp));
     }
@@ -73,6 +76,19 @@ abstract contract ForceMove is StatusManager {
         bytes32 channelId = Hashing.channelId(fixedPart);
         bytes32 stateHash = Hashing.stateHash(channelId, candidate.variablePart);
         return Support.ask(channelId, fixedPart, proof, candidate, stateHash);
+    }
+
+    /// Remember that a channel pays out nothing.
+    function _markVirtual(bytes32 channelId) internal virtual;
+
+    /// Whether an app says that its channels are funded by ledgers' guarantees. One that is no contract says nothing.
+    function _isVirtualApp(address app) internal view returns (bool result) {
+        bytes4 selector = IVirtualApp.isVirtual.selector;
+        assembly ("memory-safe") {
+            mstore(0x00, selector)
+            result := staticcall(gas(), app, 0x00, 0x04, 0x00, 0x20)
+            result := and(result, and(gt(returndatasize(), 0x1f), eq(mload(0x00), 1)))
+        }
     }
 
     /// Channel and outcome of a final, unanimous state.

@@ -13,3 +13,8 @@ interface IForceMoveApp {
         RecoveredVariablePart calldata candidate
     ) external view returns (bool, string memory);
 }
+
+/// An app whose channels are funded by ledgers' guarantees and never by deposits. An app without this function is none.
+interface IVirtualApp {
+    function isVirtual() external view returns (bool);
+}

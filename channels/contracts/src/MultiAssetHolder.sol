@@ -17,6 +17,10 @@ abstract contract MultiAssetHolder is StatusManager {
     /// What each channel holds of each asset; address 0 is the chain's own coin.
     mapping(address asset => mapping(bytes32 channelId => uint256)) internal _holdings;
 
+    /// Channels that are funded by ledgers' guarantees, by the word of their app. They pay out nothing, so that once one is
+    /// finalized all its ledgers reclaim by one outcome, which nobody can change in between.
+    mapping(bytes32 channelId => bool) internal _isVirtual;
+
     function holdings(address asset, bytes32 channelId) external view returns (uint256) {
         return _holdings[asset][channelId];
     }
@@ -53,6 +57,7 @@ abstract contract MultiAssetHolder is StatusManager {
         bytes32 status = _statusOf[fromChannelId];
         _requireFinalized(status);
         _requireFingerprint(status, stateHash, keccak256(outcomeBytes));
+        require(!_isVirtual[fromChannelId], "Channel is virtual.");
 
         (address asset, uint256 list) = Outcomes.exitAt(outcomeBytes, assetIndex);
         (uint256[] memory shares,) = _settle(fromChannelId, assetIndex, asset, list, indices);

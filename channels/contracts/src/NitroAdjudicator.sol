@@ -13,6 +13,7 @@ contract NitroAdjudicator is ForceMove, MultiAssetHolder {
         external
     {
         (bytes32 channelId,) = _requireConcluding(fixedPart, candidate);
+        require(!_isVirtualApp(fixedPart.appDefinition), "Channel is virtual.");
         emit Concluded(channelId, uint48(block.timestamp));
         _transferAll(channelId, abi.encode(candidate.variablePart.outcome), 0, bytes32(block.timestamp << 160));
     }
@@ -24,7 +25,12 @@ contract NitroAdjudicator is ForceMove, MultiAssetHolder {
         _requireFinalized(status);
         bytes memory encoded = abi.encode(outcome);
         _requireFingerprint(status, stateHash, keccak256(encoded));
+        require(!_isVirtual[channelId], "Channel is virtual.");
         _transferAll(channelId, encoded, stateHash, status);
+    }
+
+    function _markVirtual(bytes32 channelId) internal override {
+        _isVirtual[channelId] = true;
     }
 
     /// All effects first, then all payments.

@@ -1,7 +1,6 @@
 """Between a node's funded channels and its chain service: views in, wants out. `node.py` owns one `ChainLink`.
 
-Nothing is kept here that a restart would miss: channels are watched again, their views read again, their wants
-computed again (ADR 0044).
+`chain_desk.py` keeps what is neither taken nor answered yet.
 """
 
 from __future__ import annotations
@@ -10,18 +9,17 @@ from collections.abc import Callable, Iterable
 
 from scapp.channels.abi import group_slots
 from scapp.channels.chain.port import ChainService
+from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.session import NOTHING, Step
 from scapp.channels.channel.setup import Setup
-from scapp.channels.channel.shares import Stakes
+from scapp.channels.channel.shares import Stakes, brought
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import LocalError
-from scapp.channels.onchain import ChainView, Transaction
 from scapp.channels.runner import ChannelRunner
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Destination
 
-UNDER_WAY = frozenset(("waiting", "pending", "included"))
 OVER = frozenset(("proposed", "rejected", "settled"))
 
 
@@ -36,29 +34,28 @@ class ChainLink:
         clock_ms: Callable[[], int],
     ) -> None:
         self._chain = chain
+        self.desk = ChainDesk(chain) if chain is not None else None
         self.terms = terms
         self._runners = runners
         self._clock_ms = clock_ms
         self._watched: dict[ChannelId, ChannelRunner] = {}
-        self._wants: dict[ChannelId, tuple[Transaction, ...]] = {}
-        self._views: dict[ChannelId, ChainView] = {}  # newest one that its channel has not taken yet
-        self._unanswered: set[ChannelId] = set()  # channels that have taken a view since their last wants
 
     @property
     def head_time_s(self) -> int:
         """Timestamp of the chain's newest block, 0 until it is known."""
-        return (self._chain.head_time_s or 0) if self._chain is not None else 0
+        return self.desk.head_time_s if self.desk is not None else 0
 
     async def start(self) -> None:
         """Watch what is there and connect. Raises LocalError for a wrong chain."""
         for runner in self._runners():
             self.update(runner)
-        if self._chain is not None:
-            await self._chain.start(self._on_view, self._on_head)
+        if self.desk is not None:
+            self.desk.on_head.append(self._on_head)
+            await self.desk.start()
 
     async def stop(self) -> None:
-        if self._chain is not None:
-            await self._chain.stop()
+        if self.desk is not None:
+            await self.desk.stop()
 
     # What may be opened
 
@@ -67,7 +64,7 @@ class ChainLink:
         if fund == "none":
             return ZERO_ADDRESS
         if fund != "direct":
-            raise LocalError(f"fund is {fund!r}; allowed are 'none' and 'direct'")
+            raise LocalError(f"fund is {fund!r}; allowed are 'none', 'direct' and 'virtual'")
         fault = self._fault(challenge_duration_s)
         if fault:
             raise LocalError(fault)
@@ -87,14 +84,13 @@ class ChainLink:
     def stakes(self, created: ChannelCreated) -> Stakes:
         """What is to be known of a proposed funded channel before it is accepted."""
         setup = Setup(created)
-        assert setup.shares is not None
         others = tuple(setup.participants[index] for index in setup.others)
         at_stake: dict[Address, dict[Address, int]] = {other: {} for other in others}
         for runner in self._runners():
             state = runner.engine.state
-            if state.setup.shares is None or state.phase in OVER:
+            if not state.setup.funded or state.phase in OVER:
                 continue
-            for asset, amount in _deposits(state.setup).items():
+            for asset, amount in brought(state.setup.slots, state.setup.my_index).items():
                 for other in set(others) & set(state.setup.participants):
                     at_stake[other][asset] = at_stake[other].get(asset, 0) + amount
         pays_to = tuple(
@@ -102,20 +98,12 @@ class ChainLink:
             for _, group in group_slots(setup.slots)
             for _, destination, _ in group[setup.my_index : setup.my_index + 1]
         )
-        return Stakes(_deposits(setup), pays_to, others, at_stake)
+        return Stakes(brought(setup.slots, setup.my_index), pays_to, others, at_stake)
 
     def _fault(self, challenge_duration_s: int) -> str:
         if self._chain is None:
             return "this node has no chain: only unfunded channels can be opened"
-        least = self.terms.challenge_duration_min_s
-        if challenge_duration_s < least:
-            wanted = f"this node wants {least} s at least (disputes.challenge_duration_min_s)"
-            return f"challenge duration {challenge_duration_s} s; {wanted}"
-        most = self.terms.challenge_duration_max_s
-        if challenge_duration_s > most:
-            wanted = f"this node wants {most} s at most (disputes.challenge_duration_max_s)"
-            return f"challenge duration {challenge_duration_s} s; {wanted}"
-        return ""
+        return self.terms.duration_fault(challenge_duration_s)
 
     def _connected(self) -> ChainService:
         if self._chain is None:
@@ -131,68 +119,33 @@ class ChainLink:
 
     def update(self, runner: ChannelRunner) -> None:
         """After an input of a funded channel: watch it as long as it needs the chain, and say what it wants there."""
-        state = runner.engine.state
-        if self._chain is None or state.setup.shares is None or state.phase == "proposed":
+        state, desk = runner.engine.state, self.desk
+        if desk is None or state.setup.shares is None or state.phase == "proposed":
             return
         channel = state.setup.channel_id
-        if state.phase == "rejected" or (state.phase == "settled" and not self._is_under_way(channel)):
-            self._forget(channel)
+        if state.phase == "rejected" or (state.phase == "settled" and not desk.is_under_way(channel)):
+            self._watched.pop(channel, None)
+            desk.forget(channel)
             return
         if channel not in self._watched:
             self._watched[channel] = runner
             since = state.chain.confirmed.block if state.chain is not None else 0
-            self._chain.watch(channel, state.setup.shares.assets, since)
-        if not runner.engine.session.seen_at_s:
-            return  # silence, unlike wanting nothing, cancels nothing that an earlier run has sent
-        if channel in self._views:
-            return  # wants that do not know the newest view are no answer to it
-        wants = runner.engine.wanted(self.head_time_s, self._clock_ms())
-        if channel in self._unanswered or wants != self._wants.get(channel):
-            self._unanswered.discard(channel)
-            self._wants[channel] = wants
-            self._chain.want(channel, wants)
-
-    def _is_under_way(self, channel: ChannelId) -> bool:
-        """A deposit that was sent before the channel ended may still arrive."""
-        return any(info.status in UNDER_WAY for info in self._connected().transactions(channel))
-
-    def _forget(self, channel: ChannelId) -> None:
-        if self._watched.pop(channel, None) is not None:
-            self._wants.pop(channel, None)
-            self._views.pop(channel, None)
-            self._unanswered.discard(channel)
-            self._connected().want(channel, ())
-            self._connected().unwatch(channel)
+            show = lambda: runner.try_input(lambda engine, _: self._take(engine))  # noqa: E731 - it closes over one
+            desk.watch(channel, state.setup.shares.assets, since, show)
+        if runner.engine.session.seen_at_s:  # silence, unlike wanting nothing, cancels nothing sent by an earlier run
+            desk.want(channel, runner.engine.wanted(self.head_time_s, self._clock_ms()))
 
     # What the chain says
 
-    def _on_view(self, channel: ChannelId, view: ChainView) -> None:
-        self._views[channel] = view
-        self._show(channel)
-
-    def _show(self, channel: ChannelId) -> None:
-        runner = self._watched.get(channel)
-        if runner is not None:
-            runner.try_input(lambda engine, _: self._take(engine))
-
     def _take(self, engine: Engine) -> Step:
-        channel = engine.state.setup.channel_id
-        view = self._views.get(channel)
-        if view is None:
+        channel, desk = engine.state.setup.channel_id, self.desk
+        view = desk.view(channel) if desk is not None else None
+        if desk is None or view is None:
             return NOTHING
         step = engine.on_chain(view, self.head_time_s)
-        del self._views[channel]
-        self._unanswered.add(channel)
+        desk.taken(channel)
         return step
 
     def _on_head(self, head_time_s: int) -> None:
-        for channel, runner in list(self._watched.items()):
-            if channel in self._views:  # its inbox was full
-                self._show(channel)
+        for runner in list(self._watched.values()):
             runner.try_input(lambda engine, now_ms: engine.tick(now_ms, head_time_s))
-
-
-def _deposits(setup: Setup) -> dict[Address, int]:
-    assert setup.shares is not None
-    mine = setup.shares.of[setup.my_index]
-    return {asset: share.amount for asset, share in zip(setup.shares.assets, mine, strict=True) if share.amount}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scapp.channels.channel.engine import Engine
-from scapp.channels.channel.standing import chain_info
+from scapp.channels.channel.standing import backing_info, chain_info
 from scapp.channels.service import ChannelInfo
 
 
@@ -31,4 +31,5 @@ def channel_info(engine: Engine, waiting: int) -> ChannelInfo:
         pending=len(state.outstanding) or waiting,
         reason=state.rejected or engine.session.failure,
         chain=chain_info(state, engine.session),
+        backing=backing_info(state),
     )

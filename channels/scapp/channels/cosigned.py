@@ -23,16 +23,20 @@ class NotCosigned(ScappError):
 
 
 class Cosigned(msgspec.Struct, frozen=True, gc=False):
-    """What all participants of `channel_id` signed at `turn`."""
+    """What `signers` signed at `turn` of `channel_id`: all its participants, or the two whose app it is."""
 
     channel_id: ChannelId
     turn: int
     is_final: bool
     app_data: AppData
+    signers: tuple[Address, ...]
 
 
-def check_cosigned(signed: SignedState) -> Cosigned:
-    """What was signed; raises NotCosigned unless every participant signed exactly this."""
+def check_cosigned(signed: SignedState, two_party_app: Address | None = None) -> Cosigned:
+    """What was signed; raises NotCosigned unless every participant signed exactly this.
+
+    A channel whose app definition is `two_party_app` belongs to its first and its last participant: from turn 2 on
+    their signatures are enough. Whoever does not know that app's address on the channel's chain leaves it out."""
     participants = tuple(map(Address, signed.participants))
     try:
         channel_id = check_fixed_part(
@@ -47,10 +51,17 @@ def check_cosigned(signed: SignedState) -> Cosigned:
     if len(signed.signatures) != len(participants):
         raise NotCosigned(f"{len(signed.signatures)} signatures for {len(participants)} participants")
     state_hash = keccak256(encoded)
+    last = len(participants) - 1
+    pair = signed.turn >= 2 and two_party_app is not None and signed.app_definition == two_party_app
+    signers: list[Address] = []
     for index, (participant, signature) in enumerate(zip(participants, signed.signatures, strict=True)):
+        if pair and not signature and 0 < index < last:
+            continue
         if not Verifier(participant).matches(state_hash, signature):
-            raise NotCosigned(f"signature {index} is not by participant 0x{participant.hex()} over this state")
-    return Cosigned(channel_id, signed.turn, signed.is_final, app_data)
+            what = "is missing, or not" if not signature else "is not"
+            raise NotCosigned(f"signature {index} {what} by participant 0x{participant.hex()} over this state")
+        signers.append(participant)
+    return Cosigned(channel_id, signed.turn, signed.is_final, app_data, tuple(signers))
 
 
 def low_s(signature: bytes) -> bytes:

@@ -43,9 +43,11 @@ class LogSource:
 
     def signed_state(self, channel_id: ChannelId, position: int) -> SignedState | None:
         """See `reading.EntrySource`."""
-        setup = self._driver(channel_id).engine.state.setup
+        now = self._driver(channel_id).engine.state
+        setup = now.setup
         for state, _ in advances(self._log, channel_id, position):
-            return signed_state(setup, state, state.signatures)
+            known = now.backed.signatures(state.turn) if now.backed is not None else ()
+            return signed_state(setup, state, known or setup.in_place(state.signatures))
         return None
 
     def entries(self, channel_id: ChannelId, first: int, end: int) -> list[bytes]:

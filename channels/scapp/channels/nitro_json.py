@@ -30,6 +30,7 @@ from scapp.channels.nitro_values import (
     signature_text,
 )
 from scapp.channels.outcome import Allocation, AssetMetadata, Outcome, SingleAssetExit
+from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.state import FixedPart, VariablePart
 from scapp.channels.types import U48_MAX, U64_MAX, U256_MAX, Address, ChannelId, Destination
 
@@ -42,14 +43,6 @@ class SignedState(msgspec.Struct, frozen=True, gc=False):
     fixed: FixedPart
     variable: VariablePart
     signatures: dict[int, bytes]
-
-
-class Voucher(msgspec.Struct, frozen=True, gc=False):
-    """`amount` is everything paid so far in the channel. The signature is not checked here."""
-
-    channel_id: ChannelId
-    amount: int
-    signature: bytes
 
 
 def write_signed_state(signed: SignedState) -> str:
@@ -160,11 +153,11 @@ def _exit_object(exit_: SingleAssetExit) -> dict[str, Any]:
 def write_voucher(voucher: Voucher) -> str:
     """`{"ChannelId":…,"Amount":…,"Signature":…}` without spaces."""
     text = signature_text(voucher.signature)
-    return compact({"ChannelId": hexed(voucher.channel_id), "Amount": voucher.amount, "Signature": text})
+    return compact({"ChannelId": hexed(voucher.channel), "Amount": voucher.amount, "Signature": text})
 
 
 def read_voucher(text: str | bytes) -> Voucher:
-    """Inverse of `write_voucher`."""
+    """Inverse of `write_voucher`; the signature is not checked here."""
     value = parse(text)
     return Voucher(
         ChannelId(fixed_bytes(get(value, "ChannelId"), 32, "ChannelId")),

@@ -11,11 +11,15 @@ import logging
 from collections.abc import Callable, Sequence
 
 from scapp.channels.admission import Admission, AdmissionError
+from scapp.channels.backing import BackingSource
+from scapp.channels.backing_link import BackingLink
+from scapp.channels.books.messages import prefix_of
+from scapp.channels.books.service import PREFIXES, BooksSetup, NodeBooks, open_books
+from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.chain.port import ChainService
 from scapp.channels.chain_link import ChainLink
 from scapp.channels.channel.effects import parse_outbox_row
 from scapp.channels.channel.engine import Engine
-from scapp.channels.channel.events import ChannelCreated, decode_event
 from scapp.channels.channel.full_set import for_contracts, newest_enforceable
 from scapp.channels.channel.messages import (
     Decisions,
@@ -24,11 +28,11 @@ from scapp.channels.channel.messages import (
     Rejected,
     decode_message,
 )
-from scapp.channels.channel.opening import open_signed, opening_entry, prefund_of
+from scapp.channels.channel.opening import open_signed
 from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
-from scapp.channels.deployment import encode_deployment
+from scapp.channels.drafting import draft
 from scapp.channels.driver import ChannelDriver, load
 from scapp.channels.entries import Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
@@ -38,12 +42,13 @@ from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
 from scapp.channels.proposals import Proposals
 from scapp.channels.reading import SignedState
-from scapp.channels.restoring import restored_ms
+from scapp.channels.restoring import is_purse, restored_ms
 from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Policy, Receipt
 from scapp.channels.transport.limits import TransportLimits
 from scapp.channels.transport.port import PeerStatus, Transport
 from scapp.channels.types import Address, ChannelId
+from scapp.channels.virtual.agreement import nonce_at
 
 logger = logging.getLogger("scapp.node")
 
@@ -75,12 +80,15 @@ class Node:
         frame_bytes_max: int = TransportLimits().frame_bytes_max,
         idle: IdleBound | None = None,
         chain: ChainService | None = None,
+        backing: BackingSource | None = None,
         terms: ChainTerms | None = None,
+        books: BooksSetup | None = None,
     ) -> None:
         """`module_of` gives reducer modules by hash, for participants that ask for a channel's module;
         `frame_bytes_max` is the transport's: channels whose batches would not fit are neither opened nor accepted;
-        `idle` bounds how many channels admission keeps in memory. Without a `chain` there are unfunded channels only;
-        the node starts and stops it."""
+        `idle` bounds how many channels admission keeps in memory. Without a `chain` no channel is funded directly, and
+        there are no ledgers; the node starts and stops it. `books`: how this node deals with ledgers. `backing` funds
+        virtual channels, the node's own ledgers by default."""
         self._runners: dict[bytes, ChannelRunner] = {}
         self.source = LogSource(log, lambda: {key: runner.driver for key, runner in list(self._runners.items())})
         self._shared = Shared(
@@ -88,11 +96,17 @@ class Node:
         )
         self._chain = ChainLink(chain, terms or ChainTerms(), self._runners.values, clock_ms)
         self._shared.terms = self._chain.terms
-        self._shared.after_input = self._chain.update
+        self.books: NodeBooks | None = open_books(self._shared, self._chain.desk, books or BooksSetup(), nonce, self)
+        if backing is None and self.books is not None:
+            backing = self.books.backing
+        self._backing = BackingLink(backing, self._chain.terms, self._runners)
+        self._shared.after_input = self._after_input
         self._modules = ModuleExchange(self._shared, module_of)
         self._log = log
         self._transport = transport
-        self._proposals = Proposals(self._shared, policy, self._chain, frame_bytes_max, self._runners, self._begin)
+        self._proposals = Proposals(
+            self._shared, policy, self._chain, self._backing, frame_bytes_max, self._runners, self._begin
+        )
         self._nonce = nonce
         self._corrupt: dict[ChannelId, str] = {}  # channels that stay closed, and what is wrong with each
         self._listeners: list[Callable[[NodeEvent], None]] = []
@@ -103,9 +117,12 @@ class Node:
     async def start(self) -> None:
         """Rebuild every channel from the log, then talk to peers. A corrupt channel stays closed, others go on."""
         for stream in await asyncio.to_thread(self._log.streams):
-            if stream != NODE_STREAM:
+            if stream not in (NODE_STREAM, BOOKS_STREAM):
                 await self._load(stream)
+        if self.books is not None:
+            await self.books.start()
         await self._chain.start()
+        self._backing.start()
         self._proposals.restored_ms = await asyncio.to_thread(restored_ms, self._log)
         await self._transport.start(self._on_message, self._on_link)
         self._resend()
@@ -113,6 +130,10 @@ class Node:
 
     async def _load(self, stream: bytes) -> None:
         try:
+            if await asyncio.to_thread(is_purse, self._log, stream):
+                if self.books is not None:
+                    self.books.load_purse(stream)
+                return
             driver = await asyncio.to_thread(load, self._log, stream, self._shared.signer, self._shared.terms)
             self._check_owner(driver)
         except CorruptionError as error:
@@ -120,12 +141,7 @@ class Node:
             self._corrupt[ChannelId(stream)] = str(error)
             logger.error("channel 0x%s is corrupt and stays closed: %s", stream.hex(), error)
             return
-        runner = self._begin(driver)
-        if driver.engine.state.phase == "proposed":
-            page = await asyncio.to_thread(lambda: next(iter(self._log.read(stream))))
-            created = decode_event(page.events[0])
-            assert isinstance(created, ChannelCreated)
-            self._proposals.explain(runner, created)
+        await self._proposals.explain(self._begin(driver))
 
     def _check_owner(self, driver: ChannelDriver) -> None:
         setup = driver.engine.state.setup
@@ -162,6 +178,8 @@ class Node:
             self._ticker.cancel()
         await self._transport.stop()
         await self._chain.stop()
+        if self.books is not None:
+            await self.books.stop()
         await asyncio.gather(*(runner.stop() for runner in self._runners.values()))
 
     async def _tick_forever(self) -> None:
@@ -170,7 +188,16 @@ class Node:
             for runner in self._runners.values():
                 if not _is_quiet(runner.engine):
                     runner.try_input(lambda engine, now: engine.tick(now))
+            if self.books is not None:
+                self.books.tick()
             await self._shared.store(Append(()), durable=False)
+
+    def _after_input(self, runner: ChannelRunner) -> None:
+        """Of a funded channel."""
+        if runner.engine.state.setup.virtual:
+            self._backing.update(runner)
+        else:
+            self._chain.update(runner)
 
     # Peers
 
@@ -179,6 +206,9 @@ class Node:
         bring back what a crash loses, when its channel has queued it: a busy channel holds up no other."""
         self._shared.counters["messages_received"] += 1
         try:
+            if prefix_of(data) in PREFIXES:
+                await self._to_books(peer, data)
+                return
             message = decode_message(data)
             runner = self._runners.get(message.channel)
             if runner is None:
@@ -207,8 +237,16 @@ class Node:
         else:
             await runner.queue(decide, len(data))
 
+    async def _to_books(self, peer: Address, data: bytes) -> None:
+        """Raises PeerError."""
+        if self.books is None:
+            raise PeerError("speaks of ledgers; this node has no chain, and so none")
+        await self.books.on_message(peer, data)
+
     def _on_link(self, peer: Address, connected: bool) -> None:
         self._emit(NodeEvent(kind="link", peer=peer, detail="up" if connected else "down"))
+        if self.books is not None:
+            self.books.on_link(peer, connected)
         if not connected:
             return
         for runner in self._runners.values():
@@ -257,8 +295,14 @@ class Node:
         if fault:
             raise LocalError(fault)
         now = self._shared.clock_ms()
-        created = self._draft(request, now)
+        nonce = self._nonce() if request.nonce is None else request.nonce
+        if request.nonce is None and request.fund == "virtual":
+            nonce = nonce_at(now, nonce)
+        created = draft(request, self.address, self._app_definition(request), nonce, now)
         setup = Setup(created)
+        fault = self._backing.fault(setup) if setup.virtual else ""
+        if fault:
+            raise LocalError(fault)
         if setup.channel_id in self._runners or self._log.version(setup.channel_id):
             raise LocalError(f"channel 0x{setup.channel_id.hex()} exists already; choose another nonce")
         admission = self._shared.admission
@@ -278,20 +322,10 @@ class Node:
         await runner.input(lambda engine, _: engine.opened())
         return setup.channel_id
 
-    def _draft(self, request: OpenRequest, now_ms: int) -> ChannelCreated:
-        participants = (self.address, *request.peers)
-        slots = tuple((asset, destination, amount.to_bytes(32, "big")) for asset, destination, amount in request.slots)
-        entry = opening_entry(participants, slots, request.params, now_ms)
-        return ChannelCreated(
-            my_index=0,
-            participants=participants,
-            nonce=self._nonce() if request.nonce is None else request.nonce,
-            app_definition=self._chain.app_definition(request.fund, request.challenge_duration),
-            challenge_duration=request.challenge_duration,
-            deployment=encode_deployment(request.deployment),
-            slots=slots,
-            prefund=prefund_of(slots, len(participants), entry, bytes(32), now_ms),
-        )
+    def _app_definition(self, request: OpenRequest) -> Address:
+        if request.fund == "virtual":
+            return self._backing.app_definition()
+        return self._chain.app_definition(request.fund, request.challenge_duration)
 
     async def accept(self, channel_id: ChannelId) -> None:
         await self._find(channel_id).input(lambda engine, _: engine.accept())
@@ -323,12 +357,20 @@ class Node:
         await self._find(channel_id).input(lambda engine, _: engine.top_up(asset, amount))
 
     async def challenge(self, channel_id: ChannelId) -> None:
-        await self._find(channel_id).input(lambda engine, _: self._chain.leave(engine, "the operator's decision"))
+        runner = self._find(channel_id)
+        link = self._backing if runner.engine.state.setup.virtual else self._chain
+        await runner.input(lambda engine, _: link.leave(engine, "the operator's decision"))
 
     def enforceable_state(self, channel_id: ChannelId) -> SignedState | None:
         state = self._find(channel_id).engine.state
-        full = newest_enforceable(state) if state.setup.funded else None
+        full = newest_enforceable(state) if state.setup.shares is not None else None
         return for_contracts(state, full) if full is not None else None
+
+    def enforceable_stack(self, channel_id: ChannelId) -> tuple[SignedState, tuple[SignedState, ...]] | None:
+        return self._find(channel_id).engine.enforceable_stack()
+
+    async def shown(self, channel_id: ChannelId, candidate: SignedState) -> None:
+        await self._find(channel_id).input(lambda engine, _: engine.on_shown(candidate))
 
     async def checkpoint(self, channel_id: ChannelId) -> None:
         await self._find(channel_id).input(lambda engine, _: engine.checkpoint_now())

@@ -21,13 +21,15 @@ class ChannelOnChain(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `holdings` has one amount per asset, in the order in which the channel was watched. `registered` is the candidate
     of the newest ChallengeRegistered event that still stands (it comes from a stranger and is not checked); None when
     no challenge stands or its event is not known. The event does not say the channel's fixed part: those four fields
-    of the candidate are empty, and its signatures stand in the order in which they came."""
+    of the candidate are empty, and its signatures stand in the order in which they came. `proof` are the states that
+    it came with, in the same form."""
 
     block: int
     block_hash: bytes
     holdings: tuple[int, ...]
     status: Status
     registered: SignedState | None = None
+    proof: tuple[SignedState, ...] = ()
 
     def mode(self, block_time_s: int) -> Mode:
         """Open, in challenge or finalized in a block of that timestamp (seconds)."""
@@ -56,9 +58,11 @@ class Deposit(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class Conclude(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """`concludeAndTransferAllAssets` with a final state that everybody has signed."""
+    """`concludeAndTransferAllAssets` with a final state that everybody has signed; for a channel that pays nothing
+    (`pays` False), a virtual one, `conclude`."""
 
     state: SignedState
+    pays: bool = True
 
 
 class Challenge(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -91,7 +95,27 @@ class Transfer(msgspec.Struct, frozen=True, gc=False, tag=True):
     indices: tuple[int, ...]
 
 
-Transaction = Deposit | Conclude | Challenge | Checkpoint | TransferAll | Transfer
+class Reclaim(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Replace a guarantee in a finalized ledger by what the finalized channel that it funds gives its two parties.
+
+    `outcome` and `state_hash` are the ledger's now, the guarantee is allocation `guarantee_index` of its asset
+    `asset_index`; the others are the funded channel's. One asset at a time (docs/reference/nitro.md, 3.2)."""
+
+    outcome: Outcome
+    state_hash: Hash
+    asset_index: int
+    guarantee_index: int
+    target_outcome: Outcome
+    target_state_hash: Hash
+    target_asset_index: int
+
+    @property
+    def target(self) -> ChannelId:
+        """The channel that the guarantee funds."""
+        return ChannelId(self.outcome[self.asset_index].allocations[self.guarantee_index].destination)
+
+
+Transaction = Deposit | Conclude | Challenge | Checkpoint | Reclaim | TransferAll | Transfer
 
 
 class Purpose(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -114,6 +138,8 @@ def purpose_of(channel: ChannelId, wanted: Transaction) -> Purpose:
             return Purpose(channel, "challenge", candidate.turn.to_bytes(6, "big"))
         case Checkpoint(candidate=candidate):
             return Purpose(channel, "checkpoint", candidate.turn.to_bytes(6, "big"))
+        case Reclaim(asset_index=asset_index):
+            return Purpose(channel, "reclaim", bytes(wanted.target) + bytes((asset_index,)))
         case TransferAll(state_hash=state_hash):
             return Purpose(channel, "transfer-all", bytes(state_hash))
         case Transfer(asset_index=asset_index, state_hash=state_hash, indices=indices):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
+from scapp.channels.backing_link import BackingLink
 from scapp.channels.chain_link import ChainLink
 from scapp.channels.channel.engine import Engine
-from scapp.channels.channel.events import ChannelCreated, encode_event
+from scapp.channels.channel.events import ChannelCreated, VirtualCreated, decode_event, encode_event
 from scapp.channels.channel.messages import AnyMessage, Proposal, Rejected, encode_message
 from scapp.channels.channel.opening import created_from_proposal
 from scapp.channels.channel.setup import Setup
@@ -34,6 +36,7 @@ class Proposals:
         shared: Shared,
         policy: Policy,
         chain: ChainLink,
+        backing: BackingLink,
         frame_bytes_max: int,
         runners: Mapping[bytes, ChannelRunner],
         begin: Callable[[ChannelDriver], ChannelRunner],
@@ -41,6 +44,7 @@ class Proposals:
         self._shared = shared
         self._policy = policy
         self._chain = chain
+        self._backing = backing
         self._frame_bytes_max = frame_bytes_max
         self._runners = runners
         self._begin = begin
@@ -73,7 +77,8 @@ class Proposals:
         fault = self.frame_fault(deployment.limits)
         if fault:
             raise PeerError(f"proposed channel is not allowed: {fault}")
-        fault = self._chain.proposal_fault(created)
+        virtual = isinstance(created, VirtualCreated)
+        fault = self._backing.proposal_fault(created) if virtual else self._chain.proposal_fault(created)
         if not fault and message.time_ms <= self.restored_ms:
             # It may have lived here before, after the backup; a log without it must not sign its first turns again.
             fault = f"opened before this node was restored, at {self.restored_ms} ms"
@@ -97,10 +102,15 @@ class Proposals:
             return self._policy.decide_funding(self._chain.stakes(created))
         return decision
 
-    def explain(self, runner: ChannelRunner, created: ChannelCreated) -> None:
-        """After a restart: why a proposal waits, as policy says it now. What policy would accept by now waits all the
-        same: it was left to the operator, who may have begun to think about it."""
+    async def explain(self, runner: ChannelRunner) -> None:
+        """After a restart, of a channel that is proposed: why it waits, as policy says it now. What it would accept by
+        now waits all the same: it was left to the operator, who may have begun to think about it."""
         setup = runner.engine.state.setup
+        if runner.engine.state.phase != "proposed":
+            return
+        page = await asyncio.to_thread(lambda: next(iter(self._shared.log.read(setup.channel_id))))
+        created = decode_event(page.events[0])
+        assert isinstance(created, ChannelCreated)
         runner.engine.session.asked = _reason(self._decide(setup.participants[0], setup.deployment, created))
 
     def frame_fault(self, limits: Limits) -> str:

@@ -47,7 +47,7 @@ class SignedState(msgspec.Struct, frozen=True, gc=False):
     outcome: bytes
     turn: int
     is_final: bool
-    signatures: tuple[bytes, ...]  # one per participant, in their order
+    signatures: tuple[bytes, ...]  # one per participant, in their order; a hub's is empty where it has not signed
 
 
 class EntrySource(Protocol):

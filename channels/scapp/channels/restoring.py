@@ -1,32 +1,46 @@
-"""The facts of a restore: every channel of the log recovers before it signs, and no channel begins a second life.
+"""The facts of a restore: every channel of the log, ledgers and purses too, recovers before it signs, and none begins a
+second life.
 
 `mark_restored` writes them into a log that came from a backup, before any node runs on it; `restored_ms` reads them.
 """
 
 from __future__ import annotations
 
+from scapp.channels.books.events import BooksRestored
+from scapp.channels.books.events import encode_event as encode_books_event
+from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.channel.events import Restored, encode_event
 from scapp.channels.errors import CorruptionError
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.node_events import NodeRestored, decode_node_event, encode_node_event
+from scapp.channels.payments.events import PurseRestored, encode_purse_event, is_purse_event
 
 
 def mark_restored(log: EventLog, token: bytes, at_ms: int, backup_ms: int) -> dict[bytes, str]:
-    """One durable append: `Restored` in each channel's stream, `NodeRestored` in the node's. `token`: 16 random bytes.
+    """One durable append: `Restored` in each app channel's stream, `PurseRestored` in each payment channel's,
+    `BooksRestored` in that of the ledgers, `NodeRestored` in the node's. `token`: 16 random bytes.
 
     Returns the channels that cannot be read, and why; a node keeps them closed."""
     unreadable: dict[bytes, str] = {}
-    event = encode_event(Restored(token, at_ms, backup_ms))
-    facts = {NODE_STREAM: encode_node_event(NodeRestored(at_ms, backup_ms))}
-    facts.update((stream, event) for stream in log.streams() if stream != NODE_STREAM)
-    writes: list[StreamWrite] = []
-    for stream, fact in facts.items():
+    of_app = encode_event(Restored(token, at_ms, backup_ms))
+    of_purse = encode_purse_event(PurseRestored(token, at_ms, backup_ms))
+    of_books = encode_books_event(BooksRestored(token, at_ms, backup_ms))
+    writes = [StreamWrite(NODE_STREAM, log.version(NODE_STREAM), (encode_node_event(NodeRestored(at_ms, backup_ms)),))]
+    for stream in log.streams():
+        if stream == NODE_STREAM:
+            continue
         try:
+            fact = of_books if stream == BOOKS_STREAM else of_purse if is_purse(log, stream) else of_app
             writes.append(StreamWrite(stream, log.version(stream), (fact,)))
         except CorruptionError as error:
             unreadable[stream] = str(error)
     log.append(Append(tuple(writes)))
     return unreadable
+
+
+def is_purse(log: EventLog, stream: bytes) -> bool:
+    """Is the stream a payment channel's purse? Its first event tells. Raises CorruptionError."""
+    return is_purse_event(next((page.events[0] for page in log.read(stream)), b""))
 
 
 def restored_ms(log: EventLog) -> int:

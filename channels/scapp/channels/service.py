@@ -13,7 +13,7 @@ import msgspec
 
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
-from scapp.channels.channel.standing import ChannelOnChainInfo
+from scapp.channels.channel.standing import BackingInfo, ChannelOnChainInfo
 from scapp.channels.deployment import Deployment
 from scapp.channels.reading import EntrySource, SignedState
 from scapp.channels.transport.port import PeerStatus
@@ -23,8 +23,9 @@ from scapp.channels.types import Address, ChannelId
 class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Ask for a new channel; the caller's node becomes participant 0, the sequencer.
 
-    `fund` is "none", or "direct": every participant deposits on the node's chain what its slots say
-    (docs/reference/app-channel.md section 7)."""
+    `fund` is "none"; "direct": every participant deposits on the node's chain what its slots say
+    (docs/reference/app-channel.md section 7); or "virtual": ledgers of this node, of the hubs in `via` and of the one
+    peer put it up, without any transaction (section 8). Hub i is paid `fees[i]` of the slots' asset."""
 
     peers: tuple[Address, ...]  # the other participants, in order
     deployment: Deployment
@@ -33,13 +34,15 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     challenge_duration: int = 86_400  # seconds
     nonce: int | None = None  # random when None
     fund: str = "none"
+    via: tuple[Address, ...] = ()
+    fees: tuple[int, ...] = ()
 
 
 class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One channel as its owner sees it. `phase` is one of proposed (waits for this node's acceptance), opening,
     funding, running, disputed (a challenge stands, or this node leaves), closing, closed, settled (paid out on chain),
-    rejected, recovering, halted; `waiting_for` says in words what it waits for, or is empty. `chain` is None when
-    unfunded."""
+    rejected, recovering, halted; `waiting_for` says in words what it waits for, or is empty. `chain` is None unless
+    directly funded, `backing` unless virtual."""
 
     channel_id: ChannelId
     phase: str
@@ -59,6 +62,7 @@ class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
     pending: int  # own submissions not decided yet
     reason: str  # why rejected or halted
     chain: ChannelOnChainInfo | None = None
+    backing: BackingInfo | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +81,8 @@ class NodeEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Told to listeners after it is durable. `kind`: proposed, opened, supported (a new batch), refused, closed,
     submission_refused (one of this node's own: `detail` has its counter, code and reason), rejected, recovered, halted,
     link (a peer came or went; `peer` set); of funded channels also leaving, chain (the chain shows something new), and
-    before it what that is: funded, challenged, cleared, finalized, settled."""
+    before it what that is: funded, challenged, cleared, finalized, settled; ledger or virtual (`detail` says in which
+    phase it is, or what else happened), paid (by `peer`, in a payment channel)."""
 
     kind: str
     channel_id: ChannelId | None = None
@@ -174,8 +179,17 @@ class NodeService(Protocol):
         ...
 
     def enforceable_state(self, channel_id: ChannelId) -> SignedState | None:
-        """The newest state of a funded channel with all signatures as the contracts take them; None while there is
-        none, and for an unfunded channel."""
+        """The newest state of a directly funded channel with all signatures as the contracts take them; None while
+        there is none, and for any other channel."""
+        ...
+
+    def enforceable_stack(self, channel_id: ChannelId) -> tuple[SignedState, tuple[SignedState, ...]] | None:
+        """The newest state of a virtual channel that the contracts take, and its proof: see
+        `channel.backed.enforceable_stack`."""
+        ...
+
+    async def shown(self, channel_id: ChannelId, candidate: SignedState) -> None:
+        """The chain shows a state of a virtual channel, from whomever: a newer one than this node's is adopted."""
         ...
 
     async def checkpoint(self, channel_id: ChannelId) -> None:

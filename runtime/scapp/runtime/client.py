@@ -30,7 +30,9 @@ from scapp.runtime.client_answers import NodeUnreachable as NodeUnreachable
 from scapp.runtime.client_answers import NotAllowed as NotAllowed
 from scapp.runtime.client_answers import Refused as Refused
 from scapp.runtime.client_answers import error_of, sse
-from scapp.runtime.derived_documents import ProjectionList, ProjectionView, ReplayAnswer
+from scapp.runtime.client_calls import quoted
+from scapp.runtime.client_derived import DerivedCalls
+from scapp.runtime.client_ledgers import LedgerCalls
 from scapp.runtime.documents import (
     AppList,
     AppView,
@@ -49,12 +51,10 @@ from scapp.runtime.documents import (
     SlotView,
     Status,
     StreamItem,
-    VerifyAnswer,
     WorkList,
     WorkView,
 )
 from scapp.runtime.keys_file import check_private
-from scapp.runtime.proof_format import ProofDocument
 from scapp.runtime.recovery_documents import BackupView
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ LOCK_FILE = "node.lock"
 TOKEN_FILE = "api.token"  # noqa: S105  # the file's name, not a token
 
 
-class Client:
+class Client(LedgerCalls, DerivedCalls):
     """Talks to the node at `url` ("http://host:port") with a token. `timeout_s` bounds each answer."""
 
     def __init__(self, url: str, token: str, *, timeout_s: float = 60.0) -> None:
@@ -131,7 +131,7 @@ class Client:
         return self._get("/v1/deployments", AppList).deployments
 
     def deployment(self, app: str) -> AppView:
-        return self._get(f"/v1/deployments/{_quote(app)}", AppView)
+        return self._get(f"/v1/deployments/{quoted(app)}", AppView)
 
     def deploy(self, wasm: bytes, limits: dict[str, int] | None = None) -> AppView:
         """Check and keep a module at the node; `limits` are those that differ from the defaults."""
@@ -141,17 +141,17 @@ class Client:
     def module(self, app: str) -> tuple[bytes, dict[str, int]]:
         """The bytes of a deployed module, and its limits."""
         known = self.deployment(app)
-        return self._get(f"/v1/deployments/{_quote(known.deployment_id)}/module", bytes), known.limits
+        return self._get(f"/v1/deployments/{quoted(known.deployment_id)}/module", bytes), known.limits
 
     def deploy_of_channel(self, channel: str, wait_s: float = 30.0) -> AppView:
         """Fetch a proposed channel's module from its proposer, check and keep it at the node."""
-        return self._post(f"/v1/channels/{_quote(channel)}/deploy", AppView, {"wait_s": wait_s}, wait_s)
+        return self._post(f"/v1/channels/{quoted(channel)}/deploy", AppView, {"wait_s": wait_s}, wait_s)
 
     def channels(self, phase: str | None = None) -> list[ChannelView]:
-        return self._get("/v1/channels" + (f"?phase={_quote(phase)}" if phase else ""), ChannelList).channels
+        return self._get("/v1/channels" + (f"?phase={quoted(phase)}" if phase else ""), ChannelList).channels
 
     def channel(self, channel: str) -> ChannelView:
-        return self._get(f"/v1/channels/{_quote(channel)}", ChannelView)
+        return self._get(f"/v1/channels/{quoted(channel)}", ChannelView)
 
     def open_channel(
         self,
@@ -161,6 +161,8 @@ class Client:
         params: Any = None,
         slots: Sequence[SlotView] = (),
         fund: str = "none",
+        via: Sequence[str] = (),
+        fees: Sequence[int] = (),
         stakes: Mapping[str, int] | None = None,
         headroom: Mapping[str, int] | None = None,
         payouts: Mapping[str, str] | None = None,
@@ -170,7 +172,9 @@ class Client:
         """Propose a channel to `peers` (addresses or names); waits up to `wait_s` for it to run.
 
         With `fund` "direct" everybody deposits `stakes` (asset to amount, in place of `slots`), paid out as `payouts`
-        (participant to account) say; `headroom` (by asset) is room for top-ups."""
+        (participant to account) say; `headroom` (by asset) is room for top-ups. With "virtual" the ledgers of this
+        node, the hubs in `via` and the one peer put the stakes up, without a transaction; each hub gets its item of
+        `fees`."""
         staked, room = stakes or {}, headroom or {}
         body = {
             "peers": list(peers),
@@ -178,6 +182,8 @@ class Client:
             "params": params,
             "slots": [msgspec.structs.asdict(slot) for slot in slots],
             "fund": fund,
+            "via": list(via),
+            "fees": [str(fee) for fee in fees],
             "stakes": [{"asset": a, "amount": str(n), "headroom": str(room.get(a, 0))} for a, n in staked.items()],
             "payouts": dict(payouts or {}),
             "challenge_duration_s": challenge_duration_s,
@@ -186,29 +192,29 @@ class Client:
         return self._post("/v1/channels", ChannelView, body, wait_s)
 
     def accept(self, channel: str, wait_s: float = 0.0) -> ChannelView:
-        return self._post(f"/v1/channels/{_quote(channel)}/accept", ChannelView, {"wait_s": wait_s}, wait_s)
+        return self._post(f"/v1/channels/{quoted(channel)}/accept", ChannelView, {"wait_s": wait_s}, wait_s)
 
     def reject(self, channel: str, reason: str = "rejected by the operator") -> ChannelView:
-        return self._post(f"/v1/channels/{_quote(channel)}/reject", ChannelView, {"reason": reason})
+        return self._post(f"/v1/channels/{quoted(channel)}/reject", ChannelView, {"reason": reason})
 
     def close_channel(self, channel: str, wait_s: float = 0.0) -> ChannelView:
-        return self._post(f"/v1/channels/{_quote(channel)}/close", ChannelView, {"wait_s": wait_s}, wait_s)
+        return self._post(f"/v1/channels/{quoted(channel)}/close", ChannelView, {"wait_s": wait_s}, wait_s)
 
     def top_up(self, channel: str, asset: str, amount: int) -> ChannelView:
         body = {"asset": asset, "amount": str(amount)}
-        return self._post(f"/v1/channels/{_quote(channel)}/top-up", ChannelView, body)
+        return self._post(f"/v1/channels/{quoted(channel)}/top-up", ChannelView, body)
 
     def challenge(self, channel: str, wait_s: float = 0.0) -> ChannelView:
         """Leave a funded channel without the others, by a challenge."""
-        return self._post(f"/v1/channels/{_quote(channel)}/challenge", ChannelView, {"wait_s": wait_s}, wait_s)
+        return self._post(f"/v1/channels/{quoted(channel)}/challenge", ChannelView, {"wait_s": wait_s}, wait_s)
 
     def checkpoint(self, channel: str) -> ChannelView:
         """Record a funded channel's newest co-signed state on chain."""
-        return self._post(f"/v1/channels/{_quote(channel)}/checkpoint", ChannelView, {})
+        return self._post(f"/v1/channels/{quoted(channel)}/checkpoint", ChannelView, {})
 
     def withdraw(self, channel: str, wait_s: float = 0.0) -> ChannelView:
         """Have a closed or finalized channel paid out now."""
-        return self._post(f"/v1/channels/{_quote(channel)}/withdraw", ChannelView, {"wait_s": wait_s}, wait_s)
+        return self._post(f"/v1/channels/{quoted(channel)}/withdraw", ChannelView, {"wait_s": wait_s}, wait_s)
 
     def send(self, channel: str, *messages: Any, timeout_s: float = 30.0) -> list[ReceiptView]:
         """Submit messages in order and wait for their decisions. Bytes go as they are; anything else is JSON in the
@@ -224,11 +230,11 @@ class Client:
         return self._submit(channel, {"tick": True, "timeout_s": timeout_s}, timeout_s)
 
     def _submit(self, channel: str, body: dict[str, Any], wait_s: float) -> list[ReceiptView]:
-        return self._post(f"/v1/channels/{_quote(channel)}/messages", SendAnswer, body, wait_s).receipts
+        return self._post(f"/v1/channels/{quoted(channel)}/messages", SendAnswer, body, wait_s).receipts
 
     def entries(self, channel: str, from_sequence: int = 0, limit: int = 100) -> EntryPage:
         """One page of the co-signed log."""
-        return self._get(f"/v1/channels/{_quote(channel)}/entries?from={from_sequence}&limit={limit}", EntryPage)
+        return self._get(f"/v1/channels/{quoted(channel)}/entries?from={from_sequence}&limit={limit}", EntryPage)
 
     def log(self, channel: str, from_sequence: int = 0) -> Iterator[EntryView]:
         """The co-signed log from a sequence to its present end, page by page."""
@@ -251,55 +257,11 @@ class Client:
 
     def recover(self, channel: str) -> ChannelView:
         """End the recovery of a restored channel without the others' answers: it may contradict what was signed."""
-        return self._post(f"/v1/channels/{_quote(channel)}/recover", ChannelView, {"override": True})
+        return self._post(f"/v1/channels/{quoted(channel)}/recover", ChannelView, {"override": True})
 
     def backup(self, path: str, *, keys: bool = False, timeout_s: float = 86_400.0) -> BackupView:
         """Write a backup on the node's machine: a new directory, or a file that ends with `.tar`."""
         return self._post("/v1/backup", BackupView, {"path": path, "keys": keys}, timeout_s)
-
-    def verify(self, channel: str, timeout_s: float = 3_600.0) -> VerifyAnswer:
-        """Compare the database's rows with the co-signed root."""
-        return self._post(f"/v1/channels/{_quote(channel)}/verify", VerifyAnswer, {}, timeout_s)
-
-    def prove(
-        self, channel: str, table: str, key: Sequence[Any], turn: int | None = None, timeout_s: float = 3_600.0
-    ) -> ProofDocument:
-        """Proof that the row of this key is, or is not, in the co-signed tables; the log is run for it first."""
-        body = {"table": table, "key": list(key), "turn": turn}
-        return self._post(f"/v1/channels/{_quote(channel)}/prove", ProofDocument, body, timeout_s)
-
-    def replay(
-        self,
-        channel: str,
-        *,
-        compare: bool = False,
-        then: str = "keep",
-        abandon: bool = False,
-        timeout_s: float = 86_400.0,
-    ) -> ReplayAnswer:
-        """Derive a channel again into a schema of its own; `then` is keep, swap or drop. Asking again goes on."""
-        body = {"compare": compare, "then": then, "abandon": abandon}
-        return self._post(f"/v1/channels/{_quote(channel)}/replay", ReplayAnswer, body, timeout_s)
-
-    def projections(self) -> list[ProjectionView]:
-        return self._get("/v1/projections", ProjectionList).projections
-
-    def projection(self, name: str) -> ProjectionView:
-        return self._get(f"/v1/projections/{_quote(name)}", ProjectionView)
-
-    def add_projection(self, name: str, app: str, wasm: bytes) -> ProjectionView:
-        """Derive a module of one's own over all channels of an app."""
-        query = urllib.parse.urlencode({"name": name, "app": app})
-        return self._call("POST", f"/v1/projections?{query}", ProjectionView, wasm, "application/wasm")
-
-    def upgrade_projection(self, name: str, wasm: bytes) -> ProjectionView:
-        """Derive another module beside it, which takes over once it has caught up."""
-        path = f"/v1/projections/{_quote(name)}/upgrade"
-        return self._call("POST", path, ProjectionView, wasm, "application/wasm")
-
-    def remove_projection(self, name: str) -> list[ProjectionView]:
-        """Stop it and drop its tables; those that are left."""
-        return self._post(f"/v1/projections/{_quote(name)}/remove", ProjectionList, {}).projections
 
     def stream(
         self,
@@ -394,7 +356,3 @@ class Client:
     def _unreachable(self, error: Exception) -> NodeUnreachable:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return NodeUnreachable(f"the node at {self.url} does not answer: {reason}", hint="is `scapp node` running?")
-
-
-def _quote(text: str) -> str:
-    return urllib.parse.quote(text, safe="")

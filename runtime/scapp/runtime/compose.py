@@ -63,7 +63,7 @@ from scapp.runtime.key_passwords import ask_password
 from scapp.runtime.keys_file import CHAIN_KEY, CHANNEL_KEY, load_key
 from scapp.runtime.listening import listening
 from scapp.runtime.modules import Modules
-from scapp.runtime.node_parts import Commits, NodePolicy, chain_terms
+from scapp.runtime.node_parts import Commits, NodePolicy, books_setup, chain_terms
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.policy import AcceptPolicy, FundingPolicy
 from scapp.runtime.progress import Meters
@@ -126,6 +126,7 @@ class NodeProcess:
         projections = self._projections(node, modules)
         context = ApiContext(
             service=node,
+            books=node.books,
             apps=modules.store,
             peers=peers,
             derived=derived,
@@ -198,6 +199,7 @@ class NodeProcess:
             ),
             chain=chain,
             terms=chain_terms(self.config.disputes),
+            books=books_setup(self.config, peers, accounts),
             clock_ms=now_ms,
             nonce=lambda: secrets.randbits(63),
             module_of=modules.store.wasm,

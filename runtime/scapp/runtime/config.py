@@ -22,6 +22,7 @@ from scapp.channels.addresses import parse_address
 from scapp.channels.chain.rpc_link import shown_endpoint
 from scapp.channels.errors import LocalError
 from scapp.channels.types import Address
+from scapp.runtime.ledger_settings import HubSettings, LedgerSettings, PaymentSettings
 
 CONFIG_FILE = "scapp.toml"
 _ENV_ALIASES = {"SCAPP_DATABASE": ("database", "backend")}
@@ -71,12 +72,15 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 class ChainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The chain that funds channels; without `urls` the node has none, and its channels are unfunded. `id`,
-    `adjudicator`, `consensus_app` and `confirmations` must then be given: a wrong guess costs money (ADR 0012)."""
+    `adjudicator`, `consensus_app` and `confirmations` must then be given: a wrong guess costs money (ADR 0012). Without
+    the other two apps this node opens and forwards no payment channels, or no virtual app channels."""
 
     urls: tuple[str, ...] = ()
     id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     adjudicator: str = ""
     consensus_app: str = ""
+    virtual_payment_app: str = ""
+    two_party_app: str = ""
     confirmations: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] = -1  # -1: not given
     start_block: Annotated[int, msgspec.Meta(ge=0)] = 0
     poll_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 4.0
@@ -127,6 +131,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     chain: ChainSettings = ChainSettings()
     funding: FundingSettings = FundingSettings()
     disputes: DisputeSettings = DisputeSettings()
+    ledgers: LedgerSettings = LedgerSettings()
+    payments: PaymentSettings = PaymentSettings()
+    hub: HubSettings = HubSettings()
     log: LogSettings = LogSettings()
     peers: dict[str, str] = {}
     web: dict[str, str] = {}
@@ -143,6 +150,9 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "chain": ChainSettings,
     "funding": FundingSettings,
     "disputes": DisputeSettings,
+    "ledgers": LedgerSettings,
+    "payments": PaymentSettings,
+    "hub": HubSettings,
     "log": LogSettings,
 }
 
@@ -251,6 +261,8 @@ def _set(tree: dict[str, Any], section: str, key: str, value: Any, origin: str) 
 
 def _from_text(value: str, declared: msgspec.inspect.Type) -> Any:
     """Environment and flags are text: lists are comma-separated, tables `name=value,name=value`."""
+    if isinstance(declared, msgspec.inspect.BoolType):
+        return {"true": True, "false": False}.get(value.lower(), value)
     if isinstance(declared, msgspec.inspect.IntType):
         return int(value) if value.lstrip("-").isdigit() else value
     if isinstance(declared, msgspec.inspect.FloatType):
@@ -311,8 +323,9 @@ def _check_chain(chain: ChainSettings) -> None:
     if missing:
         needed = ", ".join(f"chain.{name}" for name in missing)
         raise ConfigError(f"chain.urls is set but {needed} {'are' if len(missing) > 1 else 'is'} not; none is guessed")
-    for name in ("adjudicator", "consensus_app"):
-        read_address(getattr(chain, name), f"chain.{name}")
+    for name in ("adjudicator", "consensus_app", "virtual_payment_app", "two_party_app"):
+        if getattr(chain, name):
+            read_address(getattr(chain, name), f"chain.{name}")
 
 
 def parse_listen(text: str, name: str) -> tuple[str, int]:

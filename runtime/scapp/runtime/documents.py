@@ -22,6 +22,7 @@ from scapp.runtime.document_types import Name as Name
 from scapp.runtime.document_types import Permission as Permission
 from scapp.runtime.document_types import RequestDocument as RequestDocument
 from scapp.runtime.document_types import Sequence as Sequence
+from scapp.runtime.ledger_documents import BackingView
 
 Phase = Literal[
     "proposed",
@@ -157,7 +158,7 @@ class DerivedView(Document, frozen=True, kw_only=True):
 
 class ChannelView(Document, frozen=True, kw_only=True):
     """`waiting_for` says in words what the channel waits for; `reason` why it was rejected or halted; `chain` is null
-    for an unfunded channel."""
+    for a channel without deposits, `backing` for one that does not stand over ledgers."""
 
     channel_id: HashText
     phase: Phase
@@ -178,6 +179,7 @@ class ChannelView(Document, frozen=True, kw_only=True):
     reason: str
     derived: DerivedView | None
     chain: ChannelOnChainView | None = None
+    backing: BackingView | None = None
 
 
 class ChannelList(Document, frozen=True, kw_only=True):
@@ -190,13 +192,16 @@ class OpenChannelRequest(RequestDocument, frozen=True, kw_only=True):
 
     `fund` "direct": everybody deposits on chain. What is deposited and where it is paid out are the `slots`, or, where
     all deposit the same, `stakes` in their place: they are paid to the participants' channel addresses, unless
-    `payouts` (participant by address or name, to account) say otherwise."""
+    `payouts` (participant by address or name, to account) say otherwise. "virtual": ledgers put the stakes up instead,
+    those of this node, of the hubs in `via` (each gets its item of `fees`) and of the one peer."""
 
     peers: Annotated[list[str], Meta(min_length=1, max_length=254)]
     app: str
     params: Any = None
     slots: list[SlotView] = []
-    fund: Literal["none", "direct"] = "none"
+    fund: Literal["none", "direct", "virtual"] = "none"
+    via: Annotated[list[str], Meta(max_length=16)] = []
+    fees: Annotated[list[AmountText], Meta(max_length=16)] = []
     stakes: Annotated[list[StakeView], Meta(max_length=16)] = []
     payouts: dict[str, AddressText] = {}
     challenge_duration_s: Annotated[int, Meta(ge=1, le=2**48 - 1)] = 86_400

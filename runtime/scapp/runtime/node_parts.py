@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container, Iterable
 
+from scapp.channels.books.service import BooksSetup
+from scapp.channels.books.step import BooksTerms
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.log.committer import Committer
 from scapp.channels.log.port import Append, LogClosed
-from scapp.channels.types import Address
-from scapp.runtime.config import DisputeSettings
+from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.channels.virtual.opening import Apps
+from scapp.runtime.config import Config, DisputeSettings, read_address
+from scapp.runtime.ledger_policy import LedgerPolicy
 from scapp.runtime.policy import AcceptPolicy, FundingPolicy
 
 _log = logging.getLogger("scapp.process")
@@ -40,6 +45,38 @@ class NodePolicy:
 def chain_terms(disputes: DisputeSettings) -> ChainTerms:
     """The settings that are the engine's."""
     return ChainTerms(**{name: getattr(disputes, name) for name in ChainTerms.__struct_fields__})
+
+
+def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Address]) -> BooksSetup:
+    """How the node deals with ledgers, as the settings say. Raises ConfigError."""
+    policy = LedgerPolicy(
+        config.ledgers,
+        config.payments,
+        config.hub,
+        funding=config.funding,
+        disputes=config.disputes,
+        peers=peers,
+        own_accounts=accounts,
+    )
+    chain, disputes = config.chain, config.disputes
+    return BooksSetup(
+        policy=policy,
+        apps=Apps(
+            _contract(chain.virtual_payment_app, "chain.virtual_payment_app"),
+            _contract(chain.two_party_app, "chain.two_party_app"),
+        ),
+        terms=BooksTerms(
+            virtual_timeout_s=config.payments.funding_timeout_s,
+            silence_timeout_s=disputes.silence_timeout_s,
+            conclude_delay_s=disputes.conclude_delay_s,
+        ),
+        payment_limits=policy.payment_limits(),
+        hub=policy.hub_terms(),
+    )
+
+
+def _contract(text: str, name: str) -> Address:
+    return read_address(text, name) if text else ZERO_ADDRESS
 
 
 class Commits(Committer):

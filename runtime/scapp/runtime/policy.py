@@ -48,8 +48,8 @@ class FundingPolicy:
     def __init__(self, settings: FundingSettings, own_accounts: Iterable[bytes]) -> None:
         """Raises ConfigError for an asset, amount or account that cannot be read."""
         self._accept = settings.accept
-        self._deposit_max = _amounts(settings.deposit_max, "funding.deposit_max")
-        self._exposure_max = _amounts(settings.exposure_max, "funding.exposure_max")
+        self._deposit_max = read_amounts(settings.deposit_max, "funding.deposit_max")
+        self._exposure_max = read_amounts(settings.exposure_max, "funding.exposure_max")
         self._accounts = {*own_accounts, *(read_address(text, "funding.pay_to") for text in settings.pay_to)}
 
     def why_not(
@@ -68,19 +68,20 @@ class FundingPolicy:
         for asset, amount in deposits.items():
             allowed = self._deposit_max.get(asset, 0)
             if amount > allowed:
-                return f"a deposit of {amount} of {_name(asset)}; funding.deposit_max allows {allowed}"
+                return f"a deposit of {amount} of {asset_name(asset)}; funding.deposit_max allows {allowed}"
             for other, stakes in at_stake.items():
                 together = amount + stakes.get(asset, 0)
                 allowed = self._exposure_max.get(asset, 0)
                 if together > allowed:
                     return (
-                        f"{together} of {_name(asset)} would be in channels with 0x{other.hex()}; "
+                        f"{together} of {asset_name(asset)} would be in channels with 0x{other.hex()}; "
                         f"funding.exposure_max allows {allowed}"
                     )
         return ""
 
 
-def _amounts(settings: Mapping[str, str], name: str) -> dict[Address, int]:
+def read_amounts(settings: Mapping[str, str], name: str) -> dict[Address, int]:
+    """A table of amounts by asset, `coin` or a token's address. Raises ConfigError."""
     found = {}
     for asset, amount in settings.items():
         if not amount.isdecimal():
@@ -89,5 +90,6 @@ def _amounts(settings: Mapping[str, str], name: str) -> dict[Address, int]:
     return found
 
 
-def _name(asset: Address) -> str:
+def asset_name(asset: Address) -> str:
+    """As settings name it."""
     return COIN if asset == ZERO_ADDRESS else f"0x{asset.hex()}"

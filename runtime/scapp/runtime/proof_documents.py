@@ -15,6 +15,7 @@ from scapp.channels.cosigned import Cosigned, NotCosigned, check_cosigned
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Deployment, decode_deployment, deployment_id, encode_deployment
 from scapp.channels.errors import ScappError
+from scapp.channels.types import Address
 from scapp.reducers.manifest import Column, Manifest, Table
 from scapp.runtime.documents import ColumnView
 from scapp.runtime.proof_format import OtherLeaf, ProofDocument, ProofTable
@@ -69,10 +70,10 @@ def read_document(data: bytes) -> ProofDocument:
         raise ProofRefused(f"not a proof document: {error}") from None
 
 
-def check(document: ProofDocument) -> CheckedProof:
-    """What the document proves; raises ProofRefused."""
+def check(document: ProofDocument, two_party_app: Address | None = None) -> CheckedProof:
+    """What the document proves; raises ProofRefused. `two_party_app` as in `check_cosigned`."""
     try:
-        cosigned = check_cosigned(signed_state(document.channel, document.state))
+        cosigned = check_cosigned(signed_state(document.channel, document.state), two_party_app)
     except NotCosigned as error:
         raise ProofRefused(f"not co-signed: {error}") from None
     deployment = _deployment(document, cosigned)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {IForceMoveApp} from "../IForceMoveApp.sol";
-import {Allocation, FixedPart, RecoveredVariablePart} from "../NitroTypes.sol";
+import {IForceMoveApp, IVirtualApp} from "../IForceMoveApp.sol";
+import {Allocation, FixedPart, RecoveredVariablePart, SingleAssetExit} from "../NitroTypes.sol";
 import {Signers} from "./Signers.sol";
 import {VirtualChannels} from "./VirtualChannels.sol";
 
@@ -10,7 +10,11 @@ import {VirtualChannels} from "./VirtualChannels.sol";
 ///
 /// Turns 0 and 1 are signed by everybody. Every later state needs both app parties, and turn 1 as proof; it may divide
 /// the funds differently and change nothing else about them.
-contract TwoPartyApp is IForceMoveApp {
+contract TwoPartyApp is IForceMoveApp, IVirtualApp {
+    function isVirtual() external pure override returns (bool) {
+        return true;
+    }
+
     function stateIsSupported(
         FixedPart calldata fixedPart,
         RecoveredVariablePart[] calldata proof,
@@ -20,11 +24,19 @@ contract TwoPartyApp is IForceMoveApp {
         require(candidate.variablePart.turnNum >= 2, "bad candidate turnNum; |proof|=1");
         require(Signers.has(candidate, 0), "not signed by the first participant");
         require(Signers.has(candidate, fixedPart.participants.length - 1), "not signed by the last participant");
-        (Allocation[] calldata before, Allocation[] calldata afterwards) =
-            VirtualChannels.sameSlots(proof[0].variablePart, candidate.variablePart);
-        require(
-            before[0].amount + before[1].amount == afterwards[0].amount + afterwards[1].amount, "sum changed"
-        );
+        _requireSameSums(proof[0].variablePart.outcome, candidate.variablePart.outcome);
         return (true, "");
+    }
+
+    /// Every asset is divided between the same two, as much of it as before.
+    function _requireSameSums(SingleAssetExit[] calldata old, SingleAssetExit[] calldata later) private pure {
+        require(old.length == later.length, "number of assets changed");
+        for (uint256 i = 0; i < old.length; ++i) {
+            (Allocation[] calldata before, Allocation[] calldata afterwards) =
+                VirtualChannels.sameSlots(old[i], later[i]);
+            require(
+                before[0].amount + before[1].amount == afterwards[0].amount + afterwards[1].amount, "sum changed"
+            );
+        }
     }
 }

@@ -6,8 +6,7 @@ import {
     FixedPart,
     RecoveredVariablePart,
     SIMPLE,
-    SingleAssetExit,
-    VariablePart
+    SingleAssetExit
 } from "../NitroTypes.sol";
 import {Signers} from "./Signers.sol";
 
@@ -32,18 +31,15 @@ library VirtualChannels {
         return false;
     }
 
-    /// The allocations of both states: one asset, the same; two simple allocations, to the same destinations in the same
-    /// order. So that later states concern nobody in between, and a ledger can reclaim from each.
-    function sameSlots(VariablePart calldata old, VariablePart calldata later)
+    /// The allocations of one asset in both states: of the same asset, two simple ones, to the same destinations in the
+    /// same order. So that later states concern nobody in between, and a ledger can reclaim from each.
+    function sameSlots(SingleAssetExit calldata old, SingleAssetExit calldata later)
         internal
         pure
         returns (Allocation[] calldata before, Allocation[] calldata afterwards)
     {
-        require(old.outcome.length == 1 && later.outcome.length == 1, "only one asset allowed");
-        SingleAssetExit calldata oldExit = old.outcome[0];
-        SingleAssetExit calldata newExit = later.outcome[0];
-        require(oldExit.asset == newExit.asset, "asset changed");
-        (before, afterwards) = (oldExit.allocations, newExit.allocations);
+        require(old.asset == later.asset, "asset changed");
+        (before, afterwards) = (old.allocations, later.allocations);
         require(before.length == 2 && afterwards.length == 2, "only two allocations allowed");
         for (uint256 i = 0; i < 2; ++i) {
             require(before[i].destination == afterwards[i].destination, "destination changed");

@@ -2,16 +2,21 @@
 pragma solidity 0.8.37;
 
 import {Hashing} from "../Hashing.sol";
-import {IForceMoveApp} from "../IForceMoveApp.sol";
-import {Allocation, FixedPart, RecoveredVariablePart, Signature, VariablePart} from "../NitroTypes.sol";
+import {IForceMoveApp, IVirtualApp} from "../IForceMoveApp.sol";
+import {FixedPart, RecoveredVariablePart, Signature} from "../NitroTypes.sol";
 import {Signers} from "./Signers.sol";
 import {VirtualChannels} from "./VirtualChannels.sol";
+import {Vouchers} from "./Vouchers.sol";
 
 /// Payments by vouchers: the first participant (Alice) pays the last (Bob), through any number of others.
 ///
 /// Turns 0 and 1 are signed by everybody. Turn 2 is Bob's redemption of Alice's latest voucher, proved by turn 1.
 /// App data of the redemption: abi.encode(uint256 amount, Signature of Alice over keccak256(abi.encode(channelId, amount))).
-contract VirtualPaymentApp is IForceMoveApp {
+contract VirtualPaymentApp is IForceMoveApp, IVirtualApp {
+    function isVirtual() external pure override returns (bool) {
+        return true;
+    }
+
     function stateIsSupported(
         FixedPart calldata fixedPart,
         RecoveredVariablePart[] calldata proof,
@@ -23,26 +28,13 @@ contract VirtualPaymentApp is IForceMoveApp {
             Signers.has(candidate, fixedPart.participants.length - 1), "redemption not signed by Bob"
         );
         uint256 amount = _voucherAmount(fixedPart, candidate.variablePart.appData);
-        _requireRedeems(proof[0].variablePart, candidate.variablePart, amount);
+        Vouchers.requireRedeems(proof[0].variablePart, candidate.variablePart, amount);
         return (true, "");
     }
 
     function _voucherAmount(FixedPart calldata fixedPart, bytes calldata appData) private pure returns (uint256) {
         (uint256 amount, Signature memory signature) = abi.decode(appData, (uint256, Signature));
-        bytes32 hash = keccak256(abi.encode(Hashing.channelId(fixedPart), amount));
-        address payer = ecrecover(Hashing.digest(hash), signature.v, signature.r, signature.s);
-        require(payer != address(0), "Invalid signature");
-        require(payer == fixedPart.participants[0], "invalid signature for voucher");
+        Vouchers.requireSigned(fixedPart, keccak256(abi.encode(Hashing.channelId(fixedPart), amount)), signature);
         return amount;
-    }
-
-    /// The amount has moved from Alice to Bob, and nothing else has changed.
-    function _requireRedeems(VariablePart calldata old, VariablePart calldata redemption, uint256 amount)
-        private
-        pure
-    {
-        (Allocation[] calldata before, Allocation[] calldata afterwards) = VirtualChannels.sameSlots(old, redemption);
-        require(afterwards[0].amount == before[0].amount - amount, "Alice not adjusted correctly");
-        require(afterwards[1].amount == before[1].amount + amount, "Bob not adjusted correctly");
     }
 }

@@ -67,6 +67,20 @@ class Transfer(msgspec.Struct, frozen=True, tag=True):
     indices: tuple[int, ...]
 
 
+class Reclaim(msgspec.Struct, frozen=True, tag=True):
+    """The contract's ReclaimArgs: of the source (a ledger) and of the channel that its guarantee is for. Outcomes are
+    encoded."""
+
+    channel: ChannelId
+    state_hash: Hash
+    outcome: bytes
+    asset_index: int
+    guarantee_index: int
+    target_state_hash: Hash
+    target_outcome: bytes
+    target_asset_index: int
+
+
 class StatusOf(msgspec.Struct, frozen=True, tag=True):
     channel: ChannelId
 
@@ -105,6 +119,7 @@ Call = (
     | ConcludeAndTransfer
     | TransferAll
     | Transfer
+    | Reclaim
     | StatusOf
     | Holdings
     | Approve
@@ -121,6 +136,7 @@ FUNCTIONS: dict[type, tuple[str, str]] = {
     ConcludeAndTransfer: ("concludeAndTransferAllAssets", f"({FIXED},{SIGNED_VARIABLE})"),
     TransferAll: ("transferAllAssets", f"(bytes32,{EXITS},bytes32)"),
     Transfer: ("transfer", "(uint256,bytes32,bytes,bytes32,uint256[])"),
+    Reclaim: ("reclaim", "((bytes32,bytes32,bytes,uint256,uint256,bytes32,bytes,uint256))"),
     StatusOf: ("statusOf", "(bytes32)"),
     Holdings: ("holdings", "(address,bytes32)"),
     Approve: ("approve", "(address,uint256)"),
@@ -152,8 +168,14 @@ def _arguments(call: Call) -> tuple[Any, ...]:
             return (_fixed(candidate), signed_value(candidate))
         case TransferAll():
             return (call.channel, outcome_value(call.outcome), call.state_hash)
+        case Reclaim():
+            return (_fields(call),)
         case _:
-            return tuple(getattr(call, name) for name in call.__struct_fields__)
+            return _fields(call)
+
+
+def _fields(call: Call) -> tuple[Any, ...]:
+    return tuple(getattr(call, name) for name in call.__struct_fields__)
 
 
 def _supported(call: Challenge | Checkpoint) -> tuple[Any, ...]:
@@ -178,7 +200,7 @@ def decode_call(data: bytes) -> Call:
         return call
     if kind is TransferAll:
         return TransferAll(values[0], outcome_of(values[1]), values[2])
-    plain: Call = kind(*values)
+    plain: Call = kind(*(values[0] if kind is Reclaim else values))
     return plain
 
 

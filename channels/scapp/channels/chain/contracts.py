@@ -16,6 +16,7 @@ NAMES = (  # what ships; the build script writes these
     "NitroAdjudicator",
     "ConsensusApp",
     "VirtualPaymentApp",
+    "HashLockPaymentApp",
     "TwoPartyApp",
     "RowProofVerifier",
     "BatchOperator",

@@ -14,7 +14,8 @@ from scapp.channels.chain.requests import Sign
 from scapp.channels.errors import LocalError
 from scapp.channels.types import U256_MAX, Address
 
-SETTLEMENT = ("NitroAdjudicator", "ConsensusApp")  # what channels need
+SETTLEMENT = ("NitroAdjudicator", "ConsensusApp", "VirtualPaymentApp", "TwoPartyApp")
+"""What channels need, those over ledgers included."""
 POLL_S = 1.0
 POLLS_MAX = 600
 

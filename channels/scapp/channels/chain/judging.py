@@ -9,7 +9,7 @@ from scapp.channels.adjudicator_status import Mode, Status, fingerprint
 from scapp.channels.chain import calls
 from scapp.channels.crypto import keccak256
 from scapp.channels.onchain import Transaction
-from scapp.channels.outcome import Outcome, encode_outcome
+from scapp.channels.outcome import Outcome, encode_outcome, outcome_hash
 from scapp.channels.reading import SignedState
 from scapp.channels.state import FixedPart, encode_state_of_outcome
 from scapp.channels.state import channel_id as channel_id_of
@@ -18,12 +18,13 @@ from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Ha
 
 class OnChain(msgspec.Struct, frozen=True):
     """At the newest block, whose time it has. `holdings` of the assets that `assets_of` names; `confirmed` are the same
-    at the newest confirmed block."""
+    at the newest confirmed block. `target` is the status of the channel that a reclaim is about."""
 
     status: Status
     holdings: tuple[int, ...]
     confirmed: tuple[int, ...]
     time_s: int
+    target: Status | None = None
 
     @property
     def mode(self) -> Mode:
@@ -55,7 +56,7 @@ def assets_of(wanted: Transaction) -> tuple[Address, ...]:
     match wanted:
         case onchain.Deposit(asset=asset):
             return (asset,)
-        case onchain.Conclude(state=state):
+        case onchain.Conclude(state=state, pays=True):
             return tuple(exit_.asset for exit_ in calls.decode_outcome(state.outcome))
         case onchain.TransferAll(outcome=outcome):
             return tuple(exit_.asset for exit_ in outcome)
@@ -70,6 +71,10 @@ def judge(channel: ChannelId, wanted: Transaction, found: OnChain) -> Call | Sig
     match wanted:
         case onchain.Deposit():
             return _deposit(channel, wanted, found)
+        case onchain.Conclude(state=state, pays=False):
+            if found.mode is Mode.FINALIZED:
+                return Hold("unneeded", "the channel is finalized")
+            return Call(calls.Conclude(state))
         case onchain.Conclude(state=state):
             return _conclude(channel, state, found)
         case onchain.Challenge(candidate=state):
@@ -85,6 +90,8 @@ def judge(channel: ChannelId, wanted: Transaction, found: OnChain) -> Call | Sig
             if state.turn <= found.status.turn_record:
                 return Hold("unneeded", f"turn {found.status.turn_record} is registered already")
             return Call(calls.Checkpoint(wanted.proof, state))
+        case onchain.Reclaim():
+            return _reclaim(channel, wanted, found)
         case onchain.TransferAll():
             held = _payable(found, wanted.state_hash, wanted.outcome)
             return held or Call(calls.TransferAll(channel, wanted.outcome, wanted.state_hash))
@@ -121,16 +128,45 @@ def _conclude(channel: ChannelId, state: SignedState, found: OnChain) -> Call | 
     return Call(calls.ConcludeAndTransfer(state))
 
 
+def _reclaim(channel: ChannelId, wanted: onchain.Reclaim, found: OnChain) -> Call | Hold:
+    held = _finalized_with(found, wanted.state_hash, wanted.outcome)
+    if held is not None:
+        return held
+    target = found.target
+    if target is None or target.mode(found.time_s) is not Mode.FINALIZED:
+        return Hold("waiting", "the channel that the guarantee funds is not finalized on chain")
+    if target.fingerprint != fingerprint(wanted.target_state_hash, outcome_hash(wanted.target_outcome)):
+        return Hold("waiting", "the channel that the guarantee funds is finalized with another state or outcome")
+    return Call(
+        calls.Reclaim(
+            channel,
+            wanted.state_hash,
+            encode_outcome(wanted.outcome),
+            wanted.asset_index,
+            wanted.guarantee_index,
+            wanted.target_state_hash,
+            encode_outcome(wanted.target_outcome),
+            wanted.target_asset_index,
+        )
+    )
+
+
 def _payable(found: OnChain, state_hash: Hash, outcome: Outcome) -> Hold | None:
     """None when the finalized channel has something to pay by that outcome."""
+    held = _finalized_with(found, state_hash, outcome)
+    if held is None and not any(found.holdings):
+        return Hold("unneeded", "the channel holds nothing on chain")
+    return held
+
+
+def _finalized_with(found: OnChain, state_hash: Hash, outcome: Outcome) -> Hold | None:
+    """None when the channel is finalized with that outcome."""
     if found.mode is Mode.CHALLENGE:
         return Hold("waiting", f"the channel finalizes at {found.status.finalizes_at}, the chain is at {found.time_s}")
     if found.mode is Mode.OPEN:
         return Hold("waiting" if any(found.holdings) else "unneeded", "the channel is not finalized on chain")
     if found.status.fingerprint != fingerprint(state_hash, Hash(keccak256(encode_outcome(outcome)))):
         return Hold("waiting", "the channel is finalized with another state or outcome")
-    if not any(found.holdings):
-        return Hold("unneeded", "the channel holds nothing on chain")
     return None
 
 
@@ -156,6 +192,11 @@ def digest_of(wanted: Transaction) -> bytes:
             return keccak256(b"".join(number.to_bytes(32, "big") for number in numbers))
         case onchain.Conclude(state=state) | onchain.Challenge(candidate=state) | onchain.Checkpoint(candidate=state):
             return state_hash_of(state)
+        case onchain.Reclaim():
+            numbers = (wanted.asset_index, wanted.guarantee_index, wanted.target_asset_index)
+            chosen = b"".join(number.to_bytes(32, "big") for number in numbers)
+            hashes = wanted.state_hash + wanted.target_state_hash + outcome_hash(wanted.target_outcome)
+            return keccak256(hashes + chosen + encode_outcome(wanted.outcome))
         case onchain.TransferAll(outcome=outcome, state_hash=state_hash):
             return keccak256(state_hash + encode_outcome(outcome))
         case onchain.Transfer(outcome=outcome, state_hash=state_hash, indices=indices, asset_index=asset_index):

@@ -1,9 +1,10 @@
-"""What the contracts do, in Python: adjudicator, ConsensusApp and ERC20 tokens as a function of state and call.
+"""What the contracts do, in Python: adjudicator, apps and ERC20 tokens as a function of state and call.
 
 Checked against the compiled contracts by random calls (tests/chain/test_model.py): equal status words, holdings,
 events, balances and revert reasons. `model_chain.py` puts blocks, a mempool and reorganisations around it.
 
-Not modelled: gas, other apps (a channel of another app cannot be challenged here), reclaim, calls from contracts.
+Not modelled: gas, apps beside those of `support.py`, which has what they decide (a channel of another cannot be
+challenged here), calls from contracts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from scapp.channels.abi import InvalidValue
 from scapp.channels.adjudicator_status import Mode, Status, fingerprint, pack_status
 from scapp.channels.chain import contract_events as events
 from scapp.channels.chain.calls import (
@@ -25,6 +27,7 @@ from scapp.channels.chain.calls import (
     ConcludeAndTransfer,
     Deposit,
     Holdings,
+    Reclaim,
     StatusOf,
     Transfer,
     TransferAll,
@@ -33,24 +36,30 @@ from scapp.channels.chain.calls import (
     without_fixed_part,
 )
 from scapp.channels.chain.contract_events import ContractEvent
+from scapp.channels.chain.model_reclaim import OUT_OF_BOUNDS, dissolved
 from scapp.channels.chain.model_world import OVERFLOW, SILENT, Revert, Token, World
-from scapp.channels.cosigned import low_s
+from scapp.channels.chain.support import VIRTUAL, Signed, Unsupported, recovered, require_supported, signed
 from scapp.channels.crypto import keccak256
-from scapp.channels.outcome import Allocation, AllocationType, Outcome, encode_outcome, is_external
+from scapp.channels.outcome import (
+    Allocation,
+    AllocationType,
+    Outcome,
+    encode_outcome,
+    is_external,
+)
 from scapp.channels.payouts import transfer_effects
 from scapp.channels.reading import SignedState
-from scapp.channels.signing import InvalidSignature, recover
 from scapp.channels.state import FixedPart, challenge_hash, encode_fixed_part, encode_state_of_outcome
 from scapp.channels.types import U48_MAX, U256_MAX, ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Hash
 
-OUT_OF_BOUNDS = "panic 0x32"
+PAYS_NOTHING = "Channel is virtual."
 
 
 def execute(world: World, sender: bytes, to: bytes, call: Call | None, value: int, time_s: int) -> list[ContractEvent]:
     """Carry out one call in place; the adjudicator's events. `call` None is a plain payment of `value`.
 
     Raises Revert; the world is then half changed, so work on a copy. The sender must have the value."""
-    if to in world.tokens or to in (world.adjudicator, world.consensus):
+    if to in world.tokens or to == world.adjudicator or world.app_at(to) is not None:
         if value and not (to == world.adjudicator and isinstance(call, Deposit)):
             raise Revert(SILENT)  # not payable
         if to in world.tokens:
@@ -97,19 +106,25 @@ def _on_adjudicator(world: World, sender: bytes, call: Call, value: int, time_s:
             return _checkpoint(world, call, time_s)
         case Conclude(candidate=state):
             channel, outcome = _concluding(world, state, time_s)
+            _mark(world, channel, state)
             status = Status(0, time_s, fingerprint(ZERO_HASH, _hash(encode_outcome(outcome))))
             world.status[channel] = pack_status(status)
             return [events.Concluded(channel, time_s)]
         case ConcludeAndTransfer(candidate=state):
             channel, outcome = _concluding(world, state, time_s)
+            if world.app_at(state.app_definition) in VIRTUAL:
+                raise Revert(PAYS_NOTHING)
             paid = _transfer_all(world, channel, outcome, ZERO_HASH, Status(0, time_s, bytes(20)))
             return [events.Concluded(channel, time_s), *paid]
         case TransferAll():
             status = _finalized(world, call.channel, time_s)
             _check_fingerprint(status, call.state_hash, encode_outcome(call.outcome))
+            _require_not_virtual(world, call.channel)
             return _transfer_all(world, call.channel, call.outcome, call.state_hash, status)
         case Transfer():
             return _transfer(world, call, time_s)
+        case Reclaim():
+            return _reclaim(world, call, time_s)
         case _:
             raise Revert(SILENT)
 
@@ -146,13 +161,14 @@ def _challenge(world: World, call: Challenge, time_s: int) -> list[ContractEvent
         if state.turn <= status.turn_record:
             raise Revert("turnNumRecord not increased.")
     state_hash = _supported(world, channel, state, call.proof)
-    if _recover(challenge_hash(state_hash), call.signature) not in state.participants:
+    if _recovered(challenge_hash(state_hash), call.signature) not in state.participants:
         raise Revert("Challenger is not a participant")
     finalizes_at = time_s + state.challenge_duration
     if finalizes_at > U48_MAX:
         raise Revert(OVERFLOW)
     committed = fingerprint(state_hash, _hash(state.outcome))
     world.status[channel] = pack_status(Status(state.turn, finalizes_at, committed))
+    _mark(world, channel, state)
     proof = tuple(without_fixed_part(item) for item in call.proof)
     return [events.ChallengeRegistered(channel, finalizes_at, proof, without_fixed_part(state))]
 
@@ -176,7 +192,7 @@ def _concluding(world: World, state: SignedState, time_s: int) -> tuple[ChannelI
     _require_not_finalized(world.status_of(channel), time_s)
     if not state.is_final:
         raise Revert("State must be final")
-    if not _unanimous(state, _state_hash(channel, state)):
+    if not _signed(channel, state).unanimous:
         raise Revert("!unanimous")
     return channel, decode_outcome(state.outcome)
 
@@ -208,6 +224,7 @@ def _transfer(world: World, call: Transfer, time_s: int) -> list[ContractEvent]:
         raise Revert("Indices must be sorted")
     status = _finalized(world, call.channel, time_s)
     _check_fingerprint(status, call.state_hash, call.outcome)
+    _require_not_virtual(world, call.channel)
     outcome = decode_outcome(call.outcome)
     if call.asset_index >= len(outcome):
         raise Revert(OUT_OF_BOUNDS)
@@ -263,35 +280,69 @@ def _pay(world: World, asset: Address, allocations: Sequence[Allocation], shares
 
 def _supported(world: World, channel: ChannelId, state: SignedState, proof: Sequence[SignedState]) -> Hash:
     """Hash of a candidate that its channel's app supports."""
-    for item in proof:
-        _signers(item, _state_hash(channel, item))
-    state_hash = _state_hash(channel, state)
-    unanimous = _unanimous(state, state_hash)
-    if state.app_definition != world.consensus:
+    shown = [_signed(channel, item) for item in proof]
+    candidate = _signed(channel, state)
+    app = world.app_at(state.app_definition)
+    if app is None:
         raise Revert(SILENT)  # nobody there who would answer
-    if proof:
-        raise Revert("|proof|!=0")
-    if not unanimous:
-        raise Revert("!unanimous")
-    return state_hash
-
-
-def _unanimous(state: SignedState, state_hash: Hash) -> bool:
-    return len(_signers(state, state_hash)) == len(state.participants) < 256
-
-
-def _signers(state: SignedState, state_hash: Hash) -> set[int]:
-    """Positions of the participants who signed: of one that is there twice, the first."""
-    found = [_recover(state_hash, signature) for signature in state.signatures]
-    return {state.participants.index(signer) for signer in found if signer in state.participants}
-
-
-def _recover(digest: Hash, signature: bytes) -> bytes:
-    """ecrecover, which takes a high s as well."""
     try:
-        return recover(digest, low_s(signature))
-    except InvalidSignature:
-        raise Revert("Invalid signature") from None
+        require_supported(app, channel, candidate, shown)
+    except Unsupported as error:
+        raise Revert(str(error)) from None
+    return _state_hash(channel, state)
+
+
+def _signed(channel: ChannelId, state: SignedState) -> Signed:
+    try:
+        return signed(state, _state_hash(channel, state))
+    except Unsupported as error:
+        raise Revert(str(error)) from None
+
+
+def _recovered(digest: Hash, signature: bytes) -> bytes:
+    try:
+        return recovered(digest, signature)
+    except Unsupported as error:
+        raise Revert(str(error)) from None
+
+
+def _reclaim(world: World, call: Reclaim, time_s: int) -> list[ContractEvent]:
+    status = _finalized(world, call.channel, time_s)
+    _check_fingerprint(status, call.state_hash, call.outcome)
+    outcome, target_outcome = decode_outcome(call.outcome), None
+    if call.asset_index >= len(outcome) or call.guarantee_index >= len(outcome[call.asset_index].allocations):
+        raise Revert(OUT_OF_BOUNDS)
+    exit_ = outcome[call.asset_index]
+    guarantee = exit_.allocations[call.guarantee_index]
+    if guarantee.allocation_type != AllocationType.GUARANTEE:
+        raise Revert("not a guarantee allocation")
+    try:
+        target_outcome = decode_outcome(call.target_outcome)
+    except InvalidValue:
+        raise Revert(SILENT) from None
+    if call.target_asset_index >= len(target_outcome):
+        raise Revert(OUT_OF_BOUNDS)
+    target = target_outcome[call.target_asset_index]
+    if target.asset != exit_.asset:
+        raise Revert("targetAsset != guaranteeAsset")
+    target_status = _finalized(world, ChannelId(guarantee.destination), time_s)
+    _check_fingerprint(target_status, call.target_state_hash, call.target_outcome)
+    left = dissolved(exit_.allocations, target.allocations, call.guarantee_index)
+    exits = list(outcome)
+    exits[call.asset_index] = msgspec.structs.replace(exit_, allocations=left)
+    committed = fingerprint(call.state_hash, _hash(encode_outcome(tuple(exits))))
+    world.status[call.channel] = pack_status(msgspec.structs.replace(status, fingerprint=committed))
+    return [events.Reclaimed(call.channel, call.asset_index)]
+
+
+def _mark(world: World, channel: ChannelId, state: SignedState) -> None:
+    if world.app_at(state.app_definition) in VIRTUAL:
+        world.virtual.add(channel)
+
+
+def _require_not_virtual(world: World, channel: ChannelId) -> None:
+    if channel in world.virtual:
+        raise Revert(PAYS_NOTHING)
 
 
 def _finalized(world: World, channel: ChannelId, time_s: int) -> Status:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from scapp.channels.adjudicator_status import Status, unpack_status
+from scapp.channels.chain.support import OVERFLOW, SILENT, App
 from scapp.channels.types import U256_MAX, ZERO_HASH, Address, ChannelId, Hash
 
-OVERFLOW = "panic 0x11"
-SILENT = "revert"  # without a reason
+__all__ = ["OVERFLOW", "SILENT", "Revert", "Token", "World"]
 
 
 class Revert(Exception):
@@ -52,15 +52,19 @@ class Token:
 
 @dataclasses.dataclass
 class World:
-    """State of the chain. `refusing` are addresses that take no coin. `copy` is deep: what is tried can be undone."""
+    """State of the chain. `apps` are the contracts of apps beside the ConsensusApp; `virtual` the channels that
+    pay out nothing, `refusing` are addresses that take no coin. `copy` is deep: what is tried
+    can be undone."""
 
     adjudicator: Address
     consensus: Address
+    apps: dict[bytes, App] = dataclasses.field(default_factory=dict)
     status: dict[ChannelId, Hash] = dataclasses.field(default_factory=dict)
     holdings: dict[tuple[Address, ChannelId], int] = dataclasses.field(default_factory=dict)
     balances: dict[bytes, int] = dataclasses.field(default_factory=dict)
     nonces: dict[bytes, int] = dataclasses.field(default_factory=dict)
     tokens: dict[bytes, Token] = dataclasses.field(default_factory=dict)
+    virtual: set[ChannelId] = dataclasses.field(default_factory=set)
     refusing: frozenset[bytes] = frozenset()
 
     def copy(self) -> World:
@@ -74,11 +78,16 @@ class World:
             holdings=dict(self.holdings),
             balances=dict(self.balances),
             nonces=dict(self.nonces),
+            virtual=set(self.virtual),
             tokens=tokens,
         )
 
     def status_of(self, channel: ChannelId) -> Status:
         return unpack_status(self.status.get(channel, ZERO_HASH))
+
+    def app_at(self, address: bytes) -> App | None:
+        """The app whose contract is there."""
+        return "consensus" if address == self.consensus else self.apps.get(address)
 
     def held(self, asset: Address, channel: ChannelId) -> int:
         return self.holdings.get((asset, channel), 0)

@@ -21,6 +21,7 @@ from scapp.channels.reading import SignedState
 from scapp.channels.types import ChannelId
 
 Found = tuple[Log, ContractEvent]
+WithProof = tuple[SignedState, tuple[SignedState, ...]]
 TELLING = frozenset(TOPICS[kind] for kind in (ChallengeRegistered, ChallengeCleared, Checkpointed, Concluded))
 
 
@@ -56,16 +57,16 @@ def records_a_state(status: Status) -> bool:
 
 def registered(
     status: Status, block: int, events: Sequence[Found], earlier: Sequence[ChannelOnChain]
-) -> SignedState | None:
-    """The state that a status tells of, from the challenges just seen or an earlier reading."""
+) -> WithProof | None:
+    """The state that a status tells of and its proof, from the challenges just seen or an earlier reading."""
     if not records_a_state(status):
         return None
     for log, event in reversed(events):
         if isinstance(event, ChallengeRegistered) and log.block <= block and told_by(event) == recorded(status):
-            return event.candidate
+            return event.candidate, event.proof
     for before in reversed(earlier):
         if recorded(before.status) == recorded(status):
-            return before.registered
+            return (before.registered, before.proof) if before.registered is not None else None
     return None
 
 

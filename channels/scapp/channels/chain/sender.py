@@ -35,7 +35,7 @@ BACK_OFF_BLOCKS_MAX = 32
 APPROVALS_MAX = 3
 URGENT = ("checkpoint", "challenge")  # a deadline runs: no long pauses, no waiting for a free place
 URGENT_BACK_OFF_BLOCKS_MAX = 2
-ORDER = (*URGENT, "conclude", "transfer-all", "transfer", "deposit")  # strangers' tokens come last
+ORDER = (*URGENT, "conclude", "reclaim", "transfer-all", "transfer", "deposit")  # strangers' tokens come last
 
 
 @dataclasses.dataclass
@@ -164,15 +164,20 @@ class Sender:
         yield from self._send(purpose, job, step, to, call, verdict.value, head, nonce)
 
     def _read(self, channel: ChannelId, wanted: Transaction, head: Block, confirmed: Block) -> Steps[OnChain]:
-        holdings = [calls.Holdings(asset, channel) for asset in judging.assets_of(wanted)]
+        holdings: list[calls.Call] = [calls.Holdings(asset, channel) for asset in judging.assets_of(wanted)]
         adjudicator = self._settings.adjudicator
-        status, *latest = yield from self._views(adjudicator, [calls.StatusOf(channel), *holdings], head)
+        asked = [calls.StatusOf(channel), *holdings]
+        if isinstance(wanted, onchain.Reclaim):
+            asked.append(calls.StatusOf(wanted.target))
+        status, *latest = yield from self._views(adjudicator, asked, head)
+        target = unpack_status(Hash(latest.pop() or ZERO_HASH)) if isinstance(wanted, onchain.Reclaim) else None
         before = (yield from self._views(adjudicator, holdings, confirmed)) if holdings else []
         return OnChain(
             unpack_status(Hash(status or ZERO_HASH)),
             tuple(calls.decode_number(answer or ZERO_HASH) for answer in latest),
             tuple(calls.decode_number(answer or ZERO_HASH) for answer in before),
             head.time_s,
+            target,
         )
 
     def _views(self, to: Address, asked: Sequence[calls.Call], block: Block) -> Steps[list[bytes]]:

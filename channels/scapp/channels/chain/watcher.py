@@ -23,13 +23,12 @@ from scapp.channels.chain.client import Block, Log, Refused, Unavailable, ViewCa
 from scapp.channels.chain.contract_events import ChallengeRegistered, Concluded
 from scapp.channels.chain.events import CursorMoved
 from scapp.channels.chain.hints import checkpointed_in
-from scapp.channels.chain.recorded import Found, events_of, recorded, records_a_state, registered, told_by
+from scapp.channels.chain.recorded import Found, WithProof, events_of, recorded, records_a_state, registered, told_by
 from scapp.channels.chain.requests import Steps
 from scapp.channels.chain.settings import ChainSettings
 from scapp.channels.crypto import keccak256
 from scapp.channels.errors import ScappError
 from scapp.channels.onchain import ChainView, ChannelOnChain
-from scapp.channels.reading import SignedState
 from scapp.channels.types import ZERO_HASH, Address, ChannelId, Hash
 
 WINDOW_BLOCKS = 64
@@ -292,8 +291,10 @@ class Watcher:
             holdings = tuple(decode_number(next(remaining) or ZERO_HASH) for _ in watched[channel].assets)
             reading = ChannelOnChain(block.number, block.hash, holdings, status)
             earlier = [*kept[channel], *found.get(channel, ())]
-            candidate = registered(status, block.number, events.get(channel, ()), earlier)
-            found.setdefault(channel, []).append(msgspec.structs.replace(reading, registered=candidate))
+            shown = registered(status, block.number, events.get(channel, ()), earlier)
+            if shown is not None:
+                reading = msgspec.structs.replace(reading, registered=shown[0], proof=shown[1])
+            found.setdefault(channel, []).append(reading)
         return found
 
     def _complete(
@@ -315,24 +316,25 @@ class Watcher:
             logs = yield from self._scan(item.since_block, readings[-1].block, (None, bytes(channel)))
             events = events_of(logs, (channel,)).get(channel, [])
         concluded: LookUps = {}
-        found: dict[tuple[int, int], SignedState] = {}
+        found: dict[tuple[int, int], WithProof] = {}
         sent: dict[tuple[int, int], Hash] = {}
         for log, event in events:
             if isinstance(event, Concluded):
                 concluded[told_by(event)] = LOOK_UPS_MAX  # agreed, not challenged
             elif isinstance(event, ChallengeRegistered):
-                found[told_by(event)] = event.candidate
+                found[told_by(event)] = event.candidate, event.proof
             elif told_by(event) in missing:
                 sent[told_by(event)] = log.transaction
         if sent:
             answers: list[bytes | None] = yield ask.ReadCalldata(tuple(sent.values()))
             for known, calldata in zip(sent, answers, strict=True):
-                candidate = checkpointed_in(calldata or b"", channel, known[0])
-                if candidate is not None:
-                    found[known] = without_fixed_part(candidate)
+                shown = checkpointed_in(calldata or b"", channel, known[0], self._settings.apps)
+                if shown is not None:
+                    found[known] = without_fixed_part(shown[0]), tuple(map(without_fixed_part, shown[1]))
         for at, reading in enumerate(readings):
             if recorded(reading.status) in missing & found.keys():
-                readings[at] = msgspec.structs.replace(reading, registered=found[recorded(reading.status)])
+                candidate, proof = found[recorded(reading.status)]
+                readings[at] = msgspec.structs.replace(reading, registered=candidate, proof=proof)
         # What was found starts anew: a reorganisation may make it missing again, as often as it likes.
         looked_up = {known: 0 if known in found else item.looked_up.get(known, 0) + 1 for known in missing}
         return looked_up | concluded

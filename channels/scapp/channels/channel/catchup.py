@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from itertools import groupby
 
+import msgspec
+
 from scapp.channels.channel import recovery
 from scapp.channels.channel.effects import (
     Effect,
@@ -34,6 +36,7 @@ from scapp.channels.channel.messages import (
     Rejected,
     Status,
     Submit,
+    VirtualProposal,
     encode_message,
 )
 from scapp.channels.channel.model import ChannelState, Submission
@@ -188,9 +191,10 @@ def _proposal(state: ChannelState, peer: int) -> Proposal | None:
         return None
     fixed = state.setup.fixed
     created_slots = tuple((a, d, v.to_bytes(32, "big")) for a, d, v in state.setup.slots)
-    return Proposal(
-        state.setup.channel_id,
-        fixed.participants,
+    setup = state.setup
+    proposal = Proposal(
+        setup.channel_id,
+        setup.participants,
         fixed.nonce,
         fixed.app_definition,
         fixed.challenge_duration,
@@ -201,6 +205,10 @@ def _proposal(state: ChannelState, peer: int) -> Proposal | None:
         prefund.time_ms,
         prefund.signatures[0],
     )
+    if not setup.virtual:
+        return proposal
+    fees = tuple(fee.to_bytes(32, "big") for fee in setup.fees)
+    return VirtualProposal(**msgspec.structs.asdict(proposal), hubs=setup.hubs, fees=fees)
 
 
 def receive_entries_wanted(state: ChannelState, index: int, message: EntriesWanted) -> Step:

@@ -10,7 +10,7 @@ import operator
 import msgspec
 
 from scapp.channels.channel.events import ChainSeen
-from scapp.channels.channel.model import ChannelState
+from scapp.channels.channel.model import Backed, ChannelState
 from scapp.channels.channel.session import Session
 
 
@@ -51,8 +51,8 @@ def is_funded(state: ChannelState, seen: ChainSeen) -> bool:
 def hindrance(state: ChannelState, session: Session, *, is_final: bool) -> Hindrance | None:
     """What keeps this node from signing a state above the prefund state now."""
     seen = state.chain
-    if not state.setup.funded:
-        return None
+    if state.setup.shares is None:
+        return _backing_hindrance(state, state.backed, is_final=is_final) if state.backed is not None else None
     if state.exit_reason and not is_final:
         return Hindrance(LEAVING, f"this node leaves the channel: {state.exit_reason}", passes=False)
     if seen is None or not session.seen_at_s:
@@ -71,6 +71,27 @@ def hindrance(state: ChannelState, session: Session, *, is_final: bool) -> Hindr
     if not is_funded(state, seen):
         return Hindrance(UNFUNDED, "not every deposit is confirmed", passes=True)
     return None
+
+
+def _backing_hindrance(state: ChannelState, backed: Backed, *, is_final: bool) -> Hindrance | None:
+    """The same for a virtual channel, whose money lies in ledgers. Over the prefund state only the postfund state is
+    signed (`signing_rules`): for that this node's own ledger must hold the guarantee; for more, everybody's signature
+    under the postfund state, the hubs' included."""
+    if state.exit_reason and not is_final:
+        return Hindrance(LEAVING, f"this node leaves the channel: {state.exit_reason}", passes=False)
+    match backed.stage:
+        case "none":
+            return Hindrance(UNFUNDED, "this node's ledger does not guarantee the channel yet", passes=True)
+        case "guaranteed" if state.turn >= 1:
+            return Hindrance(UNFUNDED, "the postfund state is not signed by everybody", passes=True)
+        case "failed" | "released":
+            return Hindrance(FINALIZING, "no ledger guarantees the channel any more", passes=True)
+        case "disputed" if not is_final:
+            return Hindrance(CHALLENGED, "the channel is being settled on chain", passes=True)
+        case "releasing" if not is_final:
+            return Hindrance(FINALIZING, "a final state of the channel goes round", passes=True)
+        case _:
+            return None
 
 
 def _challenged_turn(seen: ChainSeen) -> int:

@@ -12,8 +12,9 @@ from scapp.channels.abi import InvalidValue
 from scapp.channels.adjudicator_status import NO_STATE_FINGERPRINT, Mode, fingerprint
 from scapp.channels.app_data import decode_app_data
 from scapp.channels.channel import signatures
-from scapp.channels.channel.chain_rules import amounts, holds, is_funded
+from scapp.channels.channel.chain_rules import is_funded
 from scapp.channels.channel.effects import Effect, Tell
+from scapp.channels.channel.ended import Expected, with_end
 from scapp.channels.channel.events import ChainSeen, OnChain, Signed
 from scapp.channels.channel.messages import Supported
 from scapp.channels.channel.model import ChannelState, evolve
@@ -71,7 +72,7 @@ def finalized_below(state: ChannelState, session: Session) -> Step | None:
 def news(state: ChannelState, head_time_s: int) -> tuple[str, ...]:
     """What holds of the channel on chain, in the words of `service.NodeEvent`."""
     seen = state.chain
-    if seen is None or not state.setup.funded:
+    if seen is None or state.setup.shares is None:
         return ()
     mode = seen.latest.status.mode(head_time_s)
     found = [
@@ -125,15 +126,22 @@ def _registered(setup: Setup, found: ChannelOnChain) -> Signed | None:
     candidate = found.registered
     if candidate is None or candidate.turn != found.status.turn_record:
         return None
+    state = as_registered(setup, candidate)
+    if state is None:
+        return None
+    proved = found.status.fingerprint == fingerprint(setup.hash(state), Hash(keccak256(candidate.outcome)))
+    if not proved and (found.status.fingerprint != NO_STATE_FINGERPRINT or b"" in state.signatures):
+        return None
+    return state
+
+
+def as_registered(setup: Setup, candidate: SignedState) -> Signed | None:
+    """A stranger's candidate as a state of this channel, with those of the participants' signatures that are right."""
     state = _as_state(setup, candidate)
     if state is None:
         return None
-    state_hash = setup.hash(state)
-    signed_by = _by_participant(setup, state_hash, candidate.signatures)
-    proved = found.status.fingerprint == fingerprint(state_hash, Hash(keccak256(candidate.outcome)))
-    if not proved and (found.status.fingerprint != NO_STATE_FINGERPRINT or b"" in signed_by):
-        return None
-    return msgspec.structs.replace(state, signatures=signed_by)
+    signatures = _by_participant(setup, setup.hash(state), candidate.signatures)
+    return msgspec.structs.replace(state, signatures=signatures)
 
 
 def _as_state(setup: Setup, candidate: SignedState) -> Signed | None:
@@ -184,63 +192,17 @@ def _by_participant(setup: Setup, state_hash: Hash, found: tuple[bytes, ...]) ->
 
 
 def _with_end(state: ChannelState, latest: OnChain, confirmed: OnChain, before_s: int, now_s: int) -> ChainSeen:
-    """Has the channel's money left, or is this a deposit that a reorganisation took back? Holdings alone do not tell;
-    what was finalized, signed as final, or long enough unseen to be finalized was paid out.
-
-    Where this node would deposit again, a confirmed payout stays one: who deposits after it, as if it had been taken
-    back, would else lure others into a channel that anybody can end with its newest state once more."""
-    known = state.chain
-    now = latest.holdings
-    held = known.held if known is not None else now
-    if latest.status.mode(now_s) is Mode.FINALIZED:
-        known_end = known is not None and known.ended
-        return ChainSeen(latest, confirmed, now_s, True, held if known_end or not holds(now, amounts(held)) else now)
-    if known is None:
-        return ChainSeen(latest, confirmed, now_s, False, now)
-    unseen_s = now_s - before_s
-    before = known.confirmed.holdings
-    if _left(state, known, before, confirmed.holdings, unseen_s, now_s):
-        return ChainSeen(latest, confirmed, now_s, True, held if holds(held, amounts(before)) else before)
-    if holds(now, amounts(held)):
-        return ChainSeen(latest, confirmed, now_s, False, now)
-    if known.ended:
-        lures = not (state.final_signed or state.exit_reason) and not holds(confirmed.holdings, amounts(held))
-        back = not lures and _is_back(state.setup, known.latest.holdings, now)
-        return ChainSeen(latest, confirmed, now_s, not back, now if back else held)
-    ended = _left(state, known, held, now, unseen_s, now_s)
-    return ChainSeen(latest, confirmed, now_s, ended, held if ended else now)
-
-
-def _is_back(setup: Setup, before: tuple[bytes, ...], now: tuple[bytes, ...]) -> bool:
-    """Has the chain taken a payout back? Then it holds at least somebody's whole deposit again; less is dust that a
-    stranger may add to any channel at any time."""
-    assert setup.shares is not None
-    deposits = [min(filter(None, (of[k].amount for of in setup.shares.of))) for k in range(len(setup.shares.assets))]
-    rises = zip(amounts(before), amounts(now), deposits, strict=True)
-    return any(after > first and after >= deposit for first, after, deposit in rises)
-
-
-def _left(
-    state: ChannelState,
-    known: ChainSeen,
-    before: tuple[bytes, ...],
-    now: tuple[bytes, ...],
-    unseen_s: int,
-    now_s: int,
-) -> bool:
-    """Are the holdings less than before because they were paid out?"""
-    setup = state.setup
-    assert setup.shares is not None
-    if holds(now, amounts(before)):
-        return False
-    statuses = (known.latest.status, known.confirmed.status)
-    if any(status.mode(now_s) is Mode.FINALIZED for status in statuses):
-        return True
-    if unseen_s >= setup.fixed.challenge_duration:
-        return True
-    owed = setup.shares.claims(setup.unpack(state.head.amounts) if state.head is not None else setup.start_amounts)
-    sums = zip(amounts(now), amounts(before), owed, strict=True)
-    return state.final_signed and all(left <= max(0, had - total) for left, had, total in sums)
+    shares, setup = state.setup.shares, state.setup
+    assert shares is not None
+    expected = Expected(
+        totals=shares.claims(setup.unpack(state.head.amounts) if state.head is not None else setup.start_amounts),
+        deposits=tuple(min(filter(None, (of[k].amount for of in shares.of))) for k in range(len(shares.assets))),
+        challenge_duration=state.setup.fixed.challenge_duration,
+        final_signed=state.final_signed,
+        leaving=bool(state.exit_reason),
+    )
+    ended, held = with_end(state.chain, latest, confirmed, expected, before_s, now_s)
+    return ChainSeen(latest, confirmed, now_s, ended, held)
 
 
 def _adopt(state: ChannelState, session: Session, shown: Signed | None) -> Step:

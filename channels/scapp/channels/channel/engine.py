@@ -18,7 +18,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scapp.channels.admission import Admitted
+from scapp.channels.backing import Backing
 from scapp.channels.channel import (
+    backed,
     catchup,
     chain_view,
     checking,
@@ -67,6 +69,7 @@ from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.entries import Kind
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.onchain import ChainView, Transaction
+from scapp.channels.reading import SignedState
 from scapp.channels.types import Address
 
 OWN_OUTSTANDING_MAX = 10_000
@@ -214,10 +217,33 @@ class Engine:
         step = catchup.tick(self.state, self.session, now_ms)
         if not self.state.setup.funded:
             return step
-        told = chain_view.tick(self.state, self.session, head_time_s)
-        due = leaving.exit_due(self.state, self.session)
+        if self.state.backed is None:
+            told = chain_view.tick(self.state, self.session, head_time_s)
+            due = leaving.exit_due(self.state, self.session)
+        else:  # the chain is not asked about it: by this node's own clock
+            told = ()
+            due = leaving.silence_due(self.state, self.session, now_ms // 1_000)
         started = self.leave(due) if due else NOTHING
         return Step(started.events, (*told, *step.effects, *started.effects))
+
+    # Inputs: the ledgers behind a virtual channel
+
+    def on_backing(self, backing: Backing) -> Step:
+        """What the ledgers say of the channel. Raises LocalError for what cannot be."""
+        return backed.on_backing(self.state, self.session, backing)
+
+    def on_shown(self, candidate: SignedState) -> Step:
+        """The chain shows a state of this virtual channel, from whomever."""
+        return backed.shown(self.state, self.session, candidate)
+
+    def offered(self) -> tuple[SignedState, ...]:
+        """The states of a virtual channel that its ledgers should know: turns 0 and 1 and the final one, as soon as
+        both app parties have signed."""
+        return backed.offered(self.state)
+
+    def enforceable_stack(self) -> tuple[SignedState, tuple[SignedState, ...]] | None:
+        """A virtual channel's newest state that the chain takes, and its proof; None while there is none."""
+        return backed.enforceable_stack(self.state)
 
     # Inputs: the chain
 
@@ -237,15 +263,17 @@ class Engine:
     def conclude_now(self) -> Step:
         """Take the final state to the chain without waiting for the participants before us. Raises LocalError."""
         head = self.state.head
-        if not self.state.setup.funded or head is None or not (head.is_final or self.state.chain_ended):
+        self._check_on_chain()
+        if head is None or not (head.is_final or self.state.chain_ended):
             raise LocalError(f"the channel is {self.phase}: close it or leave it first, then it pays out by itself")
         self.session.conclude_now = True
         return NOTHING
 
     def checkpoint_now(self) -> Step:
         """Have the newest supported state recorded on chain, though no challenge stands. Raises LocalError."""
+        self._check_on_chain()
         full, seen = newest_enforceable(self.state), self.state.chain
-        if not self.state.setup.funded or full is None or seen is None or not any(amounts(seen.latest.holdings)):
+        if full is None or seen is None or not any(amounts(seen.latest.holdings)):
             raise LocalError("nothing of this channel is on chain")
         if full.is_final or self.state.exit_reason or seen.ended:
             raise LocalError(f"the channel is {self.phase}: it ends on chain by itself")
@@ -253,6 +281,11 @@ class Engine:
             raise LocalError(f"turn {full.turn} is recorded on chain already")
         self.session.checkpoint_turn = full.turn
         return NOTHING
+
+    def _check_on_chain(self) -> None:
+        if self.state.setup.shares is None:
+            kind = "virtual: its ledgers settle it" if self.state.setup.virtual else "not funded"
+            raise LocalError(f"nothing of this channel is on chain, it is {kind}")
 
     def wanted(self, head_time_s: int, now_ms: int) -> tuple[Transaction, ...]:
         """What this channel wants done on chain now: computed, never stored."""
@@ -300,6 +333,8 @@ class Engine:
             step = chain_view.finalized_below(state, session)
             if step is not None:
                 return step
+        if state.backed is not None and state.backed.stage == "failed":
+            return backed.follow_failure(state)
         if not self.is_sequencer:
             return self._held(session.held, now_ms) if session.held is not None else None
         if session.work is not None or session.failure or state.rejected is not None:
@@ -345,34 +380,4 @@ class Engine:
     @property
     def waiting_for(self) -> str:
         """In words, what this channel waits for; computed, never stored."""
-        return describe(self)
-
-
-def describe(engine: Engine) -> str:
-    """The pause point of a channel, for people."""
-    state, session = engine.state, engine.session
-    if session.failure:
-        return session.failure
-    if state.phase == "recovering":
-        return recovery.waiting_for(state, session)
-    if state.phase == "proposed":
-        return "this node's acceptance" + (f": {session.asked}" if session.asked else "")
-    if state.phase in ("rejected", "settled") or (state.phase == "closed" and not state.setup.funded):
-        return ""
-    if state.setup.funded and state.head is not None:
-        pause = standing.chain_pause(state, session)
-        if pause or state.head.is_final:
-            return pause
-    refused = [f"participant {i} refuses turn {t}: {r}" for i, (t, r) in sorted(session.refusals.items())]
-    if refused:
-        return "; ".join(refused)
-    if state.candidates:
-        newest = state.candidates[-1]
-        missing = [str(i) for i, s in enumerate(newest.signatures) if not s]
-        several = "s" if len(missing) > 1 else ""
-        return f"the signature{several} of participant{several} {', '.join(missing)} under turn {newest.turn}"
-    if state.turn < 1:
-        return "the sequencer's postfund state"
-    if state.outstanding and not engine.is_sequencer:
-        return f"the sequencer to order {len(state.outstanding)} submissions"
-    return top_ups.pause(state)
+        return standing.describe(self.state, self.session)

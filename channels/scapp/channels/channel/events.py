@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from scapp.channels.adjudicator_status import Status
+from scapp.channels.backing import Stage
 from scapp.channels.errors import CorruptionError
 
 
@@ -49,6 +50,14 @@ class ChannelCreated(msgspec.Struct, frozen=True, array_like=True, gc=False, tag
     deployment: bytes  # canonical deployment bytes
     slots: tuple[tuple[bytes, bytes, bytes], ...]  # asset, destination, amount (32 B)
     prefund: Signed
+
+
+class VirtualCreated(ChannelCreated, frozen=True, array_like=True, gc=False, tag="created.2"):
+    """The same of a virtual channel: `participants` are its two app parties, `hubs` those between them, who run no app
+    and sign turns 0, 1 and the final one. Hub i gets `fees[i]` (32 B) of the channel's asset, from participant 0."""
+
+    hubs: tuple[bytes, ...]
+    fees: tuple[bytes, ...]
 
 
 class ChannelRejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="rejected.1"):
@@ -152,6 +161,15 @@ class ChainSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="cha
         return not latest.status.finalizes_at or not any(map(any, latest.holdings))
 
 
+class BackingSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="backing.1"):
+    """What stands behind a virtual channel is so, as `backing.Backing` says it: stored when it has changed. The
+    signatures were checked against the states of their turns."""
+
+    stage: Stage
+    detail: str
+    signatures: tuple[tuple[int, tuple[bytes, ...]], ...]
+
+
 class ExitStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="exit.1"):
     """This node leaves the channel by a challenge: from here on it signs nothing but a final state."""
 
@@ -200,6 +218,7 @@ class Recovered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="rec
 
 Event = (
     ChannelCreated
+    | VirtualCreated
     | ChannelRejected
     | StateSigned
     | SignatureSeen
@@ -210,6 +229,7 @@ Event = (
     | SubmissionsRefused
     | SubmissionsDropped
     | ChainSeen
+    | BackingSeen
     | ExitStarted
     | TopUpApproved
     | Restored

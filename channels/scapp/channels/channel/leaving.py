@@ -18,8 +18,9 @@ def leave(state: ChannelState, reason: str) -> Step:
     Raises LocalError when there is nothing that a challenge could end."""
     if not state.setup.funded:
         raise LocalError("the channel is not funded: no chain knows it, and there is nothing to take out")
-    if state.rejected is not None or state.head is None:
-        raise LocalError(f"the channel is {state.phase}: its prefund state is not signed by everybody, reject it")
+    nothing = state.backed is not None and state.backed.stage == "none"
+    if state.rejected is not None or state.head is None or nothing:
+        raise LocalError(f"the channel is {state.phase}: nothing is put up for it yet, reject it")
     if state.head.is_final:
         raise LocalError(f"the channel is {state.phase}: its final state is signed by everybody and pays out")
     if state.phase == "settled":
@@ -41,12 +42,18 @@ def exit_due(state: ChannelState, session: Session) -> str:
         if not terms.funding_timeout_s or waited_s < terms.funding_timeout_s:
             return ""
         return f"funding stood still for {waited_s} seconds" + ("" if _is_in(state) else ", before our own deposit")
-    if not catchup.unsettled(state, session):
+    return silence_due(state, session, now_s)
+
+
+def silence_due(state: ChannelState, session: Session, now_s: int) -> str:
+    """Why a running channel should be left for the others' silence, or an empty string."""
+    ended = state.exit_reason or state.turn < 1 or state.phase in ("closed", "rejected", "settled", "recovering")
+    if ended or not catchup.unsettled(state, session):
         session.unsettled_since_s = 0
         return ""
     session.unsettled_since_s = session.unsettled_since_s or now_s
-    waited_s = now_s - session.unsettled_since_s
-    if not terms.silence_timeout_s or waited_s < terms.silence_timeout_s:
+    waited_s, limit_s = now_s - session.unsettled_since_s, session.terms.silence_timeout_s
+    if not limit_s or waited_s < limit_s:
         return ""
     return f"no answer from the others for {waited_s} seconds"
 

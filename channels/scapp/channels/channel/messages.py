@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 
+from scapp.channels.backing import HUBS_MAX
 from scapp.channels.channel.events import Refused
 from scapp.channels.errors import PeerError
 
@@ -35,6 +36,14 @@ class Proposal(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="open
     state_root: B32
     time_ms: U63
     signature: B65
+
+
+class VirtualProposal(Proposal, frozen=True, array_like=True, gc=False, tag="open.2"):
+    """The same for a virtual channel: `participants` are its two app parties, `hubs` those between them with what each
+    of them gets."""
+
+    hubs: Annotated[tuple[B20, ...], msgspec.Meta(max_length=HUBS_MAX)]
+    fees: Annotated[tuple[B32, ...], msgspec.Meta(max_length=HUBS_MAX)]
 
 
 class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="reject"):
@@ -175,6 +184,7 @@ class ModulePart(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="mo
 
 Message = (
     Proposal
+    | VirtualProposal
     | Rejected
     | Submit
     | Decisions

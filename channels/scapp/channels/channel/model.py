@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
+from scapp.channels.backing import Stage
 from scapp.channels.channel.events import (
+    BackingSeen,
     ChainSeen,
     ChannelCreated,
     ChannelRejected,
@@ -36,7 +38,6 @@ from scapp.channels.channel.events import (
 from scapp.channels.channel.setup import Setup
 from scapp.channels.entries import EMPTY_LOG_ROOT
 from scapp.channels.errors import CorruptionError
-from scapp.channels.types import Address
 
 REMEMBERED_REFUSALS = 1024
 
@@ -71,6 +72,33 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     seen: tuple[tuple[int, bytes, int], ...] = ()
 
 
+Milestones = tuple[tuple[int, tuple[bytes, ...]], ...]
+"""(turn, one signature per participant of the fixed part, empty where it is not known), ascending."""
+
+
+class Backed(msgspec.Struct, frozen=True, gc=False):
+    """What stands behind a virtual channel, and who has signed the states that concern its hubs: turns 0 and 1, and
+    the final one."""
+
+    stage: Stage = "none"
+    detail: str = ""
+    signed: Milestones = ()
+
+    def signatures(self, turn: int) -> tuple[bytes, ...]:
+        """Who has signed that turn; nothing for a turn that nobody is known to have signed."""
+        return next((signatures for known, signatures in self.signed if known == turn), ())
+
+    @property
+    def complete(self) -> bool:
+        """Do the ledgers say that it is funded, and do not say that it is disputed?"""
+        return self.stage in ("complete", "releasing", "released")
+
+    @property
+    def funded(self) -> bool:
+        """Has everybody signed the postfund state, for all that is known here?"""
+        return self.complete or b"" not in (self.signatures(1) or (b"",))
+
+
 class ChannelState(msgspec.Struct, frozen=True):
     """All that this node knows durably of one channel."""
 
@@ -96,6 +124,7 @@ class ChannelState(msgspec.Struct, frozen=True):
     exit_reason: str = ""  # why this node leaves by a challenge
     recovery: Recovery = Recovery()
     allowances: tuple[int, ...] = ()  # per asset: approved top-ups that no supported state asks for yet; empty for none
+    backed: Backed | None = None  # of a virtual channel
 
     @property
     def recovering(self) -> bool:
@@ -137,12 +166,15 @@ class ChannelState(msgspec.Struct, frozen=True):
             return "recovering"
         if self.head is None:
             return "opening" if self.candidates else "proposed"
-        if self.chain is not None and self.chain.settled:
+        backed = self.backed
+        if (self.chain is not None and self.chain.settled) or (backed is not None and backed.stage == "released"):
             return "settled"
         if self.head.is_final:
             return "closed"
         if self.exit_reason or (self.chain is not None and self.chain.disputed):
             return "disputed"
+        if backed is not None and (backed.stage == "disputed" or not backed.complete):
+            return "disputed" if backed.stage == "disputed" else "funding"
         if self.final_signed:
             return "closing"
         if self.head.turn >= 1:
@@ -161,7 +193,8 @@ def create(created: ChannelCreated) -> ChannelState:
     """State after a channel's first event."""
     setup = Setup(created)
     zeros = (0,) * setup.count
-    return ChannelState(setup=setup, prefund=created.prefund, included=zeros, decided=zeros)
+    backed = Backed() if setup.virtual else None
+    return ChannelState(setup=setup, prefund=created.prefund, included=zeros, decided=zeros, backed=backed)
 
 
 def evolve(state: ChannelState, event: Event) -> ChannelState:
@@ -249,7 +282,10 @@ def _advance(state: ChannelState, to: Signed, signatures: tuple[bytes, ...]) -> 
         if outstanding and outstanding[0].counter <= mine:
             outstanding = tuple(s for s in outstanding if s.counter > mine)
         next_counter = max(next_counter, mine + 1)
-    allowances = _allowances_left(state, to) if state.allowances else ()
+    backed = state.backed
+    if backed is not None and (to.turn <= 1 or to.is_final):
+        signed = merged(backed.signed, ((to.turn, state.setup.in_place(signatures)),))
+        backed = _replace(backed, signed=signed)
     return ChannelState(
         state.setup,
         state.prefund,
@@ -270,20 +306,27 @@ def _advance(state: ChannelState, to: Signed, signatures: tuple[bytes, ...]) -> 
         state.chain,
         state.exit_reason,
         state.recovery,
-        allowances,
+        _allowances_left(state, to) if state.allowances else (),
+        backed,
     )
 
 
 def _allowances_left(state: ChannelState, to: Signed) -> tuple[int, ...]:
     """What is approved, less what `to` asks this node to deposit."""
-    shares, head, setup = state.setup.shares, state.head, state.setup
-    assert shares is not None
-    assert head is not None
-    before, after = setup.unpack(head.amounts), setup.unpack(to.amounts)
-    mine = [room.reserves[setup.my_index] if room is not None else None for room in shares.rooms]
-    asked = [0 if i is None else max(0, after[i] - before[i]) for i in mine]
-    left = tuple(max(0, allowed - now) for allowed, now in zip(state.allowances, asked, strict=True))
-    return left if any(left) else ()
+    setup, head = state.setup, state.head
+    if setup.shares is None or head is None:
+        return ()
+    asked = setup.shares.asked(setup.my_index, setup.unpack(head.amounts), setup.unpack(to.amounts))
+    return tuple(max(0, allowed - now) for allowed, now in zip(state.allowances, asked, strict=True))
+
+
+def merged(known: Milestones, more: Milestones) -> Milestones:
+    """What is known, and where it has a gap what the others know."""
+    turns = dict(known)
+    for turn, signatures in more:
+        before = turns.get(turn)
+        turns[turn] = signatures if before is None else tuple(a or b for a, b in zip(before, signatures, strict=True))
+    return tuple(sorted(turns.items()))
 
 
 def _submitted(state: ChannelState, event: Submitted) -> ChannelState:
@@ -318,16 +361,21 @@ def _chain_seen(state: ChannelState, event: ChainSeen) -> ChannelState:
     return _replace(state, chain=event)
 
 
+def _backing_seen(state: ChannelState, event: BackingSeen) -> ChannelState:
+    if state.backed is None:
+        raise CorruptionError("a backing is recorded of a channel that is not virtual")
+    signed = merged(state.backed.signed, event.signatures)
+    return _replace(state, backed=Backed(event.stage, event.detail, signed))
+
+
 def _exit_started(state: ChannelState, event: ExitStarted) -> ChannelState:
     return _replace(state, exit_reason=event.reason)
 
 
 def _top_up_approved(state: ChannelState, event: TopUpApproved) -> ChannelState:
-    shares = state.setup.shares
-    if shares is None or event.asset not in shares.assets:
-        raise CorruptionError(f"a top-up of asset 0x{event.asset.hex()}, which the channel does not hold")
-    allowances = list(state.allowances or (0,) * len(shares.assets))
-    allowances[shares.assets.index(Address(event.asset))] += int.from_bytes(event.amount, "big")
+    assets = state.setup.shares.assets if state.setup.shares is not None else ()
+    allowances = list(state.allowances or (0,) * len(assets))
+    allowances[[bytes(asset) for asset in assets].index(event.asset)] += int.from_bytes(event.amount, "big")
     return _replace(state, allowances=tuple(allowances))
 
 
@@ -342,6 +390,7 @@ _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     SubmissionsRefused: _refused,
     SubmissionsDropped: _dropped,
     ChainSeen: _chain_seen,
+    BackingSeen: _backing_seen,
     ExitStarted: _exit_started,
     TopUpApproved: _top_up_approved,
     Restored: _restored,

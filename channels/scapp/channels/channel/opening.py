@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from scapp.channels.admission import Admitted
+from scapp.channels.channel.backed import given_up, may_give_up
 from scapp.channels.channel.checking import Fault, compare, countersign
 from scapp.channels.channel.effects import (
     LoadAdmission,
@@ -16,8 +17,15 @@ from scapp.channels.channel.effects import (
     Tell,
     TryBatch,
 )
-from scapp.channels.channel.events import ChannelCreated, ChannelRejected, Event, Signed, StateSigned
-from scapp.channels.channel.messages import Proposal
+from scapp.channels.channel.events import (
+    ChannelCreated,
+    ChannelRejected,
+    Event,
+    Signed,
+    StateSigned,
+    VirtualCreated,
+)
+from scapp.channels.channel.messages import Proposal, VirtualProposal
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import NOTHING, Opening, Session, Step
 from scapp.channels.channel.setup import Setup, SetupError, pack_amounts
@@ -110,6 +118,8 @@ def created_from_proposal(proposal: Proposal, me: Address, now_ms: int) -> Chann
         slots=proposal.slots,
         prefund=prefund,
     )
+    if isinstance(proposal, VirtualProposal):
+        created = virtual(created, proposal.hubs, proposal.fees)
     try:
         setup = Setup(created)
     except SetupError as error:
@@ -121,6 +131,11 @@ def created_from_proposal(proposal: Proposal, me: Address, now_ms: int) -> Chann
     if not setup.verify(0, setup.hash(prefund), proposal.signature):
         raise PeerError("wrong signature under the proposed channel")
     return created
+
+
+def virtual(created: ChannelCreated, hubs: tuple[bytes, ...], fees: tuple[bytes, ...]) -> VirtualCreated:
+    """The same as a virtual channel through `hubs`."""
+    return VirtualCreated(**msgspec.structs.asdict(created), hubs=hubs, fees=fees)
 
 
 def _check_entry(setup: Setup, data: bytes, time_ms: int, now_ms: int) -> None:
@@ -164,7 +179,10 @@ def _reject_after(state: ChannelState, fault: Fault) -> Step:
 
 
 def reject(state: ChannelState, reason: str) -> Step:
-    """We do not join. Raises LocalError once the prefund state is supported."""
+    """We do not join. Raises LocalError once the prefund state is supported, of a virtual channel once its postfund
+    state is signed here."""
+    if state.backed is not None and state.signed_turn < 1 and state.rejected is None:
+        return given_up(state, reason)
     if state.head is not None or state.rejected is not None or state.recovering:
         raise LocalError(f"channel is {state.phase}, it can no longer be rejected")
     event: Event = ChannelRejected(state.setup.my_index, reason[:1024])
@@ -175,7 +193,7 @@ def receive_rejected(state: ChannelState, index: int, reason: str) -> Step:
     """A participant does not join. Only a participant of the channel can say so, and only before it is running."""
     if state.rejected is not None:
         return NOTHING
-    if state.head is not None:
-        raise PeerError("rejected a channel whose prefund state is fully signed")
     text = f"participant {index} (0x{state.setup.participants[index].hex()}) does not join: {reason}"
+    if state.head is not None and (state.backed is None or not may_give_up(state)):
+        raise PeerError("rejected a channel whose prefund state is fully signed")
     return Step((ChannelRejected(index, text[:1024]),), (Tell("rejected", text),))

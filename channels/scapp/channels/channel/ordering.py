@@ -282,6 +282,8 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
     newest = state.candidates[-1] if state.candidates else None
     if full is None or newest is None or session.work is not None or _may_complete(state, session, newest, full):
         return None
+    if state.final_signed and not full.is_final:
+        return None  # rule 5: what was proposed as the end does not extend it, and only the chain can end the channel
     again = Signed(
         turn=state.next_turn,
         is_final=full.is_final,
@@ -348,6 +350,8 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
         return NOTHING
     if state.setup.funded and hindrance(state, session, is_final=newest.is_final) is not None:
         return NOTHING
+    if state.backed is not None and state.turn < 1:
+        return NOTHING  # turn 1 has one possible content, and nothing takes its place
     if message.code == OMITTED:
         return _forgotten(state, session, index, newest, now_ms)
     # Restored, that participant signs only above what we have signed: the same again, whatever is in it.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 
 from scapp.channels.admission import ChannelContext
-from scapp.channels.channel.events import ChannelCreated
-from scapp.channels.channel.shares import Shares, shares_of
+from scapp.channels.backing import HUBS_MAX, VirtualTerms
+from scapp.channels.channel.events import ChannelCreated, VirtualCreated
+from scapp.channels.channel.shares import Shares, check_virtual, shares_of
 from scapp.channels.channel.state_hash import AppStateHasher
 from scapp.channels.deployment import Deployment, Limits, decode_deployment, deployment_id
 from scapp.channels.entries import HEADER_BYTES
@@ -34,10 +35,12 @@ class Setup:
         self.limits = self.deployment.limits
         self.deployment_id = deployment_id(self.deployment)
         self.slots = tuple((a, d, int.from_bytes(v, "big")) for a, d, v in created.slots)
+        self.virtual = isinstance(created, VirtualCreated)
+        self.hubs, self.fees = _hubs(created) if isinstance(created, VirtualCreated) else ((), ())
         _check(created)
         _check_limits(self.limits)
         self.fixed = FixedPart(
-            participants=self.participants,
+            participants=(*self.participants[:1], *self.hubs, *self.participants[1:]),
             nonce=created.nonce,
             app_definition=Address(created.app_definition),
             challenge_duration=created.challenge_duration,
@@ -46,8 +49,8 @@ class Setup:
             self.channel_id: ChannelId = check_fixed_part(self.fixed)
         except ValueError as error:
             raise SetupError(str(error)) from error
-        self.shares: Shares | None = _shares(self)  # None when unfunded
-        self.funded = self.shares is not None
+        self.shares: Shares | None = _shares(self)  # None unless everybody deposits on a chain
+        self.funded = self.shares is not None or self.virtual
         self.start_amounts = tuple(v for _, _, v in self.slots)
         self._start_blob = pack_amounts(self.start_amounts)
         self.others = tuple(i for i in range(self.count) if i != self.my_index)  # indices of everyone else
@@ -61,6 +64,11 @@ class Setup:
         """What derivation may know of the channel."""
         return ChannelContext(self.channel_id, self.participants, self.deployment, self.slots)
 
+    @functools.cached_property
+    def virtual_terms(self) -> VirtualTerms:
+        """Of a virtual channel: what is asked of the ledgers."""
+        return VirtualTerms(self.channel_id, self.fixed.participants, self.fees, self.slots)
+
     def verify(self, index: int, state_hash: Hash, signature: bytes) -> bool:
         """Is this participant `index`'s signature under the hash, with the v that the contracts need?"""
         return self._verifiers[index].matches(state_hash, signature)
@@ -68,6 +76,23 @@ class Setup:
     def signed(self, index: int, state_hash: Hash, signature: bytes) -> bool:
         """Did participant `index` sign the hash? Its v is not looked at: `completed` finds the right one."""
         return self._signed[index](state_hash, signature)
+
+    def signed_at(self, position: int, state_hash: Hash, signature: bytes) -> bool:
+        """The same for the participant at a position of the fixed part, hubs included."""
+        return self._fixed_verifiers[position].signed(state_hash, signature)
+
+    def in_place(self, signatures: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """One signature per participant of the fixed part: the app's participants' where they belong, hubs' empty."""
+        return (*signatures[:1], *(b"",) * len(self.hubs), *signatures[1:])
+
+    def completed_at(self, state_hash: Hash, signatures: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """As `completed`, for one signature per participant of the fixed part; those that are missing stay empty."""
+        pairs = zip(self._fixed_verifiers, signatures, strict=True)
+        return tuple(verifier.completed(state_hash, signature) if signature else b"" for verifier, signature in pairs)
+
+    @functools.cached_property
+    def _fixed_verifiers(self) -> tuple[Verifier, ...]:
+        return tuple(map(Verifier, self.fixed.participants))
 
     def completed(self, state_hash: Hash, signatures: tuple[bytes, ...]) -> tuple[Signature, ...]:
         """A full set of signatures that were `signed`, as the contracts take it; one recovery per participant."""
@@ -108,12 +133,30 @@ def pack_amounts(amounts: tuple[int, ...]) -> bytes:
 
 
 def _shares(setup: Setup) -> Shares | None:
-    if setup.fixed.app_definition == ZERO_ADDRESS:
+    if setup.fixed.app_definition == ZERO_ADDRESS and not setup.virtual:
         return None
     try:
+        if setup.virtual:
+            check_virtual(setup.slots)
+            return None
         return shares_of(setup.slots, setup.count)
     except ValueError as error:
         raise SetupError(str(error)) from error
+
+
+def _hubs(created: VirtualCreated) -> tuple[tuple[Address, ...], tuple[int, ...]]:
+    if len(created.participants) != 2:
+        raise SetupError(f"{len(created.participants)} app parties: a virtual channel has 2")
+    if len(created.hubs) > HUBS_MAX:
+        raise SetupError(f"{len(created.hubs)} hubs: a virtual channel has {HUBS_MAX} at most")
+    if len(created.fees) != len(created.hubs):
+        raise SetupError(f"{len(created.fees)} fees for {len(created.hubs)} hubs")
+    fees = tuple(int.from_bytes(fee, "big") for fee in created.fees)
+    if sum(fees) + sum(int.from_bytes(amount, "big") for _, _, amount in created.slots) >= 2**256:
+        raise SetupError("the fees and the amounts sum to 2^256 or more")
+    if created.app_definition == ZERO_ADDRESS:
+        raise SetupError("a virtual channel has the chain's app for two parties, not none")
+    return tuple(map(Address, created.hubs)), fees
 
 
 def _deployment(data: bytes) -> Deployment:

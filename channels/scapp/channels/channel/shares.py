@@ -58,6 +58,11 @@ class Shares(msgspec.Struct, frozen=True, gc=False):
         pairs = zip(self.rooms, self.sums, strict=True)
         return tuple(total if room is None else total - amounts[room.headroom] for room, total in pairs)
 
+    def asked(self, index: int, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
+        """How much more than the one state the other one asks participant `index` to deposit, per asset."""
+        mine = (room.reserves[index] if room is not None else None for room in self.rooms)
+        return tuple(0 if i is None else max(0, after[i] - before[i]) for i in mine)
+
     def needed(self, amounts: tuple[int, ...]) -> tuple[int, ...]:
         """What must be on chain under a state with these amounts, per asset: all that it owes but the reserves, whose
         owners deposit after it is signed."""
@@ -105,6 +110,21 @@ def _room(group: list[OutcomeSlot], count: int, start: int) -> Room | None:
     if group[headroom - count :] != with_room(group[:count], count, group[headroom][2])[count:]:
         return None
     return Room(tuple(range(start + headroom - count, start + headroom)), start + headroom)
+
+
+def check_virtual(slots: tuple[OutcomeSlot, ...]) -> None:
+    """The slots of a virtual channel: what the chain's app for two parties takes, one asset with slot 0 for the first
+    party and slot 1 for the other. Raises ValueError for any others."""
+    groups = group_slots(slots)
+    if len(groups) != 1 or len(slots) != 2:
+        raise ValueError(f"{len(slots)} slots of {len(groups)} assets: a virtual channel has two of one asset")
+    _column(*groups[0], 2)
+
+
+def brought(slots: tuple[OutcomeSlot, ...], index: int) -> dict[Address, int]:
+    """What participant `index` brings into a funded channel, by asset, zeros left out."""
+    mine = {Address(asset): group[index][2] for asset, group in group_slots(slots)}
+    return {asset: amount for asset, amount in mine.items() if amount}
 
 
 def _column(asset: bytes, group: list[OutcomeSlot], count: int) -> tuple[Share, ...]:

@@ -52,6 +52,8 @@ def check_may_sign(state: ChannelState, new: Signed) -> None:
         )
     if turn > supported + TURN_LEAD_MAX:
         raise MayNotSign(f"turn {turn} is more than {TURN_LEAD_MAX} above supported turn {supported} (rule 2)")
+    if supported < 1 < turn and state.backed is not None:  # whatever comes later is enforceable through turn 1 alone
+        raise MayNotSign(f"turn {turn} over a prefund state: the postfund state comes first (rule 8)")
     if not state.final_signed:
         return
     if not new.is_final:

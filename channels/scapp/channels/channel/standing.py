@@ -1,10 +1,11 @@
-"""Where a funded channel stands on chain, for people: what it waits for in words, and the figures behind it."""
+"""Where a channel stands, for people: what it waits for in words, and the figures behind it, on chain or in ledgers."""
 
 from __future__ import annotations
 
 import msgspec
 
 from scapp.channels.adjudicator_status import Mode
+from scapp.channels.channel import recovery, top_ups
 from scapp.channels.channel.chain_rules import amounts, holds, is_funded
 from scapp.channels.channel.events import ChainSeen
 from scapp.channels.channel.full_set import newest_enforceable
@@ -32,6 +33,46 @@ class ChannelOnChainInfo(msgspec.Struct, frozen=True, kw_only=True):
     settled: bool
 
 
+class BackingInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands behind a virtual channel: `stage` and `detail` as in `backing.Backing`; hub i gets `fees[i]` of the
+    channel's asset."""
+
+    hubs: tuple[Address, ...]
+    fees: tuple[int, ...]
+    stage: str
+    detail: str
+    exit_reason: str
+
+
+def describe(state: ChannelState, session: Session) -> str:
+    """The pause point of a channel, for people."""
+    if session.failure:
+        return session.failure
+    if state.phase == "recovering":
+        return recovery.waiting_for(state, session)
+    if state.phase == "proposed":
+        return "this node's acceptance" + (f": {session.asked}" if session.asked else "")
+    if state.phase in ("rejected", "settled") or (state.phase == "closed" and not state.setup.funded):
+        return ""
+    if state.setup.funded and state.head is not None:
+        pause = chain_pause(state, session) if state.backed is None else backing_pause(state)
+        if pause or state.head.is_final:
+            return pause
+    refused = [f"participant {i} refuses turn {t}: {r}" for i, (t, r) in sorted(session.refusals.items())]
+    if refused:
+        return "; ".join(refused)
+    if state.candidates:
+        newest = state.candidates[-1]
+        missing = [str(i) for i, s in enumerate(newest.signatures) if not s]
+        several = "s" if len(missing) > 1 else ""
+        return f"the signature{several} of participant{several} {', '.join(missing)} under turn {newest.turn}"
+    if state.turn < 1:
+        return "the sequencer's postfund state"
+    if state.outstanding and state.setup.my_index != 0:
+        return f"the sequencer to order {len(state.outstanding)} submissions"
+    return top_ups.pause(state)
+
+
 def chain_pause(state: ChannelState, session: Session) -> str:
     """The pause point on chain of a channel whose prefund state is supported; empty when it waits for no chain."""
     seen = state.chain
@@ -51,6 +92,44 @@ def chain_pause(state: ChannelState, session: Session) -> str:
     if seen.disputed:
         return "the end of the challenge to be confirmed"
     return _funding_pause(state, seen)
+
+
+def backing_pause(state: ChannelState) -> str:
+    """The pause point of a virtual channel in the ledgers; empty when it waits for none of them."""
+    backed, head = state.backed, state.head
+    assert backed is not None
+    assert head is not None
+    because = f" ({backed.detail})" if backed.detail else ""
+    if backed.stage == "disputed":
+        return f"the channel to be settled on chain{because}"
+    if head.is_final:
+        return f"{_hubs_missing(state, head.turn) or 'the ledgers to release what they guarantee'}{because}"
+    if state.exit_reason:
+        return f"the ledgers to take the channel to the chain{because}"
+    if backed.stage == "none":
+        return f"this node's ledger to guarantee the channel{because}"
+    if backed.stage == "guaranteed" and head.turn >= 1:
+        return f"{_hubs_missing(state, 1) or 'the ledgers to confirm the postfund state'}{because}"
+    return ""
+
+
+def _hubs_missing(state: ChannelState, turn: int) -> str:
+    assert state.backed is not None
+    found = state.backed.signatures(turn)
+    missing = [hub for hub, signature in zip(state.setup.hubs, found[1:-1], strict=False) if not signature]
+    named = ", ".join(f"0x{hub.hex()}" for hub in missing)
+    return f"the signature{'s' if len(missing) > 1 else ''} of {named} under turn {turn}" if missing else ""
+
+
+def backing_info(state: ChannelState) -> BackingInfo | None:
+    """What stands behind a virtual channel; None for any other."""
+    backed, setup = state.backed, state.setup
+    if backed is None:
+        return None
+    stage = "failed" if state.rejected is not None else backed.stage
+    return BackingInfo(
+        hubs=setup.hubs, fees=setup.fees, stage=stage, detail=backed.detail, exit_reason=state.exit_reason
+    )
 
 
 def _payout_pause(state: ChannelState, seen: ChainSeen) -> str:

@@ -25,3 +25,14 @@ class ChainTerms(msgspec.Struct, frozen=True, kw_only=True):
     def margin(self, challenge_duration_s: int) -> int:
         """The margin in a channel of that challenge duration."""
         return min(self.margin_s, challenge_duration_s // 2)
+
+    def duration_fault(self, challenge_duration_s: int) -> str:
+        """Why a funded channel may not have that challenge duration, or an empty string."""
+        least, most = self.challenge_duration_min_s, self.challenge_duration_max_s
+        if challenge_duration_s < least:
+            wanted = f"this node wants {least} s at least (disputes.challenge_duration_min_s)"
+            return f"challenge duration {challenge_duration_s} s; {wanted}"
+        if challenge_duration_s > most:
+            wanted = f"this node wants {most} s at most (disputes.challenge_duration_max_s)"
+            return f"challenge duration {challenge_duration_s} s; {wanted}"
+        return ""

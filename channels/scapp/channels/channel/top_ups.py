@@ -75,7 +75,9 @@ def _growth_fault(
         return f"{-growth} go back to the headroom, which never grows"
     if growth > sum(max(0, after[i] - before[i]) for i in room.reserves):
         return f"{growth} more are owed, and no reserve slot says who deposits them"
-    raised = raised_by(state, room, before, after)
+    shares = state.setup.shares
+    assert shares is not None
+    raised = shares.asked(state.setup.my_index, before, after)[k]
     if raised > _allowed(state, k):
         return f"{raised} more from this node, whose operator has approved {_allowed(state, k)}"
     return ""
@@ -88,12 +90,6 @@ def begins(state: ChannelState, new: bytes) -> bool:
         return False
     before, after = state.setup.unpack(head.amounts), state.setup.unpack(new)
     return any(after[i] > before[i] for room in shares.rooms if room is not None for i in room.reserves)
-
-
-def raised_by(state: ChannelState, room: Room, before: tuple[int, ...], after: tuple[int, ...]) -> int:
-    """How much more this node has to deposit for the one state than for the other."""
-    mine = room.reserves[state.setup.my_index]
-    return max(0, after[mine] - before[mine])
 
 
 def deposits(state: ChannelState, seen: ChainSeen) -> tuple[Deposit, ...]:

@@ -1,4 +1,5 @@
-"""Who has what in a ledger channel: two balances and any number of guarantees per asset, and its state's bytes.
+"""Who has what in a ledger channel: per asset two balances, any number of guarantees, and deposits that are announced
+and not merged yet (ADR 0059); and its state's bytes.
 
 The encoding is kept beside the guarantees and changed where they change, because hundreds of them may stand while one
 comes or goes; what remains per update is copying and hashing those bytes.
@@ -24,7 +25,7 @@ from scapp.channels.outcome import (
     guarantee_metadata,
     is_external,
 )
-from scapp.channels.state import encode_state_of_outcome
+from scapp.channels.state import state_head
 from scapp.channels.types import U256_MAX, Address, ChannelId, Destination, Hash
 
 _SIMPLE_BYTES = abi.SIMPLE_ALLOCATION_BYTES
@@ -40,14 +41,24 @@ class Guarantee(msgspec.Struct, frozen=True, array_like=True, gc=False):
     right: Destination
 
 
+class Trailing(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`amount` that a party (0 leader, 1 follower) is about to deposit. It ranks behind everything else of its asset,
+    so that while the money is not there it takes nothing from anybody."""
+
+    party: int
+    amount: int
+
+
 class AssetBalances(msgspec.Struct, frozen=True, gc=False):
-    """One asset. `guarantees` are in the order of their targets' bytes; `encoded` holds their allocations' bodies."""
+    """One asset. `guarantees` are in the order of their targets' bytes; `encoded` holds their allocations' bodies.
+    `trailing` stands in the order of announcement, at most one for each party."""
 
     asset: Address
     leader: int
     follower: int
     guarantees: tuple[Guarantee, ...] = ()
     encoded: bytes = b""
+    trailing: tuple[Trailing, ...] = ()
 
     def find(self, target: ChannelId) -> Guarantee | None:
         """The guarantee for a channel, if there is one."""
@@ -57,8 +68,17 @@ class AssetBalances(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def total(self) -> int:
-        """Everything of this asset in the ledger."""
+        """Everything of this asset that the ledger holds, without what is only announced."""
         return self.leader + self.follower + sum(guarantee.amount for guarantee in self.guarantees)
+
+    def announced(self, party: int) -> tuple[int, int] | None:
+        """From and to which holdings the party's announced deposit fills the ledger; None when none is announced."""
+        before = self.total
+        for each in self.trailing:
+            if each.party == party:
+                return before, before + each.amount
+            before += each.amount
+        return None
 
     def with_guarantee(self, new: Guarantee, leader: int, follower: int, guarantee_type: int) -> AssetBalances:
         """`new` inserted, under the given balances."""
@@ -71,6 +91,7 @@ class AssetBalances(msgspec.Struct, frozen=True, gc=False):
             follower,
             (*self.guarantees[:at], new, *self.guarantees[at:]),
             _joined(self.encoded, cut, cut, body),
+            self.trailing,
         )
 
     def without_guarantee(self, target: ChannelId, leader: int, follower: int) -> AssetBalances:
@@ -83,6 +104,7 @@ class AssetBalances(msgspec.Struct, frozen=True, gc=False):
             follower,
             (*self.guarantees[:at], *self.guarantees[at + 1 :]),
             _joined(self.encoded, cut, cut + _GUARANTEE_BYTES),
+            self.trailing,
         )
 
     def _place(self, target: ChannelId) -> int:
@@ -105,11 +127,23 @@ def _allocation(guarantee: Guarantee, guarantee_type: int) -> Allocation:
     return Allocation(Destination(guarantee.target), guarantee.amount, guarantee_type, metadata)
 
 
+def asset_balances(
+    asset: Address, leader: int, follower: int, guarantees: tuple[Guarantee, ...], trailing: tuple[Trailing, ...]
+) -> AssetBalances:
+    """One asset's balances as a whole, encoded here; `guarantees` are in the order of their targets' bytes."""
+    encoded = b"".join([_encoded(guarantee, AllocationType.GUARANTEE) for guarantee in guarantees])
+    return AssetBalances(asset, leader, follower, guarantees, encoded, trailing)
+
+
 class Parties(msgspec.Struct, frozen=True, gc=False):
     """Where the two parties of a ledger are paid."""
 
     leader: Destination
     follower: Destination
+
+    def of(self, party: int) -> Destination:
+        """Of the leader (0) or the follower (1)."""
+        return self.follower if party else self.leader
 
 
 class Balances(msgspec.Struct, frozen=True, gc=False):
@@ -121,7 +155,7 @@ class Balances(msgspec.Struct, frozen=True, gc=False):
     guarantee_type: int = AllocationType.GUARANTEE
 
     def outcome(self) -> Outcome:
-        """The outcome of the state: leader, follower, then guarantees in the order of their targets."""
+        """The outcome of the state: leader, follower, guarantees in the order of their targets, announced deposits."""
         return tuple(
             SingleAssetExit(
                 each.asset,
@@ -129,6 +163,7 @@ class Balances(msgspec.Struct, frozen=True, gc=False):
                     Allocation(self.parties.leader, each.leader),
                     Allocation(self.parties.follower, each.follower),
                     *(_allocation(guarantee, self.guarantee_type) for guarantee in each.guarantees),
+                    *(Allocation(self.parties.of(item.party), item.amount) for item in each.trailing),
                 ),
             )
             for each in self.assets
@@ -136,21 +171,25 @@ class Balances(msgspec.Struct, frozen=True, gc=False):
 
     def encode_outcome(self) -> bytes:
         """`outcome.encode_outcome` of `outcome()`, without building it."""
-        # One join: with many guarantees each further copy costs a good part of the hash.
+        return b"".join((abi.OFFSET_OF_ONLY_ARGUMENT, *self._outcome_parts()))
+
+    def _outcome_parts(self) -> list[bytes]:
+        """The outcome's body, in pieces."""
         exits = [_exit_parts(each, self.parties) for each in self.assets]
-        parts = [abi.OFFSET_OF_ONLY_ARGUMENT, abi.word(len(exits))]
+        parts = [abi.word(len(exits))]
         offset = abi.WORD * len(exits)
         for exit_parts in exits:
             parts.append(abi.word(offset))
             offset += sum(map(len, exit_parts))
         for exit_parts in exits:
             parts += exit_parts
-        return b"".join(parts)
+        return parts
 
-    def state_hash(self, channel: ChannelId) -> Hash:
-        """The hash of the ledger's state at this turn: no app data, never final."""
-        encoded = encode_state_of_outcome(channel, b"", self.encode_outcome(), self.turn, is_final=False)
-        return Hash(keccak256(encoded))
+    def state_hash(self, channel: ChannelId, *, is_final: bool = False) -> Hash:
+        """The hash of the ledger's state at this turn, without app data."""
+        # One join: with many guarantees each further copy costs a good part of the hash.
+        head = state_head(channel, b"", self.turn, is_final=is_final)
+        return Hash(keccak256(b"".join((*head, *self._outcome_parts()))))
 
 
 def _exit_parts(balances: AssetBalances, parties: Parties) -> tuple[bytes, ...]:
@@ -158,7 +197,7 @@ def _exit_parts(balances: AssetBalances, parties: Parties) -> tuple[bytes, ...]:
     return (
         abi.address(balances.asset, "asset"),
         abi.PLAIN_EXIT_TAIL,
-        _array_head(len(balances.guarantees)),
+        _array_head(len(balances.guarantees), len(balances.trailing)),
         parties.leader,
         abi.uint(balances.leader, 256, "leader's balance"),
         abi.SIMPLE_ALLOCATION_TAIL,
@@ -166,16 +205,28 @@ def _exit_parts(balances: AssetBalances, parties: Parties) -> tuple[bytes, ...]:
         abi.uint(balances.follower, 256, "follower's balance"),
         abi.SIMPLE_ALLOCATION_TAIL,
         balances.encoded,
+        *(_simple(parties.of(item.party), item.amount) for item in balances.trailing),
     )
 
 
+def _simple(destination: Destination, amount: int) -> bytes:
+    return b"".join((destination, abi.uint(amount, 256, "announced deposit"), abi.SIMPLE_ALLOCATION_TAIL))
+
+
 @lru_cache(maxsize=512)
-def _array_head(guarantees: int) -> bytes:
+def _array_head(guarantees: int, trailing: int) -> bytes:
     """Length and offsets of the allocations; offsets count from behind the length."""
-    first = (guarantees + 2) * abi.WORD
+    count = guarantees + 2 + trailing
+    first = count * abi.WORD
     longer = first + 2 * _SIMPLE_BYTES
-    offsets = (first, first + _SIMPLE_BYTES, *range(longer, longer + _GUARANTEE_BYTES * guarantees, _GUARANTEE_BYTES))
-    return b"".join([abi.word(guarantees + 2), *(offset.to_bytes(abi.WORD, "big") for offset in offsets)])
+    last = longer + _GUARANTEE_BYTES * guarantees
+    offsets = (
+        first,
+        first + _SIMPLE_BYTES,
+        *range(longer, last, _GUARANTEE_BYTES),
+        *range(last, last + _SIMPLE_BYTES * trailing, _SIMPLE_BYTES),
+    )
+    return b"".join([abi.word(count), *(offset.to_bytes(abi.WORD, "big") for offset in offsets)])
 
 
 def opening_balances(

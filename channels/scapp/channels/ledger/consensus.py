@@ -8,6 +8,7 @@ each function gives the next one, and nothing here sends or stores. What is sign
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -17,7 +18,7 @@ from scapp.channels.ledger.balances import Balances
 from scapp.channels.ledger.proposals import Proposal, ProposalRefused, apply
 from scapp.channels.signing import Verifier
 from scapp.channels.state import FixedPart, check_fixed_part
-from scapp.channels.types import ChannelId, Hash, Signature
+from scapp.channels.types import Address, ChannelId, Hash, Signature
 
 LEADER, FOLLOWER = 0, 1
 QUEUE_MAX = 256
@@ -47,16 +48,19 @@ class LedgerRefused(PeerError):
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):
-    """A proposal that the leader has signed and the follower has not; `after` is the ledger once it holds."""
+    """A proposal that the leader has signed and the follower has not; `after` is the ledger once it holds. `ask` is the
+    number of the follower's request that it answers, 0 for none."""
 
     proposal: Proposal
     after: Balances
     state_hash: Hash
     signature: bytes  # the leader's
+    ask: int = 0
 
 
 class Ledger(msgspec.Struct, frozen=True, gc=False):
-    """One party's view. `current` carries both signatures; the queue's turns follow it without a gap."""
+    """One party's view. `current` carries both signatures; the queue's turns follow it without a gap, unless a restore
+    has left turns up to `floor` unused."""
 
     fixed: FixedPart
     channel_id: ChannelId
@@ -64,11 +68,14 @@ class Ledger(msgspec.Struct, frozen=True, gc=False):
     current: Balances
     signatures: tuple[bytes, bytes]
     queue: tuple[Queued, ...] = ()
+    floor: int = 0
 
     @property
     def proposed(self) -> Balances:
-        """The ledger once everything in the queue holds."""
-        return self.queue[-1].after if self.queue else self.current
+        """The ledger once everything in the queue holds; the next change's turn follows this one's."""
+        if self.queue:
+            return self.queue[-1].after
+        return self.current if self.floor <= self.current.turn else _replace(self.current, turn=self.floor)
 
 
 def begin(fixed: FixedPart, my_index: int, current: Balances, signatures: tuple[bytes, bytes]) -> Ledger:
@@ -79,7 +86,7 @@ def begin(fixed: FixedPart, my_index: int, current: Balances, signatures: tuple[
     channel = check_fixed_part(fixed)
     state_hash = current.state_hash(channel)
     for participant, signature in zip(fixed.participants, signatures, strict=True):
-        if not Verifier(participant).matches(state_hash, signature):
+        if not verifier(participant).matches(state_hash, signature):
             raise PeerError(f"turn {current.turn} of the ledger is not signed by 0x{participant.hex()}")
     return Ledger(fixed, channel, my_index, current, signatures)
 
@@ -162,6 +169,12 @@ def receive_countersigned(ledger: Ledger, message: SignedProposal) -> Ledger:
 _replace = msgspec.structs.replace
 
 
+@lru_cache(maxsize=1_024)
+def verifier(address: Address) -> Verifier:
+    """The address's verifier, which remembers the public key once it has seen it."""
+    return Verifier(address)
+
+
 def _signed(ledger: Ledger, queued: Queued, signature: bytes) -> SignedProposal:
     return SignedProposal(ledger.channel_id, queued.proposal, queued.after.turn, signature)
 
@@ -177,4 +190,4 @@ def _same_ledger(ledger: Ledger, message: SignedProposal) -> None:
 
 
 def _verifies(ledger: Ledger, index: int, state_hash: Hash, signature: bytes) -> bool:
-    return Verifier(ledger.fixed.participants[index]).matches(state_hash, signature)
+    return verifier(ledger.fixed.participants[index]).matches(state_hash, signature)

@@ -23,8 +23,12 @@ from scapp.channels.types import U48_MAX, U256_MAX, ZERO_HASH, Address, ChannelI
 
 
 def write_signed_proposal(signed: SignedProposal) -> str:
-    """One entry of a message's LedgerProposals. Raises InvalidValue for a proposal in several assets."""
+    """One entry of a message's LedgerProposals. Raises InvalidValue for a proposal that go-nitro does not know."""
     proposal = signed.proposal
+    if not isinstance(proposal, Add | Remove):
+        raise InvalidValue(f"go-nitro's ledgers add and remove guarantees, this is a {type(proposal).__name__}")
+    if proposal.fee if isinstance(proposal, Add) else proposal.refund:
+        raise InvalidValue("go-nitro's ledgers know no fees")
     if len(proposal.parts) != 1:
         raise InvalidValue(f"go-nitro's ledgers have one asset, this proposal names {len(proposal.parts)}")
     part = proposal.parts[0]

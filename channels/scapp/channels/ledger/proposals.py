@@ -1,7 +1,8 @@
-"""What changes a ledger: a guarantee comes, or goes. Each raises the turn number by one (docs/reference/nitro.md, 9).
+"""What changes a ledger, each raising its turn number by one (docs/reference/nitro.md, 9; docs/reference/ledgers.md).
 
-Every check stands here, those missing in go-nitro included: amounts are never negative, a guarantee lies between the
-ledger's own two parties, its target is a channel. The texts are go-nitro's where it has one.
+A guarantee comes or goes (go-nitro's two changes), one party pays the other, a deposit is announced and, once it is on
+chain, merged (ADR 0059). Every check stands here, those missing in go-nitro included: amounts are never negative, a
+guarantee lies between the ledger's own two parties, its target is a channel. The texts are go-nitro's where it has one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from scapp.channels.errors import PeerError
-from scapp.channels.ledger.balances import AssetBalances, Balances, Guarantee
+from scapp.channels.ledger.balances import AssetBalances, Balances, Guarantee, Trailing
 from scapp.channels.outcome import is_external
 from scapp.channels.types import U48_MAX, U256_MAX, Address, ChannelId, Destination
 
@@ -30,37 +31,80 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Add(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="add"):
-    """Take deposits from both balances into a guarantee for `target`, in one asset or in several at once."""
+    """Take deposits from both balances into a guarantee for `target`, in one asset or in several at once. `fee` is what
+    left pays right for it, beside the guarantee, in the asset of the first part."""
 
     target: ChannelId
     left: Destination
     right: Destination
     parts: tuple[Part, ...]
+    fee: int = 0
 
 
 class Remove(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="remove"):
     """Give the guarantee for `target` back to the balances. `parts` name every asset it stands in; their `amount` is
-    that of the guarantee."""
+    that of the guarantee. `refund` is what right gives left back of the fee, in the asset of the first part."""
 
     target: ChannelId
     parts: tuple[Part, ...]
+    refund: int = 0
 
 
-Proposal = Add | Remove
+class Transfer(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="transfer"):
+    """The payer (0 leader, 1 follower) pays the other party `amount`, without any condition."""
+
+    asset: Address
+    amount: int
+    payer: int
+
+
+class Expand(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="expand"):
+    """Announce a deposit of `amount` by the party (0 leader, 1 follower), as the last allocation of its asset."""
+
+    asset: Address
+    amount: int
+    party: int
+
+
+class Merge(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="merge"):
+    """The party's announced deposit is on chain: it becomes part of its balance."""
+
+    asset: Address
+    party: int
+
+
+Proposal = Add | Remove | Transfer | Expand | Merge
 
 
 def apply(balances: Balances, proposal: Proposal) -> Balances:
     """The ledger after the proposal. Raises ProposalRefused."""
     if balances.turn >= U48_MAX:
         raise ProposalRefused("the ledger has no turn numbers left")
-    if not 1 <= len(proposal.parts) <= PARTS_MAX or len({part.asset for part in proposal.parts}) != len(proposal.parts):
-        raise ProposalRefused(f"a proposal names 1 to {PARTS_MAX} different assets")
-    for part in proposal.parts:
-        if not 0 <= part.left_amount <= U256_MAX or not 0 <= part.amount <= U256_MAX:
-            raise ProposalRefused(f"amounts {part.amount} and {part.left_amount}; allowed are 0 to 2^256-1")
-    changed = _add(balances, proposal) if isinstance(proposal, Add) else _remove(balances, proposal)
+    match proposal:
+        case Add():
+            _check_parts(proposal.parts, proposal.fee)
+            changed = _add(balances, proposal)
+        case Remove():
+            _check_parts(proposal.parts, proposal.refund)
+            changed = _remove(balances, proposal)
+        case Transfer():
+            changed = _transfer(balances, proposal)
+        case Expand():
+            changed = _expand(balances, proposal)
+        case Merge():
+            changed = _merge(balances, proposal)
     assets = tuple(changed.get(each.asset, each) for each in balances.assets)
     return msgspec.structs.replace(balances, turn=balances.turn + 1, assets=assets)
+
+
+def _check_parts(parts: tuple[Part, ...], fee: int) -> None:
+    if not 1 <= len(parts) <= PARTS_MAX or len({part.asset for part in parts}) != len(parts):
+        raise ProposalRefused(f"a proposal names 1 to {PARTS_MAX} different assets")
+    for part in parts:
+        if not 0 <= part.left_amount <= U256_MAX or not 0 <= part.amount <= U256_MAX:
+            raise ProposalRefused(f"amounts {part.amount} and {part.left_amount}; allowed are 0 to 2^256-1")
+    if not 0 <= fee <= U256_MAX:
+        raise ProposalRefused(f"a fee of {fee}; allowed are 0 to 2^256-1")
 
 
 def _add(balances: Balances, proposal: Add) -> dict[Address, AssetBalances]:
@@ -73,20 +117,21 @@ def _add(balances: Balances, proposal: Add) -> dict[Address, AssetBalances]:
         raise ProposalRefused("duplicate guarantee detected")
     left_leads = proposal.left == parties.leader
     changed = {}
+    fee = proposal.fee
     for part in proposal.parts:
         before = _asset(balances, part.asset)
         if len(before.guarantees) >= GUARANTEES_MAX:
             raise ProposalRefused(f"{GUARANTEES_MAX} guarantees stand in this ledger already")
         if part.left_amount > part.amount:
             raise ProposalRefused("unable to divert to guarantee: invalid deposit")
-        left, right = part.left_amount, part.amount - part.left_amount
-        from_leader, from_follower = (left, right) if left_leads else (right, left)
-        if from_leader > before.leader or from_follower > before.follower:
+        left, right = _of(before, left_leads)
+        right_amount = part.amount - part.left_amount
+        if part.left_amount + fee > left or right_amount > right:  # the fee does not pay for right's own deposit
             raise ProposalRefused("insufficient funds")
         new = Guarantee(proposal.target, part.amount, proposal.left, proposal.right)
-        changed[part.asset] = before.with_guarantee(
-            new, before.leader - from_leader, before.follower - from_follower, balances.guarantee_type
-        )
+        after = _as_held(left - part.left_amount - fee, right - right_amount + fee, left_leads)
+        changed[part.asset] = before.with_guarantee(new, *after, balances.guarantee_type)
+        fee = 0  # in the first asset alone
     return changed
 
 
@@ -97,18 +142,81 @@ def _remove(balances: Balances, proposal: Remove) -> dict[Address, AssetBalances
     if set(standing) != {part.asset for part in proposal.parts}:
         raise ProposalRefused(f"the guarantee stands in {len(standing)} assets, the proposal names others")
     changed = {}
+    refund = proposal.refund
     for part in proposal.parts:
         before, guarantee = _asset(balances, part.asset), standing[part.asset]
         if part.amount != guarantee.amount:
             raise ProposalRefused(f"amount {part.amount}; the guarantee has {guarantee.amount}")
         if part.left_amount > guarantee.amount:
             raise ProposalRefused("left amount is greater than the guarantee amount")
-        left, right = part.left_amount, guarantee.amount - part.left_amount
-        to_leader, to_follower = (left, right) if guarantee.left == balances.parties.leader else (right, left)
-        changed[part.asset] = before.without_guarantee(
-            proposal.target, before.leader + to_leader, before.follower + to_follower
-        )
+        left_leads = guarantee.left == balances.parties.leader
+        left, right = _of(before, left_leads)
+        right += guarantee.amount - part.left_amount
+        if refund > right:
+            raise ProposalRefused("insufficient funds")
+        after = _as_held(left + part.left_amount + refund, right - refund, left_leads)
+        changed[part.asset] = before.without_guarantee(proposal.target, *after)
+        refund = 0
     return changed
+
+
+def _of(balances: AssetBalances, left_leads: bool) -> tuple[int, int]:
+    """The left and the right party's balance."""
+    return (balances.leader, balances.follower) if left_leads else (balances.follower, balances.leader)
+
+
+def _as_held(left: int, right: int, left_leads: bool) -> tuple[int, int]:
+    """Leader's and follower's balance of left's and right's."""
+    return (left, right) if left_leads else (right, left)
+
+
+def _transfer(balances: Balances, proposal: Transfer) -> dict[Address, AssetBalances]:
+    before = _asset(balances, proposal.asset)
+    _check_party(proposal.payer)
+    if not 1 <= proposal.amount <= U256_MAX:
+        raise ProposalRefused(f"a transfer of {proposal.amount}; allowed are 1 to 2^256-1")
+    gain = proposal.amount if proposal.payer else -proposal.amount
+    leader, follower = before.leader + gain, before.follower - gain
+    if leader < 0 or follower < 0:
+        raise ProposalRefused("insufficient funds")
+    return {proposal.asset: msgspec.structs.replace(before, leader=leader, follower=follower)}
+
+
+def _expand(balances: Balances, proposal: Expand) -> dict[Address, AssetBalances]:
+    before = _asset(balances, proposal.asset)
+    _check_party(proposal.party)
+    if any(each.party == proposal.party for each in before.trailing):
+        raise ProposalRefused("a deposit of that party is announced already")
+    room = U256_MAX - before.total - sum(each.amount for each in before.trailing)
+    if not 1 <= proposal.amount <= room:
+        raise ProposalRefused(f"a deposit of {proposal.amount}; allowed are 1 to {room}")
+    trailing = (*before.trailing, Trailing(proposal.party, proposal.amount))
+    return {proposal.asset: msgspec.structs.replace(before, trailing=trailing)}
+
+
+def _merge(balances: Balances, proposal: Merge) -> dict[Address, AssetBalances]:
+    before = _asset(balances, proposal.asset)
+    _check_party(proposal.party)
+    merged = next((each for each in before.trailing if each.party == proposal.party), None)
+    if merged is None:
+        raise ProposalRefused("no deposit of that party is announced")
+    if merged is not before.trailing[0]:
+        # Its money would rank before a deposit that was announced, and is made, earlier.
+        raise ProposalRefused("a deposit that was announced before it is not merged yet")
+    to_leader, to_follower = (0, merged.amount) if merged.party else (merged.amount, 0)
+    return {
+        proposal.asset: msgspec.structs.replace(
+            before,
+            leader=before.leader + to_leader,
+            follower=before.follower + to_follower,
+            trailing=before.trailing[1:],
+        )
+    }
+
+
+def _check_party(party: int) -> None:
+    if party not in (0, 1):
+        raise ProposalRefused(f"party {party}; a ledger has 0, the leader, and 1, the follower")
 
 
 def _asset(balances: Balances, asset: Address) -> AssetBalances:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -71,23 +71,30 @@ def find_channel(context: ApiContext, text: str) -> ChannelInfo:
             return context.service.channel(ChannelId(bytes.fromhex(digits)))
         except (LocalError, ValueError):
             raise _unknown_channel(text) from None
+    known = [*(info.channel_id for info in context.service.channels()), *context.service.corrupt()]
+    return context.service.channel(find_by_prefix(text, known, "channel"))
+
+
+def find_by_prefix(text: str, known: Iterable[ChannelId], what: str) -> ChannelId:
+    """The one of `known` that begins so, of at least 4 digits. Raises ApiError."""
+    digits = text.lower().removeprefix("0x")
     if len(digits) < CHANNEL_PREFIX_DIGITS_MIN or set(digits) - set("0123456789abcdef"):
         raise ApiError(
             "bad_request",
-            f"{text[:80]!r} is not a channel id; allowed are 64 hex digits or the first {CHANNEL_PREFIX_DIGITS_MIN} "
+            f"{text[:80]!r} is not a {what} id; allowed are 64 hex digits or the first {CHANNEL_PREFIX_DIGITS_MIN} "
             "and more of one",
         )
-    known = [*(info.channel_id for info in context.service.channels()), *context.service.corrupt()]
     found = [channel_id for channel_id in known if channel_id.hex().startswith(digits)]
     if len(found) > 1:
-        raise ApiError("ambiguous", f"{text} is the beginning of {len(found)} channel ids", "give more digits")
+        raise ApiError("ambiguous", f"{text} is the beginning of {len(found)} {what} ids", "give more digits")
     if not found:
-        raise _unknown_channel(text)
-    return context.service.channel(found[0])
+        raise _unknown_channel(text, what)
+    return found[0]
 
 
-def _unknown_channel(text: str) -> ApiError:
-    return ApiError("unknown_channel", f"no channel {text[:80]} at this node", "`scapp channel list` shows them all")
+def _unknown_channel(text: str, what: str = "channel") -> ApiError:
+    command = {"ledger": "ledger list", "virtual channel": "payments list"}.get(what, "channel list")
+    return ApiError("unknown_channel", f"no {what} {text[:80]} at this node", f"`scapp {command}` shows them all")
 
 
 def find_app(context: ApiContext, text: str) -> App:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from scapp.channels.books.info import BooksPort
 from scapp.channels.chain.port import ChainService
 from scapp.channels.service import NodeService
 from scapp.channels.types import ChannelId
@@ -62,10 +63,12 @@ class Derived(Protocol):
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     """`listen` is where peers reach the node; `policy` is the accept setting in force; `threads` run what blocks:
     not the loop's own, which the node needs for its log. `meters`: long work;
-    `chain`: where channels are funded, if the node has one.
+    `chain`: where channels are funded, if the node has one;
+    `books`: its ledgers, which need one.
     `log_failure`: why the log takes no more writes, if so. `backup` writes one to a path, with the keys or without."""
 
     service: NodeService
+    books: BooksPort | None = None
     apps: DeploymentStore
     peers: PeerBook
     derived: Derived

@@ -51,6 +51,8 @@ async def open_channel(call: Call) -> ChannelView:
             slots=_slots(call, request, peers),
             challenge_duration=request.challenge_duration_s,
             fund=request.fund,
+            via=tuple(find_peer(call.context, text) for text in request.via),
+            fees=tuple(map(int, request.fees)) or (0,) * len(request.via),
         )
     )
     return await _settled(call, channel_id, request.wait_s)
@@ -96,7 +98,7 @@ async def accept(call: Call) -> ChannelView:
             f"channel {hexed(info.channel_id)} runs deployment {hexed(info.deployment_id)}, which is not known here",
             "`scapp deploy --from CHANNEL` fetches it from the proposer; then accept",
         )
-    if info.chain is not None:
+    if info.chain is not None or info.backing is not None:
         call.require("funds", "a channel with deposits")
     await call.context.service.accept(info.channel_id)
     return await _settled(call, info.channel_id, call.document(WaitRequest).wait_s)

@@ -1,17 +1,15 @@
 """Every path of the API: method, permission, documents in and out, and who handles it.
 
-`server.py` serves this table and `openapi.py` describes it; nothing else lists the paths.
+`server.py` serves this table and `openapi.py` describes it; nothing else lists the paths. Those of ledgers stand in
+`routes_ledgers.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Literal
-
-import msgspec
-
 from scapp.runtime.api import handlers_channels, handlers_data, handlers_node, handlers_projections
-from scapp.runtime.api.call import Call
+from scapp.runtime.api.route import Query
+from scapp.runtime.api.route import Route as Route
+from scapp.runtime.api.routes_ledgers import LEDGER_ROUTES
 from scapp.runtime.chain_documents import ChainStatusView, TopUpRequest
 from scapp.runtime.derived_documents import ProjectionList, ProjectionView, ReplayAnswer, ReplayRequest
 from scapp.runtime.documents import (
@@ -20,18 +18,15 @@ from scapp.runtime.documents import (
     ChannelList,
     ChannelView,
     Counters,
-    Document,
     EntryPage,
     Health,
     OpenChannelRequest,
     PeerList,
     PeerRequest,
     PeerView,
-    Permission,
     QueryAnswer,
     QueryRequest,
     RejectRequest,
-    RequestDocument,
     SendAnswer,
     SendRequest,
     Status,
@@ -43,32 +38,6 @@ from scapp.runtime.documents import (
 )
 from scapp.runtime.proof_format import ProofDocument, ProveRequest
 from scapp.runtime.recovery_documents import BackupRequest, BackupView, RecoverRequest
-
-Handler = Callable[[Call], Awaitable[Document | bytes]]
-
-
-class Query(msgspec.Struct, frozen=True):
-    """One parameter of the query string."""
-
-    name: str
-    description: str
-    kind: Literal["string", "integer"] = "string"
-
-
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """`permission` None: no token needed. `request`: the body's document, or bytes for an upload. `handler` None:
-    the server answers itself (the stream, the OpenAPI document, the token). `response` bytes: a module."""
-
-    method: Literal["GET", "POST"]
-    path: str
-    name: str
-    summary: str
-    permission: Permission | None = "read"
-    response: type[Document] | type[bytes] | None = None
-    request: type[RequestDocument] | type[bytes] | None = None
-    query: tuple[Query, ...] = ()
-    handler: Handler | None = None
-
 
 _CHANNEL = "/v1/channels/{channel}"
 _PROJECTION = "/v1/projections/{projection}"
@@ -229,6 +198,7 @@ ROUTES: tuple[Route, ...] = (
         method="POST", path=_PROJECTION + "/remove", name="remove_projection", permission="admin",
         summary="Stop a projection and drop its tables", response=ProjectionList, handler=handlers_projections.remove,
     ),
+    *LEDGER_ROUTES,
     Route(
         method="POST", path="/v1/backup", name="backup", permission="admin", request=BackupRequest,
         response=BackupView, summary="Write a backup of the running node on its machine",

@@ -7,10 +7,12 @@ import base64
 import msgspec
 
 from scapp.channels.chain.port import ChainService, TransactionInfo
+from scapp.channels.channel.standing import BackingInfo, ChannelOnChainInfo
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.service import ChannelInfo, Receipt
 from scapp.channels.transport.port import PeerStatus
+from scapp.channels.types import ChannelId
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.entries import StoredEntry
 from scapp.runtime.api.payloads import decode_payload
@@ -30,6 +32,7 @@ from scapp.runtime.documents import (
     TableView,
 )
 from scapp.runtime.follow import Committed
+from scapp.runtime.ledger_documents import BackingView
 from scapp.runtime.peerbook import Peer
 from scapp.runtime.row_json import row_as_json
 
@@ -65,12 +68,25 @@ def channel_view(info: ChannelInfo, context: ApiContext) -> ChannelView:
         pending=info.pending,
         reason=info.reason,
         derived=context.derived.cursor(info.channel_id),
-        chain=_on_chain(info, context.chain),
+        chain=on_chain_view(info.channel_id, info.chain, context.chain),
+        backing=None if info.backing is None else _backing(info.backing),
     )
 
 
-def _on_chain(info: ChannelInfo, chain: ChainService | None) -> ChannelOnChainView | None:
-    found = info.chain
+def _backing(found: BackingInfo) -> BackingView:
+    return BackingView(
+        hubs=[hexed(hub) for hub in found.hubs],
+        fees=[str(fee) for fee in found.fees],
+        stage=found.stage,
+        detail=found.detail,
+        exit_reason=found.exit_reason,
+    )
+
+
+def on_chain_view(
+    channel: ChannelId, found: ChannelOnChainInfo | None, chain: ChainService | None
+) -> ChannelOnChainView | None:
+    """What the chain shows of a channel or a ledger, and what became of its transactions; None where it shows none."""
     if found is None:
         return None
     columns = zip(found.assets, found.needed, found.own, found.holdings, found.confirmed, strict=True)
@@ -85,7 +101,7 @@ def _on_chain(info: ChannelInfo, chain: ChainService | None) -> ChannelOnChainVi
             AssetOnChainView(asset=hexed(asset), needed=str(needed), own=str(own), held=str(held), confirmed=str(sure))
             for asset, needed, own, held, sure in columns
         ],
-        transactions=[transaction_view(each) for each in chain.transactions(info.channel_id)] if chain else [],
+        transactions=[transaction_view(each) for each in chain.transactions(channel)] if chain else [],
     )
 
 

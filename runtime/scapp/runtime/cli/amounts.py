@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation, localcontext
 
 import click
@@ -23,10 +24,14 @@ def parse_stake(text: str, option: str = "--stake") -> tuple[str, int]:
             parse_address(asset)
         except InvalidValue as error:
             raise click.BadParameter(str(error), param_hint=option) from None
-    return (asset, parse_amount(amount, option, coin=False)) if colon else (COIN, parse_amount(amount, option))
+    return (
+        (asset, parse_amount(amount, coin=False, option=option))
+        if colon
+        else (COIN, parse_amount(amount, option=option))
+    )
 
 
-def parse_amount(text: str, option: str = "--stake", *, coin: bool = True) -> int:
+def parse_amount(text: str, *, coin: bool = True, option: str = "--stake") -> int:
     """A number of the smallest unit, or of the coin with its unit behind it. Raises click.BadParameter."""
     lower = text.strip().lower().replace("_", "")
     unit = next((name for name in ("gwei", "wei", "eth") if lower.endswith(name)), "")
@@ -40,6 +45,13 @@ def parse_amount(text: str, option: str = "--stake", *, coin: bool = True) -> in
         allowed = "a whole number, or 3gwei, 0.1eth" if coin else "a whole number of the token's smallest unit"
         raise click.BadParameter(f"{text!r} is no amount; allowed is {allowed}", param_hint=option)
     return int(whole)
+
+
+def parse_fees(texts: Sequence[str], hubs: int, asset: str) -> list[int]:
+    """What each hub gets in the asset, nothing where no fee is given. Raises click.UsageError."""
+    if len(texts) not in (0, hubs):
+        raise click.UsageError(f"{len(texts)} fees for {hubs} hubs; give --fee once for each --via, or never")
+    return [parse_amount(text, coin=asset in (COIN, ""), option="--fee") for text in texts] or [0] * hubs
 
 
 def amount_text(amount: str, asset: str) -> str:

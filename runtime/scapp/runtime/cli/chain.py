@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from scapp.runtime.cli.chain_money import accounts, send
-from scapp.runtime.cli.common import Problem, common, emit, printable, settings, tell, waiting
+from scapp.runtime.cli.common import Problem, common, emit, settings, tell, waiting
+from scapp.runtime.cli.described import described
 
 if TYPE_CHECKING:
     from scapp.runtime.chain_documents import ChainStatusView
@@ -51,22 +52,22 @@ def _status_text(found: ChainStatusView) -> str:
         ("balance", amount_text(found.balance, COIN) if found.balance is not None else "-"),
         ("channels", f"{found.watched} watched, {found.pending} transactions under way"),
     ]
-    kept = [(name, value) for name, value in lines if value]
-    width = max(len(name) for name, _ in kept)
-    return "\n".join(f"{name.ljust(width)}  {printable(value)}" for name, value in kept)
+    return described(lines)
 
 
 @chain.command()
 @common
 @click.option("--rpc", "url", required=True, metavar="URL", help="JSON-RPC endpoint of the chain")
-@click.option("--contract", "names", multiple=True, metavar="NAME", help="One besides the two that channels need")
+@click.option("--contract", "names", multiple=True, metavar="NAME", help="One besides those that channels need")
 @click.option(
     "--password-file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Password of an encrypted chain key",
 )
 def deploy(url: str, names: tuple[str, ...], password_file: Path | None) -> None:
-    """Put the adjudicator and the consensus app on a chain, paid by the account of this directory's chain key.
+    """Put the adjudicator and the contracts of all kinds of channels on a chain.
+
+    The account of this directory's chain key pays for it.
 
     Needed once for each chain; everybody who plays there names the same addresses."""
     import asyncio
@@ -119,6 +120,8 @@ def _toml(url: str, chain_id: int, contracts: dict[str, str]) -> str:
             f"id = {chain_id}",
             f'adjudicator = "{contracts["NitroAdjudicator"]}"',
             f'consensus_app = "{contracts["ConsensusApp"]}"',
+            f'virtual_payment_app = "{contracts["VirtualPaymentApp"]}"',
+            f'two_party_app = "{contracts["TwoPartyApp"]}"',
         )
     )
 

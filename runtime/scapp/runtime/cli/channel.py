@@ -6,27 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import (
-    REFUSED,
-    TIMEOUT,
-    common,
-    emit,
-    printable,
-    settings,
-    short,
-    table,
-    tell,
-    waiting,
-)
+from scapp.runtime.cli.common import TIMEOUT, common, emit, settings, short, table, tell, waiting
+from scapp.runtime.cli.described import chain_lines, described, end, wait_option
+from scapp.runtime.cli.route import AUTO, best_route
 
 if TYPE_CHECKING:
-    from scapp.runtime.chain_documents import ChannelOnChainView
     from scapp.runtime.documents import ChannelView, SlotView
+    from scapp.runtime.ledger_documents import BackingView
 
-_WAIT = click.option(
-    "--wait", "wait_s", type=click.FloatRange(0, 300), default=30.0, show_default=True,
-    help="Seconds to wait for it; 0 returns as soon as the wish is durable",
-)  # fmt: skip
+_WAIT = wait_option(30.0)
 
 
 @click.group()
@@ -46,10 +34,20 @@ def channel() -> None:
 )
 @click.option(
     "--fund",
-    type=click.Choice(["none", "direct"]),
+    type=click.Choice(["none", "direct", "virtual"]),
     default="none",
     show_default=True,
-    help="direct: everybody deposits on the node's chain",
+    help="direct: everybody deposits on the node's chain; virtual: ledgers put it up, without a transaction",
+)
+@click.option(
+    "--via",
+    "via",
+    multiple=True,
+    metavar="HUB",
+    help="With --fund virtual: a hub on the way to the peer; auto: the cheapest that are announced",
+)
+@click.option(
+    "--fee", "fees", multiple=True, metavar="AMOUNT", help="What each hub gets, in the first asset  [nothing]"
 )
 @click.option(
     "--stake",
@@ -87,6 +85,8 @@ def open_(
     params: str | None,
     slots: tuple[str, ...],
     fund: str,
+    via: tuple[str, ...],
+    fees: tuple[str, ...],
     stakes: tuple[str, ...],
     rooms: tuple[str, ...],
     payouts: tuple[str, ...],
@@ -96,20 +96,34 @@ def open_(
     """Propose a channel to PEERs (addresses, or names from `scapp peers add`). This node orders its messages.
 
     With --fund direct the channel runs once all deposits are confirmed on chain, and what the app says everybody is
-    owed is what the chain pays."""
+    owed is what the chain pays. With --fund virtual it runs at once, over ledgers that this node and PEER have with
+    each other or with hubs, and what the app says moves in those."""
+    from scapp.runtime.cli.amounts import parse_fees
+
     given, wanted = _json(params) if params else None, [_slot(text) for text in slots]
-    if fund == "direct" and not stakes and not slots:
-        raise click.UsageError("--fund direct needs --stake, or --slot for unequal deposits")
+    if fund != "none" and not stakes and not slots:
+        raise click.UsageError(f"--fund {fund} needs --stake, or --slot for unequal deposits")
+    if via and fund != "virtual":
+        raise click.UsageError("--via belongs to --fund virtual")
+    auto = via == (AUTO,)
+    if auto and (fees or slots or len(peers) != 1):
+        raise click.UsageError("--via auto is for one PEER and --stake; it finds the fees as well")
     staked, headroom = _by_asset(stakes, "--stake"), _by_asset(rooms, "--headroom")
     if set(headroom) - set(staked):
         raise click.UsageError("--headroom is for an asset that --stake names")
+    hubs = [] if auto else list(via)
+    paid = parse_fees(fees, len(hubs), next(iter(staked), ""))
     with settings().client() as node, waiting("opening the channel"):
+        if auto:
+            hubs, paid = best_route(node, peers[0], staked, challenge_duration)
         found = node.open_channel(
             peers,
             app,
             params=given,
             slots=wanted,
             fund=fund,
+            via=hubs,
+            fees=paid,
             stakes=staked,
             headroom=headroom,
             payouts=dict(map(_payout, payouts)),
@@ -272,13 +286,7 @@ def recover(channel: str, override: bool) -> None:
 
 
 def _settled(found: ChannelView, wanted: tuple[str, ...], wait_s: float) -> None:
-    """Print it, and end with what came of the wish."""
-    emit(found, _described(found))
-    if found.phase in ("rejected", "halted") and found.phase not in wanted:
-        click.get_current_context().exit(REFUSED)
-    if wait_s > 0 and found.phase not in wanted:
-        tell(f"not {wanted[0]} after {wait_s:g} s; it goes on: `scapp channel show {found.channel_id[:10]}`")
-        click.get_current_context().exit(TIMEOUT)
+    end(found, _described(found), "channel", wanted, ("rejected", "halted"), wait_s)
 
 
 def _undecided(found: ChannelView) -> str:
@@ -287,7 +295,7 @@ def _undecided(found: ChannelView) -> str:
 
 
 def _described(found: ChannelView) -> str:
-    from scapp.runtime.cli.amounts import amount_text
+    from scapp.runtime.cli.amounts import amount_text, time_text
 
     lines = [
         ("channel", found.channel_id),
@@ -309,35 +317,23 @@ def _described(found: ChannelView) -> str:
                 zip(found.slots, found.amounts or [s.amount for s in found.slots], strict=True)
             )
         ),
-        *(_chain_lines(found.chain) if found.chain else ()),
+        *(chain_lines(found.chain, amount_text, time_text) if found.chain else ()),
+        *(_backing_lines(found.backing, found.slots[0].asset) if found.backing else ()),
         ("undecided", _undecided(found)),
         ("database", _derived(found)),
     ]
-    kept = [(name, value) for name, value in lines if value]
-    width = max(len(name) for name, _ in kept)
-    return "\n".join(f"{name.ljust(width)}  {printable(value)}" for name, value in kept)
+    return described(lines)
 
 
-def _chain_lines(found: ChannelOnChainView) -> list[tuple[str, str]]:
-    from scapp.runtime.cli.amounts import amount_text, time_text
+def _backing_lines(found: BackingView, asset: str) -> list[tuple[str, str]]:
+    from scapp.runtime.cli.amounts import amount_text
 
-    until = f" until {time_text(found.finalizes_at_s)}" if found.finalizes_at_s else ""
-    lines = [
-        ("on chain", "settled" if found.settled else f"{found.mode}{until}"),
-        ("turn on chain", str(found.turn_record) if found.turn_record else ""),
+    hubs = zip(found.hubs, found.fees, strict=True)
+    return [
+        *(("over", f"{hub} for {amount_text(fee, asset)}") for hub, fee in hubs),
+        ("ledgers", f"{found.stage}: {found.detail}" if found.detail else found.stage),
         ("leaving", found.exit_reason),
     ]
-    for asset in found.assets:
-        held, confirmed, whole, own = (
-            amount_text(text, asset.asset) for text in (asset.held, asset.confirmed, asset.needed, asset.own)
-        )
-        later = "" if held == confirmed else f" (confirmed: {confirmed})"
-        lines.append(("held", f"{held}{later}; all deposits {whole}, this node's {own}"))
-    for each in found.transactions:
-        at = f" in block {each.block}" if each.block is not None else ""
-        parts = (each.kind, each.status + at, each.transaction, each.detail)
-        lines.append(("transaction", "  ".join(part for part in parts if part)))
-    return lines
 
 
 def _derived(found: ChannelView) -> str:

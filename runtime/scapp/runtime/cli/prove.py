@@ -50,17 +50,24 @@ def prove(channel: str, table_name: str, key: tuple[str, ...], turn: int | None,
     "--module", type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="The channel's reducer module: proves the names of table and columns too",
 )  # fmt: skip
-def check_proof(file: Path, channel: str | None, module: Path | None) -> None:
+@click.option(
+    "--two-party-app", metavar="ADDRESS",
+    help="The app of channels through hubs on the channel's chain: they are their first and last participant's",
+)  # fmt: skip
+def check_proof(file: Path, channel: str | None, module: Path | None, two_party_app: str | None) -> None:
     """Check a proof document (`-`: standard input) with nothing but what is in it. Exit code 5 when it proves nothing.
 
-    Signatures of all participants, their state, its root, and the way from the root to the row are checked. Compare
-    channel and participants with those you expect: anybody can open a channel with himself."""
+    Signatures of all participants (of the two app parties with --two-party-app), their state, its root, and the way
+    from the root to the row are checked. Compare channel and participants with those you expect: anybody can open a
+    channel with himself."""
+    from scapp.runtime.config import read_address
     from scapp.runtime.proof_documents import ProofRefused, check, read_document
 
+    app = None if two_party_app is None else read_address(two_party_app, "--two-party-app")
     data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     try:
         document = read_document(data)
-        checked = check(document)
+        checked = check(document, app)
         if channel is not None and channel.lower().removeprefix("0x") != checked.cosigned.channel_id.hex():
             raise ProofRefused(f"it is about channel 0x{checked.cosigned.channel_id.hex()}, not {channel}")
         if module is not None:
@@ -94,6 +101,7 @@ def _facts(document: ProofDocument, checked: CheckedProof, *, named: bool) -> di
     return {
         "channel_id": "0x" + cosigned.channel_id.hex(),
         "participants": ["0x" + participant.hex() for participant in checked.participants],
+        "signed_by": ["0x" + signer.hex() for signer in cosigned.signers],
         "turn": cosigned.turn,
         "is_final": cosigned.is_final,
         "sequence": cosigned.app_data.sequence,

@@ -1,0 +1,82 @@
+"""What is looked up in the books without going through all of them; kept in step with the records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from scapp.channels.books.state import BooksState
+from scapp.channels.ledger.leaving import waits_for_peer
+from scapp.channels.ledger.proposals import Proposal
+from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.types import Address, ChannelId
+from scapp.channels.virtual.record import VirtualRecord
+from scapp.channels.virtual.standing import ending, phase
+
+
+class Index:
+    """`ledgers_with`: those with each peer that are not over (one, and proposals). `users`: virtual channels that are
+    not over, by the ledgers that fund them. `wants`: what those want of that ledger now. `restless`: records for which
+    something may happen by the mere passing of time. `forwarded`: those in which this node is a hub."""
+
+    def __init__(self, state: BooksState) -> None:
+        self.ledgers_with: defaultdict[Address, dict[ChannelId, None]] = defaultdict(dict)
+        self.users: defaultdict[ChannelId, dict[ChannelId, None]] = defaultdict(dict)
+        self.wants: defaultdict[ChannelId, dict[ChannelId, tuple[Proposal, ...]]] = defaultdict(dict)
+        self.restless: dict[ChannelId, None] = {}
+        self.forwarded: set[ChannelId] = set()
+        for ledger in state.ledgers.values():
+            self.put_ledger(ledger)
+        for virtual in state.virtuals.values():
+            self.put_virtual(virtual)
+
+    def put_ledger(self, record: LedgerRecord) -> None:
+        """The record as it is now."""
+        channel = record.channel
+        known = self.ledgers_with[record.peer]
+        if record.is_open:
+            known[channel] = None
+        else:
+            known.pop(channel, None)
+        self._rest(channel, restless=record.is_open and (record.phase != "running" or waits_for_peer(record) != ""))
+
+    def put_virtual(self, record: VirtualRecord) -> None:
+        """The record as it is now."""
+        channel = record.channel_id
+        for _, side in record.sides:
+            users = self.users[ChannelId(side.ledger)]
+            if record.over:
+                users.pop(channel, None)
+            else:
+                users[channel] = None
+        if record.is_hub and not record.over:
+            self.forwarded.add(channel)
+        else:
+            self.forwarded.discard(channel)
+        self._rest(channel, restless=not record.over and (phase(record) != "running" or ending(record)))
+
+    def put_wants(self, record: VirtualRecord, wants: Iterable[tuple[Address, Proposal]]) -> list[ChannelId]:
+        """What a virtual channel wants of its ledgers now; the ledgers of which that is something else than before."""
+        changed: list[ChannelId] = []
+        wants = tuple(wants)
+        for _, side in record.sides:
+            ledger = ChannelId(side.ledger)
+            now = tuple(proposal for peer, proposal in wants if peer == side.peer)
+            if now == self.wants[ledger].get(record.channel_id, ()):
+                continue
+            changed.append(ledger)
+            if now:
+                self.wants[ledger][record.channel_id] = now
+            else:
+                del self.wants[ledger][record.channel_id]
+        return changed
+
+    def wanted_of(self, ledger: ChannelId) -> tuple[Proposal, ...]:
+        """All that virtual channels want of a ledger."""
+        return tuple(proposal for wants in self.wants[ledger].values() for proposal in wants)
+
+    def _rest(self, channel: ChannelId, *, restless: bool) -> None:
+        if restless:
+            self.restless[channel] = None
+        else:
+            self.restless.pop(channel, None)

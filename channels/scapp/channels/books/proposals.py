@@ -1,0 +1,131 @@
+"""Ledgers and virtual channels that others propose: looked at, stored, and decided by the node's policy. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from scapp.channels.books.engine import Books
+from scapp.channels.books.policy import BooksPolicy, LedgerOffer
+from scapp.channels.books.step import NOTHING, Send, Step
+from scapp.channels.errors import PeerError
+from scapp.channels.ledger import opening as ledger_opening
+from scapp.channels.ledger import receiving as ledger_receiving
+from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedger
+from scapp.channels.ledger.opening import LedgerRules
+from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.types import Address, ChannelId
+from scapp.channels.virtual import opening as virtual_opening
+from scapp.channels.virtual import receiving as virtual_receiving
+from scapp.channels.virtual.agreement import opened_ms
+from scapp.channels.virtual.events import Side
+from scapp.channels.virtual.messages import Proposed, Refused, VirtualMessage
+from scapp.channels.virtual.opening import Apps
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for all ledgers and virtual channels of a node."""
+
+    ledgers: LedgerRules
+    apps: Apps
+    policy: BooksPolicy
+
+
+def receive(books: Books, peer: Address, message: LedgerMessage | VirtualMessage, rules: Rules) -> Step:
+    """What follows from a peer's message. Raises PeerError; then nothing has changed."""
+    if isinstance(message, VirtualMessage):
+        return _receive_virtual(books, peer, message, rules)
+    record = books.state.ledgers.get(ChannelId(message.channel))
+    if isinstance(message, OpenLedger):
+        return _proposed_ledger(books, peer, message, record, rules)
+    if record is None:
+        raise PeerError(f"{type(message).__name__} of unknown ledger 0x{message.channel.hex()}")
+    if peer != record.peer:
+        raise PeerError(f"0x{peer.hex()} is no party of ledger 0x{record.channel.hex()}")
+    books.mark((record.channel,))  # a follower's queue is no part of its record
+    return ledger_receiving.receive(record, books.session(record.channel), message, books.context)
+
+
+def _proposed_ledger(
+    books: Books, peer: Address, message: OpenLedger, record: LedgerRecord | None, rules: Rules
+) -> Step:
+    if record is None and message.channel in books.state.virtuals:
+        raise PeerError(f"proposes a ledger with the id of a virtual channel, 0x{message.channel.hex()}")
+    restored_ms = books.state.restored_ms
+    if record is None and restored_ms and opened_ms(message.nonce) <= restored_ms:
+        # It may have lived here before, after the backup; its first states must not be signed again (rule 9).
+        reason = f"proposed before this node was restored, at {restored_ms} ms"
+        return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
+    known = books.ledgers_with(peer) + ([record] if record is not None else [])
+    return ledger_opening.receive_open(message, peer, known, rules.ledgers, books.context)
+
+
+def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules: Rules) -> Step:
+    channel = ChannelId(message.channel)
+    record = books.state.virtuals.get(channel)
+    if record is not None:
+        return virtual_receiving.receive(record, peer, message)
+    if isinstance(message, Refused):
+        return NOTHING  # passed on to everybody on the path, also to those who never heard of the channel
+    restored_ms = books.state.restored_ms
+    if not isinstance(message, Proposed):
+        return virtual_opening.unknown(peer, message, restored_ms)
+    if channel in books.state.ledgers:
+        raise PeerError(f"proposes a virtual channel with the id of a ledger, 0x{channel.hex()}")
+    me = books.context.signer.address
+    left, right = virtual_opening.neighbours_of(message, me)
+    sides: list[Side | None] = []
+    for neighbour in (left, right):
+        side = side_with(books, neighbour) if neighbour is not None else None
+        if neighbour is not None and side is None:
+            reason = f"there is no ledger that runs between 0x{me.hex()} and 0x{neighbour.hex()}"
+            return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
+        sides.append(side)
+    return virtual_opening.receive_proposal(
+        peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, _token(restored_ms)
+    )
+
+
+def _token(restored_ms: int) -> bytes:
+    """Of a channel that the last restore has forgotten altogether: what its neighbours repeat to have told all."""
+    return restored_ms.to_bytes(16, "big") if restored_ms else b""
+
+
+def side_with(books: Books, neighbour: Address) -> Side | None:
+    """The running ledger with a neighbour, as a virtual channel names it; None where there is none."""
+    for record in books.ledgers_with(neighbour):
+        if record.usable:
+            setup = record.setup
+            parties = setup.opening.parties
+            mine, theirs = parties.of(setup.my_index), parties.of(1 - setup.my_index)
+            return Side(neighbour, record.channel, mine, theirs, record.leads)
+    return None
+
+
+def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
+    """Have the policy decide on what was proposed; an input of its own right behind the proposal."""
+    ledger = books.state.ledgers.get(channel)
+    if ledger is not None:
+        return _judge_ledger(books, ledger, rules)
+    virtual = books.state.virtuals[channel]
+    request = virtual_opening.request_of(virtual)
+    # An app party's app channel has a policy of its own, and agrees by its signatures; what comes back was accepted.
+    if request.role == "party" or virtual.accepted:
+        return NOTHING
+    decision, reason = rules.policy.virtual(request, len(books.index.forwarded) - virtual.is_hub)
+    if decision == "accept":
+        return virtual_opening.approve(virtual, books.context)
+    return virtual_opening.reject(virtual, reason)
+
+
+def _judge_ledger(books: Books, record: LedgerRecord, rules: Rules) -> Step:
+    setup = record.setup
+    offer = LedgerOffer(
+        record.peer,
+        tuple((each.asset, each.leader, each.follower) for each in setup.opening.assets),
+        setup.opening.parties.of(setup.my_index),
+        setup.fixed.challenge_duration,
+    )
+    decision, reason = rules.policy.ledger(offer)
+    if decision == "accept":
+        return ledger_opening.accept(record, books.context)
+    return ledger_opening.reject(record, reason) if decision == "reject" else NOTHING

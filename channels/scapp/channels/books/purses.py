@@ -1,0 +1,135 @@
+"""Between the books and the payments: a purse is opened for a payment channel that runs, its total asked for before a
+final state is signed, and closed for good when the channel is over.
+
+Every step is asked for again until it is done, and each may be repeated without harm, so a crash between loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+from scapp.channels.books.engine import Books
+from scapp.channels.books.runner import BooksRunner
+from scapp.channels.books.step import NOTHING, Step
+from scapp.channels.errors import LocalError, ScappError
+from scapp.channels.payments.book import PurseTerms
+from scapp.channels.payments.purse import Purse
+from scapp.channels.payments.runner import PaymentRunner
+from scapp.channels.types import ChannelId
+from scapp.channels.virtual import settling
+from scapp.channels.virtual.defunding import total_known, wants_total
+from scapp.channels.virtual.record import VirtualRecord
+
+logger = logging.getLogger("scapp.books")
+
+
+class Purses:
+    """Belongs to the node's event loop."""
+
+    def __init__(self, runner: BooksRunner, payments: PaymentRunner) -> None:
+        self._runner = runner
+        self._payments = payments
+        self._tasks: dict[ChannelId, asyncio.Task[None]] = {}
+        self._kept: set[ChannelId] = set()  # channels that are on chain, in which this node redeems nothing
+
+    def update(self, channels: Iterable[ChannelId]) -> None:
+        """These records have changed, or time has passed."""
+        for channel in channels:
+            if channel not in self._tasks and self._next(channel) is not None:
+                self._tasks[channel] = asyncio.create_task(
+                    self._go_on(channel), name=f"scapp-purse-{channel.hex()[:8]}"
+                )
+
+    async def stop(self) -> None:
+        """Break off what is under way: it begins again at the next start."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def purse(self, channel: ChannelId) -> Purse | None:
+        """The purse of a channel, as far as it is durable; None where there is none."""
+        try:
+            return self._payments.purse(channel).purse
+        except LocalError:
+            return None
+
+    def _next(self, channel: ChannelId) -> Callable[[VirtualRecord], Awaitable[None]] | None:
+        """What a channel needs now."""
+        record = self._runner.books.state.virtuals.get(channel)
+        if record is None or record.agreement.kind != "payment" or record.is_hub:
+            return None
+        purse = self.purse(channel)
+        if record.over:
+            return self._settle if purse is not None and purse.phase != "settled" else None
+        if record.funded and purse is None:
+            return self._open
+        if self._ends_on_chain(record):
+            return self._redeem
+        return self._tell_total if wants_total(record) else None
+
+    async def _go_on(self, channel: ChannelId) -> None:
+        try:
+            while (step := self._next(channel)) is not None:
+                await step(self._runner.books.state.virtuals[channel])
+        except ScappError as error:  # tried again when the channel changes, and from time to time while it waits
+            logger.warning("payment channel 0x%s: %s", channel.hex(), error)
+        except Exception:
+            logger.exception("payment channel 0x%s: a bug", channel.hex())
+        finally:
+            del self._tasks[channel]
+
+    async def _open(self, record: VirtualRecord) -> None:
+        asset, participants = record.agreement.assets[0], record.agreement.participants
+        terms = PurseTerms(
+            channel=record.channel_id,
+            payer=participants[0],
+            payee=participants[-1],
+            asset=asset.asset,
+            start=asset.first,
+        )
+        await self._payments.open(terms)
+        self._runner.wake()
+
+    async def _settle(self, record: VirtualRecord) -> None:
+        await self._payments.settle(record.channel_id)
+
+    def _ends_on_chain(self, record: VirtualRecord) -> bool:
+        books = self._runner.books
+        if record.channel_id in self._kept or books.disputes.enforceable(record) is not None:
+            return False
+        return record.funded and books.disputes.closes_payments(record, books.context)
+
+    async def _redeem(self, record: VirtualRecord) -> None:
+        """No voucher is taken after the payee has made the one state that redeems them, nor given by the payer."""
+        purse = self.purse(record.channel_id)
+        if purse is not None and purse.phase == "open":
+            await self._payments.close(record.channel_id)
+        purse = self.purse(record.channel_id)
+        signer = self._runner.books.context.signer
+        if purse is None or purse.largest is None or signer.address != purse.payee:
+            self._kept.add(record.channel_id)
+            return
+        redemption = settling.redemption(record, purse.largest, signer)
+        channel = record.channel_id
+
+        def redeemed(books: Books) -> Step:
+            books.disputes.redeem(channel, redemption)
+            books.touch(channel)
+            return NOTHING
+
+        await self._runner.input(redeemed)
+
+    async def _tell_total(self, record: VirtualRecord) -> None:
+        """The payer pays no more; the payee takes no voucher above what the final state offers, which must cover all
+        that it holds."""
+        offered = record.final.amounts[0][1] if record.final is not None else None
+        total = await self._payments.close(record.channel_id, offered)
+
+        def known(books: Books) -> Step:
+            now = books.state.virtuals[record.channel_id]
+            return total_known(now, total) if wants_total(now) else NOTHING
+
+        await self._runner.input(known)

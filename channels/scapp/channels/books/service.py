@@ -1,0 +1,354 @@
+"""A node's ledgers, virtual channels and payments, put together: implements `info.BooksPort`. `node.py` owns one.
+
+Corrupt books stop the books alone: the node's app channels go on, and every call here says what is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from scapp.channels.books import proposals, wishes
+from scapp.channels.books.backing import AppChannels, BooksBacking
+from scapp.channels.books.engine import Books, Input
+from scapp.channels.books.info import (
+    LedgerInfo,
+    LedgerRequest,
+    PaymentChannelRequest,
+    PaymentReceipt,
+    RouteRequest,
+    VirtualInfo,
+)
+from scapp.channels.books.link import BooksLink
+from scapp.channels.books.loading import load_books
+from scapp.channels.books.messages import decode_message, prefix_of
+from scapp.channels.books.policy import AskAlways, BooksPolicy
+from scapp.channels.books.proposals import Rules
+from scapp.channels.books.purses import Purses
+from scapp.channels.books.routes import BooksRoutes
+from scapp.channels.books.runner import BooksRunner
+from scapp.channels.books.snapshots import BooksCodec
+from scapp.channels.books.state import BooksState
+from scapp.channels.books.step import BooksTerms, Step
+from scapp.channels.books.view import ledger_info, virtual_info
+from scapp.channels.chain_desk import ChainDesk
+from scapp.channels.channel.terms import ChainTerms
+from scapp.channels.errors import CorruptionError, PeerError
+from scapp.channels.ledger import closing, recovery
+from scapp.channels.ledger import leaving as ledger_leaving
+from scapp.channels.ledger import opening as ledger_opening
+from scapp.channels.ledger.opening import LedgerRules
+from scapp.channels.payments.history import PaymentRow
+from scapp.channels.payments.limits import Limits
+from scapp.channels.payments.purse import Purse
+from scapp.channels.payments.runner import PaymentRunner
+from scapp.channels.payments.vouchers import Voucher
+from scapp.channels.routing.own import HubTerms
+from scapp.channels.routing.paths import Route
+from scapp.channels.routing.statements import network_of
+from scapp.channels.runner import Shared
+from scapp.channels.service import NodeEvent
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.virtual import defunding
+from scapp.channels.virtual import leaving as virtual_leaving
+from scapp.channels.virtual.opening import Apps
+from scapp.channels.virtual.record import VirtualRecord
+
+logger = logging.getLogger("scapp.books")
+
+
+PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:"))
+
+
+class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
+    """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
+    zero where there is none; `payment_limits` by asset; `hub`: what the node announces of itself."""
+
+    policy: BooksPolicy = AskAlways()
+    apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
+    terms: BooksTerms = BooksTerms()
+    payment_limits: Limits = {}
+    hub: HubTerms = HubTerms()
+
+
+def open_books(
+    shared: Shared,
+    desk: ChainDesk | None,
+    setup: BooksSetup,
+    nonce: Callable[[], int],
+    apps: AppChannels,
+) -> NodeBooks | None:
+    """The books of a node with a chain; without one there are no ledgers. `apps` are the node's app channels."""
+    if desk is None:
+        return None
+    chain_terms = shared.terms or ChainTerms()
+    rules = Rules(
+        ledgers=LedgerRules(
+            app_definition=desk.consensus_app,
+            challenge_duration_min_s=chain_terms.challenge_duration_min_s,
+            challenge_duration_max_s=chain_terms.challenge_duration_max_s,
+        ),
+        apps=setup.apps,
+        policy=setup.policy,
+    )
+
+    def paid(purse: Purse, added: int) -> None:
+        told = f"{added} more, {purse.paid} altogether"
+        shared.emit(NodeEvent(kind="paid", channel_id=purse.channel, peer=purse.payer, detail=told))
+
+    payments = PaymentRunner(
+        signer=shared.signer,
+        log=shared.log,
+        committer=shared.committer,
+        send=shared.send,
+        clock_ms=shared.clock_ms,
+        counters=shared.counters,
+        limits=setup.payment_limits,
+        on_taken=paid,
+    )
+    return NodeBooks(shared, desk, rules, setup, payments, nonce, apps)
+
+
+class NodeBooks:
+    """Belongs to the node's event loop. `desk` is the node's chain, which ledgers need."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        desk: ChainDesk,
+        rules: Rules,
+        setup: BooksSetup,
+        payments: PaymentRunner,
+        nonce: Callable[[], int],
+        apps: AppChannels,
+    ) -> None:
+        self._shared = shared
+        self._desk = desk
+        self._rules = rules
+        self._terms = setup.terms
+        self._payments = payments
+        self._nonce = nonce
+        self._runner: BooksRunner | None = None
+        self.fault = ""  # why the books stay closed
+        self.backing = BooksBacking(shared.signer.address, rules, apps, self._open_books, self._put)
+        self._routes = BooksRoutes(shared, network_of(desk.chain_id, desk.adjudicator), setup.hub, self._open_books)
+
+    # Life
+
+    async def start(self) -> None:
+        """Rebuild the books from the log, before the node talks to the chain and to peers."""
+        codec = BooksCodec()
+        try:
+            state = await asyncio.to_thread(load_books, self._shared.log, codec, self._shared.signer.address)
+        except CorruptionError as error:
+            self.fault = f"the books are corrupt and stay closed: {error}"
+            self._shared.counters["books_corrupt"] += 1
+            logger.error("%s", self.fault)
+            return
+        self._begin(state, codec)
+
+    def load_purse(self, stream: bytes) -> None:
+        """Rebuild the purse of a stream (`is_purse`), before `start`. Raises CorruptionError."""
+        self._payments.load(stream)
+
+    def _begin(self, state: BooksState, codec: BooksCodec) -> None:
+        books = Books(
+            state,
+            self._shared.signer,
+            self._terms,
+            lambda books, channel: proposals.judge(books, channel, self._rules),
+            self.backing.app_state,
+        )
+        self._runner = runner = BooksRunner(self._shared, books, codec, self._after, lambda: self._desk.head_time_s)
+        self._link = BooksLink(self._desk, runner)
+        self._purses = Purses(runner, self._payments)
+        runner.try_input(lambda books: books.start())
+
+    def _open_books(self) -> Books | None:
+        return self._runner.books if self._runner is not None else None
+
+    def _put(self, decide: Input) -> None:
+        if self._runner is not None:
+            self._runner.try_input(decide)
+
+    def _after(self, touched: frozenset[ChannelId]) -> None:
+        self._link.update(touched)
+        self._purses.update(touched)
+        self._routes.changed(touched)
+        self.backing.update(touched)
+
+    async def stop(self) -> None:
+        """Finish what is being decided."""
+        if self._runner is not None:
+            await self._purses.stop()
+            await self._runner.stop()
+        await self._payments.stop()
+
+    # Peers and time
+
+    async def on_message(self, peer: Address, data: bytes) -> None:
+        """A message whose tag begins with one of PREFIXES; returns when it is queued: what is said is said again until
+        it is answered. Raises PeerError for one that cannot be read or taken now."""
+        if prefix_of(data) == b"p:":
+            self._payments.receive(peer, data)
+            return
+        if prefix_of(data) == b"r:":
+            self._routes.receive(peer, data)
+            return
+        message = decode_message(data)
+        if self._runner is None:
+            raise PeerError(self.fault or "the books are not open yet")
+        await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules), len(data))
+
+    def on_link(self, peer: Address, connected: bool) -> None:
+        """A link has come up or gone down."""
+        self._routes.link(peer, connected)
+        if not connected:
+            return
+        if self._runner is not None:
+            self._runner.try_input(lambda books: books.link_up(peer))
+        self._payments.link_up(peer)
+
+    def tick(self) -> None:
+        """Time has passed, a second or so."""
+        if self._runner is not None:
+            self._runner.tick()
+        self._payments.tick(self._shared.clock_ms())
+        self._routes.tick()
+
+    def _running(self) -> BooksRunner:
+        if self._runner is None:
+            raise CorruptionError(self.fault or "the books are not open yet")
+        return self._runner
+
+    # The local service
+
+    def ledgers(self) -> list[LedgerInfo]:
+        """See `info.BooksPort`; so for all methods below."""
+        books = self._running().books
+        return [ledger_info(books, record) for record in books.state.ledgers.values()]
+
+    def ledger(self, channel_id: ChannelId) -> LedgerInfo:
+        books = self._running().books
+        return ledger_info(books, wishes.ledger_of(books, channel_id))
+
+    def virtuals(self) -> list[VirtualInfo]:
+        return [self.virtual(channel) for channel in self._running().books.state.virtuals]
+
+    def virtual(self, channel_id: ChannelId) -> VirtualInfo:
+        return virtual_info(wishes.virtual_of(self._running().books, channel_id), self._purses.purse(channel_id))
+
+    async def open_ledger(self, request: LedgerRequest) -> ChannelId:
+        return await self._new(lambda books: wishes.open_ledger(books, request, self._rules, self._nonce()))
+
+    async def accept_ledger(self, channel_id: ChannelId) -> None:
+        await self._input(lambda books: ledger_opening.accept(wishes.ledger_of(books, channel_id), books.context))
+
+    async def reject_ledger(self, channel_id: ChannelId, reason: str) -> None:
+        await self._input(lambda books: ledger_opening.reject(wishes.ledger_of(books, channel_id), reason))
+
+    async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
+        await self._input(lambda books: wishes.top_up(books, channel_id, asset, amount))
+
+    async def transfer(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
+        await self._input(lambda books: wishes.transfer(books, channel_id, asset, amount))
+
+    async def close_ledger(self, channel_id: ChannelId) -> None:
+        await self._input(lambda books: closing.close(wishes.ledger_of(books, channel_id), books.context))
+
+    async def challenge_ledger(self, channel_id: ChannelId) -> None:
+        await self._input(
+            lambda books: ledger_leaving.leave(wishes.ledger_of(books, channel_id), "the operator's decision")
+        )
+
+    async def withdraw_ledger(self, channel_id: ChannelId) -> None:
+        await self._input(lambda books: wishes.withdraw(books, channel_id))
+
+    async def challenge_virtual(self, channel_id: ChannelId) -> None:
+        await self._input(
+            lambda books: virtual_leaving.leave(wishes.virtual_of(books, channel_id), "the operator's decision")
+        )
+
+    async def recover_ledger(self, channel_id: ChannelId) -> None:
+        await self._input(lambda books: recovery.override(wishes.ledger_of(books, channel_id)))
+
+    async def open_payments(self, request: PaymentChannelRequest) -> ChannelId:
+        return await self._new(lambda books: wishes.open_payments(books, request, self._rules, self._nonce()))
+
+    def routes(self, request: RouteRequest) -> list[Route]:
+        self._running()
+        return self._routes.find(request)
+
+    async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
+        return await self._routes.open(self, request, fee_max, timeout)
+
+    async def pay(self, channel_id: ChannelId, amount: int, wait_s: float = 0.0) -> PaymentReceipt:
+        wishes.virtual_of(self._running().books, channel_id)
+        paid = await self._payments.pay(channel_id, amount, wait_s=wait_s)
+        return PaymentReceipt(
+            channel_id=channel_id,
+            amount=amount,
+            paid=paid.total,
+            remaining=self._payments.purse(channel_id).purse.start - paid.total,
+            voucher=paid.voucher,
+            seen=paid.seen,
+        )
+
+    def voucher(self, channel_id: ChannelId) -> Voucher | None:
+        return self._payments.purse(channel_id).purse.largest
+
+    async def take_voucher(self, voucher: Voucher) -> int:
+        return await self._payments.take(voucher)
+
+    async def recover_payments(self, channel_id: ChannelId) -> None:
+        await self._payments.recover(channel_id)
+
+    async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
+        return await self._payments.history(channel_id, from_version, rows_max)
+
+    async def close_virtual(self, channel_id: ChannelId) -> None:
+        await self._input(lambda books: defunding.end(wishes.virtual_of(books, channel_id), "its owner wants it"))
+
+    async def wait_ledger(
+        self, channel_id: ChannelId, done: Callable[[LedgerInfo], bool], timeout: float
+    ) -> LedgerInfo:
+        async with asyncio.timeout(timeout):
+            await self._running().wait_until(lambda: done(self.ledger(channel_id)))
+        return self.ledger(channel_id)
+
+    async def wait_virtual(
+        self, channel_id: ChannelId, done: Callable[[VirtualInfo], bool], timeout: float
+    ) -> VirtualInfo:
+        books = self._running().books
+        last: tuple[VirtualRecord | None, Purse | None] = (None, None)
+
+        def happened() -> bool:
+            """Asked whenever anything changes, by everybody who waits: a look at the records comes first."""
+            nonlocal last
+            now = books.state.virtuals.get(channel_id), self._purses.purse(channel_id)
+            if now[0] is last[0] and now[1] is last[1] and now[0] is not None:
+                return False
+            last = now
+            return done(self.virtual(channel_id))
+
+        async with asyncio.timeout(timeout):
+            await self._running().wait_until(happened)
+        return self.virtual(channel_id)
+
+    async def _input(self, decide: Input) -> None:
+        await self._running().input(decide)
+
+    async def _new(self, decide: Input) -> ChannelId:
+        """An input whose first event begins a record: its id."""
+        found: list[ChannelId] = []
+
+        def noted(books: Books) -> Step:
+            step = decide(books)
+            found.append(ChannelId(step.events[0].channel))
+            return step
+
+        await self._input(noted)
+        return found[0]

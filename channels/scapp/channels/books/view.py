@@ -1,0 +1,105 @@
+"""Ledgers and virtual channels as `info.LedgerInfo` and `VirtualInfo` show them, read from their records. Pure."""
+
+from __future__ import annotations
+
+from scapp.channels.books.engine import Books
+from scapp.channels.books.info import LedgerAsset, LedgerInfo, Role, VirtualAsset, VirtualInfo
+from scapp.channels.channel.chain_rules import amounts
+from scapp.channels.channel.standing import ChannelOnChainInfo
+from scapp.channels.ledger import standing as ledger_standing
+from scapp.channels.ledger.consensus import FOLLOWER, LEADER
+from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.payments.purse import Purse
+from scapp.channels.types import ChannelId
+from scapp.channels.virtual import standing as virtual_standing
+from scapp.channels.virtual.record import VirtualRecord
+
+
+def ledger_info(books: Books, record: LedgerRecord) -> LedgerInfo:
+    """One ledger, as its co-signed state has it."""
+    setup, ledger, balances = record.setup, record.ledger, record.balances
+    session = books.session(record.channel)
+    by_party = [(each.leader, each.follower) for each in balances.assets]
+    mine, theirs = (LEADER, FOLLOWER) if record.leads else (FOLLOWER, LEADER)
+    guaranteed = {guarantee.target: None for each in balances.assets for guarantee in each.guarantees}
+    return LedgerInfo(
+        channel_id=record.channel,
+        peer=record.peer,
+        leads=record.leads,
+        phase=record.phase,
+        waiting_for=ledger_standing.waiting_for(record, session),
+        reason=record.reject_reason or record.exit_reason,
+        turn=ledger.current.turn if ledger is not None else None,
+        challenge_duration_s=setup.fixed.challenge_duration,
+        assets=tuple(
+            LedgerAsset(
+                asset=each.asset,
+                mine=parties[mine],
+                theirs=parties[theirs],
+                locked=sum(guarantee.amount for guarantee in each.guarantees),
+            )
+            for each, parties in zip(balances.assets, by_party, strict=True)
+        ),
+        channels=tuple(map(ChannelId, guaranteed)),
+        queued=(len(ledger.queue) if ledger is not None else 0) + len(session.queue),
+        chain=_on_chain(books, record),
+    )
+
+
+def _on_chain(books: Books, record: LedgerRecord) -> ChannelOnChainInfo | None:
+    if record.phase in ("proposed", "rejected"):
+        return None
+    setup, seen = record.setup, record.chain
+    nothing = (0,) * len(setup.assets)
+    status = seen.seen.latest.status if seen is not None else None
+    return ChannelOnChainInfo(
+        assets=setup.assets,
+        needed=setup.shares.totals,
+        own=tuple(share.amount for share in setup.shares.of[setup.my_index]),
+        holdings=amounts(seen.seen.latest.holdings) if seen is not None else nothing,
+        confirmed=amounts(seen.seen.confirmed.holdings) if seen is not None else nothing,
+        mode=status.mode(books.context.head_time_s).name.lower() if status is not None else "unknown",
+        turn_record=status.turn_record if status is not None else 0,
+        finalizes_at=status.finalizes_at if status is not None else 0,
+        challenge_duration=setup.fixed.challenge_duration,
+        exit_reason=record.exit_reason,
+        settled=seen is not None and seen.settled,
+    )
+
+
+def virtual_info(record: VirtualRecord, purse: Purse | None) -> VirtualInfo:
+    """One virtual channel, and this node's purse in it. It runs for payer and payee once that is open."""
+    agreement = record.agreement
+    phase, waiting_for = virtual_standing.phase(record), virtual_standing.waiting_for(record)
+    if phase == "running" and agreement.kind == "payment" and not record.is_hub and purse is None:
+        phase, waiting_for = "funding", "its purse to be opened"
+    if phase in ("running", "closing") and purse is not None and purse.recovering:
+        phase = "recovering"
+        other = agreement.participants[0 if record.left is not None else -1]
+        waiting_for = f"0x{other.hex()} to tell its largest voucher; this node was restored from a backup"
+    now = record.ended.amounts if record.ended is not None else agreement.start
+    return VirtualInfo(
+        channel_id=record.channel_id,
+        kind=agreement.kind,
+        role=_role(record),
+        phase=phase,
+        waiting_for=waiting_for,
+        reason=record.reason,
+        participants=agreement.participants,
+        my_index=record.my_index,
+        challenge_duration_s=agreement.fixed.challenge_duration,
+        assets=tuple(
+            VirtualAsset(asset=each.asset, first=first, last=last)
+            for each, (first, last) in zip(agreement.assets, now, strict=True)
+        ),
+        fees=agreement.fees,
+        paid=max(purse.paid if purse is not None else 0, now[0][1]) if agreement.kind == "payment" else 0,
+    )
+
+
+def _role(record: VirtualRecord) -> Role:
+    if record.is_hub:
+        return "hub"
+    if record.agreement.kind == "app":
+        return "party"
+    return "payer" if record.left is None else "payee"

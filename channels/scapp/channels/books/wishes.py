@@ -1,0 +1,104 @@
+"""What the operator wants of ledgers and virtual channels, as inputs of the books. Pure; each raises LocalError."""
+
+from __future__ import annotations
+
+from scapp.channels.books.engine import Books
+from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
+from scapp.channels.books.proposals import Rules, side_with
+from scapp.channels.books.step import NOTHING, Step
+from scapp.channels.errors import LocalError
+from scapp.channels.ledger import asking
+from scapp.channels.ledger import opening as ledger_opening
+from scapp.channels.ledger.consensus import FOLLOWER, LEADER
+from scapp.channels.ledger.opening import LedgerOrder
+from scapp.channels.ledger.proposals import Expand, Transfer
+from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.outcome import address_to_destination
+from scapp.channels.state import FixedPart
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.virtual import opening as virtual_opening
+from scapp.channels.virtual.agreement import Agreement, Asset, nonce_at
+from scapp.channels.virtual.record import VirtualRecord
+
+
+def ledger_of(books: Books, channel: ChannelId) -> LedgerRecord:
+    """Raises LocalError for an unknown one."""
+    record = books.state.ledgers.get(channel)
+    if record is None:
+        raise LocalError(f"no ledger 0x{channel.hex()} at this node")
+    return record
+
+
+def virtual_of(books: Books, channel: ChannelId) -> VirtualRecord:
+    """Raises LocalError for an unknown one."""
+    record = books.state.virtuals.get(channel)
+    if record is None:
+        raise LocalError(f"no channel 0x{channel.hex()} over ledgers at this node")
+    return record
+
+
+def open_ledger(books: Books, request: LedgerRequest, rules: Rules, randomness: int) -> Step:
+    """Propose a ledger. Both are paid to their channel addresses unless the request says else of this node."""
+    me = books.context.signer.address
+    if request.peer == me:
+        raise LocalError("a ledger needs another node")
+    order = LedgerOrder(
+        peer=request.peer,
+        nonce=nonce_at(books.context.now_ms, randomness),
+        challenge_duration_s=request.challenge_duration_s,
+        funds=request.funds,
+        pays_to=(address_to_destination(request.pay_to or me), address_to_destination(request.peer)),
+    )
+    return ledger_opening.propose(order, books.ledgers_with(request.peer), rules.ledgers, books.context)
+
+
+def top_up(books: Books, channel: ChannelId, asset: Address, amount: int) -> Step:
+    """Announce a deposit; it is made once both have signed that."""
+    record = ledger_of(books, channel)
+    return asking.request(record, Expand(asset, amount, _own(record)), books.context)
+
+
+def transfer(books: Books, channel: ChannelId, asset: Address, amount: int) -> Step:
+    """Give the peer a part of what this node has."""
+    record = ledger_of(books, channel)
+    return asking.request(record, Transfer(asset, amount, _own(record)), books.context)
+
+
+def withdraw(books: Books, channel: ChannelId) -> Step:
+    """Have a closed or finalized ledger paid out now, whoever's turn it is."""
+    record = ledger_of(books, channel)
+    if record.phase not in ("closed", "disputed"):
+        raise LocalError(f"ledger is {record.phase}; close it, or leave it by a challenge, before it is paid out")
+    books.disputes.hasten(channel)
+    books.touch(channel)
+    return NOTHING
+
+
+def _own(record: LedgerRecord) -> int:
+    return LEADER if record.leads else FOLLOWER
+
+
+def open_payments(books: Books, request: PaymentChannelRequest, rules: Rules, randomness: int) -> Step:
+    """Propose a payment channel over the ledger with the first hub, or with the payee."""
+    me = books.context.signer.address
+    if rules.apps.payment == ZERO_ADDRESS:
+        raise LocalError("this node knows no contract for payment channels (chain.virtual_payment_app)")
+    if len(request.fees) != len(request.via):
+        raise LocalError(f"{len(request.fees)} fees for {len(request.via)} hubs")
+    path = (me, *request.via, request.payee)
+    if len(set(path)) != len(path):
+        raise LocalError("somebody stands twice on this way")
+    side = side_with(books, path[1])
+    if side is None:
+        raise LocalError(f"there is no running ledger with 0x{path[1].hex()}; `scapp ledger open` makes one")
+    agreement = Agreement(
+        kind="payment",
+        fixed=FixedPart(
+            path, nonce_at(books.context.now_ms, randomness), rules.apps.payment, request.challenge_duration_s
+        ),
+        destinations=(address_to_destination(me), address_to_destination(request.payee)),
+        assets=(Asset(request.asset, request.amount, 0),),
+        app_data=b"",
+        fees=request.fees,
+    )
+    return virtual_opening.propose(agreement, None, side, rules.apps, books.context)

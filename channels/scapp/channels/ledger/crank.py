@@ -1,0 +1,23 @@
+"""What follows in a ledger by itself, once its record has changed. Read from top to bottom like a flowchart."""
+
+from __future__ import annotations
+
+from scapp.channels.books.step import NOTHING, Context, Step
+from scapp.channels.ledger.closing import finish
+from scapp.channels.ledger.funding import is_funded
+from scapp.channels.ledger.opening import sign_stage
+from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.ledger.setup import POSTFUND
+from scapp.channels.ledger.updating import merges
+
+
+def crank(record: LedgerRecord, context: Context) -> Step:
+    """The next facts; called until it gives nothing more. Signs nothing while this node recovers."""
+    if record.recovering or record.rejected_by is not None:
+        return NOTHING
+    if record.closing_by is not None:
+        return finish(record, context)
+    if record.phase == "funding":
+        unsigned = not record.postfund[record.setup.my_index]
+        return sign_stage(record, POSTFUND, context) if unsigned and is_funded(record) else NOTHING
+    return merges(record, context)

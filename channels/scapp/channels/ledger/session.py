@@ -1,0 +1,17 @@
+"""What one ledger holds besides its record: all of it may be lost, and comes back by what is said again."""
+
+from __future__ import annotations
+
+import msgspec
+
+from scapp.channels.ledger.consensus import Queued
+
+
+class LedgerSession(msgspec.Struct):
+    """Mutable and volatile; an engine keeps one per ledger, and begins with an empty one.
+
+    `queue`: at the follower, the leader's signed changes that wait for this node's signature. `refused`: the last
+    reason why the head of it could not be signed, for people."""
+
+    queue: tuple[Queued, ...] = ()
+    refused: str = ""

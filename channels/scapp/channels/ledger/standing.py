@@ -1,0 +1,69 @@
+"""What a ledger waits for, in words for people."""
+
+from __future__ import annotations
+
+from scapp.channels.channel.chain_rules import amounts
+from scapp.channels.ledger.chain_pause import chain_pause
+from scapp.channels.ledger.funding import is_funded
+from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.ledger.session import LedgerSession
+
+
+def waiting_for(record: LedgerRecord, session: LedgerSession) -> str:
+    """The pause point in words; empty when the ledger waits for nothing."""
+    peer = f"0x{record.peer.hex()}"
+    match record.phase:
+        case "rejected" | "settled":
+            return ""
+        case "proposed":
+            return "this node's operator to accept or reject it"
+        case "recovering":
+            return f"{peer} to tell where the ledger stands; this node was restored and signs nothing before"
+        case "opening":
+            return f"{peer} to accept the ledger"
+        case "funding":
+            return _funding(record, peer)
+        case "closing":
+            return _closing(record, peer)
+        case "closed":
+            return "the final state to be concluded on chain and paid out"
+        case "disputed":
+            return chain_pause(record)
+        case "running":
+            return _running(record, session, peer)
+
+
+def _funding(record: LedgerRecord, peer: str) -> str:
+    if record.chain is None:
+        return "the chain to be read"
+    if is_funded(record):
+        return f"{peer} to sign the postfund state"
+    held = amounts(record.chain.latest.holdings)
+    for index, shares in enumerate(record.setup.shares.of):
+        if any(share.amount and now < share.target for share, now in zip(shares, held, strict=True)):
+            return "this node's deposit" if index == record.setup.my_index else f"the deposit of {peer}"
+    return "the deposits to be confirmed"
+
+
+def _closing(record: LedgerRecord, peer: str) -> str:
+    if record.has_guarantees:
+        return "the virtual channels in it to be closed"
+    if record.leads and record.ledger is not None and record.ledger.queue:
+        return f"{peer} to countersign turn {record.ledger.proposed.turn}"
+    return f"{peer} to sign the final state"
+
+
+def _running(record: LedgerRecord, session: LedgerSession, peer: str) -> str:
+    ledger = record.ledger
+    assert ledger is not None
+    if record.leads and ledger.queue:
+        return f"{peer} to countersign turn {ledger.proposed.turn}"
+    if not record.leads and session.refused:
+        return f"this node to want what the leader has proposed: {session.refused}"
+    if record.requests:
+        return f"{peer} to propose what this node has asked for"
+    for each in ledger.current.assets:
+        for item in each.trailing:
+            mine = item.party == record.setup.my_index
+            return f"the deposit of {'this node' if mine else peer}: {item.amount} of asset 0x{each.asset.hex()}"
+    return ""

@@ -1,0 +1,259 @@
+"""`scapp payments` and `scapp pay`: payment channels over ledgers, and payments in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from scapp.runtime.cli.common import Problem, common, emit, settings, short, table, waiting
+from scapp.runtime.cli.described import described, end, wait_option
+from scapp.runtime.cli.route import AUTO
+
+if TYPE_CHECKING:
+    from scapp.runtime.client import Client
+    from scapp.runtime.ledger_documents import PaymentView, VirtualView
+
+WAIT = wait_option(30.0)
+
+
+@click.group()
+def payments() -> None:
+    """Payment channels: opened, paid in and closed over ledgers, without a transaction.
+
+    A CHANNEL is its id or the beginning of it."""
+
+
+@payments.command("open")
+@common
+@click.argument("payee")
+@click.argument("amount", metavar="AMOUNT[:ASSET]")
+@click.option(
+    "--via",
+    "via",
+    multiple=True,
+    metavar="HUB",
+    help="A hub between this node and the payee, in order; auto: the cheapest that are announced",
+)
+@click.option("--fee", "fees", multiple=True, metavar="AMOUNT", help="What each hub gets, in the same asset  [nothing]")
+@click.option("--fee-max", metavar="AMOUNT", help="With --via auto: most to pay all hubs together  [no limit]")
+@click.option(
+    "--challenge-duration", type=click.IntRange(1), default=86_400, show_default=True, metavar="SECONDS",
+    help="How long a dispute on chain waits for an answer",
+)  # fmt: skip
+@WAIT
+def open_(
+    payee: str,
+    amount: str,
+    via: tuple[str, ...],
+    fees: tuple[str, ...],
+    fee_max: str | None,
+    challenge_duration: int,
+    wait_s: float,
+) -> None:
+    """Open a payment channel to PAYEE (address or name) in which up to AMOUNT can be paid.
+
+    Without --via this node and the payee need a ledger with each other; with it, each has one with its neighbour. With
+    --via auto other hubs are tried, while it waits, when some refuse."""
+    from scapp.runtime.cli.amounts import COIN, parse_amount, parse_fees, parse_stake
+
+    asset, number = parse_stake(amount, "AMOUNT")
+    routed = via == (AUTO,)
+    if fee_max is not None and not routed:
+        raise click.UsageError("--fee-max belongs to --via auto")
+    hubs = () if routed else via
+    with settings().client() as node, waiting("opening the payment channel"):
+        found = node.open_payments(
+            payee,
+            asset,
+            number,
+            via=hubs,
+            fees=parse_fees(fees, len(hubs), asset),
+            routed=routed,
+            fee_max=None if fee_max is None else parse_amount(fee_max, coin=asset == COIN, option="--fee-max"),
+            challenge_duration_s=challenge_duration,
+            wait_s=wait_s,
+        )
+    _settled(found, "running", wait_s)
+
+
+@payments.command("list")
+@common
+@click.option("--all", "everything", is_flag=True, help="Those that are over as well")
+def list_(everything: bool) -> None:
+    """List payment channels, those that this node forwards among them."""
+    from scapp.runtime.cli.amounts import amount_text
+
+    with settings().client() as node:
+        found = [each for each in node.virtuals("payment") if everything or each.phase not in OVER]
+    rows = [
+        (short(each.channel_id, 12), each.role, short(each.participants[0], 12), short(each.participants[-1], 12),
+         each.phase, amount_text(each.paid, each.assets[0].asset), _whole(each), each.waiting_for or each.reason)
+        for each in found
+    ]  # fmt: skip
+    headers = ("channel", "role", "payer", "payee", "phase", "paid", "of", "waiting for")
+    emit({"channels": found}, table(headers, rows, right=(5, 6)) if rows else "no payment channels")
+
+
+@payments.command()
+@common
+@click.argument("channel")
+def show(channel: str) -> None:
+    """Show one payment channel."""
+    with settings().client() as node:
+        found = node.virtual(channel)
+    emit(found, lambda: _described(found))
+
+
+@payments.command()
+@common
+@click.argument("channel")
+@click.option("--override", is_flag=True, help="Go on without the other's answer; needed, for it is a risk")
+def recover(channel: str, override: bool) -> None:
+    """End the recovery of a payment channel that was restored from a backup.
+
+    It ends by itself when the other end has told its largest voucher.
+    With --override this node may promise again what it promised after the backup, or agree to less than it was."""
+    if not override:
+        raise click.UsageError("recovery ends by itself when the other has answered; --override ends it now, at a risk")
+    with settings().client() as node:
+        found = node.recover_payments(channel)
+    emit(found, lambda: _described(found))
+
+
+@payments.command()
+@common
+@click.argument("channel")
+@click.option("--from", "first", type=click.IntRange(0), default=0, metavar="VERSION", help="Begin at this fact  [0]")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Rows at most")
+def history(channel: str, first: int, limit: int) -> None:
+    """Show what was paid in a channel: the payer's single payments, the payee's vouchers."""
+    from scapp.runtime.cli.amounts import amount_text, time_text
+
+    with settings().client() as node:
+        asset = node.virtual(channel).assets[0].asset
+        found = node.payments(channel, first, limit)
+    rows = [
+        (str(row.version), time_text(row.at_ms // 1000), row.kind,
+         ", ".join(amount_text(each, asset) for each in row.amounts),
+         amount_text(row.total, asset) if row.total is not None else "")
+        for row in found.rows
+    ]  # fmt: skip
+    emit(found, table(("version", "time", "what", "amounts", "total"), rows, right=(4,)) if rows else "nothing yet")
+
+
+@payments.command()
+@common
+@click.argument("channel")
+@WAIT
+def close(channel: str, wait_s: float) -> None:
+    """End a payment channel: what was paid moves in the ledgers, the rest comes back."""
+    with settings().client() as node, waiting("closing the payment channel"):
+        found = node.close_virtual(channel, wait_s)
+    _settled(found, "released", wait_s)
+
+
+@payments.command()
+@common
+@click.argument("channel")
+@click.option("--yes", is_flag=True, help="Do not ask")
+@WAIT
+def challenge(channel: str, yes: bool, wait_s: float) -> None:
+    """Settle a payment channel on chain, without the others: the payee redeems its voucher so.
+
+    For when they are silent. The ledgers follow by themselves if their other parties answer; leave those that do not
+    by `scapp ledger challenge`. There is no way back."""
+    with settings().client() as node:
+        if not yes and not settings().json:
+            click.confirm("Take this payment channel to the chain? Nothing more is paid in it", abort=True, err=True)
+        with waiting("settling the payment channel on chain"):
+            found = node.challenge_virtual(channel, wait_s)
+    _settled(found, "released", wait_s)
+
+
+@click.command()
+@common
+@click.argument("to", metavar="PAYEE|CHANNEL")
+@click.argument("amount", metavar="AMOUNT[:ASSET]")
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(0, 300), default=0.0, show_default=True,
+    help="Seconds to wait for the payee to hold it as well",
+)  # fmt: skip
+def pay(to: str, amount: str, wait_s: float) -> None:
+    """Pay AMOUNT in a payment channel that is open, named by its payee (address or name) or by itself.
+
+    The payment is durable at this node when the command ends, and valid from then on."""
+    from scapp.runtime.cli.amounts import amount_text, parse_stake
+
+    asset, number = parse_stake(amount, "AMOUNT")
+    with settings().client() as node:
+        channel = channel_to(node, to, asset, number)
+        found = node.pay(channel, number, wait_s)
+
+    def text(found: PaymentView = found) -> str:
+        paid, together, rest = (amount_text(n, asset) for n in (found.amount, found.paid, found.remaining))
+        seen = "; the payee holds it" if found.seen else ""
+        return f"paid {paid} in {short(found.channel_id, 12)}: {together} altogether, {rest} left{seen}"
+
+    emit(found, text)
+
+
+OVER = ("released", "rejected", "failed")
+
+
+def channel_to(node: Client, to: str, asset: str, amount: int) -> str:
+    """A channel in which this can be paid: the one named, or the fullest that fits to this payee."""
+    known = [each for each in node.virtuals("payment") if each.role == "payer"]
+    address = next((peer.address for peer in node.peers() if peer.name == to), to).lower()
+    to_payee = [each for each in known if each.participants[-1].lower() == address]
+    if not to_payee:
+        return to  # a channel's id; the node says what is wrong with it
+    fits = [
+        each for each in to_payee
+        if each.phase == "running" and each.assets[0].asset == asset.lower() and _left(each) >= amount
+    ]  # fmt: skip
+    if not fits:
+        raise Problem(
+            f"no open payment channel to {to} has that much left",
+            code="refused",
+            hint=f"`scapp payments open {to} AMOUNT` opens one; `scapp payments list` shows what there is",
+        )
+    return min(fits, key=_left).channel_id
+
+
+def _left(found: VirtualView) -> int:
+    return int(found.assets[0].first) + int(found.assets[0].last) - int(found.paid)
+
+
+def _whole(found: VirtualView) -> str:
+    from scapp.runtime.cli.amounts import amount_text
+
+    first = found.assets[0]
+    return amount_text(str(int(first.first) + int(first.last)), first.asset)
+
+
+def _settled(found: VirtualView, wanted: str, wait_s: float) -> None:
+    end(found, _described(found), "payments", (wanted,), OVER, wait_s)
+
+
+def _described(found: VirtualView) -> str:
+    from scapp.runtime.cli.amounts import amount_text
+
+    asset = found.assets[0].asset
+    roles = ["payer", *(f"hub {index}" for index in range(1, len(found.participants) - 1)), "payee"]
+    return described(
+        [
+            ("channel", found.channel_id),
+            ("phase", found.phase),
+            ("waiting for", found.waiting_for),
+            ("reason", found.reason),
+            *(
+                (roles[index], f"{address}{' (this node)' if index == found.my_index else ''}")
+                for index, address in enumerate(found.participants)
+            ),
+            ("holds", _whole(found)),
+            ("paid", amount_text(found.paid, asset)),
+            *(("fee", f"{amount_text(fee, asset)} to hub {i}") for i, fee in enumerate(found.fees, 1) if int(fee)),
+            ("challenge", f"{found.challenge_duration_s} s"),
+        ]
+    )

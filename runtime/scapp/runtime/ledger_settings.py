@@ -1,0 +1,46 @@
+"""What an operator says of ledgers, payments and of forwarding for others; `config.py` puts it among the settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Amounts = dict[str, str]
+"""By asset (`coin`, or a token's address), in its smallest unit."""
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which ledgers that others propose are accepted at once: from those in the peers list (or from anybody), if our
+    deposits stay within `deposit_max`; there is one ledger with each peer, so that is a limit per asset and peer."""
+
+    accept: Literal["ask", "limits"] = "ask"
+    peers: Literal["known", "anybody"] = "known"
+    deposit_max: Amounts = {}
+
+
+class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which payment channels to this node are joined, how much is paid and taken in them, by asset (what is not named
+    has no limit), and how long any channel over ledgers may take to be funded. `payment_max`: by one payment;
+    `payee_max` and `payer_max`: promised to one payee, taken from one payer, until it is settled in the ledgers."""
+
+    accept: Literal["anybody", "known", "nobody"] = "anybody"
+    payment_max: Amounts = {}
+    payee_max: Amounts = {}
+    payer_max: Amounts = {}
+    funding_timeout_s: Annotated[int, msgspec.Meta(ge=1)] = 60
+
+
+class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether this node stands between others, and for what fee: `fee_base` by asset, and `fee_ppm` millionths of what
+    the channel locks. `amount_max` limits what one channel may lock here, by asset; one without a limit is refused.
+    `announce`: whether others are told this node's ledgers, to be found as a hub, or only as an end."""
+
+    forward: bool = False
+    announce: bool = False
+    fee_base: Amounts = {}
+    fee_ppm: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    amount_min: Amounts = {}
+    amount_max: Amounts = {}
+    channels_max: Annotated[int, msgspec.Meta(ge=0)] = 1_024
+    challenge_duration_max_s: Annotated[int, msgspec.Meta(ge=1, lt=2**32)] = 604_800

@@ -1,0 +1,169 @@
+"""Ledgers, hubs and payments end to end: node processes over a real EVM, from deposits to payouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from scapp.runtime.cli.amounts import COIN
+from scapp.runtime.devchain import Chain
+from scapp.runtime.ledger_documents import LedgerView, VirtualView
+from tests.support.cluster import eventually
+from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
+
+DEPOSIT = 10**15
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def chain() -> Iterator[Chain]:
+    with quick_chain() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def three(chain: Chain) -> Iterator[FundedCluster]:
+    with funded_cluster(3, chain) as found:
+        yield found
+
+
+def open_ledger(
+    nodes: FundedCluster, left: str, right: str, asset: str = COIN, amount: int = DEPOSIT, duration: int = 3_600
+) -> str:
+    """A running ledger in which both have deposited `amount`."""
+    found = nodes.client(left).open_ledger(
+        right, {asset: amount}, {asset: amount}, challenge_duration_s=duration, wait_s=60
+    )
+    assert found.phase == "running", shown(nodes)
+    assert nodes.held(found.channel_id, asset) == 2 * amount
+    wait_ledger(nodes, right, found.channel_id, lambda now: now.phase == "running")
+    return found.channel_id
+
+
+def wait_ledger(
+    nodes: FundedCluster, name: str, ledger: str, done: Callable[[LedgerView], bool], but: tuple[str, ...] = ()
+) -> None:
+    """`but` are nodes that cannot be asked."""
+    eventually(
+        lambda: True if done(nodes.client(name).ledger(ledger)) else None, lambda: shown(nodes, but), patience_s=120
+    )
+
+
+def wait_virtual(nodes: FundedCluster, names: list[str], channel: str, done: Callable[[VirtualView], bool]) -> None:
+    for name in names:
+        eventually(
+            lambda name=name: True if _known(nodes, name, channel, done) else None,  # type: ignore[misc]
+            lambda: shown(nodes),
+        )
+
+
+def _known(nodes: FundedCluster, name: str, channel: str, done: Callable[[VirtualView], bool]) -> bool:
+    return any(done(each) for each in nodes.client(name).virtuals() if each.channel_id == channel)
+
+
+def shown(nodes: FundedCluster, but: tuple[str, ...] = ()) -> str:
+    """What every node says of its ledgers and channels: for messages of failed tests."""
+    return "\n".join(
+        f"{name}: {each}" for name in nodes.names if name not in but for of in ("ledgers", "virtuals")
+        for each in getattr(nodes.client(name), of)()
+    )  # fmt: skip
+
+
+def sent(nodes: FundedCluster) -> int:
+    """Transactions that the nodes' accounts have sent so far."""
+    return sum(
+        int(nodes.chain.rpc("eth_getTransactionCount", account, "latest"), 16) for account in nodes.accounts.values()
+    )
+
+
+def settle(nodes: FundedCluster, ledger: str, *names: str) -> None:
+    """Close a ledger and wait until all of it is paid out."""
+    nodes.client(names[0]).close_ledger(ledger)
+    for name in names:
+        wait_ledger(nodes, name, ledger, lambda now: now.phase == "settled")
+
+
+@pytest.mark.parametrize("asset", ["coin", "token"])
+def test_five_payments_over_a_hub(three: FundedCluster, asset: str) -> None:
+    """Alice pays Bob over a hub that earns a fee. Between the ledgers' deposits and payouts nothing is sent to the
+    chain, and everybody is paid what the payments came to."""
+    nodes = three
+    name, amount = (COIN, DEPOSIT) if asset == "coin" else (nodes.token, 500)
+    fee, each = amount // 100, amount // 10
+    before = {who: nodes.balance(nodes.addresses[who], name) for who in nodes.names}
+    left = open_ledger(nodes, "alice", "bob", name, amount)
+    right = open_ledger(nodes, "bob", "carol", name, amount)
+    transactions = sent(nodes)
+    opened = nodes.client("alice").open_payments("carol", name, 6 * each, via=["bob"], fees=[fee], wait_s=30)
+    channel = opened.channel_id
+    assert opened.phase == "running", shown(nodes)
+    assert [nodes.client("alice").pay(channel, each).paid for _ in range(5)] == [str(n * each) for n in range(1, 6)]
+    wait_virtual(nodes, ["carol"], channel, lambda now: now.paid == str(5 * each))
+    assert nodes.client("carol").close_virtual(channel, wait_s=30).phase == "released", shown(nodes)
+    wait_virtual(nodes, nodes.names, channel, lambda now: now.phase == "released")
+    assert sent(nodes) == transactions
+    settle(nodes, left, "alice", "bob")
+    settle(nodes, right, "carol", "bob")
+    gained = {who: nodes.balance(nodes.addresses[who], name) - before[who] for who in nodes.names}
+    paid = 5 * each
+    assert gained == {"alice": amount - paid - fee, "bob": 2 * amount + fee, "carol": amount + paid}
+
+
+def test_restarts_over_two_hubs(chain: Chain) -> None:
+    """Each node is killed and started again at another point of the life of a payment channel over two hubs; nothing
+    is lost, and no hub loses."""
+    with funded_cluster(4, chain) as nodes:
+        before = {who: nodes.balance(nodes.addresses[who]) for who in nodes.names}
+        ledgers = [open_ledger(nodes, *pair) for pair in (("alice", "bob"), ("carol", "bob"), ("carol", "dave"))]
+        restart(nodes, "bob")
+        channel = nodes.client("alice").open_payments("dave", COIN, 1_000, via=["bob", "carol"], fees=[2, 3]).channel_id
+        restart(nodes, "carol")  # while it is being funded
+        wait_virtual(nodes, nodes.names, channel, lambda now: now.phase == "running")
+        nodes.client("alice").pay(channel, 300)
+        restart(nodes, "alice")
+        nodes.client("alice").pay(channel, 400)
+        wait_virtual(nodes, ["dave"], channel, lambda now: now.paid == "700")
+        restart(nodes, "dave")
+        nodes.client("dave").close_virtual(channel)
+        restart(nodes, "bob")  # while it is being defunded
+        wait_virtual(nodes, nodes.names, channel, lambda now: now.phase == "released")
+        for ledger, pair in zip(ledgers, (("alice", "bob"), ("carol", "bob"), ("carol", "dave")), strict=True):
+            settle(nodes, ledger, *pair)
+        gained = {who: nodes.balance(nodes.addresses[who]) - before[who] for who in nodes.names}
+        assert gained == {
+            "alice": DEPOSIT - 705,
+            "bob": 2 * DEPOSIT + 2,
+            "carol": 2 * DEPOSIT + 3,
+            "dave": DEPOSIT + 700,
+        }
+
+
+def restart(nodes: FundedCluster, name: str) -> None:
+    """Kill the process, and start it again."""
+    nodes.kill_node(name)
+    nodes.start(name)
+
+
+def test_a_hub_that_is_gone_keeps_nothing_of_others(three: FundedCluster) -> None:
+    """It is killed after a payment. Payer and payee leave: the voucher is redeemed on chain, both ledgers reclaim by
+    it, and when the hub is back it finds what it had."""
+    nodes = three
+    before = {who: nodes.balance(nodes.addresses[who]) for who in nodes.names}
+    left = open_ledger(nodes, "alice", "bob", duration=6)
+    right = open_ledger(nodes, "bob", "carol", duration=6)
+    opened = nodes.client("alice").open_payments("carol", COIN, 1_000, via=["bob"], challenge_duration_s=6, wait_s=30)
+    channel = opened.channel_id
+    nodes.client("alice").pay(channel, 400)
+    wait_virtual(nodes, ["carol"], channel, lambda now: now.paid == "400")
+    nodes.kill_node("bob")
+    nodes.client("carol").challenge_ledger(right)
+    nodes.client("alice").challenge_ledger(left)
+    for name, ledger in (("carol", right), ("alice", left)):
+        wait_ledger(nodes, name, ledger, lambda now: now.phase == "settled", but=("bob",))
+    nodes.start("bob")
+    for ledger in (left, right):
+        wait_ledger(nodes, "bob", ledger, lambda now: now.phase == "settled")
+    gained = {who: nodes.balance(nodes.addresses[who]) - before[who] for who in nodes.names}
+    assert gained == {"alice": DEPOSIT - 400, "bob": 2 * DEPOSIT, "carol": DEPOSIT + 400}
+    assert nodes.held(left) == nodes.held(right) == 0

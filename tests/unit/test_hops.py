@@ -1,0 +1,256 @@
+"""Locked payments over two channels: whatever its neighbours do, a hub that acts in time loses nothing."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scapp.channels.errors import LocalError, PeerError
+from scapp.channels.payments.hops import (
+    NONE_OPENED,
+    Conditional,
+    LockRefused,
+    LockTerms,
+    accept,
+    drop,
+    forward,
+    fulfil,
+    must_reveal,
+    offer,
+)
+from scapp.channels.payments.locks import LOCKS_MAX, Lock, LockedVoucher, hash_of, sign_locked
+from scapp.channels.signing import Signer, Verifier
+from scapp.channels.types import ChannelId
+
+ALICE, HUB, BOB, MALLORY = (Signer(bytes((number,)) * 32) for number in (1, 2, 3, 4))
+FIRST = Conditional(ChannelId(b"\xc1" * 32), ALICE.address, HUB.address, 100)
+SECOND = Conditional(ChannelId(b"\xc2" * 32), HUB.address, BOB.address, 100)
+HEAD = 1_700_000_000
+TERMS = LockTerms(margin_s=100, challenge_duration_s=1_000)
+PREIMAGE = b"\x11" * 32
+HASH = hash_of(PREIMAGE)
+LOCK = Lock(40, HASH, HEAD + 400)
+
+
+def offered(lock: Lock = LOCK, known: Conditional = FIRST) -> Conditional:
+    return offer(known, lock, ALICE, HEAD, TERMS)
+
+
+def taken(voucher: LockedVoucher | None, known: Conditional = FIRST, head_s: int = HEAD) -> Conditional:
+    assert voucher is not None
+    return accept(known, voucher, Verifier(known.payer), head_s, NONE_OPENED, TERMS)
+
+
+def refuses(says: str, voucher: LockedVoucher | None, known: Conditional = FIRST, head_s: int = HEAD) -> None:
+    with pytest.raises(LockRefused, match=says):
+        taken(voucher, known, head_s)
+
+
+def test_a_lock_is_offered_taken_opened_and_paid() -> None:
+    payer = offered()
+    payee = taken(payer.voucher)
+    assert (payee.amount, payee.free, payee.lock(HASH)) == (0, 60, LOCK)
+    payer = fulfil(payer, PREIMAGE, ALICE)
+    payee = taken(payer.voucher, payee)
+    assert (payee.amount, payee.locks, payee.free) == (40, (), 60)
+
+
+@pytest.mark.parametrize(
+    ("lock", "says"),
+    [
+        (Lock(0, HASH, HEAD + 400), "a lock over 0"),
+        (Lock(1, b"short", HEAD + 400), "hash of 5 bytes"),
+        (Lock(101, HASH, HEAD + 400), "insufficient funds: 100"),
+        (Lock(1, HASH, HEAD + 99), "ends in 99 s"),
+        (Lock(1, HASH, HEAD + 1_001), "ends in 1001 s"),
+    ],
+)
+def test_locks_that_nobody_offers_or_takes(lock: Lock, says: str) -> None:
+    with pytest.raises(LocalError, match=says):
+        offered(lock)
+    if len(lock.hash) == 32:
+        refuses("of 100" if lock.amount > 100 else says, sign_locked(FIRST.channel, 0, [lock], ALICE))
+
+
+def test_one_hash_locks_once_and_locks_are_few() -> None:
+    """Or one preimage would open two payments, and a redemption outgrow a block."""
+    with pytest.raises(LocalError, match="a second lock on one hash"):
+        offered(known=offered())
+    refuses("two locks with one hash", sign_locked(FIRST.channel, 0, [LOCK, Lock(1, HASH, LOCK.expiry_s)], ALICE))
+    many = [Lock(1, bytes([number]) * 32, LOCK.expiry_s) for number in range(LOCKS_MAX)]
+    full = msgspec.structs.replace(FIRST, voucher=sign_locked(FIRST.channel, 0, many, ALICE))
+    with pytest.raises(LocalError, match=f"allowed are {LOCKS_MAX}"):
+        offered(known=full)
+    refuses("promised under 33 locks", sign_locked(FIRST.channel, 0, [*many, LOCK], ALICE))
+    with pytest.raises(LocalError, match="only the payer"):
+        offer(FIRST, LOCK, BOB, HEAD, TERMS)
+
+
+def test_a_voucher_that_takes_something_back_is_refused() -> None:
+    """A lock gone before its end, made smaller or shorter, or the amount lower: the one before still counts."""
+    payee = taken(
+        offered(known=msgspec.structs.replace(FIRST, voucher=sign_locked(FIRST.channel, 10, [], ALICE))).voucher
+    )
+    for amount, locks in (
+        (10, []),
+        (49, []),
+        (9, [LOCK]),
+        (10, [Lock(39, HASH, LOCK.expiry_s)]),
+        (10, [Lock(40, HASH, LOCK.expiry_s - 1)]),
+    ):
+        refuses("is due", sign_locked(FIRST.channel, amount, locks, ALICE), payee)
+    refuses("wrong signer", sign_locked(FIRST.channel, 50, [], MALLORY), payee)
+    refuses("another channel", sign_locked(SECOND.channel, 50, [], ALICE), payee)
+    assert taken(sign_locked(FIRST.channel, 50, [], ALICE), payee).amount == 50
+
+
+def test_a_lock_that_ended_unopened_may_go_and_one_that_was_opened_is_due() -> None:
+    """By the chain's clock: not in the lock's last second, and not when the chain shows the preimage."""
+    payer, payee = offered(), taken(offered().voucher)
+    assert drop(payer, LOCK.expiry_s, NONE_OPENED, ALICE) is payer
+    dropped = drop(payer, LOCK.expiry_s + 1, NONE_OPENED, ALICE)
+    assert (dropped.amount, dropped.locks) == (0, ())
+    refuses("40 is due", dropped.voucher, payee, LOCK.expiry_s)
+    assert taken(dropped.voucher, payee, LOCK.expiry_s + 1).locks == ()
+    opened = frozenset((HASH,))
+    with pytest.raises(LockRefused, match="40 is due"):
+        accept(payee, dropped.voucher, Verifier(ALICE.address), LOCK.expiry_s + 1, opened, TERMS)  # type: ignore[arg-type]
+    assert drop(payer, LOCK.expiry_s + 1, opened, ALICE).amount == 40
+
+
+def test_a_preimage_of_nothing_pays_nothing() -> None:
+    with pytest.raises(PeerError, match="opens no lock"):
+        fulfil(offered(), b"\x12" * 32, ALICE)
+
+
+def test_a_hub_passes_on_what_leaves_it_time_and_fee() -> None:
+    assert forward(LOCK, 3, HEAD, TERMS) == Lock(37, HASH, LOCK.expiry_s - 100)
+    with pytest.raises(LocalError, match="40 to pass on, the fee is 40"):
+        forward(LOCK, 40, HEAD, TERMS)
+    with pytest.raises(LocalError, match="ends in 199 s; passing it on takes 200"):
+        forward(LOCK, 3, LOCK.expiry_s - 199, TERMS)
+
+
+def test_a_preimage_goes_on_chain_when_waiting_becomes_dangerous() -> None:
+    """Not before half the margin is left, not for a lock whose preimage is unknown, not when it is paid or over."""
+    payee, known = taken(offered().voucher), frozenset((HASH,))
+    assert must_reveal(payee, known, LOCK.expiry_s - 51, TERMS) == []
+    assert must_reveal(payee, known, LOCK.expiry_s - 50, TERMS) == [HASH]
+    assert must_reveal(payee, known, LOCK.expiry_s, TERMS) == [HASH]
+    assert must_reveal(payee, known, LOCK.expiry_s + 1, TERMS) == []
+    assert must_reveal(payee, NONE_OPENED, LOCK.expiry_s, TERMS) == []
+
+
+class Registry:
+    """The contract's memory of what was revealed when; transactions are in a block at most `latency_s` later."""
+
+    def __init__(self) -> None:
+        self.revealed: dict[bytes, int] = {}
+        self.waiting: list[tuple[int, bytes]] = []
+
+    def reveal(self, hash_: bytes, at_s: int) -> None:
+        self.waiting.append((at_s, hash_))
+
+    def advance(self, head_s: int) -> None:
+        for at_s, hash_ in [each for each in self.waiting if each[0] <= head_s]:
+            self.waiting.remove((at_s, hash_))
+            self.revealed.setdefault(hash_, at_s)
+
+    def opened(self, known: Conditional) -> frozenset[bytes]:
+        in_time = {lock.hash for lock in known.locks if self.revealed.get(lock.hash, 2**60) <= lock.expiry_s}
+        return frozenset(in_time)
+
+
+class Hub:
+    """Alice's and Bob's neighbour, who follows the rules; all it has are its two channels and the chain."""
+
+    def __init__(self, fee: int) -> None:
+        self.first, self.second, self.fee = FIRST, SECOND, fee
+        self.preimages: set[bytes] = set()
+
+    def upstream(self, voucher: LockedVoucher, head_s: int, opened: frozenset[bytes]) -> None:
+        self.first = accept(self.first, voucher, Verifier(ALICE.address), head_s, opened, TERMS)
+        if self.second.voucher is None and self.first.lock(HASH) is not None:
+            lock = self.first.lock(HASH)
+            assert lock is not None
+            self.second = offer(self.second, forward(lock, self.fee, head_s, TERMS), HUB, head_s, TERMS)
+
+    def downstream(self, preimage: bytes) -> None:
+        self.second = fulfil(self.second, preimage, HUB)
+        self.preimages.add(hash_of(preimage))
+
+    def act(self, registry: Registry, head_s: int, latency_s: int) -> None:
+        """What the hub does at each block: it learns from the chain, drops what ended, reveals what is due."""
+        self.preimages |= set(registry.revealed)
+        self.second = drop(self.second, head_s, registry.opened(self.second), HUB)
+        for hash_ in must_reveal(self.first, frozenset(self.preimages), head_s, TERMS):
+            registry.reveal(hash_, head_s + latency_s)
+
+
+MOMENT = st.one_of(st.none(), st.integers(0, 450), st.integers(280, 320), st.integers(380, 420))
+"""When somebody does something, in seconds from the beginning: never, at any time, or about when a lock ends."""
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    blocks=st.lists(st.integers(1, 25), min_size=40, max_size=60),
+    latency_s=st.integers(0, 25),
+    fee=st.integers(0, 5),
+    told_at=MOMENT,
+    revealed_at=MOMENT,
+    paid_at=MOMENT,
+    dropped_at=MOMENT,
+    cheated_at=MOMENT,
+)
+def test_a_hub_that_acts_at_each_block_never_loses(
+    blocks: list[int],
+    latency_s: int,
+    fee: int,
+    told_at: int | None,
+    revealed_at: int | None,
+    paid_at: int | None,
+    dropped_at: int | None,
+    cheated_at: int | None,
+) -> None:
+    """Bob tells, or reveals on chain, when he likes, Alice pays, drops or cheats when she likes; blocks are up to 25 s
+    apart and the hub's transactions as late. In the end, as the chain settles both channels, the hub has at least what
+    it gave away."""
+    registry, hub, alice, head_s = Registry(), Hub(fee), offered(), HEAD
+    assert alice.voucher is not None
+    hub.upstream(alice.voucher, head_s, NONE_OPENED)
+    bob = taken(hub.second.voucher, SECOND)
+    todo = {"tell": told_at, "reveal": revealed_at, "pay": paid_at, "drop": dropped_at, "cheat": cheated_at}
+    for seconds in [*blocks, *[25] * 25]:
+        head_s += seconds
+        registry.advance(head_s)
+        hub.act(registry, head_s, latency_s)
+        for what in [what for what, at in todo.items() if at is not None and HEAD + at <= head_s]:
+            if what == "tell" and hub.second.lock(HASH) is not None:
+                hub.downstream(PREIMAGE)
+            elif what == "reveal":
+                registry.reveal(HASH, head_s)
+            elif what in ("pay", "drop", "cheat"):
+                alice = _alice(what, alice, hub, registry, head_s)
+            if what != "drop":  # she tries that again and again
+                del todo[what]
+    assert hub.first.voucher is not None
+    # Bob shows whichever of the hub's vouchers gives more.
+    given = max(each.voucher.worth(registry.opened(each)) for each in (bob, hub.second) if each.voucher is not None)
+    assert hub.first.voucher.worth(registry.opened(hub.first)) >= given
+
+
+def _alice(what: str, alice: Conditional, hub: Hub, registry: Registry, head_s: int) -> Conditional:
+    """What she does, and what she has signed last."""
+    if what == "pay" and alice.lock(HASH) is not None and HASH in hub.preimages:
+        alice = fulfil(alice, PREIMAGE, ALICE)
+    elif what == "drop":
+        alice = drop(alice, head_s, registry.opened(alice), ALICE)
+    sent = sign_locked(FIRST.channel, 0, [], ALICE) if what == "cheat" else alice.voucher
+    assert sent is not None
+    try:
+        hub.upstream(sent, head_s, registry.opened(hub.first))
+    except LockRefused:
+        assert what == "cheat" or registry.revealed
+    return alice

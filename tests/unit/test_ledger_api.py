@@ -1,0 +1,233 @@
+"""Ledgers and payments over the API and the command line, against books that do at once what they are asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest, RouteRequest
+from scapp.channels.routing.paths import Route
+from scapp.channels.types import U256_MAX, ZERO_ADDRESS
+from scapp.runtime.cli.amounts import COIN
+from scapp.runtime.cli.main import scapp
+from scapp.runtime.client import Refused
+from scapp.runtime.ledger_documents import VirtualView
+from tests.support.api_harness import Harness, served
+from tests.support.fake_service import BOB, CAROL
+
+TOKEN = "0x" + "70" * 20
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Harness]:
+    with served(tmp_path / "alice") as harness:
+        harness.client.add_peer("0x" + BOB.hex(), "h:1", "bob")
+        harness.client.add_peer("0x" + CAROL.hex(), "h:2", "carol")
+        yield harness
+
+
+def run(node: Harness, *args: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(scapp, ["-C", str(node.home), *args])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_open_a_ledger_in_two_assets(node: Harness) -> None:
+    """Deposits of each side by asset; what one side leaves out is nothing."""
+    run(
+        node, "ledger", "open", "bob", "--deposit", "3gwei", "--peer-deposit", f"100:{TOKEN}",
+        "--pay-to", "0x" + CAROL.hex(), "--challenge-duration", "600",
+    )  # fmt: skip
+    (request,) = node.books.requests
+    assert request == LedgerRequest(
+        peer=BOB,
+        funds=((ZERO_ADDRESS, 3 * 10**9, 0), (bytes.fromhex(TOKEN[2:]), 0, 100)),  # type: ignore[arg-type]
+        challenge_duration_s=600,
+        pay_to=CAROL,
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("ledger", "open", "bob"), "needs --deposit or --peer-deposit"),
+        (("ledger", "open", "bob", "--deposit", "1", "--deposit", "2"), "is named twice"),
+        (("ledger", "open", "bob", "--deposit", "much"), "--deposit"),
+        (("payments", "open", "carol", "5", "--via", "bob", "--fee", "1", "--fee", "2"), "2 fees for 1 hubs"),
+        (("ledger", "recover", "0808", "--json"), "--override"),
+    ],
+)
+def test_what_is_written_wrong(node: Harness, args: tuple[str, ...], says: str) -> None:
+    """Exit code 2, and what is allowed."""
+    assert says in run(node, *args, code=2).output
+
+
+def test_a_ledger_that_does_not_run_in_time(node: Harness) -> None:
+    """Exit code 4: it may still run; one that is rejected is exit code 1."""
+    node.books.opens_to = "funding"
+    found = run(node, "ledger", "open", "bob", "--deposit", "5", "--wait", "0.1", code=4)
+    assert "scapp ledger show 0x31313131" in found.stderr
+    node.books.opens_to = "rejected"
+    run(node, "ledger", "open", "bob", "--deposit", "5", code=1)
+
+
+def test_answer_list_and_show_ledgers(node: Harness) -> None:
+    """By the beginning of the id; people see names and amounts, programs a document."""
+    node.books.put_ledger(8, BOB, "proposed")
+    assert "proposed" in run(node, "ledger", "list").stdout
+    assert "1000 wei of this node" in run(node, "ledger", "accept", "0808").stdout
+    (found,) = json.loads(run(node, "ledger", "list", "--json").stdout)["ledgers"]
+    assert (found["peer_name"], found["phase"], found["assets"][0]["locked"]) == ("bob", "running", "100")
+    run(node, "ledger", "accept", "0808", code=1)
+    assert "no ledger 0x9999" in run(node, "ledger", "show", "0x9999", code=1).stderr
+    node.books.put_ledger(9, CAROL, "proposed")
+    assert "rejected" in run(node, "ledger", "reject", "0909", "--reason", "no").stdout
+
+
+def test_change_and_end_a_ledger(node: Harness) -> None:
+    """Top up, transfer, close; what does not happen in time is exit code 4."""
+    node.books.put_ledger(8, BOB)
+    assert "1005 wei of this node" in run(node, "ledger", "top-up", "0808", "5").stdout
+    assert "1003 wei of this node" in run(node, "ledger", "transfer", "0808", "2", "--yes").stdout
+    run(node, "ledger", "transfer", "0808", f"2:{TOKEN}", "--yes", code=1)
+    node.books.stuck = True
+    run(node, "ledger", "top-up", "0808", "5", "--wait", "0.1", code=4)
+    run(node, "ledger", "close", "0808", "--wait", "0.1", code=4)
+    node.books.stuck = False
+    assert "settled" in run(node, "ledger", "close", "0808").stdout
+    for command in ("challenge", "withdraw"):
+        node.books.put_ledger(8, BOB)
+        run(node, "ledger", command, "0808", *(["--yes"] if command == "challenge" else []))
+    with pytest.raises(Refused, match="highest signed state"):
+        node.client._post("/v1/ledgers/0808/recover", bytes, {"override": False})
+    assert node.client.recover_ledger("0808").phase == "running"
+
+
+def test_open_pay_and_close_a_payment_channel(node: Harness) -> None:
+    """Over a hub for a fee; `pay` finds the channel by its payee."""
+    run(node, "payments", "open", "carol", "100", "--via", "bob", "--fee", "3")
+    (request,) = node.books.requests
+    assert request == PaymentChannelRequest(payee=CAROL, amount=100, via=(BOB,), fees=(3,))
+    assert "paid 7 wei in 0x32323232" in run(node, "pay", "carol", "7").stdout
+    assert json.loads(run(node, "pay", "3232", "1", "--json").stdout)["paid"] == "8"
+    assert "8 wei" in run(node, "payments", "list").stdout
+    assert "(this node)" in run(node, "payments", "show", "3232").stdout
+    assert "disputed" in run(node, "payments", "challenge", "3232", "--yes", "--wait", "0").stdout
+    assert "released" in run(node, "payments", "close", "3232").stdout
+    assert run(node, "payments", "list").stdout == "no payment channels\n"
+    assert "released" in run(node, "payments", "list", "--all").stdout
+
+
+def test_vouchers_as_files(node: Harness, tmp_path: Path) -> None:
+    """One is made by a payment, shown again without one, and taken once; what it is not is refused."""
+    node.books.put_virtual(7, CAROL, paid=0)
+    assert "nothing was paid" in run(node, "voucher", "show", "0707", code=1).stderr
+    file = tmp_path / "voucher.json"
+    run(node, "voucher", "create", "carol", "7", "-o", str(file))
+    made = json.loads(file.read_text())
+    assert (made["ChannelId"], made["Amount"]) == ("0x" + "07" * 32, 7)
+    assert json.loads(run(node, "voucher", "show", "0707").stdout) == made
+    assert ", 7 wei altogether" in run(node, "voucher", "import", str(file)).stdout
+    file.write_text(file.read_text().replace('"Amount":7', '"Amount":9'))
+    taken = json.loads(run(node, "voucher", "import", str(file), "--json").stdout)
+    assert (taken["added"], taken["paid"]) == ("2", "9")
+    for text, says in (("{", "cannot be read"), (file.read_text().replace(":9,", ":101,"), "insufficient funds")):
+        file.write_text(text)
+        assert says in run(node, "voucher", "import", str(file), code=1).stderr
+
+
+def test_the_recovery_of_a_payment_channel_is_ended_only_on_purpose(node: Harness) -> None:
+    """Not without saying so, over the API either."""
+    node.books.put_virtual(7, CAROL, phase="recovering")
+    run(node, "payments", "recover", "0707", code=2)
+    with pytest.raises(Refused, match="recovers by itself"):
+        node.client._post("/v1/virtual/0707/recover", VirtualView, {"override": False})
+    assert "running" in run(node, "payments", "recover", "0707", "--override").stdout
+
+
+def test_history_of_a_payment_channel(node: Harness) -> None:
+    """In pages; the receipt of a payment that waited says that it was seen."""
+    node.books.put_virtual(7, CAROL, paid=0)
+    assert "nothing yet" in run(node, "payments", "history", "0707").stdout
+    assert "the payee holds it" in run(node, "pay", "0707", "5", "--wait", "1").stdout
+    run(node, "pay", "0707", "6")
+    assert "11 wei" in run(node, "payments", "history", "0707", "--from", "1").stdout
+    page = node.client.payments("0707", 1, 5)
+    assert [(row.version, row.kind, row.amounts, row.total) for row in page.rows] == [(1, "paid", ["6"], "11")]
+    assert page.next == 2
+    assert node.client.payments("0707", 2).next == 2
+    assert node.client.voucher("0707").paid == "11"
+
+
+def test_the_ways_to_a_node(node: Harness) -> None:
+    """Hubs by name, fees, whether all have enough; exit code 1 when there is none."""
+    assert "no way to carol is known" in run(node, "route", "carol", "100", code=1).stdout
+    node.books.of_routes = [
+        Route((BOB,), (3,), True, 99),
+        Route((BOB, CAROL), (1, 1), False, 77),
+        Route((), (), True, 5),
+    ]
+    text = run(node, "route", "carol", "100", "--peer-amount", "7", "--fee-max", "9", "--hubs-max", "2").stdout
+    lines = [line.split("  ") for line in text.splitlines()[1:]]
+    assert [line[0] for line in lines][:2] == ["bob", "bob, carol"]
+    assert "the own ledger" in text
+    assert "may have enough" in text
+    expected = RouteRequest(to=CAROL, amounts=((ZERO_ADDRESS, 100, 7),), fee_max=9, hubs_max=2)
+    assert node.books.requests[-1] == expected
+    found = json.loads(run(node, "route", "carol", f"100:{TOKEN}", "--json").stdout)["routes"]
+    assert [(each["fee"], each["expires_ms"]) for each in found] == [("3", 99), ("2", 77), ("0", None)]
+    assert node.books.requests[-1].fee_max == U256_MAX  # type: ignore[attr-defined]
+    run(node, "route", "carol", "100", "--hubs-max", "6", code=2)
+
+
+def test_open_a_payment_channel_over_hubs_that_the_node_finds(node: Harness) -> None:
+    """The node tries; its refusal tells what was tried."""
+    refused = run(node, "payments", "open", "carol", "100", "--via", "auto", "--fee-max", "9", "--wait", "5", code=1)
+    assert "no way is left" in refused.stderr
+    assert node.books.requests == [(9, 5.0)]
+    node.books.of_routes = [Route((BOB,), (3,), True, 99)]
+    assert "running" in run(node, "payments", "open", "carol", "100", "--via", "auto").stdout
+    assert node.books.requests[1:] == [(U256_MAX, 30.0), PaymentChannelRequest(payee=CAROL, amount=100)]
+    run(node, "payments", "open", "carol", "100", "--via", "bob", "--fee-max", "9", code=2)
+    with pytest.raises(Refused, match="either names its hubs"):
+        node.client.open_payments("carol", COIN, 5, via=["bob"], fees=[0], routed=True)
+
+
+def test_open_an_app_channel_over_hubs_that_the_node_finds(node: Harness) -> None:
+    """Both put the same in; the best way's hubs and fees are taken."""
+    node.deploy()
+    opened = ("channel", "open", "carol", "--app", "duel", "--fund", "virtual", "--stake", "100", "--via", "auto")
+    assert "no way to carol is known" in run(node, *opened, code=1).stderr
+    node.books.of_routes = [Route((BOB,), (3,), True, 99)]
+    run(node, *opened)
+    assert node.books.requests[-1] == RouteRequest(to=CAROL, amounts=((ZERO_ADDRESS, 100, 100),))
+    (request,) = node.service.requests
+    assert (request.fund, request.via, request.fees) == ("virtual", (BOB,), (3,))
+    run(node, *opened, "--fee", "1", code=2)
+
+
+def test_open_an_app_channel_over_a_hub(node: Harness) -> None:
+    """Stakes come from ledgers; hubs belong to no other way of funding."""
+    node.deploy()
+    command = ("channel", "open", "carol", "--app", "duel", "--fund", "virtual", "--via", "bob")
+    run(node, *command, "--fee", "3", "--stake", "5")
+    (request,) = node.service.requests
+    assert (request.fund, request.via, request.fees) == ("virtual", (BOB,), (3,))
+    assert [amount for _, _, amount in request.slots] == [5, 5]
+    run(node, *command, code=2)
+    run(node, *command, "--stake", "5", "--fee", "1", "--fee", "2", code=2)
+    run(node, "channel", "open", "carol", "--app", "duel", "--fund", "direct", "--stake", "5", "--via", "bob", code=2)
+
+
+def test_pay_without_a_channel(node: Harness) -> None:
+    """What is missing, and the command that opens one."""
+    node.books.put_virtual(7, BOB, paid=99)
+    assert "scapp payments open bob" in run(node, "pay", "bob", "5", code=1).stderr
+    assert "no virtual channel 0xdddd" in run(node, "pay", "0xdddd", "5", code=1).stderr
+    run(node, "pay", "0707", "5", code=1)
+    with pytest.raises(Refused, match="256 bits"):
+        node.client.open_ledger("bob", {COIN: 2**256})

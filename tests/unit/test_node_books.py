@@ -1,0 +1,273 @@
+"""Ledgers, payment channels and payments through whole nodes in one process: the story, restarts, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec.structs import replace
+
+from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
+from scapp.channels.books.step import BOOKS_STREAM
+from scapp.channels.errors import CorruptionError, LocalError
+from scapp.channels.log.port import Append, StreamWrite
+from scapp.channels.restoring import mark_restored
+from scapp.channels.types import ZERO_ADDRESS, ChannelId
+from tests.support.ledger_scene import DURATION_S, LedgerScene
+from tests.support.node_cast import START_MS
+
+ALICE, HUB, BOB = 0, 1, 2
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[LedgerScene]:
+    made = await LedgerScene(3).start()
+    try:
+        yield made
+    finally:
+        await made.end()
+
+
+async def test_pay_over_a_hub_and_settle(scene: LedgerScene) -> None:
+    """Two ledgers, a payment channel over them, five payments; nothing happens on chain but deposits and payouts."""
+    left = await scene.ledger(ALICE, HUB)
+    right = await scene.ledger(HUB, BOB)
+    blocks = len(scene.chain.sent)
+    channel = await scene.payments((ALICE, HUB, BOB), 100, fees=(3,))
+    assert scene.money(ALICE, left) == (1_000 - 100 - 3, 1_000 + 3, 100)
+    assert scene.money(BOB, right) == (1_000, 1_000 - 100, 100)
+    for _ in range(5):
+        await scene.books(ALICE).pay(channel, 7)
+    await scene.until(lambda: scene.virtual(BOB, channel).paid == 35)
+    await scene.books(ALICE).close_virtual(channel)
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB, BOB)))
+    assert scene.money(ALICE, left) == (1_000 - 35 - 3, 1_000 + 35 + 3, 0)
+    assert scene.money(BOB, right) == (1_000 + 35, 1_000 - 35, 0)
+    assert len(scene.chain.sent) == blocks
+    await scene.books(ALICE).close_ledger(left)
+    await scene.books(BOB).close_ledger(right)
+    await scene.until(lambda: scene.has_phase(left, "settled", (ALICE, HUB)), blocks=True)
+    await scene.until(lambda: scene.has_phase(right, "settled", (HUB, BOB)), blocks=True)
+    assert [scene.chain.gain(scene.address(index)) for index in (ALICE, BOB)] != [0, 0]
+
+
+async def test_payments_as_their_callers_see_them(scene: LedgerScene) -> None:
+    """Seen by the payee, told to its listeners, read back on both sides, also after a restart; a voucher that comes as
+    a file counts once."""
+    for pair in ((ALICE, HUB), (HUB, BOB)):
+        await scene.ledger(*pair)
+    channel = await scene.payments((ALICE, HUB, BOB), 100, fees=(3,))
+    receipt = await scene.books(ALICE).pay(channel, 7, wait_s=5)
+    assert (receipt.seen, receipt.paid, receipt.remaining) == (True, 7, 93)
+    assert scene.books(BOB).voucher(channel) == receipt.voucher
+    assert [event.detail for event in scene.events[BOB] if event.kind == "paid"] == ["7 more, 7 altogether"]
+    assert await scene.books(BOB).take_voucher(receipt.voucher) == 0
+    with pytest.raises(LocalError, match="insufficient funds"):
+        await scene.books(ALICE).pay(channel, 94)
+    for index in (ALICE, BOB):
+        await scene.restart(index)
+    assert (await scene.books(ALICE).pay(channel, 1, wait_s=5)).seen
+    kinds = [[row.kind for row in await scene.books(index).payment_history(channel, 0, 9)] for index in (ALICE, BOB)]
+    assert kinds == [["opened", "paid", "paid"], ["opened", "taken", "taken"]]
+    with pytest.raises(LocalError, match="does not recover"):
+        await scene.books(ALICE).recover_payments(channel)
+
+
+async def test_an_app_channel_over_a_hub(scene: LedgerScene) -> None:
+    """Alice and Bob run an app; the hub guarantees what it is about, earns its fee, and knows nothing of it."""
+    left = await scene.ledger(ALICE, HUB)
+    right = await scene.ledger(HUB, BOB)
+    sent = len(scene.chain.sent)
+    channel = await scene.app_channel((ALICE, HUB, BOB), (50, 30), fees=(2,))
+    assert scene.money(ALICE, left) == (1_000 - 50 - 2, 1_000 - 30 + 2, 80)
+    (receipt,) = await scene.nodes[BOB].submit(channel, [b"move:0:1:20"])
+    assert receipt.status == "accepted", receipt
+    await scene.nodes[ALICE].close_channel(channel)
+    await scene.until(lambda: all(scene.nodes[i].channel(channel).phase == "settled" for i in (ALICE, BOB)))
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB, BOB)))
+    assert scene.money(ALICE, left) == (1_000 - 20 - 2, 1_000 + 20 + 2, 0)
+    assert scene.money(BOB, right) == (1_000 + 20, 1_000 - 20, 0)
+    assert len(scene.chain.sent) == sent
+
+
+async def test_a_hub_that_does_not_forward_and_a_ledger_that_lacks_funds(scene: LedgerScene) -> None:
+    """Both end the channel at everybody, with the reason, and leave the ledgers as they were."""
+    left = await scene.ledger(ALICE, HUB, (100, 100))
+    right = await scene.ledger(HUB, BOB, (10, 100))
+    scene.policies[HUB].answers["hub"] = ("reject", "not today")
+    refused = await scene.open_payments((ALICE, HUB, BOB), 50)
+    await scene.until(lambda: scene.virtual_phase(refused, "rejected", (ALICE,)))
+    assert "not today" in scene.virtual(ALICE, refused).reason
+    scene.policies[HUB].answers.clear()
+    unfunded = await scene.open_payments((ALICE, HUB, BOB), 50)
+    await scene.until(lambda: scene.virtual_over(unfunded, (ALICE, HUB, BOB)))
+    assert "insufficient funds" in scene.virtual(HUB, unfunded).reason
+    assert (scene.money(ALICE, left), scene.money(BOB, right)) == ((100, 100, 0), (100, 10, 0))
+
+
+async def test_what_a_caller_may_not_ask(scene: LedgerScene) -> None:
+    """LocalError, with what is wrong; nothing is proposed."""
+    alice = scene.books(ALICE)
+    left = await scene.ledger(ALICE, HUB)
+    request = PaymentChannelRequest(payee=scene.address(BOB), amount=5, challenge_duration_s=DURATION_S)
+    with pytest.raises(LocalError, match="no running ledger with"):
+        await alice.open_payments(request)
+    with pytest.raises(LocalError, match="twice on this way"):
+        await alice.open_payments(replace(request, via=(scene.address(ALICE),), fees=(0,)))
+    with pytest.raises(LocalError, match="1 fees for 0 hubs"):
+        await alice.open_payments(replace(request, fees=(0,)))
+    with pytest.raises(LocalError, match="one is enough"):
+        await scene.ledger(ALICE, HUB)
+    with pytest.raises(LocalError, match="another node"):
+        await alice.open_ledger(LedgerRequest(peer=scene.address(ALICE), funds=((ZERO_ADDRESS, 5, 5),)))
+    for call in (alice.close_ledger, alice.accept_ledger, alice.close_virtual, alice.recover_ledger):
+        with pytest.raises(LocalError, match="at this node"):
+            await call(ChannelId(b"\x99" * 32))
+    with pytest.raises(LocalError, match="insufficient funds"):
+        await alice.transfer(left, ZERO_ADDRESS, 5_000)
+    channel = await scene.payments((ALICE, HUB), 10, fees=())
+    with pytest.raises(LocalError, match="insufficient funds"):
+        await alice.pay(channel, 11)
+    with pytest.raises(LocalError, match="close those first"):
+        await alice.close_ledger(left)
+
+
+async def test_transfer_and_top_up_by_either_side(scene: LedgerScene) -> None:
+    """Leader and follower may give and add; both see the same."""
+    left = await scene.ledger(ALICE, HUB)
+    await scene.books(ALICE).transfer(left, ZERO_ADDRESS, 100)
+    await scene.books(HUB).transfer(left, ZERO_ADDRESS, 30)
+    await scene.until(lambda: scene.money(ALICE, left) == (930, 1_070, 0) == _swapped(scene.money(HUB, left)))
+    await scene.books(HUB).top_up(left, ZERO_ADDRESS, 500)
+    await scene.until(
+        lambda: scene.money(HUB, left) == (1_570, 930, 0) == _swapped(scene.money(ALICE, left)), blocks=True
+    )
+    await scene.books(ALICE).top_up(left, ZERO_ADDRESS, 70)
+    await scene.until(lambda: scene.money(ALICE, left) == (1_000, 1_570, 0), blocks=True)
+    assert scene.chain.held(left) == 2_570
+
+
+def _swapped(money: tuple[int, int, int]) -> tuple[int, int, int]:
+    return money[1], money[0], money[2]
+
+
+async def test_a_proposed_ledger_waits_for_its_operator(scene: LedgerScene) -> None:
+    """It is accepted or rejected by hand, after a restart too."""
+    scene.policies[HUB].answers["ledger"] = ("ask", "by hand")
+    channel = await scene.propose_ledger(ALICE, HUB)
+    await scene.until(lambda: scene.has_phase(channel, "proposed", (HUB,)))
+    await scene.restart(HUB)
+    await scene.books(HUB).accept_ledger(channel)
+    await scene.until(lambda: scene.has_phase(channel, "running", (ALICE, HUB)), blocks=True)
+    scene.policies[BOB].answers["ledger"] = ("ask", "by hand")
+    other = await scene.propose_ledger(ALICE, BOB)
+    await scene.until(lambda: scene.has_phase(other, "proposed", (BOB,)))
+    await scene.books(BOB).reject_ledger(other, "no")
+    await scene.until(lambda: scene.has_phase(other, "rejected", (ALICE, BOB)))
+    assert scene.info(ALICE, other).reason == "no"
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+async def test_every_node_restarts_at_every_step(scene: LedgerScene, snapshot: bool) -> None:
+    """From snapshots and from events alone the books are what they were, and go on."""
+    left = await scene.ledger(ALICE, HUB)
+    right = await scene.ledger(HUB, BOB)
+    channel = await scene.open_payments((ALICE, HUB, BOB), 100)
+    for step in ("opening", "paying", "closing"):
+        if step == "paying":
+            await scene.until(lambda: scene.virtual_phase(channel, "running", (ALICE, HUB, BOB)))
+            await scene.books(ALICE).pay(channel, 60)
+        if step == "closing":
+            await scene.until(lambda: scene.virtual(BOB, channel).paid == 60)
+            await scene.books(BOB).close_virtual(channel)
+        for index in (ALICE, HUB, BOB):
+            before = scene.books(index).ledgers() if step == "paying" else None
+            if snapshot:
+                scene.save_snapshot(index)
+            await scene.restart(index)
+            assert before is None or [each.assets for each in scene.books(index).ledgers()] == [
+                each.assets for each in before
+            ]
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB, BOB)))
+    assert (scene.money(ALICE, left), scene.money(BOB, right)) == ((940, 1_060, 0), (1_060, 940, 0))
+
+
+async def test_corrupt_books_stop_the_books_alone(scene: LedgerScene) -> None:
+    """The node goes on, and says what is wrong to whoever asks; peers hear that nothing is taken."""
+    await scene.ledger(ALICE, HUB)
+    await scene.nodes[ALICE].stop()
+    version = scene.logs[ALICE].version(BOOKS_STREAM)
+    scene.logs[ALICE].append(Append((StreamWrite(BOOKS_STREAM, version, (b"\x91\xa5l:odd",)),)))
+    node = await scene.node(ALICE)
+    with pytest.raises(CorruptionError, match="the books are corrupt"):
+        scene.books(ALICE).ledgers()
+    with pytest.raises(CorruptionError):
+        await scene.propose_ledger(ALICE, BOB)
+    assert node.counters()["books_corrupt"] == 1
+    assert node.channels() == []
+
+
+async def test_restored_books_sign_nothing_before_the_others_have_told(scene: LedgerScene) -> None:
+    """A backup from before a payment channel was closed: the ledger is what both signed last, once they have talked."""
+    left = await scene.ledger(ALICE, HUB)
+    channel = await scene.payments((ALICE, HUB), 100, fees=())
+    await scene.books(ALICE).pay(channel, 10)
+    old = scene.logs[ALICE].durable_copy()
+    await scene.books(ALICE).pay(channel, 15)
+    await scene.books(HUB).close_virtual(channel)
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB)))
+    await scene.nodes[ALICE].stop()
+    mark_restored(old, b"\x05" * 16, START_MS + 10**6, START_MS)
+    scene.logs[ALICE] = old
+    await scene.node(ALICE)
+    await scene.until(lambda: scene.has_phase(left, "running", (ALICE, HUB)))
+    await scene.until(lambda: scene.money(ALICE, left) == (975, 1_025, 0) == _swapped(scene.money(HUB, left)))
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB)))
+
+
+async def test_a_hub_whose_backup_does_not_know_a_channel_is_told_of_it_and_ends_it(scene: LedgerScene) -> None:
+    """A backup from before a payment channel was opened: its neighbours propose it again, and what the hub has signed
+    comes back with it."""
+    left = await scene.ledger(ALICE, HUB)
+    right = await scene.ledger(HUB, BOB)
+    old = scene.logs[HUB].durable_copy()
+    channel = await scene.payments((ALICE, HUB, BOB), 100, fees=(3,))
+    await scene.books(ALICE).pay(channel, 30)
+    await scene.until(lambda: scene.virtual(BOB, channel).paid == 30)
+    await scene.nodes[HUB].stop()
+    mark_restored(old, b"\x05" * 16, START_MS + 10**6, START_MS)
+    scene.logs[HUB] = old
+    await scene.node(HUB)
+    await scene.books(BOB).close_virtual(channel)
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, BOB)))
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (HUB,)))
+    assert scene.money(ALICE, left) == (1_000 - 30 - 3, 1_000 + 30 + 3, 0) == _swapped(scene.money(HUB, left))
+    assert scene.money(BOB, right) == (1_000 + 30, 1_000 - 30, 0)
+
+
+async def test_a_silent_hub_cannot_keep_what_was_paid(scene: LedgerScene) -> None:
+    """The hub is gone for good after a payment. Bob redeems his voucher and leaves; Alice leaves too; both ledgers are
+    settled on chain by the voucher, and the hub has what it had."""
+    left = await scene.ledger(ALICE, HUB)
+    right = await scene.ledger(HUB, BOB)
+    channel = await scene.payments((ALICE, HUB, BOB), 100)
+    await scene.books(ALICE).pay(channel, 40)
+    await scene.until(lambda: scene.virtual(BOB, channel).paid == 40)
+    before = [scene.gain(index) for index in (ALICE, HUB, BOB)]
+    await scene.nodes[HUB].stop()
+    del scene.nodes[HUB], scene.services[HUB]
+    await scene.books(BOB).challenge_ledger(right)
+    await scene.books(ALICE).challenge_ledger(left)
+    done = lambda: scene.has_phase(right, "settled", (BOB,)) and scene.has_phase(left, "settled", (ALICE,))  # noqa: E731
+    await scene.until(done, blocks=True, seconds=600)
+    assert [scene.gain(index) - was for index, was in zip((ALICE, HUB, BOB), before, strict=True)] == [
+        960,
+        2_000,
+        1_040,
+    ]
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, BOB)))
+    await scene.node(HUB)
+    await scene.until(
+        lambda: scene.has_phase(left, "settled", (HUB,)) and scene.has_phase(right, "settled", (HUB,)), blocks=True
+    )
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (HUB,)))

@@ -1,0 +1,164 @@
+"""Virtual channels given up before they are funded: by anybody, at any moment, and nobody has lost anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from scapp.channels.errors import LocalError
+from scapp.channels.types import ZERO_ADDRESS, ChannelId
+from scapp.channels.virtual import defunding
+from scapp.channels.virtual.standing import backing
+from tests.support.virtual_net import TOKEN, Net, Party, describe
+
+FEES = {0: (), 1: (7,), 2: (7, 11)}
+STEP = {0: 1, 1: 1, 2: 4}  # how many messages apart the moments are
+
+
+def end(net: Net, party: Party, channel: ChannelId) -> bool:
+    """Give it up, if this party knows of it and may."""
+    record = party.records.get(channel)
+    if record is None or record.over or record.ended is not None or (record.is_app_party and record.funded):
+        return False
+    party.take(defunding.end(record, "changed its mind"))
+    party.settle()
+    net.flush()
+    return True
+
+
+def undone(net: Net, channel: ChannelId, fees: tuple[int, ...]) -> str:
+    """Checks that everybody is at the same end, with what belongs to it; says which."""
+    phases = set(net.phases(channel))
+    assert net.guarantees() == 0, describe(net)
+    if phases == {"released"}:
+        assert net.gains() == [-sum(fees), *fees, 0]
+        return "released"
+    assert phases <= {"rejected", "failed"}
+    assert all(record.over for party in net.parties for record in party.records.values())
+    assert set(net.gains()) == {0}
+    return "failed" if "failed" in phases else "rejected"
+
+
+@pytest.mark.parametrize("kind", ["payment", "app"])
+@pytest.mark.parametrize("hubs", [0, 1, 2])
+def test_whoever_gives_it_up_and_whenever_all_deposits_and_fees_come_back(hubs: int, kind: str) -> None:
+    """After each number of messages, each participant; over a network that delivers in order."""
+    ends = set()
+    for who in range(hubs + 2):
+        for after in range(0, 60, STEP[hubs]):
+            net = Net(hubs + 2, f"{who}/{after}")
+            channel = net.open(net.agreement(kind, ((60, 0 if kind == "payment" else 40),), fees=FEES[hubs]))
+            net.run(lambda net=net, after=after: net.delivered >= after)
+            if net.phases(channel) == ["running"] * (hubs + 2) and not net.bag:
+                break
+            if end(net, net.parties[who], channel):
+                net.run()
+                if "running" in net.phases(channel):  # an app's hub may ask, its parties decide
+                    assert kind == "app"
+                else:
+                    ends.add(undone(net, channel, FEES[hubs]))
+    assert "failed" in ends
+
+
+@pytest.mark.parametrize("number", range(30))
+def test_it_can_be_given_up_by_several_at_once_over_a_bad_network(number: int, seed: str) -> None:
+    hubs = 1 + number % 2
+    net = Net(hubs + 2, f"{seed}/{number}", lossy=True)
+    for party in net.parties:
+        party.crashing = True
+    channel = net.open(net.agreement(fees=FEES[hubs]))
+    ended = 0
+    for _ in range(3):
+        moment = net.delivered + net.random.randrange(40)
+        net.run(lambda moment=moment: net.delivered >= moment)
+        ended += end(net, net.random.choice(net.parties), channel)
+    net.run(rounds=400)
+    if ended:
+        undone(net, channel, FEES[hubs])
+
+
+@pytest.mark.parametrize("number", range(15))
+def test_an_app_that_is_given_up_is_funded_for_both_its_parties_or_for_none(number: int, seed: str) -> None:
+    """What the two engines have been told never contradicts: one of them uses the channel only if it is complete."""
+    hubs = number % 3
+    net = Net(hubs + 2, f"{seed}/{number}", lossy=True)
+    for party in net.parties:
+        party.crashing = True
+    channel = net.open(net.agreement("app", ((60, 40),), fees=FEES[hubs]))
+    moment = net.random.randrange(40)
+    net.run(lambda: net.delivered >= moment)
+    asks = net.random.choice(net.parties)
+    end(net, asks, channel)
+    net.run(rounds=400)
+    ends = [net.parties[0].records[channel], net.parties[-1].records[channel]]
+    if net.phases(channel) == ["running"] * (hubs + 2):
+        assert [backing(record).stage for record in ends] == ["complete"] * 2
+    else:
+        assert [backing(record).stage for record in ends] == ["failed"] * 2
+        undone(net, channel, FEES[hubs])
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_what_is_not_funded_in_time_is_given_up_and_late_messages_do_not_change_that(number: int, seed: str) -> None:
+    hubs = 1 + number % 2
+    net = Net(hubs + 2, f"{seed}/{number}", lossy=True)
+    channel = net.open(net.agreement(fees=FEES[hubs]))
+    moment = net.random.randrange(40)
+    net.run(lambda: net.delivered >= moment)
+    late, net.bag = net.bag, []
+    net.pass_time(61)
+    net.bag += late
+    net.run(rounds=400)
+    if set(net.phases(channel)) != {"running"}:
+        undone(net, channel, FEES[hubs])
+
+
+@pytest.mark.parametrize("left_leads", [True, False])
+@pytest.mark.parametrize("poor", [0, 1])
+def test_a_ledger_without_the_funds_undoes_it(poor: int, left_leads: bool) -> None:
+    """1,000 in each ledger balance: the second channel does not fit into the ledger that the first has emptied."""
+    net = Net(3, leads=[left_leads] * 2)
+    path = net.parties[poor : poor + 2]
+    first = net.open(net.agreement(amounts=((950, 0),), fees=(), path=path))
+    net.run(lambda: all(party.records[first].funded for party in path))
+    second = net.open(net.agreement(fees=(7,)))
+    net.run()
+    assert set(net.phases(second)) == {"failed"}
+    assert all(party.records[second].cleared for party in net.parties)
+    assert net.phases(first) == ["running"] * 2
+
+
+def test_whom_policy_turns_down_leaves_nothing_behind() -> None:
+    net = Net(4)
+    net.parties[2].decide = lambda request: "too small a fee" if request.fee < 10 else ""
+    channel = net.open(net.agreement(fees=(1, 1)))
+    net.run()
+    assert [len(party.records) for party in net.parties] == [1, 1, 0, 0]
+    assert net.phases(channel) == ["rejected"] * 2
+    assert net.parties[0].records[channel].reason == "too small a fee"
+    dearer = net.open(net.agreement(fees=(1, 10)))
+    net.run()
+    assert net.phases(dearer) == ["running"] * 4
+
+
+def test_fees_go_back_in_the_order_in_which_no_hub_advances_them(seed: str) -> None:
+    """Four ledgers, given up when most hold the guarantee: `check` sees every hub's worth on the way."""
+    net = Net(5, seed, assets=(ZERO_ADDRESS, TOKEN))
+    fees = (50, 60, 70)
+    channel = net.open(net.agreement(fees=fees))
+    net.run(lambda: channel in net.parties[3].records and net.parties[3].records[channel].prefund.complete)
+    net.silent.add(net.parties[4].address)
+    net.run(lambda: net.parties[2].records[channel].guaranteed)
+    net.silent.clear()
+    assert net.gains()[1:3] == [50, 60]
+    net.lossy = True
+    end(net, net.parties[3], channel)
+    net.run(rounds=400)
+    assert undone(net, channel, fees) == "failed"
+
+
+def test_what_has_ended_is_not_ended_twice() -> None:
+    net = Net(3)
+    channel = net.open(net.agreement())
+    end(net, net.parties[0], channel)
+    with pytest.raises(LocalError, match="has ended"):
+        defunding.end(net.parties[0].records[channel], "again")
