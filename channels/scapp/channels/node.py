@@ -279,7 +279,8 @@ class Node:
         return self._find(channel_id).info()
 
     def corrupt(self) -> dict[ChannelId, str]:
-        return dict(self._corrupt)
+        fault = self.books.fault if self.books is not None else ""
+        return {**self._corrupt, ChannelId(BOOKS_STREAM): fault} if fault else dict(self._corrupt)
 
     def _find(self, channel_id: bytes) -> ChannelRunner:
         runner = self._runners.get(channel_id)

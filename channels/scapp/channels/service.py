@@ -133,7 +133,8 @@ class NodeService(Protocol):
         ...
 
     def corrupt(self) -> dict[ChannelId, str]:
-        """Channels whose stored events cannot be trusted, and what is wrong; they are not among `channels`."""
+        """Channels whose stored events cannot be trusted, and what is wrong; they are not among `channels`. Under
+        `books.step.BOOKS_STREAM` all ledgers together."""
         ...
 
     async def open_channel(self, request: OpenRequest) -> ChannelId:
