@@ -156,11 +156,13 @@ def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
 
 
 def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
-    """What the policy says of a virtual channel. An app party's app channel has a policy of its own, and agrees by its
-    signatures; what comes back after a restore was accepted before."""
+    """What the policy says of a virtual channel. An app party's app channel has a policy of its own, and has agreed by
+    its signature; what comes back after a restore was accepted before."""
     request = virtual_opening.request_of(record)
-    if request.role == "party" or record.accepted or record.recovering:
+    if record.accepted or record.recovering:
         return "ask", ""
+    if request.role == "party":
+        return "reject", "no app channel of this node has signed it"
     return rules.policy.virtual(request, len(books.index.forwarded) - (record.channel_id in books.index.forwarded))
 
 

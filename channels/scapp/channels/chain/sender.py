@@ -17,6 +17,7 @@ from scapp.channels.abi import InvalidValue
 from scapp.channels.adjudicator_status import unpack_status
 from scapp.channels.chain import calls, judging
 from scapp.channels.chain import requests as ask
+from scapp.channels.chain.around import around
 from scapp.channels.chain.client import Block, Refused, ViewCall
 from scapp.channels.chain.judging import Hold, OnChain
 from scapp.channels.chain.port import TransactionInfo
@@ -149,7 +150,8 @@ class Sender:
             assert isinstance(job.wanted, onchain.Challenge)
             signature = yield ask.SignChallenge(challenge_hash(verdict.state_hash))
             verdict = judging.Call(calls.Challenge(job.wanted.proof, job.wanted.candidate, signature))
-        step, to, call = "main", self._settings.adjudicator, verdict.call
+        step, to = "main", self._settings.adjudicator
+        call = yield from around(to, verdict.call, found.holdings)
         if isinstance(call, calls.Deposit) and call.asset != ZERO_ADDRESS:
             if self._token_busy(call.asset, purpose):
                 self._hold(job, head, "waiting", "another deposit of this token is under way", soon=True)

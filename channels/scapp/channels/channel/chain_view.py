@@ -71,12 +71,12 @@ def finalized_below(state: ChannelState, session: Session) -> Step | None:
 
 def news(state: ChannelState, head_time_s: int) -> tuple[str, ...]:
     """What holds of the channel on chain, in the words of `service.NodeEvent`."""
-    seen, shares = state.chain, state.setup.shares
-    if seen is None or shares is None:
+    seen = state.chain
+    if seen is None or state.setup.shares is None:
         return ()
     mode = seen.latest.status.mode(head_time_s)
     found = [
-        ("funded", is_funded(shares, seen)),
+        ("funded", is_funded(state, seen)),
         ("challenged", mode is Mode.CHALLENGE),
         ("finalized", mode is Mode.FINALIZED),
         ("settled", seen.settled),
@@ -192,10 +192,10 @@ def _by_participant(setup: Setup, state_hash: Hash, found: tuple[bytes, ...]) ->
 
 
 def _with_end(state: ChannelState, latest: OnChain, confirmed: OnChain, before_s: int, now_s: int) -> ChainSeen:
-    shares = state.setup.shares
+    shares, setup = state.setup.shares, state.setup
     assert shares is not None
     expected = Expected(
-        totals=shares.totals,
+        totals=shares.claims(setup.unpack(state.head.amounts) if state.head is not None else setup.start_amounts),
         deposits=tuple(min(filter(None, (of[k].amount for of in shares.of))) for k in range(len(shares.assets))),
         challenge_duration=state.setup.fixed.challenge_duration,
         final_signed=state.final_signed,
