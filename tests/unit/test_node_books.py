@@ -18,6 +18,7 @@ from scapp.channels.restoring import mark_restored
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from tests.support.ledger_scene import DURATION_S, LedgerScene
 from tests.support.node_cast import START_MS
+from tests.support.plain_chain import TOKEN
 
 ALICE, HUB, BOB = 0, 1, 2
 
@@ -91,6 +92,22 @@ async def test_an_app_channel_over_a_hub(scene: LedgerScene) -> None:
     assert scene.money(ALICE, left) == (1_000 - 20 - 2, 1_000 + 20 + 2, 0)
     assert scene.money(BOB, right) == (1_000 + 20, 1_000 - 20, 0)
     assert len(scene.chain.sent) == sent
+
+
+async def test_an_app_channel_over_coin_and_token(scene: LedgerScene) -> None:
+    """Each asset is divided as the app says; the hub's fee is in the first."""
+    assets = (ZERO_ADDRESS, TOKEN)
+    left = await scene.ledger(ALICE, HUB, assets=assets)
+    right = await scene.ledger(HUB, BOB, assets=assets)
+    channel = await scene.app_channel((ALICE, HUB, BOB), (50, 30), fees=(2,), assets=assets)
+    (receipt,) = await scene.nodes[BOB].submit(channel, [b"move:2:3:20"])
+    assert receipt.status == "accepted", receipt
+    await scene.nodes[ALICE].close_channel(channel)
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB, BOB)))
+    coin, token = scene.info(ALICE, left).assets
+    assert ((coin.mine, coin.theirs), (token.mine, token.theirs)) == ((998, 1_002), (980, 1_020))
+    coin, token = scene.info(BOB, right).assets
+    assert ((coin.mine, coin.theirs), (token.mine, token.theirs)) == ((1_000, 1_000), (1_020, 980))
 
 
 async def test_a_hub_that_does_not_forward_and_a_ledger_that_lacks_funds(scene: LedgerScene) -> None:
