@@ -348,3 +348,33 @@ async def test_no_channel_is_begun_over_a_ledger_that_would_outgrow_the_chain(
     await scene.until(lambda: scene.virtual_phase(first, "released", (ALICE, HUB, BOB)))
     await scene.payments((ALICE, HUB), 10)
     await scene.until(lambda: len(scene.info(HUB, right).channels) == 1)
+
+
+@pytest.mark.parametrize("who", [ALICE, BOB], ids=["payer", "payee"])
+async def test_a_purse_that_the_backup_does_not_know_recovers_before_it_pays_or_ends(
+    scene: LedgerScene, who: int
+) -> None:
+    """A backup from before the channel was opened: it comes back by the hub, and its purse is not begun anew, or the
+    payee would agree to an end without what it was paid."""
+    left = await scene.ledger(ALICE, HUB)
+    right = await scene.ledger(HUB, BOB)
+    old = scene.logs[who].durable_copy()
+    channel = await scene.payments((ALICE, HUB, BOB), 100, fees=(0,))
+    await scene.books(ALICE).pay(channel, 30)
+    await scene.until(lambda: scene.virtual(BOB, channel).paid == 30)
+    await scene.nodes[who].stop()
+    mark_restored(old, b"\x05" * 16, START_MS + 10**6, START_MS)
+    scene.logs[who] = old
+    for index in (ALICE, BOB):  # the one who knows is away at first
+        if index != who:
+            await scene.nodes[index].stop()
+    await scene.node(who)
+    await scene.books(HUB).close_virtual(channel)  # it speaks of the channel
+    await scene.until(lambda: scene.books(who)._purses.purse(channel) is not None)
+    with pytest.raises(LocalError, match="restored from a backup"):
+        await (scene.books(who).pay(channel, 1) if who == ALICE else scene.books(who)._payments.close(channel, 0))
+    await scene.node(BOB if who == ALICE else ALICE)
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB, BOB)))
+    assert scene.virtual(who, channel).paid == 30
+    assert scene.money(ALICE, left) == (970, 1_030, 0)
+    assert scene.money(BOB, right) == (1_030, 970, 0)

@@ -88,7 +88,7 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
             return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
         sides.append(side)
     step = virtual_opening.receive_proposal(
-        peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, _token(restored_ms)
+        peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, restore_token(restored_ms)
     )
     proposed = _record_of(step)
     decision, reason = _decided(books, proposed, rules)
@@ -115,8 +115,9 @@ def _waiting(books: Books) -> int:
     return sum(ledger is not None and ledger.phase == "proposed" for ledger in ledgers)
 
 
-def _token(restored_ms: int) -> bytes:
-    """Of a channel that the last restore has forgotten altogether: what its neighbours repeat to have told all."""
+def restore_token(restored_ms: int) -> bytes:
+    """Of a channel, or a purse, that the last restore has forgotten altogether: what the others repeat to have told
+    all."""
     return restored_ms.to_bytes(16, "big") if restored_ms else b""
 
 
