@@ -14,7 +14,7 @@ from typing import Protocol
 from scapp.channels.abi import InvalidValue
 from scapp.channels.backing import Backing, VirtualTerms
 from scapp.channels.books.engine import Books, Input
-from scapp.channels.books.proposals import Rules, room_fault, side_with
+from scapp.channels.books.proposals import Rules, age_fault, room_fault, side_with
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.chain.calls import decode_outcome
 from scapp.channels.errors import LocalError, ScappError
@@ -148,6 +148,8 @@ class BooksBacking:
     def _open(self, books: Books, terms: VirtualTerms, prefund: SignedState) -> Step:
         if terms.channel in books.state.virtuals:
             return NOTHING
+        if fault := age_fault(books, prefund.nonce):
+            raise LocalError(fault)
         left, right = (
             None if neighbour is None else side_with(books, neighbour)
             for neighbour in _neighbours(terms.participants, self._me)

@@ -60,6 +60,14 @@ class Index:
             self.forwarded.discard(channel)
         self._rest(channel, restless=not record.over and (phase(record) != "running" or ending(record)))
 
+    def forget(self, channels: Iterable[ChannelId]) -> None:
+        """These have ended and are not kept any more."""
+        for channel in channels:
+            for known in (self.users, self.wants, self.promised):
+                known.pop(channel, None)
+        for peer in [peer for peer, known in self.ledgers_with.items() if not known]:
+            del self.ledgers_with[peer]
+
     def put_wants(self, record: VirtualRecord, wants: Iterable[tuple[Address, Proposal]]) -> list[ChannelId]:
         """What a virtual channel wants of its ledgers now; the ledgers of which that is something else than before."""
         changed: list[ChannelId] = []

@@ -10,6 +10,8 @@ from scapp.channels.books.step import NOTHING, Send, Step
 from scapp.channels.errors import PeerError
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger import receiving as ledger_receiving
+from scapp.channels.ledger import record as ledger_record
+from scapp.channels.ledger.events import LedgerCreated
 from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedger
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.ledger.proposals import size_fault
@@ -21,7 +23,8 @@ from scapp.channels.virtual import record as virtual_record
 from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.events import Side
 from scapp.channels.virtual.messages import Proposed, Refused, VirtualMessage
-from scapp.channels.virtual.opening import Apps
+from scapp.channels.virtual.opening import CLOCKS_APART_MS, Apps
+from scapp.channels.virtual.pending import REASON_MAX
 from scapp.channels.virtual.record import VirtualRecord
 
 PROPOSALS_MAX = 256  # ledgers that wait for the operator
@@ -60,10 +63,30 @@ def _proposed_ledger(
         # It may have lived here before, after the backup; its first states must not be signed again (rule 9).
         reason = f"proposed before this node was restored, at {restored_ms} ms"
         return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
+    if record is None and (reason := age_fault(books, message.nonce)):
+        return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
     if record is None and _waiting(books) >= PROPOSALS_MAX:
         raise PeerError(f"{PROPOSALS_MAX} proposed ledgers wait for the operator already")
     known = books.ledgers_with(peer) + ([record] if record is not None else [])
-    return ledger_opening.receive_open(message, peer, known, rules.ledgers, books.context)
+    step = ledger_opening.receive_open(message, peer, known, rules.ledgers, books.context)
+    created = next((event for event in step.events if isinstance(event, LedgerCreated)), None)
+    if created is None:
+        return step
+    decision, reason = rules.policy.ledger(_offer(ledger_record.create(created)))
+    if decision == "reject":  # nothing is stored for it, for nothing was signed
+        return Step(sends=(Send(peer, RejectLedger(message.channel, reason[:REASON_MAX])),))
+    return step
+
+
+def age_fault(books: Books, nonce: int) -> str:
+    """Why nothing with that nonce is begun, or an empty string: it may have been here before and was forgotten (rule
+    9), or will seem older than it is when it is forgotten itself."""
+    opened, now_ms = opened_ms(nonce), books.context.now_ms
+    if books.state.forgotten_ms and opened <= books.state.forgotten_ms:
+        return f"opened at {opened} ms by its nonce, and what ended of that time is forgotten here: propose a new one"
+    if opened > now_ms + CLOCKS_APART_MS:
+        return f"opened at {opened} ms by its nonce (`nonce_at`), this node's clock says {now_ms}"
+    return ""
 
 
 def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules: Rules) -> Step:
@@ -80,6 +103,8 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
         raise PeerError(f"proposes a virtual channel with the id of a ledger, 0x{channel.hex()}")
     me = books.context.signer.address
     left, right = virtual_opening.neighbours_of(message, me)
+    if reason := age_fault(books, message.nonce):
+        return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     sides: list[Side | None] = []
     for neighbour in (left, right):
         side = side_with(books, neighbour) if neighbour is not None else None
@@ -168,14 +193,17 @@ def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
 
 
 def _judge_ledger(books: Books, record: LedgerRecord, rules: Rules) -> Step:
+    decision, reason = rules.policy.ledger(_offer(record))
+    if decision == "accept":
+        return ledger_opening.accept(record, books.context)
+    return ledger_opening.reject(record, reason) if decision == "reject" else NOTHING
+
+
+def _offer(record: LedgerRecord) -> LedgerOffer:
     setup = record.setup
-    offer = LedgerOffer(
+    return LedgerOffer(
         record.peer,
         tuple((each.asset, each.leader, each.follower) for each in setup.opening.assets),
         setup.opening.parties.of(setup.my_index),
         setup.fixed.challenge_duration,
     )
-    decision, reason = rules.policy.ledger(offer)
-    if decision == "accept":
-        return ledger_opening.accept(record, books.context)
-    return ledger_opening.reject(record, reason) if decision == "reject" else NOTHING
