@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from scapp.channels.channel.messages import MalformedMessage
 from scapp.channels.errors import CorruptionError
 

@@ -203,6 +203,26 @@ async def test_restored_books_sign_nothing_before_the_others_have_told(scene: Le
     await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB)))
 
 
+async def test_a_hub_whose_backup_does_not_know_a_channel_is_told_of_it_and_ends_it(scene: LedgerScene) -> None:
+    """A backup from before a payment channel was opened: its neighbours propose it again, and what the hub has signed
+    comes back with it."""
+    left = await scene.ledger(ALICE, HUB)
+    right = await scene.ledger(HUB, BOB)
+    old = scene.logs[HUB].durable_copy()
+    channel = await scene.payments((ALICE, HUB, BOB), 100, fees=(3,))
+    await scene.books(ALICE).pay(channel, 30)
+    await scene.until(lambda: scene.virtual(BOB, channel).paid == 30)
+    await scene.nodes[HUB].stop()
+    mark_restored(old, b"\x05" * 16, START_MS + 10**6, START_MS)
+    scene.logs[HUB] = old
+    await scene.node(HUB)
+    await scene.books(BOB).close_virtual(channel)
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, BOB)))
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (HUB,)))
+    assert scene.money(ALICE, left) == (1_000 - 30 - 3, 1_000 + 30 + 3, 0) == _swapped(scene.money(HUB, left))
+    assert scene.money(BOB, right) == (1_000 + 30, 1_000 - 30, 0)
+
+
 async def test_a_silent_hub_cannot_keep_what_was_paid(scene: LedgerScene) -> None:
     """The hub is gone for good after a payment. Bob redeems his voucher and leaves; Alice leaves too; both ledgers are
     settled on chain by the voucher, and the hub has what it had."""

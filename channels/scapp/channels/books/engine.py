@@ -201,7 +201,8 @@ class Books:
         return virtual_crank.Funding(left, right, self._impossible.get(record.channel_id, ""))
 
     def _ledger_of(self, side: Side | None) -> Ledger | None:
-        return None if side is None else self.state.ledgers[ChannelId(side.ledger)].ledger
+        record = self.state.ledgers[ChannelId(side.ledger)] if side is not None else None
+        return record.ledger if record is not None and not record.recovering else None
 
     # Folding
 

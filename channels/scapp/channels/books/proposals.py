@@ -66,8 +66,9 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
         return virtual_receiving.receive(record, peer, message)
     if isinstance(message, Refused):
         return NOTHING  # passed on to everybody on the path, also to those who never heard of the channel
+    restored_ms = books.state.restored_ms
     if not isinstance(message, Proposed):
-        raise PeerError(f"{type(message).__name__} of unknown channel 0x{channel.hex()}")
+        return virtual_opening.unknown(peer, message, restored_ms)
     if channel in books.state.ledgers:
         raise PeerError(f"proposes a virtual channel with the id of a ledger, 0x{channel.hex()}")
     me = books.context.signer.address
@@ -80,8 +81,13 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
             return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
         sides.append(side)
     return virtual_opening.receive_proposal(
-        peer, message, sides[0], sides[1], rules.apps, books.context, books.state.restored_ms
+        peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, _token(restored_ms)
     )
+
+
+def _token(restored_ms: int) -> bytes:
+    """Of a channel that the last restore has forgotten altogether: what its neighbours repeat to have told all."""
+    return restored_ms.to_bytes(16, "big") if restored_ms else b""
 
 
 def side_with(books: Books, neighbour: Address) -> Side | None:
@@ -102,7 +108,8 @@ def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
         return _judge_ledger(books, ledger, rules)
     virtual = books.state.virtuals[channel]
     request = virtual_opening.request_of(virtual)
-    if request.role == "party":  # its app channel has a policy of its own, and agrees by its signatures
+    # An app party's app channel has a policy of its own, and agrees by its signatures; what comes back was accepted.
+    if request.role == "party" or virtual.accepted:
         return NOTHING
     decision, reason = rules.policy.virtual(request, len(books.index.forwarded) - virtual.is_hub)
     if decision == "accept":

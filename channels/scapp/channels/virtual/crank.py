@@ -106,4 +106,3 @@ def ledger_wants(record: VirtualRecord) -> tuple[tuple[Address, Add | Remove], .
 def deadline_ms(record: VirtualRecord, context: Context) -> int | None:
     """When time alone makes `crank` decide something, by this node's clock; None if never."""
     return abort.deadline_ms(record, context)
-

@@ -113,15 +113,16 @@ def receive_proposal(
     if signed is None or not (signed.signatures[0] and signed.signatures[people.index(peer)]):
         raise PeerError("proposed without the prefund signatures of its proposer and of who sends it")
     if token and signed.signatures[record.my_index]:
-        return Step((created, signed, VirtualRestored(record.channel_id, token)))
+        restored = VirtualRestored(record.channel_id, token)
+        return Step((created, signed, restored), news(None, evolve(evolve(record, signed), restored)))
     _check_time(opened_ms(agreement.fixed.nonce), context.now_ms, not_before_ms)
     return Step((created, signed))
 
 
 def unknown(peer: Address, message: VirtualMessage, not_before_ms: int = 0) -> Step:
-    """A message about a channel that is not here: who waits for an answer is asked for the proposal. `not_before_ms`:
+    """A message about a channel that is not here: whoever speaks of one is asked for its proposal. `not_before_ms`:
     when this node was restored, 0 for never; it may have forgotten the channel."""
-    if not isinstance(message, Said) or not message.answer:
+    if not isinstance(message, Said):
         raise PeerError(f"{type(message).__name__} of unknown channel 0x{message.channel.hex()}")
     return Step(sends=(Send(peer, Unknown(message.channel, b"" if not_before_ms else message.token)),))
 
