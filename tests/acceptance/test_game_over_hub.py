@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -225,3 +226,21 @@ def test_a_bond_has_no_place_over_a_hub(three: FundedCluster) -> None:
     assert "3 slots" in refused.stderr + refused.stdout
     assert "must be funded directly" in refused.stderr + refused.stdout
     assert all(channel.phase == "settled" for channel in three.client("alice").channels())
+
+
+def test_the_demo_plays_over_a_hub(tmp_path: Path) -> None:
+    """Nothing is created or lost in the ledgers; the hub earns its fee; the chain hears of nothing in between."""
+    command = [sys.executable, "-m", "scapp.runtime.cli.main", "--json", "demo", "--fund", "virtual", "--cards", "3"]
+    done = subprocess.run(
+        [*command, "--dir", str(tmp_path), "--no-keep"], capture_output=True, text=True, timeout=240, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["equal"]
+    assert found["transactions"] == 0
+    before, after = ({row["name"]: int(row[when]) for row in found["ledgers"]} for when in ("before", "after"))
+    assert sum(before.values()) == sum(after.values())
+    assert after["hub"] - before["hub"] == int(found["fee"]) > 0
+    for row in found["money"]:
+        assert int(row["owed"]) == after[row["name"]]
+        assert 0 < int(row["fees"]) < 10**16, row
