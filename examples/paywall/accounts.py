@@ -7,7 +7,10 @@ requests overtake each other, but it is always checked to be signed by the chann
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from examples.paywall.credit import Account
 from examples.paywall.spending import Spending
@@ -45,8 +48,9 @@ class Accounts:
         self._opening: dict[ChannelId, asyncio.Task[Account]] = {}
         self._paid = asyncio.Event()
 
-    async def present(self, text: str) -> Account:
-        """The account of a voucher, with what it adds. Raises Refused."""
+    @asynccontextmanager
+    async def present(self, text: str) -> AsyncIterator[Account]:
+        """The account of a voucher, with what it adds, for one request. Raises Refused, TillUnreachable."""
         if len(text) > VOUCHER_CHARACTERS_MAX:
             raise Refused(400, f"a voucher of {len(text)} characters; allowed are {VOUCHER_CHARACTERS_MAX}")
         try:
@@ -54,11 +58,18 @@ class Accounts:
         except InvalidValue as error:
             raise Refused(400, f"the voucher cannot be read: {error}") from None
         account = await self._account(voucher.channel)
+        account.guests += 1
+        try:
+            await self._admit(account, voucher)
+            yield account
+        finally:
+            account.guests -= 1
+
+    async def _admit(self, account: Account, voucher: Voucher) -> None:
         if not is_signed(voucher, self._verifiers[voucher.channel]):
             raise Refused(402, f"the voucher is not signed by the channel's payer, 0x{account.payer.hex()}")
         if voucher.amount > account.paid:
             await self._take(account, voucher)
-        return account
 
     async def _take(self, account: Account, voucher: Voucher) -> None:
         try:
@@ -92,8 +103,9 @@ class Accounts:
         return account
 
     def _make_room(self) -> None:
-        for channel, account in list(self._accounts.items())[: len(self._accounts) - ACCOUNTS_KEPT]:
-            if not account.held:
+        over = max(0, len(self._accounts) - ACCOUNTS_KEPT)
+        for channel, account in list(itertools.islice(self._accounts.items(), over)):
+            if not account.guests:
                 del self._accounts[channel], self._verifiers[channel]
 
     def _was_paid(self, account: Account, total: int) -> None:

@@ -17,7 +17,8 @@ ATTEMPTS_MAX = 8
 
 @dataclass
 class Account:
-    """One payment channel. `paid` comes from the payee's node, all else is ours."""
+    """One payment channel. `paid` comes from the payee's node, all else is ours. `guests`: requests that hold on to
+    this object; a second one of the same channel would spend its coins again."""
 
     channel: ChannelId
     payer: Address
@@ -25,6 +26,7 @@ class Account:
     paid: int = 0
     spent: int = 0
     held: int = 0
+    guests: int = 0
 
     @property
     def credit(self) -> int:

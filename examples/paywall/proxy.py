@@ -98,13 +98,13 @@ class Paywall:
             presented = request.headers.get(VOUCHER_HEADER, "")
             if not presented:
                 raise Unpaid(f"send a voucher in the header {VOUCHER_HEADER}", price.request)
-            account = await self._accounts.present(presented)
-            try:
-                return await self._sell(request, account, price)
-            except Unpaid:
-                if not await self._accounts.refresh(account):
-                    raise
-                return await self._sell(request, account, price)
+            async with self._accounts.present(presented) as account:
+                try:
+                    return await self._sell(request, account, price)
+                except Unpaid:
+                    if not await self._accounts.refresh(account):
+                        raise
+                    return await self._sell(request, account, price)
         except Refused as refused:
             if refused.status == 400:
                 return _problem(400, "bad_request", refused.reason)

@@ -143,6 +143,9 @@ class FakeBooks:
         self.of_virtuals[voucher.channel] = _replace(info, paid=max(info.paid, voucher.amount))
         return max(0, voucher.amount - info.paid)
 
+    async def recover_payments(self, channel_id: ChannelId) -> None:
+        self.of_virtuals[channel_id] = _replace(self.virtual(channel_id), phase="running", waiting_for="")
+
     async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
         return self.history[from_version : from_version + rows_max]
 

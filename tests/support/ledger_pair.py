@@ -176,6 +176,10 @@ class Party:
         self.commit(asking.request(self.it, proposal, self.context))
         self.settle()
 
+    def confirm(self, proposal: Proposal) -> None:
+        self.commit(asking.confirm(self.it, self.session, proposal))
+        self.settle()
+
     def close(self) -> None:
         self.commit(closing.close(self.it, self.context))
         self.settle()

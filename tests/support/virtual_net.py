@@ -219,7 +219,7 @@ class Party:
         return failed
 
     def restore(self, kept: int) -> None:
-        """Go on from a backup that holds the first `kept` events only; the ledgers have recovered by themselves."""
+        """Go on from a backup that holds the first `kept` events only; see `Net.restore`."""
         self.lost += self.events[kept:]
         self.forgotten |= self.records
         self.events, self.records, self.sends = self.events[:kept], {}, []
@@ -456,6 +456,21 @@ class Net:
             self.flush()
             if quiet:
                 return
+
+    def restore(self, party: Party, kept: int) -> None:
+        """A party goes on from a backup of its first `kept` events. Its connections break, so what is under way is
+        lost; its ledgers recover as ledgers do: to what both have signed last, and what only the leader had signed is
+        gone."""
+        self.bag = [each for each in self.bag if party.address not in each[:2]]
+        for peer, mine in party.ledgers.items():
+            other = self.by_address[peer]
+            theirs = other.ledgers[party.address]
+            newest = max((mine, theirs), key=lambda ledger: ledger.current.turn)
+            recovered = {"current": newest.current, "signatures": newest.signatures, "queue": ()}
+            party.ledgers[peer] = msgspec.structs.replace(mine, **recovered)
+            other.ledgers[party.address] = msgspec.structs.replace(theirs, **recovered)
+        party.restore(kept)
+        self.flush()
 
     def pass_time(self, seconds: int) -> None:
         for party in self.parties:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from scapp.channels.books import engine
 from scapp.channels.books.engine import Books
+from scapp.channels.books.events import BooksRestored, decode_event, encode_event
+from scapp.channels.books.messages import encode_message, prefix_of
 from scapp.channels.books.retries import FIRST_MS, LONGEST_MS, Retries
 from scapp.channels.books.step import Note, Step
+from scapp.channels.channel.messages import Rejected
 from scapp.channels.errors import CorruptionError, LocalError
 from scapp.channels.ledger.events import CloseRequested, RequestDropped
+from scapp.channels.ledger.messages import AskClose
+from scapp.channels.payments.messages import VoucherWanted
 from scapp.channels.types import ChannelId
+from scapp.channels.virtual.messages import Refused
 from tests.support.ledger_scene import LedgerScene
+from tests.support.tree import ROOT
 
 ALICE, HUB = 0, 1
 
@@ -75,15 +86,9 @@ async def test_a_refused_input_changes_nothing_for_the_others(scene: LedgerScene
     def refuse(_: Books) -> Step:
         raise LocalError("no")
 
-    results = await _together(granted[0], runner.input(refuse), granted[1])
+    results = await asyncio.gather(granted[0], runner.input(refuse), granted[1], return_exceptions=True)
     assert [str(each) for each in results] == ["None", "no", "None"]
     assert scene.nodes[ALICE].counters()["books_appends"] == before, "nothing was to be stored"
-
-
-async def _together(*waits: object) -> list[object]:
-    import asyncio
-
-    return await asyncio.gather(*waits, return_exceptions=True)  # type: ignore[call-overload,no-any-return]
 
 
 async def test_what_an_input_costs_does_not_grow_with_the_channels(scene: LedgerScene) -> None:
@@ -122,3 +127,39 @@ def test_pauses_double_up_to_a_bound_and_begin_anew() -> None:
     assert pauses == [4_000, 8_000, 16_000, LONGEST_MS, LONGEST_MS, LONGEST_MS]
     retries.begin(one, now)
     assert list(retries.due(now + FIRST_MS)) == [one]
+
+
+@pytest.mark.parametrize("kind", ["ledger", "virtual"])
+def test_one_decoder_reads_the_facts_of_both_kinds(kind: str) -> None:
+    """From the golden bytes, and writes them so; what is unknown is never skipped."""
+    golden: dict[str, str] = json.loads((ROOT / "tests" / "golden" / f"{kind}-forms.json").read_text())
+    facts = {name: bytes.fromhex(text) for name, text in golden.items() if re.fullmatch(r"[lv]:[a-z-]+\.\d+", name)}
+    assert len(facts) > 5
+    for name, data in facts.items():
+        assert encode_event(decode_event(data)) == data, name
+    with pytest.raises(CorruptionError, match="cannot be read"):
+        decode_event(b"\x91\xabl:created.9")
+
+
+def test_the_fact_of_a_restore_keeps_its_bytes() -> None:
+    """A new shape would need a new tag."""
+    stored = bytes.fromhex("94b0626f6f6b732e726573746f7265642e31c41005050505050505050505050505050505cd03e81e")
+    assert decode_event(stored) == BooksRestored(b"\x05" * 16, 1_000, 30)
+    assert encode_event(BooksRestored(b"\x05" * 16, 1_000, 30)) == stored
+
+
+@pytest.mark.parametrize(
+    ("message", "prefix"),
+    [
+        (AskClose(b"\x01" * 32), b"l:"),
+        (Refused(b"\x01" * 32, 1, "no"), b"v:"),
+        (VoucherWanted(b"\x01" * 32, bytes(16)), b"p:"),
+        (Rejected(b"\x01" * 32, "no"), b"re"),
+    ],
+)
+def test_a_message_is_told_by_the_beginning_of_its_tag(message: object, prefix: bytes) -> None:
+    """Also where the array is a long one, and for bytes that are no message."""
+    data = encode_message(message)
+    assert prefix_of(data) == prefix
+    assert prefix_of(b"\xdc\x00" + bytes((len(msgspec.msgpack.decode(data)),)) + data[1:]) == prefix
+    assert [prefix_of(data) for data in (b"", b"\x91", b"\x91\xa1")] == [b"", b"", b""]

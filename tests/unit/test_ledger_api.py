@@ -15,6 +15,7 @@ from scapp.channels.types import U256_MAX, ZERO_ADDRESS
 from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Refused
+from scapp.runtime.ledger_documents import VirtualView
 from tests.support.api_harness import Harness, served
 from tests.support.fake_service import BOB, CAROL
 
@@ -139,6 +140,15 @@ def test_vouchers_as_files(node: Harness, tmp_path: Path) -> None:
         assert says in run(node, "voucher", "import", str(file), code=1).stderr
 
 
+def test_the_recovery_of_a_payment_channel_is_ended_only_on_purpose(node: Harness) -> None:
+    """Not without saying so, over the API either."""
+    node.books.put_virtual(7, CAROL, phase="recovering")
+    run(node, "payments", "recover", "0707", code=2)
+    with pytest.raises(Refused, match="recovers by itself"):
+        node.client._post("/v1/virtual/0707/recover", VirtualView, {"override": False})
+    assert "running" in run(node, "payments", "recover", "0707", "--override").stdout
+
+
 def test_history_of_a_payment_channel(node: Harness) -> None:
     """In pages; the receipt of a payment that waited says that it was seen."""
     node.books.put_virtual(7, CAROL, paid=0)
@@ -198,6 +208,19 @@ def test_open_an_app_channel_over_hubs_that_the_node_finds(node: Harness) -> Non
     (request,) = node.service.requests
     assert (request.fund, request.via, request.fees) == ("virtual", (BOB,), (3,))
     run(node, *opened, "--fee", "1", code=2)
+
+
+def test_open_an_app_channel_over_a_hub(node: Harness) -> None:
+    """Stakes come from ledgers; hubs belong to no other way of funding."""
+    node.deploy()
+    command = ("channel", "open", "carol", "--app", "duel", "--fund", "virtual", "--via", "bob")
+    run(node, *command, "--fee", "3", "--stake", "5")
+    (request,) = node.service.requests
+    assert (request.fund, request.via, request.fees) == ("virtual", (BOB,), (3,))
+    assert [amount for _, _, amount in request.slots] == [5, 5]
+    run(node, *command, code=2)
+    run(node, *command, "--stake", "5", "--fee", "1", "--fee", "2", code=2)
+    run(node, "channel", "open", "carol", "--app", "duel", "--fund", "direct", "--stake", "5", "--via", "bob", code=2)
 
 
 def test_pay_without_a_channel(node: Harness) -> None:

@@ -10,7 +10,7 @@ import pytest
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.ledger import receiving
 from scapp.channels.ledger.consensus import QUEUE_MAX
-from scapp.channels.ledger.messages import Agree, AskStanding, OpenLedger, TellStanding
+from scapp.channels.ledger.messages import ASKS_MAX, Agree, AskStanding, OpenLedger, TellStanding
 from scapp.channels.ledger.proposals import Add, Expand, Part, Transfer
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.resending import pending
@@ -189,7 +189,7 @@ def test_a_proposal_that_never_arrived_comes_again() -> None:
 
 
 def test_requests_are_neither_done_twice_nor_lost(pair: LedgerPair) -> None:
-    """A follower that forgot a request may make it again, under the number that its leader has proposed."""
+    """A follower that forgot a request signs it when its operator stands by it; a new one is another request."""
     follower = pair.follower
     backup = len(follower.log)
     pay(pair, 1, 3)
@@ -201,10 +201,19 @@ def test_requests_are_neither_done_twice_nor_lost(pair: LedgerPair) -> None:
     reunite(pair)
     assert "answer to request 2" in waiting_for(follower.it, follower.session)
     assert follower.it.balances.assets[0].follower == 57
-    follower.request(Transfer(COIN, 5, 1))
+    for wrong in (Transfer(COIN, 6, 1), Transfer(COIN, 5, 0)):
+        with pytest.raises(LocalError, match="no such request"):
+            follower.confirm(wrong)
+    follower.request(Transfer(COIN, 7, 1))
+    assert follower.it.requests[0].number == 2 + ASKS_MAX + 1
     pair.collect()
     pair.quiet()
-    assert follower.it.balances.assets[0].follower == 52
+    assert follower.it.balances.assets[0].follower == 57
+    follower.confirm(Transfer(COIN, 5, 1))
+    pair.collect()
+    pair.quiet()
+    assert follower.it.balances.assets[0].follower == 45
+    assert not follower.it.requests
     assert pair.leader.it.balances == follower.it.balances
 
 

@@ -55,8 +55,8 @@ FACTS: list[LedgerEvent] = [
     events.CloseRequested(CHANNEL, 1),
     events.FinalStateSigned(CHANNEL, 8, 0, SIGNATURE, 1_700_000_000_000),
     events.LedgerRestored(CHANNEL, b"\x06" * 16, 1_700_000_000_000, 1_600_000_000_000),
-    events.PeerRestoreSeen(CHANNEL, b"\x06" * 16, 263),
-    events.LedgerRecovered(CHANNEL, 263, False, 3, balances_to_wire(BALANCES), (SIGNATURE, OTHER)),
+    events.PeerRestoreSeen(CHANNEL, b"\x06" * 16, 263, 17),
+    events.LedgerRecovered(CHANNEL, 263, False, 3, (2, 3), balances_to_wire(BALANCES), (SIGNATURE, OTHER)),
     LedgerSeen(
         CHANNEL,
         Seen(

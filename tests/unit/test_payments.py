@@ -301,6 +301,40 @@ async def test_closing_is_durable_and_ends_payments(pair: Pair) -> None:
     assert await pair.payee.payments.history(CHANNEL, 4) == []
 
 
+async def test_a_caller_that_goes_away_takes_nothing_back(pair: Pair) -> None:
+    """A request that is cancelled while its decision is being stored: it is stored, and others go on."""
+    pair.part()
+    voucher = (await pair.payer.payments.pay(CHANNEL, 12)).voucher
+    taking = asyncio.create_task(pair.payee.payments.take(voucher))
+    paying = asyncio.create_task(pair.payer.payments.pay(CHANNEL, 5))
+    await asyncio.sleep(0)
+    for task in (taking, paying):
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    await idle()
+    assert pair.at_payee() == 12
+    assert pair.payee.log.durable_copy().version(CHANNEL) == 2
+    assert (await pair.payer.payments.pay(CHANNEL, 1)).total == 18
+    assert await pair.payee.payments.close(CHANNEL, 18) == 18
+
+
+async def test_a_listener_that_fails_harms_nobody(pair: Pair) -> None:
+    pair.payee.taken = None  # type: ignore[assignment]  # appending to it raises
+    receipts = await asyncio.gather(*(pair.payer.payments.ask(CHANNEL, 1, wait=True) for _ in range(3)))
+    assert all(receipt.seen for receipt in receipts)
+
+
+async def test_many_that_wait_in_vain_are_answered_in_time(pair: Pair) -> None:
+    """Each when its time is over, in any order, and none is kept for ever."""
+    pair.part()
+    waits = [0.01 * (number % 7 + 1) for number in range(90)]
+    receipts = await asyncio.gather(*(pair.payer.payments.pay(CHANNEL, 1, wait_s=wait) for wait in waits))
+    assert sorted(receipt.total for receipt in receipts) == list(range(1, 91))
+    assert not any(receipt.seen for receipt in receipts)
+    assert not pair.payer.payments._talk._unseen[CHANNEL]
+
+
 async def test_history_is_of_known_channels_only(pair: Pair) -> None:
     with pytest.raises(LocalError, match="no payment channel"):
         await pair.payer.payments.history(OTHER)

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from examples.paywall import accounts
 from examples.paywall.buyer import Buyer, NotBought
 from examples.paywall.credit import Account, Visit
 from examples.paywall.passing import is_plain
@@ -255,6 +256,28 @@ async def test_a_node_that_does_not_answer_is_no_reason_to_give_anything_away(tm
         assert (await it.get("/file", voucher))[0] == 200
         assert it.till.asked == asked
         assert (await it.get("/file", voucher))[0] == 503
+
+
+async def test_accounts_in_use_are_kept_and_others_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for one: a second buyer comes while the first is served; neither spends anything twice."""
+    monkeypatch.setattr(accounts, "ACCOUNTS_KEPT", 1)
+    async with shop(tmp_path, PER_REQUEST) as it:
+        other = ChannelId(b"\xc5" * 32)
+        for node in (it.payer, it.payee):
+            await node.payments.open(terms(other))
+        voucher = await it.wallet.pay(5)
+        another = write_voucher((await it.payer.payments.pay(other, 10)).voucher)
+        it.service.gate.clear()
+        first = asyncio.create_task(it.get("/file", voucher))
+        await until(lambda: bool(it.service.requests))
+        second = asyncio.create_task(it.get("/file", another))
+        await until(lambda: len(it.service.requests) == 2)
+        assert (await it.get("/file", voucher))[0] == 402
+        it.service.gate.set()
+        assert [(await task)[0] for task in (first, second)] == [200, 200]
+        assert (await it.get("/file", another))[0] == 200
+        assert (await it.get("/file", another))[0] == 402
+        assert (await it.get("/file", voucher))[0] == 402
 
 
 async def test_free_paths_are_free_and_no_way_around(tmp_path: Path) -> None:

@@ -11,14 +11,7 @@ from scapp.channels.virtual.crank import ledger_wants
 from scapp.channels.virtual.events import VirtualRecovered, VirtualRestored
 from scapp.channels.virtual.record import evolve
 from scapp.channels.virtual.standing import phase, waiting_for
-from tests.support.virtual_net import Net, Party, describe
-
-
-def restore(net: Net, party: Party, kept: int) -> None:
-    """Its connections break: what it has said and nobody has heard yet is lost."""
-    net.bag = [each for each in net.bag if party.address not in each[:2]]
-    party.restore(kept)
-    net.flush()
+from tests.support.virtual_net import Net, describe
 
 
 def wake(net: Net, channel: ChannelId) -> None:
@@ -46,7 +39,7 @@ def test_a_restored_participant_learns_what_it_had_signed_and_goes_on(who: int) 
             party = net.parties[who]
             if channel not in party.records:
                 continue
-            restore(net, party, max(0, len(party.events) - forgotten))
+            net.restore(party, max(0, len(party.events) - forgotten))
             net.run()
             if not net.phases(channel):
                 continue  # nobody had heard of it
@@ -75,7 +68,7 @@ def test_one_whose_backup_is_from_any_moment_of_a_channel_that_has_ended_knows_i
     whole = list(party.events)
     for kept in range(2, len(whole)):
         party.events = list(whole)
-        restore(net, party, kept)
+        net.restore(party, kept)
         net.run()
         assert net.phases(channel) == ["released"] * 3, f"{kept}: {describe(net)}"
 
@@ -89,7 +82,7 @@ def test_one_that_recovers_asks_even_those_who_have_turned_the_channel_down() ->
     hub.take(defunding.end(hub.records[channel], "no longer"))
     hub.settle()
     hub.sends = []
-    restore(net, payer, len(payer.events))
+    net.restore(payer, len(payer.events))
     net.run()
     assert net.phases(channel)[:2] == ["rejected", "rejected"]
 

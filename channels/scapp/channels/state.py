@@ -103,17 +103,19 @@ def encode_state_of_outcome(channel: ChannelId, app_data: bytes, outcome: bytes,
 
 
 def _encode_state(channel: ChannelId, app_data: bytes, outcome: bytes, turn: int, is_final: bool) -> bytes:
+    return b"".join((*state_head(channel, app_data, turn, is_final=is_final), outcome))
+
+
+def state_head(channel: ChannelId, app_data: bytes, turn: int, *, is_final: bool) -> tuple[bytes, ...]:
+    """An encoded state up to its outcome's body, in pieces: for outcomes so long that each copy of them counts."""
     encoded = abi.dynamic_bytes(app_data)
-    return b"".join(
-        (
-            abi.bytes32(channel, "channel id"),
-            abi.STATE_APP_DATA_OFFSET,
-            abi.word(abi.STATE_HEAD_BYTES + len(encoded)),
-            abi.uint(turn, abi.TURN_BITS, "turn"),
-            abi.TRUE if is_final else abi.FALSE,
-            encoded,
-            outcome,
-        )
+    return (
+        abi.bytes32(channel, "channel id"),
+        abi.STATE_APP_DATA_OFFSET,
+        abi.word(abi.STATE_HEAD_BYTES + len(encoded)),
+        abi.uint(turn, abi.TURN_BITS, "turn"),
+        abi.TRUE if is_final else abi.FALSE,
+        encoded,
     )
 
 

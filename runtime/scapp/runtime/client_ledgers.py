@@ -148,6 +148,10 @@ class LedgerCalls(Calls):
         """Take a voucher, in go-nitro's JSON, that came in another way than from the payer's node."""
         return self._post("/v1/vouchers", VoucherView, {"voucher": voucher})
 
+    def recover_payments(self, channel: str) -> VirtualView:
+        """End a restored payment channel's recovery without the other's answer: it may promise twice."""
+        return self._post(f"{_virtual(channel)}/recover", VirtualView, {"override": True})
+
     def payments(self, channel: str, first: int = 0, limit: int = 1_000) -> PaymentHistory:
         """What was paid in a channel, oldest first, from a version on."""
         return self._get(f"{_virtual(channel)}/payments?from={first}&limit={limit}", PaymentHistory)

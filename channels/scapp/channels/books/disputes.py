@@ -91,8 +91,10 @@ class Disputes:
     def on_ledger(
         self, record: LedgerRecord, view: ChainView, users: Iterable[ChannelId], context: Context, followed_to_s: int
     ) -> Step:
-        """A view of a ledger that funds these channels; `followed_to_s` as in `ledger.chain_view.on_view`."""
-        return ledger_chain.on_view(record, view, self._settled(users, context), context, followed_to_s)
+        """A view of a ledger that funds these channels; `followed_to_s` as in `ledger.chain_view.on_view`. An older
+        state of it that somebody showed may also guarantee channels that have ended."""
+        settled = self._settled({*users, *self.needs_of(record, context)}, context)
+        return ledger_chain.on_view(record, view, settled, context, followed_to_s)
 
     def on_virtual(self, record: VirtualRecord, view: ChainView, context: Context) -> Step:
         """A view of a virtual channel."""
@@ -104,9 +106,7 @@ class Disputes:
             return NOTHING
         step = virtual_chain.on_head(record, self.enforceable(record), context) if record.disputed else NOTHING
         for at, side in record.sides:
-            ledger = self._ledger(side)
-            ended = ledger.chain is not None and ledger.chain.ended
-            if ended and record.channel_id not in self.needs_of(ledger, context):
+            if ledger_settling.is_reclaimed(self._ledger(side), record.channel_id):
                 step += defunding.ledger_settled(record, at)
         return step
 
@@ -119,13 +119,18 @@ class Disputes:
         if record.channel in self._hasty:
             terms = msgspec.structs.replace(context.terms, conclude_delay_s=0)
             context = msgspec.structs.replace(context, terms=terms)
-        return ledger_settling.wanted(record, self._settled(users, context), context)
+        seen = record.chain.seen if record.chain is not None else None
+        if seen is None or not seen.finalized(context.head_time_s):  # only then does it matter what they are
+            return ledger_settling.wanted(record, {}, context)
+        settled = self._settled({*users, *self.needs_of(record, context)}, context)
+        return ledger_settling.wanted(record, settled, context)
 
     def virtual_wants(self, record: VirtualRecord, context: Context) -> tuple[Transaction, ...]:
-        """The same for a virtual channel."""
-        if record.over:
+        """The same for a virtual channel, be it over: an older state of a ledger may need its outcome."""
+        needed_since_s = self.needed_since_s(record, context)
+        if record.over and needed_since_s is None:
             return ()
-        return virtual_settling.wanted(record, self.enforceable(record), self.needed_since_s(record, context), context)
+        return virtual_settling.wanted(record, self.enforceable(record), needed_since_s, context)
 
     # Silence
 

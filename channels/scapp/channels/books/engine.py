@@ -35,7 +35,7 @@ T = TypeVar("T")
 Input = Callable[["Books"], Step]
 """Decides one step; may read everything of the books."""
 
-TURNS_MAX = 64
+TURNS_MAX = 512
 """Of one record's crank within one batch; more is a bug, and the record stands still until its next input."""
 
 
@@ -98,7 +98,7 @@ class Books:
         for channel in self._dirty:
             if self._phase(channel) == "proposed":
                 self._proposed[channel] = None
-            self._say_again(channel)
+            self._retries.begin(channel, self.context.now_ms)
         return NOTHING
 
     def tick(self) -> Step:
@@ -106,6 +106,8 @@ class Books:
         self.mark(self.index.restless)
         self._touched.update(self.index.restless)
         for channel in list(self.index.restless):
+            if self._phase(channel) == "disputed":  # what its channels want on chain depends on how long it has been so
+                self._touched.update(self.index.users[channel])
             self._try(channel, self._leave_silent)
         for channel in self._retries.due(self.context.now_ms):
             self._say_again(channel)
@@ -194,10 +196,8 @@ class Books:
             self._impossible.pop(record.channel_id, None)
 
     def _funding(self, record: VirtualRecord) -> virtual_crank.Funding:
-        left, right = (
-            virtual_crank.place_of(record, at, self._ledger_of(side))
-            for at, side in ((LEFT, record.left), (RIGHT, record.right))
-        )
+        left = virtual_crank.place_of(record, LEFT, self._ledger_of(record.left))
+        right = virtual_crank.place_of(record, RIGHT, self._ledger_of(record.right))
         return virtual_crank.Funding(left, right, self._impossible.get(record.channel_id, ""))
 
     def _ledger_of(self, side: Side | None) -> Ledger | None:
@@ -258,15 +258,15 @@ class Books:
     ) -> None:
         """Crank the virtual channels of which a guarantee has come or gone by both signatures."""
         if isinstance(event, Countersigned):
-            targets = [getattr(event.proposal, "target", None)]
+            targets: list[bytes] = [getattr(event.proposal, "target", b"")]
         elif isinstance(event, FollowerSigned):
             ledger = before[ChannelId(event.channel)][0]
             queue = ledger.ledger.queue if ledger is not None and ledger.ledger is not None else ()
             confirmed = (queued.proposal for queued in queue if queued.after.turn <= event.turn)
-            targets = [getattr(proposal, "target", None) for proposal in confirmed]
+            targets = [getattr(proposal, "target", b"") for proposal in confirmed]
         else:
             return
-        self.mark(target for target in targets if target in self.state.virtuals)
+        self.mark(ChannelId(target) for target in targets if target in self.state.virtuals)
 
     def _phase(self, channel: ChannelId) -> str:
         ledger = self.state.ledgers.get(channel)

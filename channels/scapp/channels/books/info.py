@@ -188,6 +188,10 @@ class BooksPort(Protocol):
         (VoucherRefused)."""
         ...
 
+    async def recover_payments(self, channel_id: ChannelId) -> None:
+        """End the recovery of a restored payment channel's purse without the other's answer, at the operator's risk."""
+        ...
+
     async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
         """What was stored of a payment channel, oldest first."""
         ...

@@ -43,13 +43,18 @@ class BooksLink:
         self._desk.watch(channel, record.setup.assets, since, lambda: self._show(channel))
         if channel in self._seen:  # silence, unlike wanting nothing, cancels nothing that an earlier run has sent
             self._desk.want(channel, books.disputes.ledger_wants(record, books.index.users[channel], books.context))
+        for needed in books.disputes.needs_of(record, books.context):
+            virtual = books.state.virtuals.get(needed)
+            if virtual is not None and virtual.over:  # others are updated when they change
+                self._update_virtual(virtual)
 
     def _update_virtual(self, record: VirtualRecord) -> None:
         """It holds nothing on chain, and is watched because anybody who has signed it may take it there."""
         channel, books = record.channel_id, self._runner.books
-        if record.over and not self._desk.is_under_way(channel):
+        over = record.over and books.disputes.needed_since_s(record, books.context) is None
+        if over and not self._desk.is_under_way(channel):
             self._forget(channel)
-        elif record.prefund.complete and not record.over:
+        elif record.prefund.complete and not over:
             since = record.chain.seen.confirmed.block if record.chain is not None else 0
             self._desk.watch(channel, (), since, lambda: self._show(channel))
             if channel in self._seen:

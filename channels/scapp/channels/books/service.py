@@ -43,16 +43,19 @@ from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.payments.history import PaymentRow
 from scapp.channels.payments.limits import Limits
+from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.runner import PaymentRunner
 from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.paths import Route
 from scapp.channels.routing.statements import network_of
 from scapp.channels.runner import Shared
+from scapp.channels.service import NodeEvent
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual.opening import Apps
+from scapp.channels.virtual.record import VirtualRecord
 
 logger = logging.getLogger("scapp.books")
 
@@ -91,6 +94,11 @@ def open_books(
         apps=setup.apps,
         policy=setup.policy,
     )
+
+    def paid(purse: Purse, added: int) -> None:
+        told = f"{added} more, {purse.paid} altogether"
+        shared.emit(NodeEvent(kind="paid", channel_id=purse.channel, peer=purse.payer, detail=told))
+
     payments = PaymentRunner(
         signer=shared.signer,
         log=shared.log,
@@ -99,6 +107,7 @@ def open_books(
         clock_ms=shared.clock_ms,
         counters=shared.counters,
         limits=setup.payment_limits,
+        on_taken=paid,
     )
     return NodeBooks(shared, desk, rules, setup, payments, nonce, apps)
 
@@ -294,6 +303,9 @@ class NodeBooks:
     async def take_voucher(self, voucher: Voucher) -> int:
         return await self._payments.take(voucher)
 
+    async def recover_payments(self, channel_id: ChannelId) -> None:
+        await self._payments.recover(channel_id)
+
     async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
         return await self._payments.history(channel_id, from_version, rows_max)
 
@@ -310,8 +322,20 @@ class NodeBooks:
     async def wait_virtual(
         self, channel_id: ChannelId, done: Callable[[VirtualInfo], bool], timeout: float
     ) -> VirtualInfo:
+        books = self._running().books
+        last: tuple[VirtualRecord | None, Purse | None] = (None, None)
+
+        def happened() -> bool:
+            """Asked whenever anything changes, by everybody who waits: a look at the records comes first."""
+            nonlocal last
+            now = books.state.virtuals.get(channel_id), self._purses.purse(channel_id)
+            if now[0] is last[0] and now[1] is last[1] and now[0] is not None:
+                return False
+            last = now
+            return done(self.virtual(channel_id))
+
         async with asyncio.timeout(timeout):
-            await self._running().wait_until(lambda: done(self.virtual(channel_id)))
+            await self._running().wait_until(happened)
         return self.virtual(channel_id)
 
     async def _input(self, decide: Input) -> None:

@@ -73,6 +73,10 @@ def virtual_info(record: VirtualRecord, purse: Purse | None) -> VirtualInfo:
     phase, waiting_for = virtual_standing.phase(record), virtual_standing.waiting_for(record)
     if phase == "running" and agreement.kind == "payment" and not record.is_hub and purse is None:
         phase, waiting_for = "funding", "its purse to be opened"
+    if phase in ("running", "closing") and purse is not None and purse.recovering:
+        phase = "recovering"
+        other = agreement.participants[0 if record.left is not None else -1]
+        waiting_for = f"0x{other.hex()} to tell its largest voucher; this node was restored from a backup"
     now = record.ended.amounts if record.ended is not None else agreement.start
     return VirtualInfo(
         channel_id=record.channel_id,

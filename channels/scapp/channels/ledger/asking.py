@@ -1,7 +1,7 @@
 """What the operator of one party wants of a running ledger: to pay the other, or to deposit more (ADR 0059).
 
-The leader proposes its own requests at once. The follower numbers them and asks the leader; the leader decides each
-number once and for all, so that an old question that comes again can never be proposed twice.
+The leader proposes its own requests at once. The follower numbers them and asks the leader for all that are open; the
+leader decides each number once and for all, so that an old question that comes again can never be proposed twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from scapp.channels.ledger.events import AskDeclined, RequestDropped, Requested
 from scapp.channels.ledger.messages import ASKS_MAX, Ask, Decline
 from scapp.channels.ledger.proposals import Expand, Proposal, ProposalRefused, Transfer, apply
 from scapp.channels.ledger.record import LedgerRecord, Request
-from scapp.channels.ledger.updating import proposed, with_ask
+from scapp.channels.ledger.session import LedgerSession
+from scapp.channels.ledger.updating import followed, proposed, with_ask
 from scapp.channels.ledger.wire import from_wire, to_wire
 
 
@@ -35,10 +36,19 @@ def request(record: LedgerRecord, proposal: Proposal, context: Context) -> Step:
     except ProposalRefused as error:
         raise LocalError(str(error)) from error
     number = max(record.asked, *(each.number for each in record.requests), 0) + 1
-    wire = to_wire(proposal)
-    return Step(
-        (Requested(record.channel, number, wire),), (Send(record.peer, Ask(record.channel, ((number, wire),))),)
-    )
+    asks = ask_message(record, (*record.requests, Request(number, proposal)))
+    return Step((Requested(record.channel, number, to_wire(proposal)),), (Send(record.peer, asks),))
+
+
+def confirm(record: LedgerRecord, session: LedgerSession, proposal: Proposal) -> Step:
+    """The operator stands by a request that this node, the follower, has forgotten by a restore and that the leader
+    proposes: it is signed after all. Raises LocalError unless just this change waits so at the head of the queue."""
+    queue = followed(record, session).queue if record.usable and not record.leads else ()
+    if not queue or not queue[0].ask or queue[0].proposal != proposal or not _is_by(proposal, FOLLOWER):
+        raise LocalError("the leader proposes no such request of this node")
+    if any(each.number == queue[0].ask for each in record.requests):
+        raise LocalError("the request is known")
+    return Step((Requested(record.channel, queue[0].ask, to_wire(proposal)),))
 
 
 def _is_by(proposal: Proposal, party: int) -> bool:
@@ -53,7 +63,8 @@ def _is_by(proposal: Proposal, party: int) -> bool:
 
 def ask_message(record: LedgerRecord, requests: tuple[Request, ...]) -> Ask:
     """The follower's requests that are not decided."""
-    return Ask(record.channel, tuple((each.number, to_wire(each.proposal)) for each in requests))
+    ascending = sorted(requests, key=lambda each: each.number)
+    return Ask(record.channel, tuple((each.number, to_wire(each.proposal)) for each in ascending))
 
 
 def receive_ask(record: LedgerRecord, message: Ask, context: Context) -> Step:
@@ -73,7 +84,7 @@ def receive_ask(record: LedgerRecord, message: Ask, context: Context) -> Step:
             reasons = [reason for known, reason in record.declined if known == number]
             step += Step(sends=tuple(Send(record.peer, Decline(record.channel, number, each)) for each in reasons))
             continue
-        if number != decided + 1 or len(ledger.queue) >= QUEUE_MAX:
+        if len(ledger.queue) >= QUEUE_MAX:
             break
         ledger, done = _decide(record, ledger, number, proposal, context)
         step, decided = step + done, number
@@ -98,7 +109,7 @@ def receive_declined(record: LedgerRecord, message: Decline) -> Step:
     """The leader will not propose a request of the follower's."""
     if record.leads:
         raise PeerError("declines what the leader has not asked for")
-    if not record.requests or record.requests[0].number != message.number:
+    if all(each.number != message.number for each in record.requests):
         return NOTHING
     note = Note(record.channel, "declined", message.reason)
     return Step((RequestDropped(record.channel, message.number, message.reason),), notes=(note,))

@@ -25,7 +25,7 @@ from scapp.channels.outcome import (
     guarantee_metadata,
     is_external,
 )
-from scapp.channels.state import encode_state_of_outcome
+from scapp.channels.state import state_head
 from scapp.channels.types import U256_MAX, Address, ChannelId, Destination, Hash
 
 _SIMPLE_BYTES = abi.SIMPLE_ALLOCATION_BYTES
@@ -171,21 +171,25 @@ class Balances(msgspec.Struct, frozen=True, gc=False):
 
     def encode_outcome(self) -> bytes:
         """`outcome.encode_outcome` of `outcome()`, without building it."""
-        # One join: with many guarantees each further copy costs a good part of the hash.
+        return b"".join((abi.OFFSET_OF_ONLY_ARGUMENT, *self._outcome_parts()))
+
+    def _outcome_parts(self) -> list[bytes]:
+        """The outcome's body, in pieces."""
         exits = [_exit_parts(each, self.parties) for each in self.assets]
-        parts = [abi.OFFSET_OF_ONLY_ARGUMENT, abi.word(len(exits))]
+        parts = [abi.word(len(exits))]
         offset = abi.WORD * len(exits)
         for exit_parts in exits:
             parts.append(abi.word(offset))
             offset += sum(map(len, exit_parts))
         for exit_parts in exits:
             parts += exit_parts
-        return b"".join(parts)
+        return parts
 
     def state_hash(self, channel: ChannelId, *, is_final: bool = False) -> Hash:
         """The hash of the ledger's state at this turn, without app data."""
-        encoded = encode_state_of_outcome(channel, b"", self.encode_outcome(), self.turn, is_final=is_final)
-        return Hash(keccak256(encoded))
+        # One join: with many guarantees each further copy costs a good part of the hash.
+        head = state_head(channel, b"", self.turn, is_final=is_final)
+        return Hash(keccak256(b"".join((*head, *self._outcome_parts()))))
 
 
 def _exit_parts(balances: AssetBalances, parties: Parties) -> tuple[bytes, ...]:

@@ -128,22 +128,26 @@ class LedgerRestored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag
 
 
 class PeerRestoreSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:restore-seen.1"):
-    """The other party was restored and was told that updates go on above turn `floor`; stored before it is told."""
+    """The other party was restored and was told that updates go on above turn `floor`, and requests above number
+    `asked`; stored before it is told."""
 
     channel: bytes
     token: bytes
     floor: int
+    asked: int
 
 
 class LedgerRecovered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:recovered.1"):
     """The other party has told where the ledger stands (or the operator goes on without): updates go on above turn
-    `floor`. `balances` with `signatures` are the newest state of both, None if it is not newer than what was known;
-    `asked` is the number of the follower's last request that is done or declined."""
+    `floor`. `balances` with `signatures` are the newest state of both, None if it is not newer than what was known.
+    `asked`: no request of the follower up to that number is to be decided, or made, any more; `kept` are those of its
+    requests that the leader has proposed."""
 
     channel: bytes
     floor: int
     by_operator: bool
     asked: int
+    kept: tuple[int, ...]
     balances: WireBalances | None = None
     signatures: tuple[bytes, bytes] = (b"", b"")
 

@@ -72,7 +72,7 @@ class Agree(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:agree
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:ask"):
-    """The follower asks the leader to propose these; numbers ascend."""
+    """All that the follower asks the leader to propose, as far as it is not decided; numbers ascend."""
 
     channel: B32
     asks: Annotated[tuple[tuple[U63, WireProposal], ...], msgspec.Meta(min_length=1, max_length=ASKS_MAX)]
@@ -111,7 +111,7 @@ class AskStanding(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l
 class TellStanding(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:standing"):
     """Answer to `AskStanding`, with its token: the newest state that both have signed (None below the postfund),
     both parties' signatures under the prefund and the final state as far as the sender has them, the turn above which
-    updates go on, and the number of the last request of the follower that is done or declined."""
+    updates go on, the number above which requests of the follower go on, and those in the leader's queue."""
 
     channel: B32
     token: B16
@@ -122,6 +122,7 @@ class TellStanding(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
     final: tuple[MaybeB65, MaybeB65]
     floor: U48
     asked: U63
+    kept: Annotated[tuple[U63, ...], msgspec.Meta(max_length=UPDATES_MAX)]
 
 
 LedgerMessage = (

@@ -157,9 +157,10 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def asks_done(self) -> int:
-        """The highest number of the follower's requests that is done or declined, not only proposed."""
+        """Up to which number the follower's requests are done or declined, not only made or proposed."""
         queue = self.ledger.queue if self.ledger is not None else ()
-        return min((queued.ask - 1 for queued in queue if queued.ask), default=self.asked)
+        open_asks = [queued.ask for queued in queue if queued.ask] + [each.number for each in self.requests]
+        return min(open_asks, default=self.asked + 1) - 1
 
     @property
     def has_guarantees(self) -> bool:
@@ -279,7 +280,8 @@ def _restored(record: LedgerRecord, event: LedgerRestored) -> LedgerRecord:
 
 def _peer_restored(record: LedgerRecord, event: PeerRestoreSeen) -> LedgerRecord:
     seen = (*record.peer_restores, (event.token, event.floor))
-    return _with_floor(_replace(record, peer_restores=seen), event.floor)
+    asked = max(record.asked, event.asked)
+    return _with_floor(_replace(record, peer_restores=seen, asked=asked), event.floor)
 
 
 def _recovered(record: LedgerRecord, event: LedgerRecovered) -> LedgerRecord:
@@ -296,7 +298,7 @@ def _recovered(record: LedgerRecord, event: LedgerRecovered) -> LedgerRecord:
         token=b"",
         asked=event.asked,
         declined=tuple(each for each in record.declined if each[0] <= event.asked),
-        requests=tuple(each for each in record.requests if each.number > event.asked),
+        requests=tuple(each for each in record.requests if each.number in event.kept),
     )
     return _with_floor(recovered, event.floor)
 

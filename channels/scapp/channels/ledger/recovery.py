@@ -20,7 +20,7 @@ from scapp.channels.ledger.events import (
     PeerRestoreSeen,
     StageSigned,
 )
-from scapp.channels.ledger.messages import AskStanding, RejectLedger, TellStanding
+from scapp.channels.ledger.messages import ASKS_MAX, AskStanding, RejectLedger, TellStanding
 from scapp.channels.ledger.record import UNSIGNED, LedgerRecord, evolve
 from scapp.channels.ledger.resending import pending
 from scapp.channels.ledger.session import LedgerSession
@@ -45,14 +45,17 @@ def receive_ask_standing(record: LedgerRecord, session: LedgerSession, message: 
 
 
 def _leave_out(record: LedgerRecord, token: bytes) -> list[PeerRestoreSeen]:
-    """A restored leader goes on above all that it may have signed; the same restore is told the same."""
-    if record.leads or any(known == token for known, _ in record.peer_restores):
+    """A restored leader goes on above all that it may have signed, a restored follower above all that it may have
+    asked for; the same restore is told the same."""
+    if any(known == token for known, _ in record.peer_restores):
         return []
+    if record.leads:
+        return [PeerRestoreSeen(record.channel, token, record.floor, record.asked + ASKS_MAX)]
     floor = last_turn(record) + QUEUE_MAX
     turn = record.balances.turn
     if floor > turn + TURN_LEAD_MAX // 2:
         raise PeerError(f"was restored too often since turn {turn}")
-    return [PeerRestoreSeen(record.channel, token, floor)]
+    return [PeerRestoreSeen(record.channel, token, floor, record.asked)]
 
 
 def _standing(record: LedgerRecord, token: bytes) -> TellStanding:
@@ -66,7 +69,8 @@ def _standing(record: LedgerRecord, token: bytes) -> TellStanding:
         final.balances.turn if final is not None else 0,
         final.signatures if final is not None else UNSIGNED,
         record.floor,
-        record.asks_done,
+        record.asked if record.leads else record.asks_done,
+        tuple(queued.ask for queued in ledger.queue if queued.ask) if ledger is not None else (),
     )
 
 
@@ -104,7 +108,7 @@ def _recovered(record: LedgerRecord, message: TellStanding) -> LedgerRecovered:
         raise PeerError(f"wants changes to go on above turn {message.floor}; the ledger stands at {turn}")
     floor = max(message.floor, turn + QUEUE_MAX) if record.leads else message.floor
     asked = message.asked if record.leads else max(message.asked, record.asked)
-    return LedgerRecovered(record.channel, floor, False, asked, balances, signatures)
+    return LedgerRecovered(record.channel, floor, False, asked, message.kept, balances, signatures)
 
 
 def _newer(record: LedgerRecord, message: TellStanding) -> tuple[WireBalances | None, tuple[bytes, bytes]]:
@@ -140,6 +144,9 @@ def override(record: LedgerRecord) -> Step:
     """The operator takes the risk of having signed something that the other party does not tell. Raises LocalError."""
     if not record.recovering:
         raise LocalError(f"ledger is {record.phase}, there is nothing to recover from")
-    floor = last_turn(record) + QUEUE_MAX if record.leads else record.floor
+    floor, asked = record.floor, record.asked + ASKS_MAX
+    if record.leads:
+        floor, asked = last_turn(record) + QUEUE_MAX, record.asks_done
+    kept = tuple(each.number for each in record.requests)
     note = Note(record.channel, "recovered", f"by the operator; changes go on above turn {floor}")
-    return Step((LedgerRecovered(record.channel, floor, True, record.asks_done),), notes=(note,))
+    return Step((LedgerRecovered(record.channel, floor, True, asked, kept),), notes=(note,))

@@ -35,14 +35,16 @@ class PaymentRefused(LocalError):
 
 
 class Asked:
-    """A payment until its receipt. `total` and `voucher` stand once it is decided."""
+    """A payment until its receipt. `total` and `voucher` stand once it is decided; `stored`: it is durable, and waits
+    for the payee."""
 
-    __slots__ = ("amount", "future", "total", "voucher", "wait")
+    __slots__ = ("amount", "future", "stored", "total", "voucher", "wait")
 
     def __init__(self, amount: int, wait: bool, future: asyncio.Future[Payment]) -> None:
         self.amount = amount
         self.wait = wait
         self.future = future
+        self.stored = False
         self.total = 0
         self.voucher: Voucher | None = None
 

@@ -351,7 +351,10 @@ class PaymentRunner:
 
     def _took(self, purse: Purse, added: int) -> None:
         self._counters["vouchers_taken"] += 1
-        self._on_taken(purse, added)
+        try:
+            self._on_taken(purse, added)
+        except Exception:
+            logger.exception("payment channel 0x%s: a listener failed", purse.channel.hex())
 
     async def _keep(self, channel: ChannelId, event: PurseEvent | None) -> Purse:
         """Store what a caller's call decided; with no event, wait until what it found is durable."""
@@ -360,7 +363,8 @@ class PaymentRunner:
             await self._store.idle()
         else:
             self._store.stage(after, event)
-            await self._store.commit(lambda error: self._fail(error) if error is not None else None)
+            # Whoever waits may be cancelled; what is decided is stored all the same.
+            await asyncio.shield(self._store.commit(lambda error: self._fail(error) if error is not None else None))
         if self._store.failure is not None:
             raise self._store.failure
         return after

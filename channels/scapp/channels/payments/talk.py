@@ -26,7 +26,6 @@ from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.types import Address, ChannelId
 
 REASON_CHARACTERS_MAX = 200
-Item = tuple[bytes, bytes, bytes] | tuple[bytes, bytes]
 
 
 class PaymentTalk:
@@ -139,7 +138,8 @@ class PaymentTalk:
     # Waiting for the payee
 
     def wait(self, channel: ChannelId, asked: Asked) -> None:
-        """Its receipt comes when the payee holds its voucher."""
+        """It is durable; its receipt comes when the payee holds its voucher."""
+        asked.stored = True
         self._unseen[channel].append(asked)
 
     def seen(self, peer: Address, channel: bytes, total: int) -> None:
@@ -179,10 +179,11 @@ class PaymentTalk:
     def give_up(self, channel: ChannelId, asked: Asked) -> None:
         """It has waited for the payee long enough: its receipt comes once it is durable."""
         asked.wait = False
-        waiting = self._unseen.get(channel)
-        if not asked.future.done() and waiting and asked in waiting:
-            waiting.remove(asked)
+        if asked.stored:
             asked.end(seen=False)
+        waiting = self._unseen.get(channel)
+        while waiting and waiting[0].future.done():
+            waiting.popleft()
 
     def stop(self) -> None:
         """Receipts for all who wait."""

@@ -8,7 +8,6 @@ whatever the outcome is, as long as there is one.
 
 from __future__ import annotations
 
-from scapp.channels.abi import InvalidValue
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.books.step import Context, Signer
 from scapp.channels.errors import LocalError
@@ -17,7 +16,7 @@ from scapp.channels.onchain import Challenge, Checkpoint, Conclude, Transaction
 from scapp.channels.outcome import encode_outcome
 from scapp.channels.payments.vouchers import Voucher, redemption_app_data
 from scapp.channels.reading import SignedState
-from scapp.channels.signing import Verifier
+from scapp.channels.signing import InvalidSignature, Verifier
 from scapp.channels.state import VariablePart, state_hash
 from scapp.channels.types import Signature
 from scapp.channels.virtual.agreement import FINAL_TURN
@@ -116,10 +115,12 @@ def redemption(record: VirtualRecord, voucher: Voucher, signer: Signer) -> Enfor
     (asset,) = agreement.assets
     if voucher.channel != record.channel_id or not 0 <= voucher.amount <= asset.first:
         raise LocalError(f"a voucher for {voucher.amount} of channel 0x{voucher.channel.hex()}")
+    try:
+        app_data = redemption_app_data(voucher, Verifier(agreement.participants[0]))
+    except InvalidSignature as error:
+        raise LocalError(f"the voucher for {voucher.amount} is not signed by the payer") from error
     outcome = agreement.outcome(((asset.first - voucher.amount, asset.last + voucher.amount),))
-    variable = VariablePart(
-        outcome, redemption_app_data(voucher, Verifier(agreement.participants[0])), FINAL_TURN, False
-    )
+    variable = VariablePart(outcome, app_data, FINAL_TURN, False)
     signature = signer.sign(state_hash(record.channel_id, variable))
     signatures = (*(Signature(b"") for _ in agreement.participants[1:]), signature)
     fixed = agreement.fixed
@@ -128,12 +129,8 @@ def redemption(record: VirtualRecord, voucher: Voucher, signer: Signer) -> Enfor
         encode_outcome(outcome), FINAL_TURN, False, signatures,
     )  # fmt: skip
     found = Enforceable(candidate, (postfund,))
-    try:
-        enforceable = is_enforceable(record, found)
-    except InvalidValue as error:
-        raise LocalError(str(error)) from error
-    if not enforceable:
-        raise LocalError(f"the voucher for {voucher.amount} is not signed by the payer")
+    if not is_enforceable(record, found):
+        raise LocalError(f"the contract would not take the redemption of the voucher for {voucher.amount}")
     return found
 
 

@@ -240,6 +240,18 @@ async def take_voucher(call: Call) -> VoucherView:
     return voucher_view(books.virtual(brought.channel), books.voucher(brought.channel), added)
 
 
+async def recover_payments(call: Call) -> VirtualView:
+    info = _virtual(call)
+    if not call.document(RecoverRequest).override:
+        raise ApiError(
+            "bad_request",
+            "a restored payment channel recovers by itself once the other end has told its largest voucher",
+            "with `override`: true it goes on without that, and may promise again what was promised before",
+        )
+    await _books(call).recover_payments(info.channel_id)
+    return virtual_view(_books(call).virtual(info.channel_id))
+
+
 async def payment_history(call: Call) -> PaymentHistory:
     info = _virtual(call)
     first = call.integer("from", 0, 0, 2**63 - 1)

@@ -81,7 +81,7 @@ LEDGER_ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST", path="/v1/virtual", name="open_payments", summary="Open a payment channel over hubs",
-        permission="channels", request=OpenPaymentsRequest, response=VirtualView,
+        permission="funds", request=OpenPaymentsRequest, response=VirtualView,
         handler=handlers_ledgers.open_payments,
     ),
     Route(
@@ -93,7 +93,7 @@ LEDGER_ROUTES: tuple[Route, ...] = (
         response=VirtualView, handler=handlers_ledgers.virtual,
     ),
     Route(
-        method="POST", path=_VIRTUAL + "/pay", name="pay", summary="Pay in a payment channel", permission="send",
+        method="POST", path=_VIRTUAL + "/pay", name="pay", summary="Pay in a payment channel", permission="funds",
         request=PayRequest, response=PaymentView, handler=handlers_ledgers.pay,
     ),
     Route(
@@ -107,6 +107,11 @@ LEDGER_ROUTES: tuple[Route, ...] = (
             Query("from", "the version to begin at", "integer"),
             Query("limit", "rows at most, 1000 if not given", "integer"),
         ),
+    ),
+    Route(
+        method="POST", path=_VIRTUAL + "/recover", name="recover_payments", permission="admin",
+        summary="End the recovery of a restored payment channel without the other's answer",
+        request=RecoverRequest, response=VirtualView, handler=handlers_ledgers.recover_payments,
     ),
     Route(
         method="POST", path="/v1/vouchers", name="take_voucher", summary="Take a voucher for this node",

@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, settings, short, table, tell, waiting
-from scapp.runtime.cli.described import chain_lines, described
+from scapp.runtime.cli.common import common, emit, settings, short, table, waiting
+from scapp.runtime.cli.described import chain_lines, described, end, not_yet, wait_option
 
 if TYPE_CHECKING:
     from scapp.runtime.ledger_documents import LedgerView
 
-WAIT = click.option(
-    "--wait", "wait_s", type=click.FloatRange(0, 300), default=60.0, show_default=True,
-    help="Seconds to wait for it; 0 returns as soon as the wish is durable",
-)  # fmt: skip
+WAIT = wait_option(60.0)
 
 
 @click.group()
@@ -221,21 +218,14 @@ def _by_asset(texts: tuple[str, ...], option: str) -> dict[str, int]:
 
 
 def _settled(found: LedgerView, wanted: tuple[str, ...], wait_s: float) -> None:
-    """Print it, and end with what came of the wish."""
-    emit(found, lambda: _described(found))
-    if found.phase == "rejected":
-        click.get_current_context().exit(REFUSED)
-    if wait_s > 0 and found.phase not in wanted:
-        tell(f"not {wanted[0]} after {wait_s:g} s; it goes on: `scapp ledger show {found.channel_id[:10]}`")
-        click.get_current_context().exit(TIMEOUT)
+    end(found, _described(found), "ledger", wanted, ("rejected",), wait_s)
 
 
 def _changed(before: LedgerView, found: LedgerView, asset: str, wait_s: float) -> None:
-    """As `_settled`, for a change of what this node has of an asset."""
-    emit(found, lambda: _described(found))
+    """The same for a change of what this node has of an asset."""
+    emit(found, _described(found))
     if wait_s > 0 and _mine(before, asset) == _mine(found, asset):
-        tell(f"not done after {wait_s:g} s; it goes on: `scapp ledger show {found.channel_id[:10]}`")
-        click.get_current_context().exit(TIMEOUT)
+        not_yet(found, "not done", "ledger", wait_s)
 
 
 def _mine(found: LedgerView, asset: str) -> str:

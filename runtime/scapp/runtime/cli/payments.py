@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import REFUSED, TIMEOUT, Problem, common, emit, settings, short, table, tell, waiting
-from scapp.runtime.cli.described import described
+from scapp.runtime.cli.common import Problem, common, emit, settings, short, table, waiting
+from scapp.runtime.cli.described import described, end, wait_option
 from scapp.runtime.cli.route import AUTO
 
 if TYPE_CHECKING:
     from scapp.runtime.client import Client
     from scapp.runtime.ledger_documents import PaymentView, VirtualView
 
-WAIT = click.option(
-    "--wait", "wait_s", type=click.FloatRange(0, 300), default=30.0, show_default=True,
-    help="Seconds to wait for it; 0 returns as soon as the wish is durable",
-)  # fmt: skip
+WAIT = wait_option(30.0)
 
 
 @click.group()
@@ -105,6 +102,22 @@ def show(channel: str) -> None:
     """Show one payment channel."""
     with settings().client() as node:
         found = node.virtual(channel)
+    emit(found, lambda: _described(found))
+
+
+@payments.command()
+@common
+@click.argument("channel")
+@click.option("--override", is_flag=True, help="Go on without the other's answer; needed, for it is a risk")
+def recover(channel: str, override: bool) -> None:
+    """End the recovery of a payment channel that was restored from a backup.
+
+    It ends by itself when the other end has told its largest voucher.
+    With --override this node may promise again what it promised after the backup, or agree to less than it was."""
+    if not override:
+        raise click.UsageError("recovery ends by itself when the other has answered; --override ends it now, at a risk")
+    with settings().client() as node:
+        found = node.recover_payments(channel)
     emit(found, lambda: _described(found))
 
 
@@ -220,13 +233,7 @@ def _whole(found: VirtualView) -> str:
 
 
 def _settled(found: VirtualView, wanted: str, wait_s: float) -> None:
-    """Print it, and end with what came of the wish."""
-    emit(found, lambda: _described(found))
-    if found.phase in OVER and found.phase != wanted:
-        click.get_current_context().exit(REFUSED)
-    if wait_s > 0 and found.phase != wanted:
-        tell(f"not {wanted} after {wait_s:g} s; it goes on: `scapp payments show {found.channel_id[:10]}`")
-        click.get_current_context().exit(TIMEOUT)
+    end(found, _described(found), "payments", (wanted,), OVER, wait_s)
 
 
 def _described(found: VirtualView) -> str:

@@ -1,7 +1,7 @@
 // Money of a match: what is staked when it is opened, and how it stands on the chain or in ledgers afterwards.
 
 import { h } from "./dom.js";
-import { nameOf, node, state } from "./session.js";
+import { mayStake, nameOf, node, state } from "./session.js";
 
 const COIN = `0x${"0".repeat(40)}`;
 /** The bonds' slot pays an address that nobody has the key of: what is left there is lost to all. */
@@ -30,7 +30,7 @@ export const ways = () => state.ledgers.filter((ledger) => ledger.phase === "run
 
 /** The fields of the form, for a node that has a chain. `way` is where `drawWays` puts how stakes are put up. */
 export function stakeFields(way) {
-  if (!state.chain) return null;
+  if (!state.chain || !mayStake()) return null;
   const bond = h("label.row", {}, h("span", {}, "Bond"), h("select", { name: "bond" }, BONDS.map(([value, text]) => h("option", { value }, text))));
   const direct = h("p", {}, h("small", {}, "Everybody deposits the stake; the chain pays what the last step that all signed says. Who goes silent loses the bond, and is waited for that long."));
   const over = h("div.money", { hidden: true },
