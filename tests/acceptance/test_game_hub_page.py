@@ -51,7 +51,7 @@ def ask_a_fee(nodes: FundedCluster) -> None:
 
 @pytest.fixture
 def tabs(browser: Browser, three: FundedCluster) -> Iterator[dict[str, Tab]]:
-    found = {name: Tab(browser, address_of(three, name)) for name in PLAYERS}
+    found = {name: Tab(browser, address_of(three, name, funds=True)) for name in PLAYERS}
     yield found
     for tab in found.values():
         tab.context.close()
