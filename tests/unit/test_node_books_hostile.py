@@ -6,12 +6,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from scapp.channels.books import proposals
+from scapp.channels.books.index import Index
+from scapp.channels.books.messages import encode_message
+from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.onchain import Challenge
+from scapp.channels.outcome import address_to_destination
 from scapp.channels.restoring import mark_restored
-from scapp.channels.types import ChannelId
+from scapp.channels.state import FixedPart, VariablePart, check_fixed_part, state_hash
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.virtual.agreement import Agreement, Asset, nonce_at, to_message
 from scapp.channels.virtual.chain_view import milestone_state
 from scapp.channels.virtual.record import VirtualRecord
-from tests.support.ledger_scene import LedgerScene
+from tests.support.ledger_scene import DURATION_S, PAYMENT_APP, TWO_PARTY_APP, LedgerScene
 from tests.support.node_cast import START_MS
 
 ALICE, BOB = 0, 1
@@ -51,3 +58,88 @@ async def test_a_restored_payee_redeems_what_it_has_though_its_payer_tells_nothi
     scene.chain.carry_out(scene.signers[ALICE], channel, Challenge(postfund))
     await scene.until(lambda: record_of(scene, BOB, channel).on_chain is not None, blocks=True, seconds=300)
     assert record_of(scene, BOB, channel).on_chain == ((70, 30),)
+
+
+def forge(scene: LedgerScene, kind: str, number: int) -> bytes:
+    """A channel that Alice proposes to Bob, her signature under it."""
+    alice, bob = (scene.address(index) for index in (ALICE, BOB))
+    app = PAYMENT_APP if kind == "payment" else TWO_PARTY_APP
+    fixed = FixedPart((alice, bob), nonce_at(START_MS + 100, number), app, DURATION_S)
+    ends = address_to_destination(alice), address_to_destination(bob)
+    agreement = Agreement(kind, fixed, ends, (Asset(ZERO_ADDRESS, 10, 0),), b"", ())  # type: ignore[arg-type]
+    channel = check_fixed_part(fixed)
+    prefund = VariablePart(agreement.outcome(agreement.start), b"", 0, False)
+    signature = scene.signers[ALICE].sign(state_hash(channel, prefund))
+    return encode_message(to_message(channel, agreement, (signature, b"")))
+
+
+async def heard(scene: LedgerScene, data: bytes) -> None:
+    """Alice says it to Bob, who has heard it."""
+    before = scene.nodes[BOB].counters()["messages_received"]
+    scene.nodes[ALICE]._transport.send(scene.address(BOB), data)
+    await scene.until(lambda: scene.nodes[BOB].counters()["messages_received"] > before)
+    await scene.until(lambda: not queue_of(scene, BOB))
+
+
+async def ignored(peer: Address, data: bytes) -> None:
+    """Alice's own node says nothing to what Bob says."""
+
+
+def queue_of(scene: LedgerScene, index: int) -> int:
+    runner = scene.books(index)._runner
+    assert runner is not None
+    return len(runner._inbox)
+
+
+@pytest.mark.parametrize("what", ["not wanted", "of an app that was never signed"])
+async def test_a_channel_that_is_not_wanted_leaves_nothing_in_the_log(scene: LedgerScene, what: str) -> None:
+    """Proposals cost a neighbour a signature each: they fill neither memory nor disk."""
+    await scene.ledger(ALICE, BOB)
+    scene.policies[BOB].answers["payee"] = ("reject", "no")
+    version = scene.logs[BOB].version(BOOKS_STREAM)
+    for number in range(5):
+        await heard(scene, forge(scene, "payment" if what == "not wanted" else "app", number))
+    assert scene.books(BOB).virtuals() == []
+    assert scene.logs[BOB].version(BOOKS_STREAM) == version
+
+
+async def test_only_so_many_channels_are_opened_at_once(scene: LedgerScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payer that begins channels and funds none of them."""
+    monkeypatch.setattr(proposals, "OPENING_MAX", 3)
+    await scene.ledger(ALICE, BOB)
+    monkeypatch.setattr(scene.nodes[ALICE], "_to_books", ignored)
+    for number in range(5):
+        await heard(scene, forge(scene, "payment", number))
+    assert len(scene.books(BOB).virtuals()) == 3
+
+
+async def test_a_ledger_that_is_not_wanted_leaves_nothing_in_the_log(scene: LedgerScene) -> None:
+    """Nor are more than so many kept for the operator."""
+    scene.policies[BOB].answers["ledger"] = ("reject", "no")
+    version = scene.logs[BOB].version(BOOKS_STREAM)
+    channel = await scene.propose_ledger(ALICE, BOB)
+    await scene.until(lambda: scene.has_phase(channel, "rejected", (ALICE,)))
+    assert scene.info(ALICE, channel).reason == "no"
+    assert scene.books(BOB).ledgers() == []
+    assert scene.logs[BOB].version(BOOKS_STREAM) == version
+
+
+async def test_only_so_many_ledgers_wait_for_the_operator(scene: LedgerScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are decided wait no more."""
+    scene.policies[BOB].answers["ledger"] = ("ask", "by hand")
+    monkeypatch.setattr(proposals, "PROPOSALS_MAX", 1)
+    first = await scene.propose_ledger(ALICE, BOB)
+    await scene.until(lambda: scene.has_phase(first, "proposed", (BOB,)))
+    assert index_of(scene, BOB).proposed == {first}
+    monkeypatch.setattr(proposals, "PROPOSALS_MAX", 0)
+    await scene.books(BOB).reject_ledger(first, "no")
+    await scene.until(lambda: scene.has_phase(first, "rejected", (ALICE, BOB)))
+    second = await scene.propose_ledger(ALICE, BOB)
+    await scene.until(lambda: scene.nodes[BOB].counters().get("messages_refused", 0) > 0)
+    assert [each.channel_id for each in scene.books(BOB).ledgers()] == [first] != [second]
+
+
+def index_of(scene: LedgerScene, index: int) -> Index:
+    runner = scene.books(index)._runner
+    assert runner is not None
+    return runner.books.index

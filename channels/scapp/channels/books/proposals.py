@@ -10,16 +10,23 @@ from scapp.channels.books.step import NOTHING, Send, Step
 from scapp.channels.errors import PeerError
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger import receiving as ledger_receiving
+from scapp.channels.ledger import record as ledger_record
+from scapp.channels.ledger.events import LedgerCreated
 from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedger
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual import receiving as virtual_receiving
+from scapp.channels.virtual import record as virtual_record
 from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.events import Side
 from scapp.channels.virtual.messages import Proposed, Refused, VirtualMessage
 from scapp.channels.virtual.opening import Apps
+from scapp.channels.virtual.pending import REASON_MAX
+
+PROPOSALS_MAX = 256  # ledgers that wait for the operator
+OPENING_MAX = 1_024  # channels over one ledger that are not funded yet: each is looked at whenever time passes
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +63,16 @@ def _proposed_ledger(
         reason = f"proposed before this node was restored, at {restored_ms} ms"
         return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
     known = books.ledgers_with(peer) + ([record] if record is not None else [])
-    return ledger_opening.receive_open(message, peer, known, rules.ledgers, books.context)
+    step = ledger_opening.receive_open(message, peer, known, rules.ledgers, books.context)
+    created = next((event for event in step.events if isinstance(event, LedgerCreated)), None)
+    if created is None:
+        return step
+    decision, reason = rules.policy.ledger(_offer(ledger_record.create(created)))
+    if decision == "reject":  # nothing was signed, so nothing is stored: whoever has a key may propose
+        return Step(sends=(Send(peer, RejectLedger(message.channel, reason[:REASON_MAX])),))
+    if decision == "ask" and len(books.index.proposed) >= PROPOSALS_MAX:
+        raise PeerError(f"{PROPOSALS_MAX} proposed ledgers wait for the operator already")
+    return step
 
 
 def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules: Rules) -> Step:
@@ -80,9 +96,29 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
             reason = f"there is no ledger that runs between 0x{me.hex()} and 0x{neighbour.hex()}"
             return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
         sides.append(side)
-    return virtual_opening.receive_proposal(
+    for side in sides:
+        if side is not None and len(books.index.unfunded[ChannelId(side.ledger)]) >= OPENING_MAX:
+            reason = f"{OPENING_MAX} channels are being opened over one ledger already"
+            return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
+    step = virtual_opening.receive_proposal(
         peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, _token(restored_ms)
     )
+    return _unless_rejected(books, peer, step, rules)
+
+
+def _unless_rejected(books: Books, peer: Address, step: Step, rules: Rules) -> Step:
+    """The creation of a channel, or its refusal if the policy does not want it: nothing was signed, so nothing is
+    stored."""
+    created, *later = step.events
+    record = virtual_record.create(created)
+    for event in later:
+        record = virtual_record.evolve(record, event)
+    if record.is_app_party or record.accepted:
+        return step
+    decision, reason = rules.policy.virtual(virtual_opening.request_of(record), len(books.index.forwarded))
+    if decision == "accept":
+        return step
+    return virtual_opening.refuse(record.channel_id, record.my_index, peer, reason)
 
 
 def _token(restored_ms: int) -> bytes:
@@ -118,14 +154,17 @@ def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
 
 
 def _judge_ledger(books: Books, record: LedgerRecord, rules: Rules) -> Step:
+    decision, reason = rules.policy.ledger(_offer(record))
+    if decision == "accept":
+        return ledger_opening.accept(record, books.context)
+    return ledger_opening.reject(record, reason) if decision == "reject" else NOTHING
+
+
+def _offer(record: LedgerRecord) -> LedgerOffer:
     setup = record.setup
-    offer = LedgerOffer(
+    return LedgerOffer(
         record.peer,
         tuple((each.asset, each.leader, each.follower) for each in setup.opening.assets),
         setup.opening.parties.of(setup.my_index),
         setup.fixed.challenge_duration,
     )
-    decision, reason = rules.policy.ledger(offer)
-    if decision == "accept":
-        return ledger_opening.accept(record, books.context)
-    return ledger_opening.reject(record, reason) if decision == "reject" else NOTHING
