@@ -10,6 +10,7 @@ from scapp.channels.books import proposals
 from scapp.channels.books.index import Index
 from scapp.channels.books.messages import encode_message
 from scapp.channels.books.step import BOOKS_STREAM
+from scapp.channels.errors import LocalError
 from scapp.channels.onchain import Challenge
 from scapp.channels.outcome import address_to_destination
 from scapp.channels.restoring import mark_restored
@@ -39,15 +40,10 @@ def record_of(scene: LedgerScene, index: int, channel: ChannelId) -> VirtualReco
     return runner.books.state.virtuals[channel]
 
 
-async def test_a_restored_payee_redeems_what_it_has_though_its_payer_tells_nothing(scene: LedgerScene) -> None:
-    """Alice never answers, and challenges with the state in which all is hers. Bob's answer waits for hers as long as
-    is safe, and then takes the voucher of his backup."""
-    await scene.ledger(ALICE, BOB)
-    channel = await scene.payments((ALICE, BOB), 100)
+async def paid_and_restored(scene: LedgerScene, channel: ChannelId) -> None:
+    """Alice has paid 30 and is gone; Bob goes on from a backup."""
     await scene.books(ALICE).pay(channel, 30)
     await scene.until(lambda: scene.virtual(BOB, channel).paid == 30)
-    postfund = milestone_state(record_of(scene, ALICE, channel), "postfund")
-    assert postfund is not None
     old = scene.logs[BOB].durable_copy()
     await scene.nodes[ALICE].stop()
     del scene.nodes[ALICE], scene.services[ALICE]
@@ -55,6 +51,31 @@ async def test_a_restored_payee_redeems_what_it_has_though_its_payer_tells_nothi
     mark_restored(old, b"\x05" * 16, START_MS + 10**6, START_MS)
     scene.logs[BOB] = old
     await scene.node(BOB)
+
+
+async def test_an_operator_goes_on_without_a_peer_that_never_tells(scene: LedgerScene) -> None:
+    """After a restore Bob takes the ledger and the channel over it to the chain, and has all that is his."""
+    ledger = await scene.ledger(ALICE, BOB)
+    channel = await scene.payments((ALICE, BOB), 100)
+    await paid_and_restored(scene, channel)
+    assert scene.virtual(BOB, channel).phase == "recovering"
+    await scene.books(BOB).recover_ledger(ledger)
+    await scene.books(BOB).recover_payments(channel)
+    with pytest.raises(LocalError, match="nothing to recover from"):
+        await scene.books(BOB).recover_ledger(ledger)
+    await scene.books(BOB).challenge_ledger(ledger)
+    await scene.until(lambda: scene.has_phase(ledger, "settled", (BOB,)), blocks=True, seconds=600)
+    assert scene.gain(BOB) == 1_030
+
+
+async def test_a_restored_payee_redeems_what_it_has_though_its_payer_tells_nothing(scene: LedgerScene) -> None:
+    """Alice never answers, and challenges with the state in which all is hers. Bob's answer waits for hers as long as
+    is safe, and then takes the voucher of his backup."""
+    await scene.ledger(ALICE, BOB)
+    channel = await scene.payments((ALICE, BOB), 100)
+    postfund = milestone_state(record_of(scene, ALICE, channel), "postfund")
+    assert postfund is not None
+    await paid_and_restored(scene, channel)
     scene.chain.carry_out(scene.signers[ALICE], channel, Challenge(postfund))
     await scene.until(lambda: record_of(scene, BOB, channel).on_chain is not None, blocks=True, seconds=300)
     assert record_of(scene, BOB, channel).on_chain == ((70, 30),)
