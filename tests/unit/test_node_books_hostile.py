@@ -16,8 +16,10 @@ from scapp.channels.outcome import address_to_destination
 from scapp.channels.restoring import mark_restored
 from scapp.channels.state import FixedPart, VariablePart, check_fixed_part, state_hash
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
-from scapp.channels.virtual.agreement import Agreement, Asset, nonce_at, to_message
+from scapp.channels.virtual import receiving
+from scapp.channels.virtual.agreement import Agreement, Asset, nonce_at, pack_amounts, to_message
 from scapp.channels.virtual.chain_view import milestone_state
+from scapp.channels.virtual.messages import Final, Said
 from scapp.channels.virtual.record import VirtualRecord
 from tests.support.ledger_scene import DURATION_S, PAYMENT_APP, TWO_PARTY_APP, LedgerScene
 from tests.support.node_cast import START_MS
@@ -164,3 +166,40 @@ def index_of(scene: LedgerScene, index: int) -> Index:
     runner = scene.books(index)._runner
     assert runner is not None
     return runner.books.index
+
+
+async def test_a_hub_that_starts_looks_at_the_chain_before_it_ends_a_channel() -> None:
+    """While it was away its neighbours had the channel finalized with all for the payer; now they give it a final
+    state with all for the payee."""
+    scene = await LedgerScene(3).start()
+    try:
+        await scene.ledger(0, 1)
+        right = await scene.ledger(1, 2)
+        channel = await scene.payments((0, 1, 2), 100)
+        postfund = milestone_state(record_of(scene, 0, channel), "postfund")
+        assert postfund is not None
+        await scene.nodes[1].stop()
+        hub = scene.services.pop(1)
+        del scene.nodes[1]
+        scene.chain.carry_out(scene.signers[0], channel, Challenge(postfund))
+        for _ in range(3):
+            scene.chain.chain.mine(scene.chain.chain.head.time_s + DURATION_S)
+        record = record_of(scene, 0, channel)
+        digest = record.hash_of("final", 2, ((0, 100),), b"")
+        signatures = (scene.signers[0].sign(digest), b"", scene.signers[2].sign(digest))
+        said = Said(channel, (), final=Final(2, pack_amounts(((0, 100),)), b"", signatures))
+        node = await scene.node(1)
+        books = node.books
+        assert books is not None
+        runner = books._runner
+        assert runner is not None
+        wants = [runner.books.index.wanted_of(right)]
+        decide = lambda each: receiving.receive(each.state.virtuals[channel], scene.address(0), said)  # noqa: E731
+        await runner.input(decide)
+        wants.append(runner.books.index.wanted_of(right))
+        assert record_of(scene, 1, channel).final is not None
+        await scene.until(lambda: record_of(scene, 1, channel).on_chain == ((100, 0),), blocks=True, seconds=3_600)
+        assert [each for found in wants for each in found] == []
+        assert hub is not scene.services[1]
+    finally:
+        await scene.end()
