@@ -222,8 +222,15 @@ async def test_a_stranger_makes_nobody_deposit(scene: Scene) -> None:
         ends = address_to_destination(MALLORY.address), address_to_destination(scene.address(BOB))
         digest = opening_balances(Parties(*ends), [(ZERO_ADDRESS, 0, WEI)], turn=0).state_hash(channel)
         message = OpenLedger(
-            channel, fixed.participants, fixed.nonce, CONSENSUS, duration_s, ends, funds, MALLORY.sign(digest)
-        )  # type: ignore[arg-type]
+            channel,
+            (fixed.participants[0], fixed.participants[1]),
+            fixed.nonce,
+            CONSENSUS,
+            duration_s,
+            ends,
+            funds,
+            MALLORY.sign(digest),
+        )
         if duration_s < 600:
             await scene.refuses(BOB, encode_message(message))
             continue
