@@ -11,6 +11,7 @@ from scapp.channels.books.index import Index
 from scapp.channels.books.messages import encode_message
 from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.errors import LocalError
+from scapp.channels.ledger.opening import open_again
 from scapp.channels.onchain import Challenge
 from scapp.channels.outcome import address_to_destination
 from scapp.channels.restoring import mark_restored
@@ -98,9 +99,9 @@ def forge(scene: LedgerScene, kind: str, number: int) -> bytes:
 
 async def heard(scene: LedgerScene, data: bytes) -> None:
     """Alice says it to Bob, who has heard it."""
-    before = scene.nodes[BOB].counters()["messages_received"]
+    before = scene.nodes[BOB].counters().get("messages_received", 0)
     scene.nodes[ALICE]._transport.send(scene.address(BOB), data)
-    await scene.until(lambda: scene.nodes[BOB].counters()["messages_received"] > before)
+    await scene.until(lambda: scene.nodes[BOB].counters().get("messages_received", 0) > before)
     await scene.until(lambda: not queue_of(scene, BOB))
 
 
@@ -203,3 +204,19 @@ async def test_a_hub_that_starts_looks_at_the_chain_before_it_ends_a_channel() -
         assert hub is not scene.services[1]
     finally:
         await scene.end()
+
+
+async def test_a_backup_without_any_ledger_begins_none_a_second_time(scene: LedgerScene) -> None:
+    """Alice leads a ledger that Bob's backup is older than, and proposes it again from its beginning: Bob has signed
+    turns of it that he does not know."""
+    old = scene.logs[BOB].durable_copy()
+    ledger = await scene.ledger(ALICE, BOB)
+    runner = scene.books(ALICE)._runner
+    assert runner is not None
+    again = encode_message(open_again(runner.books.state.ledgers[ledger]))
+    await scene.nodes[BOB].stop()
+    mark_restored(old, b"\x05" * 16, START_MS + 10**6, START_MS)
+    scene.logs[BOB] = old
+    await scene.node(BOB)
+    await heard(scene, again)
+    assert scene.books(BOB).ledgers() == []
