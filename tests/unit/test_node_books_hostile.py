@@ -84,11 +84,11 @@ async def test_a_restored_payee_redeems_what_it_has_though_its_payer_tells_nothi
     assert record_of(scene, BOB, channel).on_chain == ((70, 30),)
 
 
-def forge(scene: LedgerScene, kind: str, number: int) -> bytes:
+def forge(scene: LedgerScene, kind: str, number: int, duration_s: int = DURATION_S) -> bytes:
     """A channel that Alice proposes to Bob, her signature under it."""
     alice, bob = (scene.address(index) for index in (ALICE, BOB))
     app = PAYMENT_APP if kind == "payment" else TWO_PARTY_APP
-    fixed = FixedPart((alice, bob), nonce_at(START_MS + 100, number), app, DURATION_S)
+    fixed = FixedPart((alice, bob), nonce_at(START_MS + 100, number), app, duration_s)
     ends = address_to_destination(alice), address_to_destination(bob)
     agreement = Agreement(kind, fixed, ends, (Asset(ZERO_ADDRESS, 10, 0),), b"", ())  # type: ignore[arg-type]
     channel = check_fixed_part(fixed)
@@ -125,6 +125,14 @@ async def test_a_channel_that_is_not_wanted_leaves_nothing_in_the_log(scene: Led
         await heard(scene, forge(scene, "payment" if what == "not wanted" else "app", number))
     assert scene.books(BOB).virtuals() == []
     assert scene.logs[BOB].version(BOOKS_STREAM) == version
+
+
+@pytest.mark.parametrize("duration_s", [1, 599, 2**32 - 1])
+async def test_no_policy_takes_a_channel_that_leaves_no_time_or_too_much(scene: LedgerScene, duration_s: int) -> None:
+    """With a second to answer in, the payer would have the channel finalized without what it has paid."""
+    await scene.ledger(ALICE, BOB)
+    await heard(scene, forge(scene, "payment", 1, duration_s))
+    assert scene.books(BOB).virtuals() == []
 
 
 async def test_only_so_many_channels_are_opened_at_once(scene: LedgerScene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,3 +106,20 @@ def test_an_aborted_state_that_is_complete_after_the_chain_has_decided_counts_no
     ended = hub.records[channel].ended
     assert ended is hub.records[channel].aborted is not None
     assert not propose_removal(alice, hub, channel, 100, 100), "it would pay both"
+
+
+def test_a_payee_signs_no_final_state_before_it_is_paid_through_the_channel() -> None:
+    """Alice ends the channel with nothing for Bob just before he hears that it is funded. Had he signed that, he would
+    take her vouchers from then on, and she have her money back."""
+    net = DisputeNet(3)
+    alice, hub, bob = net.parties
+    channel = net.open(net.agreement(amounts=((100, 0),), fees=(0,)))
+    net.run(lambda: channel in bob.records and bob.records[channel].signed(bob.records[channel].postfund))
+    assert not bob.records[channel].funded
+    bob.hear(alice.address, final_of(net, bob.records[channel], 0, (alice,)))
+    assert not bob.records[channel].signed(bob.records[channel].final)
+    bob.promised[channel] = 60  # what she pays once it runs
+    net.run()
+    assert bob.records[channel].funded
+    assert not bob.records[channel].signed(bob.records[channel].final), "it would lose 60"
+    assert hub.records[channel].ended is None

@@ -116,7 +116,11 @@ def _unless_rejected(books: Books, peer: Address, step: Step, rules: Rules) -> S
     if record.is_app_party or record.accepted:
         return step
     decision, reason = rules.policy.virtual(virtual_opening.request_of(record), len(books.index.forwarded))
-    if decision == "accept":
+    least, most = rules.ledgers.challenge_duration_min_s, rules.ledgers.challenge_duration_max_s
+    duration_s = record.agreement.fixed.challenge_duration
+    if not least <= duration_s <= most:
+        reason = f"challenge duration {duration_s} s; this node takes {least} to {most} s"
+    elif decision == "accept":
         return step
     return virtual_opening.refuse(record.channel_id, record.my_index, peer, reason)
 

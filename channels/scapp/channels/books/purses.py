@@ -65,7 +65,7 @@ class Purses:
         if record.over:
             return self._settle if purse is not None and purse.phase != "settled" else None
         if record.funded and purse is None:
-            return self._open
+            return None if record.signed(record.final) else self._open  # after a restore: what is signed pays no more
         if self._ends_on_chain(record):
             return self._redeem
         return self._tell_total if wants_total(record) else None

@@ -74,9 +74,8 @@ def decide(record: VirtualRecord, context: Context) -> VirtualEvent | None:
         return sign(record, "final", context, ((first - record.total, record.total),))
     if record.final is None:
         return None
-    if not record.is_hub and (
-        (record.total is None and record.funded) or record.final.amounts[0][1] < (record.total or 0)
-    ):
+    # A payee counts its vouchers first, and takes them from when it hears that the channel is funded.
+    if not record.is_hub and (not record.funded or record.total is None or record.final.amounts[0][1] < record.total):
         return None
     return sign(record, "final", context)
 
