@@ -3,7 +3,7 @@
 Three nodes with their logs in RocksDB, every append durable, and 10 ms from each to the other. What goes from node to
 node one after another is eight messages, each behind an append: the proposal to the hub and on to the payee; their
 signatures back, with which the payer proposes to lock its part; the hub's agreement, the payer's signature under the
-postfund state, and the hub's. The payer stores that one too. A ledger has room for 429 channels, so a thousand stand
+postfund state, and the hub's. The payer stores that one too. A ledger has room for 400 channels, so a thousand stand
 between four payers and four payees.
 """
 

@@ -7,12 +7,12 @@ import pytest
 
 from scapp.channels.abi import InvalidValue
 from scapp.channels.chain import calls
-from scapp.channels.chain.calls import CALLDATA_BYTES_MAX, Challenge, Checkpoint, Reclaim, encode_call
 from scapp.channels.ledger.balances import Balances, Parties, Trailing, asset_balances, opening_balances
 from scapp.channels.ledger.consensus import SignedProposal
+from scapp.channels.ledger.messages import FUNDS_MAX
 from scapp.channels.ledger.nitro_json import write_signed_proposal
 from scapp.channels.ledger.proposals import (
-    OUTCOME_BYTES_MAX,
+    GUARANTEES_MAX,
     Add,
     Expand,
     Merge,
@@ -23,7 +23,6 @@ from scapp.channels.ledger.proposals import (
     Transfer,
     apply,
     apply_new,
-    size_fault,
 )
 from scapp.channels.ledger.wire import (
     WireBalances,
@@ -195,48 +194,28 @@ def test_what_go_nitro_does_not_know_is_not_written_for_it(proposal: Proposal) -
         write_signed_proposal(SignedProposal(V, proposal, 2, bytes(65)))
 
 
-def filled(count: int, assets: int) -> Balances:
-    """A ledger with so many guarantees in each of its assets."""
-    tokens = [Address(bytes([number]) * 20) for number in range(assets)]
-    balances = opening_balances(PARTIES, [(token, 10**6, 10**6) for token in tokens])
-    for number in range(count):
-        balances = apply(balances, to_all(number, balances))
-    return balances
-
-
-def to_all(number: int, balances: Balances) -> Add:
-    parts = tuple(Part(each.asset, 10, 4) for each in balances.assets)
-    return Add(ChannelId(b"\xff" + number.to_bytes(31, "big")), LEADER, FOLLOWER, parts)
-
-
-@pytest.mark.parametrize("assets", [1, 2, 16])
-def test_a_ledger_takes_guarantees_as_long_as_each_of_its_calls_fits_a_transaction(assets: int) -> None:
-    """Challenge and reclaim, with announced deposits and a target of many assets, are what takes most."""
-    room = 0
-    balances = filled(0, assets)
-    while not size_fault(balances, (room + 1) * assets):
-        room += 1
-    full = filled(room, assets)
-    assert full.outcome_bytes == len(full.encode_outcome()) <= OUTCOME_BYTES_MAX
-    with pytest.raises(ProposalRefused, match="the ledger is full: with"):
-        apply_new(full, to_all(room, full))
-    apply_new(apply(full, Remove(to_all(0, full).target, to_all(0, full).parts)), to_all(room, full))
-    later = full
-    for each in full.assets:
-        for party in (0, 1):
-            later = apply_new(later, Expand(each.asset, 1, party))
-    signed = SignedState(
-        (b"\x01" * 20, b"\x02" * 20), 1, b"\x03" * 20, 60, b"", later.encode_outcome(), 5, False, (b"\x05" * 65,) * 2
+def test_the_fullest_ledger_fits_a_transaction() -> None:
+    """Else whoever opens channels over it could make it one that nobody takes to the chain."""
+    assets = [Address(bytes([number]) * 20) for number in range(FUNDS_MAX)]
+    balances = opening_balances(PARTIES, [(asset, 10**24, 10**24) for asset in assets])
+    for asset in assets:
+        balances = after(balances, Expand(asset, 10**24, 0), Expand(asset, 10**24, 1))
+    for number in range(GUARANTEES_MAX):
+        target = ChannelId(b"\xee" + number.to_bytes(31, "big"))
+        balances = apply_new(balances, Add(target, LEADER, FOLLOWER, (Part(assets[number % FUNDS_MAX], 2, 1),)))
+    one_more = Add(V, LEADER, FOLLOWER, (Part(assets[0], 2, 1),))
+    with pytest.raises(ProposalRefused, match="full: 401 guarantees would not fit the chain, 400 do"):
+        apply_new(balances, one_more)
+    apply(balances, one_more)  # a stored fact is folded
+    without = apply(balances, Remove(ChannelId(b"\xee" + bytes(31)), (Part(assets[0], 2, 1),)))
+    with pytest.raises(ProposalRefused, match="full: 401"):
+        apply_new(without, Add(V, LEADER, FOLLOWER, (Part(assets[0], 2, 1), Part(assets[1], 2, 1))))
+    signature = Signature(b"\x77" * 65)
+    people = (Address(LEADER[12:]), Address(FOLLOWER[12:]))
+    state = SignedState(people, 1, COIN, 60, b"", balances.encode_outcome(), 9, False, (signature, signature))
+    whole = tuple(SingleAssetExit(a, (Allocation(LEADER, 10**24), Allocation(FOLLOWER, 1))) for a in assets)
+    reclaim = calls.Reclaim(
+        V, Hash(bytes(32)), balances.encode_outcome(), 0, 2, Hash(bytes(32)), encode_outcome(whole), 0
     )
-    target = tuple(
-        SingleAssetExit(Address(bytes([number]) * 20), (Allocation(LEADER, 1), Allocation(FOLLOWER, 1)))
-        for number in range(16)
-    )
-    sent = [
-        Challenge((), signed, Signature(b"\x05" * 65)),
-        Checkpoint((), signed),
-        Reclaim(V, Hash(bytes(32)), signed.outcome, 0, 2, Hash(bytes(32)), encode_outcome(target), 0),
-        calls.Transfer(0, V, signed.outcome, Hash(bytes(32)), (0, 1)),
-    ]
-    for call in sent:
-        assert len(encode_call(call)) <= CALLDATA_BYTES_MAX - 512  # the transaction's other fields
+    for call in (calls.Challenge((), state, signature), calls.Checkpoint((), state), reclaim):
+        assert len(calls.encode_call(call)) < calls.CALLDATA_BYTES_MAX - 1_024

@@ -12,7 +12,6 @@ from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
 from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.errors import CorruptionError, LocalError
 from scapp.channels.ledger import proposals as ledger_proposals
-from scapp.channels.ledger.balances import GUARANTEE_BYTES
 from scapp.channels.log.port import Append, StreamWrite
 from scapp.channels.restoring import mark_restored
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
@@ -328,20 +327,17 @@ async def test_no_channel_is_begun_over_a_ledger_that_would_outgrow_the_chain(
 ) -> None:
     """Room for two guarantees: a third channel is refused where it is opened, and by a hub whose other ledger is full;
     those that are still being opened count, and room comes back with the end of one."""
-    left = await scene.ledger(ALICE, HUB)
+    await scene.ledger(ALICE, HUB)
     right = await scene.ledger(HUB, BOB)
-    running = scene.books(ALICE)._running().books.state.ledgers[left].ledger
-    assert running is not None
-    two = running.current.outcome_bytes + 2 * GUARANTEE_BYTES
-    monkeypatch.setattr(ledger_proposals, "OUTCOME_BYTES_MAX", two)
+    monkeypatch.setattr(ledger_proposals, "GUARANTEES_MAX", 2)
     await scene.payments((HUB, BOB), 10)
     first = await scene.payments((ALICE, HUB, BOB), 10)
     refused = await scene.open_payments((ALICE, HUB, BOB), 10)
     await scene.until(lambda: scene.virtual_phase(refused, "rejected", (ALICE,)))
-    assert f"the ledger with 0x{scene.address(BOB).hex()} is full: with 3" in scene.virtual(ALICE, refused).reason
+    assert f"with 0x{scene.address(BOB).hex()}: the ledger is full: 3" in scene.virtual(ALICE, refused).reason
     scene.cast.network.partition([scene.address(ALICE)], [scene.address(HUB)])
     await scene.open_payments((ALICE, HUB), 10)
-    with pytest.raises(LocalError, match="is full: with 3 guarantees"):
+    with pytest.raises(LocalError, match="is full: 3 guarantees"):
         await scene.open_payments((ALICE, HUB), 10)
     scene.cast.network.heal()
     await scene.books(ALICE).close_virtual(first)

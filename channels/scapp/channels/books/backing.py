@@ -14,7 +14,7 @@ from typing import Protocol
 from scapp.channels.abi import InvalidValue
 from scapp.channels.backing import Backing, VirtualTerms
 from scapp.channels.books.engine import Books, Input
-from scapp.channels.books.proposals import Rules, age_fault, room_fault, side_with
+from scapp.channels.books.proposals import Rules, age_fault, full_fault, side_with
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.chain.calls import decode_outcome
 from scapp.channels.errors import LocalError, ScappError
@@ -81,7 +81,7 @@ class BooksBacking:
             side = side_with(books, neighbour)
             if side is None:
                 return f"there is no running ledger with 0x{neighbour.hex()}"
-            if fault := room_fault(books, side, assets):
+            if fault := full_fault(books, side, assets):
                 return fault
         return ""
 

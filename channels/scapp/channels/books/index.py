@@ -17,7 +17,8 @@ from scapp.channels.virtual.standing import ending, phase
 class Index:
     """`ledgers_with`: those with each peer that are not over (one, and proposals). `users`: virtual channels that are
     not over, by the ledgers that fund them. `wants`: what those want of that ledger now. `restless`: records for which
-    something may happen by the mere passing of time. `forwarded`: those in which this node is a hub. `promised`: how
+    something may happen by the mere passing of time. `forwarded`: those in which this node is a hub. `proposed`:
+    ledgers that nobody here has decided on. `unfunded`: of the users those that are not funded yet. `promised`: how
     many guarantees the users of a ledger have or will have in it, one for each asset."""
 
     def __init__(self, state: BooksState) -> None:
@@ -27,6 +28,8 @@ class Index:
         self.restless: dict[ChannelId, None] = {}
         self.forwarded: set[ChannelId] = set()
         self.promised: defaultdict[ChannelId, int] = defaultdict(int)
+        self.proposed: set[ChannelId] = set()
+        self.unfunded: defaultdict[ChannelId, set[ChannelId]] = defaultdict(set)
         for ledger in state.ledgers.values():
             self.put_ledger(ledger)
         for virtual in state.virtuals.values():
@@ -40,6 +43,10 @@ class Index:
             known[channel] = None
         else:
             known.pop(channel, None)
+        if record.phase == "proposed":
+            self.proposed.add(channel)
+        else:
+            self.proposed.discard(channel)
         self._rest(channel, restless=record.is_open and (record.phase != "running" or waits_for_peer(record) != ""))
 
     def put_virtual(self, record: VirtualRecord) -> None:
@@ -54,6 +61,10 @@ class Index:
             else:
                 self.promised[ledger] += len(record.agreement.assets) if channel not in users else 0
                 users[channel] = None
+            if record.over or record.funded:
+                self.unfunded[ledger].discard(channel)
+            else:
+                self.unfunded[ledger].add(channel)
         if record.is_hub and not record.over:
             self.forwarded.add(channel)
         else:
@@ -63,7 +74,7 @@ class Index:
     def forget(self, channels: Iterable[ChannelId]) -> None:
         """These have ended and are not kept any more."""
         for channel in channels:
-            for known in (self.users, self.wants, self.promised):
+            for known in (self.users, self.wants, self.unfunded, self.promised):
                 known.pop(channel, None)
         for peer in [peer for peer, known in self.ledgers_with.items() if not known]:
             del self.ledgers_with[peer]

@@ -14,7 +14,7 @@ from scapp.channels.ledger import record as ledger_record
 from scapp.channels.ledger.events import LedgerCreated
 from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedger
 from scapp.channels.ledger.opening import LedgerRules
-from scapp.channels.ledger.proposals import size_fault
+from scapp.channels.ledger.proposals import room_fault
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import opening as virtual_opening
@@ -28,6 +28,7 @@ from scapp.channels.virtual.pending import REASON_MAX
 from scapp.channels.virtual.record import VirtualRecord
 
 PROPOSALS_MAX = 256  # ledgers that wait for the operator
+OPENING_MAX = 1_024  # channels over one ledger that are not funded yet: each is looked at whenever time passes
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,16 +66,16 @@ def _proposed_ledger(
         return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
     if record is None and (reason := age_fault(books, message.nonce)):
         return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
-    if record is None and _waiting(books) >= PROPOSALS_MAX:
-        raise PeerError(f"{PROPOSALS_MAX} proposed ledgers wait for the operator already")
     known = books.ledgers_with(peer) + ([record] if record is not None else [])
     step = ledger_opening.receive_open(message, peer, known, rules.ledgers, books.context)
     created = next((event for event in step.events if isinstance(event, LedgerCreated)), None)
     if created is None:
         return step
     decision, reason = rules.policy.ledger(_offer(ledger_record.create(created)))
-    if decision == "reject":  # nothing is stored for it, for nothing was signed
+    if decision == "reject":  # nothing was signed, so nothing is stored: whoever has a key may propose
         return Step(sends=(Send(peer, RejectLedger(message.channel, reason[:REASON_MAX])),))
+    if decision == "ask" and len(books.index.proposed) >= PROPOSALS_MAX:
+        raise PeerError(f"{PROPOSALS_MAX} proposed ledgers wait for the operator already")
     return step
 
 
@@ -112,32 +113,28 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
             reason = f"there is no ledger that runs between 0x{me.hex()} and 0x{neighbour.hex()}"
             return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
         sides.append(side)
+    for side in sides:
+        if side is not None and len(books.index.unfunded[ChannelId(side.ledger)]) >= OPENING_MAX:
+            reason = f"{OPENING_MAX} channels are being opened over one ledger already"
+            return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     step = virtual_opening.receive_proposal(
         peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, restore_token(restored_ms)
     )
-    proposed = _record_of(step)
-    decision, reason = _decided(books, proposed, rules)
-    faults = (room_fault(books, side, len(proposed.agreement.assets)) for _, side in proposed.sides)
-    if not proposed.recovering and (fault := next(filter(None, faults), "")):
-        decision, reason = "reject", fault
-    if decision == "reject":  # nothing is stored for it, for nothing was signed
-        return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
-    return step
+    return _unless_rejected(books, peer, step, rules)
 
 
-def _record_of(step: Step) -> VirtualRecord:
-    """What a proposal's facts come to."""
-    first, *others = step.events
-    record = virtual_record.create(first)
-    for event in others:
+def _unless_rejected(books: Books, peer: Address, step: Step, rules: Rules) -> Step:
+    """The creation of a channel, or its refusal if this node does not want it: nothing was signed, so nothing is
+    stored."""
+    created, *later = step.events
+    record = virtual_record.create(created)
+    for event in later:
         record = virtual_record.evolve(record, event)
-    return record
-
-
-def _waiting(books: Books) -> int:
-    """Anybody with a key may propose, and each proposal is stored."""
-    ledgers = (books.state.ledgers.get(channel) for channel in books.index.restless)
-    return sum(ledger is not None and ledger.phase == "proposed" for ledger in ledgers)
+    decision, reason = _decided(books, record, rules)
+    faults = (full_fault(books, side, len(record.agreement.assets)) for _, side in record.sides)
+    if not record.recovering and (fault := next(filter(None, faults), "")):
+        decision, reason = "reject", fault
+    return virtual_opening.refuse(record.channel_id, record.my_index, peer, reason) if decision == "reject" else step
 
 
 def restore_token(restored_ms: int) -> bytes:
@@ -157,7 +154,7 @@ def side_with(books: Books, neighbour: Address) -> Side | None:
     return None
 
 
-def room_fault(books: Books, side: Side, assets: int) -> str:
+def full_fault(books: Books, side: Side, assets: int) -> str:
     """Why one more channel in so many assets must not count on that ledger, or an empty string: what all channels over
     it have and may still get has to fit the chain, as a ledger that does not is no guarantee of anything."""
     ledger = books.state.ledgers[ChannelId(side.ledger)].ledger
@@ -165,8 +162,8 @@ def room_fault(books: Books, side: Side, assets: int) -> str:
         return ""
     standing = sum(len(each.guarantees) for each in ledger.proposed.assets)
     coming = max(0, books.index.promised[ledger.channel_id] - standing)
-    fault = size_fault(ledger.proposed, coming + assets)
-    return f"the ledger with 0x{side.peer.hex()} is full: {fault}" if fault else ""
+    fault = room_fault(ledger.proposed, coming + assets)
+    return f"with 0x{side.peer.hex()}: {fault}" if fault else ""
 
 
 def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
@@ -182,13 +179,17 @@ def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
 
 
 def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
-    """What the policy says of a virtual channel. An app party's app channel has a policy of its own, and has agreed by
+    """What this node says of a virtual channel. An app party's app channel has a policy of its own, and has agreed by
     its signature; what comes back after a restore was accepted before."""
     request = virtual_opening.request_of(record)
     if record.accepted or record.recovering:
         return "ask", ""
     if request.role == "party":
         return "reject", "no app channel of this node has signed it"
+    least, most = rules.ledgers.challenge_duration_min_s, rules.ledgers.challenge_duration_max_s
+    duration_s = record.agreement.fixed.challenge_duration
+    if not least <= duration_s <= most:
+        return "reject", f"challenge duration {duration_s} s; this node takes {least} to {most} s"
     return rules.policy.virtual(request, len(books.index.forwarded) - (record.channel_id in books.index.forwarded))
 
 

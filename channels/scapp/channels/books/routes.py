@@ -11,7 +11,7 @@ import msgspec
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import BooksPort, PaymentChannelRequest, RouteRequest
 from scapp.channels.errors import LocalError
-from scapp.channels.ledger.proposals import size_fault
+from scapp.channels.ledger.proposals import room_fault
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.routing.attempts import Attempts
 from scapp.channels.routing.fees import Stake
@@ -125,7 +125,7 @@ def culprit(record: VirtualRecord) -> Address | None:
 
 def _takes_more(record: LedgerRecord) -> bool:
     """May a channel come into it, whatever its funds?"""
-    return record.usable and record.ledger is not None and not size_fault(record.ledger.proposed, 1)
+    return record.usable and record.ledger is not None and not room_fault(record.ledger.proposed, 1)
 
 
 def _own(record: LedgerRecord) -> OwnLedger:

@@ -30,9 +30,6 @@ from scapp.channels.types import U256_MAX, Address, ChannelId, Destination, Hash
 
 _SIMPLE_BYTES = abi.SIMPLE_ALLOCATION_BYTES
 _GUARANTEE_BYTES = 7 * abi.WORD  # destination, amount, type, offset and length of metadata, left, right
-GUARANTEE_BYTES = abi.WORD + _GUARANTEE_BYTES
-"""What one guarantee in one asset adds to an outcome, the offset to it included."""
-_EXIT_BYTES = 3 * abi.WORD + len(abi.PLAIN_EXIT_TAIL)  # of one asset: offset to it, asset, number of allocations
 
 
 class Guarantee(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -171,15 +168,6 @@ class Balances(msgspec.Struct, frozen=True, gc=False):
             )
             for each in self.assets
         )
-
-    @property
-    def outcome_bytes(self) -> int:
-        """The length of `encode_outcome()`, counted and not made."""
-        exits = (
-            _EXIT_BYTES + len(each.guarantees) * GUARANTEE_BYTES + (2 + len(each.trailing)) * (abi.WORD + _SIMPLE_BYTES)
-            for each in self.assets
-        )
-        return 2 * abi.WORD + sum(exits)
 
     def encode_outcome(self) -> bytes:
         """`outcome.encode_outcome` of `outcome()`, without building it."""

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import msgspec
 
-from scapp.channels.chain.calls import CALLDATA_BYTES_MAX
 from scapp.channels.errors import PeerError
-from scapp.channels.ledger.balances import GUARANTEE_BYTES, AssetBalances, Balances, Guarantee, Trailing
+from scapp.channels.ledger.balances import AssetBalances, Balances, Guarantee, Trailing
 from scapp.channels.outcome import is_external
 from scapp.channels.types import U48_MAX, U256_MAX, Address, ChannelId, Destination
 
 PARTS_MAX = 16
-OUTCOME_BYTES_MAX = CALLDATA_BYTES_MAX - 20_480
-"""Of a ledger with guarantees. A challenge, and each reclaim, has the ledger's whole outcome in its calldata, and must
-fit one transaction; the rest is for what stands beside it: a virtual channel's outcome of 16 assets (11 kB), deposits
-announced later (6 kB), signatures, the transaction's own fields. One asset has room for 429 guarantees."""
+GUARANTEES_MAX = 400  # in all assets together
+"""A ledger whose state does not fit one transaction (`chain.calls.CALLDATA_BYTES_MAX`) could not be disputed: whoever
+opens channels through another would hold that one's money. 256 bytes each, beside 16 assets and a channel's outcome."""
 
 
 class ProposalRefused(PeerError):
@@ -102,25 +100,21 @@ def apply(balances: Balances, proposal: Proposal) -> Balances:
 
 
 def apply_new(balances: Balances, proposal: Proposal) -> Balances:
-    """`apply` of what is not agreed on yet. Raises ProposalRefused, also for a guarantee that would make the ledger too
-    large to be taken to the chain; stored facts are folded whatever they came to."""
+    """`apply` of what is not agreed on yet. Raises ProposalRefused, also for a guarantee too many; stored facts are
+    folded whatever they came to."""
     after = apply(balances, proposal)
-    if isinstance(proposal, Add) and (fault := size_fault(after)):
-        raise ProposalRefused(f"the ledger is full: {fault}")
+    if isinstance(proposal, Add) and (fault := room_fault(after, 0)):
+        raise ProposalRefused(fault)
     return after
 
 
-def size_fault(balances: Balances, guarantees: int = 0) -> str:
-    """Why the ledger has no room for so many guarantees more (in several assets one counts for each), or an empty
+def room_fault(balances: Balances, more: int) -> str:
+    """Why the ledger has no room for so many guarantees more (a channel has one in each of its assets), or an empty
     string."""
-    size = balances.outcome_bytes + guarantees * GUARANTEE_BYTES
-    if size <= OUTCOME_BYTES_MAX:
+    guarantees = sum(len(each.guarantees) for each in balances.assets) + more
+    if guarantees <= GUARANTEES_MAX:
         return ""
-    standing = sum(len(each.guarantees) for each in balances.assets)
-    return (
-        f"with {standing + guarantees} guarantees its outcome would take {size} bytes on chain; up "
-        f"to {OUTCOME_BYTES_MAX} fit a transaction"
-    )
+    return f"the ledger is full: {guarantees} guarantees would not fit the chain, {GUARANTEES_MAX} do"
 
 
 def _check_parts(parts: tuple[Part, ...], fee: int) -> None:
