@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scapp.channels.addresses import asset_unit
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
 from scapp.channels.books.proposals import Rules, side_with
@@ -61,6 +62,11 @@ def top_up(books: Books, channel: ChannelId, asset: Address, amount: int) -> Ste
 def transfer(books: Books, channel: ChannelId, asset: Address, amount: int) -> Step:
     """Give the peer a part of what this node has."""
     record = ledger_of(books, channel)
+    if record.ledger is not None:  # said here in the operator's words; the ledger refuses it too
+        parts = [each for each in record.ledger.proposed.assets if each.asset == asset]
+        free = sum(each.leader if record.leads else each.follower for each in parts)
+        if amount > free:
+            raise LocalError(f"a transfer of {amount}; this node has {free} {asset_unit(asset)} free in the ledger")
     return asking.request(record, Transfer(asset, amount, _own(record)), books.context)
 
 
@@ -87,10 +93,11 @@ def open_payments(books: Books, request: PaymentChannelRequest, rules: Rules, ra
         raise LocalError(f"{len(request.fees)} fees for {len(request.via)} hubs")
     path = (me, *request.via, request.payee)
     if len(set(path)) != len(path):
-        raise LocalError("somebody stands twice on this way")
+        raise LocalError("a way names everybody once: this node, the hubs (--via), then the payee")
     side = side_with(books, path[1])
     if side is None:
-        raise LocalError(f"there is no running ledger with 0x{path[1].hex()}; `scapp ledger open` makes one")
+        to = f"0x{path[1].hex()}"
+        raise LocalError(f"there is no running ledger with {to}; `scapp ledger open` makes one, --via names a hub")
     agreement = Agreement(
         kind="payment",
         fixed=FixedPart(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from scapp.channels.addresses import asset_unit
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.channel import recovery
 from scapp.channels.channel.chain_rules import amounts, holds, is_funded
@@ -11,7 +12,7 @@ from scapp.channels.channel.events import ChainSeen
 from scapp.channels.channel.full_set import newest_enforceable
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import Session
-from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.channels.types import Address
 
 
 class ChannelOnChainInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,7 +168,7 @@ def _funding_pause(state: ChannelState, seen: ChainSeen) -> str:
     held = amounts(seen.latest.holdings)
     for index, mine in enumerate(shares.of):
         missing = [
-            f"{share.target - max(now, share.safety)} {_asset(asset)}"
+            f"{share.target - max(now, share.safety)} {asset_unit(asset)}"
             for asset, share, now in zip(shares.assets, mine, held, strict=True)
             if share.amount and now < share.target
         ]
@@ -185,10 +186,6 @@ def _unconfirmed(state: ChannelState, seen: ChainSeen, index: int) -> str:
     if index != state.setup.my_index or holds(seen.confirmed.holdings, safety):
         return ""
     return ", once those before it are confirmed"
-
-
-def _asset(asset: bytes) -> str:
-    return "wei" if asset == ZERO_ADDRESS else f"of token 0x{asset.hex()}"
 
 
 def chain_info(state: ChannelState, session: Session) -> ChannelOnChainInfo | None:

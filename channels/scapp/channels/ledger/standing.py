@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scapp.channels.addresses import asset_unit
 from scapp.channels.channel.chain_rules import amounts
 from scapp.channels.ledger.chain_pause import chain_pause
 from scapp.channels.ledger.funding import is_funded
@@ -65,5 +66,5 @@ def _running(record: LedgerRecord, session: LedgerSession, peer: str) -> str:
     for each in ledger.current.assets:
         for item in each.trailing:
             mine = item.party == record.setup.my_index
-            return f"the deposit of {'this node' if mine else peer}: {item.amount} of asset 0x{each.asset.hex()}"
+            return f"the deposit of {'this node' if mine else peer}: {item.amount} {asset_unit(each.asset)}"
     return ""
