@@ -46,6 +46,7 @@ class Cast:
 
     def __init__(self) -> None:
         self.network = FakeNetwork(seed=1, automatic=True)
+        self.transport: type[FakeTransport] = FakeTransport
         self.nodes: list[Node] = []
         self.ends: list[Callable[[], None]] = []
 
@@ -73,7 +74,7 @@ class Cast:
             signer=signer,
             log=log,
             committer=committer,
-            transport=FakeTransport(self.network, signer.address),
+            transport=self.transport(self.network, signer.address),
             admission=admission or SumAdmission(),
             policy=FixedPolicy(policy),
             clock_ms=lambda: next(clock),

@@ -22,6 +22,7 @@ from scapp.channels.onchain import ChainView, Challenge, ChannelOnChain, Checkpo
 from scapp.channels.outcome import Outcome, encode_outcome
 from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.payouts import transfer_effects
+from scapp.channels.reading import SignedState
 from scapp.channels.state import voucher_hash
 from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, ChannelId, Hash
 from scapp.channels.virtual import chain_view as virtual_view
@@ -120,6 +121,54 @@ def test_the_leader_takes_the_followers_signature_from_the_chain() -> None:
     assert after.holds(channel)
 
 
+def test_whatever_a_view_shows_is_survived(seed: str) -> None:
+    """States of strangers, damaged in any field, as candidate and as proof, of ledger and virtual channel: they are not
+    believed, and nothing else happens."""
+    draw = random.Random(seed)
+    story = told()
+    side = story.net.side(story.bob)
+    record, virtual = side.ledgers[story.irene.address], story.bob.records[story.channel]
+    good = newest_enforceable(record)
+    redemption = virtual_settling.redemption(
+        virtual,
+        Voucher(story.channel, 40, story.alice.signer.sign(voucher_hash(story.channel, 40))),
+        story.bob.signer,
+    )
+    assert good is not None
+    for _ in range(300):
+        states = [good, redemption.candidate, *redemption.proof]
+        candidate, proof = damaged(draw, draw.choice(states)), tuple(damaged(draw, each) for each in states[:2])
+        status = Status(candidate.turn % 2**48, draw.choice([0, START_S + 10]), draw.randbytes(20))
+        block = ChannelOnChain(9, bytes(32), (2_000,), status, candidate, proof)
+        found = ChainView(block, block)
+        context = msgspec.structs.replace(side.context, head_time_s=START_S + draw.choice([0, 1_000]))
+        for event in chain_view.on_view(record, found, {}, context).events:
+            assert isinstance(event, LedgerSeen)
+            settling.wanted(evolve(record, event), {}, context)
+            settling.needs(evolve(record, event), context)
+        bare = msgspec.structs.replace(block, holdings=())
+        for event in virtual_view.on_view(virtual, ChainView(bare, bare), context).events:
+            after = msgspec.structs.replace(virtual, chain=event)
+            virtual_settling.wanted(after, None, START_S, context)
+            assert virtual_view.on_head(after, None, context).events == ()
+
+
+def damaged(draw: random.Random, state: SignedState) -> SignedState:
+    """With one field cut, changed or replaced."""
+    name = draw.choice(["app_data", "outcome", "turn", "is_final", "signatures", "participants"])
+    value = getattr(state, name)
+    if isinstance(value, bytes):
+        at = draw.randrange(len(value) + 1)
+        value = draw.choice([value[:at], value[:at] + draw.randbytes(32) + value[at + 32 :], draw.randbytes(64), b""])
+    elif isinstance(value, bool):
+        value = not value
+    elif isinstance(value, int):
+        value = draw.choice([0, 1, 2, 2**48 - 1])
+    else:
+        value = draw.choice([(), value[:1], tuple(draw.randbytes(draw.choice([0, 20, 64, 65])) for _ in range(3))])
+    return msgspec.structs.replace(state, **{name: value})
+
+
 # Wants
 
 
@@ -171,6 +220,8 @@ def test_a_challenge_with_the_newest_state_is_waited_for() -> None:
     assert settling.wanted(record, {}, context) == ()
     assert set(settling.needs(record, context)) == {story.channel}
     assert not record.usable
+    later = msgspec.structs.replace(context, head_time_s=START_S + DURATION_S)  # its end is no view
+    assert set(settling.needs(record, later)) == {story.channel}
 
 
 # What a finalized ledger owes

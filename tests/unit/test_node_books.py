@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
+from scapp.channels.books import proposals
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
 from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.errors import CorruptionError, LocalError
@@ -204,6 +205,7 @@ async def test_corrupt_books_stop_the_books_alone(scene: LedgerScene) -> None:
     with pytest.raises(CorruptionError):
         await scene.propose_ledger(ALICE, BOB)
     assert node.counters()["books_corrupt"] == 1
+    assert "the books are corrupt" in node.corrupt()[ChannelId(BOOKS_STREAM)]
     assert node.channels() == []
 
 
@@ -271,3 +273,32 @@ async def test_a_silent_hub_cannot_keep_what_was_paid(scene: LedgerScene) -> Non
         lambda: scene.has_phase(left, "settled", (HUB,)) and scene.has_phase(right, "settled", (HUB,)), blocks=True
     )
     await scene.until(lambda: scene.virtual_phase(channel, "released", (HUB,)))
+
+
+async def test_what_policy_turns_down_is_not_stored(scene: LedgerScene) -> None:
+    """A neighbour cannot fill a hub's log with channels that it does not forward."""
+    await scene.ledger(ALICE, HUB)
+    await scene.ledger(HUB, BOB)
+    scene.policies[HUB].answers["hub"] = ("reject", "not today")
+    before = scene.logs[HUB].version(BOOKS_STREAM)
+    for _ in range(3):
+        channel = await scene.open_payments((ALICE, HUB, BOB), 50)
+        await scene.until(lambda: scene.virtual_phase(channel, "rejected", (ALICE,)))  # noqa: B023 - awaited here
+    assert scene.logs[HUB].version(BOOKS_STREAM) == before
+    assert scene.books(HUB).virtuals() == []
+
+
+async def test_ledgers_that_wait_for_the_operator_are_bounded(
+    scene: LedgerScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has a key may propose one; the last that fits is kept, and room comes back when it is decided."""
+    monkeypatch.setattr(proposals, "PROPOSALS_MAX", 1)
+    scene.policies[BOB].answers["ledger"] = ("ask", "by hand")
+    first = await scene.propose_ledger(ALICE, BOB)
+    await scene.until(lambda: scene.has_phase(first, "proposed", (BOB,)))
+    second = await scene.propose_ledger(HUB, BOB)
+    await scene.until(lambda: scene.nodes[BOB].counters().get("messages_refused", 0) > 0)
+    assert [each.channel_id for each in scene.books(BOB).ledgers()] == [first]
+    await scene.books(BOB).reject_ledger(first, "no")
+    scene.cast.network.drop_link(scene.address(HUB), scene.address(BOB))  # when they meet again it is proposed again
+    await scene.until(lambda: scene.has_phase(second, "proposed", (BOB,)))

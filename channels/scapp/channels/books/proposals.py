@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from scapp.channels.books.engine import Books
-from scapp.channels.books.policy import BooksPolicy, LedgerOffer
+from scapp.channels.books.policy import BooksPolicy, Decision, LedgerOffer
 from scapp.channels.books.step import NOTHING, Send, Step
 from scapp.channels.errors import PeerError
 from scapp.channels.ledger import opening as ledger_opening
@@ -16,10 +16,14 @@ from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual import receiving as virtual_receiving
+from scapp.channels.virtual import record as virtual_record
 from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.events import Side
 from scapp.channels.virtual.messages import Proposed, Refused, VirtualMessage
 from scapp.channels.virtual.opening import Apps
+from scapp.channels.virtual.record import VirtualRecord
+
+PROPOSALS_MAX = 256  # ledgers that wait for the operator
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +59,8 @@ def _proposed_ledger(
         # It may have lived here before, after the backup; its first states must not be signed again (rule 9).
         reason = f"proposed before this node was restored, at {restored_ms} ms"
         return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
+    if record is None and _waiting(books) >= PROPOSALS_MAX:
+        raise PeerError(f"{PROPOSALS_MAX} proposed ledgers wait for the operator already")
     known = books.ledgers_with(peer) + ([record] if record is not None else [])
     return ledger_opening.receive_open(message, peer, known, rules.ledgers, books.context)
 
@@ -80,9 +86,28 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
             reason = f"there is no ledger that runs between 0x{me.hex()} and 0x{neighbour.hex()}"
             return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
         sides.append(side)
-    return virtual_opening.receive_proposal(
+    step = virtual_opening.receive_proposal(
         peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, _token(restored_ms)
     )
+    decision, reason = _decided(books, _record_of(step), rules)
+    if decision == "reject":  # nothing is stored for it, for nothing was signed
+        return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
+    return step
+
+
+def _record_of(step: Step) -> VirtualRecord:
+    """What a proposal's facts come to."""
+    first, *others = step.events
+    record = virtual_record.create(first)
+    for event in others:
+        record = virtual_record.evolve(record, event)
+    return record
+
+
+def _waiting(books: Books) -> int:
+    """Anybody with a key may propose, and each proposal is stored."""
+    ledgers = (books.state.ledgers.get(channel) for channel in books.index.restless)
+    return sum(ledger is not None and ledger.phase == "proposed" for ledger in ledgers)
 
 
 def _token(restored_ms: int) -> bytes:
@@ -107,14 +132,21 @@ def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
     if ledger is not None:
         return _judge_ledger(books, ledger, rules)
     virtual = books.state.virtuals[channel]
-    request = virtual_opening.request_of(virtual)
-    # An app party's app channel has a policy of its own, and agrees by its signatures; what comes back was accepted.
-    if request.role == "party" or virtual.accepted:
-        return NOTHING
-    decision, reason = rules.policy.virtual(request, len(books.index.forwarded) - virtual.is_hub)
+    decision, reason = _decided(books, virtual, rules)
     if decision == "accept":
         return virtual_opening.approve(virtual, books.context)
-    return virtual_opening.reject(virtual, reason)
+    return virtual_opening.reject(virtual, reason) if decision == "reject" else NOTHING
+
+
+def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
+    """What the policy says of a virtual channel. An app party's app channel has a policy of its own, and has agreed by
+    its signature; what comes back after a restore was accepted before."""
+    request = virtual_opening.request_of(record)
+    if record.accepted or record.recovering:
+        return "ask", ""
+    if request.role == "party":
+        return "reject", "no app channel of this node has signed it"
+    return rules.policy.virtual(request, len(books.index.forwarded) - (record.channel_id in books.index.forwarded))
 
 
 def _judge_ledger(books: Books, record: LedgerRecord, rules: Rules) -> Step:

@@ -20,10 +20,9 @@ def chain_pause(record: LedgerRecord) -> str:
     if seen.ended:
         return "what the ledger owes on chain, which is not known here" if status.finalizes_at else "the payout"
     if not status.finalizes_at:
-        leaves = record.exit_reason and newest.turn >= status.turn_record
-        return (
-            f"our challenge with turn {newest.turn} to be registered" if leaves else "the chain to confirm its answer"
-        )
+        if record.exit_reason and newest.turn >= status.turn_record:
+            return f"our challenge with turn {newest.turn} to be registered"
+        return "the end of the challenge to be confirmed"
     challenged = f"the challenge of turn {status.turn_record}"
     if newest.turn > status.turn_record:
         return f"{challenged} to be answered with turn {newest.turn}"

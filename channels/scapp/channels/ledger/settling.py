@@ -58,15 +58,28 @@ def needs(record: LedgerRecord, context: Context) -> dict[ChannelId, int]:
         newest = newest_enforceable(record)
         leaves = newest is not None and not newest.is_final
         return dict.fromkeys(guaranteed(decode_outcome(newest.outcome)), 0) if leaves and newest is not None else {}
-    if mode is Mode.FINALIZED:
-        known = seen.owed
-        outcome = known[1] if known is not None else b""
-    else:
-        newest = _newest(record, seen)
-        outcome = newest.outcome if newest is not None and not newest.is_final else b""
-        if newest is not None and newest.turn > seen.latest.status.turn_record and not record.exit_reason:
-            return {}  # our answer clears the challenge
+    outcome = _owing(record, seen) if mode is Mode.FINALIZED else _challenged(record, seen)
     return dict.fromkeys(guaranteed(decode_outcome(outcome)), seen.seen.time_s) if outcome else {}
+
+
+def _owing(record: LedgerRecord, seen: LedgerSeen) -> bytes:
+    """Of a finalized ledger: what it owes. A challenge ends without a view, so no fact may say it yet: then it is the
+    registered state's. Empty when that is not known."""
+    if seen.owed is not None:
+        return seen.owed[1]
+    if seen.latest.registered is not None:
+        return seen.latest.registered.candidate.outcome
+    newest = _newest(record, seen)
+    return newest.outcome if newest is not None and newest.turn == seen.latest.status.turn_record else b""
+
+
+def _challenged(record: LedgerRecord, seen: LedgerSeen) -> bytes:
+    """Of a ledger under challenge: what it will owe. Empty when it will go on, or end by its final state."""
+    newest = _newest(record, seen)
+    if newest is None or newest.is_final:
+        return b""
+    clears = newest.turn > seen.latest.status.turn_record and not record.exit_reason
+    return b"" if clears else newest.outcome
 
 
 def is_reclaimed(record: LedgerRecord, channel: ChannelId) -> bool:

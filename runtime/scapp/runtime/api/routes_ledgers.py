@@ -81,7 +81,7 @@ LEDGER_ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST", path="/v1/virtual", name="open_payments", summary="Open a payment channel over hubs",
-        permission="channels", request=OpenPaymentsRequest, response=VirtualView,
+        permission="funds", request=OpenPaymentsRequest, response=VirtualView,
         handler=handlers_ledgers.open_payments,
     ),
     Route(
@@ -93,7 +93,7 @@ LEDGER_ROUTES: tuple[Route, ...] = (
         response=VirtualView, handler=handlers_ledgers.virtual,
     ),
     Route(
-        method="POST", path=_VIRTUAL + "/pay", name="pay", summary="Pay in a payment channel", permission="send",
+        method="POST", path=_VIRTUAL + "/pay", name="pay", summary="Pay in a payment channel", permission="funds",
         request=PayRequest, response=PaymentView, handler=handlers_ledgers.pay,
     ),
     Route(
