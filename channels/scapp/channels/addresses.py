@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scapp.channels.abi import InvalidValue
 from scapp.channels.crypto import keccak256
-from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.channels.types import Address
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 # Identity multihash of 37 bytes: protobuf with key type 2 (secp256k1) and 33 bytes of compressed key.
@@ -51,8 +51,3 @@ def _base58(data: bytes) -> str:
         digits = _BASE58[digit] + digits
     leading_zeros = len(data) - len(data.lstrip(b"\0"))
     return _BASE58[0] * leading_zeros + digits
-
-
-def asset_unit(asset: bytes) -> str:
-    """What stands behind an amount in words for people: `wei`, or `of token 0x…`."""
-    return "wei" if asset == ZERO_ADDRESS else f"of token 0x{asset.hex()}"

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from scapp.channels.addresses import asset_unit
 from scapp.channels.books.policy import Decision, LedgerOffer
 from scapp.channels.payments.limits import PaymentLimits
 from scapp.channels.routing.fees import Schedule, Stake, quote
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.statements import ASSETS_MAX
-from scapp.channels.types import Address
+from scapp.channels.types import Address, asset_unit
 from scapp.channels.virtual.opening import HubRequest
 from scapp.runtime.config import ConfigError, DisputeSettings, FundingSettings, read_address
 from scapp.runtime.ledger_settings import HubSettings, LedgerSettings, PaymentSettings

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from scapp.channels.addresses import asset_unit
-from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.channels.types import ZERO_ADDRESS, Address, asset_unit
 from scapp.runtime.config import ConfigError, FundingSettings, PolicySettings, read_address
 from scapp.runtime.deployments import DeploymentStore
 from scapp.runtime.peerbook import PeerBook

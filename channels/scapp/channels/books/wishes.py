@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from scapp.channels.addresses import asset_unit
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
 from scapp.channels.books.proposals import Rules, side_with
@@ -16,7 +15,7 @@ from scapp.channels.ledger.proposals import Expand, Transfer
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.outcome import address_to_destination
 from scapp.channels.state import FixedPart
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, asset_unit
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual.agreement import Agreement, Asset, nonce_at
 from scapp.channels.virtual.record import VirtualRecord

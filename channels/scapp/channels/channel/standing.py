@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from scapp.channels.addresses import asset_unit
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.channel import recovery, top_ups
 from scapp.channels.channel.chain_rules import amounts, holds, is_funded
@@ -12,7 +11,7 @@ from scapp.channels.channel.events import ChainSeen
 from scapp.channels.channel.full_set import newest_enforceable
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import Session
-from scapp.channels.types import Address
+from scapp.channels.types import Address, asset_unit
 
 
 class ChannelOnChainInfo(msgspec.Struct, frozen=True, kw_only=True):

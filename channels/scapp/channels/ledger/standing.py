@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from scapp.channels.addresses import asset_unit
 from scapp.channels.channel.chain_rules import amounts
 from scapp.channels.ledger.chain_pause import chain_pause
 from scapp.channels.ledger.funding import is_funded
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
+from scapp.channels.types import asset_unit
 
 
 def waiting_for(record: LedgerRecord, session: LedgerSession) -> str:
