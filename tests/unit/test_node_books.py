@@ -113,7 +113,7 @@ async def test_what_a_caller_may_not_ask(scene: LedgerScene) -> None:
     request = PaymentChannelRequest(payee=scene.address(BOB), amount=5, challenge_duration_s=DURATION_S)
     with pytest.raises(LocalError, match="no running ledger with"):
         await alice.open_payments(request)
-    with pytest.raises(LocalError, match="twice on this way"):
+    with pytest.raises(LocalError, match="a way names everybody once"):
         await alice.open_payments(replace(request, via=(scene.address(ALICE),), fees=(0,)))
     with pytest.raises(LocalError, match="1 fees for 0 hubs"):
         await alice.open_payments(replace(request, fees=(0,)))
