@@ -12,6 +12,7 @@ from scapp.channels.books.info import (
     LedgerRequest,
     PaymentChannelRequest,
     PaymentReceipt,
+    Role,
     RouteRequest,
     VirtualAsset,
     VirtualInfo,
@@ -66,7 +67,7 @@ class FakeBooks:
         return channel
 
     def put_virtual(
-        self, number: int, payee: Address, phase: str = "running", paid: int = 10, role: str = "payer"
+        self, number: int, payee: Address, phase: str = "running", paid: int = 10, role: Role = "payer"
     ) -> ChannelId:
         """Say that this payment channel exists."""
         channel = ChannelId(bytes([number]) * 32)

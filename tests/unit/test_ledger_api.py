@@ -148,7 +148,7 @@ def test_vouchers_as_files(node: Harness, tmp_path: Path) -> None:
     node.books.put_virtual(7, CAROL, paid=0)
     assert "nothing was paid" in run(node, "voucher", "show", "0707", code=1).stderr
     file = tmp_path / "voucher.json"
-    run(node, "voucher", "create", "carol", "7", "-o", str(file))
+    assert str(file) in run(node, "voucher", "create", "carol", "7", "-o", str(file)).stderr
     made = json.loads(file.read_text())
     assert (made["ChannelId"], made["Amount"]) == ("0x" + "07" * 32, 7)
     assert json.loads(run(node, "voucher", "show", "0707").stdout) == made
