@@ -106,6 +106,17 @@ async def test_a_hub_that_does_not_forward_and_a_ledger_that_lacks_funds(scene: 
     assert (scene.money(ALICE, left), scene.money(BOB, right)) == ((100, 100, 0), (100, 10, 0))
 
 
+async def test_a_channel_that_the_ledger_cannot_hold(scene: LedgerScene) -> None:
+    """It fails, and the reason names the ledger and what it lacks, not a step of the protocol."""
+    await scene.ledger(ALICE, HUB)
+    alice = scene.books(ALICE)
+    request = PaymentChannelRequest(payee=scene.address(HUB), amount=5_000, challenge_duration_s=DURATION_S)
+    channel = await alice.open_payments(request)
+    await scene.until(lambda: alice.virtual(channel).phase == "failed")
+    hub = f"0x{scene.address(HUB).hex()}"
+    assert alice.virtual(channel).reason == f"the ledger with {hub} cannot hold it: insufficient funds"
+
+
 async def test_what_a_caller_may_not_ask(scene: LedgerScene) -> None:
     """LocalError, with what is wrong; nothing is proposed."""
     alice = scene.books(ALICE)
