@@ -19,7 +19,6 @@ from scapp.runtime.client import Client, ClientError, NodeUnreachable
 from scapp.runtime.devchain import Chain
 from scapp.runtime.ledger_documents import VirtualView
 from tests.support.bad_network import FAULTS, bad_network
-from tests.support.cluster import eventually
 from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
 from tests.support.ledger_cluster import DEPOSIT, restart, sent, settle, shown, wait_ledger, wait_virtual
 
@@ -54,7 +53,7 @@ def open_ledgers(nodes: FundedCluster, pairs: Sequence[tuple[str, str]]) -> list
                 right, {COIN: DEPOSIT}, {COIN: DEPOSIT}, challenge_duration_s=3_600, wait_s=60
             ).channel_id
 
-    found = at_once(*(lambda pair=pair: opened(*pair) for pair in pairs))  # type: ignore[misc]
+    found = at_once(*(lambda pair=pair: opened(*pair) for pair in pairs))
     for ledger, pair in zip(found, pairs, strict=True):
         for name in pair:
             wait_ledger(nodes, name, ledger, lambda now: now.phase == "running")
@@ -87,12 +86,12 @@ def test_five_channels_at_once_over_two_hubs(chain: Chain, seed: str) -> None:
         before = balances(nodes)
         ledgers = open_ledgers(nodes, WAY)
         transactions = sent(nodes)
-        channels = at_once(*(lambda fee=fee: _opened_to_dave(nodes, fee) for fee in fees))  # type: ignore[misc]
+        channels = at_once(*(lambda fee=fee: _opened_to_dave(nodes, fee) for fee in fees))
         assert len(set(channels)) == 5
         locked = 5 * 5_000
         assert free(nodes, "alice", ledgers[0]) == (DEPOSIT - locked - sum(map(sum, fees)),
                                                     DEPOSIT + sum(map(sum, fees)), locked)  # fmt: skip
-        at_once(*(lambda c=c, p=p: _paid(nodes, c, p) for c, p in zip(channels, payments, strict=True)))  # type: ignore[misc]
+        at_once(*(lambda c=c, p=p: _paid(nodes, c, p) for c, p in zip(channels, payments, strict=True)))
         for name in nodes.names:
             nodes.kill_node(name)
         nodes.start()
@@ -171,7 +170,7 @@ def _killed_all(nodes: FundedCluster, moments: dict[str, float]) -> None:
         time.sleep(moments[name])
         restart(nodes, name)
 
-    at_once(*(lambda name=name: life(name) for name in moments))  # type: ignore[misc]
+    at_once(*(lambda name=name: life(name) for name in moments))
 
 
 def _killed_during(nodes: FundedCluster, victim: str, rng: random.Random, call: Callable[[], object]) -> None:
@@ -182,7 +181,8 @@ def _killed_during(nodes: FundedCluster, victim: str, rng: random.Random, call: 
         try:
             call()
         except NodeUnreachable:
-            assert victim == "alice" or victim == "carol"
+            if victim == "bob":  # whom nobody asks here
+                raise
         except Exception as error:
             failed.append(error)
 
@@ -214,7 +214,8 @@ def _life_with_kills(nodes: FundedCluster, victim: str, rng: random.Random) -> i
         with own_client(nodes, "alice") as client:
             for amount in range(1, 11):
                 begun.append(amount)
-                told.append(client.pay(channel, amount) and amount)
+                client.pay(channel, amount)
+                told.append(amount)
 
     _killed_during(nodes, victim, rng, paying)
     paid = int(nodes.client("alice").virtual(channel).paid)
@@ -302,7 +303,7 @@ def test_channels_are_closed_by_anybody_and_by_all_at_once(chain: Chain) -> None
                 for name in pair:
                     with pytest.raises(ClientError, match="close those first"):
                         nodes.client(name).close_ledger(ledger)
-            at_once(*(lambda who=who: nodes.client(who).close_virtual(channel, wait_s=30) for who in closers))  # type: ignore[misc]
+            at_once(*(lambda who=who, of=channel: nodes.client(who).close_virtual(of, wait_s=30) for who in closers))
             wait_virtual(nodes, nodes.names, channel, lambda now: now.phase == "released")
             for name in nodes.names:
                 with pytest.raises(ClientError, match="has ended"):
@@ -311,7 +312,7 @@ def test_channels_are_closed_by_anybody_and_by_all_at_once(chain: Chain) -> None
                 nodes.client("alice").pay(channel, 1)
         assert sent(nodes) == transactions
         calls = [(name, ledger) for ledger, pair in zip(ledgers, pairs, strict=True) for name in pair]
-        at_once(*(lambda call=call: _closed(nodes, *call) for call in calls))  # type: ignore[misc]
+        at_once(*(lambda call=call: _closed(nodes, *call) for call in calls))
         for name, ledger in calls:
             wait_ledger(nodes, name, ledger, lambda now: now.phase == "settled")
         assert gained(nodes, before) == {
@@ -325,4 +326,5 @@ def _closed(nodes: FundedCluster, name: str, ledger: str) -> None:
         try:
             client.close_ledger(ledger)
         except ClientError as error:
-            assert "cannot be closed" in str(error), error
+            if "cannot be closed" not in str(error):
+                raise
