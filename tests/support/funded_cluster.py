@@ -143,13 +143,15 @@ def funded_cluster(
     published: dict[str, bytes] | None = None,
     more: str = "",
     backend: str = "none",
+    introduced: bool = True,
 ) -> Iterator[FundedCluster]:
-    """Running nodes that know each other; everything is stopped and removed at the end."""
+    """Running nodes that know each other unless told otherwise; everything is stopped and removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="scapp-test-"))
     found = FundedCluster(folder, count, chain, published, more, backend)
     try:
         found.start()
-        found.introduce()
+        if introduced:
+            found.introduce()
         yield found
     except BaseException:
         for name, node in found.nodes.items():

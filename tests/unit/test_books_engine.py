@@ -76,6 +76,14 @@ async def test_a_record_whose_crank_fails_holds_up_nobody(scene: LedgerScene, mo
     await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB)))
 
 
+async def test_a_transfer_of_more_than_there_is(scene: LedgerScene) -> None:
+    """Either party hears at once what it has; nothing is asked of the other."""
+    ledger = await scene.ledger(ALICE, HUB)
+    for each in (ALICE, HUB):
+        with pytest.raises(LocalError, match="a transfer of 1001; this node has 1000 wei free in the ledger"):
+            await scene.books(each).transfer(ledger, bytes(20), 1_001)  # type: ignore[arg-type]
+
+
 async def test_a_refused_input_changes_nothing_for_the_others(scene: LedgerScene) -> None:
     """One batch with a wish that is refused between two that are granted."""
     ledger = await scene.ledger(ALICE, HUB)

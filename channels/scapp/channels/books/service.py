@@ -310,7 +310,7 @@ class NodeBooks:
         return await self._payments.history(channel_id, from_version, rows_max)
 
     async def close_virtual(self, channel_id: ChannelId) -> None:
-        await self._input(lambda books: defunding.end(wishes.virtual_of(books, channel_id), "its owner wants it"))
+        await self._input(lambda books: defunding.end(wishes.virtual_of(books, channel_id), "a participant wants it"))
 
     async def wait_ledger(
         self, channel_id: ChannelId, done: Callable[[LedgerInfo], bool], timeout: float

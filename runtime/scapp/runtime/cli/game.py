@@ -64,7 +64,7 @@ def game(bots: int, humans: int, folder: Path, money: bool, opens: bool) -> None
             player.start()
         shown = [each for each in children if each.name in HUMANS]
         pages = {each.name: page_address(each.home, _api(each), PAGE, funds=money) for each in shown}
-        emit({"pages": pages, "directory": str(children[0].home.parent)}, lambda: _text(pages))
+        emit({"pages": pages, "directory": str(children[0].home.parent)}, lambda: _text(pages, money))
         if opens:
             for each in children[:humans]:
                 open_in_browser(each.home, PAGE, pages[each.name])
@@ -149,10 +149,11 @@ def _until_interrupted(children: list[NodeChild], players: list[Any]) -> None:
         pause.wait(0.5)
 
 
-def _text(pages: dict[str, str]) -> str:
+def _text(pages: dict[str, str], money: bool) -> str:
     lines = [f"  {name:8}{address}" for name, address in pages.items()]
+    later = "the chain and what is on it end with them" if money else "matches go on the next time"
     return (
         "Ready. Open (the address is a key to the node; keep it to yourself):\n\n"
         + "\n".join(lines)
-        + ("\n\nCtrl-C stops all nodes; matches go on the next time.")
+        + f"\n\nCtrl-C stops all nodes; {later}."
     )
