@@ -173,7 +173,8 @@ def test_a_closed_purse_takes_what_the_final_state_gives_and_nothing_above() -> 
     payee.close(CHANNEL, 50, NOW_MS)
     assert payee.close(CHANNEL, 50, NOW_MS) is None
     with pytest.raises(LocalError, match="is closed with 50"):
-        payee.close(CHANNEL, 60, NOW_MS)
+        payee.close(CHANNEL, 40, NOW_MS)
+    assert payee.close(CHANNEL, 60, NOW_MS) is None  # more is signed, but no voucher is taken for it
     assert payee.take(late, NOW_MS)[1] == 20
     refused(paid(payer, 1), "closed, with 50", payee)
 
