@@ -39,7 +39,7 @@ def two() -> Iterator[FundedCluster]:
 
 @pytest.fixture
 def tabs(browser: Browser, two: FundedCluster) -> Iterator[dict[str, Tab]]:
-    found = {name: Tab(browser, address_of(two, name)) for name in two.names}
+    found = {name: Tab(browser, address_of(two, name, funds=True)) for name in two.names}
     yield found
     for tab in found.values():
         tab.context.close()

@@ -10,17 +10,20 @@ import pytest
 from scapp.channels import onchain
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.chain.calls import Checkpoint, TransferTokens, encode_call
+from scapp.channels.chain.client import Fees
 from scapp.channels.chain.deploy import deploy
 from scapp.channels.chain.judging import state_hash_of
 from scapp.channels.chain.key import ChainKey
+from scapp.channels.chain.requests import Sign
 from scapp.channels.chain.rpc import RpcClient
 from scapp.channels.chain.service import LiveChain
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.state import FixedPart, channel_id
-from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address
 from scapp.runtime.devchain import CHAIN_ID, DEPLOYER
 from tests.chain.anvil import hexed, running
+from tests.chain.cast import for_tests
 from tests.support import chain_stories as story
 
 ETHER = 10**18
@@ -216,3 +219,56 @@ async def test_contracts_are_deployed_and_usable(chain):
             await deploy(client, story.PAYER, ("BatchOperator",))
     finally:
         await client.close()
+
+
+async def test_a_contract_that_refuses_coin_keeps_nobody_elses(chain):
+    """One of two recipients is a contract without a way to receive: the channel is concluded, the other one paid."""
+    made = chain.send(DEPLOYER, None, for_tests("Refuser").creation_code())
+    code = chain.rpc("eth_getCode", made["contractAddress"], "latest")
+    live = Live(chain)
+    async with live:
+        live.want([onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)])
+        await live.mining(lambda: live.views and live.latest().holdings[0] == 5)
+        chain.rpc("anvil_setCode", hexed(story.ALICE.address), code)
+        final, outcome = live.state(4, final=True)
+        live.want([onchain.Conclude(final)])
+        await live.mining(lambda: live.latest().status.finalizes_at)
+        assert live.latest().holdings[0] == 5, "concluded without payment"
+        live.want([onchain.TransferAll(outcome, ZERO_HASH)])
+        await live.mining(lambda: live.latest().holdings[0] == 3)
+        assert live.balances() == [0, 2]
+        left = reduced(outcome, paid=1)
+        live.want([onchain.TransferAll(left, ZERO_HASH)])
+        await live.mining(lambda: any(info.status == "reverted" for info in live.service.transactions(live.channel)))
+        chain.rpc("anvil_setCode", hexed(story.ALICE.address), "0x")
+        await live.mining(lambda: live.latest().holdings[0] == 0)
+    assert live.balances() == [3, 2]
+
+
+def reduced(outcome, paid):
+    """What the contract remembers once that allocation of the coin is paid."""
+    coin, *others = outcome
+    allocations = [
+        msgspec.structs.replace(item, amount=0) if at == paid else item for at, item in enumerate(coin.allocations)
+    ]
+    return (msgspec.structs.replace(coin, allocations=tuple(allocations)), *others)
+
+
+async def test_a_chain_from_before_base_fees_takes_our_transactions():
+    """Its blocks have none; the price is the chain's usual one."""
+    with running(hardfork="berlin", gas_price_wei=3 * 10**9) as old:
+        old.fund(story.PAYER.address, ETHER)
+        client = RpcClient([old.url], CHAIN_ID)
+        try:
+            assert (await client.head()).base_fee is None
+            fees = await client.fees()
+            assert fees == Fees(3_000_000_000, 0, legacy=True)
+            price, tip = fees.offer(10**10)
+            raw, hash_ = story.PAYER.sign(CHAIN_ID, Sign(0, story.OTHER, b"", 7, 21_000, price, tip, legacy=True))
+            await client.send(raw)
+            old.rpc("evm_mine")
+            (receipt,) = await client.receipts([hash_])
+            assert receipt.ok
+            assert await client.balance(story.OTHER) == 7
+        finally:
+            await client.close()

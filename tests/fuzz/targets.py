@@ -114,6 +114,7 @@ def handshake() -> tuple[Decode, list[bytes]]:
 def some_messages() -> list[Any]:
     return [
         proposal(),
+        virtual_proposal(),
         Rejected(C32, "no"),
         Submit(C32, 1, 1, (b"payload", b"")),
         Decisions(C32, ()),
@@ -141,6 +142,18 @@ def proposal() -> Proposal:
     return found
 
 
+@functools.cache
+def virtual_proposal() -> Proposal:
+    from tests.support.sim import Sim
+    from tests.support.sim_backing import SimBacking
+
+    sim = Sim(2)
+    SimBacking(sim, 2).open((5, 5))
+    found = decode_message(sim.queue[0][2])
+    assert isinstance(found, Proposal)
+    return found
+
+
 def messages() -> tuple[Decode, list[bytes]]:
     return decode_message, [encode_message(message) for message in some_messages()]
 
@@ -154,7 +167,7 @@ def proposals() -> tuple[Decode, list[bytes]]:
         found = decode_message(data)
         return created_from_proposal(found, me, good.time_ms) if isinstance(found, Proposal) else None
 
-    return decode, [encode_message(good)]
+    return decode, [encode_message(good), encode_message(virtual_proposal())]
 
 
 def engine() -> tuple[Decode, list[bytes]]:

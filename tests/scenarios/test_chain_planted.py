@@ -11,6 +11,7 @@ from scapp.channels.channel import (
     chain_rules,
     chain_view,
     checking,
+    ended,
     engine,
     ordering,
     settling,
@@ -46,8 +47,8 @@ BUGS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "does not conclude": (settling, "_concludes", never),
     "does not pay out": (settling, "payout", unaware),
     "does not leave": (settling, "_leave", nothing),
-    "takes every payout for a reorganisation": (chain_view, "_left", never),
-    "takes every reorganisation for a payout": (chain_view, "_left", always),
+    "takes every payout for a reorganisation": (ended, "_left", never),
+    "takes every reorganisation for a payout": (ended, "_left", always),
 }
 
 

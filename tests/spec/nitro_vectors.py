@@ -24,7 +24,7 @@ LATER_KINDS = {
     "messageJSON": "go-nitro's message envelope is not part of scapp yet",
     "rpcRequestJSON": "go-nitro's RPC is not part of scapp",
     "rpcResponses": "go-nitro's RPC is not part of scapp",
-    "voucherManager": "a description in words; payment channels are not part of scapp yet",
+    "voucherManager": "a story in words, which tests/unit/test_vouchers.py plays",
     "stateStatusNotifications": "ledger and payment channels are not part of scapp yet",
     "deployedAddresses": "a list of addresses, nothing to compute",
     "anvilKeys": "a list of keys without results, nothing to compute",

@@ -92,9 +92,9 @@ def page_cluster(count: int, *, introduced: bool = True) -> Iterator[Cluster]:
         yield found
 
 
-def address_of(nodes: Cluster, name: str, *, watch: bool = False) -> str:
+def address_of(nodes: Cluster, name: str, *, watch: bool = False, funds: bool = False) -> str:
     """What `scapp page` would open."""
     child = nodes.nodes[name]
     file = child.file()
     assert file is not None
-    return page_address(child.home, file.api, "goofspiel", watch=watch)
+    return page_address(child.home, file.api, "goofspiel", watch=watch, funds=funds)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import msgspec
@@ -163,13 +164,23 @@ class LogCheck:
             return
         require(not disputed, f"8: turn {state.turn} signed under a challenge")
         require(not self.leaving, f"8: turn {state.turn} signed after this node began to leave")
-        needed: dict[bytes, int] = {}
-        for asset, _, amount in self.setup.slots:
-            needed[asset] = needed.get(asset, 0) + amount
         for at in (latest, confirmed):
             held = [int.from_bytes(amount, "big") for amount in at.holdings]
-            covered = all(has >= wants for has, wants in zip(held, needed.values(), strict=True))
+            covered = all(map(operator.ge, held, self._needed(state)))
             require(covered, f"8: turn {state.turn} signed before every deposit was confirmed")
+
+    def _needed(self, state: Signed) -> list[int]:
+        """Per asset all that the state owes, but where the last slot began with money that nobody brought: that one,
+        and the ones before it in which participants say what they are about to bring."""
+        groups: dict[bytes, list[tuple[int, int]]] = {}
+        for at, (asset, _, start) in enumerate(self.setup.slots):
+            now = int.from_bytes(state.amounts[32 * at : 32 * at + 32], "big")
+            groups.setdefault(asset, []).append((start, now))
+        grows = {asset: len(group) > 2 * self.setup.count and group[-1][0] > 0 for asset, group in groups.items()}
+        return [
+            sum(now for _, now in (group[: -self.setup.count - 1] if grows[asset] else group))
+            for asset, group in groups.items()
+        ]
 
     def _rule_8_virtual(self, state: Signed) -> None:
         """A virtual channel: the postfund state with a guarantee, batches with everybody's postfund signature, and

@@ -129,6 +129,9 @@ def an_older_state_of_a_payment_channel_is_answered(make: Make) -> None:
     told.challenge_opening(told.alice)
     told.net.blocks(2)
     assert told.sent(Challenge, told.channel) == [told.bob.address]
+    again = chain_view.milestone_state(told.alice.records[told.channel], "postfund")
+    assert again is not None
+    told.send(told.alice, told.channel, Challenge(again))  # refused: it is older than what is registered
     told.end()
     assert {of for _, of, _ in told.net.sent} == {told.channel}
 

@@ -60,6 +60,7 @@ class FakeService:
         self.linked: dict[Address, str] = {}
         self.modules: dict[ChannelId, bytes] = {}
         self.requests: list[OpenRequest] = []
+        self.topped_up: list[tuple[ChannelId, Address, int]] = []
         self.enforceable: dict[ChannelId, SignedState] = {}
         self.listeners: list[Callable[[NodeEvent], None]] = []
         self._nonce = 0
@@ -91,6 +92,12 @@ class FakeService:
         if info.phase != "recovering":
             raise LocalError(f"the channel is {info.phase}, there is nothing to recover from")
         self.infos[channel_id] = msgspec.structs.replace(info, phase="running", waiting_for="")
+
+    async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
+        info = self.channel(channel_id)
+        if info.phase != "running":
+            raise LocalError(f"the channel is {info.phase}: only a running one can be topped up")
+        self.topped_up.append((channel_id, asset, amount))
 
     async def open_channel(self, request: OpenRequest) -> ChannelId:
         self._nonce += 1

@@ -19,7 +19,13 @@ from scapp.channels.types import ChannelId
 State = tuple[bytes, tuple[int, ...]]
 
 
-_MOVE = re.compile(rb"move:[01]:[01]:[0-9]{1,30}")
+_MOVE = re.compile(rb"move:([0-9]):([0-9]):[0-9]{1,30}")
+
+
+def _moves(payload: bytes, amounts: tuple[int, ...]) -> bool:
+    """Is it a move between slots that are there? Without any, slots 0 and 1 stand for nothing."""
+    found = _MOVE.fullmatch(payload)
+    return found is not None and max(map(int, found.groups()[:2])) < max(2, len(amounts))
 
 
 class SumAdmission:
@@ -69,7 +75,7 @@ class SumAdmission:
         accepted, refusals = [], []
         for index, entry in enumerate(candidates):
             payload = decode_entry(entry).payload
-            if payload.startswith(self.refuse) or (payload.startswith(b"move:") and not _MOVE.fullmatch(payload)):
+            if payload.startswith(self.refuse) or (payload.startswith(b"move:") and not _moves(payload, state[1])):
                 refusals.append(Refusal(index, "rejected", "the payload is bad"))
                 continue
             state = self._apply(state, entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from scapp.channels.books.info import LedgerInfo, LedgerRequest, PaymentChannelRequest, VirtualInfo
 from scapp.channels.books.policy import Decision, LedgerOffer
@@ -47,7 +48,7 @@ class LedgerScene:
         self.cast = Cast()
         apps: dict[bytes, App] = {PAYMENT_APP: "payment", TWO_PARTY_APP: "two-party"}
         self.chain = PlainChain(self.signers, START_MS // 1_000, apps=apps)
-        self.logs = [MemoryLog() for _ in self.signers]
+        self.logs: list[Any] = [MemoryLog() for _ in self.signers]  # or any other log
         self.services: dict[int, PlainService] = {}
         self.nodes: dict[int, Node] = {}
         self.events: list[list[NodeEvent]] = [[] for _ in self.signers]
@@ -61,6 +62,7 @@ class LedgerScene:
 
     async def node(self, index: int) -> Node:
         service = PlainService(self.chain, self.signers[index])
+        service.sparse = True
         setup = BooksSetup(
             policy=self.policies[index],
             apps=Apps(PAYMENT_APP, TWO_PARTY_APP),

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 
 from scapp.channels.admission import Admission
+from scapp.channels.backing import BackingSource
 from scapp.channels.books.service import BooksSetup
 from scapp.channels.chain.port import ChainService
 from scapp.channels.channel.events import ChannelCreated
@@ -45,6 +46,7 @@ class Cast:
 
     def __init__(self) -> None:
         self.network = FakeNetwork(seed=1, automatic=True)
+        self.transport: type[FakeTransport] = FakeTransport
         self.nodes: list[Node] = []
         self.ends: list[Callable[[], None]] = []
 
@@ -61,6 +63,7 @@ class Cast:
         terms: ChainTerms | None = None,
         idle: IdleBound | None = None,
         books: BooksSetup | None = None,
+        backing: BackingSource | None = None,
     ) -> Node:
         signer = Signer(bytes([key]) * 32)
         log = log or MemoryLog()
@@ -71,7 +74,7 @@ class Cast:
             signer=signer,
             log=log,
             committer=committer,
-            transport=FakeTransport(self.network, signer.address),
+            transport=self.transport(self.network, signer.address),
             admission=admission or SumAdmission(),
             policy=FixedPolicy(policy),
             clock_ms=lambda: next(clock),
@@ -82,6 +85,7 @@ class Cast:
             terms=terms,
             idle=idle,
             books=books,
+            backing=backing,
         )
         await node.start()
         self.nodes = [other for other in self.nodes if other.address != node.address]  # it was stopped before

@@ -221,7 +221,7 @@ class SimBacking:
             self._release(behind, final, index)
         elif is_complete:
             behind.complete.add(index)
-        elif self.fickle and draw.random() < 0.02:
+        elif self.fickle and (self.hubs or len(behind.guaranteed) < 2) and draw.random() < 0.02:
             self._fail(behind, "a hub has no funds")
         elif index not in behind.guaranteed:
             behind.guaranteed.add(index)

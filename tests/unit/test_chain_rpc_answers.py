@@ -63,9 +63,9 @@ def test_the_reason_of_a_revert_is_that_of_the_contract():
 
 
 def test_answers_are_read():
-    """Extra fields are passed over; a chain without base fee has 0; a log says when it is removed."""
+    """Extra fields are passed over; a chain without base fee has none; a log says when it is removed."""
     assert (block_of(BLOCK).number, block_of(BLOCK).base_fee) == (16, 7)
-    assert block_of({key: value for key, value in BLOCK.items() if key != "baseFeePerGas"}).base_fee == 0
+    assert block_of({key: value for key, value in BLOCK.items() if key != "baseFeePerGas"}).base_fee is None
     assert log_of(LOG).removed
     assert receipt_of(RECEIPT).ok
     assert receipt_of(RECEIPT | {"contractAddress": "0x" + "33" * 20}).created == b"\x33" * 20

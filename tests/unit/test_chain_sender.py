@@ -11,10 +11,10 @@ from scapp.channels import onchain
 from scapp.channels.abi_types import encode
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.chain import requests as ask
-from scapp.channels.chain.calls import Approve, Checkpoint
-from scapp.channels.chain.client import Receipt, Refused, Unavailable
+from scapp.channels.chain.calls import Approve, Checkpoint, Conclude
+from scapp.channels.chain.client import Fees, Receipt, Refused, Unavailable
 from scapp.channels.chain.events import decode_event
-from scapp.channels.chain.fake import FakeClient, Faults, decode_transaction
+from scapp.channels.chain.fake import FakeClient, Faults, decode_transaction, is_legacy
 from scapp.channels.chain.judging import state_hash_of
 from scapp.channels.chain.model_world import Token
 from scapp.channels.chain.performing import Performer, stored
@@ -313,11 +313,13 @@ async def test_what_would_revert_is_tried_again_with_growing_pauses():
     sending = Sending(story.new_chain())
     story.deposit(sending.chain, 5)
     sending.chain.mine()
-    sending.chain.head.world.refusing = frozenset({story.ALICE.address})
-    sending.want(onchain.Conclude(story.state(5, story.outcome(3, 2), final=True)))
+    story.do(sending.chain, Conclude(story.state(5, story.outcome(3, 2), final=True)))
+    sending.chain.mine()
+    sending.chain.head.world.refusing = frozenset({story.ALICE.address, story.BOB.address})
+    sending.want(onchain.TransferAll(story.outcome(3, 2), ZERO_HASH))
     sending.client.requests.clear()
     await sending.blocks(20)
-    assert sending.client.requests.count("estimate") == 5
+    assert sending.client.requests.count("estimate") == 5 * 4, "all at once, each alone, and what is told"
     assert sending.info().status == "reverted"
     assert "Could not transfer ETH" in sending.info().detail
     sending.chain.head.world.refusing = frozenset()
@@ -688,3 +690,95 @@ async def test_a_transaction_that_no_node_takes_holds_up_no_other():
     sending.client.send = send
     await sending.blocks(8)
     assert ("Checkpoint", None) in sending.included()
+
+
+async def test_a_recipient_that_refuses_does_not_keep_the_others_payment():
+    """The conclusion goes without payment, then the others are paid by themselves; the rest waits for the refuser."""
+    sending = Sending(story.new_chain())
+    story.deposit(sending.chain, 9)
+    final = story.state(9, story.outcome(4, 5), final=True)
+    sending.chain.head.world.refusing = frozenset({story.ALICE.address})
+    sending.want(onchain.Conclude(final))
+    await sending.blocks(2)
+    assert sending.included() == [("Conclude", None)]
+    sending.want(onchain.TransferAll(story.outcome(4, 5), ZERO_HASH))
+    await sending.blocks(2)
+    assert sending.included() == [("Conclude", None), ("Transfer", None)]
+    assert sending.chain.world.balances[story.BOB.address] == 5
+    assert sending.held() == 4
+    sending.want(onchain.TransferAll(story.outcome(4, 0), ZERO_HASH))
+    await sending.blocks(2)
+    assert info_of(sending, "transfer-all").status == "reverted"
+    assert "Could not transfer ETH" in info_of(sending, "transfer-all").detail
+    sending.chain.head.world.refusing = frozenset()
+    await sending.blocks(40)
+    assert (sending.held(), sending.chain.world.balances[story.ALICE.address]) == (0, 4)
+
+
+async def test_nobody_is_paid_apart_while_all_can_be_paid_at_once():
+    sending = Sending(story.new_chain())
+    story.deposit(sending.chain, 9)
+    sending.want(onchain.Conclude(story.state(9, story.outcome(4, 5), final=True)))
+    await sending.blocks(2)
+    assert sending.included() == [("ConcludeAndTransfer", None)]
+
+
+async def test_a_restored_account_goes_on_after_what_it_has_forgotten():
+    """From a backup: what was sent since is on chain, or still waits for a block, and its nonces are not used again.
+    What it wants once more reverts when it comes second: nothing is paid twice."""
+    sending = Sending(story.new_chain())
+    sending.want(DEPOSIT)
+    await sending.blocks(2)
+    backup = sending.log.durable_copy()
+    second = onchain.Deposit(ZERO_ADDRESS, 0, 7, 7)
+    sending.want(second, nonce=2)
+    await sending.blocks(2)
+    third = onchain.Deposit(ZERO_ADDRESS, 0, 8, 8)
+    sending.want(third, nonce=3)
+    await sending.look()
+    assert [item.nonce for item in sending.chain.mempool] == [2], "sent, in no block yet"
+    sending.log = backup
+    sending.start()
+    await sending.look()
+    sending.want(onchain.Deposit(ZERO_ADDRESS, 0, 9, 9), nonce=4)
+    await sending.blocks(3)
+    assert [sending.held(nonce=number) for number in (1, 2, 3, 4)] == [5, 7, 8, 9]
+    assert [reason for _, reason in sending.included()] == [None, None, None, "held != expectedHeld", None]
+
+
+async def test_a_restored_account_replaces_nothing_that_it_has_forgotten():
+    """The backup's own transaction was replaced and is in a block; a nonce that is gone is never signed again."""
+    sending = Sending(story.new_chain(), stuck_blocks=2)
+    sending.want(DEPOSIT)
+    await sending.look()
+    backup = sending.log.durable_copy()
+    sending.chain.mine()
+    await sending.blocks(5)
+    sending.log = backup
+    sending.start()
+    await sending.blocks(80)
+    assert sending.included() == [("Deposit", None)]
+    assert (sending.held(), sending.sender.state.slots) == (5, {})
+
+
+async def test_a_chain_without_base_fees_gets_transactions_with_one_price():
+    """EIP-1559 is not everywhere; what is stuck is replaced there as well."""
+    sending = Sending(story.new_chain(), stuck_blocks=2)
+    sending.client.legacy = True
+    sending.want(DEPOSIT)
+    await sending.look()
+    (slot,) = sending.sender.state.slots.values()
+    assert is_legacy(slot.newest.raw)
+    assert slot.newest.max_fee == slot.newest.priority_fee == sending.chain.base_fee
+    sending.chain.base_fee *= 2
+    await sending.blocks(4)
+    assert len(slot.versions) == 2
+    assert (sending.held(), sending.included()) == (5, [("Deposit", None)])
+
+
+@pytest.mark.parametrize(("legacy", "ceiling", "offer"), [
+    (False, 100, (25, 5)), (False, 24, (24, 5)), (False, 14, None), (True, 100, (10, 10)), (True, 9, None),
+])  # fmt: skip
+def test_what_is_offered_stays_below_the_ceiling(legacy, ceiling, offer):
+    """Twice the base fee and the tip; where there is no base fee, the usual price, which is paid whole."""
+    assert Fees(10, 0 if legacy else 5, legacy).offer(ceiling) == offer

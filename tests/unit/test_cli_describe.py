@@ -61,7 +61,7 @@ def test_a_file_and_the_deployed_app_are_described_alike(module: Path, node: Har
     assert of_file["deployment_id"] != json.loads(run("describe", module, "--json").stdout)["deployment_id"]
     assert of_file["reducer"] == f"0x{checked(LEDGER).deployment.reducer.hex()}"
     assert of_file["sets_outcome"] is True
-    assert [table["name"] for table in of_file["tables"]] == ["account", "transfer", "token", "payee"]
+    assert [table["name"] for table in of_file["tables"]] == ["account", "transfer", "token", "payee", "room"]
 
 
 def test_people_see_keys_indexes_messages_and_limits(module: Path) -> None:

@@ -47,6 +47,20 @@ def test_the_address_stays_the_same_and_its_token_is_no_operators(home: Path) ->
     assert record.permissions == ("read", "send", "channels")
 
 
+def test_a_page_that_may_spend_is_asked_for(home: Path) -> None:
+    """What costs money is not in a page's token unless its operator says so, and ends when it is said otherwise."""
+    plain = fields(home)
+    staking = fields(home, "--funds")
+    record = TokenStore(home).find(staking["token"])
+    assert record is not None
+    assert record.permissions == ("read", "send", "channels", "funds")
+    assert TokenStore(home).find(plain["token"]) is None
+    assert fields(home, "--funds") == staking
+    assert fields(home)["secret"] == staking["secret"]
+    assert TokenStore(home).find(staking["token"]) is None
+    assert page(home, "duel", "--funds", "--watch").exit_code == 2
+
+
 def test_a_page_to_watch_has_no_secret_and_may_only_read(home: Path) -> None:
     watching = fields(home, "--watch")
     assert set(watching) == {"token"}

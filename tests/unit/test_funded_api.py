@@ -12,15 +12,24 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scapp.channels.channel.standing import ChannelOnChainInfo
-from scapp.channels.types import Address
+from scapp.channels.types import Address, ChannelId
+from scapp.runtime.api.auth import TokenStore
+from scapp.runtime.chain_documents import ChainStatusView
 from scapp.runtime.cli.amounts import COIN, amount_text, parse_amount, parse_stake, time_text
 from scapp.runtime.cli.main import scapp
-from scapp.runtime.client import Refused
+from scapp.runtime.client import Client, NotAllowed, Refused
+from scapp.runtime.keys_file import new_key
 from tests.support.api_harness import Harness, served
 from tests.support.fake_service import ALICE, BOB, CAROL
 
 TOKEN = "0x" + "70" * 20
 ACCOUNT = "0x" + "ac" * 20
+ON_CHAIN = ChannelOnChainInfo(
+    assets=(Address(bytes(20)), Address(bytes.fromhex(TOKEN[2:]))),
+    needed=(10**18, 14), own=(5 * 10**17, 7), holdings=(10**18, 7), confirmed=(0, 7),
+    mode="challenge", turn_record=4, finalizes_at=1_790_000_000, challenge_duration=60,
+    exit_reason="silence", settled=False,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -176,15 +185,9 @@ def test_messages_that_came_too_late_are_said_to_be(node: Harness, phase: str, s
 def test_money_on_chain_is_shown(node: Harness) -> None:
     """What is held, what is needed, and until when a challenge runs."""
     channel = node.channel()
-    on_chain = ChannelOnChainInfo(
-        assets=(Address(bytes(20)), Address(bytes.fromhex(TOKEN[2:]))),
-        needed=(10**18, 14), own=(5 * 10**17, 7), holdings=(10**18, 7), confirmed=(0, 7),
-        mode="challenge", turn_record=4, finalizes_at=1_790_000_000, challenge_duration=60,
-        exit_reason="silence", settled=False,
-    )  # fmt: skip
     node.run(
         lambda: node.service.infos.update(
-            {channel: msgspec.structs.replace(node.service.infos[channel], chain=on_chain)}
+            {channel: msgspec.structs.replace(node.service.infos[channel], chain=ON_CHAIN)}
         )
     )
     shown = run(node, "channel", "show", "0x" + channel.hex()).stdout
@@ -199,3 +202,124 @@ def test_money_on_chain_is_shown(node: Harness) -> None:
 def test_a_node_without_a_chain_says_so(node: Harness) -> None:
     """Instead of figures that mean nothing."""
     assert node.client.chain().connected is False
+
+
+def test_room_for_top_ups_is_asked_for_with_the_stakes(node: Harness) -> None:
+    """Per asset: what all bring, a reserve slot for each, and the headroom last."""
+    done = run(
+        node, "channel", "open", "bob", "--app", "duel", "--fund", "direct", "--stake", "5", "--stake", f"7:{TOKEN}",
+        "--headroom", "1gwei",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (request,) = node.service.requests
+    coin, token, to = bytes(20), bytes.fromhex(TOKEN[2:]), (destination(ALICE), destination(BOB))
+    stakes = tuple((coin, each, 5) for each in to)
+    reserves = tuple((coin, each, 0) for each in to)
+    assert request.slots == (*stakes, *reserves, (coin, to[0], 10**9), *((token, each, 7) for each in to))
+
+
+def test_headroom_without_a_stake_is_refused(node: Harness) -> None:
+    done = run(
+        node, "channel", "open", "bob", "--app", "duel", "--fund", "direct", "--stake", "5", "--headroom", f"1:{TOKEN}"
+    )
+    assert done.exit_code == 2
+    assert "asset that --stake names" in done.output
+
+
+def test_a_top_up_is_approved_and_the_app_is_asked(node: Harness) -> None:
+    channel = node.client.open_channel(["bob"], "duel", fund="direct", stakes={COIN: 5}).channel_id
+    done = run(node, "channel", "top-up", channel, "3gwei", "--message", '{"more": 3}')
+    assert done.exit_code == 0, done.output
+    assert [(asset, amount) for _, asset, amount in node.service.topped_up] == [(bytes(20), 3 * 10**9)]
+    assert node.client.channel(channel).sequence == 2, "the message follows"
+    node.service.set_phase(node.service.topped_up[0][0], "closed")
+    done = run(node, "channel", "top-up", channel, "3gwei")
+    assert done.exit_code != 0
+    assert "only a running one can be topped up" in done.output
+
+
+def test_a_token_that_answers_channels_spends_nothing(node: Harness) -> None:
+    """A page may open and accept channels without money; what costs money needs `funds`."""
+    store = TokenStore(node.home)
+    plain = node.with_token(store.add("page", ("read", "send", "channels")))
+    paying = node.with_token(store.add("shop", ("read", "channels", "funds")))
+    assert plain.open_channel(["bob"], "duel").phase == "running"
+    with pytest.raises(NotAllowed, match="a channel with deposits needs funds"):
+        plain.open_channel(["bob"], "duel", fund="direct", stakes={COIN: 5})
+    assert [request.fund for request in node.service.requests] == ["none"]
+    channel = paying.open_channel(["bob"], "duel", fund="direct", stakes={COIN: 5}).channel_id
+    with pytest.raises(NotAllowed, match="needs funds"):
+        plain.top_up(channel, COIN, 5)
+    known = node.service.infos[ChannelId(bytes.fromhex(channel[2:]))]
+    proposed = msgspec.structs.replace(known, phase="proposed", chain=ON_CHAIN)
+    node.run(lambda: node.service.infos.update({known.channel_id: proposed}))
+    with pytest.raises(NotAllowed, match="a channel with deposits needs funds"):
+        plain.accept(channel)
+    assert paying.accept(channel).phase == "running"
+
+
+def test_the_status_shows_the_chain(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endpoint, head and what is behind it, balance, what is under way, what is wrong, and the money in channels."""
+    found = ChainStatusView(
+        connected=True, chain_id=5, account=ACCOUNT, balance=str(2 * 10**18), head=70, lag_blocks=3,
+        endpoint="https://rpc.example", pending=2, fault="it does not answer",
+    )  # fmt: skip
+    monkeypatch.setattr(Client, "chain", lambda _: found)
+    for _ in range(2):
+        opened = node.client.open_channel(["bob"], "duel").channel_id
+        known = node.service.infos[ChannelId(bytes.fromhex(opened[2:]))]
+        changed = msgspec.structs.replace(known, chain=msgspec.structs.replace(ON_CHAIN, confirmed=(10**18, 7)))
+        node.run(lambda changed=changed: node.service.infos.update({changed.channel_id: changed}))  # type: ignore[misc]
+    shown = run(node, "status").stdout
+    assert "5 at https://rpc.example" in shown
+    assert "it does not answer" in shown
+    assert "70, 3 not processed" in shown
+    assert f"{ACCOUNT} with 2 eth; 2 transactions under way" in shown
+    assert f"2 eth, 14 of {TOKEN}, confirmed" in shown
+    assert json.loads(run(node, "--json", "status").stdout)["chain"]["lag_blocks"] == 3
+
+
+def test_a_status_without_a_chain_shows_none(node: Harness) -> None:
+    assert "transactions under way" not in run(node, "status").stdout
+    assert "chain" not in json.loads(run(node, "--json", "status").stdout)
+
+
+@pytest.mark.parametrize("args", [("accounts",), ("send", ACCOUNT, "all"), ("send", ACCOUNT, "1eth")])
+def test_money_of_the_keys_needs_a_chain(node: Harness, args: tuple[str, ...]) -> None:
+    """A directory that names none says where to name one."""
+    new_key(node.home)
+    done = run(node, "chain", *args)
+    assert done.exit_code == 1
+    assert "no chain is configured" in done.stderr
+
+
+@pytest.mark.parametrize("amount", ["1eth:" + TOKEN, "everything", "all:0xTOKEN"])
+def test_amounts_that_cannot_be_sent(node: Harness, amount: str) -> None:
+    done = run(node, "chain", "send", ACCOUNT, amount)
+    assert done.exit_code == 2
+    assert "AMOUNT" in done.stderr
+
+
+def test_a_top_up_is_used_once_it_is_confirmed(node: Harness) -> None:
+    """The second message waits for the chain; after the wait the first one stands, and that is said."""
+    channel = node.client.open_channel(["bob"], "duel", fund="direct", stakes={COIN: 5}).channel_id
+    known = ChannelId(bytes.fromhex(channel[2:]))
+    args = ("channel", "top-up", channel, "3", "--message", "1", "--then", "2", "--wait")
+    late = run(node, *args, "0.1")
+    assert late.exit_code == 4
+    assert "not confirmed after 0.1 s" in late.stderr
+    assert node.client.channel(channel).sequence == 2
+    there = msgspec.structs.replace(
+        node.service.infos[known], chain=msgspec.structs.replace(ON_CHAIN, confirmed=ON_CHAIN.needed)
+    )
+    node.run(lambda: node.service.infos.update({known: there}))
+    assert run(node, *args, "5").exit_code == 0
+    assert node.client.channel(channel).sequence == 4, "both messages"
+
+
+def test_a_refused_announcement_says_that_the_permission_stands(node: Harness) -> None:
+    channel = node.client.open_channel(["bob"], "duel", fund="direct", stakes={COIN: 5}).channel_id
+    node.service.refused[msgspec.msgpack.encode(7)] = "not now"
+    done = run(node, "channel", "top-up", channel, "3", "--message", "7")
+    assert done.exit_code == 1
+    assert "the permission stands" in done.stderr

@@ -14,6 +14,7 @@ from scapp.channels.crypto import keccak256
 from scapp.channels.errors import LocalError
 from scapp.channels.ledger import chain_view, leaving, owed, settling
 from scapp.channels.ledger.chain_facts import Enforceable, LedgerSeen
+from scapp.channels.ledger.chain_pause import chain_pause
 from scapp.channels.ledger.owed import Settled
 from scapp.channels.ledger.record import LedgerRecord, evolve
 from scapp.channels.ledger.signed import newest_enforceable, signed_state
@@ -21,11 +22,13 @@ from scapp.channels.onchain import ChainView, Challenge, ChannelOnChain, Checkpo
 from scapp.channels.outcome import Outcome, encode_outcome
 from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.payouts import transfer_effects
+from scapp.channels.reading import SignedState
 from scapp.channels.state import voucher_hash
 from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, ChannelId, Hash
 from scapp.channels.virtual import chain_view as virtual_view
 from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual import settling as virtual_settling
+from scapp.channels.virtual.standing import waiting_for
 from tests.support.dispute_net import DURATION_S, START_S, OnChain, model_net
 from tests.support.dispute_stories import Told
 
@@ -118,6 +121,54 @@ def test_the_leader_takes_the_followers_signature_from_the_chain() -> None:
     assert after.holds(channel)
 
 
+def test_whatever_a_view_shows_is_survived(seed: str) -> None:
+    """States of strangers, damaged in any field, as candidate and as proof, of ledger and virtual channel: they are not
+    believed, and nothing else happens."""
+    draw = random.Random(seed)
+    story = told()
+    side = story.net.side(story.bob)
+    record, virtual = side.ledgers[story.irene.address], story.bob.records[story.channel]
+    good = newest_enforceable(record)
+    redemption = virtual_settling.redemption(
+        virtual,
+        Voucher(story.channel, 40, story.alice.signer.sign(voucher_hash(story.channel, 40))),
+        story.bob.signer,
+    )
+    assert good is not None
+    for _ in range(300):
+        states = [good, redemption.candidate, *redemption.proof]
+        candidate, proof = damaged(draw, draw.choice(states)), tuple(damaged(draw, each) for each in states[:2])
+        status = Status(candidate.turn % 2**48, draw.choice([0, START_S + 10]), draw.randbytes(20))
+        block = ChannelOnChain(9, bytes(32), (2_000,), status, candidate, proof)
+        found = ChainView(block, block)
+        context = msgspec.structs.replace(side.context, head_time_s=START_S + draw.choice([0, 1_000]))
+        for event in chain_view.on_view(record, found, {}, context).events:
+            assert isinstance(event, LedgerSeen)
+            settling.wanted(evolve(record, event), {}, context)
+            settling.needs(evolve(record, event), context)
+        bare = msgspec.structs.replace(block, holdings=())
+        for event in virtual_view.on_view(virtual, ChainView(bare, bare), context).events:
+            after = msgspec.structs.replace(virtual, chain=event)
+            virtual_settling.wanted(after, None, START_S, context)
+            assert virtual_view.on_head(after, None, context).events == ()
+
+
+def damaged(draw: random.Random, state: SignedState) -> SignedState:
+    """With one field cut, changed or replaced."""
+    name = draw.choice(["app_data", "outcome", "turn", "is_final", "signatures", "participants"])
+    value = getattr(state, name)
+    if isinstance(value, bytes):
+        at = draw.randrange(len(value) + 1)
+        value = draw.choice([value[:at], value[:at] + draw.randbytes(32) + value[at + 32 :], draw.randbytes(64), b""])
+    elif isinstance(value, bool):
+        value = not value
+    elif isinstance(value, int):
+        value = draw.choice([0, 1, 2, 2**48 - 1])
+    else:
+        value = draw.choice([(), value[:1], tuple(draw.randbytes(draw.choice([0, 20, 64, 65])) for _ in range(3))])
+    return msgspec.structs.replace(state, **{name: value})
+
+
 # Wants
 
 
@@ -169,6 +220,8 @@ def test_a_challenge_with_the_newest_state_is_waited_for() -> None:
     assert settling.wanted(record, {}, context) == ()
     assert set(settling.needs(record, context)) == {story.channel}
     assert not record.usable
+    later = msgspec.structs.replace(context, head_time_s=START_S + DURATION_S)  # its end is no view
+    assert set(settling.needs(record, later)) == {story.channel}
 
 
 # What a finalized ledger owes
@@ -432,3 +485,35 @@ def test_facts_keep_their_bytes() -> None:
     fact = record.chain
     assert fact is not None
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(fact), type=LedgerSeen) == fact
+
+
+# In words
+
+
+def test_a_disputed_ledger_says_what_it_waits_for() -> None:
+    story = told()
+    side = story.net.side(story.irene)
+    record = side.ledgers[story.alice.address]
+    newest = newest_enforceable(record)
+    assert newest is not None
+    leaving_now = msgspec.structs.replace(record, exit_reason="away")
+    assert chain_pause(leaving_now) == "our challenge with turn 2 to be registered"
+    ends = START_S + DURATION_S
+    stale, _ = seen(side, record, view(record, Status(1, ends, b"\x01" * 20)))
+    assert chain_pause(stale) == "the challenge of turn 1 to be answered with turn 2"
+    status = status_of(state_hash_of(newest), newest.outcome, ends, newest.turn)
+    current, _ = seen(side, record, view(record, status, newest))
+    assert chain_pause(current) == f"the challenge of turn 2 to end at {ends} by the chain's clock"
+    record, _ = finalized(story, {})
+    assert chain_pause(record) == "the guarantees of 1 virtual channels to be reclaimed"
+    (each,) = owed.reclaimable(newest_outcome(story), settled_by(story, 60))
+    record, _ = finalized(story, settled_by(story, 60), owed.after_reclaim(newest_outcome(story), each))
+    assert chain_pause(record) == "the payout"
+
+
+def test_a_channel_that_goes_to_the_chain_says_what_it_waits_for() -> None:
+    story = told()
+    story.bob.take(virtual_leaving.leave(story.bob.records[story.channel], "redeem"))
+    assert waiting_for(story.bob.records[story.channel]) == "the newest state to be registered on chain"
+    story.net.blocks(2)
+    assert waiting_for(story.alice.records[story.channel]).startswith("the outcome of turn 2 to be final at ")

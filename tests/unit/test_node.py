@@ -46,9 +46,13 @@ async def test_two_nodes_open_order_and_close(cast: Cast) -> None:
     """The local service end to end: receipts name the sequence, both logs are equal, the channel ends closed."""
     alice, bob = await cast.node(1), await cast.node(2)
     channel = await opened(alice, bob)
+    told: list[str] = []
+    for node in (alice, bob):
+        node.subscribe(lambda event: told.append(event.detail) if event.kind == "submission_refused" else None)
     first = await bob.submit(channel, [b"one", b"bad", b"two"])
     assert [(r.status, r.sequence) for r in first] == [("accepted", 1), ("refused", None), ("accepted", 2)]
     assert first[1].reason == "the payload is bad"
+    assert told == ["2: rejected: the payload is bad"], "once, and to listeners at the author's"
     assert (await alice.submit(channel, [b"three"]))[0].sequence == 3
     await bob.close_channel(channel)
     for node in (alice, bob):
@@ -71,11 +75,17 @@ async def test_ticks_are_ordered_like_messages(cast: Cast) -> None:
 
 
 async def test_the_operator_decides_when_policy_asks(cast: Cast) -> None:
-    alice, bob = await cast.node(1), await cast.node(2, policy="ask")
+    """Why it waits is said, after a restart in the words of that day."""
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log, policy="ask: it is Sunday")
     channel = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
     await until(bob, lambda: bool(bob.channels()))
     assert bob.channel(channel).phase == "proposed"
-    assert bob.channel(channel).waiting_for == "this node's acceptance"
+    assert bob.channel(channel).waiting_for == "this node's acceptance: it is Sunday"
+    await bob.stop()
+    cast.nodes.remove(bob)
+    bob = await cast.node(2, log=log, policy="ask: it is Monday")
+    assert bob.channel(channel).waiting_for == "this node's acceptance: it is Monday"
     await bob.accept(channel)
     await bob.wait_phase(channel, ("running",), 5)
     with pytest.raises(LocalError, match="nothing to accept"):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
+from scapp.channels.books import proposals
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
 from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.errors import CorruptionError, LocalError
@@ -49,6 +50,28 @@ async def test_pay_over_a_hub_and_settle(scene: LedgerScene) -> None:
     await scene.until(lambda: scene.has_phase(left, "settled", (ALICE, HUB)), blocks=True)
     await scene.until(lambda: scene.has_phase(right, "settled", (HUB, BOB)), blocks=True)
     assert [scene.chain.gain(scene.address(index)) for index in (ALICE, BOB)] != [0, 0]
+
+
+async def test_payments_as_their_callers_see_them(scene: LedgerScene) -> None:
+    """Seen by the payee, told to its listeners, read back on both sides, also after a restart; a voucher that comes as
+    a file counts once."""
+    for pair in ((ALICE, HUB), (HUB, BOB)):
+        await scene.ledger(*pair)
+    channel = await scene.payments((ALICE, HUB, BOB), 100, fees=(3,))
+    receipt = await scene.books(ALICE).pay(channel, 7, wait_s=5)
+    assert (receipt.seen, receipt.paid, receipt.remaining) == (True, 7, 93)
+    assert scene.books(BOB).voucher(channel) == receipt.voucher
+    assert [event.detail for event in scene.events[BOB] if event.kind == "paid"] == ["7 more, 7 altogether"]
+    assert await scene.books(BOB).take_voucher(receipt.voucher) == 0
+    with pytest.raises(LocalError, match="insufficient funds"):
+        await scene.books(ALICE).pay(channel, 94)
+    for index in (ALICE, BOB):
+        await scene.restart(index)
+    assert (await scene.books(ALICE).pay(channel, 1, wait_s=5)).seen
+    kinds = [[row.kind for row in await scene.books(index).payment_history(channel, 0, 9)] for index in (ALICE, BOB)]
+    assert kinds == [["opened", "paid", "paid"], ["opened", "taken", "taken"]]
+    with pytest.raises(LocalError, match="does not recover"):
+        await scene.books(ALICE).recover_payments(channel)
 
 
 async def test_an_app_channel_over_a_hub(scene: LedgerScene) -> None:
@@ -182,6 +205,7 @@ async def test_corrupt_books_stop_the_books_alone(scene: LedgerScene) -> None:
     with pytest.raises(CorruptionError):
         await scene.propose_ledger(ALICE, BOB)
     assert node.counters()["books_corrupt"] == 1
+    assert "the books are corrupt" in node.corrupt()[ChannelId(BOOKS_STREAM)]
     assert node.channels() == []
 
 
@@ -249,3 +273,32 @@ async def test_a_silent_hub_cannot_keep_what_was_paid(scene: LedgerScene) -> Non
         lambda: scene.has_phase(left, "settled", (HUB,)) and scene.has_phase(right, "settled", (HUB,)), blocks=True
     )
     await scene.until(lambda: scene.virtual_phase(channel, "released", (HUB,)))
+
+
+async def test_what_policy_turns_down_is_not_stored(scene: LedgerScene) -> None:
+    """A neighbour cannot fill a hub's log with channels that it does not forward."""
+    await scene.ledger(ALICE, HUB)
+    await scene.ledger(HUB, BOB)
+    scene.policies[HUB].answers["hub"] = ("reject", "not today")
+    before = scene.logs[HUB].version(BOOKS_STREAM)
+    for _ in range(3):
+        channel = await scene.open_payments((ALICE, HUB, BOB), 50)
+        await scene.until(lambda: scene.virtual_phase(channel, "rejected", (ALICE,)))  # noqa: B023 - awaited here
+    assert scene.logs[HUB].version(BOOKS_STREAM) == before
+    assert scene.books(HUB).virtuals() == []
+
+
+async def test_ledgers_that_wait_for_the_operator_are_bounded(
+    scene: LedgerScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has a key may propose one; the last that fits is kept, and room comes back when it is decided."""
+    monkeypatch.setattr(proposals, "PROPOSALS_MAX", 1)
+    scene.policies[BOB].answers["ledger"] = ("ask", "by hand")
+    first = await scene.propose_ledger(ALICE, BOB)
+    await scene.until(lambda: scene.has_phase(first, "proposed", (BOB,)))
+    second = await scene.propose_ledger(HUB, BOB)
+    await scene.until(lambda: scene.nodes[BOB].counters().get("messages_refused", 0) > 0)
+    assert [each.channel_id for each in scene.books(BOB).ledgers()] == [first]
+    await scene.books(BOB).reject_ledger(first, "no")
+    scene.cast.network.drop_link(scene.address(HUB), scene.address(BOB))  # when they meet again it is proposed again
+    await scene.until(lambda: scene.has_phase(second, "proposed", (BOB,)))

@@ -74,7 +74,7 @@ def test_transfers_mints_and_burns_are_recorded() -> None:
         (0, {"mint": {"to": BOB, "amount": 0}}, "amount is 0"),
         (0, {"mint": {"to": BOB, "amount": str(U256_MAX)}}, r"together exceed 2\^256-1"),
         (0, {"burn": {"amount": 11}}, "is 10, 11 are needed"),
-        (0, {"steal": {"amount": 11}}, "unknown message 'steal': known are transfer, mint, burn"),
+        (0, {"steal": {"amount": 11}}, "unknown message 'steal': known are transfer, mint, burn, top_up, claim"),
         (0, {"transfer": {"to": BOB}}, "field 'amount' missing"),
     ],
 )
@@ -113,6 +113,72 @@ def test_a_backed_ledger_pays_its_balances() -> None:
     with pytest.raises(Refused, match="cannot burn"):
         driver.send(0, {"burn": {"amount": 1}})
     assert driver.amounts == [50, 75, 25]
+
+
+ACCOUNTS = [slot_for(b"\xe1" * 20, 50), slot_for(b"\xe2" * 20, 100), slot_for(b"\xe2" * 20, 0)]
+
+
+def test_who_is_paid_elsewhere_owns_its_slot_all_the_same() -> None:
+    """Slot i is participant i's: a payout to an account of its own, or to one that two share, changes nothing."""
+    driver = ledger(issuer=None, slots=ACCOUNTS)
+    assert balances(driver) == {ALICE: 50, BOB: 100, CAROL: 0}
+    driver.send(1, {"transfer": {"to": CAROL, "amount": 25}})
+    assert driver.amounts == [50, 75, 25]
+    named = ledger(issuer=None, slots=ACCOUNTS, alice=50, bob=100, carol=0)
+    assert named.rows("token")[0]["backed"] is True
+    some = ledger(issuer=None, slots=[SLOTS[0], SLOTS[0], slot_for(b"\xe2" * 20, 7)])
+    assert balances(some) == {ALICE: 50, BOB: 50, CAROL: 7}
+
+
+ROOM = [*ACCOUNTS, *(slot_for(destination[12:], 0) for _, destination, _ in ACCOUNTS), slot_for(b"\xe1" * 20, 40)]
+
+
+def test_a_top_up_is_announced_and_then_claimed() -> None:
+    """In between it stands in its depositor's reserve slot and is nobody's balance."""
+    driver = ledger(issuer=None, slots=ROOM)
+    driver.send(2, {"top_up": {"amount": 30}})
+    assert driver.amounts == [50, 100, 0, 0, 0, 30, 10]
+    driver.send(0, {"transfer": {"to": BOB, "amount": 5}})
+    assert driver.amounts == [45, 105, 0, 0, 0, 30, 10]
+    assert driver.rows("token")[0]["supply"] == 150
+    events = driver.send(0, {"claim": {"amount": 30}})
+    assert events == [("top_up", {"sender": None, "recipient": CAROL, "amount": 30})]
+    assert driver.amounts == [45, 105, 30, 0, 0, 0, 10]
+    assert driver.rows("token")[0]["supply"] == 180
+    driver.send(0, {"top_up": {"amount": 10}})
+    assert driver.amounts == [45, 105, 30, 10, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("before", "message", "reason"),
+    [
+        ([], {"top_up": {"amount": 41}}, "headroom is 40, 41 are needed"),
+        ([], {"top_up": {"amount": 0}}, "amount is 0"),
+        ([], {"claim": {"amount": 1}}, "the top-up to claim is 0, 1 are needed"),
+        ([{"top_up": {"amount": 5}}], {"top_up": {"amount": 1}}, "a top-up of 5 is not claimed yet"),
+        ([{"top_up": {"amount": 5}}], {"claim": {"amount": 6}}, "the top-up to claim is 5, 6 are needed"),
+    ],
+)
+def test_top_ups_that_are_rejected(before: list[Any], message: Any, reason: str) -> None:
+    driver = ledger(issuer=None, slots=ROOM)
+    for each in before:
+        driver.send(0, each)
+    amounts = driver.amounts
+    with pytest.raises(Refused, match=reason):
+        driver.send(1, message)
+    assert driver.amounts == amounts
+    for name in ("top_up", "claim"):
+        with pytest.raises(Refused, match="has no room for top-ups"):
+            ledger(issuer=None, slots=ACCOUNTS).send(0, {name: {"amount": 1}})
+
+
+@pytest.mark.parametrize(
+    ("at", "slot"), [(3, slot_for(b"\xe1" * 20, 1)), (4, slot_for(BOB, 0)), (6, slot_for(BOB, 40))]
+)
+def test_room_of_another_form_is_none(at: int, slot: Any) -> None:
+    """What the nodes would not take for room, either."""
+    slots = [*ROOM[:at], slot, *ROOM[at + 1 :]]
+    assert ledger(issuer=None, slots=slots).rows("token")[0]["backed"] is False
 
 
 def test_a_deposit_and_an_issuer_exclude_each_other() -> None:

@@ -41,10 +41,16 @@ MESSAGES = st.one_of(
     ),
     st.fixed_dictionaries({"mint": st.tuples(st.sampled_from(CAST), AMOUNTS.map(lambda n: n.to_bytes(32, "big")))}),
     st.fixed_dictionaries({"burn": st.tuples(st.integers(0, 2**64 - 1))}),
+    st.fixed_dictionaries({"top_up": st.fixed_dictionaries({"amount": st.integers(0, 9)})}),
+    st.fixed_dictionaries({"claim": st.tuples(st.integers(0, 9))}),
     st.dictionaries(
         st.sampled_from(["transfer", "mint", "burn", "x"]), st.none() | st.integers() | st.text(max_size=9)
     ),
 )
+
+
+DEPOSIT = [slot_for(ALICE, 10**20), slot_for(b"\xe2" * 20, 7)]
+SLOTS = [[], DEPOSIT, [*DEPOSIT, slot_for(ALICE, 0), slot_for(b"\xe2" * 20, 0), slot_for(ALICE, 12)]]
 
 
 def packed(message: Any) -> bytes:
@@ -55,11 +61,10 @@ LOGS = st.lists(st.tuples(st.integers(0, 1), MESSAGES), max_size=10)
 
 
 @settings(max_examples=max(40, settings.default.max_examples // 2))
-@given(st.booleans(), LOGS)
-def test_one_log_gives_one_root_in_every_language(backed: bool, log: list[tuple[int, Any]]) -> None:
-    """Legal and illegal messages, with a deposit behind the ledger and without."""
-    slots = [slot_for(ALICE, 10**20), slot_for(BOB, 7)] if backed else []
-    params = None if backed else {"issuer": ALICE, "balances": [[ALICE, str(10**30)], [BOB, 5]]}
+@given(st.sampled_from(SLOTS), LOGS)
+def test_one_log_gives_one_root_in_every_language(slots: list[Any], log: list[tuple[int, Any]]) -> None:
+    """Legal and illegal messages, without a deposit behind the ledger, with one, and with one that may grow."""
+    params = None if slots else {"issuer": ALICE, "balances": [[ALICE, str(10**30)], [BOB, 5]]}
     drivers = {name: Driver(wasm, CAST[:2], params, slots) for name, wasm in LEDGERS.items()}
     for author, message in log:
         seen = {name: outcome_of(driver, author, packed(message)) for name, driver in drivers.items()}

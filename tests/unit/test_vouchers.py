@@ -253,6 +253,33 @@ def test_facts_that_cannot_follow_each_other_are_corruption() -> None:
         evolve(create(PurseOpened(CHANNEL, b"", b"", b"", amount_bytes(29), 0)), events[1])
 
 
+def test_go_nitros_story_of_its_voucher_manager() -> None:
+    """The vector of that name tells it in words: paid, taken, known, older, and what is an error."""
+    channel = ChannelId(b"\x01".ljust(32, b"\0"))
+    payer, payee = payer_book(channel, 1000), payee_book(channel, 1000)
+
+    def state(book: PaymentBook) -> tuple[int, int]:
+        return book.purse(channel).remaining, book.purse(channel).paid
+
+    first = paid(payer, 20, channel=channel)
+    assert state(payer) == (980, 20)
+    assert payee.take(first, NOW_MS)[1] == 20
+    assert payee.take(first, NOW_MS) == (None, 0)
+    second = paid(payer, 20, channel=channel)
+    assert (second.amount, state(payer)) == (40, (960, 40))
+    assert payee.take(second, NOW_MS)[1] == 20
+    assert payee.take(first, NOW_MS) == (None, 0)
+    assert state(payee) == (960, 40)
+    with pytest.raises(VoucherRefused, match="insufficient funds: 2000 of 1000"):
+        payee.take(sign_voucher(channel, 2000, PAYER), NOW_MS)
+    with pytest.raises(LocalError, match="no payment channel"):
+        payee.take(sign_voucher(OTHER, 60, PAYER), NOW_MS)
+    with pytest.raises(VoucherRefused, match="wrong signer"):
+        payee.take(sign_voucher(channel, 60, PAYEE), NOW_MS)
+    with pytest.raises(LocalError, match="other terms"):
+        payee.open(terms(channel, 2000), NOW_MS)
+
+
 def test_go_nitros_json_of_a_voucher() -> None:
     """It leaves and comes back as go-nitro writes it."""
     voucher = paid(payer_book(start=2**255), 2**200)

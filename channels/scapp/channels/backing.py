@@ -10,7 +10,7 @@ import msgspec
 from scapp.channels.reading import SignedState
 from scapp.channels.types import Address, ChannelId
 
-HUBS_MAX = 16
+HUBS_MAX = 8
 Stage = Literal["none", "guaranteed", "complete", "releasing", "released", "failed", "disputed"]
 
 
@@ -74,5 +74,5 @@ class BackingSource(Protocol):
         ...
 
     def dispute(self, channel: ChannelId, reason: str) -> None:
-        """This node leaves the channel without the others; `ChannelRunner` has its newest enforceable states."""
+        """This node leaves the channel without the others; `NodeService.enforceable_stack` has its newest state."""
         ...

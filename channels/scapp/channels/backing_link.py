@@ -38,7 +38,8 @@ class BackingLink:
         if self._source is not None:
             self._source.start(self._on_backing)
             for runner in list(self._runners.values()):
-                self.update(runner)
+                if runner.engine.state.setup.virtual:
+                    self.update(runner)
 
     # What may be opened
 

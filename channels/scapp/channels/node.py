@@ -141,7 +141,7 @@ class Node:
             self._corrupt[ChannelId(stream)] = str(error)
             logger.error("channel 0x%s is corrupt and stays closed: %s", stream.hex(), error)
             return
-        self._begin(driver)
+        await self._proposals.explain(self._begin(driver))
 
     def _check_owner(self, driver: ChannelDriver) -> None:
         setup = driver.engine.state.setup
@@ -279,7 +279,8 @@ class Node:
         return self._find(channel_id).info()
 
     def corrupt(self) -> dict[ChannelId, str]:
-        return dict(self._corrupt)
+        fault = self.books.fault if self.books is not None else ""
+        return {**self._corrupt, ChannelId(BOOKS_STREAM): fault} if fault else dict(self._corrupt)
 
     def _find(self, channel_id: bytes) -> ChannelRunner:
         runner = self._runners.get(channel_id)
@@ -352,6 +353,9 @@ class Node:
         runner = self._find(channel_id)
         if runner.engine.phase not in ("closing", "closed", "settled"):
             await runner.submit((b"",), Kind.CLOSE)
+
+    async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
+        await self._find(channel_id).input(lambda engine, _: engine.top_up(asset, amount))
 
     async def challenge(self, channel_id: ChannelId) -> None:
         runner = self._find(channel_id)

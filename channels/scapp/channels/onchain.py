@@ -132,8 +132,8 @@ def purpose_of(channel: ChannelId, wanted: Transaction) -> Purpose:
     match wanted:
         case Deposit(asset=asset):
             return Purpose(channel, "deposit", bytes(asset))
-        case Conclude():
-            return Purpose(channel, "conclude")
+        case Conclude(pays=pays):
+            return Purpose(channel, "conclude" if pays else "conclude-virtual")
         case Challenge(candidate=candidate):
             return Purpose(channel, "challenge", candidate.turn.to_bytes(6, "big"))
         case Checkpoint(candidate=candidate):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
 from scapp.channels.backing_link import BackingLink
 from scapp.channels.chain_link import ChainLink
 from scapp.channels.channel.engine import Engine
-from scapp.channels.channel.events import VirtualCreated, encode_event
+from scapp.channels.channel.events import ChannelCreated, VirtualCreated, decode_event, encode_event
 from scapp.channels.channel.messages import AnyMessage, Proposal, Rejected, encode_message
 from scapp.channels.channel.opening import created_from_proposal
 from scapp.channels.channel.setup import Setup
-from scapp.channels.deployment import Limits
+from scapp.channels.deployment import Deployment, Limits
 from scapp.channels.driver import ChannelDriver
 from scapp.channels.errors import PeerError
 from scapp.channels.log.port import Append, StreamWrite
@@ -84,17 +85,33 @@ class Proposals:
         if fault:
             self._turn_down(peer, message, fault)
             return
-        decision = self._policy.decide(peer, deployment, created)
-        if decision == "accept" and created.app_definition != ZERO_ADDRESS:
-            decision = self._policy.decide_funding(self._chain.stakes(created))
+        decision = self._decide(peer, deployment, created)
         if decision.startswith("reject"):
-            self._turn_down(peer, message, decision.partition(":")[2].strip() or "not accepted here")
+            self._turn_down(peer, message, _reason(decision) or "not accepted here")
             return
         await shared.store(Append((StreamWrite(message.channel, 0, (encode_event(created),)),)), durable=True)
         runner = self._begin(ChannelDriver(Engine.created(created, shared.signer, shared.terms), 1))
+        runner.engine.session.asked = _reason(decision)
         runner.tell("proposed", f"by 0x{peer.hex()}")
         if decision == "accept":
             await runner.input(lambda engine, _: engine.accept())
+
+    def _decide(self, peer: Address, deployment: Deployment, created: ChannelCreated) -> str:
+        decision = self._policy.decide(peer, deployment, created)
+        if decision == "accept" and created.app_definition != ZERO_ADDRESS:
+            return self._policy.decide_funding(self._chain.stakes(created))
+        return decision
+
+    async def explain(self, runner: ChannelRunner) -> None:
+        """After a restart, of a channel that is proposed: why it waits, as policy says it now. What it would accept by
+        now waits all the same: it was left to the operator, who may have begun to think about it."""
+        setup = runner.engine.state.setup
+        if runner.engine.state.phase != "proposed":
+            return
+        page = await asyncio.to_thread(lambda: next(iter(self._shared.log.read(setup.channel_id))))
+        created = decode_event(page.events[0])
+        assert isinstance(created, ChannelCreated)
+        runner.engine.session.asked = _reason(self._decide(setup.participants[0], setup.deployment, created))
 
     def frame_fault(self, limits: Limits) -> str:
         """Why batches under these limits could not be sent, or an empty string."""
@@ -112,3 +129,7 @@ class Proposals:
         logger.warning("peer 0x%s: proposal rejected: %s", peer.hex(), reason)
         answer = encode_message(Rejected(message.channel, reason[:1024]))
         self._shared.send(peer, answer)
+
+
+def _reason(decision: str) -> str:
+    return decision.partition(":")[2].strip()

@@ -279,6 +279,7 @@ class ChannelRunner:
             case Refusals(refused):
                 for item in refused:
                     self._settle(Receipt(counter=item.counter, status="refused", code=item.code, reason=item.reason))
+                    self.tell("submission_refused", f"{item.counter}: {item.code}: {item.reason}")
             case Advanced(state):
                 self._advanced(state)
 

@@ -79,8 +79,11 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 class NodeEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Told to listeners after it is durable. `kind`: proposed, opened, supported (a new batch), refused, closed,
-    rejected, recovered, halted, link (a peer came or went; `peer` set); of funded channels also leaving, chain (the
-    chain shows something new), and before it what that is: funded, challenged, cleared, finalized, settled."""
+    submission_refused (one of this node's own: `detail` has its counter, code and reason), rejected, recovered, halted,
+    link (a peer came or went; `peer` set); of funded channels also leaving, chain (the chain shows something new), and
+    before it what that is: funded, challenged, cleared, finalized, settled; of virtual app channels the same, with
+    backing (what their ledgers say) in the place of chain; ledger or virtual (`detail` says in which phase it is, or
+    what else happened), paid (by `peer`, in a payment channel)."""
 
     kind: str
     channel_id: ChannelId | None = None
@@ -94,7 +97,7 @@ class Policy(Protocol):
     """Decides about channels that others propose. It is asked once per proposal."""
 
     def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
-        """ "accept", "ask" (leave it to the operator), or "reject: reason"."""
+        """ "accept", "ask: why" (leave it to the operator), or "reject: reason"."""
         ...
 
     def decide_funding(self, stakes: Stakes) -> str:
@@ -130,7 +133,8 @@ class NodeService(Protocol):
         ...
 
     def corrupt(self) -> dict[ChannelId, str]:
-        """Channels whose stored events cannot be trusted, and what is wrong; they are not among `channels`."""
+        """Channels whose stored events cannot be trusted, and what is wrong; they are not among `channels`. Under
+        `books.step.BOOKS_STREAM` all ledgers together."""
         ...
 
     async def open_channel(self, request: OpenRequest) -> ChannelId:
@@ -161,6 +165,13 @@ class NodeService(Protocol):
         """Ask for the final state; returns once the wish is durable.
 
         The sequencer's own wish is durable in its signed proposal and waits in memory while another is in flight."""
+        ...
+
+    async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
+        """Let this node deposit that much more into a running channel, once the app has everybody sign that it does;
+        durable when it returns.
+
+        Raises LocalError when the channel has no room for it."""
         ...
 
     async def challenge(self, channel_id: ChannelId) -> None:

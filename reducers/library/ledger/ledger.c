@@ -17,6 +17,9 @@ SCAPP_TABLE(token, KEY((i16, id)), (opt_address, issuer), (u256, supply), (bool,
 SCAPP_TABLE(payee, KEY((i16, slot)), (address, owner))
 SCAPP_UNIQUE_INDEX(payee, payee_by_owner, owner)
 
+// The one row of a backed ledger that may grow: by how much, and what its depositor has not claimed yet.
+SCAPP_TABLE(room, KEY((i16, id)), (u256, headroom), (u256, pending), (opt_address, depositor))
+
 SCAPP_VIEW(holder, account, owner, balance)
 
 SCAPP_STRUCT(balance, (address, owner), (u256, amount))
@@ -24,6 +27,8 @@ SCAPP_PARAMS((opt_address, issuer), (balance_array, balances, nullptr, 0))
 SCAPP_MESSAGE(transfer, (address, to), (u256, amount))
 SCAPP_MESSAGE(mint, (address, to), (u256, amount))
 SCAPP_MESSAGE(burn, (u256, amount))
+SCAPP_MESSAGE(top_up, (u256, amount))
+SCAPP_MESSAGE(claim, (u256, amount))
 
 static scapp_result positive(u256 amount) {
     return amount ? SCAPP_OK : scapp_reject("amount is 0: at least 1 is needed");
@@ -57,12 +62,22 @@ static void record(const scapp_context *ctx, const char *topic, opt_address send
     scapp_emit(topic, "sender", sender, "recipient", recipient, "amount", amount);
 }
 
-// The outcome of a backed ledger: each slot pays its owner's balance.
+// The outcome of a backed ledger: each slot pays its owner's balance, then what is not claimed, then the headroom.
 static void settle(void) {
-    u256 amounts[255];
-    u32 count = 0;
+    u256 amounts[256] = {};
+    u32 count = 0, depositor = 0;
     payee row;
-    for (payee_rows rows = payee_scan((payee_options){}); payee_next(&rows, &row);) amounts[count++] = balance_of(row.owner);
+    room r;
+    bool grows = room_get(&r, 1);
+    for (payee_rows rows = payee_scan((payee_options){}); payee_next(&rows, &row); count++) {
+        amounts[count] = balance_of(row.owner);
+        if (grows && r.depositor.some && scapp_address_equal(r.depositor.value, row.owner)) depositor = count;
+    }
+    if (grows) {
+        amounts[count + depositor] = r.pending;
+        amounts[2 * count] = r.headroom;
+        count = 2 * count + 1;
+    }
     scapp_set_outcome(amounts, count);
 }
 
@@ -72,18 +87,42 @@ static bool is_participant(const scapp_opening *opening, address owner) {
     return false;
 }
 
-// One asset, one slot for each participant and none for anybody else, and balances that say the same as the slots.
+// Is there a slot for each participant, and does each pay another one?
+static bool pays_participants(const scapp_opening *opening) {
+    const scapp_slot *slots = opening->slots.items;
+    if (opening->slots.count != opening->participants.count) return false;
+    for (u32 i = 0; i < opening->slots.count; i++) {
+        address owner;
+        if (!scapp_payee(&slots[i], &owner) || !is_participant(opening, owner)) return false;
+        for (u32 k = 0; k < i; k++) if (scapp_bytes32_equal(slots[k].destination, slots[i].destination)) return false;
+    }
+    return true;
+}
+
+// Are the slots after the participants' room for top-ups?
+static bool is_room(const scapp_opening *opening) {
+    const scapp_slot *slots = opening->slots.items;
+    u32 count = opening->participants.count;
+    if (opening->slots.count != 2 * count + 1 || slots[2 * count].amount == 0) return false;
+    for (u32 i = 0; i < count; i++)
+        if (slots[count + i].amount != 0 || !scapp_bytes32_equal(slots[count + i].destination, slots[i].destination)) return false;
+    return scapp_bytes32_equal(slots[2 * count].destination, slots[0].destination);
+}
+
+// One asset, one slot for each participant and none for anybody else but room, and balances that say the same.
 static bool is_backed(const scapp_opening *opening) {
     const scapp_slot *slots = opening->slots.items;
-    u32 count = opening->slots.count, balances = opening->params.balances.count;
-    if (count == 0 || count != opening->participants.count || count > 255) return false;
-    for (u32 i = 0; i < count; i++) {
-        address owner;
-        account row;
-        if (!scapp_payee(&slots[i], &owner)) return false;
-        if (!scapp_address_equal(slots[i].asset, slots[0].asset) || !is_participant(opening, owner)) return false;
-        for (u32 k = 0; k < i; k++) if (scapp_bytes32_equal(slots[k].destination, slots[i].destination)) return false;
-        if (balances && (!account_get(&row, owner) || row.balance != slots[i].amount)) return false;
+    u32 count = opening->participants.count, balances = opening->params.balances.count;
+    address owner;
+    account row;
+    if (opening->slots.count == 0 || opening->slots.count > 256) return false;
+    if (opening->slots.count != count && !is_room(opening)) return false;
+    bool named = pays_participants(opening);
+    for (u32 i = 0; i < opening->slots.count; i++)
+        if (!scapp_payee(&slots[i], &owner) || !scapp_address_equal(slots[i].asset, slots[0].asset)) return false;
+    for (u32 i = 0; balances && i < count; i++) {
+        if (named) scapp_payee(&slots[i], &owner);
+        if (!account_get(&row, named ? owner : opening->participants.items[i]) || row.balance != slots[i].amount) return false;
     }
     return balances == 0 || balances == count;
 }
@@ -100,16 +139,19 @@ static scapp_result on_open(const scapp_context *, const scapp_opening *opening)
     }
     row.backed = is_backed(opening);
     if (row.backed && p->issuer.some) return scapp_reject("a ledger backed by a deposit cannot have an issuer");
-    for (u32 i = 0; row.backed && i < opening->slots.count; i++) {
+    u32 count = opening->participants.count;
+    bool named = pays_participants(opening);
+    for (u32 i = 0; row.backed && i < count; i++) {
         const scapp_slot *slot = &opening->slots.items[i];
-        address owner;
-        scapp_payee(slot, &owner);
+        address owner = opening->participants.items[i];
+        if (named) scapp_payee(slot, &owner);
         if (p->balances.count == 0) {
             SCAPP_TRY(sum(row.supply, slot->amount, &row.supply));
             account_put((account){ owner, slot->amount });
         }
         payee_put((payee){ (i16)i, owner });
     }
+    if (row.backed && opening->slots.count > count) room_put((room){ .id = 1, .headroom = opening->slots.items[2 * count].amount });
     token_put(row);
     return SCAPP_OK;
 }
@@ -155,6 +197,37 @@ static scapp_result on_burn(const scapp_context *ctx, const burn_message *msg) {
     return SCAPP_OK;
 }
 
-SCAPP_APP("ledger", "1.0.0", TABLES(account, transfer, token, payee),
+static scapp_result on_top_up(const scapp_context *ctx, const top_up_message *msg) {
+    room r;
+    SCAPP_TRY(positive(msg->amount));
+    if (!room_get(&r, 1)) return scapp_reject("this ledger has no room for top-ups");
+    if (r.pending) return scapp_reject("a top-up of {} is not claimed yet", r.pending);
+    if (r.headroom < msg->amount) return scapp_reject("headroom is {}, {} are needed", r.headroom, msg->amount);
+    r.headroom -= msg->amount;
+    r.pending = msg->amount;
+    r.depositor = SCAPP_SOME(address, ctx->address);
+    room_put(r);
+    settle();
+    return SCAPP_OK;
+}
+
+static scapp_result on_claim(const scapp_context *ctx, const claim_message *msg) {
+    room r;
+    token t;
+    SCAPP_TRY(positive(msg->amount));
+    if (!room_get(&r, 1)) return scapp_reject("this ledger has no room for top-ups");
+    if (r.pending < msg->amount) return scapp_reject("the top-up to claim is {}, {} are needed", r.pending, msg->amount);
+    r.pending -= msg->amount;
+    room_put(r);
+    token_get(&t, 1);
+    SCAPP_TRY(sum(t.supply, msg->amount, &t.supply));
+    token_put(t);
+    SCAPP_TRY(deposit(r.depositor.value, msg->amount));
+    record(ctx, "top_up", SCAPP_NULL(address), r.depositor, msg->amount);
+    settle();
+    return SCAPP_OK;
+}
+
+SCAPP_APP("ledger", "1.1.0", TABLES(account, transfer, token, payee, room),
           INDEXES(account_by_balance, transfer_by_sender, transfer_by_recipient, payee_by_owner), VIEWS(holder),
-          MESSAGES(transfer, mint, burn))
+          MESSAGES(transfer, mint, burn, top_up, claim))

@@ -44,6 +44,16 @@ table! {
     unique index PayeeByOwner = "payee_by_owner" { owner: Address }
 }
 
+table! {
+    /// The one row of a backed ledger that may grow: by how much, and what its depositor has not claimed yet.
+    struct Room = "room" {
+        key { id: i16 }
+        headroom: U256,
+        pending: U256,
+        depositor: Option<Address>,
+    }
+}
+
 fields! { struct Balance { owner: Address, amount: U256 } }
 fields! { struct Params { issuer: Option<Address>, balances: &'static [Balance] = &[] } }
 
@@ -52,6 +62,8 @@ messages! {
         Transfer("transfer") { to: Address, amount: U256 },
         Mint("mint") { to: Address, amount: U256 },
         Burn("burn") { amount: U256 },
+        TopUp("top_up") { amount: U256 },
+        Claim("claim") { amount: U256 },
     }
 }
 
@@ -69,13 +81,17 @@ fn open(_: &Context, opening: Opening<Params>) -> Result {
     if backed && params.issuer.is_some() {
         return reject!("a ledger backed by a deposit cannot have an issuer");
     }
-    for (index, slot) in opening.slots.iter().enumerate().filter(|_| backed) {
-        let owner = slot.payee().unwrap_or(Address::ZERO);
+    let (count, named) = (opening.participants.len(), pays_participants(&opening));
+    for (index, slot) in opening.slots.iter().enumerate().take(count).filter(|_| backed) {
+        let owner = owner_of(&opening, index, named);
         if params.balances.is_empty() {
             supply = sum(supply, slot.amount)?;
             Account { owner, balance: slot.amount }.put();
         }
         Payee { slot: index as i16, owner }.put();
+    }
+    if backed && opening.slots.len() > count {
+        Room { id: 1, headroom: opening.slots[2 * count].amount, pending: U256::ZERO, depositor: None }.put();
     }
     Token { id: 1, issuer: params.issuer, supply, backed }.put();
     Ok(())
@@ -86,6 +102,8 @@ fn message(ctx: &Context, message: Message) -> Result {
         Message::Transfer { to, amount } => transfer(ctx, to, amount),
         Message::Mint { to, amount } => mint(ctx, to, amount),
         Message::Burn { amount } => burn(ctx, amount),
+        Message::TopUp { amount } => top_up(ctx, amount),
+        Message::Claim { amount } => claim(ctx, amount),
     }
 }
 
@@ -138,6 +156,48 @@ fn burn(ctx: &Context, amount: U256) -> Result {
     Ok(())
 }
 
+fn room() -> Result<Room> {
+    match Room::get(1) {
+        Some(room) => Ok(room),
+        None => reject!("this ledger has no room for top-ups"),
+    }
+}
+
+fn top_up(ctx: &Context, amount: U256) -> Result {
+    positive(amount)?;
+    let mut room = room()?;
+    if !room.pending.is_zero() {
+        return reject!("a top-up of {} is not claimed yet", room.pending);
+    }
+    match room.headroom.checked_sub(amount) {
+        None => return reject!("headroom is {}, {} are needed", room.headroom, amount),
+        Some(left) => room.headroom = left,
+    }
+    room.pending = amount;
+    room.depositor = Some(ctx.address);
+    room.put();
+    settle();
+    Ok(())
+}
+
+fn claim(ctx: &Context, amount: U256) -> Result {
+    positive(amount)?;
+    let mut room = room()?;
+    match room.pending.checked_sub(amount) {
+        None => return reject!("the top-up to claim is {}, {} are needed", room.pending, amount),
+        Some(left) => room.pending = left,
+    }
+    room.put();
+    let mut token = token();
+    token.supply = sum(token.supply, amount)?;
+    token.put();
+    let depositor = room.depositor.expect("what is pending has a depositor");
+    deposit(depositor, amount)?;
+    record(ctx, "top_up", None, Some(depositor), amount);
+    settle();
+    Ok(())
+}
+
 fn balance_of(owner: Address) -> U256 {
     Account::get(owner).map_or(U256::ZERO, |account| account.balance)
 }
@@ -163,32 +223,66 @@ fn record(ctx: &Context, topic: &str, sender: Option<Address>, recipient: Option
     emit!(topic, { sender: sender, recipient: recipient, amount: amount });
 }
 
-/// The outcome of a backed ledger: each slot pays its owner's balance.
+/// The outcome of a backed ledger: each slot pays its owner's balance, then what is not claimed, then the headroom.
 fn settle() {
-    let (mut amounts, mut count) = ([U256::ZERO; 255], 0);
+    let (mut amounts, mut count, mut depositor) = ([U256::ZERO; 256], 0, 0);
+    let room = Room::get(1);
+    let owner = room.as_ref().and_then(|room| room.depositor);
     for payee in Payee::scan() {
         amounts[count] = balance_of(payee.owner);
+        if owner == Some(payee.owner) {
+            depositor = count;
+        }
         count += 1;
+    }
+    if let Some(room) = room {
+        amounts[count + depositor] = room.pending;
+        amounts[2 * count] = room.headroom;
+        count = 2 * count + 1;
     }
     scapp::set_outcome(&amounts[..count]);
 }
 
-/// One asset, one slot for each participant and none for anybody else, and balances that say the same as the slots.
+/// One asset, one slot for each participant and none for anybody else but room, and balances that say the same.
 fn is_backed(opening: &Opening<Params>) -> bool {
-    let (slots, balances) = (opening.slots, opening.params.balances.len());
-    if slots.is_empty() || slots.len() != opening.participants.len() || slots.len() > 255 {
+    let (slots, balances, count) = (opening.slots, opening.params.balances.len(), opening.participants.len());
+    if slots.is_empty() || slots.len() > 256 || (slots.len() != count && !is_room(opening)) {
         return false;
     }
-    let fits = |(index, slot): (usize, &Slot)| match slot.payee() {
-        None => false,
-        Some(owner) => {
-            slot.asset == slots[0].asset
-                && opening.participants.contains(&owner)
-                && slots[..index].iter().all(|earlier| earlier.destination != slot.destination)
-                && (balances == 0 || Account::get(owner).map(|account| account.balance) == Some(slot.amount))
-        }
+    let named = pays_participants(opening);
+    let says_the_same = |index: usize| {
+        let owner = owner_of(opening, index, named);
+        Account::get(owner).map(|account| account.balance) == Some(slots[index].amount)
     };
-    slots.iter().enumerate().all(fits) && (balances == 0 || balances == slots.len())
+    slots.iter().all(|slot: &Slot| slot.payee().is_some() && slot.asset == slots[0].asset)
+        && (balances == 0 || (balances == count && (0..count).all(says_the_same)))
+}
+
+/// Are the slots after the participants' room for top-ups?
+fn is_room(opening: &Opening<Params>) -> bool {
+    let (slots, count) = (opening.slots, opening.participants.len());
+    slots.len() == 2 * count + 1
+        && !slots[2 * count].amount.is_zero()
+        && slots[..count]
+            .iter()
+            .zip(&slots[count..])
+            .all(|(first, reserve)| reserve.amount.is_zero() && reserve.destination == first.destination)
+        && slots[2 * count].destination == slots[0].destination
+}
+
+/// Is there a slot for each participant, and does each pay another one?
+fn pays_participants(opening: &Opening<Params>) -> bool {
+    let slots = opening.slots;
+    let pays = |(index, slot): (usize, &Slot)| {
+        slot.payee().map_or(false, |owner| opening.participants.contains(&owner))
+            && slots[..index].iter().all(|earlier| earlier.destination != slot.destination)
+    };
+    slots.len() == opening.participants.len() && slots.iter().enumerate().all(pays)
+}
+
+fn owner_of(opening: &Opening<Params>, index: usize, named: bool) -> Address {
+    let paid = if named { opening.slots[index].payee() } else { None };
+    paid.unwrap_or(opening.participants[index])
 }
 
 fn positive(amount: U256) -> Result {
@@ -206,8 +300,8 @@ fn sum(a: U256, b: U256) -> Result<U256> {
 }
 
 app! {
-    name: "ledger", version: "1.0.0",
-    tables: [Account, Transfer, Token, Payee],
+    name: "ledger", version: "1.1.0",
+    tables: [Account, Transfer, Token, Payee, Room],
     views: ["holder" of Account { owner, balance }],
     params: Params, messages: Message,
     open: open, message: message,

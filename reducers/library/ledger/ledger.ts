@@ -80,6 +80,24 @@ class Payee extends Row {
   }
 }
 
+/** The one row of a backed ledger that may grow: by how much, and what its depositor has not claimed yet. */
+class Room extends Row {
+  id: i16 = 1;
+  headroom: U256 = new U256();
+  pending: U256 = new U256();
+  depositor: Address | null = null;
+
+  table(): string {
+    return "room";
+  }
+  fields(f: Fields): void {
+    this.id = f.i16("id", this.id);
+    this.headroom = f.u256("headroom", this.headroom);
+    this.pending = f.u256("pending", this.pending);
+    this.depositor = f.addressOrNull("depositor", this.depositor);
+  }
+}
+
 class Balance extends Struct {
   owner: Address = new Address();
   amount: U256 = new U256();
@@ -111,7 +129,8 @@ class Move extends Struct {
   }
 }
 
-class Burn extends Struct {
+/** Of `burn`, `top_up` and `claim`. */
+class Amount extends Struct {
   amount: U256 = new U256();
 
   fields(f: Fields): void {
@@ -120,16 +139,19 @@ class Burn extends Struct {
 }
 
 export function app(): App {
-  return new App("ledger", "1.0.0")
+  return new App("ledger", "1.1.0")
     .table<Account>()
     .table<Transfer>()
     .table<Token>()
     .table<Payee>()
+    .table<Room>()
     .view("holder", "account", ["owner", "balance"])
     .open<Params>(open)
     .message<Move>("transfer", transfer)
     .message<Move>("mint", mint)
-    .message<Burn>("burn", burn);
+    .message<Amount>("burn", burn)
+    .message<Amount>("top_up", topUp)
+    .message<Amount>("claim", claim);
 }
 
 function open(_: Context, opening: Opening<Params>): i32 {
@@ -146,9 +168,11 @@ function open(_: Context, opening: Opening<Params>): i32 {
   row.issuer = params.issuer;
   row.backed = isBacked(opening);
   if (row.backed && params.issuer != null) return reject("a ledger backed by a deposit cannot have an issuer");
-  for (let i = 0; row.backed && i < opening.slots.length; i++) {
+  const count = opening.participants.length;
+  const named = paysParticipants(opening);
+  for (let i = 0; row.backed && i < count; i++) {
     const slot = opening.slots[i];
-    const owner = slot.payee()!;
+    const owner = named ? slot.payee()! : opening.participants[i];
     if (params.balances.length == 0) {
       const supply = row.supply.plus(slot.amount);
       if (supply == null) return tooMuch(row.supply, slot.amount);
@@ -156,6 +180,11 @@ function open(_: Context, opening: Opening<Params>): i32 {
       put(new Account(owner, slot.amount));
     }
     put(new Payee(<i16>i, owner));
+  }
+  if (row.backed && opening.slots.length > count) {
+    const room = new Room();
+    room.headroom = opening.slots[2 * count].amount;
+    put(room);
   }
   put(row);
   return OK;
@@ -195,7 +224,7 @@ function mint(ctx: Context, msg: Move): i32 {
   return OK;
 }
 
-function burn(ctx: Context, msg: Burn): i32 {
+function burn(ctx: Context, msg: Amount): i32 {
   const row = token();
   if (row.backed) return reject("a ledger backed by a deposit cannot burn");
   if (msg.amount.isZero()) return nothing();
@@ -204,6 +233,50 @@ function burn(ctx: Context, msg: Burn): i32 {
   put(row);
   record(ctx, "burn", ctx.address, null, msg.amount);
   return OK;
+}
+
+function topUp(ctx: Context, msg: Amount): i32 {
+  if (msg.amount.isZero()) return nothing();
+  const room = get(new Room());
+  if (room == null) return noRoom();
+  if (!room.pending.isZero()) return reject("a top-up of " + room.pending.toString() + " is not claimed yet");
+  const left = room.headroom.minus(msg.amount);
+  if (left == null) {
+    return reject("headroom is " + room.headroom.toString() + ", " + msg.amount.toString() + " are needed");
+  }
+  room.headroom = left;
+  room.pending = msg.amount;
+  room.depositor = ctx.address;
+  put(room);
+  settle();
+  return OK;
+}
+
+function claim(ctx: Context, msg: Amount): i32 {
+  if (msg.amount.isZero()) return nothing();
+  const room = get(new Room());
+  if (room == null) return noRoom();
+  const left = room.pending.minus(msg.amount);
+  if (left == null) {
+    const needed = ", " + msg.amount.toString() + " are needed";
+    return reject("the top-up to claim is " + room.pending.toString() + needed);
+  }
+  room.pending = left;
+  put(room);
+  const row = token();
+  const supply = row.supply.plus(msg.amount);
+  if (supply == null) return tooMuch(row.supply, msg.amount);
+  row.supply = supply;
+  put(row);
+  const depositor = room.depositor!;
+  if (deposit(depositor, msg.amount) != OK) return 1;
+  record(ctx, "top_up", null, depositor, msg.amount);
+  settle();
+  return OK;
+}
+
+function noRoom(): i32 {
+  return reject("this ledger has no room for top-ups");
 }
 
 function nothing(): i32 {
@@ -249,29 +322,65 @@ function record(ctx: Context, topic: string, sender: Address | null, recipient: 
   emit(topic, new Packed().bytesOrNull("sender", sender).bytesOrNull("recipient", recipient).u256("amount", amount));
 }
 
-/** The outcome of a backed ledger: each slot pays its owner's balance. */
+/** The outcome of a backed ledger: each slot pays its owner's balance, then what is not claimed, then the headroom. */
 function settle(): void {
   const amounts: U256[] = [];
+  const room = get(new Room());
+  let depositor = 0;
   const payees = scan<Payee>();
-  for (let payee = payees.next(); payee != null; payee = payees.next()) amounts.push(balanceOf(payee.owner));
+  for (let payee = payees.next(); payee != null; payee = payees.next()) {
+    if (room != null) {
+      const owner = room.depositor;
+      if (owner != null && owner.equals(payee.owner)) depositor = amounts.length;
+    }
+    amounts.push(balanceOf(payee.owner));
+  }
+  if (room != null) {
+    const count = amounts.length;
+    for (let i = 0; i < count; i++) amounts.push(i == depositor ? room.pending : new U256());
+    amounts.push(room.headroom);
+  }
   setOutcome(amounts);
 }
 
-/** One asset, one slot for each participant and none for anybody else, and balances that say the same as the slots. */
+/** One asset, one slot for each participant and none for anybody else but room, and balances that say the same. */
 function isBacked(opening: Opening<Params>): bool {
   const slots = opening.slots;
+  const count = opening.participants.length;
   const balances = opening.params.balances.length;
-  if (slots.length == 0 || slots.length != opening.participants.length || slots.length > 255) return false;
+  if (slots.length == 0 || slots.length > 256 || (slots.length != count && !isRoom(opening))) return false;
   for (let i = 0; i < slots.length; i++) {
-    const owner = slots[i].payee();
-    if (owner == null || !slots[i].asset.equals(slots[0].asset)) return false;
-    if (!isParticipant(opening.participants, owner)) return false;
-    for (let k = 0; k < i; k++) if (slots[k].destination.equals(slots[i].destination)) return false;
-    if (balances == 0) continue;
-    const account = get(new Account(owner));
+    if (slots[i].payee() == null || !slots[i].asset.equals(slots[0].asset)) return false;
+  }
+  const named = paysParticipants(opening);
+  for (let i = 0; balances > 0 && i < count; i++) {
+    const account = get(new Account(named ? slots[i].payee()! : opening.participants[i]));
     if (account == null || !account.balance.equals(slots[i].amount)) return false;
   }
-  return balances == 0 || balances == slots.length;
+  return balances == 0 || balances == count;
+}
+
+/** Are the slots after the participants' room for top-ups? */
+function isRoom(opening: Opening<Params>): bool {
+  const slots = opening.slots;
+  const count = opening.participants.length;
+  if (slots.length != 2 * count + 1 || slots[2 * count].amount.isZero()) return false;
+  for (let i = 0; i < count; i++) {
+    if (!slots[count + i].amount.isZero() || !slots[count + i].destination.equals(slots[i].destination)) return false;
+  }
+  return slots[2 * count].destination.equals(slots[0].destination);
+}
+
+/** Is there a slot for each participant, and does each pay another one? */
+function paysParticipants(opening: Opening<Params>): bool {
+  const slots = opening.slots;
+  if (slots.length != opening.participants.length) return false;
+  for (let i = 0; i < slots.length; i++) {
+    const owner = slots[i].payee();
+    if (owner == null || !isParticipant(opening.participants, owner)) return false;
+    for (let k = 0; k < i; k++) if (slots[k].destination.equals(slots[i].destination)) return false;
+  }
+  return true;
 }
 
 function isParticipant(participants: Address[], owner: Address): bool {

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import Literal
 
-from scapp.runtime.document_types import AddressText, AmountText, Document
+from scapp.runtime.document_types import AddressText, AmountText, Document, RequestDocument
+
+
+class StakeView(RequestDocument, frozen=True, kw_only=True):
+    """What every participant deposits of one asset, and how much all together may add while the channel runs."""
+
+    asset: AddressText
+    amount: AmountText
+    headroom: AmountText = "0"
+
+
+class TopUpRequest(RequestDocument, frozen=True, kw_only=True):
+    """How much more of the asset this node deposits, once everybody has signed that it does."""
+
+    asset: AddressText
+    amount: AmountText
 
 
 class TransactionView(Document, frozen=True, kw_only=True):

@@ -164,15 +164,18 @@ class Client(LedgerCalls, DerivedCalls):
         via: Sequence[str] = (),
         fees: Sequence[int] = (),
         stakes: Mapping[str, int] | None = None,
+        headroom: Mapping[str, int] | None = None,
         payouts: Mapping[str, str] | None = None,
         challenge_duration_s: int = 86_400,
         wait_s: float = 0.0,
     ) -> ChannelView:
         """Propose a channel to `peers` (addresses or names); waits up to `wait_s` for it to run.
 
-        With `fund` "direct" everybody deposits on chain: `stakes` (asset to amount, the same for all, in place of
-        `slots`), paid out as `payouts` (participant to account) say. With "virtual" the ledgers of this node, the hubs
-        in `via` and the one peer put the stakes up, without a transaction; each hub gets its item of `fees`."""
+        With `fund` "direct" everybody deposits `stakes` (asset to amount, in place of `slots`), paid out as `payouts`
+        (participant to account) say; `headroom` (by asset) is room for top-ups. With "virtual" the ledgers of this
+        node, the hubs in `via` and the one peer put the stakes up, without a transaction; each hub gets its item of
+        `fees`."""
+        staked, room = stakes or {}, headroom or {}
         body = {
             "peers": list(peers),
             "app": app,
@@ -181,7 +184,7 @@ class Client(LedgerCalls, DerivedCalls):
             "fund": fund,
             "via": list(via),
             "fees": [str(fee) for fee in fees],
-            "stakes": [{"asset": asset, "amount": str(amount)} for asset, amount in (stakes or {}).items()],
+            "stakes": [{"asset": a, "amount": str(n), "headroom": str(room.get(a, 0))} for a, n in staked.items()],
             "payouts": dict(payouts or {}),
             "challenge_duration_s": challenge_duration_s,
             "wait_s": wait_s,
@@ -196,6 +199,10 @@ class Client(LedgerCalls, DerivedCalls):
 
     def close_channel(self, channel: str, wait_s: float = 0.0) -> ChannelView:
         return self._post(f"/v1/channels/{quoted(channel)}/close", ChannelView, {"wait_s": wait_s}, wait_s)
+
+    def top_up(self, channel: str, asset: str, amount: int) -> ChannelView:
+        body = {"asset": asset, "amount": str(amount)}
+        return self._post(f"/v1/channels/{quoted(channel)}/top-up", ChannelView, body)
 
     def challenge(self, channel: str, wait_s: float = 0.0) -> ChannelView:
         """Leave a funded channel without the others, by a challenge."""
@@ -306,9 +313,8 @@ class Client(LedgerCalls, DerivedCalls):
             data = response.read()
         except TimeoutError as error:
             self.close()
-            raise NodeTimeout(
-                f"{self.url} did not answer within {self._timeout_s + wait_s:g} s", code="timeout"
-            ) from error
+            late = f"{self.url} did not answer within {self._timeout_s + wait_s:g} s"
+            raise NodeTimeout(late, code="timeout") from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise self._unreachable(error) from error

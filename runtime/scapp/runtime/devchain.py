@@ -95,19 +95,22 @@ def running(
     program: Path | None = None,
     block_seconds: float | None = None,
     base_fee_wei: int = 0,
+    gas_price_wei: int = 0,
+    hardfork: str = "shanghai",
     options: Sequence[str] = (),
 ) -> Iterator[Chain]:
     """A fresh chain with the contracts deployed; it ends with the block. Port 0 takes a free one.
 
     Without `block_seconds` it mines when it is told to (`evm_mine`; `evm_setAutomine` changes that): left to itself,
-    anvil answers before the block of a transaction is there. Shanghai rules, whose gas is that of the tests' machine.
+    anvil answers before the block of a transaction is there. Shanghai rules, whose gas is that of the tests' machine;
+    under older ones the contracts do not work, and are not deployed.
     Raises OSError with what anvil said when it does not start."""
     # By the option, which takes parts of a second; `evm_setIntervalMining` does not.
     mining = ("--no-mining",) if block_seconds is None else ("--block-time", str(block_seconds))
     command = [
-        str(program or binary()), "--port", str(port), "--chain-id", str(CHAIN_ID), "--hardfork", "shanghai",
+        str(program or binary()), "--port", str(port), "--chain-id", str(CHAIN_ID), "--hardfork", hardfork,
         "--auto-impersonate", "--accounts", "1", "--gas-limit", "30000000",
-        "--block-base-fee-per-gas", str(base_fee_wei), "--gas-price", "0", *mining, *options,
+        "--block-base-fee-per-gas", str(base_fee_wei), "--gas-price", str(gas_price_wei), *mining, *options,
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -117,7 +120,8 @@ def running(
         drain = threading.Thread(target=collections.deque, args=(process.stdout, 0), daemon=True)
         drain.start()
         try:
-            chain.deploy()
+            if hardfork == "shanghai":
+                chain.deploy()
             yield chain
         finally:
             chain.close()

@@ -14,7 +14,7 @@ AmountText = Annotated[str, Meta(pattern="^[0-9]{1,78}$", description="unsigned 
 Endpoint = Annotated[str, Meta(max_length=300, description="host:port")]
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$")]
 Sequence = Annotated[int, Meta(ge=0)]
-Permission = Literal["read", "send", "channels", "admin"]
+Permission = Literal["read", "send", "channels", "funds", "admin"]
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

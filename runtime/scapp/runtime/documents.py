@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from scapp.runtime.chain_documents import ChannelOnChainView
+from scapp.runtime.chain_documents import ChannelOnChainView, StakeView
 from scapp.runtime.document_types import AddressText as AddressText
 from scapp.runtime.document_types import AmountText as AmountText
 from scapp.runtime.document_types import Document as Document
@@ -184,13 +184,6 @@ class ChannelView(Document, frozen=True, kw_only=True):
 
 class ChannelList(Document, frozen=True, kw_only=True):
     channels: list[ChannelView]
-
-
-class StakeView(RequestDocument, frozen=True, kw_only=True):
-    """What every participant deposits of one asset."""
-
-    asset: AddressText
-    amount: AmountText
 
 
 class OpenChannelRequest(RequestDocument, frozen=True, kw_only=True):

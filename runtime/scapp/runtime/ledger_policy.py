@@ -65,12 +65,7 @@ class LedgerPolicy:
         return "accept", ""
 
     def virtual(self, request: HubRequest, forwarded: int) -> Decision:
-        if request.role == "hub":
-            fault = self._hub_fault(request, forwarded)
-        elif request.role == "payee":
-            fault = self._payee_fault(request)
-        else:
-            fault = self._duration_fault(request.challenge_duration_s, self._disputes.challenge_duration_max_s)
+        fault = self._hub_fault(request, forwarded) if request.role == "hub" else self._payee_fault(request)
         return ("reject", fault) if fault else ("accept", "")
 
     def payment_limits(self) -> dict[Address, PaymentLimits]:

@@ -39,7 +39,7 @@ class NodePolicy:
     def _answer(self, why_not: str, proposer: Address) -> str:
         if why_not:
             _log.info("a proposed channel waits for the operator", extra={"proposer": proposer, "why": why_not})
-        return "ask" if why_not else "accept"
+        return f"ask: {why_not}" if why_not else "accept"
 
 
 def chain_terms(disputes: DisputeSettings) -> ChainTerms:

@@ -36,7 +36,7 @@ T = TypeVar("T")
 Input = Callable[["Books"], Step]
 """Decides one step; may read everything of the books."""
 
-TURNS_MAX = 64
+TURNS_MAX = 512
 """Of one record's crank within one batch; more is a bug, and the record stands still until its next input."""
 
 
@@ -103,7 +103,7 @@ class Books:
         for channel in self._dirty:
             if self._phase(channel) == "proposed":
                 self._proposed[channel] = None
-            self._say_again(channel)
+            self._retries.begin(channel, self.context.now_ms)
         return NOTHING
 
     def tick(self) -> Step:
@@ -111,6 +111,8 @@ class Books:
         self.mark(self.index.restless)
         self._touched.update(self.index.restless)
         for channel in list(self.index.restless):
+            if self._phase(channel) == "disputed":  # what its channels want on chain depends on how long it has been so
+                self._touched.update(self.index.users[channel])
             self._try(channel, self._leave_silent)
         for channel in self._retries.due(self.context.now_ms):
             self._say_again(channel)

@@ -29,7 +29,8 @@ class BooksPolicy(Protocol):
     def ledger(self, offer: LedgerOffer) -> Decision: ...
 
     def virtual(self, request: HubRequest, forwarded: int) -> Decision:
-        """`forwarded`: in how many channels this node is a hub now. "ask" is not possible here: nobody would wait."""
+        """As a hub, or as a payee; an app's party is asked for its app channel. `forwarded`: in how many channels this
+        node is a hub now. "ask" is not possible here: nobody would wait."""
         ...
 
 

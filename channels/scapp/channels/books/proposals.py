@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from scapp.channels.books.engine import Books
-from scapp.channels.books.policy import BooksPolicy, LedgerOffer
+from scapp.channels.books.policy import BooksPolicy, Decision, LedgerOffer
 from scapp.channels.books.step import NOTHING, Send, Step
 from scapp.channels.errors import PeerError
 from scapp.channels.ledger import opening as ledger_opening
@@ -24,6 +24,7 @@ from scapp.channels.virtual.events import Side
 from scapp.channels.virtual.messages import Proposed, Refused, VirtualMessage
 from scapp.channels.virtual.opening import Apps
 from scapp.channels.virtual.pending import REASON_MAX
+from scapp.channels.virtual.record import VirtualRecord
 
 PROPOSALS_MAX = 256  # ledgers that wait for the operator
 OPENING_MAX = 1_024  # channels over one ledger that are not funded yet: each is looked at whenever time passes
@@ -103,26 +104,19 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
     step = virtual_opening.receive_proposal(
         peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, _token(restored_ms)
     )
-    return _unless_rejected(books, peer, step, rules)
+    decision, reason = _decided(books, _record_of(step), rules)
+    if decision == "reject":  # nothing is stored for it, for nothing was signed
+        return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
+    return step
 
 
-def _unless_rejected(books: Books, peer: Address, step: Step, rules: Rules) -> Step:
-    """The creation of a channel, or its refusal if the policy does not want it: nothing was signed, so nothing is
-    stored."""
-    created, *later = step.events
-    record = virtual_record.create(created)
-    for event in later:
+def _record_of(step: Step) -> VirtualRecord:
+    """What a proposal's facts come to."""
+    first, *others = step.events
+    record = virtual_record.create(first)
+    for event in others:
         record = virtual_record.evolve(record, event)
-    if record.is_app_party or record.accepted:
-        return step
-    decision, reason = rules.policy.virtual(virtual_opening.request_of(record), len(books.index.forwarded))
-    least, most = rules.ledgers.challenge_duration_min_s, rules.ledgers.challenge_duration_max_s
-    duration_s = record.agreement.fixed.challenge_duration
-    if not least <= duration_s <= most:
-        reason = f"challenge duration {duration_s} s; this node takes {least} to {most} s"
-    elif decision == "accept":
-        return step
-    return virtual_opening.refuse(record.channel_id, record.my_index, peer, reason)
+    return record
 
 
 def _token(restored_ms: int) -> bytes:
@@ -147,14 +141,24 @@ def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
     if ledger is not None:
         return _judge_ledger(books, ledger, rules)
     virtual = books.state.virtuals[channel]
-    request = virtual_opening.request_of(virtual)
-    # An app party's app channel has a policy of its own, and agrees by its signatures; what comes back was accepted.
-    if request.role == "party" or virtual.accepted:
-        return NOTHING
-    decision, reason = rules.policy.virtual(request, len(books.index.forwarded) - virtual.is_hub)
+    decision, reason = _decided(books, virtual, rules)
     if decision == "accept":
         return virtual_opening.approve(virtual, books.context)
-    return virtual_opening.reject(virtual, reason)
+    return virtual_opening.reject(virtual, reason) if decision == "reject" else NOTHING
+
+
+def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
+    """What the policy says of a virtual channel. An app party's app channel has a policy of its own, and has agreed by
+    its signature; what comes back after a restore was accepted before."""
+    request = virtual_opening.request_of(record)
+    if record.accepted or record.recovering:
+        return "ask", ""
+    if request.role == "party":
+        return "reject", "no app channel of this node has signed it"
+    least, most = rules.ledgers.challenge_duration_min_s, rules.ledgers.challenge_duration_max_s
+    if not least <= request.challenge_duration_s <= most:
+        return "reject", f"challenge duration {request.challenge_duration_s} s; this node takes {least} to {most} s"
+    return rules.policy.virtual(request, len(books.index.forwarded) - (record.channel_id in books.index.forwarded))
 
 
 def _judge_ledger(books: Books, record: LedgerRecord, rules: Rules) -> Step:

@@ -32,6 +32,7 @@ class Purses:
         self._runner = runner
         self._payments = payments
         self._tasks: dict[ChannelId, asyncio.Task[None]] = {}
+        self._told: dict[ChannelId, str] = {}  # why a step of a channel failed last
         self._kept: set[ChannelId] = set()  # channels that are on chain, in which this node redeems nothing
 
     def update(self, channels: Iterable[ChannelId]) -> None:
@@ -74,8 +75,11 @@ class Purses:
         try:
             while (step := self._next(channel)) is not None:
                 await step(self._runner.books.state.virtuals[channel])
+            self._told.pop(channel, None)
         except ScappError as error:  # tried again when the channel changes, and from time to time while it waits
-            logger.warning("payment channel 0x%s: %s", channel.hex(), error)
+            if self._told.get(channel) != str(error):
+                self._told[channel] = str(error)
+                logger.warning("payment channel 0x%s: %s", channel.hex(), error)
         except Exception:
             logger.exception("payment channel 0x%s: a bug", channel.hex())
         finally:

@@ -50,6 +50,7 @@ from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.paths import Route
 from scapp.channels.routing.statements import network_of
 from scapp.channels.runner import Shared
+from scapp.channels.service import NodeEvent
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual import leaving as virtual_leaving
@@ -93,6 +94,11 @@ def open_books(
         apps=setup.apps,
         policy=setup.policy,
     )
+
+    def paid(purse: Purse, added: int) -> None:
+        told = f"{added} more, {purse.paid} altogether"
+        shared.emit(NodeEvent(kind="paid", channel_id=purse.channel, peer=purse.payer, detail=told))
+
     payments = PaymentRunner(
         signer=shared.signer,
         log=shared.log,
@@ -101,6 +107,7 @@ def open_books(
         clock_ms=shared.clock_ms,
         counters=shared.counters,
         limits=setup.payment_limits,
+        on_taken=paid,
     )
     return NodeBooks(shared, desk, rules, setup, payments, nonce, apps)
 

@@ -34,13 +34,13 @@ class Refused(ScappError):
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A block's header. `base_fee` in wei for one unit of gas, 0 on chains without; `bloom` has 256 bytes."""
+    """A block's header. `base_fee` in wei for one unit of gas, None on chains without; `bloom` has 256 bytes."""
 
     number: int
     hash: Hash
     parent: Hash
     time_s: int
-    base_fee: int
+    base_fee: int | None
     bloom: bytes
 
 
@@ -69,10 +69,20 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class Fees(msgspec.Struct, frozen=True):
-    """Wei for one unit of gas: the base fee of the newest block, and a usual tip."""
+    """Wei for one unit of gas: the base fee of the newest block, and a usual tip. `legacy`: the chain has no base fees
+    (EIP-1559), and `base` is its usual price."""
 
     base: int
     priority: int
+    legacy: bool = False
+
+    def offer(self, ceiling: int) -> tuple[int, int] | None:
+        """What a new transaction pays, at most and as a tip; None when the chain asks for more than the ceiling."""
+        if self.base + self.priority > ceiling:
+            return None
+        if self.legacy:  # the whole price is paid
+            return self.base, self.base
+        return min(2 * self.base + self.priority, ceiling), self.priority
 
 
 class ViewCall(msgspec.Struct, frozen=True):

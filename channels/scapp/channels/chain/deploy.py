@@ -12,7 +12,7 @@ from scapp.channels.chain.client import ChainClient, Receipt
 from scapp.channels.chain.key import ChainKey
 from scapp.channels.chain.requests import Sign
 from scapp.channels.errors import LocalError
-from scapp.channels.types import Address
+from scapp.channels.types import U256_MAX, Address
 
 SETTLEMENT = ("NitroAdjudicator", "ConsensusApp", "VirtualPaymentApp", "TwoPartyApp")
 """What channels need, those over ledgers included."""
@@ -51,12 +51,14 @@ async def deploy(
 async def _create(client: ChainClient, key: ChainKey, chain_id: int, code: bytes, poll_s: float) -> Receipt:
     gas = await client.estimate(key.address, None, code, 0) * 5 // 4
     fees = await client.fees()
-    max_fee = 2 * fees.base + fees.priority
+    offer = fees.offer(U256_MAX)
+    assert offer is not None
+    max_fee, tip = offer
     balance = await client.balance(key.address)
     if balance < gas * max_fee:
         raise LocalError(f"the account 0x{key.address.hex()} has {balance} wei; up to {gas * max_fee} are needed")
     nonce = await client.nonce(key.address)
-    raw, hash_ = key.sign(chain_id, Sign(nonce, None, code, 0, gas, max_fee, fees.priority))
+    raw, hash_ = key.sign(chain_id, Sign(nonce, None, code, 0, gas, max_fee, tip, fees.legacy))
     await client.send(raw)
     for _ in range(POLLS_MAX):
         (receipt,) = await client.receipts([hash_])

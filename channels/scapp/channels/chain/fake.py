@@ -43,13 +43,15 @@ class Faults(msgspec.Struct):
 
 
 class FakeClient:
-    """`on_request` hears the name of each method before it is carried out, and may change the chain."""
+    """`on_request` hears the name of each method before it is carried out, and may change the chain. `legacy`: the
+    chain has no base fees and takes transactions with one gas price only."""
 
     def __init__(self, chain: ModelChain, chain_id: int = 1337, seed: str = "", faults: Faults | None = None) -> None:
         self.chain = chain
         self.faults = faults or Faults()
         self.on_request: Callable[[str], None] = lambda name: None
         self.requests: list[str] = []
+        self.legacy = False
         self._chain_id = chain_id
         self._draw = random.Random(seed)  # noqa: S311  # faults, not keys
         self._hint = asyncio.Event()
@@ -127,7 +129,7 @@ class FakeClient:
 
     async def fees(self) -> Fees:
         await self._request("fees")
-        return Fees(self.chain.base_fee, TIP_WEI)
+        return Fees(self.chain.base_fee, 0 if self.legacy else TIP_WEI, self.legacy)
 
     async def estimate(self, sender: Address, to: Address | None, data: bytes, value: int) -> int:
         await self._request("estimate")
@@ -143,6 +145,8 @@ class FakeClient:
     async def send(self, raw: bytes) -> None:
         await self._request("send")
         try:
+            if self.legacy and not is_legacy(raw):
+                raise Rejected("transaction type not supported")
             self.chain.send(decode_transaction(raw))
         except Rejected as refused:
             text = str(refused)
@@ -197,7 +201,9 @@ class FakeClient:
 
     def _header(self, block: ModelBlock) -> Block:
         bloom = bloom_of(Hash(keccak256(block.world.adjudicator))) if block.logs else bytes(256)
-        return Block(block.number, block.hash, block.parent, block.time_s, block.base_fee, bloom)
+        return Block(
+            block.number, block.hash, block.parent, block.time_s, None if self.legacy else block.base_fee, bloom
+        )
 
     @staticmethod
     def _logs(block: ModelBlock, address: Address) -> list[Log]:
@@ -235,11 +241,20 @@ def _call(data: bytes) -> Call | None:
         return None
 
 
+def is_legacy(raw: bytes) -> bool:
+    """Is the signed transaction one from before typed ones (EIP-2718)? It begins as a list of RLP."""
+    return raw[:1] >= b"\xc0"
+
+
 def decode_transaction(raw: bytes) -> ModelTransaction:
-    """A signed EIP-1559 transaction as the model takes it. Raises Rejected for anything else."""
+    """A signed transaction of EIP-1559, or with one gas price, as the model takes it. Raises Rejected for others."""
     account = eth_account()
     try:
-        fields = account.typed_transactions.TypedTransaction.from_bytes(account.account.HexBytes(raw)).as_dict()
+        if is_legacy(raw):
+            fields = account.account.Transaction.from_bytes(account.account.HexBytes(raw)).as_dict()
+            fields |= {"maxFeePerGas": fields["gasPrice"], "maxPriorityFeePerGas": fields["gasPrice"]}
+        else:
+            fields = account.typed_transactions.TypedTransaction.from_bytes(account.account.HexBytes(raw)).as_dict()
         sender = bytes.fromhex(account.Account.recover_transaction(raw)[2:])
     except (ValueError, TypeError) as error:
         raise Rejected(f"no transaction: {error}") from None

@@ -11,7 +11,8 @@ from scapp.channels.types import Address, Hash
 
 
 class ChainKey:
-    """Signs EIP-1559 transactions. Takes a private key of 32 bytes, or an `eth_account` LocalAccount."""
+    """Signs transactions: of EIP-1559, or with one gas price (EIP-155). Takes a private key of 32 bytes, or an
+    `eth_account` LocalAccount."""
 
     def __init__(self, key: Any) -> None:
         account = eth_account().Account.from_key(key) if isinstance(key, bytes) else key
@@ -21,15 +22,16 @@ class ChainKey:
     def sign(self, chain_id: int, wanted: Sign) -> tuple[bytes, Hash]:
         """The raw transaction and its hash."""
         fields: dict[str, Any] = {
-            "type": 2,
             "chainId": chain_id,
             "nonce": wanted.nonce,
             "value": wanted.value,
             "data": wanted.data,
             "gas": wanted.gas,
-            "maxFeePerGas": wanted.max_fee,
-            "maxPriorityFeePerGas": wanted.priority_fee,
         }
+        if wanted.legacy:
+            fields |= {"gasPrice": wanted.max_fee}
+        else:
+            fields |= {"type": 2, "maxFeePerGas": wanted.max_fee, "maxPriorityFeePerGas": wanted.priority_fee}
         if wanted.to is not None:
             fields["to"] = checksum_address(wanted.to)
         signed = self._account.sign_transaction(fields)

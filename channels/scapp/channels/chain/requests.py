@@ -83,7 +83,8 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Sign(msgspec.Struct, frozen=True):
-    """→ tuple[bytes, Hash]: the raw transaction and its hash. Fees in wei for one unit of gas."""
+    """→ tuple[bytes, Hash]: the raw transaction and its hash. Fees in wei for one unit of gas; with `legacy`, for a
+    chain without EIP-1559, `max_fee` is the whole price."""
 
     nonce: int
     to: Address | None
@@ -92,6 +93,7 @@ class Sign(msgspec.Struct, frozen=True):
     gas: int
     max_fee: int
     priority_fee: int
+    legacy: bool = False
 
 
 class SignChallenge(msgspec.Struct, frozen=True):

@@ -105,6 +105,8 @@ class RpcClient:
 
     async def fees(self) -> Fees:
         head = await self.head()
+        if head.base_fee is None:
+            return Fees(await self._one(number_of, "eth_gasPrice"), 0, legacy=True)
         (tip,) = await self._many(number_of, [("eth_maxPriorityFeePerGas", [])])
         return Fees(head.base_fee, USUAL_TIP_WEI if isinstance(tip, Refused) else tip)
 

@@ -71,7 +71,7 @@ def block_of(answer: Answer) -> Block:
             _hash(answer["hash"]),
             _hash(answer["parentHash"]),
             small_of(answer["timestamp"]),
-            number_of(answer.get("baseFeePerGas") or "0x0"),
+            optional(number_of)(answer.get("baseFeePerGas")),
             unhex(answer["logsBloom"]),
         )
     except (KeyError, TypeError, AttributeError) as error:

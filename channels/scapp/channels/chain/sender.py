@@ -17,6 +17,7 @@ from scapp.channels.abi import InvalidValue
 from scapp.channels.adjudicator_status import unpack_status
 from scapp.channels.chain import calls, judging
 from scapp.channels.chain import requests as ask
+from scapp.channels.chain.around import around
 from scapp.channels.chain.client import Block, Refused, ViewCall
 from scapp.channels.chain.judging import Hold, OnChain
 from scapp.channels.chain.port import TransactionInfo
@@ -32,7 +33,8 @@ from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Ha
 PENDING_MAX = 16  # what nodes take from one account at least
 BACK_OFF_BLOCKS_MAX = 32
 APPROVALS_MAX = 3
-URGENT = ("checkpoint", "challenge")  # a deadline runs: no long pauses, no waiting for a free place
+# A deadline may run: no long pauses, no waiting for a free place.
+URGENT = ("checkpoint", "challenge", "conclude-virtual")
 URGENT_BACK_OFF_BLOCKS_MAX = 2
 ORDER = (*URGENT, "conclude", "reclaim", "transfer-all", "transfer", "deposit")  # strangers' tokens come last
 
@@ -148,7 +150,8 @@ class Sender:
             assert isinstance(job.wanted, onchain.Challenge)
             signature = yield ask.SignChallenge(challenge_hash(verdict.state_hash))
             verdict = judging.Call(calls.Challenge(job.wanted.proof, job.wanted.candidate, signature))
-        step, to, call = "main", self._settings.adjudicator, verdict.call
+        step, to = "main", self._settings.adjudicator
+        call = yield from around(to, verdict.call, found.holdings)
         if isinstance(call, calls.Deposit) and call.asset != ZERO_ADDRESS:
             if self._token_busy(call.asset, purpose):
                 self._hold(job, head, "waiting", "another deposit of this token is under way", soon=True)

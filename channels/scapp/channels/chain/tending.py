@@ -120,7 +120,7 @@ class Tending:
         old, ceiling = slot.newest, self._settings.fee_ceiling
         fees: Fees = yield ask.ReadFees()
         priority = max(bumped(old.priority_fee), fees.priority)
-        max_fee = max(bumped(old.max_fee), 2 * fees.base + priority)
+        max_fee = max(bumped(old.max_fee), fees.base if fees.legacy else 2 * fees.base + priority)
         max_fee = min(max_fee, max(ceiling, old.max_fee))
         if max_fee < bumped(old.max_fee):
             slot.note = f"pending with the highest fee allowed, {old.max_fee} wei; the chain asks for {fees.base}"
@@ -128,7 +128,8 @@ class Tending:
         to, data, value, gas, step = old.to, old.data, int.from_bytes(old.value, "big"), old.gas, old.step
         if cancel:
             to, data, value, gas, step = self._account, b"", 0, FILLER_GAS, "cancel"
-        sign = ask.Sign(old.nonce, Address(to), data, value, gas, max_fee, min(priority, max_fee))
+        tip = max_fee if fees.legacy else min(priority, max_fee)
+        sign = ask.Sign(old.nonce, Address(to), data, value, gas, max_fee, tip, fees.legacy)
         yield from self.sign(old.purpose, step, old.digest, sign, head)
 
     def sign(self, purpose: Purpose, step: str, digest: bytes, sign: ask.Sign, head: Block) -> Steps[Slot]:
@@ -165,11 +166,9 @@ class Tending:
             slot = yield from self.sign(purpose, "gap", ZERO_HASH, sign, head)
             yield from self.broadcast(slot)
 
-    def fee(self) -> Steps[tuple[int, int] | None]:
-        """Fees of a new transaction, for one unit of gas: at most, and the tip. None when the chain asks for more than
-        the ceiling."""
+    def fee(self) -> Steps[tuple[int, int, bool] | None]:
+        """Fees of a new transaction, for one unit of gas: at most, the tip, and whether both are one price (`Sign`).
+        None when the chain asks for more than the ceiling."""
         fees: Fees = yield ask.ReadFees()
-        ceiling = self._settings.fee_ceiling
-        if fees.base + fees.priority > ceiling:
-            return None
-        return min(2 * fees.base + fees.priority, ceiling), fees.priority
+        offer = fees.offer(self._settings.fee_ceiling)
+        return None if offer is None else (*offer, fees.legacy)

@@ -12,8 +12,7 @@ from scapp.channels.backing import Backing
 from scapp.channels.channel.chain_view import as_registered
 from scapp.channels.channel.effects import Effect, SendRejected, Tell
 from scapp.channels.channel.events import BackingSeen, ChannelRejected, Signed
-from scapp.channels.channel.full_set import newest_full, signed_state
-from scapp.channels.channel.messages import Supported
+from scapp.channels.channel.full_set import as_supported, newest_full, signed_state
 from scapp.channels.channel.model import Backed, ChannelState, Head, Milestones, merged
 from scapp.channels.channel.session import NOTHING, Session, Step
 from scapp.channels.channel.signatures import receive_supported, support_finalized
@@ -171,17 +170,7 @@ def shown(state: ChannelState, session: Session, candidate: SignedState, *, fina
     ours = state.candidate(found.turn)
     if finalized and ours is not None and state.setup.hash(ours) == state.setup.hash(found):
         return support_finalized(state, session, msgspec.structs.replace(ours, signatures=found.signatures))
-    message = Supported(
-        state.setup.channel_id,
-        found.turn,
-        found.is_final,
-        found.sequence,
-        found.log_root,
-        found.state_root,
-        found.amounts,
-        found.time_ms,
-        found.signatures,
-    )
+    message = as_supported(state.setup, found, found.signatures)
     try:
         return receive_supported(state, session, state.setup.others[0], message)
     except PeerError as error:

@@ -12,7 +12,6 @@ import msgspec
 from scapp.channels.channel.events import ChainSeen
 from scapp.channels.channel.model import Backed, ChannelState
 from scapp.channels.channel.session import Session
-from scapp.channels.channel.shares import Shares
 
 
 class Hindrance(msgspec.Struct, frozen=True, gc=False):
@@ -39,15 +38,20 @@ def holds(holdings: tuple[bytes, ...], wanted: tuple[int, ...]) -> bool:
     return all(map(operator.ge, amounts(holdings), wanted))
 
 
-def is_funded(shares: Shares, seen: ChainSeen) -> bool:
-    """Is every deposit there, confirmed and not about to be taken back?"""
-    return holds(seen.confirmed.holdings, shares.totals) and holds(seen.latest.holdings, shares.totals)
+def is_funded(state: ChannelState, seen: ChainSeen) -> bool:
+    """Is every deposit under the newest state there, confirmed and not about to be taken back?"""
+    shares = state.setup.shares
+    assert shares is not None
+    needed = shares.totals
+    if shares.grows and state.head is not None:
+        needed = shares.needed(state.setup.unpack(state.head.amounts))
+    return holds(seen.confirmed.holdings, needed) and holds(seen.latest.holdings, needed)
 
 
 def hindrance(state: ChannelState, session: Session, *, is_final: bool) -> Hindrance | None:
     """What keeps this node from signing a state above the prefund state now."""
-    shares, seen = state.setup.shares, state.chain
-    if shares is None:
+    seen = state.chain
+    if state.setup.shares is None:
         return _backing_hindrance(state, state.backed, is_final=is_final) if state.backed is not None else None
     if state.exit_reason and not is_final:
         return Hindrance(LEAVING, f"this node leaves the channel: {state.exit_reason}", passes=False)
@@ -64,7 +68,7 @@ def hindrance(state: ChannelState, session: Session, *, is_final: bool) -> Hindr
         return None
     if seen.disputed:
         return Hindrance(CHALLENGED, f"a challenge of turn {_challenged_turn(seen)} stands on chain", passes=True)
-    if not is_funded(shares, seen):
+    if not is_funded(state, seen):
         return Hindrance(UNFUNDED, "not every deposit is confirmed", passes=True)
     return None
 

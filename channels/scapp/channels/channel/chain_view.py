@@ -16,7 +16,7 @@ from scapp.channels.channel.chain_rules import is_funded
 from scapp.channels.channel.effects import Effect, Tell
 from scapp.channels.channel.ended import Expected, with_end
 from scapp.channels.channel.events import ChainSeen, OnChain, Signed
-from scapp.channels.channel.messages import Supported
+from scapp.channels.channel.full_set import as_supported
 from scapp.channels.channel.model import ChannelState, evolve
 from scapp.channels.channel.session import NOTHING, Session, Step
 from scapp.channels.channel.setup import Setup
@@ -71,12 +71,12 @@ def finalized_below(state: ChannelState, session: Session) -> Step | None:
 
 def news(state: ChannelState, head_time_s: int) -> tuple[str, ...]:
     """What holds of the channel on chain, in the words of `service.NodeEvent`."""
-    seen, shares = state.chain, state.setup.shares
-    if seen is None or shares is None:
+    seen = state.chain
+    if seen is None or state.setup.shares is None:
         return ()
     mode = seen.latest.status.mode(head_time_s)
     found = [
-        ("funded", is_funded(shares, seen)),
+        ("funded", is_funded(state, seen)),
         ("challenged", mode is Mode.CHALLENGE),
         ("finalized", mode is Mode.FINALIZED),
         ("settled", seen.settled),
@@ -192,10 +192,10 @@ def _by_participant(setup: Setup, state_hash: Hash, found: tuple[bytes, ...]) ->
 
 
 def _with_end(state: ChannelState, latest: OnChain, confirmed: OnChain, before_s: int, now_s: int) -> ChainSeen:
-    shares = state.setup.shares
+    shares, setup = state.setup.shares, state.setup
     assert shares is not None
     expected = Expected(
-        totals=shares.totals,
+        totals=shares.claims(setup.unpack(state.head.amounts) if state.head is not None else setup.start_amounts),
         deposits=tuple(min(filter(None, (of[k].amount for of in shares.of))) for k in range(len(shares.assets))),
         challenge_duration=state.setup.fixed.challenge_duration,
         final_signed=state.final_signed,
@@ -209,17 +209,7 @@ def _adopt(state: ChannelState, session: Session, shown: Signed | None) -> Step:
     """A full state on chain is adopted like one from a peer; whoever has its entries is asked for them."""
     if shown is None or b"" in shown.signatures or shown.turn <= state.turn:
         return NOTHING
-    message = Supported(
-        state.setup.channel_id,
-        shown.turn,
-        shown.is_final,
-        shown.sequence,
-        shown.log_root,
-        shown.state_root,
-        shown.amounts,
-        shown.time_ms,
-        shown.signatures,
-    )
+    message = as_supported(state.setup, shown, shown.signatures)
     effects: list[Effect] = []
     for peer in state.setup.others:
         try:

@@ -10,7 +10,8 @@ import functools
 import msgspec
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel.chain_rules import hindrance
+from scapp.channels.channel import top_ups
+from scapp.channels.channel.chain_rules import Hindrance, hindrance
 from scapp.channels.channel.decided import OMITTED, RESTORED, keys, left_out, settled_by
 from scapp.channels.channel.effects import (
     CommitBatch,
@@ -65,15 +66,23 @@ def receive_propose(state: ChannelState, session: Session, message: Propose, now
         return NOTHING  # it comes again when we ask, after we have recovered
     if session.failure:
         return refuse_proposal(message.channel, message.turn, Fault("halted", session.failure))
-    hindered = hindrance(state, session, is_final=message.is_final) if state.setup.funded else None
+    hindered = _hindered(state, session, message) if state.setup.funded else None
     # A full set is on its way in: sign only what extends it.
     waits = session.wanted is not None or (hindered is not None and hindered.passes)
     if is_ahead(state, message) or waits:
         session.held = message
         return NOTHING
     if hindered is not None:
-        return refuse_proposal(message.channel, message.turn, Fault(hindered.code, hindered.reason))
+        blamed = _asks_most(state, message) if hindered.code == top_ups.OUTCOME else -1
+        return refuse_proposal(message.channel, message.turn, Fault(hindered.code, hindered.reason, blamed))
     return _check(state, session, message, now_ms)
+
+
+def _asks_most(state: ChannelState, message: Propose) -> int:
+    """The entry that most likely asks us for money: our own, for who else would; -1 without any."""
+    authors = [data[1] for data in message.entries if len(data) >= HEADER_BYTES]
+    me = state.setup.my_index
+    return authors.index(me) if me in authors else 0 if authors else -1
 
 
 def is_ahead(state: ChannelState, message: Propose) -> bool:
@@ -83,8 +92,13 @@ def is_ahead(state: ChannelState, message: Propose) -> bool:
 
 def must_wait(state: ChannelState, session: Session, message: Propose) -> bool:
     """Does the chain not yet show what the proposal needs: the deposits, or the end of a challenge (rule 8)?"""
-    hindered = hindrance(state, session, is_final=message.is_final) if state.setup.funded else None
+    hindered = _hindered(state, session, message) if state.setup.funded else None
     return hindered is not None and hindered.passes
+
+
+def _hindered(state: ChannelState, session: Session, message: Propose) -> Hindrance | None:
+    hindered = hindrance(state, session, is_final=message.is_final)
+    return hindered if hindered is not None else top_ups.hindrance(state, message.amounts)
 
 
 def _again(mine: Signed, message: Propose) -> Step:

@@ -31,6 +31,7 @@ from scapp.channels.channel import (
     settling,
     signatures,
     standing,
+    top_ups,
 )
 from scapp.channels.channel.chain_rules import amounts, hindrance
 from scapp.channels.channel.decided import left_out
@@ -69,6 +70,7 @@ from scapp.channels.entries import Kind
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.onchain import ChainView, Transaction
 from scapp.channels.reading import SignedState
+from scapp.channels.types import Address
 
 OWN_OUTSTANDING_MAX = 10_000
 STOPPED = frozenset(("closing", "closed", "rejected", "halted", "settled", "recovering"))
@@ -248,6 +250,10 @@ class Engine:
     def on_chain(self, view: ChainView, head_time_s: int) -> Step:
         """The chain shows the channel so; `head_time_s` is the timestamp of its newest block."""
         return chain_view.on_chain(self.state, self.session, view, head_time_s)
+
+    def top_up(self, asset: Address, amount: int) -> Step:
+        """The operator deposits more of the asset when the app has everybody sign for it. Raises LocalError."""
+        return top_ups.approve(self.state, asset, amount)
 
     def leave(self, reason: str) -> Step:
         """Leave by a challenge. Raises LocalError when there is nothing to leave."""

@@ -176,6 +176,14 @@ class ExitStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="e
     reason: str
 
 
+class TopUpApproved(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="top-up.1"):
+    """This node's operator deposits `amount` (32 B) more of `asset` into the running channel, once a state that says
+    so is signed by everybody."""
+
+    asset: bytes
+    amount: bytes
+
+
 class Restored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="restored.1"):
     """This log came from a backup made at `backup_ms` and put in place at `at_ms`, and may be older than what this node
     has signed. `token` (16 random bytes) tells answers to this restore from older ones."""
@@ -223,6 +231,7 @@ Event = (
     | ChainSeen
     | BackingSeen
     | ExitStarted
+    | TopUpApproved
     | Restored
     | RestoreSeen
     | StateRecalled

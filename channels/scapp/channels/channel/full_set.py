@@ -72,13 +72,14 @@ def supported_message(state: ChannelState, session: Session) -> bytes | None:
     if full is None:
         return None
     if session.full is None or session.full[0] != full.turn:
-        session.full = full.turn, encode_message(_as_supported(state, full))
+        session.full = full.turn, encode_message(as_supported(state.setup, full, enforceable(state, full)))
     return session.full[1]
 
 
-def _as_supported(state: ChannelState, full: Signed | Head) -> Supported:
+def as_supported(setup: Setup, full: Signed | Head, signatures: tuple[bytes, ...]) -> Supported:
+    """The message that says that a state has these signatures of all."""
     return Supported(
-        state.setup.channel_id,
+        setup.channel_id,
         full.turn,
         full.is_final,
         full.sequence,
@@ -86,7 +87,7 @@ def _as_supported(state: ChannelState, full: Signed | Head) -> Supported:
         full.state_root,
         full.amounts,
         full.time_ms,
-        enforceable(state, full),
+        signatures,
     )
 
 

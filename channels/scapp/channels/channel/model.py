@@ -32,6 +32,7 @@ from scapp.channels.channel.events import (
     SubmissionsDropped,
     SubmissionsRefused,
     Submitted,
+    TopUpApproved,
     with_signature,
 )
 from scapp.channels.channel.setup import Setup
@@ -122,6 +123,7 @@ class ChannelState(msgspec.Struct, frozen=True):
     chain: ChainSeen | None = None  # what the chain showed last
     exit_reason: str = ""  # why this node leaves by a challenge
     recovery: Recovery = Recovery()
+    allowances: tuple[int, ...] = ()  # per asset: approved top-ups that no supported state asks for yet; empty for none
     backed: Backed | None = None  # of a virtual channel
 
     @property
@@ -304,8 +306,18 @@ def _advance(state: ChannelState, to: Signed, signatures: tuple[bytes, ...]) -> 
         state.chain,
         state.exit_reason,
         state.recovery,
+        _allowances_left(state, to) if state.allowances else (),
         backed,
     )
+
+
+def _allowances_left(state: ChannelState, to: Signed) -> tuple[int, ...]:
+    """What is approved, less what `to` asks this node to deposit."""
+    setup, head = state.setup, state.head
+    if setup.shares is None or head is None:
+        return ()
+    asked = setup.shares.asked(setup.my_index, setup.unpack(head.amounts), setup.unpack(to.amounts))
+    return tuple(max(0, allowed - now) for allowed, now in zip(state.allowances, asked, strict=True))
 
 
 def merged(known: Milestones, more: Milestones) -> Milestones:
@@ -360,6 +372,13 @@ def _exit_started(state: ChannelState, event: ExitStarted) -> ChannelState:
     return _replace(state, exit_reason=event.reason)
 
 
+def _top_up_approved(state: ChannelState, event: TopUpApproved) -> ChannelState:
+    assets = state.setup.shares.assets if state.setup.shares is not None else ()
+    allowances = list(state.allowances or (0,) * len(assets))
+    allowances[[bytes(asset) for asset in assets].index(event.asset)] += int.from_bytes(event.amount, "big")
+    return _replace(state, allowances=tuple(allowances))
+
+
 _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     ChannelRejected: _rejected,
     StateSigned: _signed,
@@ -373,6 +392,7 @@ _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     ChainSeen: _chain_seen,
     BackingSeen: _backing_seen,
     ExitStarted: _exit_started,
+    TopUpApproved: _top_up_approved,
     Restored: _restored,
     RestoreSeen: _restore_seen,
     StateRecalled: _signed,

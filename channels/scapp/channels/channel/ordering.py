@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel import catchup
-from scapp.channels.channel.chain_rules import hindrance
+from scapp.channels.channel import catchup, top_ups
+from scapp.channels.channel.chain_rules import Hindrance, hindrance
 from scapp.channels.channel.decided import OMITTED, authors_to_tell, keys, last_counters, left_out
 from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
 from scapp.channels.channel.events import Refused, Signed, StateSigned
@@ -155,6 +155,9 @@ def _take(state: ChannelState, session: Session) -> list[Queued]:
     outcome is the one already supported."""
     limits = state.setup.limits
     queue, entries_max, bytes_max = session.queue, limits.batch_entries_max, limits.batch_bytes_max
+    if session.singly:
+        session.singly -= 1
+        return [queue.popleft()]
     if len(queue) == 1:  # a single item fits always: `Setup` refuses limits under which it would not
         return [queue.popleft()]
     count = size = 0
@@ -188,6 +191,14 @@ def ordered(
 ) -> Step:
     """Admission has decided: propose the accepted entries, refuse the others."""
     step, entries = NOTHING, work.entries
+    amounts = state.setup.pack(result.amounts)
+    if state.setup.funded:
+        hindered = top_ups.hindrance(state, amounts)
+        alone = len(work.items) == 1 or bool(state.candidates)
+        if hindered is not None and alone:
+            return _uncovered(state, session, work, hindered, now_ms)
+        if hindered is not None or (not alone and top_ups.begins(state, amounts)):
+            return _one_by_one(session, work)
     if work.dropped or result.refusals:
         step = refuse(state, session, [*work.dropped, *_refused(work, result)], now_ms)
     if len(result.accepted) != len(entries):
@@ -201,12 +212,28 @@ def ordered(
         sequence=state.sequence + len(entries),
         log_root=extend_log_root(state.log_root, entries),
         state_root=result.state_root,
-        amounts=state.setup.pack(result.amounts),
+        amounts=amounts,
         time_ms=work.time_ms if entries else state.time_ms,
         signatures=state.setup.unsigned,
         last=last_counters(state.included, entries),
     )
     return _propose(state, session, signer, proposal, step)
+
+
+def _uncovered(state: ChannelState, session: Session, work: Ordering, hindered: Hindrance, now_ms: int) -> Step:
+    """What this leads to may not be signed."""
+    refused = [Refused(q.author, q.counter, hindered.code, hindered.reason) for q in work.items]
+    if state.candidates:  # it was to replace a proposal: nothing is left of that
+        return _try(state, session, [], (*work.dropped, *refused), now_ms)
+    step = refuse(state, session, refused, now_ms)
+    return Step(step.events, (RollbackBatch(), *step.effects))
+
+
+def _one_by_one(session: Session, work: Ordering) -> Step:
+    """Somebody may not sign what the batch leads to, for one of its entries: apart, only that one is refused."""
+    session.queue.extendleft(reversed(work.items))
+    session.singly = len(work.items)
+    return Step(effects=(RollbackBatch(),))
 
 
 def _refused(work: Ordering, result: Admitted) -> Iterable[Refused]:

@@ -103,6 +103,8 @@ class Session:
         self.refusals: dict[int, tuple[int, str]] = {}  # index: (turn, reason) of its last Refuse
         self.heard: dict[int, Status] = {}  # recovering: what each has answered
         self.recalled: dict[int, Signed] = {}  # recovering: turn of a state of ours that others gave back
+        self.asked = ""  # why a proposal was left to the operator
+        self.singly = 0  # so many of the queue's first go into a batch of their own
         self.retimed = 0  # times in a row that a proposal was replaced because of its clock
         self.refusal_times: list[deque[int]] = [deque() for _ in range(count)]
         self.next_status_ms = 0

@@ -13,6 +13,7 @@ from scapp.channels.channel.finalized import payout
 from scapp.channels.channel.full_set import for_contracts, newest_enforceable
 from scapp.channels.channel.model import ChannelState, Head
 from scapp.channels.channel.session import Session
+from scapp.channels.channel.top_ups import deposits as top_ups
 from scapp.channels.onchain import Challenge, Checkpoint, Conclude, Deposit, Transaction
 
 
@@ -75,8 +76,9 @@ def _deposits(state: ChannelState, seen: ChainSeen) -> tuple[Transaction, ...]:
     if not holds(seen.confirmed.holdings, tuple(share.safety for share in mine)):
         return ()
     held = map(min, amounts(seen.latest.holdings), amounts(seen.confirmed.holdings))
-    return tuple(
+    first = tuple(
         Deposit(asset, share.safety, share.target, share.amount)
         for asset, share, now in zip(shares.assets, mine, held, strict=True)
         if share.amount and now < share.target
     )
+    return (*first, *top_ups(state, seen))

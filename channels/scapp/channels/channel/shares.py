@@ -1,11 +1,13 @@
 """Who brings what into a funded channel, read from its outcome slots (docs/reference/app-channel.md section 7).
 
 Within each asset, slot i belongs to participant i: it names where participant i is paid, and how much participant i
-deposits. Slots after those begin with nothing; an app may pay third parties through them.
+deposits. Slots after those begin with nothing; an app may pay third parties through them. The last slots of an asset
+may be room for top-ups (ADR 0060, `top_ups.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import msgspec
@@ -28,12 +30,44 @@ class Share(msgspec.Struct, frozen=True, gc=False):
         return self.target - self.safety
 
 
+class Room(msgspec.Struct, frozen=True, gc=False):
+    """Where an asset may grow, as positions in the outcome: `reserves[i]` is what participant i says it deposits,
+    `headroom` what nobody has said that of; nothing ranks after it, and nothing of it is on chain."""
+
+    reserves: tuple[int, ...]
+    headroom: int
+
+
 class Shares(msgspec.Struct, frozen=True, gc=False):
-    """`of[i][k]` is participant i's share of asset k; `assets` stand in the order of their first slots."""
+    """`of[i][k]` is participant i's share of asset k; `assets` stand in the order of their first slots, `totals` are
+    what is deposited before the channel runs."""
 
     assets: tuple[Address, ...]
     totals: tuple[int, ...]
     of: tuple[tuple[Share, ...], ...]
+    rooms: tuple[Room | None, ...]
+    sums: tuple[int, ...]  # of all slots, headroom included
+
+    @property
+    def grows(self) -> bool:
+        """May deposits follow while the channel runs?"""
+        return any(self.rooms)
+
+    def claims(self, amounts: tuple[int, ...]) -> tuple[int, ...]:
+        """What a state with these amounts owes, per asset: all but the headroom."""
+        pairs = zip(self.rooms, self.sums, strict=True)
+        return tuple(total if room is None else total - amounts[room.headroom] for room, total in pairs)
+
+    def asked(self, index: int, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...]:
+        """How much more than the one state the other one asks participant `index` to deposit, per asset."""
+        mine = (room.reserves[index] if room is not None else None for room in self.rooms)
+        return tuple(0 if i is None else max(0, after[i] - before[i]) for i in mine)
+
+    def needed(self, amounts: tuple[int, ...]) -> tuple[int, ...]:
+        """What must be on chain under a state with these amounts, per asset: all that it owes but the reserves, whose
+        owners deposit after it is signed."""
+        pairs = zip(self.claims(amounts), self.rooms, strict=True)
+        return tuple(owed if room is None else owed - sum(amounts[i] for i in room.reserves) for owed, room in pairs)
 
 
 class Stakes(msgspec.Struct, frozen=True, gc=False):
@@ -51,11 +85,31 @@ def shares_of(slots: tuple[OutcomeSlot, ...], count: int) -> Shares:
     if not groups:
         raise ValueError("a funded channel needs outcome slots")
     columns = [_column(asset, group, count) for asset, group in groups]
+    starts = accumulate((len(group) for _, group in groups), initial=0)
     return Shares(
         tuple(Address(asset) for asset, _ in groups),
         tuple(column[-1].target for column in columns),
         tuple(zip(*columns, strict=True)),
+        tuple(_room(group, count, start) for (_, group), start in zip(groups, starts, strict=False)),
+        tuple(sum(amount for _, _, amount in group) for _, group in groups),
     )
+
+
+def with_room(slots: Sequence[OutcomeSlot], count: int, headroom: int) -> list[OutcomeSlot]:
+    """The slots of one asset, participants' first, with room for top-ups of that much together."""
+    mine = [(asset, destination, 0) for asset, destination, _ in slots[:count]]
+    asset, first, _ = slots[0]
+    return [*slots, *mine, (asset, first, headroom)]
+
+
+def _room(group: list[OutcomeSlot], count: int, start: int) -> Room | None:
+    """The room for top-ups among the slots of one asset, the first of which stands at `start` in the outcome."""
+    headroom = len(group) - 1
+    if headroom < 2 * count or not group[headroom][2]:
+        return None
+    if group[headroom - count :] != with_room(group[:count], count, group[headroom][2])[count:]:
+        return None
+    return Room(tuple(range(start + headroom - count, start + headroom)), start + headroom)
 
 
 def check_virtual(slots: tuple[OutcomeSlot, ...]) -> None:
@@ -77,6 +131,8 @@ def _column(asset: bytes, group: list[OutcomeSlot], count: int) -> tuple[Share, 
     name = f"asset 0x{asset.hex()}"
     if len(group) < count:
         raise ValueError(f"{name} has {len(group)} slots for {count} participants: slot i belongs to participant i")
+    if _room(group, count, 0) is not None:
+        group = [*group[:-1], (*group[-1][:2], 0)]
     for index, (_, destination, amount) in enumerate(group):
         if not is_external(Destination(destination)) or not any(destination):
             raise ValueError(f"slot {index} of {name} pays 0x{destination.hex()}, which is no account")

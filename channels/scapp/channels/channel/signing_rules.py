@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from scapp.channels.channel import top_ups
 from scapp.channels.channel.chain_rules import hindrance
 from scapp.channels.channel.events import Signed, with_signature
 from scapp.channels.channel.model import ChannelState
@@ -69,6 +70,8 @@ def sign_state(
     check_may_sign(state, new)
     if state.setup.funded and new.turn > 0:
         hindered = hindrance(state, session, is_final=new.is_final)
+        if hindered is None:
+            hindered = top_ups.hindrance(state, new.amounts)
         if hindered is not None:
             raise MayNotSign(f"{hindered.reason} (rule 8)")
     if state_hash is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from scapp.channels.adjudicator_status import Mode
-from scapp.channels.channel import recovery
+from scapp.channels.channel import recovery, top_ups
 from scapp.channels.channel.chain_rules import amounts, holds, is_funded
 from scapp.channels.channel.events import ChainSeen
 from scapp.channels.channel.full_set import newest_enforceable
@@ -51,7 +51,7 @@ def describe(state: ChannelState, session: Session) -> str:
     if state.phase == "recovering":
         return recovery.waiting_for(state, session)
     if state.phase == "proposed":
-        return "this node's acceptance"
+        return "this node's acceptance" + (f": {session.asked}" if session.asked else "")
     if state.phase in ("rejected", "settled") or (state.phase == "closed" and not state.setup.funded):
         return ""
     if state.setup.funded and state.head is not None:
@@ -70,7 +70,7 @@ def describe(state: ChannelState, session: Session) -> str:
         return "the sequencer's postfund state"
     if state.outstanding and state.setup.my_index != 0:
         return f"the sequencer to order {len(state.outstanding)} submissions"
-    return ""
+    return top_ups.pause(state)
 
 
 def chain_pause(state: ChannelState, session: Session) -> str:
@@ -162,7 +162,7 @@ def _exit_pause(state: ChannelState, seen: ChainSeen) -> str:
 def _funding_pause(state: ChannelState, seen: ChainSeen) -> str:
     shares = state.setup.shares
     assert shares is not None
-    if is_funded(shares, seen):
+    if is_funded(state, seen):
         return ""
     held = amounts(seen.latest.holdings)
     for index, mine in enumerate(shares.of):
@@ -199,7 +199,7 @@ def chain_info(state: ChannelState, session: Session) -> ChannelOnChainInfo | No
     nothing = (0,) * len(shares.assets)
     return ChannelOnChainInfo(
         assets=shares.assets,
-        needed=shares.totals,
+        needed=shares.claims(state.setup.unpack(state.head.amounts)) if state.head is not None else shares.totals,
         own=tuple(share.amount for share in shares.of[state.setup.my_index]),
         holdings=amounts(seen.latest.holdings) if seen is not None else nothing,
         confirmed=amounts(seen.confirmed.holdings) if seen is not None else nothing,

@@ -54,11 +54,12 @@ def owed(
         return None
     target = fact.latest.status.fingerprint
     seen: set[tuple[bytes, bytes]] = set()
-    queue: deque[tuple[Hash, Outcome]] = deque()
-    for state_hash, outcome in _starts(record, fact):
-        queue.append((state_hash, outcome))
-        if (rest := _reclaimed(outcome, settled)) != outcome:
-            queue.append((state_hash, rest))
+    queue: deque[tuple[Hash, Outcome]] = deque(_starts(record, fact))
+    for state_hash, outcome in queue:  # usually one of these, and nothing need be worked out
+        encoded = encode_outcome(outcome)
+        if fingerprint(state_hash, Hash(keccak256(encoded))) == target:
+            return state_hash, encoded
+    queue.extend([(state_hash, _reclaimed(outcome, settled)) for state_hash, outcome in queue])
     while queue and len(seen) < TRIES_MAX:
         state_hash, outcome = queue.popleft()
         encoded = encode_outcome(outcome)

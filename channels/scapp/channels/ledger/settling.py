@@ -53,18 +53,33 @@ def needs(record: LedgerRecord, context: Context) -> dict[ChannelId, int]:
         return {}
     mode = seen.latest.status.mode(context.head_time_s)
     if mode is Mode.OPEN:
+        if not record.exit_reason or seen.ended:
+            return {}  # asked at every turn of a virtual channel: nothing is encoded before this
         newest = newest_enforceable(record)
-        leaves = bool(record.exit_reason) and not seen.ended and newest is not None and not newest.is_final
-        return dict.fromkeys(_guaranteed(decode_outcome(newest.outcome)), 0) if leaves and newest is not None else {}
-    if mode is Mode.FINALIZED:
-        known = seen.owed
-        outcome = known[1] if known is not None else b""
-    else:
-        newest = _newest(record, seen)
-        outcome = newest.outcome if newest is not None and not newest.is_final else b""
-        if newest is not None and newest.turn > seen.latest.status.turn_record and not record.exit_reason:
-            return {}  # our answer clears the challenge
-    return dict.fromkeys(_guaranteed(decode_outcome(outcome)), seen.seen.time_s) if outcome else {}
+        leaves = newest is not None and not newest.is_final
+        return dict.fromkeys(guaranteed(decode_outcome(newest.outcome)), 0) if leaves and newest is not None else {}
+    outcome = _owing(record, seen) if mode is Mode.FINALIZED else _challenged(record, seen)
+    return dict.fromkeys(guaranteed(decode_outcome(outcome)), seen.seen.time_s) if outcome else {}
+
+
+def _owing(record: LedgerRecord, seen: LedgerSeen) -> bytes:
+    """Of a finalized ledger: what it owes. A challenge ends without a view, so no fact may say it yet: then it is the
+    registered state's. Empty when that is not known."""
+    if seen.owed is not None:
+        return seen.owed[1]
+    if seen.latest.registered is not None:
+        return seen.latest.registered.candidate.outcome
+    newest = _newest(record, seen)
+    return newest.outcome if newest is not None and newest.turn == seen.latest.status.turn_record else b""
+
+
+def _challenged(record: LedgerRecord, seen: LedgerSeen) -> bytes:
+    """Of a ledger under challenge: what it will owe. Empty when it will go on, or end by its final state."""
+    newest = _newest(record, seen)
+    if newest is None or newest.is_final:
+        return b""
+    clears = newest.turn > seen.latest.status.turn_record and not record.exit_reason
+    return b"" if clears else newest.outcome
 
 
 def is_reclaimed(record: LedgerRecord, channel: ChannelId) -> bool:
@@ -76,10 +91,11 @@ def is_reclaimed(record: LedgerRecord, channel: ChannelId) -> bool:
     if seen.settled:
         return True
     certain = seen.owed is not None and seen.latest.status == seen.confirmed.status
-    return certain and seen.owed is not None and channel not in _guaranteed(decode_outcome(seen.owed[1]))
+    return certain and seen.owed is not None and channel not in guaranteed(decode_outcome(seen.owed[1]))
 
 
-def _guaranteed(outcome: Outcome) -> list[ChannelId]:
+def guaranteed(outcome: Outcome) -> list[ChannelId]:
+    """The channels of the guarantees in an outcome, asset by asset."""
     return [
         ChannelId(item.destination)
         for exit_ in outcome
@@ -133,7 +149,7 @@ def _after(
     if seen.confirmed.status.mode(context.head_time_s) is not Mode.FINALIZED:
         return ()
     mine = _own_transfers(record, seen, state_hash, outcome)
-    if _guaranteed(outcome):  # its channel is not finalized yet: what is certain need not wait for it
+    if guaranteed(outcome):  # its channel is not finalized yet: what is certain need not wait for it
         return mine if waited_s >= delay_s else ()
     blocked = waited_s >= BLOCKED_AFTER * delay_s
     return (TransferAll(outcome, state_hash), *(mine if blocked else ()))

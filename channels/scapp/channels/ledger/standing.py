@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scapp.channels.channel.chain_rules import amounts
+from scapp.channels.ledger.chain_pause import chain_pause
 from scapp.channels.ledger.funding import is_funded
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
@@ -27,7 +28,7 @@ def waiting_for(record: LedgerRecord, session: LedgerSession) -> str:
         case "closed":
             return "the final state to be concluded on chain and paid out"
         case "disputed":
-            return "the chain: the ledger is settled there"
+            return chain_pause(record)
         case "running":
             return _running(record, session, peer)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from scapp.channels.abi import InvalidValue
 from scapp.channels.adjudicator_status import NO_STATE_FINGERPRINT, fingerprint
 from scapp.channels.books.step import NOTHING, Context, Step
 from scapp.channels.chain.calls import decode_outcome
@@ -14,7 +15,7 @@ from scapp.channels.ledger.chain_facts import Enforceable, Seen, Shown, VirtualS
 from scapp.channels.ledger.chain_states import same, shown
 from scapp.channels.ledger.owed import Settled
 from scapp.channels.onchain import ChainView, ChannelOnChain
-from scapp.channels.outcome import encode_outcome
+from scapp.channels.outcome import Outcome, encode_outcome
 from scapp.channels.reading import SignedState
 from scapp.channels.state import VariablePart
 from scapp.channels.types import ZERO_HASH, Hash
@@ -65,9 +66,17 @@ def settled(record: VirtualRecord, enforceable: Enforceable | None, head_time_s:
     for state_hash, encoded in _possible(record, chain, enforceable):
         if fingerprint(state_hash, Hash(keccak256(encoded))) == target:
             outcome = decode_outcome(encoded)
-            amounts_of(VariablePart(outcome, b"", 0, False))
-            return Settled(state_hash, outcome)
+            return Settled(state_hash, outcome) if _has_amounts(record, outcome) else None
     return None
+
+
+def _has_amounts(record: VirtualRecord, outcome: Outcome) -> bool:
+    """Two amounts for each asset, as every app of virtual channels wants it."""
+    try:
+        record.agreement.outcome(amounts_of(VariablePart(outcome, b"", 0, False)))
+    except InvalidValue:
+        return False
+    return True
 
 
 def is_enforceable(record: VirtualRecord, state: Enforceable) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from scapp.channels.backing import Backing, Stage
+from scapp.channels.virtual.chain_pause import chain_pause
 from scapp.channels.virtual.record import LEFT, Signatures, VirtualRecord
 
 Phase = Literal[
@@ -59,6 +60,8 @@ def waiting_for(record: VirtualRecord) -> str:
         return "this node's agreement"
     if record.on_chain is not None:
         return _removal(record)
+    if record.disputed or record.exit_reason:
+        return chain_pause(record)
     if record.aborted is not None:
         return _missing(record, record.aborted, "aborted state") or _removal(record)
     if record.final is not None:

@@ -20,7 +20,7 @@ from scapp.runtime.keys_file import check_private, write_private
 TOKENS_FILE = "tokens.json"
 OPERATOR_FILE = "api.token"
 OPERATOR = "operator"
-PERMISSIONS: tuple[Permission, ...] = ("read", "send", "channels", "admin")
+PERMISSIONS: tuple[Permission, ...] = ("read", "send", "channels", "funds", "admin")
 _PREFIX = "scapp_"
 
 

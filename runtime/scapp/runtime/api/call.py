@@ -10,10 +10,12 @@ import msgspec
 from scapp.channels.errors import LocalError
 from scapp.channels.service import ChannelInfo
 from scapp.channels.types import Address, ChannelId
+from scapp.runtime.api.auth import TokenRecord
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.config import read_address
 from scapp.runtime.deployments import App, UnknownApp
+from scapp.runtime.document_types import Permission
 
 CHANNEL_PREFIX_DIGITS_MIN = 4
 T = TypeVar("T")
@@ -26,11 +28,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     path: Mapping[str, str]
     query: Mapping[str, str]
     body: Any = None
+    token: TokenRecord | None = None  # None where no token is needed
 
     def document(self, kind: type[T]) -> T:
         """The body, which `server.py` decoded as the route's request type."""
         assert isinstance(self.body, kind)
         return self.body
+
+    def require(self, permission: Permission, what: str) -> None:
+        """For what only some requests to a path need. Raises ApiError."""
+        assert self.token is not None
+        require(self.token, permission, what)
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         """A number from the query string."""
@@ -44,6 +52,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def channel(self) -> ChannelInfo:
         """The channel the path names, by id or by a unique beginning of it."""
         return find_channel(self.context, self.path["channel"])
+
+
+def require(token: TokenRecord, permission: Permission, what: str) -> None:
+    """Does the token permit that? Raises ApiError, which names `what` needs it."""
+    if not token.permits(permission):
+        raise ApiError(
+            "forbidden", f"token {token.name!r} permits {', '.join(token.permissions)}; {what} needs {permission}",
+            f"make one with `scapp keys token NAME -p {permission}`",
+        )  # fmt: skip
 
 
 def find_channel(context: ApiContext, text: str) -> ChannelInfo:

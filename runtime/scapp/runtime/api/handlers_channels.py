@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from scapp.channels.channel.shares import with_room
 from scapp.channels.service import OpenRequest
 from scapp.channels.types import Address, ChannelId
 from scapp.runtime.api.call import Call, address_of, find_app, find_peer
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.api.payloads import from_json, payload_of
 from scapp.runtime.api.views import channel_view, encoding_of, entry_view, hexed, receipt_view
+from scapp.runtime.chain_documents import TopUpRequest
 from scapp.runtime.documents import (
     ChannelList,
     ChannelView,
@@ -37,6 +39,8 @@ async def channel(call: Call) -> ChannelView:
 
 async def open_channel(call: Call) -> ChannelView:
     request = call.document(OpenChannelRequest)
+    if request.fund != "none":
+        call.require("funds", "a channel with deposits")
     app = find_app(call.context, request.app)
     peers = tuple(find_peer(call.context, text) for text in request.peers)
     channel_id = await call.context.service.open_channel(
@@ -69,11 +73,12 @@ def _slots(call: Call, request: OpenChannelRequest, peers: tuple[Address, ...]) 
         if who not in (own, *peers):
             raise ApiError("bad_request", f"payout for {text}, who is no participant")
         to[who] = address_of(account, f"payout of {text}")
-    return tuple(
-        _slot(SlotView(asset=stake.asset, destination=hexed(to.get(participant, participant)), amount=stake.amount))
-        for stake in request.stakes
-        for participant in (own, *peers)
-    )
+    slots: list[tuple[bytes, bytes, int]] = []
+    for stake in request.stakes:
+        paid = [hexed(to.get(participant, participant)) for participant in (own, *peers)]
+        first = [_slot(SlotView(asset=stake.asset, destination=account, amount=stake.amount)) for account in paid]
+        slots += with_room(first, len(first), int(stake.headroom)) if int(stake.headroom) else first
+    return tuple(slots)
 
 
 def _slot(slot: SlotView) -> tuple[bytes, bytes, int]:
@@ -93,6 +98,8 @@ async def accept(call: Call) -> ChannelView:
             f"channel {hexed(info.channel_id)} runs deployment {hexed(info.deployment_id)}, which is not known here",
             "`scapp deploy --from CHANNEL` fetches it from the proposer; then accept",
         )
+    if info.chain is not None or info.backing is not None:
+        call.require("funds", "a channel with deposits")
     await call.context.service.accept(info.channel_id)
     return await _settled(call, info.channel_id, call.document(WaitRequest).wait_s)
 
@@ -119,6 +126,13 @@ async def close(call: Call) -> ChannelView:
     info = call.channel()
     await call.context.service.close_channel(info.channel_id)
     return await _settled(call, info.channel_id, call.document(WaitRequest).wait_s, ("closed", "settled", "halted"))
+
+
+async def top_up(call: Call) -> ChannelView:
+    info = call.channel()
+    request = call.document(TopUpRequest)
+    await call.context.service.top_up(info.channel_id, address_of(request.asset, "asset"), int(request.amount))
+    return channel_view(call.context.service.channel(info.channel_id), call.context)
 
 
 async def challenge(call: Call) -> ChannelView:

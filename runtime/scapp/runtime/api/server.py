@@ -18,7 +18,7 @@ from aiohttp import web
 
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.auth import TokenRecord, TokenStore
-from scapp.runtime.api.call import Call, find_channel
+from scapp.runtime.api.call import Call, find_channel, require
 from scapp.runtime.api.connections import Connections
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.errors import ApiError, as_api_error
@@ -145,10 +145,11 @@ class ApiServer:
         return functools.partial(self._serve, route)
 
     async def _serve(self, route: Route, request: web.Request) -> web.StreamResponse:
-        self._authorize(route, request)
+        token = self._authorize(route, request)
         assert route.handler is not None
         call = Call(
             context=self._context,
+            token=token,
             path=request.match_info,
             query=request.query,
             body=await _body(route, request),
@@ -169,12 +170,7 @@ class ApiServer:
                 "unauthorized", f"{found}; this path needs `Authorization: Bearer TOKEN`",
                 "the operator's token is in api.token of the node's directory; `scapp keys token NAME` makes more",
             )  # fmt: skip
-        if not record.permits(route.permission):
-            raise ApiError(
-                "forbidden", f"token {record.name!r} permits {', '.join(record.permissions)}; "
-                f"{route.method} {route.path} needs {route.permission}",
-                f"make one with `scapp keys token NAME -p {route.permission}`",
-            )  # fmt: skip
+        require(record, route.permission, f"{route.method} {route.path}")
         assert self._connections is not None
         self._connections.trust(request)
         return record

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scapp.runtime.cli.chain_money import accounts, send
 from scapp.runtime.cli.common import Problem, common, emit, settings, tell, waiting
 from scapp.runtime.cli.described import described
 
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def chain() -> None:
-    """The chain on which channels are funded: status, contracts, and one for development."""
+    """The chain on which channels are funded: status, accounts, contracts, and one for development."""
+
+
+chain.add_command(accounts)
+chain.add_command(send)
 
 
 @chain.command()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import common, emit, settings, short, table, waiting
+from scapp.runtime.cli.common import TIMEOUT, common, emit, settings, short, table, tell, waiting
 from scapp.runtime.cli.described import chain_lines, described, end, wait_option
 from scapp.runtime.cli.route import AUTO, best_route
 
@@ -57,6 +57,13 @@ def channel() -> None:
     help="What everybody deposits, as 5, 3gwei, 0.1eth, or 100:0xTOKEN; one per asset",
 )
 @click.option(
+    "--headroom",
+    "rooms",
+    multiple=True,
+    metavar="AMOUNT[:ASSET]",
+    help="How much all together may add while the channel runs (`channel top-up`); one per asset",
+)
+@click.option(
     "--payout",
     "payouts",
     multiple=True,
@@ -81,6 +88,7 @@ def open_(
     via: tuple[str, ...],
     fees: tuple[str, ...],
     stakes: tuple[str, ...],
+    rooms: tuple[str, ...],
     payouts: tuple[str, ...],
     challenge_duration: int,
     wait_s: float,
@@ -90,7 +98,7 @@ def open_(
     With --fund direct the channel runs once all deposits are confirmed on chain, and what the app says everybody is
     owed is what the chain pays. With --fund virtual it runs at once, over ledgers that this node and PEER have with
     each other or with hubs, and what the app says moves in those."""
-    from scapp.runtime.cli.amounts import parse_fees, parse_stake
+    from scapp.runtime.cli.amounts import parse_fees
 
     given, wanted = _json(params) if params else None, [_slot(text) for text in slots]
     if fund != "none" and not stakes and not slots:
@@ -100,12 +108,9 @@ def open_(
     auto = via == (AUTO,)
     if auto and (fees or slots or len(peers) != 1):
         raise click.UsageError("--via auto is for one PEER and --stake; it finds the fees as well")
-    staked: dict[str, int] = {}
-    for text in stakes:
-        asset, amount = parse_stake(text)
-        if asset in staked:
-            raise click.BadParameter(f"asset {asset} is named twice", param_hint="--stake")
-        staked[asset] = amount
+    staked, headroom = _by_asset(stakes, "--stake"), _by_asset(rooms, "--headroom")
+    if set(headroom) - set(staked):
+        raise click.UsageError("--headroom is for an asset that --stake names")
     hubs = [] if auto else list(via)
     paid = parse_fees(fees, len(hubs), next(iter(staked), ""))
     with settings().client() as node, waiting("opening the channel"):
@@ -120,6 +125,7 @@ def open_(
             via=hubs,
             fees=paid,
             stakes=staked,
+            headroom=headroom,
             payouts=dict(map(_payout, payouts)),
             challenge_duration_s=challenge_duration,
             wait_s=wait_s,
@@ -184,6 +190,33 @@ def close(channel: str, wait_s: float) -> None:
     with settings().client() as node, waiting("closing the channel"):
         found = node.close_channel(channel, wait_s)
     _settled(found, ("closed", "settled"), wait_s)
+
+
+@channel.command("top-up")
+@common
+@click.argument("channel")
+@click.argument("amount", metavar="AMOUNT[:ASSET]")
+@click.option("--message", metavar="JSON", help="Send it next: what makes the app say that you deposit this")
+@click.option("--then", metavar="JSON", help="Send it once the deposit is confirmed: what makes the app use it")
+@_WAIT
+def top_up(channel: str, amount: str, message: str | None, then: str | None, wait_s: float) -> None:
+    """Deposit AMOUNT more into a running channel that was opened with --headroom.
+
+    This node deposits once the app has everybody sign that it does; until then, this is a permission. How the app is
+    asked is the app's matter: the ledger takes {"top_up": {"amount": 5}}, and then {"claim": {"amount": 5}}."""
+    from scapp.runtime.cli.amounts import parse_stake
+    from scapp.runtime.cli.topping_up import announce, use
+
+    asset, wanted = parse_stake(amount, "AMOUNT")
+    asked, used = (_json(text, name) if text else None for text, name in ((message, "--message"), (then, "--then")))
+    with settings().client() as node, waiting("topping up"):
+        found = announce(node, channel, asset, wanted, asked)
+        done = used is None or use(node, channel, asset, used, wait_s)
+        found = node.channel(channel) if used is not None else found
+    emit(found, _described(found))
+    if not done:
+        tell(f"not confirmed after {wait_s:g} s; it goes on: `scapp send` says the rest when it is")
+        click.get_current_context().exit(TIMEOUT)
 
 
 @channel.command()
@@ -310,13 +343,25 @@ def _derived(found: ChannelView) -> str:
     return f"{text}: {found.derived.detail}" if found.derived.detail else text
 
 
-def _json(text: str) -> object:
+def _by_asset(texts: tuple[str, ...], option: str) -> dict[str, int]:
+    from scapp.runtime.cli.amounts import parse_stake
+
+    found: dict[str, int] = {}
+    for text in texts:
+        asset, amount = parse_stake(text, option)
+        if asset in found:
+            raise click.BadParameter(f"asset {asset} is named twice", param_hint=option)
+        found[asset] = amount
+    return found
+
+
+def _json(text: str, option: str = "--params") -> object:
     import msgspec
 
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        raise click.BadParameter(f"{text!r} is not JSON: {error}", param_hint="--params") from None
+        raise click.BadParameter(f"{text!r} is not JSON: {error}", param_hint=option) from None
 
 
 def _slot(text: str) -> SlotView:

@@ -58,7 +58,8 @@ def game(bots: int, humans: int, folder: Path, money: bool, opens: bool) -> None
         ]
         for player in players:
             player.start()
-        pages = {each.name: page_address(each.home, _api(each), PAGE) for each in children if each.name in HUMANS}
+        shown = [each for each in children if each.name in HUMANS]
+        pages = {each.name: page_address(each.home, _api(each), PAGE, funds=money) for each in shown}
         emit({"pages": pages, "directory": str(children[0].home.parent)}, lambda: _text(pages))
         if opens:
             for each in children[:humans]:

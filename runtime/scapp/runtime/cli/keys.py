@@ -93,12 +93,14 @@ def list_() -> None:
 @common
 @click.argument("name")
 @click.option(
-    "-p", "--permission", "permissions", multiple=True, type=click.Choice(["read", "send", "channels", "admin"]),
-    help="What it permits; may be repeated  [read]",
+    "-p", "--permission", "permissions", multiple=True,
+    type=click.Choice(["read", "send", "channels", "funds", "admin"]), help="What it permits; may be repeated  [read]",
 )  # fmt: skip
 @click.option("--revoke", is_flag=True, help="Forget the token instead; it stops working at once")
 def token(name: str, permissions: tuple[str, ...], revoke: bool) -> None:
-    """Make an API token; it is shown once and only its hash is kept. `admin` permits everything."""
+    """Make an API token; it is shown once and only its hash is kept.
+
+    `channels` opens and answers channels without deposits, `funds` those with them; `admin` permits everything."""
     from scapp.runtime.api.auth import TokenStore
 
     store = TokenStore(settings().directory)

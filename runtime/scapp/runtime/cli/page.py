@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FOLDER = "pages"
 PLAY: tuple[Permission, ...] = ("read", "send", "channels")
+STAKE: tuple[Permission, ...] = (*PLAY, "funds")
 WATCH: tuple[Permission, ...] = ("read",)
 
 
@@ -28,17 +29,20 @@ WATCH: tuple[Permission, ...] = ("read",)
 @common
 @click.argument("name")
 @click.option("--watch", is_flag=True, help="A page that may look and do nothing, for a spectator")
+@click.option("--funds", is_flag=True, help="A page that may also open and accept channels with deposits")
 @click.option("--new-token", is_flag=True, help="Make the token anew: pages that are open lose theirs")
 @click.option("--open/--no-open", "opens", default=True, show_default=True, help="Open the browser, or only print")
-def page(name: str, watch: bool, new_token: bool, opens: bool) -> None:
+def page(name: str, watch: bool, funds: bool, new_token: bool, opens: bool) -> None:
     """Open the page NAME that the running node serves ([web] in scapp.toml lists them)."""
+    if watch and funds:
+        raise click.UsageError("--watch may do nothing, --funds may spend: one of them")
     home = settings().directory
     with settings().client() as node:
         base = node.url
     if name not in _served(home):
         hint = f'add it to {home / "scapp.toml"}: [web] {name} = "FOLDER"; then start the node again'
         raise Problem(f"the node serves no page {name!r}", code="not_found", hint=hint)
-    address = page_address(home, base, name, watch=watch, new_token=new_token)
+    address = page_address(home, base, name, watch=watch, funds=funds, new_token=new_token)
     emit({"url": address}, address)
     if opens:
         open_in_browser(home, name, address)
@@ -50,8 +54,11 @@ def _served(home: Path) -> dict[str, str]:
     return load_config(home).web
 
 
-def page_address(home: Path, base: str, name: str, *, watch: bool = False, new_token: bool = False) -> str:
-    """The address with token and secret; both are kept in HOME/pages (mode 0600), so that it stays the same."""
+def page_address(
+    home: Path, base: str, name: str, *, watch: bool = False, funds: bool = False, new_token: bool = False
+) -> str:
+    """The address with token and secret; both are kept in HOME/pages (mode 0600), so that it stays the same as long as
+    the page may do the same."""
     import msgspec
 
     from scapp.runtime.api.auth import TokenStore
@@ -65,11 +72,13 @@ def page_address(home: Path, base: str, name: str, *, watch: bool = False, new_t
         check_private(path)
         kept = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
     tokens = TokenStore(home)
-    if new_token or tokens.find(kept.get("token", "")) is None:
+    wanted = WATCH if watch else STAKE if funds else PLAY
+    known = tokens.find(kept.get("token", ""))
+    if new_token or known is None or known.permissions != wanted:
         label = f"page-{path.stem}"
         if any(record.name == label for record in tokens.records()):
             tokens.revoke(label)
-        kept["token"] = tokens.add(label, WATCH if watch else PLAY)
+        kept["token"] = tokens.add(label, wanted)
     if not watch:
         kept.setdefault("secret", "0x" + secrets.token_hex(32))
     write_private(path, msgspec.json.encode(kept).decode() + "\n", replace=True)

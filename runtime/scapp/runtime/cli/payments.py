@@ -113,7 +113,6 @@ def recover(channel: str, override: bool) -> None:
     """End the recovery of a payment channel that was restored from a backup.
 
     It ends by itself when the other end has told its largest voucher.
-
     With --override this node may promise again what it promised after the backup, or agree to less than it was."""
     if not override:
         raise click.UsageError("recovery ends by itself when the other has answered; --override ends it now, at a risk")

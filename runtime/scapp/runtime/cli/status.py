@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from scapp.runtime.cli.common import common, emit, printable, settings, table
+
+if TYPE_CHECKING:
+    from scapp.runtime.chain_documents import ChainStatusView
+    from scapp.runtime.documents import ChannelView
 
 
 @click.command()
@@ -20,10 +26,13 @@ def status(counters: bool) -> None:
         found = node.status()
         channels = node.channels()
         metrics = node.counters() if counters else {}
+        chain = node.chain()
     document = {
         **msgspec.to_builtins(found),
         "derived": {c.channel_id: msgspec.to_builtins(c.derived) for c in channels if c.derived},
     }
+    if chain.connected:
+        document["chain"] = msgspec.to_builtins(chain)
     if counters:
         document["counters"] = metrics
     lines = [
@@ -37,6 +46,7 @@ def status(counters: bool) -> None:
         ("apps", str(found.apps)),
         ("channels", ", ".join(f"{n} {phase}" for phase, n in sorted(found.channels.items())) or "none"),
         ("accepts", found.policy),
+        *(_chain_lines(chain, channels) if chain.connected else ()),
     ]
     behind = [c for c in channels if c.derived and c.derived.sequence < c.sequence]
     lines += [(f"  {c.channel_id[:12]}", _lag(c.derived, c.sequence)) for c in behind]
@@ -44,6 +54,26 @@ def status(counters: bool) -> None:
     lines += [(f"  {channel_id[:12]}", f"CORRUPT: {reason}") for channel_id, reason in found.corrupt.items()]
     width = max(len(name) for name, _ in lines)
     emit(document, "\n".join(f"{name.ljust(width)}  {printable(value)}" for name, value in lines))
+
+
+def _chain_lines(chain: ChainStatusView, channels: Sequence[ChannelView]) -> list[tuple[str, str]]:
+    """The chain at a glance; `scapp chain status` has the rest."""
+    from scapp.runtime.cli.amounts import COIN, amount_text
+
+    behind = f", {chain.lag_blocks} not processed" if chain.lag_blocks else ""
+    balance = amount_text(chain.balance, COIN) if chain.balance is not None else "unknown"
+    held: dict[str, int] = {}
+    for asset in (asset for c in channels if c.chain is not None for asset in c.chain.assets):
+        held[asset.asset] = held.get(asset.asset, 0) + int(asset.confirmed)
+    funded = ", ".join(amount_text(str(amount), asset) for asset, amount in sorted(held.items()) if amount)
+    lines = [
+        ("chain", f"{chain.chain_id} at {chain.endpoint}"),
+        ("  fault", chain.fault),
+        ("  block", f"{chain.head if chain.head is not None else '-'}{behind}"),
+        ("  account", f"{chain.account} with {balance}; {chain.pending} transactions under way"),
+        ("  in channels", funded and f"{funded}, confirmed, of all participants"),
+    ]
+    return [(name, value) for name, value in lines if value]
 
 
 def _lag(derived: object, sequence: int) -> str:

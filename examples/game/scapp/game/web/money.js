@@ -1,7 +1,7 @@
 // Money of a match: what is staked when it is opened, and how it stands on the chain afterwards.
 
 import { h } from "./dom.js";
-import { nameOf, state } from "./session.js";
+import { mayStake, nameOf, state } from "./session.js";
 
 const COIN = `0x${"0".repeat(40)}`;
 /** The bonds' slot pays an address that nobody has the key of: what is left there is lost to all. */
@@ -27,7 +27,7 @@ export function weiOf(text) {
 
 /** The fields of the form, for a node that has a chain. */
 export function stakeFields() {
-  if (!state.chain) return null;
+  if (!state.chain || !mayStake()) return null;
   const more = h("div.money", { hidden: true },
     h("label.row", {}, h("span", {}, "Bond"), h("select", { name: "bond" }, BONDS.map(([value, text]) => h("option", { value }, text)))),
     h("label.row", {}, h("span", {}, "Dispute time"), h("select", { name: "duration" }, DURATIONS.map(([value, text]) => h("option", { value }, text)))),

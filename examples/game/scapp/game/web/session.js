@@ -31,6 +31,7 @@ export function listen(listener) {
 /** Whether this page may move, and not only watch. */
 export const mayPlay = () => may("send");
 export const mayOpen = () => may("channels");
+export const mayStake = () => may("funds");
 const may = (permission) => state.permissions.includes(permission) || state.permissions.includes("admin");
 
 /** Begin: raises NodeError when the token is missing or unknown. */
