@@ -104,18 +104,19 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
     step = virtual_opening.receive_proposal(
         peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, _token(restored_ms)
     )
-    return _unless_rejected(books, peer, step, rules)
+    decision, reason = _decided(books, _record_of(step), rules)
+    if decision == "reject":  # nothing is stored for it, for nothing was signed
+        return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
+    return step
 
 
-def _unless_rejected(books: Books, peer: Address, step: Step, rules: Rules) -> Step:
-    """The creation of a channel, or its refusal if this node does not want it: nothing was signed, so nothing is
-    stored."""
-    created, *later = step.events
-    record = virtual_record.create(created)
-    for event in later:
+def _record_of(step: Step) -> VirtualRecord:
+    """What a proposal's facts come to."""
+    first, *others = step.events
+    record = virtual_record.create(first)
+    for event in others:
         record = virtual_record.evolve(record, event)
-    decision, reason = _decided(books, record, rules)
-    return virtual_opening.refuse(record.channel_id, record.my_index, peer, reason) if decision == "reject" else step
+    return record
 
 
 def _token(restored_ms: int) -> bytes:
@@ -147,7 +148,7 @@ def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
 
 
 def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
-    """What this node says of a virtual channel. An app party's app channel has a policy of its own, and has agreed by
+    """What the policy says of a virtual channel. An app party's app channel has a policy of its own, and has agreed by
     its signature; what comes back after a restore was accepted before."""
     request = virtual_opening.request_of(record)
     if record.accepted or record.recovering:
@@ -155,9 +156,8 @@ def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
     if request.role == "party":
         return "reject", "no app channel of this node has signed it"
     least, most = rules.ledgers.challenge_duration_min_s, rules.ledgers.challenge_duration_max_s
-    duration_s = record.agreement.fixed.challenge_duration
-    if not least <= duration_s <= most:
-        return "reject", f"challenge duration {duration_s} s; this node takes {least} to {most} s"
+    if not least <= request.challenge_duration_s <= most:
+        return "reject", f"challenge duration {request.challenge_duration_s} s; this node takes {least} to {most} s"
     return rules.policy.virtual(request, len(books.index.forwarded) - (record.channel_id in books.index.forwarded))
 
 
