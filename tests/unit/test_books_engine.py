@@ -21,6 +21,7 @@ from scapp.channels.errors import CorruptionError, LocalError
 from scapp.channels.ledger.events import CloseRequested, RequestDropped
 from scapp.channels.ledger.messages import AskClose
 from scapp.channels.payments.messages import VoucherWanted
+from scapp.channels.payments.resending import Resending
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual.messages import Refused
 from tests.support.ledger_scene import LedgerScene
@@ -127,6 +128,18 @@ def test_pauses_double_up_to_a_bound_and_begin_anew() -> None:
     assert pauses == [4_000, 8_000, 16_000, LONGEST_MS, LONGEST_MS, LONGEST_MS]
     retries.begin(one, now)
     assert list(retries.due(now + FIRST_MS)) == [one]
+
+
+def test_a_clock_that_is_set_back_makes_nobody_wait_for_it() -> None:
+    """What was to be said again in two seconds is, by the new clock."""
+    retries, channel, hour_ms = Retries(), ChannelId(b"\x01" * 32), 3_600_000
+    retries.begin(channel, hour_ms)
+    assert list(retries.due(hour_ms)) == []
+    assert list(retries.due(0)) == []
+    assert list(retries.due(FIRST_MS)) == [channel]
+    resending = Resending()
+    resending.said(channel, hour_ms)
+    assert resending.due(0) == [channel]
 
 
 @pytest.mark.parametrize("kind", ["ledger", "virtual"])

@@ -10,6 +10,8 @@ from scapp.channels.books.step import NOTHING, Send, Step
 from scapp.channels.errors import PeerError
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger import receiving as ledger_receiving
+from scapp.channels.ledger import record as ledger_record
+from scapp.channels.ledger.events import LedgerCreated
 from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedger
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.ledger.record import LedgerRecord
@@ -21,9 +23,11 @@ from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.events import Side
 from scapp.channels.virtual.messages import Proposed, Refused, VirtualMessage
 from scapp.channels.virtual.opening import Apps
+from scapp.channels.virtual.pending import REASON_MAX
 from scapp.channels.virtual.record import VirtualRecord
 
 PROPOSALS_MAX = 256  # ledgers that wait for the operator
+OPENING_MAX = 1_024  # channels over one ledger that are not funded yet: each is looked at whenever time passes
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,10 +63,17 @@ def _proposed_ledger(
         # It may have lived here before, after the backup; its first states must not be signed again (rule 9).
         reason = f"proposed before this node was restored, at {restored_ms} ms"
         return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
-    if record is None and _waiting(books) >= PROPOSALS_MAX:
-        raise PeerError(f"{PROPOSALS_MAX} proposed ledgers wait for the operator already")
     known = books.ledgers_with(peer) + ([record] if record is not None else [])
-    return ledger_opening.receive_open(message, peer, known, rules.ledgers, books.context)
+    step = ledger_opening.receive_open(message, peer, known, rules.ledgers, books.context)
+    created = next((event for event in step.events if isinstance(event, LedgerCreated)), None)
+    if created is None:
+        return step
+    decision, reason = rules.policy.ledger(_offer(ledger_record.create(created)))
+    if decision == "reject":  # nothing was signed, so nothing is stored: whoever has a key may propose
+        return Step(sends=(Send(peer, RejectLedger(message.channel, reason[:REASON_MAX])),))
+    if decision == "ask" and len(books.index.proposed) >= PROPOSALS_MAX:
+        raise PeerError(f"{PROPOSALS_MAX} proposed ledgers wait for the operator already")
+    return step
 
 
 def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules: Rules) -> Step:
@@ -86,28 +97,25 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
             reason = f"there is no ledger that runs between 0x{me.hex()} and 0x{neighbour.hex()}"
             return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
         sides.append(side)
+    for side in sides:
+        if side is not None and len(books.index.unfunded[ChannelId(side.ledger)]) >= OPENING_MAX:
+            reason = f"{OPENING_MAX} channels are being opened over one ledger already"
+            return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     step = virtual_opening.receive_proposal(
         peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, _token(restored_ms)
     )
-    decision, reason = _decided(books, _record_of(step), rules)
-    if decision == "reject":  # nothing is stored for it, for nothing was signed
-        return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
-    return step
+    return _unless_rejected(books, peer, step, rules)
 
 
-def _record_of(step: Step) -> VirtualRecord:
-    """What a proposal's facts come to."""
-    first, *others = step.events
-    record = virtual_record.create(first)
-    for event in others:
+def _unless_rejected(books: Books, peer: Address, step: Step, rules: Rules) -> Step:
+    """The creation of a channel, or its refusal if this node does not want it: nothing was signed, so nothing is
+    stored."""
+    created, *later = step.events
+    record = virtual_record.create(created)
+    for event in later:
         record = virtual_record.evolve(record, event)
-    return record
-
-
-def _waiting(books: Books) -> int:
-    """Anybody with a key may propose, and each proposal is stored."""
-    ledgers = (books.state.ledgers.get(channel) for channel in books.index.restless)
-    return sum(ledger is not None and ledger.phase == "proposed" for ledger in ledgers)
+    decision, reason = _decided(books, record, rules)
+    return virtual_opening.refuse(record.channel_id, record.my_index, peer, reason) if decision == "reject" else step
 
 
 def _token(restored_ms: int) -> bytes:
@@ -139,25 +147,32 @@ def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
 
 
 def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
-    """What the policy says of a virtual channel. An app party's app channel has a policy of its own, and has agreed by
+    """What this node says of a virtual channel. An app party's app channel has a policy of its own, and has agreed by
     its signature; what comes back after a restore was accepted before."""
     request = virtual_opening.request_of(record)
     if record.accepted or record.recovering:
         return "ask", ""
     if request.role == "party":
         return "reject", "no app channel of this node has signed it"
+    least, most = rules.ledgers.challenge_duration_min_s, rules.ledgers.challenge_duration_max_s
+    duration_s = record.agreement.fixed.challenge_duration
+    if not least <= duration_s <= most:
+        return "reject", f"challenge duration {duration_s} s; this node takes {least} to {most} s"
     return rules.policy.virtual(request, len(books.index.forwarded) - (record.channel_id in books.index.forwarded))
 
 
 def _judge_ledger(books: Books, record: LedgerRecord, rules: Rules) -> Step:
+    decision, reason = rules.policy.ledger(_offer(record))
+    if decision == "accept":
+        return ledger_opening.accept(record, books.context)
+    return ledger_opening.reject(record, reason) if decision == "reject" else NOTHING
+
+
+def _offer(record: LedgerRecord) -> LedgerOffer:
     setup = record.setup
-    offer = LedgerOffer(
+    return LedgerOffer(
         record.peer,
         tuple((each.asset, each.leader, each.follower) for each in setup.opening.assets),
         setup.opening.parties.of(setup.my_index),
         setup.fixed.challenge_duration,
     )
-    decision, reason = rules.policy.ledger(offer)
-    if decision == "accept":
-        return ledger_opening.accept(record, books.context)
-    return ledger_opening.reject(record, reason) if decision == "reject" else NOTHING

@@ -37,7 +37,7 @@ from scapp.channels.books.view import ledger_info, virtual_info
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import CorruptionError, PeerError
-from scapp.channels.ledger import closing, recovery
+from scapp.channels.ledger import closing
 from scapp.channels.ledger import leaving as ledger_leaving
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.opening import LedgerRules
@@ -273,7 +273,7 @@ class NodeBooks:
         )
 
     async def recover_ledger(self, channel_id: ChannelId) -> None:
-        await self._input(lambda books: recovery.override(wishes.ledger_of(books, channel_id)))
+        await self._input(lambda books: wishes.recover(books, channel_id))
 
     async def open_payments(self, request: PaymentChannelRequest) -> ChannelId:
         return await self._new(lambda books: wishes.open_payments(books, request, self._rules, self._nonce()))

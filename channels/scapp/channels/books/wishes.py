@@ -7,7 +7,7 @@ from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
 from scapp.channels.books.proposals import Rules, side_with
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.errors import LocalError
-from scapp.channels.ledger import asking
+from scapp.channels.ledger import asking, recovery
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER
 from scapp.channels.ledger.opening import LedgerOrder
@@ -18,6 +18,7 @@ from scapp.channels.state import FixedPart
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual.agreement import Agreement, Asset, nonce_at
+from scapp.channels.virtual.events import NeighbourTold
 from scapp.channels.virtual.record import VirtualRecord
 
 
@@ -62,6 +63,21 @@ def transfer(books: Books, channel: ChannelId, asset: Address, amount: int) -> S
     """Give the peer a part of what this node has."""
     record = ledger_of(books, channel)
     return asking.request(record, Transfer(asset, amount, _own(record)), books.context)
+
+
+def recover(books: Books, channel: ChannelId) -> Step:
+    """The operator does not wait for what a ledger's peer tells after a restore, neither of the ledger nor of the
+    channels over it. Raises LocalError when nothing waits for that."""
+    record = ledger_of(books, channel)
+    told = tuple(
+        NeighbourTold(user, at, virtual.token)
+        for user in books.index.users[channel]
+        if (virtual := books.state.virtuals[user]).recovering
+        for at, side in virtual.sides
+        if side.ledger == channel and not virtual.told[at]
+    )
+    waits = record.recovering or not told
+    return (recovery.override(record) if waits else NOTHING) + Step(told)
 
 
 def withdraw(books: Books, channel: ChannelId) -> Step:
