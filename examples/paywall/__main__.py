@@ -23,8 +23,8 @@ from scapp.channels.types import ZERO_ADDRESS, Address
 from scapp.runtime.client import Client, ClientError
 
 HOME = click.option(
-    "-C", "--home", type=click.Path(path_type=Path, file_okay=False), envvar="SCAPP_HOME", required=True,
-    help="Directory of the running node",
+    "-C", "--home", type=click.Path(path_type=Path, file_okay=False), envvar="SCAPP_HOME",
+    default=lambda: Path.home() / ".scapp", help="Directory of the running node  [SCAPP_HOME, else ~/.scapp]",
 )  # fmt: skip
 
 
@@ -80,14 +80,17 @@ def sell(
     grace_s: float,
     spending: Path,
 ) -> None:
-    """Sell the HTTP service at URL, until interrupted."""
+    """Sell an HTTP service, until interrupted."""
     raw = bytes.fromhex(asset.removeprefix("0x"))
     host, _, port = listen.rpartition(":")
     url = URL(service)
     if len(raw) != 20 or not port.isdigit() or not url.host:
         raise click.UsageError("--asset is an address, --listen HOST:PORT, --service a URL")
     prices = PriceList(Address(raw), Price(per_request, body), dict.fromkeys(free, Price()))
-    till = NodeTill(Client.at_home(home), endpoint)
+    try:
+        till = NodeTill(Client.at_home(home), endpoint)
+    except ClientError as error:
+        raise click.ClickException(str(error)) from None
     wall = Paywall(till, prices, Spending(spending), Settings(url, grace_s))
     web.run_app(wall.application(), host=host, port=int(port), print=lambda text: click.echo(text, err=True))
 

@@ -15,6 +15,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from scapp.game import BotPlayer, commitment
+from scapp.runtime.cli.amounts import COIN
+from scapp.runtime.client import Client
 from scapp.runtime.documents import ChannelView, SlotView
 from tests.support.browser import SHOTS, Tab, address_of, chromium, chromium_path, page_cluster
 from tests.support.cluster import Cluster, environment, eventually
@@ -435,14 +437,24 @@ def test_pictures_of_lobby_match_end_and_scores(browser: Browser, three: Cluster
         tab.context.close()
 
 
-@pytest.mark.parametrize("money", [False, True], ids=["for-nothing", "for-stakes"])
-def test_scapp_game_plays_against_its_bot(browser: Browser, money: bool) -> None:
-    """The one command: nodes, bot, page, with money a chain; a whole match on a phone's screen, touched and not
-    clicked."""
+def wait_announced(home: Path, bot: str) -> None:
+    """Until the node there knows a way to the bot, whose ledger with the other one is the last to run."""
+    with Client.at_home(home) as node:
+        stakes = {COIN: (10**17, 10**17)}
+        eventually(lambda: node.routes(bot, stakes) or None, lambda: str(node.ledgers()))
+
+
+@pytest.mark.parametrize(
+    ("money", "bot"), [("", "sage"), ("on chain", "sage"), ("in the ledgers", "robin")],
+    ids=["for-nothing", "for-stakes", "through-the-other-bot"],
+)  # fmt: skip
+def test_scapp_game_plays_against_its_bots(browser: Browser, money: str, bot: str) -> None:
+    """The one command: nodes, bots, page, with money a chain, and a bot that is a hub; a whole match on a phone's
+    screen, touched and not clicked."""
     chromium_path()
     folder = Path(tempfile.mkdtemp(prefix="scapp-game-"))
     folder.chmod(0o755)
-    command = [sys.executable, "-m", "scapp.runtime.cli.main", "--json", "game", "--bots", "1", "--no-open"]
+    command = [sys.executable, "-m", "scapp.runtime.cli.main", "--json", "game", "--bots", "2", "--no-open"]
     game = subprocess.Popen(
         [*command, "--dir", str(folder / "play"), *(["--money"] if money else [])],
         stdout=subprocess.PIPE,
@@ -453,10 +465,13 @@ def test_scapp_game_plays_against_its_bot(browser: Browser, money: bool) -> None
         assert game.stdout is not None
         address = json.loads(game.stdout.readline())["pages"]["you"]
         phone = Tab(browser, address, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
-        phone.page.get_by_role("checkbox", name="sage").check()
+        phone.page.get_by_role("checkbox", name=bot).check()
         phone.page.get_by_role("slider", name="Cards in hand").fill("3")
         if money:
             phone.page.get_by_role("textbox", name="Stake of each").fill("0.25")
+        if money == "in the ledgers":
+            phone.page.get_by_role("combobox", name="Put up").select_option("through sage, no transaction")
+            wait_announced(folder / "play" / "funded" / "you", bot)
         phone.page.get_by_role("button", name="Challenge").tap()
         for number in range(3):
             phone.heading(f"Round {number + 1} of 3")
@@ -469,7 +484,8 @@ def test_scapp_game_plays_against_its_bot(browser: Browser, money: bool) -> None
         phone.page.get_by_role("button", name="Close the channel").tap()
         expect(phone.page.get_by_role("button", name="Close the channel")).to_have_count(0)
         if money:
-            expect(phone.page.get_by_role("status", name="Money on the chain")).to_contain_text("Paid out:")
+            done = "Paid out:" if money == "on chain" else "Moved in the ledgers:"
+            expect(phone.page.get_by_role("status", name="Money")).to_contain_text(done)
         assert phone.problems == []
         phone.context.close()
     finally:

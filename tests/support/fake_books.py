@@ -12,6 +12,7 @@ from scapp.channels.books.info import (
     LedgerRequest,
     PaymentChannelRequest,
     PaymentReceipt,
+    Role,
     RouteRequest,
     VirtualAsset,
     VirtualInfo,
@@ -65,11 +66,13 @@ class FakeBooks:
         )  # fmt: skip
         return channel
 
-    def put_virtual(self, number: int, payee: Address, phase: str = "running", paid: int = 10) -> ChannelId:
-        """Say that this payment channel of ours exists."""
+    def put_virtual(
+        self, number: int, payee: Address, phase: str = "running", paid: int = 10, role: Role = "payer"
+    ) -> ChannelId:
+        """Say that this payment channel exists."""
         channel = ChannelId(bytes([number]) * 32)
         self.of_virtuals[channel] = VirtualInfo(
-            channel_id=channel, kind="payment", role="payer", phase=phase, waiting_for="", reason="",
+            channel_id=channel, kind="payment", role=role, phase=phase, waiting_for="", reason="",
             participants=(self.me, Address(b"\x44" * 20), payee), my_index=0, challenge_duration_s=86_400,
             assets=(VirtualAsset(asset=ZERO_ADDRESS, first=100, last=0),), fees=(3,), paid=paid,
         )  # fmt: skip
@@ -116,7 +119,7 @@ class FakeBooks:
     async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
         self.requests.append((fee_max, timeout))
         if not self.of_routes:
-            raise LocalError("no way is left: no route was tried")
+            raise LocalError("no hub announces a way to them")
         return await self.open_payments(request)
 
     async def pay(self, channel_id: ChannelId, amount: int, wait_s: float = 0.0) -> PaymentReceipt:

@@ -101,8 +101,10 @@ class LedgerScene:
                 return
             if blocks:
                 await self.block(seconds)
-            else:
-                await asyncio.sleep(0.01)
+                continue
+            for service in self.services.values():
+                service.look()  # a node that was started again reads what it watches
+            await asyncio.sleep(0.01)
         found = [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.nodes[i].channels()]
         found += [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.books(i).ledgers()]
         found += [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.books(i).virtuals()]

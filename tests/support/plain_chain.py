@@ -231,6 +231,7 @@ class PlainService:
 
     def unwatch(self, channel: ChannelId) -> None:
         self.watched.pop(channel, None)
+        self._told.pop(channel, None)  # who watches it again is told again
 
     def want(self, channel: ChannelId, wanted: Sequence[Transaction]) -> None:
         self.wants[channel] = tuple(wanted)

@@ -21,6 +21,7 @@ from scapp.channels.errors import CorruptionError, LocalError
 from scapp.channels.ledger.events import CloseRequested, RequestDropped
 from scapp.channels.ledger.messages import AskClose
 from scapp.channels.payments.messages import VoucherWanted
+from scapp.channels.payments.resending import Resending
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual.messages import Refused
 from tests.support.ledger_scene import LedgerScene
@@ -75,6 +76,14 @@ async def test_a_record_whose_crank_fails_holds_up_nobody(scene: LedgerScene, mo
     await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB)))
 
 
+async def test_a_transfer_of_more_than_there_is(scene: LedgerScene) -> None:
+    """Either party hears at once what it has; nothing is asked of the other."""
+    ledger = await scene.ledger(ALICE, HUB)
+    for each in (ALICE, HUB):
+        with pytest.raises(LocalError, match="a transfer of 1001; this node has 1000 wei free in the ledger"):
+            await scene.books(each).transfer(ledger, bytes(20), 1_001)  # type: ignore[arg-type]
+
+
 async def test_a_refused_input_changes_nothing_for_the_others(scene: LedgerScene) -> None:
     """One batch with a wish that is refused between two that are granted."""
     ledger = await scene.ledger(ALICE, HUB)
@@ -127,6 +136,18 @@ def test_pauses_double_up_to_a_bound_and_begin_anew() -> None:
     assert pauses == [4_000, 8_000, 16_000, LONGEST_MS, LONGEST_MS, LONGEST_MS]
     retries.begin(one, now)
     assert list(retries.due(now + FIRST_MS)) == [one]
+
+
+def test_a_clock_that_is_set_back_makes_nobody_wait_for_it() -> None:
+    """What was to be said again in two seconds is, by the new clock."""
+    retries, channel, hour_ms = Retries(), ChannelId(b"\x01" * 32), 3_600_000
+    retries.begin(channel, hour_ms)
+    assert list(retries.due(hour_ms)) == []
+    assert list(retries.due(0)) == []
+    assert list(retries.due(FIRST_MS)) == [channel]
+    resending = Resending()
+    resending.said(channel, hour_ms)
+    assert resending.due(0) == [channel]
 
 
 @pytest.mark.parametrize("kind", ["ledger", "virtual"])

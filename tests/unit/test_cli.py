@@ -94,6 +94,7 @@ def test_a_node_that_is_gone(node: Harness, tmp_path: Path) -> None:
         (["channel", "open", "bob", "--app", "duel", "--slot", "a:b"], "ASSET:DESTINATION:AMOUNT"),
         (["keys", "token", "x", "-p", "everything"], "everything"),
         (["demo", "--players", "9"], "--players"),
+        (["demo", "--players", "3", "--fund", "virtual"], "two parties"),
         (["node", "--set", "nonsense"], "SECTION.KEY=VALUE"),
         (["node", "--accept", "everyone"], "known-deployments"),
         (["node", "--set", "api.lisen=127.0.0.1:1"], "did you mean api.listen?"),

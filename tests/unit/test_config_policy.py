@@ -53,10 +53,10 @@ def funding(**settings: object) -> FundingPolicy:
         ({COIN: 100}, {BOB: {}}, ""),
         ({COIN: 50, TOKEN: 5}, {BOB: {COIN: 100}, CAROL: {}}, ""),
         ({}, {BOB: {COIN: 10**9}}, ""),
-        ({COIN: 101}, {BOB: {}}, "a deposit of 101 of coin; funding.deposit_max allows 100"),
-        ({TOKEN: 6}, {BOB: {}}, f"a deposit of 6 of 0x{TOKEN.hex()}"),
+        ({COIN: 101}, {BOB: {}}, "a deposit of 101 wei; funding.deposit_max allows 100"),
+        ({TOKEN: 6}, {BOB: {}}, f"a deposit of 6 of token 0x{TOKEN.hex()}"),
         ({Address(b"\x71" * 20): 1}, {BOB: {}}, "allows 0"),
-        ({COIN: 51}, {BOB: {}, CAROL: {COIN: 100}}, f"151 of coin would be in channels with 0x{CAROL.hex()}"),
+        ({COIN: 51}, {BOB: {}, CAROL: {COIN: 100}}, f"151 wei would be in channels with 0x{CAROL.hex()}"),
     ],
 )
 def test_deposits_are_bounded_per_channel_and_per_counterparty(

@@ -122,12 +122,33 @@ def test_open_pay_and_close_a_payment_channel(node: Harness) -> None:
     assert "released" in run(node, "payments", "list", "--all").stdout
 
 
+def test_what_cannot_be_paid(node: Harness) -> None:
+    """To whom, and how much is left; a name that is no peer's is taken for a channel's beginning."""
+    says = run(node, "pay", "carol", "7", code=1).stderr
+    assert "no payment channel to carol is open" in says
+    assert "scapp payments open carol" in says
+    node.books.put_virtual(7, CAROL)
+    node.books.put_virtual(8, CAROL, paid=40)
+    assert "the most is 90 wei" in run(node, "pay", "carol", "91", code=1).stderr
+    assert "no payment channel to 0x" in run(node, "pay", "0x" + "99" * 20, "1", code=1).stderr
+    assert "scapp payments list" in run(node, "pay", "dave", "1", code=1).stderr
+    assert "scapp ledger list" in run(node, "ledger", "show", "dave", code=1).stderr
+
+
+def test_a_hub_does_not_say_what_was_paid_before_the_end(node: Harness) -> None:
+    """It sees no voucher, so it shows no amount."""
+    node.books.put_virtual(7, CAROL, paid=0, role="hub")
+    assert "unknown to hubs" in run(node, "payments", "show", "0707").stdout
+    node.books.put_virtual(7, CAROL, phase="released", paid=40, role="hub")
+    assert "40 wei" in run(node, "payments", "show", "0707").stdout
+
+
 def test_vouchers_as_files(node: Harness, tmp_path: Path) -> None:
     """One is made by a payment, shown again without one, and taken once; what it is not is refused."""
     node.books.put_virtual(7, CAROL, paid=0)
     assert "nothing was paid" in run(node, "voucher", "show", "0707", code=1).stderr
     file = tmp_path / "voucher.json"
-    run(node, "voucher", "create", "carol", "7", "-o", str(file))
+    assert str(file) in run(node, "voucher", "create", "carol", "7", "-o", str(file)).stderr
     made = json.loads(file.read_text())
     assert (made["ChannelId"], made["Amount"]) == ("0x" + "07" * 32, 7)
     assert json.loads(run(node, "voucher", "show", "0707").stdout) == made
@@ -174,7 +195,7 @@ def test_the_ways_to_a_node(node: Harness) -> None:
     text = run(node, "route", "carol", "100", "--peer-amount", "7", "--fee-max", "9", "--hubs-max", "2").stdout
     lines = [line.split("  ") for line in text.splitlines()[1:]]
     assert [line[0] for line in lines][:2] == ["bob", "bob, carol"]
-    assert "the own ledger" in text
+    assert "this node's ledger" in text
     assert "may have enough" in text
     expected = RouteRequest(to=CAROL, amounts=((ZERO_ADDRESS, 100, 7),), fee_max=9, hubs_max=2)
     assert node.books.requests[-1] == expected
@@ -187,7 +208,7 @@ def test_the_ways_to_a_node(node: Harness) -> None:
 def test_open_a_payment_channel_over_hubs_that_the_node_finds(node: Harness) -> None:
     """The node tries; its refusal tells what was tried."""
     refused = run(node, "payments", "open", "carol", "100", "--via", "auto", "--fee-max", "9", "--wait", "5", code=1)
-    assert "no way is left" in refused.stderr
+    assert "no hub announces a way" in refused.stderr
     assert node.books.requests == [(9, 5.0)]
     node.books.of_routes = [Route((BOB,), (3,), True, 99)]
     assert "running" in run(node, "payments", "open", "carol", "100", "--via", "auto").stdout

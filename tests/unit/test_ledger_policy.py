@@ -43,11 +43,11 @@ def request(*amounts: tuple[Address, int, int], fee: int = 0) -> HubRequest:
     ("asked", "says"),
     [
         (request((ZERO_ADDRESS, 60, 41), fee=7), ""),  # 5, and 1.01 rounded up
-        (request((ZERO_ADDRESS, 60, 41), fee=6), "a fee of 6; this hub asks 7 of coin"),
-        (request((ZERO_ADDRESS, 9, 0), fee=9), "9 of coin; this hub forwards 10 to 1000"),
-        (request((ZERO_ADDRESS, 999, 2), fee=99), "1001 of coin; this hub forwards 10 to 1000"),
+        (request((ZERO_ADDRESS, 60, 41), fee=6), "a fee of 6; this hub asks 7 wei"),
+        (request((ZERO_ADDRESS, 9, 0), fee=9), "9 wei; this hub forwards 10 to 1000"),
+        (request((ZERO_ADDRESS, 999, 2), fee=99), "1001 wei; this hub forwards 10 to 1000"),
         (request((TOKEN, 7, 0), fee=1), ""),
-        (request((TOKEN, 8, 0), fee=9), f"8 of {TOKEN_TEXT}; this hub forwards 0 to 7"),
+        (request((TOKEN, 8, 0), fee=9), f"8 of token {TOKEN_TEXT}; this hub forwards 0 to 7"),
         (request((Address(b"\x99" * 20), 1, 0), fee=9), "this hub forwards 0 to 0"),
         (request((ZERO_ADDRESS, 10, 0), (TOKEN, 7, 0), fee=99), "only if all but the first cost nothing"),
     ],

@@ -6,10 +6,13 @@ import msgspec
 import pytest
 
 from scapp.channels.abi import InvalidValue
+from scapp.channels.chain import calls
 from scapp.channels.ledger.balances import Balances, Parties, Trailing, asset_balances, opening_balances
 from scapp.channels.ledger.consensus import SignedProposal
+from scapp.channels.ledger.messages import FUNDS_MAX
 from scapp.channels.ledger.nitro_json import write_signed_proposal
 from scapp.channels.ledger.proposals import (
+    GUARANTEES_MAX,
     Add,
     Expand,
     Merge,
@@ -28,8 +31,9 @@ from scapp.channels.ledger.wire import (
     from_wire,
     to_wire,
 )
-from scapp.channels.outcome import encode_outcome
-from scapp.channels.types import U256_MAX, Address, ChannelId, Destination
+from scapp.channels.outcome import Allocation, SingleAssetExit, encode_outcome
+from scapp.channels.reading import SignedState
+from scapp.channels.types import U256_MAX, Address, ChannelId, Destination, Hash, Signature
 
 COIN, TOKEN = Address(bytes(20)), Address(b"\x70" * 20)
 LEADER, FOLLOWER = (Destination(bytes(12) + letter * 20) for letter in (b"\xaa", b"\xbb"))
@@ -187,3 +191,28 @@ def test_balances_pass_through_bytes() -> None:
 def test_what_go_nitro_does_not_know_is_not_written_for_it(proposal: Proposal) -> None:
     with pytest.raises(InvalidValue, match="go-nitro's ledgers"):
         write_signed_proposal(SignedProposal(V, proposal, 2, bytes(65)))
+
+
+def test_the_fullest_ledger_fits_a_transaction() -> None:
+    """Else whoever opens channels over it could make it one that nobody takes to the chain."""
+    assets = [Address(bytes([number]) * 20) for number in range(FUNDS_MAX)]
+    balances = opening_balances(PARTIES, [(asset, 10**24, 10**24) for asset in assets])
+    for asset in assets:
+        balances = after(balances, Expand(asset, 10**24, 0), Expand(asset, 10**24, 1))
+    for number in range(GUARANTEES_MAX):
+        target = ChannelId(b"\xee" + number.to_bytes(31, "big"))
+        balances = apply(balances, Add(target, LEADER, FOLLOWER, (Part(assets[number % FUNDS_MAX], 2, 1),)))
+    with pytest.raises(ProposalRefused, match="400 guarantees stand"):
+        apply(balances, Add(V, LEADER, FOLLOWER, (Part(assets[0], 2, 1),)))
+    without = apply(balances, Remove(ChannelId(b"\xee" + bytes(31)), (Part(assets[0], 2, 1),)))
+    with pytest.raises(ProposalRefused, match="400 guarantees stand"):
+        apply(without, Add(V, LEADER, FOLLOWER, (Part(assets[0], 2, 1), Part(assets[1], 2, 1))))
+    signature = Signature(b"\x77" * 65)
+    people = (Address(LEADER[12:]), Address(FOLLOWER[12:]))
+    state = SignedState(people, 1, COIN, 60, b"", balances.encode_outcome(), 9, False, (signature, signature))
+    whole = tuple(SingleAssetExit(a, (Allocation(LEADER, 10**24), Allocation(FOLLOWER, 1))) for a in assets)
+    reclaim = calls.Reclaim(
+        V, Hash(bytes(32)), balances.encode_outcome(), 0, 2, Hash(bytes(32)), encode_outcome(whole), 0
+    )
+    for call in (calls.Challenge((), state, signature), calls.Checkpoint((), state), reclaim):
+        assert len(calls.encode_call(call)) < calls.CALLDATA_BYTES_MAX - 1_024

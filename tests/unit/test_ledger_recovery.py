@@ -113,6 +113,15 @@ def test_every_restore_of_a_leader_leaves_out_more_turns(pair: LedgerPair) -> No
         _hear_all(follower, asks)
 
 
+def test_a_leader_remembers_only_so_many_restores_of_its_follower(pair: LedgerPair) -> None:
+    """Each question with another token is a fact; they would fill memory and disk."""
+    leader = pair.leader
+    asks = (AskStanding(pair.channel, number.to_bytes(16, "big")) for number in range(2_000))
+    with pytest.raises(PeerError, match="was restored 1024 times"):
+        _hear_all(leader, asks)
+    assert len(leader.it.peer_restores) == 1_024
+
+
 def _hear_all(party: Party, asks: Iterable[AskStanding]) -> None:
     for message in asks:
         party.commit(receiving.receive(party.it, party.session, message, party.context))

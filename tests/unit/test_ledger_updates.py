@@ -224,7 +224,7 @@ def test_a_request_that_cannot_be_done_is_declined_for_ever(pair: LedgerPair) ->
     for data in asks:
         pair.leader.hear(pair.follower.address, data)
     pair.leader.outbox.clear()  # its answers are lost
-    assert pair.leader.it.declined == ((2, "propose could not add new state vars: insufficient funds"),)
+    assert pair.leader.it.declined == ((2, "insufficient funds"),)
     assert waits_for_peer(pair.follower.it)
     for party in pair.parties:
         party.say_again()

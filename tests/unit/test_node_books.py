@@ -106,6 +106,17 @@ async def test_a_hub_that_does_not_forward_and_a_ledger_that_lacks_funds(scene: 
     assert (scene.money(ALICE, left), scene.money(BOB, right)) == ((100, 100, 0), (100, 10, 0))
 
 
+async def test_a_channel_that_the_ledger_cannot_hold(scene: LedgerScene) -> None:
+    """It fails, and the reason names the ledger and what it lacks, not a step of the protocol."""
+    await scene.ledger(ALICE, HUB)
+    alice = scene.books(ALICE)
+    request = PaymentChannelRequest(payee=scene.address(HUB), amount=5_000, challenge_duration_s=DURATION_S)
+    channel = await alice.open_payments(request)
+    await scene.until(lambda: alice.virtual(channel).phase == "failed")
+    hub = f"0x{scene.address(HUB).hex()}"
+    assert alice.virtual(channel).reason == f"the ledger with {hub} cannot hold it: insufficient funds"
+
+
 async def test_what_a_caller_may_not_ask(scene: LedgerScene) -> None:
     """LocalError, with what is wrong; nothing is proposed."""
     alice = scene.books(ALICE)
@@ -113,7 +124,7 @@ async def test_what_a_caller_may_not_ask(scene: LedgerScene) -> None:
     request = PaymentChannelRequest(payee=scene.address(BOB), amount=5, challenge_duration_s=DURATION_S)
     with pytest.raises(LocalError, match="no running ledger with"):
         await alice.open_payments(request)
-    with pytest.raises(LocalError, match="twice on this way"):
+    with pytest.raises(LocalError, match="a way names everybody once"):
         await alice.open_payments(replace(request, via=(scene.address(ALICE),), fees=(0,)))
     with pytest.raises(LocalError, match="1 fees for 0 hubs"):
         await alice.open_payments(replace(request, fees=(0,)))
@@ -124,7 +135,7 @@ async def test_what_a_caller_may_not_ask(scene: LedgerScene) -> None:
     for call in (alice.close_ledger, alice.accept_ledger, alice.close_virtual, alice.recover_ledger):
         with pytest.raises(LocalError, match="at this node"):
             await call(ChannelId(b"\x99" * 32))
-    with pytest.raises(LocalError, match="insufficient funds"):
+    with pytest.raises(LocalError, match="this node has 1000 wei free"):
         await alice.transfer(left, ZERO_ADDRESS, 5_000)
     channel = await scene.payments((ALICE, HUB), 10, fees=())
     with pytest.raises(LocalError, match="insufficient funds"):

@@ -301,6 +301,21 @@ async def test_closing_is_durable_and_ends_payments(pair: Pair) -> None:
     assert await pair.payee.payments.history(CHANNEL, 4) == []
 
 
+async def test_what_is_redeemed_once_is_not_added_to(pair: Pair) -> None:
+    """A final state has offered more than the payee holds, and nobody completes it. The payee redeems what it holds;
+    a voucher for the rest would then be worth nothing, and is not taken."""
+    await pair.payer.payments.pay(CHANNEL, 12, wait_s=WAIT_S)
+    pair.part()
+    later = (await pair.payer.payments.pay(CHANNEL, 28)).voucher
+    assert await pair.payee.payments.close(CHANNEL, 40) == 40
+    assert await pair.payee.payments.close(CHANNEL) == 12
+    assert await pair.payee.payments.close(CHANNEL, 40) == 12, "a final state that pays more may still be signed"
+    with pytest.raises(VoucherRefused, match="closed"):
+        await pair.payee.payments.take(later)
+    await pair.payee.restart(pair.payee.log.durable_copy())
+    assert pair.at_payee() == 12 == await pair.payee.payments.close(CHANNEL)
+
+
 async def test_a_caller_that_goes_away_takes_nothing_back(pair: Pair) -> None:
     """A request that is cancelled while its decision is being stored: it is stored, and others go on."""
     pair.part()

@@ -50,7 +50,7 @@ def test_people_are_told_what_was_tried_and_why_it_failed():
     assert Attempts().account == "no route was tried"
     attempts = Attempts().failed(over(), "insufficient funds").failed(over(A, B), "a fee of 3", A)
     hubs = f"0x{'aa' * 20}, 0x{'bb' * 20}"
-    assert attempts.account == f"over the own ledger: insufficient funds; over {hubs}: a fee of 3 at 0x{'aa' * 20}"
+    assert attempts.account == f"over this node's ledger: insufficient funds; over {hubs}: a fee of 3 at 0x{'aa' * 20}"
 
 
 def test_a_failing_hub_is_avoided_for_ten_minutes():

@@ -26,9 +26,8 @@ def mark_restored(log: EventLog, token: bytes, at_ms: int, backup_ms: int) -> di
     of_purse = encode_purse_event(PurseRestored(token, at_ms, backup_ms))
     of_books = encode_books_event(BooksRestored(token, at_ms, backup_ms))
     writes = [StreamWrite(NODE_STREAM, log.version(NODE_STREAM), (encode_node_event(NodeRestored(at_ms, backup_ms)),))]
-    for stream in log.streams():
-        if stream == NODE_STREAM:
-            continue
+    # Ledgers are told also when the backup knows of none: one that came after it must not begin a second life.
+    for stream in sorted({*log.streams(), BOOKS_STREAM} - {NODE_STREAM}):
         try:
             fact = of_books if stream == BOOKS_STREAM else of_purse if is_purse(log, stream) else of_app
             writes.append(StreamWrite(stream, log.version(stream), (fact,)))

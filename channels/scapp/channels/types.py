@@ -25,3 +25,8 @@ ZERO_HASH = Hash(bytes(32))
 U48_MAX = 2**48 - 1
 U64_MAX = 2**64 - 1
 U256_MAX = 2**256 - 1
+
+
+def asset_unit(asset: bytes) -> str:
+    """What stands behind an amount in words for people: `wei`, or `of token 0x…`."""
+    return "wei" if asset == ZERO_ADDRESS else f"of token 0x{asset.hex()}"

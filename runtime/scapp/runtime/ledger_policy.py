@@ -13,11 +13,11 @@ from scapp.channels.payments.limits import PaymentLimits
 from scapp.channels.routing.fees import Schedule, Stake, quote
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.statements import ASSETS_MAX
-from scapp.channels.types import Address
+from scapp.channels.types import Address, asset_unit
 from scapp.channels.virtual.opening import HubRequest
 from scapp.runtime.config import ConfigError, DisputeSettings, FundingSettings, read_address
 from scapp.runtime.ledger_settings import HubSettings, LedgerSettings, PaymentSettings
-from scapp.runtime.policy import asset_name, read_amounts
+from scapp.runtime.policy import read_amounts
 
 
 class LedgerPolicy:
@@ -61,7 +61,7 @@ class LedgerPolicy:
         for asset, _, own in offer.funds:
             allowed = self._deposit_max.get(asset, 0)
             if own > allowed:
-                return "ask", f"a deposit of {own} of {asset_name(asset)}; ledgers.deposit_max allows {allowed}"
+                return "ask", f"a deposit of {own} {asset_unit(asset)}; ledgers.deposit_max allows {allowed}"
         return "accept", ""
 
     def virtual(self, request: HubRequest, forwarded: int) -> Decision:
@@ -99,12 +99,12 @@ class LedgerPolicy:
         for stake in stakes:
             known = terms.get(stake.asset, Schedule(stake.asset, 0, 0, 0, 0))
             if not known.takes(stake.total):
-                return f"{stake.total} of {asset_name(stake.asset)}; this hub forwards {known.least} to {known.most}"
+                return f"{stake.total} {asset_unit(stake.asset)}; this hub forwards {known.least} to {known.most}"
         asked = quote(self._schedules, stakes)
         if asked is None:
             return "several assets; this hub forwards them only if all but the first cost nothing"
         if request.fee < asked:
-            return f"a fee of {request.fee}; this hub asks {asked} of {asset_name(stakes[0].asset)}"
+            return f"a fee of {request.fee}; this hub asks {asked} {asset_unit(stakes[0].asset)}"
         longest = min(self._hub.challenge_duration_max_s, self._disputes.challenge_duration_max_s)
         return self._duration_fault(request.challenge_duration_s, longest)
 

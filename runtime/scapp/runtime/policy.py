@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.channels.types import ZERO_ADDRESS, Address, asset_unit
 from scapp.runtime.config import ConfigError, FundingSettings, PolicySettings, read_address
 from scapp.runtime.deployments import DeploymentStore
 from scapp.runtime.peerbook import PeerBook
@@ -68,13 +68,13 @@ class FundingPolicy:
         for asset, amount in deposits.items():
             allowed = self._deposit_max.get(asset, 0)
             if amount > allowed:
-                return f"a deposit of {amount} of {asset_name(asset)}; funding.deposit_max allows {allowed}"
+                return f"a deposit of {amount} {asset_unit(asset)}; funding.deposit_max allows {allowed}"
             for other, stakes in at_stake.items():
                 together = amount + stakes.get(asset, 0)
                 allowed = self._exposure_max.get(asset, 0)
                 if together > allowed:
                     return (
-                        f"{together} of {asset_name(asset)} would be in channels with 0x{other.hex()}; "
+                        f"{together} {asset_unit(asset)} would be in channels with 0x{other.hex()}; "
                         f"funding.exposure_max allows {allowed}"
                     )
         return ""
@@ -88,8 +88,3 @@ def read_amounts(settings: Mapping[str, str], name: str) -> dict[Address, int]:
             raise ConfigError(f"{name}.{asset} = {amount!r} is not a whole number of the asset's smallest unit")
         found[ZERO_ADDRESS if asset == COIN else read_address(asset, name)] = int(amount)
     return found
-
-
-def asset_name(asset: Address) -> str:
-    """As settings name it."""
-    return COIN if asset == ZERO_ADDRESS else f"0x{asset.hex()}"

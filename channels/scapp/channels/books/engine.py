@@ -22,6 +22,7 @@ from scapp.channels.ledger import updating
 from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.ledger.consensus import Ledger
 from scapp.channels.ledger.events import Countersigned, FollowerSigned
+from scapp.channels.ledger.proposals import Add
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
 from scapp.channels.types import Address, ChannelId
@@ -66,6 +67,7 @@ class Books:
         self._sends: list[Send] = []
         self._notes: list[Note] = []
         self._touched: set[ChannelId] = set()
+        self._unseen: set[ChannelId] = set()  # of a hub, that the chain may have ended while this node was away
 
     # Reading
 
@@ -94,6 +96,9 @@ class Books:
         """Input: the node has started and looks at everything again."""
         self.mark(channel for channel, ledger in self.state.ledgers.items() if ledger.is_open)
         self.mark(channel for channel, virtual in self.state.virtuals.items() if not virtual.over)
+        self._unseen.update(
+            channel for channel in self.index.forwarded if self.state.virtuals[channel].prefund.complete
+        )
         self._touched.update(self._dirty)  # the chain, purses and app channels hear of all that is not over
         for channel in self._dirty:
             if self._phase(channel) == "proposed":
@@ -126,6 +131,13 @@ class Books:
             for channel in (ledger, *self.index.users[ledger]):
                 self._sends += self._pending(channel, peer)
         return NOTHING
+
+    def seen_on_chain(self, channel: ChannelId) -> None:
+        """A view of the channel was taken. Before the first one after a start a hub takes it out of no ledger: its
+        neighbours might both sign an end off chain that the chain contradicts."""
+        if channel in self._unseen:
+            self._unseen.discard(channel)
+            self.mark((channel,))
 
     def touch(self, channel: ChannelId) -> None:
         """Count this record among those that the batch at hand has changed."""
@@ -191,7 +203,10 @@ class Books:
         record = self.state.virtuals[record.channel_id]
         self._fold(virtual_crank.crank(record, self._funding(record), self.context))
         record = self.state.virtuals[record.channel_id]
-        self.mark(self.index.put_wants(record, virtual_crank.ledger_wants(record)))
+        wants = virtual_crank.ledger_wants(record)
+        if record.channel_id in self._unseen:
+            wants = tuple(want for want in wants if isinstance(want[1], Add))
+        self.mark(self.index.put_wants(record, wants))
         if record.over:
             self._impossible.pop(record.channel_id, None)
 

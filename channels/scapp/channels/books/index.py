@@ -17,7 +17,8 @@ from scapp.channels.virtual.standing import ending, phase
 class Index:
     """`ledgers_with`: those with each peer that are not over (one, and proposals). `users`: virtual channels that are
     not over, by the ledgers that fund them. `wants`: what those want of that ledger now. `restless`: records for which
-    something may happen by the mere passing of time. `forwarded`: those in which this node is a hub."""
+    something may happen by the mere passing of time. `forwarded`: those in which this node is a hub. `proposed`:
+    ledgers that nobody here has decided on. `unfunded`: of the users those that are not funded yet."""
 
     def __init__(self, state: BooksState) -> None:
         self.ledgers_with: defaultdict[Address, dict[ChannelId, None]] = defaultdict(dict)
@@ -25,6 +26,8 @@ class Index:
         self.wants: defaultdict[ChannelId, dict[ChannelId, tuple[Proposal, ...]]] = defaultdict(dict)
         self.restless: dict[ChannelId, None] = {}
         self.forwarded: set[ChannelId] = set()
+        self.proposed: set[ChannelId] = set()
+        self.unfunded: defaultdict[ChannelId, set[ChannelId]] = defaultdict(set)
         for ledger in state.ledgers.values():
             self.put_ledger(ledger)
         for virtual in state.virtuals.values():
@@ -38,6 +41,10 @@ class Index:
             known[channel] = None
         else:
             known.pop(channel, None)
+        if record.phase == "proposed":
+            self.proposed.add(channel)
+        else:
+            self.proposed.discard(channel)
         self._rest(channel, restless=record.is_open and (record.phase != "running" or waits_for_peer(record) != ""))
 
     def put_virtual(self, record: VirtualRecord) -> None:
@@ -49,6 +56,10 @@ class Index:
                 users.pop(channel, None)
             else:
                 users[channel] = None
+            if record.over or record.funded:
+                self.unfunded[ChannelId(side.ledger)].discard(channel)
+            else:
+                self.unfunded[ChannelId(side.ledger)].add(channel)
         if record.is_hub and not record.over:
             self.forwarded.add(channel)
         else:

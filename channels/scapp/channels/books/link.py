@@ -77,6 +77,7 @@ class BooksLink:
             step = disputes.on_ledger(ledger, view, books.index.users[channel], books.context, followed_to_s)
         else:
             step = disputes.on_virtual(books.state.virtuals[channel], view, books.context)
+            books.seen_on_chain(channel)
         self._desk.taken(channel)
         self._seen.add(channel)
         books.touch(channel)

@@ -10,6 +10,8 @@ from scapp.channels.books.step import NOTHING, Send, Step
 from scapp.channels.errors import PeerError
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger import receiving as ledger_receiving
+from scapp.channels.ledger import record as ledger_record
+from scapp.channels.ledger.events import LedgerCreated
 from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedger
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.ledger.record import LedgerRecord
@@ -21,9 +23,11 @@ from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.events import Side
 from scapp.channels.virtual.messages import Proposed, Refused, VirtualMessage
 from scapp.channels.virtual.opening import Apps
+from scapp.channels.virtual.pending import REASON_MAX
 from scapp.channels.virtual.record import VirtualRecord
 
 PROPOSALS_MAX = 256  # ledgers that wait for the operator
+OPENING_MAX = 1_024  # channels over one ledger that are not funded yet: each is looked at whenever time passes
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,10 +63,17 @@ def _proposed_ledger(
         # It may have lived here before, after the backup; its first states must not be signed again (rule 9).
         reason = f"proposed before this node was restored, at {restored_ms} ms"
         return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
-    if record is None and _waiting(books) >= PROPOSALS_MAX:
-        raise PeerError(f"{PROPOSALS_MAX} proposed ledgers wait for the operator already")
     known = books.ledgers_with(peer) + ([record] if record is not None else [])
-    return ledger_opening.receive_open(message, peer, known, rules.ledgers, books.context)
+    step = ledger_opening.receive_open(message, peer, known, rules.ledgers, books.context)
+    created = next((event for event in step.events if isinstance(event, LedgerCreated)), None)
+    if created is None:
+        return step
+    decision, reason = rules.policy.ledger(_offer(ledger_record.create(created)))
+    if decision == "reject":  # nothing was signed, so nothing is stored: whoever has a key may propose
+        return Step(sends=(Send(peer, RejectLedger(message.channel, reason[:REASON_MAX])),))
+    if decision == "ask" and len(books.index.proposed) >= PROPOSALS_MAX:
+        raise PeerError(f"{PROPOSALS_MAX} proposed ledgers wait for the operator already")
+    return step
 
 
 def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules: Rules) -> Step:
@@ -86,6 +97,10 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
             reason = f"there is no ledger that runs between 0x{me.hex()} and 0x{neighbour.hex()}"
             return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
         sides.append(side)
+    for side in sides:
+        if side is not None and len(books.index.unfunded[ChannelId(side.ledger)]) >= OPENING_MAX:
+            reason = f"{OPENING_MAX} channels are being opened over one ledger already"
+            return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     step = virtual_opening.receive_proposal(
         peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, _token(restored_ms)
     )
@@ -102,12 +117,6 @@ def _record_of(step: Step) -> VirtualRecord:
     for event in others:
         record = virtual_record.evolve(record, event)
     return record
-
-
-def _waiting(books: Books) -> int:
-    """Anybody with a key may propose, and each proposal is stored."""
-    ledgers = (books.state.ledgers.get(channel) for channel in books.index.restless)
-    return sum(ledger is not None and ledger.phase == "proposed" for ledger in ledgers)
 
 
 def _token(restored_ms: int) -> bytes:
@@ -146,18 +155,24 @@ def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
         return "ask", ""
     if request.role == "party":
         return "reject", "no app channel of this node has signed it"
+    least, most = rules.ledgers.challenge_duration_min_s, rules.ledgers.challenge_duration_max_s
+    if not least <= request.challenge_duration_s <= most:
+        return "reject", f"challenge duration {request.challenge_duration_s} s; this node takes {least} to {most} s"
     return rules.policy.virtual(request, len(books.index.forwarded) - (record.channel_id in books.index.forwarded))
 
 
 def _judge_ledger(books: Books, record: LedgerRecord, rules: Rules) -> Step:
+    decision, reason = rules.policy.ledger(_offer(record))
+    if decision == "accept":
+        return ledger_opening.accept(record, books.context)
+    return ledger_opening.reject(record, reason) if decision == "reject" else NOTHING
+
+
+def _offer(record: LedgerRecord) -> LedgerOffer:
     setup = record.setup
-    offer = LedgerOffer(
+    return LedgerOffer(
         record.peer,
         tuple((each.asset, each.leader, each.follower) for each in setup.opening.assets),
         setup.opening.parties.of(setup.my_index),
         setup.fixed.challenge_duration,
     )
-    decision, reason = rules.policy.ledger(offer)
-    if decision == "accept":
-        return ledger_opening.accept(record, books.context)
-    return ledger_opening.reject(record, reason) if decision == "reject" else NOTHING

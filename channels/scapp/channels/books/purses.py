@@ -66,7 +66,9 @@ class Purses:
         if record.over:
             return self._settle if purse is not None and purse.phase != "settled" else None
         if record.funded and purse is None:
-            return self._open
+            return None if record.signed(record.final) else self._open
+        if purse is not None and purse.phase == "open" and record.signed(record.final):
+            return self._settle  # signed before a restore: no further voucher would be worth anything
         if self._ends_on_chain(record):
             return self._redeem
         return self._tell_total if wants_total(record) else None
@@ -104,12 +106,15 @@ class Purses:
         books = self._runner.books
         if record.channel_id in self._kept or books.disputes.enforceable(record) is not None:
             return False
+        purse = self.purse(record.channel_id)
+        if purse is not None and purse.recovering and not settling.is_urgent(record, books.context):
+            return False  # the payer may still tell a larger voucher
         return record.funded and books.disputes.closes_payments(record, books.context)
 
     async def _redeem(self, record: VirtualRecord) -> None:
         """No voucher is taken after the payee has made the one state that redeems them, nor given by the payer."""
         purse = self.purse(record.channel_id)
-        if purse is not None and purse.phase == "open":
+        if purse is not None and purse.phase != "settled":
             await self._payments.close(record.channel_id)
         purse = self.purse(record.channel_id)
         signer = self._runner.books.context.signer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from scapp.channels.types import ChannelId
 
@@ -18,6 +18,7 @@ class Retries:
     def __init__(self) -> None:
         self._waits: dict[ChannelId, tuple[int, int]] = {}  # when it is due, and how long the wait was
         self._heap: list[tuple[int, ChannelId]] = []
+        self._asked_ms = 0
 
     def begin(self, channel: ChannelId, now_ms: int) -> None:
         """It was said just now, or needs not be: the first pause begins."""
@@ -29,6 +30,11 @@ class Retries:
 
     def due(self, now_ms: int) -> Iterable[ChannelId]:
         """Those whose time has come; their next pause is twice as long."""
+        if now_ms < self._asked_ms:  # the clock was set back, and nobody shall wait for as long as that
+            self._waits = {channel: (min(at, now_ms + wait), wait) for channel, (at, wait) in self._waits.items()}
+            self._heap = [(at, channel) for channel, (at, _) in self._waits.items()]
+            heapify(self._heap)
+        self._asked_ms = now_ms
         while self._heap and self._heap[0][0] <= now_ms:
             at, channel = heappop(self._heap)
             known = self._waits.get(channel)

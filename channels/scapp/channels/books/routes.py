@@ -94,7 +94,10 @@ class BooksRoutes:
                 raise LocalError(f"0x{request.payee.hex()} does not take it: {info.reason}")
             self._router.failed(route, self._shared.clock_ms(), hub)
             attempts = attempts.failed(route, info.reason, hub)
-        raise LocalError(f"no way to 0x{request.payee.hex()} is left: {attempts.account}")
+        to = f"0x{request.payee.hex()}"
+        if not attempts.tried:
+            raise LocalError(f"no hub announces a way to {to} for that amount and fee; --via HUB names one")
+        raise LocalError(f"no way to {to} is left: {attempts.account}")
 
     def _culprit(self, channel: ChannelId) -> Address | None:
         """Who kept a channel of ours from being funded, if that can be told."""

@@ -37,7 +37,7 @@ from scapp.channels.books.view import ledger_info, virtual_info
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import CorruptionError, PeerError
-from scapp.channels.ledger import closing, recovery
+from scapp.channels.ledger import closing
 from scapp.channels.ledger import leaving as ledger_leaving
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.opening import LedgerRules
@@ -273,7 +273,7 @@ class NodeBooks:
         )
 
     async def recover_ledger(self, channel_id: ChannelId) -> None:
-        await self._input(lambda books: recovery.override(wishes.ledger_of(books, channel_id)))
+        await self._input(lambda books: wishes.recover(books, channel_id))
 
     async def open_payments(self, request: PaymentChannelRequest) -> ChannelId:
         return await self._new(lambda books: wishes.open_payments(books, request, self._rules, self._nonce()))
@@ -310,7 +310,7 @@ class NodeBooks:
         return await self._payments.history(channel_id, from_version, rows_max)
 
     async def close_virtual(self, channel_id: ChannelId) -> None:
-        await self._input(lambda books: defunding.end(wishes.virtual_of(books, channel_id), "its owner wants it"))
+        await self._input(lambda books: defunding.end(wishes.virtual_of(books, channel_id), "a participant wants it"))
 
     async def wait_ledger(
         self, channel_id: ChannelId, done: Callable[[LedgerInfo], bool], timeout: float

@@ -7,7 +7,7 @@ from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
 from scapp.channels.books.proposals import Rules, side_with
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.errors import LocalError
-from scapp.channels.ledger import asking
+from scapp.channels.ledger import asking, recovery
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER
 from scapp.channels.ledger.opening import LedgerOrder
@@ -15,9 +15,10 @@ from scapp.channels.ledger.proposals import Expand, Transfer
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.outcome import address_to_destination
 from scapp.channels.state import FixedPart
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, asset_unit
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual.agreement import Agreement, Asset, nonce_at
+from scapp.channels.virtual.events import NeighbourTold
 from scapp.channels.virtual.record import VirtualRecord
 
 
@@ -61,7 +62,27 @@ def top_up(books: Books, channel: ChannelId, asset: Address, amount: int) -> Ste
 def transfer(books: Books, channel: ChannelId, asset: Address, amount: int) -> Step:
     """Give the peer a part of what this node has."""
     record = ledger_of(books, channel)
+    if record.ledger is not None:  # said here in the operator's words; the ledger refuses it too
+        parts = [each for each in record.ledger.proposed.assets if each.asset == asset]
+        free = sum(each.leader if record.leads else each.follower for each in parts)
+        if amount > free:
+            raise LocalError(f"a transfer of {amount}; this node has {free} {asset_unit(asset)} free in the ledger")
     return asking.request(record, Transfer(asset, amount, _own(record)), books.context)
+
+
+def recover(books: Books, channel: ChannelId) -> Step:
+    """The operator does not wait for what a ledger's peer tells after a restore, neither of the ledger nor of the
+    channels over it. Raises LocalError when nothing waits for that."""
+    record = ledger_of(books, channel)
+    told = tuple(
+        NeighbourTold(user, at, virtual.token)
+        for user in books.index.users[channel]
+        if (virtual := books.state.virtuals[user]).recovering
+        for at, side in virtual.sides
+        if side.ledger == channel and not virtual.told[at]
+    )
+    waits = record.recovering or not told
+    return (recovery.override(record) if waits else NOTHING) + Step(told)
 
 
 def withdraw(books: Books, channel: ChannelId) -> Step:
@@ -87,10 +108,11 @@ def open_payments(books: Books, request: PaymentChannelRequest, rules: Rules, ra
         raise LocalError(f"{len(request.fees)} fees for {len(request.via)} hubs")
     path = (me, *request.via, request.payee)
     if len(set(path)) != len(path):
-        raise LocalError("somebody stands twice on this way")
+        raise LocalError("a way names everybody once: this node, the hubs (--via), then the payee")
     side = side_with(books, path[1])
     if side is None:
-        raise LocalError(f"there is no running ledger with 0x{path[1].hex()}; `scapp ledger open` makes one")
+        to = f"0x{path[1].hex()}"
+        raise LocalError(f"there is no running ledger with {to}; `scapp ledger open` makes one, --via names a hub")
     agreement = Agreement(
         kind="payment",
         fixed=FixedPart(

@@ -117,7 +117,10 @@ def check_virtual(slots: tuple[OutcomeSlot, ...]) -> None:
     party and slot 1 for the other. Raises ValueError for any others."""
     groups = group_slots(slots)
     if len(groups) != 1 or len(slots) != 2:
-        raise ValueError(f"{len(slots)} slots of {len(groups)} assets: a virtual channel has two of one asset")
+        raise ValueError(
+            f"{len(slots)} slots of {len(groups)} assets: a virtual channel has two of one asset, its parties'; one "
+            "with more slots, as for bonds, must be funded directly"
+        )
     _column(*groups[0], 2)
 
 

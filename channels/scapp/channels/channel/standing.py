@@ -11,7 +11,7 @@ from scapp.channels.channel.events import ChainSeen
 from scapp.channels.channel.full_set import newest_enforceable
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import Session
-from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.channels.types import Address, asset_unit
 
 
 class ChannelOnChainInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,7 +167,7 @@ def _funding_pause(state: ChannelState, seen: ChainSeen) -> str:
     held = amounts(seen.latest.holdings)
     for index, mine in enumerate(shares.of):
         missing = [
-            f"{share.target - max(now, share.safety)} {_asset(asset)}"
+            f"{share.target - max(now, share.safety)} {asset_unit(asset)}"
             for asset, share, now in zip(shares.assets, mine, held, strict=True)
             if share.amount and now < share.target
         ]
@@ -185,10 +185,6 @@ def _unconfirmed(state: ChannelState, seen: ChainSeen, index: int) -> str:
     if index != state.setup.my_index or holds(seen.confirmed.holdings, safety):
         return ""
     return ", once those before it are confirmed"
-
-
-def _asset(asset: bytes) -> str:
-    return "wei" if asset == ZERO_ADDRESS else f"of token 0x{asset.hex()}"
 
 
 def chain_info(state: ChannelState, session: Session) -> ChannelOnChainInfo | None:

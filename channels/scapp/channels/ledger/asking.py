@@ -98,7 +98,7 @@ def _decide(
     try:
         ledger, _ = consensus.propose(ledger, proposal, context.signer)
     except LocalError as error:
-        reason = str(error)[:1024]
+        reason = str(error.__cause__ or error)[:1024]  # the ledger's own words without go-nitro's around them
         declined = Send(record.peer, Decline(record.channel, number, reason))
         return before, Step((AskDeclined(record.channel, number, reason),), (declined,))
     ledger = with_ask(ledger, number)

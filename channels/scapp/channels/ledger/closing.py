@@ -23,7 +23,7 @@ def close(record: LedgerRecord, context: Context) -> Step:
     if record.phase not in ("running", "funding", "disputed"):
         raise LocalError(f"ledger is {record.phase}, it cannot be closed")
     if record.has_guarantees:
-        raise LocalError("guarantees for virtual channels stand in the ledger; close those first")
+        raise LocalError("guarantees for virtual channels stand in the ledger; close those first: `scapp ledger show`")
     step = Step((CloseRequested(record.channel, record.setup.my_index),), notes=(Note(record.channel, "closing"),))
     if record.leads:
         return step  # `crank` signs once the queue is empty

@@ -15,7 +15,9 @@ from scapp.channels.outcome import is_external
 from scapp.channels.types import U48_MAX, U256_MAX, Address, ChannelId, Destination
 
 PARTS_MAX = 16
-GUARANTEES_MAX = 4_096  # per asset, so that states can be sent and paid out
+GUARANTEES_MAX = 400  # in all assets together
+"""A ledger whose state does not fit one transaction (`chain.calls.CALLDATA_BYTES_MAX`) could not be disputed: whoever
+opens channels through another would hold that one's money. 256 bytes each, beside 16 assets and a channel's outcome."""
 
 
 class ProposalRefused(PeerError):
@@ -116,12 +118,12 @@ def _add(balances: Balances, proposal: Add) -> dict[Address, AssetBalances]:
     if any(each.find(proposal.target) for each in balances.assets):
         raise ProposalRefused("duplicate guarantee detected")
     left_leads = proposal.left == parties.leader
+    if sum(len(each.guarantees) for each in balances.assets) + len(proposal.parts) > GUARANTEES_MAX:
+        raise ProposalRefused(f"{GUARANTEES_MAX} guarantees stand in this ledger already")
     changed = {}
     fee = proposal.fee
     for part in proposal.parts:
         before = _asset(balances, part.asset)
-        if len(before.guarantees) >= GUARANTEES_MAX:
-            raise ProposalRefused(f"{GUARANTEES_MAX} guarantees stand in this ledger already")
         if part.left_amount > part.amount:
             raise ProposalRefused("unable to divert to guarantee: invalid deposit")
         left, right = _of(before, left_leads)

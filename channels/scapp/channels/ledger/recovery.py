@@ -28,6 +28,8 @@ from scapp.channels.ledger.setup import PREFUND
 from scapp.channels.ledger.signed import TURN_LEAD_MAX, check_signature, final_hash, last_turn, stage_hash
 from scapp.channels.ledger.wire import WireBalances, balances_from_wire, balances_to_wire
 
+RESTORES_MAX = 1_024  # of one party; each is remembered
+
 
 def receive_ask_standing(record: LedgerRecord, session: LedgerSession, message: AskStanding) -> Step:
     """The other party was restored: tell it what this node knows, with its token. Raises PeerError when a leader was
@@ -49,6 +51,8 @@ def _leave_out(record: LedgerRecord, token: bytes) -> list[PeerRestoreSeen]:
     asked for; the same restore is told the same."""
     if any(known == token for known, _ in record.peer_restores):
         return []
+    if len(record.peer_restores) >= RESTORES_MAX:
+        raise PeerError(f"was restored {RESTORES_MAX} times")
     if record.leads:
         return [PeerRestoreSeen(record.channel, token, record.floor, record.asked + ASKS_MAX)]
     floor = last_turn(record) + QUEUE_MAX

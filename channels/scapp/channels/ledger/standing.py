@@ -7,6 +7,7 @@ from scapp.channels.ledger.chain_pause import chain_pause
 from scapp.channels.ledger.funding import is_funded
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
+from scapp.channels.types import asset_unit
 
 
 def waiting_for(record: LedgerRecord, session: LedgerSession) -> str:
@@ -65,5 +66,5 @@ def _running(record: LedgerRecord, session: LedgerSession, peer: str) -> str:
     for each in ledger.current.assets:
         for item in each.trailing:
             mine = item.party == record.setup.my_index
-            return f"the deposit of {'this node' if mine else peer}: {item.amount} of asset 0x{each.asset.hex()}"
+            return f"the deposit of {'this node' if mine else peer}: {item.amount} {asset_unit(each.asset)}"
     return ""

@@ -84,7 +84,8 @@ def _lead(record: LedgerRecord, ledger: Ledger, wants: Sequence[Proposal], conte
             ledger, _ = consensus.propose(ledger, want, context.signer)
         except LocalError as error:
             if isinstance(want, Add):  # a refund that right cannot pay now is tried again with each change
-                impossible.append(Impossible(want, str(error)))
+                why = f"the ledger with 0x{record.peer.hex()} cannot hold it: {error.__cause__ or error}"
+                impossible.append(Impossible(want, why))
     step = NOTHING if ledger is before else proposed(record, before, ledger)
     return Pursuit(step, tuple(impossible))
 

@@ -214,14 +214,22 @@ class PaymentBook:
 
     def close(self, channel: ChannelId, total: int | None, now_ms: int) -> PurseEvent | None:
         """Before a final state that gives the payee `total` (None: what is paid) is signed. None when it is closed so
-        already. Raises LocalError for a final state that would cost this node what it was promised or has not."""
+        already. Raises LocalError for a final state that would cost this node what it was promised or has not.
+
+        At the payee None is the end on chain: it redeems what it holds and takes nothing more, whatever a final state
+        has offered before; and a restored one, whom nobody may tell more any more, does so as well."""
         purse = self.purse(channel)
         final = purse.paid if total is None else total
+        redeems = total is None and self.me == purse.payee
+        if redeems and purse.phase == "closed" and purse.final != final:
+            return self._decided(channel, PurseClosed(amount_bytes(final), now_ms))
         if purse.phase != "open":
-            if total is None or purse.final == final:
+            # The payee may sign a final state that gives it more than it redeems; it takes no more vouchers for it.
+            more = self.me == purse.payee and purse.phase == "closed" and final > (purse.final or 0)
+            if total is None or purse.final == final or more:
                 return None
             raise LocalError(f"payment channel 0x{channel.hex()} is {purse.phase} with {purse.final} to the payee")
-        if purse.token:
+        if purse.token and not redeems:
             raise LocalError("this node was restored from a backup; it first asks the other for its largest voucher")
         if self.me == purse.payee and not purse.paid <= final <= purse.start:
             raise LocalError(f"a final state with {final} to the payee, who holds a voucher for {purse.paid}")

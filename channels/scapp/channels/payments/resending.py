@@ -25,8 +25,9 @@ class Resending:
         self._pauses.pop(channel, None)
 
     def due(self, now_ms: int) -> list[ChannelId]:
-        """Channels whose pause is over; the next one is twice as long."""
-        found = [channel for channel, (at_ms, _) in self._pauses.items() if at_ms <= now_ms]
+        """Channels whose pause is over; the next one is twice as long. One that is longer than any was begun before the
+        clock was set back."""
+        found = [channel for channel, (at_ms, _) in self._pauses.items() if at_ms <= now_ms or at_ms > now_ms + MAX_MS]
         for channel in found:
             pause = min(2 * self._pauses[channel][1], MAX_MS)
             self._pauses[channel] = now_ms + pause, pause

@@ -57,8 +57,9 @@ class Attempts(msgspec.Struct, frozen=True):
 
 def _told(tried: Tried) -> str:
     over = ", ".join(f"0x{hub.hex()}" for hub in tried.route.hubs)
+    way = f"over {over}" if over else "over this node's ledger"
     where = f" at 0x{tried.hub.hex()}" if tried.hub is not None else ""
-    return f"{f'over {over}' if over else 'over the own ledger'}: {tried.reason}{where}"
+    return f"{way}: {tried.reason}{where}"
 
 
 class Failures:

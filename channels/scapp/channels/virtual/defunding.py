@@ -74,9 +74,8 @@ def decide(record: VirtualRecord, context: Context) -> VirtualEvent | None:
         return sign(record, "final", context, ((first - record.total, record.total),))
     if record.final is None:
         return None
-    if not record.is_hub and (
-        (record.total is None and record.funded) or record.final.amounts[0][1] < (record.total or 0)
-    ):
+    # A payee counts its vouchers first, and takes them from when it hears that the channel is funded.
+    if not record.is_hub and (not record.funded or record.total is None or record.final.amounts[0][1] < record.total):
         return None
     return sign(record, "final", context)
 
@@ -144,14 +143,18 @@ def removals(record: VirtualRecord, at: int, side: Side) -> tuple[Remove, ...]:
     its leader may know less.
 
     What the chain says goes without a refund, and before the final state; but who was paid a fee that it did not pass
-    on returns it whenever the channel was aborted."""
+    on returns it whenever the channel was aborted. A hub whose channel is disputed waits for what the chain says: were
+    it to follow a final state in one ledger, and the chain another in the other one, it would pay for both."""
     if not record.held[at] or record.gone[at]:
         return ()
+    if record.is_hub and record.disputed and record.on_chain is None:
+        return ()
     found: list[Remove] = []
-    if record.aborted is not None and record.aborted.complete:
+    aborted = record.aborted
+    if aborted is not None and aborted.complete and record.on_chain in (None, aborted.amounts):
         if _may_refund(record, at, side):
             refund = record.agreement.fee_in(ledger_index(record, at))
-            found.append(_remove(record, record.aborted.amounts, refund))
+            found.append(_remove(record, aborted.amounts, refund))
     elif record.final is not None and record.final.complete and record.on_chain is None:
         found.append(_remove(record, record.final.amounts, 0))
     if record.on_chain is not None and not (side.leads and found):

@@ -65,13 +65,20 @@ def _answer(record: VirtualRecord, enforceable: Enforceable | None, context: Con
     newest = newest_of(record, enforceable)
     if record.is_hub or newest is None or newest.turn < FINAL_TURN or newest.turn <= status.turn_record:
         return ()  # prefund and postfund state pay the same
-    if record.recovering:  # what is known may be old, and a payee has one answer: as late as is safe
-        margin_s = record.agreement.fixed.challenge_duration // 2
-        if context.head_time_s < status.finalizes_at - margin_s:
-            return ()
+    if record.recovering and not is_urgent(record, context):  # what is known may be old, and a payee has one answer
+        return ()
     if record.recovering and record.agreement.kind == "app":
         return (Checkpoint(newest.candidate, newest.proof),)
     return (Challenge(newest.candidate, newest.proof),)
+
+
+def is_urgent(record: VirtualRecord, context: Context) -> bool:
+    """Does a challenge stand, with so little time left that a restored node answers with what it has?"""
+    if record.chain is None:
+        return False
+    status = record.chain.seen.latest.status
+    margin_s = record.agreement.fixed.challenge_duration // 2
+    return status.mode(context.head_time_s) is Mode.CHALLENGE and context.head_time_s >= status.finalizes_at - margin_s
 
 
 def end_state(record: VirtualRecord) -> SignedState | None:

@@ -83,6 +83,7 @@ def find_by_prefix(text: str, known: Iterable[ChannelId], what: str) -> ChannelI
             "bad_request",
             f"{text[:80]!r} is not a {what} id; allowed are 64 hex digits or the first {CHANNEL_PREFIX_DIGITS_MIN} "
             "and more of one",
+            _shows(what),
         )
     found = [channel_id for channel_id in known if channel_id.hex().startswith(digits)]
     if len(found) > 1:
@@ -93,8 +94,12 @@ def find_by_prefix(text: str, known: Iterable[ChannelId], what: str) -> ChannelI
 
 
 def _unknown_channel(text: str, what: str = "channel") -> ApiError:
+    return ApiError("unknown_channel", f"no {what} {text[:80]} at this node", _shows(what))
+
+
+def _shows(what: str) -> str:
     command = {"ledger": "ledger list", "virtual channel": "payments list"}.get(what, "channel list")
-    return ApiError("unknown_channel", f"no {what} {text[:80]} at this node", f"`scapp {command}` shows them all")
+    return f"`scapp {command}` shows them all"
 
 
 def find_app(context: ApiContext, text: str) -> App:

@@ -20,6 +20,7 @@ from scapp.runtime.cli.local_nodes import (
     MARK,
     child_in,
     emptied_folder,
+    introduce,
     prepared_folder,
     remove_nodes,
     running_nodes,
@@ -27,12 +28,14 @@ from scapp.runtime.cli.local_nodes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from scapp.runtime.cli.demo_game import Game
     from scapp.runtime.cli.demo_screen import Screen
     from scapp.runtime.cli.processes import NodeChild
-    from scapp.runtime.documents import VerifyAnswer
+    from scapp.runtime.client import Client
+    from scapp.runtime.devchain import Chain
+    from scapp.runtime.documents import SlotView, VerifyAnswer
 
 NAMES = ("alice", "bob", "carol", "dave")
 _STANDINGS = (
@@ -50,27 +53,31 @@ _STANDINGS = (
 )  # fmt: skip
 @click.option(
     "--fund",
-    type=click.Choice(["none", "direct"]),
+    type=click.Choice(["none", "direct", "virtual"]),
     default="none",
     show_default=True,
-    help="direct: play for stakes on a chain, which is started as well",
+    help="direct: play for stakes on a chain, which is started as well; virtual: over a hub, without a transaction",
 )
-@click.option("--stake", metavar="AMOUNT", default="0.1eth", show_default=True, help="What everybody deposits")
+@click.option("--stake", metavar="AMOUNT", default="0.1eth", show_default=True, help="What everybody puts up")
 @click.option("--keep/--no-keep", default=True, show_default=True, help="Leave the directory to explore")
 def demo(players: int, cards: int, folder: Path, fund: str, stake: str, keep: bool) -> None:
     """Start nodes on this machine, open a channel, let bots play a game of cards, and watch the tables fill.
 
     Everything is real: processes, sockets, TLS, signatures, WebAssembly, PostgreSQL. All is stopped at the end. With
     --fund direct a chain for development runs beside them, everybody deposits a stake, and what the game says is paid
-    out; its nodes are new each time, because the chain is."""
+    out; its nodes are new each time, because the chain is. With --fund virtual one more node is a hub: two players have
+    a ledger with it each, and the chain hears of nothing between the deposits into these and their payouts."""
     from scapp.runtime.cli.demo_screen import screen
 
     began = time.monotonic()
     names = NAMES[:players]
+    if fund == "virtual" and players != 2:
+        raise click.UsageError(f"--players {players}: a channel over ledgers has two parties")
     with terminable(), screen(settings().json) as show:
-        if fund == "direct":
+        if fund != "none":
             home = folder.absolute() / "funded"
-            result = _for_stakes(show, home, names, cards, parse_amount(stake), began, keep)
+            play = _for_stakes if fund == "direct" else _over_hub
+            result = play(show, home, names, cards, parse_amount(stake), began, keep)
         else:
             home = prepared_folder(folder.absolute(), MARK)
             result = _play(show, home, [child_in(name, home) for name in names], cards, began, keep)
@@ -82,16 +89,11 @@ def demo(players: int, cards: int, folder: Path, fund: str, stake: str, keep: bo
 def _play(show: Screen, home: Path, children: list[NodeChild], cards: int, began: float, keep: bool) -> dict[str, Any]:
     from scapp.runtime.cli.demo_game import Game
 
-    try:
-        with running_nodes(children):
-            show.note(f"starting {len(children)} nodes in {home}")
-            with Game(children, cards, show) as game:
-                game.prepare()
-                game.play()
-                return _result(game, children, home, began)
-    finally:
-        if not keep:
-            remove_nodes(home, children)
+    with _introduced(show, home, children, keep) as clients:
+        game = Game(children, clients, cards, show)
+        game.prepare()
+        game.play()
+        return _result(game, children, home, began)
 
 
 def _for_stakes(
@@ -99,42 +101,113 @@ def _for_stakes(
 ) -> dict[str, Any]:
     """The same on a chain; what everybody's account has before and after stands in the result."""
     from scapp.runtime.cli import demo_chain
-    from scapp.runtime.cli.demo_game import Game
+    from scapp.runtime.cli.demo_game import Game, Stakes
+
+    with _chain(show, home) as chain:
+        children = demo_chain.funded_children(chain, names, home, stake, stake)
+        before = [demo_chain.coin_of(chain, child) for child in children]
+        stakes = Stakes(
+            slots=_slots(children, stake),
+            fund="direct",
+            duration_s=demo_chain.CHALLENGE_DURATION_S,
+            opens="everybody deposits a stake on chain; the game begins once all are confirmed",
+            ends="the chain pays it out",
+        )
+        with _introduced(show, home, children, keep) as clients:
+            game = Game(children, clients, cards, show, stakes)
+            game.prepare()
+            game.play()
+            result = _result(game, children, home, began)
+            owed = [int(amount) for amount in clients[0].channel(game.channel).amounts]
+            after = [demo_chain.coin_of(chain, child) for child in children]
+    result["money"] = _accounts(names, before, [stake] * len(names), owed, after)
+    return result
+
+
+def _over_hub(
+    show: Screen, home: Path, names: Sequence[str], cards: int, stake: int, began: float, keep: bool
+) -> dict[str, Any]:
+    """The same without a transaction: ledgers with a hub put the stakes up. They are opened before, and closed in the
+    end, so that the chain pays what all of it came to."""
+    from scapp.runtime.cli import demo_chain
+    from scapp.runtime.cli.demo_game import Game, Stakes
+    from scapp.runtime.cli.demo_hub import HUB, HubLedgers
+
+    with _chain(show, home) as chain:
+        ledgers = HubLedgers(chain, names, home, stake)
+        children, everybody = ledgers.children, [*names, HUB]
+        before = [demo_chain.coin_of(chain, child) for child in children]
+        stakes = Stakes(
+            slots=_slots(children[:-1], stake),
+            fund="virtual",
+            duration_s=demo_chain.CHALLENGE_DURATION_S,
+            opens="both ledgers lock the stakes; no transaction",
+            ends="the ledgers take it over",
+            via=(HUB,),
+            fees=(ledgers.fee,),
+        )
+        with _introduced(show, home, children, keep) as clients:
+            show.note(f"{' and '.join(names)} open a ledger with the {HUB} each; all deposit on chain")
+            ledgers.open(clients)
+            sent, held = ledgers.sent(), ledgers.balances(clients)
+            game = Game(children[:-1], clients[:-1], cards, show, stakes)
+            game.prepare()
+            game.play()
+            ledgers.wait_free(clients)
+            result = _result(game, children[:-1], home, began)
+            owed = ledgers.balances(clients)
+            result["transactions"] = ledgers.sent() - sent
+            show.note("the ledgers are closed; the chain pays")
+            ledgers.settle(clients)
+            after = [demo_chain.coin_of(chain, child) for child in children]
+    result["fee"] = str(ledgers.fee)
+    result["ledgers"] = [
+        {"name": name, "before": str(b), "after": str(a)} for name, b, a in zip(everybody, held, owed, strict=True)
+    ]
+    result["money"] = _accounts(everybody, before, ledgers.deposited, owed, after)
+    result["seconds"] = round(time.monotonic() - began, 2)
+    return result
+
+
+@contextlib.contextmanager
+def _chain(show: Screen, home: Path) -> Iterator[Chain]:
+    """A fresh one, and a directory without the nodes of an earlier one."""
+    from scapp.runtime.cli.demo_chain import demo_chain
+    from scapp.runtime.cli.demo_hub import HUB
+
+    emptied_folder(home, MARK, (*NAMES, HUB))
+    show.note("starting a chain with the contracts on it (the first time it is downloaded)")
+    with demo_chain() as chain:
+        yield chain
+
+
+@contextlib.contextmanager
+def _introduced(show: Screen, home: Path, children: list[NodeChild], keep: bool) -> Iterator[list[Client]]:
+    """Clients of running nodes that know each other."""
+    try:
+        with running_nodes(children), contextlib.ExitStack() as clients:
+            show.note(f"starting {len(children)} nodes in {home}")
+            yield [clients.enter_context(client) for client in introduce(children)]
+    finally:
+        if not keep:
+            remove_nodes(home, children)
+
+
+def _slots(players: Sequence[NodeChild], stake: int) -> list[SlotView]:
+    from scapp.runtime.cli.demo_chain import slots_for
     from scapp.runtime.documents import SlotView
 
-    emptied_folder(home, MARK, NAMES)
-    show.note("starting a chain with the contracts on it (the first time it is downloaded)")
-    with demo_chain.demo_chain() as chain:
-        children = demo_chain.funded_children(chain, names, home, stake, stake)
-        slots = [SlotView(asset=a, destination=d, amount=str(n)) for a, d, n in demo_chain.slots_for(children, stake)]
-        before = [demo_chain.coin_of(chain, child) for child in children]
-        try:
-            with (
-                running_nodes(children),
-                Game(children, cards, show, slots, demo_chain.CHALLENGE_DURATION_S) as game,
-            ):
-                show.note(f"starting {len(children)} nodes in {home}")
-                game.prepare()
-                game.play()
-                result = _result(game, children, home, began)
-                paid = [int(amount) for amount in game.clients[0].channel(game.channel).amounts]
-                after = [demo_chain.coin_of(chain, child) for child in children]
-        finally:
-            if not keep:
-                remove_nodes(home, children)
-    money = zip(names, before, paid, after, strict=True)
-    result["money"] = [
-        {
-            "name": name,
-            "before": str(b),
-            "stake": str(stake),
-            "owed": str(p),
-            "after": str(a),
-            "fees": str(b - stake + p - a),
-        }
-        for name, b, p, a in money
+    return [SlotView(asset=a, destination=d, amount=str(n)) for a, d, n in slots_for(players, stake)]
+
+
+def _accounts(
+    names: Sequence[str], before: Sequence[int], deposited: Sequence[int], owed: Sequence[int], after: Sequence[int]
+) -> list[dict[str, str]]:
+    """By node, in wei. What is missing in the end are the fees of its transactions."""
+    return [
+        {"name": name, "before": str(b), "stake": str(d), "owed": str(o), "after": str(a), "fees": str(b - d + o - a)}
+        for name, b, d, o, a in zip(names, before, deposited, owed, after, strict=True)
     ]
-    return result
 
 
 def _result(game: Game, children: list[NodeChild], home: Path, began: float) -> dict[str, Any]:
@@ -176,19 +249,30 @@ def _text(result: dict[str, Any], keep: bool) -> str:
         if result["equal"]
         else "\nTHE NODES DIFFER. This must never happen: please report it, with the directory.",
     ]
+    if "ledgers" in result:
+        lines += [_ledgers_text(result), table(("node", "before", "after"), _coins(result["ledgers"]), right=(1, 2))]
     if "money" in result:
-        lines += ["\nMoney on chain, in the coin of the accounts:\n", _money(result["money"])]
+        headers = ("node", "before", "deposited", "owed", "after", "fees")
+        lines += [
+            "\nMoney on chain, in the coin of the accounts:\n",
+            table(headers, _coins(result["money"]), right=(1, 2, 3, 4, 5)),
+        ]
     if keep and "money" not in result:
         lines.append(_next_steps(result))
     return "\n".join(lines)
 
 
-def _money(rows: list[dict[str, str]]) -> str:
-    """Before, what the game said, and after; the difference is what the transactions cost."""
-    shown = ("before", "stake", "owed", "after", "fees")
-    cells = [(row["name"], *(amount_text(row[name], COIN) for name in shown)) for row in rows]
-    headers = ("player", "before", "deposited", "owed by the game", "after", "fees")
-    return table(headers, cells, right=(1, 2, 3, 4, 5))
+def _ledgers_text(result: dict[str, Any]) -> str:
+    sent = result["transactions"]
+    return (
+        f"\nBalances in the ledgers with the hub, which has {amount_text(result['fee'], COIN)} for it. Between their "
+        f"deposits and payouts\n{sent} transaction{'s' * (sent != 1)} went to the chain:\n"
+    )
+
+
+def _coins(rows: list[dict[str, str]]) -> list[tuple[str, ...]]:
+    """Cells of a table whose first column is a name, the others wei."""
+    return [(name, *(amount_text(wei, COIN) for wei in amounts)) for name, *amounts in map(dict.values, rows)]
 
 
 def _next_steps(result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The chain of `scapp demo --fund direct`: beside the nodes, with contracts, and coin for every account."""
+"""The chain of `scapp demo` for stakes: beside the nodes, with contracts, and coin for every account."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ urls = ["{url}"]
 id = {chain_id}
 adjudicator = "{adjudicator}"
 consensus_app = "{consensus_app}"
+virtual_payment_app = "{virtual_payment_app}"
+two_party_app = "{two_party_app}"
 confirmations = {confirmations}
 poll_s = 0.3
 
@@ -53,6 +55,8 @@ def funded_children(
         chain_id=CHAIN_ID,
         adjudicator=hexed(chain.contracts["NitroAdjudicator"]),
         consensus_app=hexed(chain.contracts["ConsensusApp"]),
+        virtual_payment_app=hexed(chain.contracts["VirtualPaymentApp"]),
+        two_party_app=hexed(chain.contracts["TwoPartyApp"]),
         confirmations=CONFIRMATIONS,
         deposit_max=deposit_max,
         exposure_max=exposure_max,

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Sequence
 
+import msgspec
+
 from scapp.channels.errors import LocalError, ScappError
 from scapp.game import Bot, GameView, read_view, wasm_bytes
 from scapp.runtime.cli.demo_screen import NodeLine, Screen
-from scapp.runtime.cli.local_nodes import introduce
 from scapp.runtime.cli.processes import NodeChild
 from scapp.runtime.client import Client, NodeUnreachable
 from scapp.runtime.documents import SlotView
@@ -19,33 +20,42 @@ DERIVED_WITHIN_S = 60.0
 SETTLED_WITHIN_S = 60.0
 
 
+class Stakes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a game is played for, slot i being seat i's. `fund`: "direct", deposits on a chain, or "virtual", ledgers
+    over the hubs `via` for `fees`. `opens` and `ends` say on the screen what happens to them."""
+
+    slots: list[SlotView]
+    fund: str
+    duration_s: int
+    opens: str
+    ends: str
+    via: tuple[str, ...] = ()
+    fees: tuple[int, ...] = ()
+
+
 class Game:
     """Prepares the nodes and plays one game on them; `clients` are in the order of seats."""
 
     def __init__(
-        self, children: list[NodeChild], cards: int, screen: Screen, slots: Sequence[SlotView] = (), duration_s: int = 0
+        self,
+        children: Sequence[NodeChild],
+        clients: Sequence[Client],
+        cards: int,
+        screen: Screen,
+        stakes: Stakes | None = None,
     ) -> None:
-        """With `slots` everybody deposits what they say, and the chain pays what the game says."""
+        """At nodes that know each other. Without `stakes` it is played for nothing."""
         self._children = children
+        self.clients = clients
         self._cards = cards
         self._screen = screen
-        self._slots = slots
-        self._duration_s = duration_s
-        self.clients: list[Client] = []
+        self._stakes = stakes
         self.channel = ""
         self.schema = ""
         self.over_at = 0.0
 
-    def __enter__(self) -> Game:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for client in self.clients:
-            client.close()
-
     def prepare(self) -> None:
-        """Make the nodes known to each other, deploy, wait for the databases, open the channel."""
-        self.clients = introduce(self._children)
+        """Deploy, open the channel, wait for the databases."""
         wasm = wasm_bytes()
         self._screen.note("deploying the game: its module is checked, compiled and hashed at every node")
         ids = {client.deploy(wasm).deployment_id for client in self.clients}
@@ -53,15 +63,17 @@ class Game:
         app = self.clients[0].deployment(ids.pop())
         self._screen.note("opening the channel: everyone signs entry 0 and the state after it")
         others = [child.name for child in self._children[1:]]
-        if self._slots:
-            self._screen.note("everybody deposits a stake on chain; the game begins once all are confirmed")
+        if (stakes := self._stakes) is not None:
+            self._screen.note(stakes.opens)
         found = self.clients[0].open_channel(
             others,
             app.deployment_id,
             params={"cards": self._cards},
-            slots=self._slots,
-            fund="direct" if self._slots else "none",
-            challenge_duration_s=self._duration_s or 86_400,
+            slots=stakes.slots if stakes else (),
+            fund=stakes.fund if stakes else "none",
+            via=stakes.via if stakes else (),
+            fees=stakes.fees if stakes else (),
+            challenge_duration_s=stakes.duration_s if stakes else 86_400,
             wait_s=60,
         )
         if found.phase != "running":
@@ -95,8 +107,8 @@ class Game:
         self._show(players)
         closed = self.clients[0].close_channel(self.channel, wait_s=30)
         self._wait_derived(closed.sequence)
-        if self._slots:
-            self._screen.note("all have signed the final state; the chain pays it out")
+        if self._stakes is not None:
+            self._screen.note(f"all have signed the final state; {self._stakes.ends}")
             self._wait_settled()
 
     def _wait_settled(self) -> None:
@@ -104,7 +116,7 @@ class Game:
         for child, client in zip(self._children, self.clients, strict=True):
             while (found := client.channel(self.channel)).phase != "settled":
                 if time.monotonic() > deadline:
-                    raise LocalError(f"not paid out after {SETTLED_WITHIN_S:g} s at {child.name}: {found.waiting_for}")
+                    raise LocalError(f"not settled after {SETTLED_WITHIN_S:g} s at {child.name}: {found.waiting_for}")
                 time.sleep(0.1)
 
     def _wait_derived(self, sequence: int) -> None:

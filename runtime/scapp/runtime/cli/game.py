@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 # name: strength of the bot behind it
 BOTS = {"sage": "sensible", "robin": "random", "rook": "sensible"}
+HUB = "sage"  # with money all others have a ledger with it, and play through it
 HUMANS = ("you", "friend", "third")
 PAGE = "goofspiel"
 THINK_S = 1.2
+LEDGER_WEI = 10**18
+_FOUND_BY_OTHERS = "\n[hub]\nannounce = true\n"
 
 
 @click.command()
@@ -36,7 +39,8 @@ THINK_S = 1.2
 @click.option(
     "--money",
     is_flag=True,
-    help="Start a chain beside the nodes, so that matches can be for stakes; all is new each time",
+    help="Start a chain beside the nodes, so that matches can be for stakes; all is new each time. The first bot is a "
+    "hub as well: two can play through it without a transaction",
 )
 @click.option("--open/--no-open", "opens", default=True, show_default=True, help="Open the browser, or only print")
 def game(bots: int, humans: int, folder: Path, money: bool, opens: bool) -> None:
@@ -50,7 +54,7 @@ def game(bots: int, humans: int, folder: Path, money: bool, opens: bool) -> None
     names = [*HUMANS[:humans], *list(BOTS)[:bots]]
     with terminable(), _children(folder.absolute(), names, money) as children, running_nodes(children):
         tell(f"starting {len(children)} nodes in {children[0].home.parent}")
-        _prepare(children)
+        _prepare(children, money)
         players = [
             BotPlayer(each.client, strength=BOTS[each.name], secret=_secret(each.home), think_s=THINK_S, name=each.name)
             for each in children
@@ -60,7 +64,7 @@ def game(bots: int, humans: int, folder: Path, money: bool, opens: bool) -> None
             player.start()
         shown = [each for each in children if each.name in HUMANS]
         pages = {each.name: page_address(each.home, _api(each), PAGE, funds=money) for each in shown}
-        emit({"pages": pages, "directory": str(children[0].home.parent)}, lambda: _text(pages))
+        emit({"pages": pages, "directory": str(children[0].home.parent)}, lambda: _text(pages, money))
         if opens:
             for each in children[:humans]:
                 open_in_browser(each.home, PAGE, pages[each.name])
@@ -88,21 +92,29 @@ def _children(folder: Path, names: list[str], money: bool) -> Iterator[list[Node
         yield [child_in(name, home, more[name]) for name in names]
         return
     from scapp.runtime.cli.demo_chain import RICH, demo_chain, funded_children
+    from scapp.runtime.cli.demo_hub import hub_settings
 
+    for name in names:
+        more[name] += hub_settings(LEDGER_WEI, 2 * LEDGER_WEI) if name == HUB else _FOUND_BY_OTHERS
     home = emptied_folder(folder / "funded", MARK, [*HUMANS, *BOTS])
     tell("starting a chain with the contracts on it (the first time it is downloaded)")
     with demo_chain() as chain:
         yield funded_children(chain, names, home, RICH // 10, RICH // 2, more)
 
 
-def _prepare(children: list[NodeChild]) -> None:
-    """Everybody knows everybody and the game."""
+def _prepare(children: list[NodeChild], money: bool) -> None:
+    """Everybody knows everybody and the game; ledgers are on their way, nobody waits for them."""
     from scapp.game import wasm_bytes
+    from scapp.runtime.cli.amounts import COIN
     from scapp.runtime.cli.local_nodes import introduce
 
-    for node in introduce(children):
+    funds = {COIN: LEDGER_WEI}
+    hub = money and any(child.name == HUB for child in children)
+    for child, node in zip(children, introduce(children), strict=True):
         with node:
             node.deploy(wasm_bytes())
+            if hub and child.name != HUB:
+                node.open_ledger(HUB, funds, funds)
 
 
 def _secret(home: Path) -> bytes:
@@ -137,10 +149,11 @@ def _until_interrupted(children: list[NodeChild], players: list[Any]) -> None:
         pause.wait(0.5)
 
 
-def _text(pages: dict[str, str]) -> str:
+def _text(pages: dict[str, str], money: bool) -> str:
     lines = [f"  {name:8}{address}" for name, address in pages.items()]
+    later = "the chain and what is on it end with them" if money else "matches go on the next time"
     return (
         "Ready. Open (the address is a key to the node; keep it to yourself):\n\n"
         + "\n".join(lines)
-        + ("\n\nCtrl-C stops all nodes; matches go on the next time.")
+        + f"\n\nCtrl-C stops all nodes; {later}."
     )

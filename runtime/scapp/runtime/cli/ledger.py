@@ -172,7 +172,7 @@ def challenge(ledger: str, yes: bool, wait_s: float) -> None:
     with settings().client() as node:
         if not yes and not settings().json:
             before = node.ledger(ledger)
-            more = f" and the {len(before.channels)} channels that it funds" if before.channels else ""
+            more = f" and what it funds (channels: {len(before.channels)})" if before.channels else ""
             click.confirm(f"Leave ledger {before.channel_id[:12]}…{more}?", abort=True, err=True)
         with waiting("leaving the ledger"):
             found = node.challenge_ledger(ledger, wait_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -82,13 +83,11 @@ def open_(
 @click.option("--all", "everything", is_flag=True, help="Those that are over as well")
 def list_(everything: bool) -> None:
     """List payment channels, those that this node forwards among them."""
-    from scapp.runtime.cli.amounts import amount_text
-
     with settings().client() as node:
         found = [each for each in node.virtuals("payment") if everything or each.phase not in OVER]
     rows = [
         (short(each.channel_id, 12), each.role, short(each.participants[0], 12), short(each.participants[-1], 12),
-         each.phase, amount_text(each.paid, each.assets[0].asset), _whole(each), each.waiting_for or each.reason)
+         each.phase, _paid(each), _whole(each), each.waiting_for or each.reason)
         for each in found
     ]  # fmt: skip
     headers = ("channel", "role", "payer", "payee", "phase", "paid", "of", "waiting for")
@@ -198,27 +197,42 @@ def pay(to: str, amount: str, wait_s: float) -> None:
     emit(found, text)
 
 
+_ADDRESS = re.compile("0x[0-9a-fA-F]{40}")
 OVER = ("released", "rejected", "failed")
 
 
 def channel_to(node: Client, to: str, asset: str, amount: int) -> str:
     """A channel in which this can be paid: the one named, or the fullest that fits to this payee."""
-    known = [each for each in node.virtuals("payment") if each.role == "payer"]
-    address = next((peer.address for peer in node.peers() if peer.name == to), to).lower()
-    to_payee = [each for each in known if each.participants[-1].lower() == address]
-    if not to_payee:
-        return to  # a channel's id; the node says what is wrong with it
-    fits = [
-        each for each in to_payee
-        if each.phase == "running" and each.assets[0].asset == asset.lower() and _left(each) >= amount
+    from scapp.runtime.cli.amounts import amount_text
+
+    peer = next((peer.address for peer in node.peers() if peer.name == to), None)
+    address = (peer or to).lower()
+    usable = [
+        each for each in node.virtuals("payment")
+        if each.role == "payer" and each.participants[-1].lower() == address
+        and each.phase == "running" and each.assets[0].asset == asset.lower()
     ]  # fmt: skip
+    if peer is None and not usable and not _ADDRESS.fullmatch(to):
+        return to  # a channel's id; the node says what is wrong with it
+    fits = [each for each in usable if _left(each) >= amount]
     if not fits:
+        most = amount_text(str(max(map(_left, usable))), asset) if usable else ""
         raise Problem(
-            f"no open payment channel to {to} has that much left",
+            f"no payment channel to {to} has that much left; the most is {most}" if most
+            else f"no payment channel to {to} is open in that asset",
             code="refused",
             hint=f"`scapp payments open {to} AMOUNT` opens one; `scapp payments list` shows what there is",
-        )
+        )  # fmt: skip
     return min(fits, key=_left).channel_id
+
+
+def _paid(found: VirtualView) -> str:
+    """What this node knows was paid: a hub sees no voucher, only the end."""
+    from scapp.runtime.cli.amounts import amount_text
+
+    if found.role == "hub" and found.phase not in OVER:
+        return "unknown to hubs"
+    return amount_text(found.paid, found.assets[0].asset)
 
 
 def _left(found: VirtualView) -> int:
@@ -252,7 +266,7 @@ def _described(found: VirtualView) -> str:
                 for index, address in enumerate(found.participants)
             ),
             ("holds", _whole(found)),
-            ("paid", amount_text(found.paid, asset)),
+            ("paid", _paid(found)),
             *(("fee", f"{amount_text(fee, asset)} to hub {i}") for i, fee in enumerate(found.fees, 1) if int(fee)),
             ("challenge", f"{found.challenge_duration_s} s"),
         ]

@@ -49,7 +49,7 @@ def route(to: str, amount: str, peer_amount: str, fee_max: str | None, hubs_max:
         names = {peer.address.lower(): peer.name for peer in node.peers()}
     rows = [
         (
-            ", ".join(names.get(hub) or short(hub, 12) for hub in each.hubs) or "the own ledger",
+            ", ".join(names.get(hub) or short(hub, 12) for hub in each.hubs) or "this node's ledger",
             amount_text(each.fee, asset),
             "all have enough" if each.sure else "may have enough",
         )

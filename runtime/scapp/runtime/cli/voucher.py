@@ -6,7 +6,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from scapp.runtime.cli.common import Problem, common, emit, settings, short
+from scapp.runtime.cli.common import Problem, common, emit, settings, short, tell
 from scapp.runtime.cli.payments import channel_to
 
 if TYPE_CHECKING:
@@ -71,3 +71,4 @@ def _written(found: PaymentView | VoucherView, output: IO[str]) -> None:
         emit(found, found.voucher)
     if output.name != "-":
         output.write(found.voucher + "\n")
+        tell(f"the voucher of {short(found.channel_id, 12)} is in {output.name}")

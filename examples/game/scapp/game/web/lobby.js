@@ -2,7 +2,7 @@
 
 import { copy, doing, h, keep, short } from "./dom.js";
 import { readGoingOn } from "./game.js";
-import { asksText, stakeFields, stakesOf, withStakes } from "./money.js";
+import { asksText, drawWays, stakeFields, stakesOf, ways, withStakes } from "./money.js";
 import { addPeer, handover, listen, mayOpen, nameOf, node, ownName, refresh, state } from "./session.js";
 
 const CLOCKS = [["0", "No clock"], ["60000", "1 minute a move"], ["180000", "3 minutes a move"], ["600000", "10 minutes a move"]];
@@ -18,7 +18,7 @@ export function lobby(place) {
     rules: rules(),
   };
   // Lists change while somebody fills in the forms around them: they are drawn apart.
-  const lists = { against: h("fieldset"), known: h("ul.list") };
+  const lists = { against: h("fieldset"), known: h("ul.list"), way: h("div") };
   let goingOn = new Map();
   place.append(
     h("h1.hidden", {}, "Lobby"),
@@ -35,8 +35,9 @@ export function lobby(place) {
     keep(parts.challenges, [proposed, state.peers.map((peer) => peer.name)], () => challenges(proposed));
     keep(parts.matches, [live, waiting, [...goingOn.values()], state.peers.map((peer) => peer.name)], () => matches(live, waiting, goingOn));
     const links = state.peers.map((peer) => [peer.name, peer.address, peer.connected]);
-    keep(parts.create, [state.apps.length, mayOpen(), Boolean(state.chain)], () => create(lists.against));
+    keep(parts.create, [state.apps.length, mayOpen(), Boolean(state.chain)], () => create(lists.against, lists.way));
     keep(lists.against, links, () => opponents(lists.against));
+    keep(lists.way, ways(), () => drawWays(lists.way));
     keep(parts.people, mayOpen(), () => people(lists.known));
     keep(lists.known, links, known);
   };
@@ -90,7 +91,7 @@ function matches(live, waiting, goingOn) {
 const waitText = (channel) => (channel.phase === "proposed" ? "waits for an answer" : channel.phase);
 const names = (addresses) => addresses.map(nameOf).join(", ");
 
-function create(against) {
+function create(against, way) {
   if (!mayOpen()) return [h("h2", {}, "Watching"), h("p", {}, "This page may look at everything and move nothing.")];
   if (!state.apps.length) return [h("h2", {}, "New match"), h("p", {}, "The game is not deployed at your node: ", h("code", {}, "scapp deploy --example"))];
   const cards = h("output", { htmlFor: "cards" }, "7");
@@ -101,7 +102,7 @@ function create(against) {
       h("label.row", { htmlFor: "cards" }, h("span", {}, "Cards in hand"),
         h("input", { id: "cards", type: "range", name: "cards", min: 3, max: 13, value: 7, oninput: (event) => (cards.value = event.target.value) }), cards),
       h("label.row", {}, h("span", {}, "Clock"), h("select", { name: "move_ms" }, CLOCKS.map(([value, text]) => h("option", { value }, text)))),
-      stakeFields(),
+      stakeFields(way),
       h("button.primary.wide", { type: "submit" }, "Challenge")),
   ];
 }
@@ -137,7 +138,7 @@ async function open(event) {
 export async function challenge(peers, cards, moveMs, stakes = null) {
   if (peers.length < 1 || peers.length > 3) throw new Error("Choose one, two or three players.");
   const app = state.apps.at(-1);
-  const money = withStakes(stakes, [state.address, ...peers]);
+  const money = await withStakes(stakes, [state.address, ...peers]);
   const params = { cards, move_ms: moveMs, ...money.params };
   const found = await node.post("/v1/channels", { peers, app: app.deployment_id.slice(2), params, wait_s: 1, ...money.request });
   await refresh();

@@ -38,7 +38,7 @@ class MatchView {
     this.clock = h("p.clock", { role: "timer" });
     this.table = h("section.table", { "aria-label": "The table" },
       h("div.headline", {}, this.board.head, this.clock), this.board.track, this.board.felt, this.board.last, this.hand);
-    this.money = h("section.panel.money", { "aria-label": "Money on the chain", role: "status" });
+    this.money = h("section.panel.money", { role: "status" });
     this.side = sidePanels(id);
     this.root = h("div.match", {}, h("div.column", {}, this.table, this.money), this.side.root);
   }
@@ -177,7 +177,10 @@ class MatchView {
     const { channel, match, me } = this;
     const money = channel && moneyText(channel);
     this.money.hidden = !money;
-    if (money) keep(this.money, money.map((line) => line.textContent), () => [h("h2", {}, "On the chain"), ...money]);
+    if (money) {
+      this.money.setAttribute("aria-label", `Money ${money.title.toLowerCase()}`);
+      keep(this.money, money, () => [h("h2", {}, money.title), ...money.lines.map((line) => h("p", {}, line))]);
+    }
     if (!channel || !match || channel.phase === "proposed" || channel.phase === "rejected") {
       keep(this.hand, [channel?.phase, channel?.reason, channel?.derived?.state], () => waitingRoom(channel));
       return;
@@ -218,7 +221,7 @@ class MatchView {
         h("span.rank", {}, String(player.rank)), h("span.name", {}, this.names[player.seat]),
         player.status === "forfeited" ? h("small", {}, "forfeited") : null, h("strong", {}, String(player.score))))),
       h("div.actions", {},
-        mayOpen() ? h("button.primary", { type: "button", onclick: doing(() => challenge(others, match.cards, match.moveMs, stakesLike(channel, match))) }, "Rematch") : null,
+        mayOpen() ? h("button.primary", { type: "button", onclick: doing(async () => challenge(others, match.cards, match.moveMs, await stakesLike(channel, match))) }, "Rematch") : null,
         h("a.button", { href: `#/replay/${this.id}` }, "Replay"),
         mayOpen() && channel.phase === "running" ? h("button", { type: "button", onclick: doing(() => this.close()) }, "Close the channel") : null));
   }
@@ -231,7 +234,7 @@ class MatchView {
 
 function waitingRoom(channel) {
   if (!channel) return h("p.empty", {}, "Your node has no such match.");
-  const texts = { proposed: "Waiting for the others to accept…", opening: "Everybody signs the opening…", funding: "Waiting for the deposits on chain…", rejected: `Declined: ${channel.reason}` };
+  const texts = { proposed: "Waiting for the others to accept…", opening: "Everybody signs the opening…", funding: channel.backing ? "Waiting for the ledgers…" : "Waiting for the deposits on chain…", rejected: `Declined: ${channel.reason}` };
   return h("div.waiting", {}, h("p.empty", {}, texts[channel.phase] ?? "The tables are being derived…"),
     h("div.actions", {}, h("a.button", { href: "#/" }, "Back to the lobby")));
 }

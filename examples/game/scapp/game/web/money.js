@@ -1,7 +1,7 @@
-// Money of a match: what is staked when it is opened, and how it stands on the chain afterwards.
+// Money of a match: what is staked when it is opened, and how it stands on the chain or in ledgers afterwards.
 
 import { h } from "./dom.js";
-import { mayStake, nameOf, state } from "./session.js";
+import { mayStake, nameOf, node, state } from "./session.js";
 
 const COIN = `0x${"0".repeat(40)}`;
 /** The bonds' slot pays an address that nobody has the key of: what is left there is lost to all. */
@@ -25,35 +25,66 @@ export function weiOf(text) {
   return BigInt((found[1] || "0") + found[2].padEnd(WEI, "0")).toString();
 }
 
-/** The fields of the form, for a node that has a chain. */
-export function stakeFields() {
+/** Peers with whom this node has a ledger that can put stakes up: hubs, and players. */
+export const ways = () => state.ledgers.filter((ledger) => ledger.phase === "running" && ledger.assets.some(({ asset }) => asset === COIN)).map(({ peer }) => [peer, nameOf(peer)]);
+
+/** The fields of the form, for a node that has a chain. `way` is where `drawWays` puts how stakes are put up. */
+export function stakeFields(way) {
   if (!state.chain || !mayStake()) return null;
-  const more = h("div.money", { hidden: true },
-    h("label.row", {}, h("span", {}, "Bond"), h("select", { name: "bond" }, BONDS.map(([value, text]) => h("option", { value }, text)))),
+  const bond = h("label.row", {}, h("span", {}, "Bond"), h("select", { name: "bond" }, BONDS.map(([value, text]) => h("option", { value }, text))));
+  const direct = h("p", {}, h("small", {}, "Everybody deposits the stake; the chain pays what the last step that all signed says. Who goes silent loses the bond, and is waited for that long."));
+  const over = h("div.money", { hidden: true },
+    h("label.row", {}, h("span", {}, "Fee of the hub"), h("input", { type: "text", name: "fee", inputMode: "decimal", autocomplete: "off", placeholder: "what it announces" })),
+    h("p", {}, h("small", {}, "Ledgers put the stakes up at once, and what the last step that both signed says moves in them; the chain pays when a ledger is closed. For two players, without a bond.")));
+  const more = h("div.money", { hidden: true }, way, bond,
     h("label.row", {}, h("span", {}, "Dispute time"), h("select", { name: "duration" }, DURATIONS.map(([value, text]) => h("option", { value }, text)))),
-    h("p", {}, h("small", {}, "Everybody deposits the stake; the chain pays what the last step that all signed says. Who goes silent loses the bond, and is waited for that long.")));
+    direct, over);
+  way.onchange = () => {
+    const chosen = Boolean(way.querySelector("select")?.value);
+    bond.hidden = direct.hidden = chosen;
+    over.hidden = !chosen;
+  };
   const amount = h("input", { type: "text", name: "stake", inputMode: "decimal", autocomplete: "off", placeholder: "0 ETH: play for nothing", oninput: () => (more.hidden = !/[1-9]/.test(amount.value)) });
   return [h("label.row", {}, h("span", {}, "Stake of each"), amount), more];
 }
 
-/** What the request for a new channel says of money, and the reducer's parameters; nothing when played for nothing. */
+/** How stakes can be put up; what was chosen stays chosen while it is there. */
+export function drawWays(place) {
+  const chosen = place.querySelector("select")?.value;
+  const options = ways().map(([peer, name]) => h("option", { value: peer, selected: peer === chosen }, `through ${name}, no transaction`));
+  queueMicrotask(() => place.onchange?.()); // once it stands there: what was chosen may be gone
+  place.hidden = !options.length;
+  if (!options.length) return [];
+  return h("label.row", {}, h("span", {}, "Put up"), h("select", { name: "way" }, h("option", { value: "" }, "own deposits on chain"), options));
+}
+
+/** What the form says of money, null when played for nothing. `over`: null, or the hubs, or a player, whose ledgers put
+ * the stakes up; `fees`: null, or what each gets. */
 export function stakesOf(fields) {
   const wei = fields?.get("stake")?.trim() ? weiOf(fields.get("stake")) : "0";
   if (wei === "0") return null;
-  return { wei, bond: Number(fields.get("bond")), durationS: Number(fields.get("duration")) };
+  const durationS = Number(fields.get("duration"));
+  const way = fields.get("way");
+  if (!way) return { wei, over: null, bond: Number(fields.get("bond")), durationS };
+  const fee = fields.get("fee").trim();
+  return { wei, over: [way], fees: fee ? [weiOf(fee)] : null, bond: 0, durationS };
 }
 
 /** The stakes of a match that is there, for a rematch. */
-export function stakesLike(channel, match) {
-  if (!channel.chain) return null;
-  const wei = channel.slots[0].amount;
-  return { wei, bond: match.bondPercent, durationS: channel.chain.challenge_duration_s };
+export async function stakesLike(channel, match) {
+  const wei = channel.slots[0]?.amount;
+  const { backing, chain } = channel;
+  if (!backing) return chain && { wei, over: null, bond: match.bondPercent, durationS: chain.challenge_duration_s };
+  const { challenge_duration_s: durationS } = await node.get(`/v1/virtual/${channel.channel_id}`);
+  const [over, fees] = [backing.hubs, backing.fees].map((each) => (channel.my_index ? each.toReversed() : each));
+  return { wei, over, fees, bond: 0, durationS };
 }
 
 /** `{request, params}` to add to a new channel. Slot i is player i's, the bonds' one stands behind them. */
-export function withStakes(stakes, players) {
+export async function withStakes(stakes, players) {
   if (!stakes) return { request: {}, params: {} };
   const slots = players.map((destination) => ({ asset: COIN, destination, amount: stakes.wei }));
+  if (stakes.over) return { request: { slots, ...(await overLedgers(stakes, players)) }, params: {} };
   if (stakes.bond) slots.push({ asset: COIN, destination: POOL, amount: "0" });
   return {
     request: { fund: "direct", slots, challenge_duration_s: stakes.durationS },
@@ -61,21 +92,70 @@ export function withStakes(stakes, players) {
   };
 }
 
+/** Which hubs, and what each gets: what was agreed or typed, else what they announce. */
+async function overLedgers({ wei, over, fees, durationS }, players) {
+  if (players.length !== 2) throw new Error("Over ledgers two play: choose one player, or own deposits on chain.");
+  const request = { fund: "virtual", via: over.filter((hub) => hub !== players[1]), challenge_duration_s: durationS };
+  if (!request.via.length) return { ...request, fees: [] };
+  if (fees) return { ...request, fees };
+  const { routes } = await node.post("/v1/routes", { to: players[1], funds: [{ asset: COIN, mine: wei, theirs: wei }], challenge_duration_s: durationS });
+  const found = routes.find(({ hubs }) => hubs.join() === request.via.join());
+  if (!found) throw new Error(`${request.via.map(nameOf).join(", ")} and ${nameOf(players[1])} announce no way for that stake. Write the fee that you have agreed on.`);
+  return { ...request, fees: found.fees };
+}
+
 /** What a proposed match asks of us, in words; empty when it is played for nothing. */
 export function asksText(channel) {
   if (!channel.slots.length) return "";
   const mine = channel.slots[channel.my_index];
-  return channel.chain ? `for ${amountText(mine.amount, mine.asset)} each` : "for play money";
+  const each = `for ${amountText(mine.amount, mine.asset)} each`;
+  if (channel.backing) return `${each}, ${throughText(channel.backing)}`;
+  return channel.chain ? each : "for play money";
 }
 
-/** The chain's side of a match: a panel's content, or null for one that is played for nothing. */
-export function moneyText(channel) {
+const throughText = ({ hubs }) => (hubs.length ? `through ${hubs.map(nameOf).join(" and ")}` : "in your common ledger");
+
+/** How a match stands whose stakes ledgers put up. */
+const STAGES = {
+  none: () => "The ledgers are asked to lock the stakes",
+  guaranteed: () => "Your ledger has locked both stakes; the other one follows",
+  complete: (channel, sum) => `${sum} is locked ${throughText(channel.backing)}; no transaction was needed`,
+  releasing: () => "Both have signed the end; the ledgers take it over",
+  released: (channel) => `Moved in the ledgers: ${resultText(channel)}`,
+  failed: () => "The ledgers do not put up the stakes; what was locked is free again",
+  disputed: () => "The chain is to settle this match",
+};
+
+function ledgerLines(channel) {
+  const { backing, slots, participants, my_index: me } = channel;
+  const asset = slots[0].asset;
+  const sum = slots.reduce((total, slot) => total + BigInt(slot.amount), 0n).toString();
+  const lines = [`${STAGES[backing.stage](channel, amountText(sum, asset))}${backing.detail && ` (${backing.detail})`}.`];
+  backing.hubs.forEach((hub, at) => backing.fees[at] !== "0" && lines.push(`${nameOf(hub)} gets ${amountText(backing.fees[at], asset)} from ${nameOf(participants[0])}.`));
+  const neighbour = backing.hubs.at(me ? -1 : 0) ?? participants[1 - me];
+  const ledger = state.ledgers.findLast(({ peer }) => peer === neighbour);
+  const mine = ledger?.assets.find((each) => each.asset === asset)?.mine;
+  if (mine) lines.push(ledger.phase === "settled" ? `Your ledger with ${nameOf(neighbour)} is closed: the chain has paid you ${amountText(mine, asset)}.` : `You have ${amountText(mine, asset)} in your ledger with ${nameOf(neighbour)}.`);
+  return lines;
+}
+
+const resultText = (channel) => channel.participants.map((address, at) => `${nameOf(address)} ${amountText(channel.amounts[at], channel.slots[at].asset)}`).join(", ");
+
+function chainLines(channel) {
   const { chain } = channel;
-  if (!chain) return null;
   const lines = chain.assets.map((asset) => `The chain holds ${amountText(asset.held, asset.asset)} of ${amountText(asset.needed, asset.asset)}.`);
   if (chain.mode === "challenge") lines.push(`A challenge runs until ${new Date(chain.finalizes_at_s * 1000).toLocaleTimeString()}: without a newer step it pays turn ${chain.turn_record}.`);
-  if (chain.exit_reason) lines.push(`Your node leaves: ${chain.exit_reason}.`);
-  if (channel.phase === "settled") lines.push(`Paid out: ${channel.participants.map((address, at) => `${nameOf(address)} ${amountText(channel.amounts[at], channel.slots[at].asset)}`).join(", ")}.`);
-  else if (channel.waiting_for) lines.push(`Waits for ${channel.waiting_for}.`);
-  return lines.map((line) => h("p", {}, line));
+  if (channel.phase === "settled") lines.push(`Paid out: ${resultText(channel)}.`);
+  return lines;
+}
+
+/** How a match's money stands: a panel's title and content, or null for one that is played for nothing. */
+export function moneyText(channel) {
+  const { chain, backing, phase } = channel;
+  if (!chain && !backing) return null;
+  const lines = backing ? ledgerLines(channel) : chainLines(channel);
+  const { exit_reason: leaves } = backing ?? chain;
+  if (leaves) lines.push(`Your node leaves: ${leaves}.`);
+  if (phase !== "settled" && channel.waiting_for) lines.push(`Waits for ${channel.waiting_for}.`);
+  return { title: backing ? "In the ledgers" : "On the chain", lines };
 }

@@ -18,6 +18,7 @@ export const state = {
   apps: [], // deployments of the game
   channels: [], // of the game
   chain: null, // where stakes are paid, when the node has one
+  ledgers: [], // of a node with a chain: with hubs, or with players
 };
 const listeners = new Set();
 let waiting = null;
@@ -40,7 +41,7 @@ export async function start() {
   node.follow("rows,node", onNews, (linked, error) => {
     state.linked = linked;
     if (error) note(`${error.message}. Open the page anew: scapp page ${APP}`);
-    void refresh(null);
+    void refresh();
   });
 }
 
@@ -55,21 +56,22 @@ async function load() {
   // A version without chat is from before this page.
   state.apps = apps.deployments.filter((app) => app.name === APP && app.tables.some((table) => table.name === "chat"));
   state.chain = chain.connected ? chain : null;
+  state.ledgers = chain.connected ? (await node.get("/v1/ledgers")).ledgers : [];
   const ours = new Set(state.apps.map((app) => app.deployment_id));
   state.channels = channels.channels.filter((channel) => ours.has(channel.deployment_id));
 }
 
-/** Read everything again, and tell the listeners. */
-export async function refresh(item = null) {
+/** Read everything again, and tell the listeners to look at it. */
+export async function refresh() {
   try {
     await load();
   } catch {
     state.linked = false;
   }
-  for (const listener of listeners) listener(item);
+  for (const listener of listeners) listener(null);
 }
 
-/** Rows go to the listeners at once; what changes the lobby is read first, once for several changes. */
+/** Rows go to the listeners at once; what else changes is read first, once for several changes, and not told apart. */
 function onNews(item) {
   if (item.kind === "rows") {
     for (const listener of listeners) listener(item);
@@ -77,7 +79,7 @@ function onNews(item) {
   }
   waiting ??= setTimeout(() => {
     waiting = null;
-    void refresh(item);
+    void refresh();
   }, 60);
 }
 
