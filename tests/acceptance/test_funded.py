@@ -26,6 +26,7 @@ from scapp.runtime.devchain import Chain
 from scapp.runtime.disputes.packages import read_package
 from scapp.runtime.keys_file import CHAIN_KEY, key_info, load_key, new_key
 from tests.support.cluster import environment, eventually
+from tests.support.command import document
 from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
 
 LEDGER = library.wasm_bytes("ledger")
@@ -259,12 +260,7 @@ def test_a_watchtower_answers_for_a_node_that_is_away(chain: Chain, tmp_path: Pa
 
 def test_the_demo_plays_for_stakes(tmp_path: Path) -> None:
     """Everybody's account ends with what the game said, less what its transactions cost; nothing is created or lost."""
-    command = [sys.executable, "-m", "scapp.runtime.cli.main", "--json", "demo", "--fund", "direct", "--cards", "3"]
-    done = subprocess.run(
-        [*command, "--dir", str(tmp_path), "--no-keep"], capture_output=True, text=True, timeout=240, env=environment()
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = document("demo", "--fund", "direct", "--cards", "3", "--dir", str(tmp_path), "--no-keep")
     assert found["equal"]
     money = found["money"]
     assert sum(int(row["owed"]) for row in money) == sum(int(row["stake"]) for row in money)

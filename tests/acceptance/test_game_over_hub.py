@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import pytest
 
 from scapp.game import GameView, commit, commitment, read_view, reveal, wasm_bytes
 from scapp.runtime.cli.amounts import COIN
-from tests.support.cluster import environment, eventually
+from tests.support.cluster import eventually
+from tests.support.command import document, run
 from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
 from tests.support.ledger_cluster import DEPOSIT, open_ledger, restart, sent, settle, shown, wait_virtual
 
@@ -100,10 +100,9 @@ class Match:
 
 def opening(nodes: FundedCluster, *more: str) -> subprocess.CompletedProcess[str]:
     """`scapp channel open` at Alice's."""
-    command = [sys.executable, "-m", "scapp.runtime.cli.main", "-C", str(nodes.nodes["alice"].home), "--json"]
-    command += ["channel", "open", "carol", "--app", "goofspiel"]
-    command += ["--fund", "virtual", "--via", HUB, "--fee", f"{FEE}wei", *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
+    home = str(nodes.nodes["alice"].home)
+    channel = ["channel", "open", "carol", "--app", "goofspiel"]
+    return run("-C", home, *channel, "--fund", "virtual", "--via", HUB, "--fee", f"{FEE}wei", *more)
 
 
 def open_ledgers(nodes: FundedCluster) -> dict[str, str]:
@@ -230,12 +229,7 @@ def test_a_bond_has_no_place_over_a_hub(three: FundedCluster) -> None:
 
 def test_the_demo_plays_over_a_hub(tmp_path: Path) -> None:
     """Nothing is created or lost in the ledgers; the hub earns its fee; the chain hears of nothing in between."""
-    command = [sys.executable, "-m", "scapp.runtime.cli.main", "--json", "demo", "--fund", "virtual", "--cards", "3"]
-    done = subprocess.run(
-        [*command, "--dir", str(tmp_path), "--no-keep"], capture_output=True, text=True, timeout=240, env=environment()
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = document("demo", "--fund", "virtual", "--cards", "3", "--dir", str(tmp_path), "--no-keep")
     assert found["equal"]
     assert found["transactions"] == 0
     before, after = ({row["name"]: int(row[when]) for row in found["ledgers"]} for when in ("before", "after"))

@@ -22,6 +22,7 @@ from tests.support.bad_network import FAULTS, bad_network
 from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
 from tests.support.ledger_cluster import DEPOSIT, restart, sent, settle, shown, wait_ledger, wait_virtual
 
+WINDOW_S = 0.08  # within which what takes no transaction is killed: about as long as it takes
 WAY = (("alice", "bob"), ("bob", "carol"), ("carol", "dave"))
 pytestmark = pytest.mark.slow
 T = TypeVar("T")
@@ -173,8 +174,8 @@ def _killed_all(nodes: FundedCluster, moments: dict[str, float]) -> None:
     at_once(*(lambda name=name: life(name) for name in moments))
 
 
-def _killed_during(nodes: FundedCluster, victim: str, rng: random.Random, call: Callable[[], object]) -> None:
-    """Kill and restart the victim at a drawn moment after the call has begun; its node may be the one that dies."""
+def _killed_during(nodes: FundedCluster, victim: str, moment: float, call: Callable[[], object]) -> None:
+    """Kill and restart the victim so many seconds after the call has begun; its node may be the one that dies."""
     failed: list[Exception] = []
 
     def calling() -> None:
@@ -188,7 +189,6 @@ def _killed_during(nodes: FundedCluster, victim: str, rng: random.Random, call: 
 
     thread = threading.Thread(target=calling)
     thread.start()
-    moment = rng.uniform(0, 0.08)
     time.sleep(moment)
     restart(nodes, victim)
     thread.join()
@@ -204,7 +204,7 @@ def _life_with_kills(nodes: FundedCluster, victim: str, rng: random.Random) -> i
             client.open_payments("carol", COIN, 1_000, via=["bob"], fees=[7])
 
     channel = _again_until(
-        lambda: _killed_during(nodes, victim, rng, opening), lambda: _standing(nodes, "alice")
+        lambda until: _killed_during(nodes, victim, rng.uniform(0, until), opening), lambda: _standing(nodes, "alice")
     ).channel_id
     wait_virtual(nodes, nodes.names, channel, lambda now: now.phase == "running")
     told: list[int] = []
@@ -217,7 +217,7 @@ def _life_with_kills(nodes: FundedCluster, victim: str, rng: random.Random) -> i
                 client.pay(channel, amount)
                 told.append(amount)
 
-    _killed_during(nodes, victim, rng, paying)
+    _killed_during(nodes, victim, rng.uniform(0, WINDOW_S), paying)
     paid = int(nodes.client("alice").virtual(channel).paid)
     assert paid in (sum(told), sum(begun))
     wait_virtual(nodes, ["carol"], channel, lambda now: now.paid == str(paid))
@@ -229,7 +229,7 @@ def _life_with_kills(nodes: FundedCluster, victim: str, rng: random.Random) -> i
     def closed() -> bool | None:
         return nodes.client("carol").virtual(channel).phase != "running" or None
 
-    _again_until(lambda: _killed_during(nodes, victim, rng, closing), closed)
+    _again_until(lambda until: _killed_during(nodes, victim, rng.uniform(0, until), closing), closed)
     wait_virtual(nodes, nodes.names, channel, lambda now: now.phase == "released")
     return paid
 
@@ -240,13 +240,13 @@ def _standing(nodes: FundedCluster, name: str) -> VirtualView | None:
     return found[0] if found else None
 
 
-def _again_until(do: Callable[[], None], done: Callable[[], T | None]) -> T:
-    """A node that was killed before it had stored a wish has to be told again."""
-    for _ in range(5):
-        do()
+def _again_until(do: Callable[[float], None], done: Callable[[], T | None]) -> T:
+    """A node that was killed before it had stored a wish has to be told again; each time it may live longer."""
+    for attempt in range(8):
+        do(WINDOW_S * 2**attempt)
         if (found := done()) is not None:
             return found
-    raise AssertionError("killed five times before anything was stored")
+    raise AssertionError("killed eight times before anything was stored")
 
 
 def test_everything_completes_over_a_bad_network(chain: Chain, seed: str) -> None:
@@ -323,8 +323,53 @@ def test_channels_are_closed_by_anybody_and_by_all_at_once(chain: Chain) -> None
 def _closed(nodes: FundedCluster, name: str, ledger: str) -> None:
     """The other party may have closed it by the time that this one asks."""
     with own_client(nodes, name) as client:
-        try:
-            client.close_ledger(ledger)
-        except ClientError as error:
-            if "cannot be closed" not in str(error):
-                raise
+        _close_unless(client, ledger, "cannot be closed")
+
+
+def test_a_ledger_is_closed_while_a_channel_opens_over_it(chain: Chain, seed: str) -> None:
+    """At a drawn moment, by a drawn party: the close is refused, or waits for the channel, or the channel fails. Either
+    way all is paid out, and a channel that did not run has cost nothing."""
+    rng = random.Random(seed)
+    print(f"seed {seed}")
+    pairs = WAY[:2]
+    with funded_cluster(3, chain, more="\n[payments]\nfunding_timeout_s = 3\n") as nodes:
+        for which in rng.sample((0, 1), 2):
+            before = balances(nodes)
+            ledgers = open_ledgers(nodes, pairs)
+            closer, moment = rng.choice(pairs[which]), rng.uniform(0, 0.04)
+
+            def opening() -> VirtualView:
+                with own_client(nodes, "alice") as client:
+                    return client.open_payments("carol", COIN, 1_000, via=["bob"], fees=[7], wait_s=40)
+
+            def closing(who: str = closer, ledger: str = ledgers[which], after: float = moment) -> None:
+                time.sleep(after)
+                with own_client(nodes, who) as client:
+                    _close_unless(client, ledger, "close those first")
+
+            with ThreadPoolExecutor(1) as pool:
+                opened = pool.submit(opening)
+                closing()
+                phase, channel = opened.result().phase, opened.result().channel_id
+            print(f"{closer} closes after {moment * 1000:.0f} ms: the channel is {phase}")
+            assert phase in ("running", "failed", "rejected"), shown(nodes)
+            if phase == "running":
+                nodes.client("carol").close_virtual(channel, wait_s=30)
+                wait_virtual(nodes, nodes.names, channel, lambda now: now.phase == "released")
+            for ledger, (left, right) in zip(ledgers, pairs, strict=True):
+                wait_ledger(nodes, left, ledger, lambda now: not now.channels)
+                wait_ledger(nodes, right, ledger, lambda now: not now.channels)
+                _close_unless(nodes.client(left), ledger, "cannot be closed")
+                for name in (left, right):
+                    wait_ledger(nodes, name, ledger, lambda now: now.phase == "settled")
+            fee = 7 if phase == "running" else 0
+            assert gained(nodes, before) == {"alice": DEPOSIT - fee, "bob": 2 * DEPOSIT + fee, "carol": DEPOSIT}
+
+
+def _close_unless(client: Client, ledger: str, reason: str) -> None:
+    """Close the ledger; for this reason the node may refuse to."""
+    try:
+        client.close_ledger(ledger)
+    except ClientError as error:
+        if reason not in str(error):
+            raise

@@ -213,7 +213,9 @@ def test_a_deposit_is_announced_made_and_merged(pair: LedgerPair, who: int, asse
     share = Deposit(asset, before, before + 25, 25)  # type: ignore[arg-type]
     assert wanted(pair.parties[who].it, pair.parties[who].context) == (share,)
     assert wanted(pair.parties[1 - who].it, pair.parties[1 - who].context) == ()
-    assert "the deposit of" in waiting_for(pair.leader.it, pair.leader.session)
+    text = waiting_for(pair.leader.it, pair.leader.session)
+    assert text.startswith("the deposit of")
+    assert text.endswith(": 25 wei" if asset == COIN else f": 25 of token 0x{asset.hex()}")
     pair.mine(CONFIRMATIONS)
     assert pair.leader.it.balances.assets[at].total == before
     assert wanted(pair.parties[who].it, pair.parties[who].context) == (share,)

@@ -116,12 +116,9 @@ def test_every_restore_of_a_leader_leaves_out_more_turns(pair: LedgerPair) -> No
 def test_a_leader_remembers_only_so_many_restores_of_its_follower(pair: LedgerPair) -> None:
     """Each question with another token is a fact; they would fill memory and disk."""
     leader = pair.leader
-    for number in range(1_024):
-        ask = AskStanding(pair.channel, number.to_bytes(16, "big"))
-        leader.commit(receiving.receive(leader.it, leader.session, ask, leader.context))
-    ask = AskStanding(pair.channel, (1_024).to_bytes(16, "big"))
+    asks = (AskStanding(pair.channel, number.to_bytes(16, "big")) for number in range(2_000))
     with pytest.raises(PeerError, match="was restored 1024 times"):
-        receiving.receive(leader.it, leader.session, ask, leader.context)
+        _hear_all(leader, asks)
     assert len(leader.it.peer_restores) == 1_024
 
 

@@ -14,6 +14,7 @@ from scapp.channels.errors import LocalError
 from scapp.channels.ledger.opening import open_again
 from scapp.channels.onchain import Challenge
 from scapp.channels.outcome import address_to_destination
+from scapp.channels.payments.vouchers import VoucherRefused, sign_voucher
 from scapp.channels.restoring import mark_restored
 from scapp.channels.state import FixedPart, VariablePart, check_fixed_part, state_hash
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
@@ -69,6 +70,22 @@ async def test_an_operator_goes_on_without_a_peer_that_never_tells(scene: Ledger
     await scene.books(BOB).challenge_ledger(ledger)
     await scene.until(lambda: scene.has_phase(ledger, "settled", (BOB,)), blocks=True, seconds=600)
     assert scene.gain(BOB) == 1_030
+
+
+async def test_a_restored_payee_takes_nothing_beyond_the_end_that_it_has_signed(scene: LedgerScene) -> None:
+    """Its backup has the purse open; Alice shows the final state that both have signed, and goes on paying."""
+    await scene.ledger(ALICE, BOB)
+    channel = await scene.payments((ALICE, BOB), 100)
+    await paid_and_restored(scene, channel)
+    digest = record_of(scene, BOB, channel).hash_of("final", 2, ((60, 40),), b"")
+    both = tuple(signer.sign(digest) for signer in scene.signers)
+    said = Said(channel, (), final=Final(2, pack_amounts(((60, 40),)), b"", both))
+    runner = scene.books(BOB)._runner
+    assert runner is not None
+    await runner.input(lambda each: receiving.receive(each.state.virtuals[channel], scene.address(ALICE), said))
+    await scene.until(lambda: scene.books(BOB)._payments.purse(channel).purse.phase == "settled")
+    with pytest.raises(VoucherRefused, match="settled"):
+        await scene.books(BOB).take_voucher(sign_voucher(channel, 100, scene.signers[ALICE]))
 
 
 async def test_a_restored_payee_redeems_what_it_has_though_its_payer_tells_nothing(scene: LedgerScene) -> None:

@@ -120,21 +120,23 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
     step = virtual_opening.receive_proposal(
         peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, restore_token(restored_ms)
     )
-    return _unless_rejected(books, peer, step, rules)
-
-
-def _unless_rejected(books: Books, peer: Address, step: Step, rules: Rules) -> Step:
-    """The creation of a channel, or its refusal if this node does not want it: nothing was signed, so nothing is
-    stored."""
-    created, *later = step.events
-    record = virtual_record.create(created)
-    for event in later:
-        record = virtual_record.evolve(record, event)
-    decision, reason = _decided(books, record, rules)
-    faults = (full_fault(books, side, len(record.agreement.assets)) for _, side in record.sides)
-    if not record.recovering and (fault := next(filter(None, faults), "")):
+    proposed = _record_of(step)
+    decision, reason = _decided(books, proposed, rules)
+    faults = (full_fault(books, side, len(proposed.agreement.assets)) for _, side in proposed.sides)
+    if not proposed.recovering and (fault := next(filter(None, faults), "")):
         decision, reason = "reject", fault
-    return virtual_opening.refuse(record.channel_id, record.my_index, peer, reason) if decision == "reject" else step
+    if decision == "reject":  # nothing is stored for it, for nothing was signed
+        return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
+    return step
+
+
+def _record_of(step: Step) -> VirtualRecord:
+    """What a proposal's facts come to."""
+    first, *others = step.events
+    record = virtual_record.create(first)
+    for event in others:
+        record = virtual_record.evolve(record, event)
+    return record
 
 
 def restore_token(restored_ms: int) -> bytes:
@@ -179,7 +181,7 @@ def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
 
 
 def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
-    """What this node says of a virtual channel. An app party's app channel has a policy of its own, and has agreed by
+    """What the policy says of a virtual channel. An app party's app channel has a policy of its own, and has agreed by
     its signature; what comes back after a restore was accepted before."""
     request = virtual_opening.request_of(record)
     if record.accepted or record.recovering:
@@ -187,9 +189,8 @@ def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
     if request.role == "party":
         return "reject", "no app channel of this node has signed it"
     least, most = rules.ledgers.challenge_duration_min_s, rules.ledgers.challenge_duration_max_s
-    duration_s = record.agreement.fixed.challenge_duration
-    if not least <= duration_s <= most:
-        return "reject", f"challenge duration {duration_s} s; this node takes {least} to {most} s"
+    if not least <= request.challenge_duration_s <= most:
+        return "reject", f"challenge duration {request.challenge_duration_s} s; this node takes {least} to {most} s"
     return rules.policy.virtual(request, len(books.index.forwarded) - (record.channel_id in books.index.forwarded))
 
 

@@ -68,7 +68,9 @@ class Purses:
         if record.over:
             return self._settle if purse is not None and purse.phase != "settled" else None
         if record.funded and purse is None:
-            return None if record.signed(record.final) else self._open  # after a restore: what is signed pays no more
+            return None if record.signed(record.final) else self._open
+        if purse is not None and purse.phase == "open" and record.signed(record.final):
+            return self._settle  # signed before a restore: no further voucher would be worth anything
         if self._ends_on_chain(record):
             return self._redeem
         return self._tell_total if wants_total(record) else None
@@ -120,7 +122,8 @@ class Purses:
 
     async def _redeem(self, record: VirtualRecord) -> None:
         """No voucher is taken after the payee has made the one state that redeems them, nor given by the payer."""
-        if self.purse(record.channel_id) is not None:
+        purse = self.purse(record.channel_id)
+        if purse is not None and purse.phase != "settled":
             await self._payments.close(record.channel_id)
         purse = self.purse(record.channel_id)
         signer = self._runner.books.context.signer

@@ -112,8 +112,6 @@ def receive_proposal(
         raise PeerError(f"proposed by 0x{peer.hex()}, who is no neighbour on its path")
     if signed is None or not (signed.signatures[0] and signed.signatures[people.index(peer)]):
         raise PeerError("proposed without the prefund signatures of its proposer and of who sends it")
-    if record.is_app_party and not signed.signatures[record.my_index]:
-        raise PeerError("proposed an app channel that this node has not signed: it agrees through its app")
     if token and signed.signatures[record.my_index]:
         restored = VirtualRestored(record.channel_id, token)
         return Step((created, signed, restored), news(None, evolve(evolve(record, signed), restored)))
