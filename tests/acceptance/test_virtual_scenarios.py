@@ -5,6 +5,7 @@ Node processes over a real EVM. What is drawn follows from the run's seed.
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -174,8 +175,11 @@ def _killed_all(nodes: FundedCluster, moments: dict[str, float]) -> None:
     at_once(*(lambda name=name: life(name) for name in moments))
 
 
-def _killed_during(nodes: FundedCluster, victim: str, moment: float, call: Callable[[], object]) -> None:
-    """Kill and restart the victim so many seconds after the call has begun; its node may be the one that dies."""
+def _killed_during(
+    nodes: FundedCluster, victim: str, moment: float, call: Callable[[], object], gone: threading.Event | None = None
+) -> None:
+    """Kill and restart the victim so many seconds after the call has begun; its node may be the one that dies. `gone`
+    is set between the two."""
     failed: list[Exception] = []
 
     def calling() -> None:
@@ -190,7 +194,10 @@ def _killed_during(nodes: FundedCluster, victim: str, moment: float, call: Calla
     thread = threading.Thread(target=calling)
     thread.start()
     time.sleep(moment)
-    restart(nodes, victim)
+    nodes.kill_node(victim)
+    if gone is not None:
+        gone.set()
+    nodes.start(victim)
     thread.join()
     print(f"{victim} killed {moment * 1000:.0f} ms after the beginning")
     assert not failed, failed
@@ -209,15 +216,18 @@ def _life_with_kills(nodes: FundedCluster, victim: str, rng: random.Random) -> i
     wait_virtual(nodes, nodes.names, channel, lambda now: now.phase == "running")
     told: list[int] = []
     begun: list[int] = []
+    gone = threading.Event()
 
     def paying() -> None:
         with own_client(nodes, "alice") as client:
-            for amount in range(1, 11):
+            for amount in itertools.repeat(1, 1_000):  # until the victim dies, so that the last one may be lost
+                if gone.is_set():
+                    return
                 begun.append(amount)
                 client.pay(channel, amount)
                 told.append(amount)
 
-    _killed_during(nodes, victim, rng.uniform(0, WINDOW_S), paying)
+    _killed_during(nodes, victim, rng.uniform(0, WINDOW_S), paying, gone)
     paid = int(nodes.client("alice").virtual(channel).paid)
     assert paid in (sum(told), sum(begun))
     wait_virtual(nodes, ["carol"], channel, lambda now: now.paid == str(paid))
