@@ -99,7 +99,7 @@ async def test_a_payee_that_refuses_is_asked_over_every_hub(scene: LedgerScene) 
     """Each hub may have made the refusal up."""
     await both_known(scene)
     scene.policies[BOB].answers["payee"] = ("reject", "no customers today")
-    with pytest.raises(LocalError, match="is left: .*no customers today; .*no customers today"):
+    with pytest.raises(LocalError, match=r"is left: .*no customers today; .*no customers today"):
         await scene.books(ALICE).open_payments_routed(wish(scene), U256_MAX, 10)
     assert {each.participants[1] for each in scene.books(ALICE).virtuals()} == {
         scene.address(CHEAP),

@@ -98,7 +98,7 @@ def virtual_info(record: VirtualRecord, purse: Purse | None, *, blind: bool) -> 
             for each, (first, last) in zip(agreement.assets, now, strict=True)
         ),
         fees=agreement.fees,
-        paid=max(purse.paid if purse is not None else 0, now[0][1]) if agreement.kind == "payment" else 0,
+        paid=max(purse.credited if purse is not None else 0, now[0][1]) if agreement.kind == "payment" else 0,
     )
 
 
