@@ -3,7 +3,8 @@
 Three nodes with their logs in RocksDB, every append durable, and 10 ms from each to the other. What goes from node to
 node one after another is eight messages, each behind an append: the proposal to the hub and on to the payee; their
 signatures back, with which the payer proposes to lock its part; the hub's agreement, the payer's signature under the
-postfund state, and the hub's. The payer stores that one too.
+postfund state, and the hub's. The payer stores that one too. A ledger has room for 400 channels, so a thousand stand
+between four payers and four payees.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MESSAGES, APPENDS = 8, 9
 SINGLE = 30
 OPEN = 1_000
 TOGETHER = 64
-PAYER, HUB, PAYEE = 0, 1, 2
+HUB, PAIRS = 0, ((1, 2), (3, 4), (5, 6), (7, 8))
 
 
 async def _measured(root: Path) -> tuple[float, float, float]:
@@ -43,21 +44,22 @@ async def _measured(root: Path) -> tuple[float, float, float]:
             else:
                 super().send(peer, message, on_acked)
 
-    scene = LedgerScene(3)
+    scene = LedgerScene(9)
     scene.cast.transport = Far
-    for index in range(3):
+    for index in range(9):
         (root / str(index)).mkdir()
         scene.logs[index] = RocksLog(root / str(index))
     await scene.start()
     try:
-        await scene.ledger(PAYER, HUB, (10**9, 10**9))
-        await scene.ledger(HUB, PAYEE, (10**9, 10**9))
+        for payer, payee in PAIRS:
+            await scene.ledger(payer, HUB, (10**9, 10**9))
+            await scene.ledger(HUB, payee, (10**9, 10**9))
         delay_s = LATENCY_S
         await _opened(scene)
         alone = statistics.median([await _opened(scene) for _ in range(SINGLE)])
         bare = fdatasync_p50(root, 200)
-        for _ in range(OPEN // TOGETHER + 1):
-            await asyncio.gather(*(_opened(scene) for _ in range(TOGETHER)))
+        for round_ in range(OPEN // TOGETHER + 1):
+            await asyncio.gather(*(_opened(scene, PAIRS[round_ % len(PAIRS)]) for _ in range(TOGETHER)))
         among = statistics.median([await _opened(scene) for _ in range(SINGLE)])
         return alone, among, bare
     finally:
@@ -66,12 +68,13 @@ async def _measured(root: Path) -> tuple[float, float, float]:
             log.close()
 
 
-async def _opened(scene: Any) -> float:
+async def _opened(scene: Any, pair: tuple[int, int] = PAIRS[0]) -> float:
     """Open one; seconds until it runs at the payer."""
     from scapp.channels.books.info import PaymentChannelRequest
 
+    payer, payee = pair
     request = PaymentChannelRequest(
-        payee=scene.address(PAYEE), amount=10, via=(scene.address(HUB),), fees=(0,), challenge_duration_s=3_600
+        payee=scene.address(payee), amount=10, via=(scene.address(HUB),), fees=(0,), challenge_duration_s=3_600
     )
     runs, running = asyncio.Event(), set()
 
@@ -80,9 +83,9 @@ async def _opened(scene: Any) -> float:
             running.add(event.channel_id)
             runs.set()
 
-    end = scene.nodes[PAYER].subscribe(told)
+    end = scene.nodes[payer].subscribe(told)
     began = time.perf_counter()
-    channel = await scene.books(PAYER).open_payments(request)
+    channel = await scene.books(payer).open_payments(request)
     while channel not in running:
         runs.clear()
         await runs.wait()

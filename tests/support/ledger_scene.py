@@ -110,16 +110,30 @@ class LedgerScene:
         found += [(each.phase, each.waiting_for, each.reason) for i in self.nodes for each in self.books(i).virtuals()]
         raise AssertionError(found)
 
-    async def propose_ledger(self, left: int, right: int, amounts: tuple[int, int] = (1_000, 1_000)) -> ChannelId:
-        """A ledger of coin between two nodes, led by the first."""
+    async def propose_ledger(
+        self,
+        left: int,
+        right: int,
+        amounts: tuple[int, int] = (1_000, 1_000),
+        assets: Sequence[Address] = (ZERO_ADDRESS,),
+    ) -> ChannelId:
+        """A ledger between two nodes, led by the first, with those amounts of each asset."""
         request = LedgerRequest(
-            peer=self.address(right), funds=((ZERO_ADDRESS, *amounts),), challenge_duration_s=DURATION_S
+            peer=self.address(right),
+            funds=tuple((asset, *amounts) for asset in assets),
+            challenge_duration_s=DURATION_S,
         )
         return await self.books(left).open_ledger(request)
 
-    async def ledger(self, left: int, right: int, amounts: tuple[int, int] = (1_000, 1_000)) -> ChannelId:
+    async def ledger(
+        self,
+        left: int,
+        right: int,
+        amounts: tuple[int, int] = (1_000, 1_000),
+        assets: Sequence[Address] = (ZERO_ADDRESS,),
+    ) -> ChannelId:
         """The same, running."""
-        channel = await self.propose_ledger(left, right, amounts)
+        channel = await self.propose_ledger(left, right, amounts, assets)
         await self.until(lambda: self.has_phase(channel, "running", (left, right)), blocks=True)
         return channel
 
@@ -160,14 +174,21 @@ class LedgerScene:
         )
         return await self.books(payer).open_payments(request)
 
-    async def app_channel(self, path: Sequence[int], stakes: tuple[int, int], fees: tuple[int, ...]) -> ChannelId:
+    async def app_channel(
+        self,
+        path: Sequence[int],
+        stakes: tuple[int, int],
+        fees: tuple[int, ...],
+        assets: Sequence[Address] = (ZERO_ADDRESS,),
+    ) -> ChannelId:
         """A running app channel between the ends of a path of nodes."""
         first, *hubs, last = path
         request = OpenRequest(
             peers=(self.address(last),),
             deployment=DEPLOYMENT,
             slots=tuple(
-                (bytes(ZERO_ADDRESS), bytes(12) + self.address(index), amount)
+                (bytes(asset), bytes(12) + self.address(index), amount)
+                for asset in assets
                 for index, amount in zip((first, last), stakes, strict=True)
             ),
             challenge_duration=DURATION_S,

@@ -13,6 +13,7 @@ from typing import Any
 
 from scapp.channels.admission import AdmissionError
 from scapp.channels.admission_base import AdmissionBase
+from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.channel.effects import (
     PENDING,
     CommitBatch,
@@ -97,7 +98,7 @@ class SimNode:
         self.source = LogSource(self.log, lambda: self.drivers)
         self.up = True
         for stream in self.log.streams():
-            if stream == NODE_STREAM:
+            if stream in (NODE_STREAM, BOOKS_STREAM):
                 continue
             try:
                 self.drivers[stream] = load(self.log, stream, self.signer, self.net.terms)

@@ -25,13 +25,14 @@ from scapp.channels.state import FixedPart, VariablePart, check_fixed_part, stat
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signature
 from scapp.channels.virtual import defunding, opening
 from scapp.channels.virtual.agreement import Agreement, Asset, nonce_at, state_of, unpack_amounts
+from scapp.channels.virtual.backing import backing
 from scapp.channels.virtual.crank import Funding, crank, ledger_wants, place_of
 from scapp.channels.virtual.events import Side, Signed, VirtualCreated, VirtualEvent, VirtualRestored
 from scapp.channels.virtual.messages import Proposed, VirtualMessage
 from scapp.channels.virtual.pending import coalesced, pending
 from scapp.channels.virtual.receiving import receive
 from scapp.channels.virtual.record import LEFT, RIGHT, VirtualRecord, create, evolve
-from scapp.channels.virtual.standing import backing, phase, waiting_for
+from scapp.channels.virtual.standing import phase, waiting_for
 
 NOW_MS = 1_700_000_000_000
 APPS = opening.Apps(Address(b"\xaa" * 20), Address(b"\xbb" * 20))

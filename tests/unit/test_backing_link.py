@@ -217,7 +217,7 @@ async def test_what_cannot_be_is_passed_over(scene: Scene) -> None:
         ({"via": (), "fees": (1,)}, "1 fees for 0 hubs"),
         ({"fees": (-1,)}, "amount -1"),
         ({"fees": (2**256,)}, "allowed are 0 to 2\\^256"),
-        ({"slots": ()}, "two of one asset"),
+        ({"slots": ()}, "two in each of 1 to 16 assets"),
         ({"fund": "none"}, "belong to virtual channels"),
     ],
 )

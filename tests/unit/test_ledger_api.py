@@ -212,7 +212,7 @@ def test_open_a_payment_channel_over_hubs_that_the_node_finds(node: Harness) -> 
     assert node.books.requests == [(9, 5.0)]
     node.books.of_routes = [Route((BOB,), (3,), True, 99)]
     assert "running" in run(node, "payments", "open", "carol", "100", "--via", "auto").stdout
-    assert node.books.requests[1:] == [(U256_MAX, 30.0), PaymentChannelRequest(payee=CAROL, amount=100)]
+    assert node.books.requests[1:] == [(U256_MAX, 90.0), PaymentChannelRequest(payee=CAROL, amount=100)]
     run(node, "payments", "open", "carol", "100", "--via", "bob", "--fee-max", "9", code=2)
     with pytest.raises(Refused, match="either names its hubs"):
         node.client.open_payments("carol", COIN, 5, via=["bob"], fees=[0], routed=True)

@@ -11,11 +11,13 @@ from scapp.channels.books import proposals
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
 from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.errors import CorruptionError, LocalError
+from scapp.channels.ledger import proposals as ledger_proposals
 from scapp.channels.log.port import Append, StreamWrite
 from scapp.channels.restoring import mark_restored
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from tests.support.ledger_scene import DURATION_S, LedgerScene
 from tests.support.node_cast import START_MS
+from tests.support.plain_chain import TOKEN
 
 ALICE, HUB, BOB = 0, 1, 2
 
@@ -89,6 +91,22 @@ async def test_an_app_channel_over_a_hub(scene: LedgerScene) -> None:
     assert scene.money(ALICE, left) == (1_000 - 20 - 2, 1_000 + 20 + 2, 0)
     assert scene.money(BOB, right) == (1_000 + 20, 1_000 - 20, 0)
     assert len(scene.chain.sent) == sent
+
+
+async def test_an_app_channel_over_coin_and_token(scene: LedgerScene) -> None:
+    """Each asset is divided as the app says; the hub's fee is in the first."""
+    assets = (ZERO_ADDRESS, TOKEN)
+    left = await scene.ledger(ALICE, HUB, assets=assets)
+    right = await scene.ledger(HUB, BOB, assets=assets)
+    channel = await scene.app_channel((ALICE, HUB, BOB), (50, 30), fees=(2,), assets=assets)
+    (receipt,) = await scene.nodes[BOB].submit(channel, [b"move:2:3:20"])
+    assert receipt.status == "accepted", receipt
+    await scene.nodes[ALICE].close_channel(channel)
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB, BOB)))
+    coin, token = scene.info(ALICE, left).assets
+    assert ((coin.mine, coin.theirs), (token.mine, token.theirs)) == ((998, 1_002), (980, 1_020))
+    coin, token = scene.info(BOB, right).assets
+    assert ((coin.mine, coin.theirs), (token.mine, token.theirs)) == ((1_000, 1_000), (1_020, 980))
 
 
 async def test_a_hub_that_does_not_forward_and_a_ledger_that_lacks_funds(scene: LedgerScene) -> None:
@@ -313,3 +331,57 @@ async def test_ledgers_that_wait_for_the_operator_are_bounded(
     await scene.books(BOB).reject_ledger(first, "no")
     scene.cast.network.drop_link(scene.address(HUB), scene.address(BOB))  # when they meet again it is proposed again
     await scene.until(lambda: scene.has_phase(second, "proposed", (BOB,)))
+
+
+async def test_no_channel_is_begun_over_a_ledger_that_would_outgrow_the_chain(
+    scene: LedgerScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for two guarantees: a third channel is refused where it is opened, and by a hub whose other ledger is full;
+    those that are still being opened count, and room comes back with the end of one."""
+    await scene.ledger(ALICE, HUB)
+    right = await scene.ledger(HUB, BOB)
+    monkeypatch.setattr(ledger_proposals, "GUARANTEES_MAX", 2)
+    await scene.payments((HUB, BOB), 10)
+    first = await scene.payments((ALICE, HUB, BOB), 10)
+    refused = await scene.open_payments((ALICE, HUB, BOB), 10)
+    await scene.until(lambda: scene.virtual_phase(refused, "rejected", (ALICE,)))
+    assert f"with 0x{scene.address(BOB).hex()}: the ledger is full: 3" in scene.virtual(ALICE, refused).reason
+    scene.cast.network.partition([scene.address(ALICE)], [scene.address(HUB)])
+    await scene.open_payments((ALICE, HUB), 10)
+    with pytest.raises(LocalError, match="is full: 3 guarantees"):
+        await scene.open_payments((ALICE, HUB), 10)
+    scene.cast.network.heal()
+    await scene.books(ALICE).close_virtual(first)
+    await scene.until(lambda: scene.virtual_phase(first, "released", (ALICE, HUB, BOB)))
+    await scene.payments((ALICE, HUB), 10)
+    await scene.until(lambda: len(scene.info(HUB, right).channels) == 1)
+
+
+@pytest.mark.parametrize("who", [ALICE, BOB], ids=["payer", "payee"])
+async def test_a_purse_that_the_backup_does_not_know_recovers_before_it_pays_or_ends(
+    scene: LedgerScene, who: int
+) -> None:
+    """A backup from before the channel was opened: it comes back by the hub, and its purse is not begun anew, or the
+    payee would agree to an end without what it was paid."""
+    left = await scene.ledger(ALICE, HUB)
+    right = await scene.ledger(HUB, BOB)
+    old = scene.logs[who].durable_copy()
+    channel = await scene.payments((ALICE, HUB, BOB), 100, fees=(0,))
+    await scene.books(ALICE).pay(channel, 30)
+    await scene.until(lambda: scene.virtual(BOB, channel).paid == 30)
+    await scene.nodes[who].stop()
+    mark_restored(old, b"\x05" * 16, START_MS + 10**6, START_MS)
+    scene.logs[who] = old
+    for index in (ALICE, BOB):  # the one who knows is away at first
+        if index != who:
+            await scene.nodes[index].stop()
+    await scene.node(who)
+    await scene.books(HUB).close_virtual(channel)  # it speaks of the channel
+    await scene.until(lambda: scene.books(who)._purses.purse(channel) is not None)
+    with pytest.raises(LocalError, match="restored from a backup"):
+        await (scene.books(who).pay(channel, 1) if who == ALICE else scene.books(who)._payments.close(channel, 0))
+    await scene.node(BOB if who == ALICE else ALICE)
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB, BOB)))
+    assert scene.virtual(who, channel).paid == 30
+    assert scene.money(ALICE, left) == (970, 1_030, 0)
+    assert scene.money(BOB, right) == (1_030, 970, 0)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from scapp.channels.backing import Backing
 from scapp.channels.chain import calls
 from scapp.channels.ledger.signed import newest_enforceable
 from scapp.channels.reading import SignedState
@@ -119,3 +120,23 @@ async def test_a_hub_whose_neighbours_are_both_gone_has_what_it_had(scene: Ledge
     )
     assert scene.gain(HUB) - before == 2_000
     await scene.until(lambda: scene.virtual_phase(channel, "released", (HUB,)))
+
+
+async def test_the_app_hears_with_which_state_the_chain_has_ended_its_channel(scene: LedgerScene) -> None:
+    """Also the party that did not bring it there."""
+    await scene.ledger(ALICE, HUB)
+    await scene.ledger(HUB, BOB)
+    channel = await scene.app_channel((ALICE, HUB, BOB), (60, 40), (1,))
+    told: list[Backing] = []
+    link = scene.nodes[BOB]._backing
+    source = scene.books(BOB).backing
+    source.start(lambda _, backing: (told.append(backing), link._on_backing(channel, backing)))  # type: ignore[func-returns-value]
+    await scene.books(ALICE).challenge_virtual(channel)
+    await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB, BOB)), blocks=True, seconds=600)
+    shown_turn = scene.chain.chain.world.status_of(channel).turn_record
+    assert {each.settled is not None for each in told if each.stage == "released"} == {True}
+    assert {each.settled for each in told if each.stage != "released"} == {None}
+    settled = told[-1].settled
+    assert settled is not None
+    assert settled.turn == shown_turn
+    await scene.until(lambda: scene.app_phase(BOB, channel) == "settled")

@@ -7,7 +7,7 @@ import pytest
 from scapp.channels.errors import LocalError
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from scapp.channels.virtual import defunding
-from scapp.channels.virtual.standing import backing
+from scapp.channels.virtual.backing import backing
 from tests.support.virtual_net import TOKEN, Net, Party, describe
 
 FEES = {0: (), 1: (7,), 2: (7, 11)}

@@ -139,6 +139,11 @@ def test_the_proposal_names_hubs_and_fees_and_the_id_commits_to_them() -> None:
     assert (info.hubs, info.fees, info.stage) == (hubs, (HUB_FEE, HUB_FEE), "none")
 
 
+def slot(asset: int, who: int) -> tuple[bytes, bytes, bytes]:
+    """One unit of an asset to an account."""
+    return bytes([asset]) * 20, bytes(12) + bytes([who]) * 20, (1).to_bytes(32, "big")
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -149,6 +154,9 @@ def test_the_proposal_names_hubs_and_fees_and_the_id_commits_to_them() -> None:
         ({"app_definition": ZERO_ADDRESS}, "app for two parties, not none"),
         ({"slots": ()}, "0 slots of 0 assets"),
         ({"slots": ((b"\x00" * 20, b"\x00" * 12 + b"\x01" * 20, b"\x00" * 31 + b"\x01"),) * 3}, "3 slots of 1 assets"),
+        ({"slots": (slot(0, 1), slot(0, 2), slot(1, 2), slot(1, 1))}, "the same two different accounts in each asset"),
+        ({"slots": (slot(0, 1), slot(0, 1))}, "the same two different accounts in each asset"),
+        ({"slots": tuple(slot(asset, who) for asset in range(17) for who in (1, 2))}, "34 slots of 17 assets"),
     ],
 )
 def test_a_proposal_of_no_virtual_channel_is_refused(change: dict[str, Any], reason: str) -> None:

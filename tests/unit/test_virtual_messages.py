@@ -14,7 +14,7 @@ from scapp.channels.signing import Signer
 from scapp.channels.state import VariablePart
 from scapp.channels.types import U256_MAX, ZERO_ADDRESS, Address, ChannelId, Destination
 from scapp.channels.virtual import defunding
-from scapp.channels.virtual.agreement import ABORTED_MARK, Amounts, pack_amounts
+from scapp.channels.virtual.agreement import ABORTED_MARK, Amounts, pack_amounts, to_message
 from scapp.channels.virtual.messages import Final, Postfund, Refused, Said, VirtualMessage
 from scapp.channels.virtual.pending import pending, say
 from scapp.channels.virtual.receiving import receive
@@ -294,3 +294,16 @@ def test_bytes_that_are_no_message_are_refused_by_the_decoder() -> None:
         net.parties[1].hear(net.parties[0].address, message)
         assert phase(net.parties[1].records[channel]) == "running" or net.parties[1].records[channel].end_wanted
     assert read
+
+
+@pytest.mark.parametrize("kind", ["payment", "app"])
+def test_a_nonce_has_64_bits_and_no_sign(kind: str) -> None:
+    """Also one whose highest bit is set, as go-nitro's random ones have it."""
+    net, channel = running(kind)
+    record = net.parties[0].records[channel]
+    proposal = to_message(channel, record.agreement, record.prefund.signatures)
+    decoder = msgspec.msgpack.Decoder(VirtualMessage)
+    largest = replace(proposal, nonce=2**64 - 1)
+    assert decoder.decode(encode(largest)) == largest
+    with pytest.raises(msgspec.ValidationError, match=">= 0"):
+        decoder.decode(encode(replace(proposal, nonce=-1)))

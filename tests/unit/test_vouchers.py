@@ -173,7 +173,8 @@ def test_a_closed_purse_takes_what_the_final_state_gives_and_nothing_above() -> 
     payee.close(CHANNEL, 50, NOW_MS)
     assert payee.close(CHANNEL, 50, NOW_MS) is None
     with pytest.raises(LocalError, match="is closed with 50"):
-        payee.close(CHANNEL, 60, NOW_MS)
+        payee.close(CHANNEL, 40, NOW_MS)
+    assert payee.close(CHANNEL, 60, NOW_MS) is None  # more is signed, but no voucher is taken for it
     assert payee.take(late, NOW_MS)[1] == 20
     refused(paid(payer, 1), "closed, with 50", payee)
 
@@ -193,7 +194,7 @@ def test_the_payer_closes_with_what_it_promised() -> None:
 def test_what_cannot_be_opened() -> None:
     """On other terms than before, by a third party, over nothing; again on the same terms changes nothing."""
     book = payer_book()
-    assert book.open(terms(), NOW_MS) is None
+    assert book.open(terms(), NOW_MS) == ()
     with pytest.raises(LocalError, match="other terms"):
         book.open(terms(start=101), NOW_MS)
     with pytest.raises(LocalError, match="not one of two different parties"):
@@ -306,8 +307,7 @@ def test_any_order_and_any_repetition_end_with_the_largest(amounts: list[int], s
 def test_what_is_decided_is_what_its_facts_say(batches: list[list[int]]) -> None:
     """The book and the fold of its events never differ, and never promise more than there is."""
     book, events = PaymentBook(PAYER), list[PurseEvent]()
-    opened = book.open(terms(), NOW_MS)
-    assert opened is not None
+    (opened,) = book.open(terms(), NOW_MS)
     folded = create(opened)
     for amounts in batches:
         event, outcomes = book.pay(CHANNEL, amounts, NOW_MS)

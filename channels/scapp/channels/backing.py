@@ -11,6 +11,7 @@ from scapp.channels.reading import SignedState
 from scapp.channels.types import Address, ChannelId
 
 HUBS_MAX = 8
+ASSETS_MAX = 16
 Stage = Literal["none", "guaranteed", "complete", "releasing", "released", "failed", "disputed"]
 
 
@@ -36,7 +37,7 @@ class VirtualTerms(msgspec.Struct, frozen=True, gc=False):
 
     channel: ChannelId
     participants: tuple[Address, ...]
-    fees: tuple[int, ...]  # one per hub, of the slots' asset
+    fees: tuple[int, ...]  # one per hub, of the first asset
     slots: tuple[tuple[bytes, bytes, int], ...]
 
 

@@ -21,13 +21,7 @@ from scapp.channels.chain_link import ChainLink
 from scapp.channels.channel.effects import parse_outbox_row
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.full_set import for_contracts, newest_enforceable
-from scapp.channels.channel.messages import (
-    Decisions,
-    ModulePart,
-    ModuleWanted,
-    Rejected,
-    decode_message,
-)
+from scapp.channels.channel.messages import Decisions, ModulePart, ModuleWanted, Rejected, decode_message
 from scapp.channels.channel.opening import open_signed
 from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.signing_rules import StateSigner

@@ -25,7 +25,7 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `fund` is "none"; "direct": every participant deposits on the node's chain what its slots say
     (docs/reference/app-channel.md section 7); or "virtual": ledgers of this node, of the hubs in `via` and of the one
-    peer put it up, without any transaction (section 8). Hub i is paid `fees[i]` of the slots' asset."""
+    peer put it up, without any transaction (section 8). Hub i is paid `fees[i]` of the first asset."""
 
     peers: tuple[Address, ...]  # the other participants, in order
     deployment: Deployment

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.errors import LocalError
 from scapp.channels.log.port import NODE_STREAM
 from scapp.channels.log.rocks import RocksLog
@@ -40,7 +41,7 @@ def make_backup(
         meter.stage("checkpoint of the log", "")
         # First the log, then its list of channels: one that opens meanwhile is in the list at worst.
         log.checkpoint(folder / "log")
-        channels = tuple("0x" + stream.hex() for stream in log.streams() if stream != NODE_STREAM)
+        channels = tuple("0x" + stream.hex() for stream in log.streams() if stream not in (NODE_STREAM, BOOKS_STREAM))
         _copy_home(home, folder / "home", keys)
         manifest = _described(folder, meter, address=address, keys=keys, now_ms=now_ms, scapp=scapp, channels=channels)
         _sync(folder)

@@ -28,7 +28,7 @@ class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     payment_max: Amounts = {}
     payee_max: Amounts = {}
     payer_max: Amounts = {}
-    funding_timeout_s: Annotated[int, msgspec.Meta(ge=1)] = 60
+    funding_timeout_s: Annotated[int, msgspec.Meta(ge=1)] = 20
 
 
 class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

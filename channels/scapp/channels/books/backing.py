@@ -14,7 +14,7 @@ from typing import Protocol
 from scapp.channels.abi import InvalidValue
 from scapp.channels.backing import Backing, VirtualTerms
 from scapp.channels.books.engine import Books, Input
-from scapp.channels.books.proposals import Rules, side_with
+from scapp.channels.books.proposals import Rules, age_fault, full_fault, side_with
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.chain.calls import decode_outcome
 from scapp.channels.errors import LocalError, ScappError
@@ -26,8 +26,8 @@ from scapp.channels.virtual import defunding
 from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual.agreement import Agreement, Asset
+from scapp.channels.virtual.backing import backing
 from scapp.channels.virtual.record import VirtualRecord
-from scapp.channels.virtual.standing import backing
 
 logger = logging.getLogger("scapp.books")
 
@@ -74,9 +74,15 @@ class BooksBacking:
             return "this node's ledgers are closed"
         if self.app_definition == ZERO_ADDRESS:
             return "this node knows no contract for app channels over ledgers (chain.two_party_app)"
+        assets = len({asset for asset, _, _ in terms.slots})
         for neighbour in _neighbours(terms.participants, self._me):
-            if neighbour is not None and side_with(books, neighbour) is None:
+            if neighbour is None:
+                continue
+            side = side_with(books, neighbour)
+            if side is None:
                 return f"there is no running ledger with 0x{neighbour.hex()}"
+            if fault := full_fault(books, side, assets):
+                return fault
         return ""
 
     def open(self, terms: VirtualTerms, states: tuple[SignedState, ...]) -> None:
@@ -142,6 +148,8 @@ class BooksBacking:
     def _open(self, books: Books, terms: VirtualTerms, prefund: SignedState) -> Step:
         if terms.channel in books.state.virtuals:
             return NOTHING
+        if fault := age_fault(books, prefund.nonce):
+            raise LocalError(fault)
         left, right = (
             None if neighbour is None else side_with(books, neighbour)
             for neighbour in _neighbours(terms.participants, self._me)

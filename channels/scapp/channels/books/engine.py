@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from scapp.channels.books import forgetting
 from scapp.channels.books.disputes import Disputes
 from scapp.channels.books.events import BooksEvent
 from scapp.channels.books.index import Index
@@ -67,6 +68,7 @@ class Books:
         self._sends: list[Send] = []
         self._notes: list[Note] = []
         self._touched: set[ChannelId] = set()
+        self._forget_at = 0  # how many records there are when it is time to look for what may be forgotten
         self._unseen: set[ChannelId] = set()  # of a hub, that the chain may have ended while this node was away
         self._followed_ms: int | None = None
         self._withheld: set[ChannelId] = set()  # ledgers in which a hub would do more if its view of the chain were new
@@ -82,7 +84,7 @@ class Books:
 
     def ledgers_with(self, peer: Address) -> list[LedgerRecord]:
         """Those with a peer that are not over."""
-        return [self.state.ledgers[channel] for channel in self.index.ledgers_with[peer]]
+        return [self.state.ledgers[channel] for channel in self.index.ledgers_with.get(peer, ())]
 
     # Inputs
 
@@ -118,7 +120,25 @@ class Books:
             self._try(channel, self._leave_silent)
         for channel in self._retries.due(self.context.now_ms):
             self._say_again(channel)
+        self._forget()
         return NOTHING
+
+    def _forget(self) -> None:
+        state = self.state
+        if len(state.ledgers) + len(state.virtuals) < self._forget_at:
+            return
+        fact = forgetting.forgettable(state, self.context.now_ms)
+        if fact is not None:
+            state.fold(fact)
+            self._events.append(fact)
+            gone = [ChannelId(channel) for channel in fact.channels]
+            self.index.forget(gone)
+            for channel in gone:
+                for known in (self._sessions, self._impossible, self._dirty, self._proposed):
+                    known.pop(channel, None)
+                self._touched.discard(channel)
+                self._retries.end(channel)
+        self._forget_at = len(state.ledgers) + len(state.virtuals) + forgetting.KEPT_MAX // 2
 
     def _leave_silent(self, channel: ChannelId) -> None:
         virtual = self.state.virtuals.get(channel)
@@ -129,7 +149,7 @@ class Books:
 
     def link_up(self, peer: Address) -> Step:
         """Input: a peer is there again, and may lack anything."""
-        for ledger in self.index.ledgers_with[peer]:
+        for ledger in self.index.ledgers_with.get(peer, ()):
             for channel in (ledger, *self.index.users[ledger]):
                 self._sends += self._pending(channel, peer)
         return NOTHING

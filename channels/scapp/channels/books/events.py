@@ -18,7 +18,15 @@ class BooksRestored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
     backup_ms: int
 
 
-BooksEvent = BooksRestored | LedgerEvent | VirtualEvent
+class Forgotten(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="books.forgotten.1"):
+    """These records, which have ended, are no longer kept. Nothing is begun any more that was opened at `opened_ms` by
+    its nonce, or before: it may have been one of them."""
+
+    channels: tuple[bytes, ...]
+    opened_ms: int
+
+
+BooksEvent = BooksRestored | Forgotten | LedgerEvent | VirtualEvent
 
 _decoder: msgspec.msgpack.Decoder[BooksEvent] = msgspec.msgpack.Decoder(BooksEvent)
 

@@ -18,7 +18,8 @@ class Index:
     """`ledgers_with`: those with each peer that are not over (one, and proposals). `users`: virtual channels that are
     not over, by the ledgers that fund them. `wants`: what those want of that ledger now. `restless`: records for which
     something may happen by the mere passing of time. `forwarded`: those in which this node is a hub. `proposed`:
-    ledgers that nobody here has decided on. `unfunded`: of the users those that are not funded yet."""
+    ledgers that nobody here has decided on. `unfunded`: of the users those that are not funded yet. `promised`: how
+    many guarantees the users of a ledger have or will have in it, one for each asset."""
 
     def __init__(self, state: BooksState) -> None:
         self.ledgers_with: defaultdict[Address, dict[ChannelId, None]] = defaultdict(dict)
@@ -26,6 +27,7 @@ class Index:
         self.wants: defaultdict[ChannelId, dict[ChannelId, tuple[Proposal, ...]]] = defaultdict(dict)
         self.restless: dict[ChannelId, None] = {}
         self.forwarded: set[ChannelId] = set()
+        self.promised: defaultdict[ChannelId, int] = defaultdict(int)
         self.proposed: set[ChannelId] = set()
         self.unfunded: defaultdict[ChannelId, set[ChannelId]] = defaultdict(set)
         for ledger in state.ledgers.values():
@@ -51,20 +53,31 @@ class Index:
         """The record as it is now."""
         channel = record.channel_id
         for _, side in record.sides:
-            users = self.users[ChannelId(side.ledger)]
+            ledger = ChannelId(side.ledger)
+            users = self.users[ledger]
             if record.over:
+                self.promised[ledger] -= len(record.agreement.assets) if channel in users else 0
                 users.pop(channel, None)
             else:
+                self.promised[ledger] += len(record.agreement.assets) if channel not in users else 0
                 users[channel] = None
             if record.over or record.funded:
-                self.unfunded[ChannelId(side.ledger)].discard(channel)
+                self.unfunded[ledger].discard(channel)
             else:
-                self.unfunded[ChannelId(side.ledger)].add(channel)
+                self.unfunded[ledger].add(channel)
         if record.is_hub and not record.over:
             self.forwarded.add(channel)
         else:
             self.forwarded.discard(channel)
         self._rest(channel, restless=not record.over and (phase(record) != "running" or ending(record)))
+
+    def forget(self, channels: Iterable[ChannelId]) -> None:
+        """These have ended and are not kept any more."""
+        for channel in channels:
+            for known in (self.users, self.wants, self.unfunded, self.promised):
+                known.pop(channel, None)
+        for peer in [peer for peer, known in self.ledgers_with.items() if not known]:
+            del self.ledgers_with[peer]
 
     def put_wants(self, record: VirtualRecord, wants: Iterable[tuple[Address, Proposal]]) -> list[ChannelId]:
         """What a virtual channel wants of its ledgers now; the ledgers of which that is something else than before."""

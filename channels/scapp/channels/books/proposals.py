@@ -14,6 +14,7 @@ from scapp.channels.ledger import record as ledger_record
 from scapp.channels.ledger.events import LedgerCreated
 from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedger
 from scapp.channels.ledger.opening import LedgerRules
+from scapp.channels.ledger.proposals import room_fault
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import opening as virtual_opening
@@ -22,7 +23,7 @@ from scapp.channels.virtual import record as virtual_record
 from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.events import Side
 from scapp.channels.virtual.messages import Proposed, Refused, VirtualMessage
-from scapp.channels.virtual.opening import Apps
+from scapp.channels.virtual.opening import CLOCKS_APART_MS, Apps
 from scapp.channels.virtual.pending import REASON_MAX
 from scapp.channels.virtual.record import VirtualRecord
 
@@ -63,6 +64,8 @@ def _proposed_ledger(
         # It may have lived here before, after the backup; its first states must not be signed again (rule 9).
         reason = f"proposed before this node was restored, at {restored_ms} ms"
         return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
+    if record is None and (reason := age_fault(books, message.nonce)):
+        return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
     known = books.ledgers_with(peer) + ([record] if record is not None else [])
     step = ledger_opening.receive_open(message, peer, known, rules.ledgers, books.context)
     created = next((event for event in step.events if isinstance(event, LedgerCreated)), None)
@@ -74,6 +77,17 @@ def _proposed_ledger(
     if decision == "ask" and len(books.index.proposed) >= PROPOSALS_MAX:
         raise PeerError(f"{PROPOSALS_MAX} proposed ledgers wait for the operator already")
     return step
+
+
+def age_fault(books: Books, nonce: int) -> str:
+    """Why nothing with that nonce is begun, or an empty string: it may have been here before and was forgotten (rule
+    9), or will seem older than it is when it is forgotten itself."""
+    opened, now_ms = opened_ms(nonce), books.context.now_ms
+    if books.state.forgotten_ms and opened <= books.state.forgotten_ms:
+        return f"opened at {opened} ms by its nonce, and what ended of that time is forgotten here: propose a new one"
+    if opened > now_ms + CLOCKS_APART_MS:
+        return f"opened at {opened} ms by its nonce (`nonce_at`), this node's clock says {now_ms}"
+    return ""
 
 
 def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules: Rules) -> Step:
@@ -90,6 +104,8 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
         raise PeerError(f"proposes a virtual channel with the id of a ledger, 0x{channel.hex()}")
     me = books.context.signer.address
     left, right = virtual_opening.neighbours_of(message, me)
+    if reason := age_fault(books, message.nonce):
+        return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     sides: list[Side | None] = []
     for neighbour in (left, right):
         side = side_with(books, neighbour) if neighbour is not None else None
@@ -102,9 +118,13 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
             reason = f"{OPENING_MAX} channels are being opened over one ledger already"
             return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     step = virtual_opening.receive_proposal(
-        peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, _token(restored_ms)
+        peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, restore_token(restored_ms)
     )
-    decision, reason = _decided(books, _record_of(step), rules)
+    proposed = _record_of(step)
+    decision, reason = _decided(books, proposed, rules)
+    faults = (full_fault(books, side, len(proposed.agreement.assets)) for _, side in proposed.sides)
+    if not proposed.recovering and (fault := next(filter(None, faults), "")):
+        decision, reason = "reject", fault
     if decision == "reject":  # nothing is stored for it, for nothing was signed
         return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     return step
@@ -119,8 +139,9 @@ def _record_of(step: Step) -> VirtualRecord:
     return record
 
 
-def _token(restored_ms: int) -> bytes:
-    """Of a channel that the last restore has forgotten altogether: what its neighbours repeat to have told all."""
+def restore_token(restored_ms: int) -> bytes:
+    """Of a channel, or a purse, that the last restore has forgotten altogether: what the others repeat to have told
+    all."""
     return restored_ms.to_bytes(16, "big") if restored_ms else b""
 
 
@@ -133,6 +154,18 @@ def side_with(books: Books, neighbour: Address) -> Side | None:
             mine, theirs = parties.of(setup.my_index), parties.of(1 - setup.my_index)
             return Side(neighbour, record.channel, mine, theirs, record.leads)
     return None
+
+
+def full_fault(books: Books, side: Side, assets: int) -> str:
+    """Why one more channel in so many assets must not count on that ledger, or an empty string: what all channels over
+    it have and may still get has to fit the chain, as a ledger that does not is no guarantee of anything."""
+    ledger = books.state.ledgers[ChannelId(side.ledger)].ledger
+    if ledger is None:
+        return ""
+    standing = sum(len(each.guarantees) for each in ledger.proposed.assets)
+    coming = max(0, books.index.promised[ledger.channel_id] - standing)
+    fault = room_fault(ledger.proposed, coming + assets)
+    return f"with 0x{side.peer.hex()}: {fault}" if fault else ""
 
 
 def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from scapp.channels.books.engine import Books
+from scapp.channels.books.proposals import restore_token
 from scapp.channels.books.runner import BooksRunner
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.errors import LocalError, ScappError
@@ -19,6 +20,7 @@ from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.runner import PaymentRunner
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import settling
+from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.defunding import total_known, wants_total
 from scapp.channels.virtual.record import VirtualRecord
 
@@ -96,8 +98,15 @@ class Purses:
             asset=asset.asset,
             start=asset.first,
         )
-        await self._payments.open(terms)
+        await self._payments.open(terms, self._lost_by(record))
         self._runner.wake()
+
+    def _lost_by(self, record: VirtualRecord) -> bytes:
+        """The token of a restore after which a channel without purse may have had one: it was here before. Empty for a
+        channel that is new."""
+        restored_ms = self._runner.books.state.restored_ms
+        before = min(record.created_ms, opened_ms(record.agreement.fixed.nonce)) <= restored_ms or any(record.told)
+        return restore_token(restored_ms) if restored_ms and before else b""
 
     async def _settle(self, record: VirtualRecord) -> None:
         await self._payments.settle(record.channel_id)

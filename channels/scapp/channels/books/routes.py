@@ -11,6 +11,7 @@ import msgspec
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import BooksPort, PaymentChannelRequest, RouteRequest
 from scapp.channels.errors import LocalError
+from scapp.channels.ledger.proposals import room_fault
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.routing.attempts import Attempts
 from scapp.channels.routing.fees import Stake
@@ -110,7 +111,7 @@ class BooksRoutes:
         if books is None or not self._stale:
             return
         self._stale = False
-        ledgers = [_own(record) for record in books.state.ledgers.values() if record.usable]
+        ledgers = [_own(record) for record in books.state.ledgers.values() if _takes_more(record)]
         self._router.announce(ledgers, self._shared.clock_ms())
 
 
@@ -126,6 +127,11 @@ def culprit(record: VirtualRecord) -> Address | None:
     else:
         at_neighbour = len(participants) > 2 and not record.held[RIGHT]
     return participants[1] if at_neighbour else None
+
+
+def _takes_more(record: LedgerRecord) -> bool:
+    """May a channel come into it, whatever its funds?"""
+    return record.usable and record.ledger is not None and not room_fault(record.ledger.proposed, 1)
 
 
 def _own(record: LedgerRecord) -> OwnLedger:

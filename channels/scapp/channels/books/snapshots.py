@@ -23,7 +23,7 @@ from scapp.channels.state_snapshots import BYTES_PER_EVENT, EVENTS_AT_END, EVENT
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual.record import VirtualRecord
 
-FORM = "books.1"
+FORM = "books.2"
 FOLD = 1
 """To be raised whenever a record's `evolve` gives another record for the same events; a change of the records' shape
 is noticed without."""
@@ -38,6 +38,7 @@ class _Saved(msgspec.Struct, frozen=True, array_like=True, gc=False):
     shape: int
     version: int
     restored_ms: int
+    forgotten_ms: int
     ledgers: list[msgspec.Raw]
     virtuals: list[msgspec.Raw]
 
@@ -52,7 +53,13 @@ class BooksCodec:
         """Of a copy that nobody changes meanwhile."""
         ledgers = [self._record(*item) for item in state.ledgers.items()]
         virtuals = [self._record(*item) for item in state.virtuals.items()]
-        return _encode(_Saved(FORM, FOLD, shape(), state.version, state.restored_ms, ledgers, virtuals))
+        self._encoded = {
+            channel: each
+            for channel, each in self._encoded.items()
+            if channel in state.ledgers or channel in state.virtuals
+        }
+        times = state.restored_ms, state.forgotten_ms
+        return _encode(_Saved(FORM, FOLD, shape(), state.version, *times, ledgers, virtuals))
 
     def _record(self, channel: ChannelId, record: object) -> msgspec.Raw:
         known = self._encoded.get(channel)
@@ -82,6 +89,7 @@ class BooksCodec:
             self._encoded[virtual.channel_id] = virtual, raw
         state.version = saved.version
         state.restored_ms = saved.restored_ms
+        state.forgotten_ms = saved.forgotten_ms
         state.snapshot = saved.version, len(data)
         return state
 

@@ -1,11 +1,11 @@
 """All ledgers and virtual channels of a node as a fold of the books' events; `engine.py` decides over it.
 
-A record changes by its own package's `evolve` alone. What has ended stays: an id is never used a second time (rule 9).
+A record changes by its own package's `evolve` alone. What has ended stays until it is forgotten (`forgetting.py`).
 """
 
 from __future__ import annotations
 
-from scapp.channels.books.events import BooksEvent, BooksRestored
+from scapp.channels.books.events import BooksEvent, BooksRestored, Forgotten
 from scapp.channels.errors import CorruptionError, LocalError
 from scapp.channels.ledger import record as ledger_record
 from scapp.channels.ledger.events import LedgerCreated, LedgerEvent, LedgerRestored
@@ -21,13 +21,15 @@ _NONSENSE = (LocalError, LookupError, ValueError, TypeError)
 
 class BooksState:
     """`version` counts folded events; `restored_ms`: when the books were last put in place from a backup, 0 for never;
-    `snapshot`: version and size of the snapshot that this began at."""
+    `forgotten_ms`: nothing that was opened by then is begun any more, 0 while nothing was forgotten; `snapshot`:
+    version and size of the snapshot that this began at."""
 
     def __init__(self) -> None:
         self.ledgers: dict[ChannelId, LedgerRecord] = {}
         self.virtuals: dict[ChannelId, VirtualRecord] = {}
         self.version = 0
         self.restored_ms = 0
+        self.forgotten_ms = 0
         self.snapshot: tuple[int, int] = (0, 0)
 
     def copy(self) -> BooksState:
@@ -35,6 +37,7 @@ class BooksState:
         copy = BooksState()
         copy.ledgers, copy.virtuals = dict(self.ledgers), dict(self.virtuals)
         copy.version, copy.restored_ms, copy.snapshot = self.version, self.restored_ms, self.snapshot
+        copy.forgotten_ms = self.forgotten_ms
         return copy
 
     def next(self, event: BooksEvent) -> BooksState:
@@ -51,6 +54,8 @@ class BooksState:
         match event:
             case BooksRestored():
                 self._restore(event)
+            case Forgotten():
+                self._forget(event)
             case LedgerCreated():
                 self._is_new(event.channel)
                 record = ledger_record.create(event)
@@ -92,3 +97,11 @@ class BooksState:
         }
         self.ledgers, self.virtuals = ledgers, virtuals
         self.restored_ms = max(self.restored_ms, event.at_ms)
+
+    def _forget(self, event: Forgotten) -> None:
+        channels = set(event.channels)
+        if not channels <= self.ledgers.keys() | self.virtuals.keys():
+            raise CorruptionError("what was forgotten is not here")
+        self.ledgers = {channel: each for channel, each in self.ledgers.items() if channel not in channels}
+        self.virtuals = {channel: each for channel, each in self.virtuals.items() if channel not in channels}
+        self.forgotten_ms = max(self.forgotten_ms, event.opened_ms)

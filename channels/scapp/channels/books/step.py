@@ -27,7 +27,7 @@ class BooksTerms(msgspec.Struct, frozen=True, kw_only=True):
     `virtual_timeout_s`: a virtual channel that is not funded by then is given up. `silence_timeout_s`: a neighbour
     that does not answer for that long is taken to the chain, 0 for never. `conclude_delay_s` as in `ChainTerms`."""
 
-    virtual_timeout_s: int = 60
+    virtual_timeout_s: int = 20
     silence_timeout_s: int = 0
     conclude_delay_s: int = 60
 

@@ -152,8 +152,9 @@ def _hubs(created: VirtualCreated) -> tuple[tuple[Address, ...], tuple[int, ...]
     if len(created.fees) != len(created.hubs):
         raise SetupError(f"{len(created.fees)} fees for {len(created.hubs)} hubs")
     fees = tuple(int.from_bytes(fee, "big") for fee in created.fees)
-    if sum(fees) + sum(int.from_bytes(amount, "big") for _, _, amount in created.slots) >= 2**256:
-        raise SetupError("the fees and the amounts sum to 2^256 or more")
+    in_first = (amount for asset, _, amount in created.slots if asset == created.slots[0][0])
+    if sum(fees) + sum(int.from_bytes(amount, "big") for amount in in_first) >= 2**256:
+        raise SetupError("the fees and the amounts of the first asset sum to 2^256 or more")
     if created.app_definition == ZERO_ADDRESS:
         raise SetupError("a virtual channel has the chain's app for two parties, not none")
     return tuple(map(Address, created.hubs)), fees

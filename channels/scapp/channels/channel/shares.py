@@ -13,6 +13,7 @@ from itertools import accumulate
 import msgspec
 
 from scapp.channels.abi import OutcomeSlot, group_slots
+from scapp.channels.backing import ASSETS_MAX
 from scapp.channels.outcome import is_external
 from scapp.channels.types import Address, Destination
 
@@ -113,15 +114,19 @@ def _room(group: list[OutcomeSlot], count: int, start: int) -> Room | None:
 
 
 def check_virtual(slots: tuple[OutcomeSlot, ...]) -> None:
-    """The slots of a virtual channel: what the chain's app for two parties takes, one asset with slot 0 for the first
-    party and slot 1 for the other. Raises ValueError for any others."""
+    """The slots of a virtual channel: what the chain's app for two parties takes, in each asset slot 0 for the first
+    party and slot 1 for the other, at the same two accounts everywhere. Raises ValueError for any others."""
     groups = group_slots(slots)
-    if len(groups) != 1 or len(slots) != 2:
+    if not 1 <= len(groups) <= ASSETS_MAX or any(len(group) != 2 for _, group in groups):
         raise ValueError(
-            f"{len(slots)} slots of {len(groups)} assets: a virtual channel has two of one asset, its parties'; one "
-            "with more slots, as for bonds, must be funded directly"
+            f"{len(slots)} slots of {len(groups)} assets: a virtual channel has two in each of 1 to {ASSETS_MAX} "
+            "assets, its parties'; one with more slots, as for bonds, must be funded directly"
         )
-    _column(*groups[0], 2)
+    for asset, group in groups:
+        _column(asset, group, 2)
+    paid = {tuple(destination for _, destination, _ in group) for _, group in groups}
+    if len(paid) != 1 or len(set(next(iter(paid)))) != 2:
+        raise ValueError("a virtual channel pays its two parties at the same two different accounts in each asset")
 
 
 def brought(slots: tuple[OutcomeSlot, ...], index: int) -> dict[Address, int]:

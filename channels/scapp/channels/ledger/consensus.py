@@ -15,7 +15,7 @@ import msgspec
 
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.ledger.balances import Balances
-from scapp.channels.ledger.proposals import Proposal, ProposalRefused, apply
+from scapp.channels.ledger.proposals import Proposal, ProposalRefused, apply_new
 from scapp.channels.signing import Verifier
 from scapp.channels.state import FixedPart, check_fixed_part
 from scapp.channels.types import Address, ChannelId, Hash, Signature
@@ -97,7 +97,7 @@ def propose(ledger: Ledger, proposal: Proposal, signer: StateSigner) -> tuple[Le
     if len(ledger.queue) >= QUEUE_MAX:
         raise LocalError(f"{QUEUE_MAX} proposals wait for the follower's signature")
     try:
-        after = apply(ledger.proposed, proposal)
+        after = apply_new(ledger.proposed, proposal)
     except ProposalRefused as error:
         raise LocalError(f"propose could not add new state vars: {error}") from error
     state_hash = after.state_hash(ledger.channel_id)
@@ -120,7 +120,7 @@ def receive_proposal(ledger: Ledger, message: SignedProposal) -> Ledger:
     if len(ledger.queue) >= QUEUE_MAX:
         raise LedgerRefused(f"{QUEUE_MAX} proposals wait for this node's signature")
     try:
-        after = apply(before, message.proposal)
+        after = apply_new(before, message.proposal)
     except ProposalRefused as error:
         raise LedgerRefused(f"receive could not add new state vars: {error}") from error
     state_hash = after.state_hash(ledger.channel_id)

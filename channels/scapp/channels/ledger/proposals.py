@@ -99,6 +99,24 @@ def apply(balances: Balances, proposal: Proposal) -> Balances:
     return msgspec.structs.replace(balances, turn=balances.turn + 1, assets=assets)
 
 
+def apply_new(balances: Balances, proposal: Proposal) -> Balances:
+    """`apply` of what is not agreed on yet. Raises ProposalRefused, also for a guarantee too many; stored facts are
+    folded whatever they came to."""
+    after = apply(balances, proposal)
+    if isinstance(proposal, Add) and (fault := room_fault(after, 0)):
+        raise ProposalRefused(fault)
+    return after
+
+
+def room_fault(balances: Balances, more: int) -> str:
+    """Why the ledger has no room for so many guarantees more (a channel has one in each of its assets), or an empty
+    string."""
+    guarantees = sum(len(each.guarantees) for each in balances.assets) + more
+    if guarantees <= GUARANTEES_MAX:
+        return ""
+    return f"the ledger is full: {guarantees} guarantees would not fit the chain, {GUARANTEES_MAX} do"
+
+
 def _check_parts(parts: tuple[Part, ...], fee: int) -> None:
     if not 1 <= len(parts) <= PARTS_MAX or len({part.asset for part in parts}) != len(parts):
         raise ProposalRefused(f"a proposal names 1 to {PARTS_MAX} different assets")
@@ -118,8 +136,6 @@ def _add(balances: Balances, proposal: Add) -> dict[Address, AssetBalances]:
     if any(each.find(proposal.target) for each in balances.assets):
         raise ProposalRefused("duplicate guarantee detected")
     left_leads = proposal.left == parties.leader
-    if sum(len(each.guarantees) for each in balances.assets) + len(proposal.parts) > GUARANTEES_MAX:
-        raise ProposalRefused(f"{GUARANTEES_MAX} guarantees stand in this ledger already")
     changed = {}
     fee = proposal.fee
     for part in proposal.parts:

@@ -19,6 +19,7 @@ from scapp.channels.payments.events import (
     PurseEvent,
     PurseOpened,
     PurseRecovered,
+    PurseRestored,
     PurseSettled,
     VoucherPaid,
     VoucherRecalled,
@@ -99,21 +100,23 @@ class PaymentBook:
 
     # Deciding
 
-    def open(self, terms: PurseTerms, now_ms: int) -> PurseEvent | None:
-        """None when it is open on these terms already."""
+    def open(self, terms: PurseTerms, now_ms: int, token: bytes = b"") -> tuple[PurseEvent, ...]:
+        """Nothing when it is open on these terms already. `token`: of a restore that may have lost this purse, with
+        what it had promised or held; it is opened to recover then (safety rule 10)."""
         known = self.purses.get(terms.channel)
         if known is not None:
             same = (known.payer, known.payee, known.asset, known.start)
             if same != (terms.payer, terms.payee, terms.asset, terms.start):
                 raise LocalError(f"payment channel 0x{terms.channel.hex()} is open on other terms")
-            return None
+            return ()
         if self.me not in (terms.payer, terms.payee) or terms.payer == terms.payee:
             raise LocalError(f"0x{self.me.hex()} is not one of two different parties, the payer or the payee")
         if not 0 < terms.start <= U256_MAX:
             raise LocalError(f"a payment channel over {terms.start}; allowed are 1 to 2^256-1")
         start = amount_bytes(terms.start)
-        event = PurseOpened(terms.channel, terms.payer, terms.payee, terms.asset, start, now_ms)
-        return self._decided(terms.channel, event)
+        opened = PurseOpened(terms.channel, terms.payer, terms.payee, terms.asset, start, now_ms)
+        events = (opened, PurseRestored(token, now_ms, 0)) if token else (opened,)
+        return tuple(self._decided(terms.channel, event) for event in events)
 
     def pay(
         self, channel: ChannelId, amounts: Sequence[int], now_ms: int

@@ -59,7 +59,8 @@ class PurseSettled(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
 
 
 class PurseRestored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="purse.restored.1"):
-    """As `channel.events.Restored`: this log may be older than the last voucher signed, or taken, here."""
+    """As `channel.events.Restored`: this log may be older than the last voucher signed, or taken, here. Right behind
+    the purse's opening: the backup had none of a channel that was begun before the restore."""
 
     token: bytes
     at_ms: int

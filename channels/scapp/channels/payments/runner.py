@@ -105,9 +105,12 @@ class PaymentRunner:
         """All that this node has ever had."""
         return [self._talk.info(purse) for purse in self._store.durable.values()]
 
-    async def open(self, terms: PurseTerms) -> None:
-        """A virtual payment channel runs. Again on the same terms: nothing happens. Raises LocalError."""
-        await self._keep(terms.channel, self._book.open(terms, self._clock_ms()))
+    async def open(self, terms: PurseTerms, token: bytes = b"") -> None:
+        """A virtual payment channel runs; `token` of a restore that may have lost its purse. Again on the same terms:
+        nothing happens. Raises LocalError."""
+        purse = await self._keep(terms.channel, *self._book.open(terms, self._clock_ms(), token))
+        if purse.recovering:
+            self._talk.say([purse])
         early = self._early.pop((terms.payer, terms.channel), None)
         if early is not None:
             self._arrive(early)
@@ -367,13 +370,14 @@ class PaymentRunner:
         except Exception:
             logger.exception("payment channel 0x%s: a listener failed", purse.channel.hex())
 
-    async def _keep(self, channel: ChannelId, event: PurseEvent | None) -> Purse:
+    async def _keep(self, channel: ChannelId, *decided: PurseEvent | None) -> Purse:
         """Store what a caller's call decided; with no event, wait until what it found is durable."""
         after = self._book.purse(channel)
-        if event is None:
+        events = [event for event in decided if event is not None]
+        if not events:
             await self._store.idle()
         else:
-            self._store.stage(after, event)
+            self._store.stage(after, *events)
             # Whoever waits may be cancelled; what is decided is stored all the same.
             await asyncio.shield(self._store.commit(lambda error: self._fail(error) if error is not None else None))
         if self._store.failure is not None:

@@ -12,7 +12,7 @@ import msgspec
 from scapp.channels.routing.fees import Schedule, Stake, quote
 from scapp.channels.types import Address
 
-HUBS_MAX = 5  # each is one more who must be there for every step, and one more signature of all
+HUBS_SEARCHED_MAX = 5  # each is one more who must be there for every step, and one more signature of all
 HUBS_USUAL = 3
 ALWAYS_FRESH = 2**63 - 1
 _FAR = 2

@@ -18,7 +18,7 @@ from scapp.channels.routing.fees import Stake
 from scapp.channels.routing.gossip import Gossip
 from scapp.channels.routing.messages import Message
 from scapp.channels.routing.own import HubTerms, OwnAnnouncement, OwnLedger
-from scapp.channels.routing.paths import HUBS_MAX, HUBS_USUAL, Graph, Query, Route, find_routes
+from scapp.channels.routing.paths import HUBS_SEARCHED_MAX, HUBS_USUAL, Graph, Query, Route, find_routes
 from scapp.channels.routing.table import Table
 from scapp.channels.types import U256_MAX, Address, Hash
 
@@ -102,8 +102,8 @@ class Router:
         for stake in stakes:
             if stake.left < 0 or stake.right < 0 or not 0 < stake.total <= U256_MAX:
                 raise LocalError(f"amounts {stake.left} and {stake.right}; allowed are 1 to 2^256-1 together")
-        if not 0 <= hubs_max <= HUBS_MAX:
-            raise LocalError(f"{hubs_max} hubs; allowed are 0 to {HUBS_MAX}")
+        if not 0 <= hubs_max <= HUBS_SEARCHED_MAX:
+            raise LocalError(f"{hubs_max} hubs; allowed are 0 to {HUBS_SEARCHED_MAX}")
 
     def failed(self, route: Route, now_ms: int, hub: Address | None = None) -> None:
         """A channel over this route failed, at `hub` if that is known."""

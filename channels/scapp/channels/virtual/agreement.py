@@ -11,12 +11,13 @@ from typing import Literal
 import msgspec
 
 from scapp.channels.abi import InvalidValue
+from scapp.channels.backing import ASSETS_MAX, HUBS_MAX
 from scapp.channels.books.wire import from_wire_amount, is_amount, to_wire_amount
 from scapp.channels.outcome import Allocation, Outcome, SingleAssetExit, is_external
 from scapp.channels.state import FixedPart, VariablePart, check_fixed_part
 from scapp.channels.types import Address, ChannelId, Destination
 from scapp.channels.virtual.events import Agreed, Milestone
-from scapp.channels.virtual.messages import APP_DATA_MAX, ASSETS_MAX, HUBS_MAX, Proposed
+from scapp.channels.virtual.messages import APP_DATA_MAX, Proposed
 
 Kind = Literal["payment", "app"]
 Amounts = tuple[tuple[int, int], ...]

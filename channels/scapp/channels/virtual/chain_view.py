@@ -62,11 +62,31 @@ def settled(record: VirtualRecord, enforceable: Enforceable | None, head_time_s:
     chain = record.chain
     if chain is None or not chain.seen.finalized(head_time_s):
         return None
+    found = _finalized(record, chain, enforceable)
+    if found is None:
+        return None
+    state_hash, state = found
+    outcome = decode_outcome(state.outcome)
+    return Settled(state_hash, outcome) if _has_amounts(record, outcome) else None
+
+
+def finalized_state(record: VirtualRecord) -> SignedState | None:
+    """The state with which the chain has finalized the channel for good; None before that, and where it was never
+    shown here (its amounts are known then, `record.on_chain`)."""
+    if record.on_chain is None or record.chain is None:
+        return None
+    found = _finalized(record, record.chain, None)
+    return found[1] if found is not None else None
+
+
+def _finalized(
+    record: VirtualRecord, chain: VirtualSeen, enforceable: Enforceable | None
+) -> tuple[Hash, SignedState] | None:
+    """The state behind the newest status, with the hash that is recorded of it."""
     target = chain.seen.latest.status.fingerprint
-    for state_hash, encoded in _possible(record, chain, enforceable):
-        if fingerprint(state_hash, Hash(keccak256(encoded))) == target:
-            outcome = decode_outcome(encoded)
-            return Settled(state_hash, outcome) if _has_amounts(record, outcome) else None
+    for state_hash, state in _possible(record, chain, enforceable):
+        if fingerprint(state_hash, Hash(keccak256(state.outcome))) == target:
+            return state_hash, state
     return None
 
 
@@ -106,16 +126,16 @@ def milestone_state(record: VirtualRecord, milestone: Milestone) -> SignedState 
 
 def _possible(
     record: VirtualRecord, chain: VirtualSeen, enforceable: Enforceable | None
-) -> Iterator[tuple[Hash, bytes]]:
-    """State hash and encoded outcome of all that may have been registered or concluded."""
+) -> Iterator[tuple[Hash, SignedState]]:
+    """All that may have been registered or concluded, each with the hash that the chain then records of it."""
     shown_there = (chain.seen.latest.registered, chain.seen.confirmed.registered, chain.newest, enforceable)
     states = [each.candidate for each in shown_there if each is not None]
     milestones: tuple[Milestone, ...] = ("final", "aborted", "postfund", "prefund")
     states += [state for each in milestones if (state := milestone_state(record, each)) is not None]
     for state in states:
-        yield state_hash_of(state), state.outcome
+        yield state_hash_of(state), state
         if state.is_final:
-            yield ZERO_HASH, state.outcome  # a conclusion records no state
+            yield ZERO_HASH, state  # a conclusion records no state
 
 
 def _proved(registered: Enforceable, found: ChannelOnChain) -> bool:

@@ -10,10 +10,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from scapp.channels.books.wire import B20, B32, U32, U48, MaybeB65, Short, WireAmount
+from scapp.channels.backing import ASSETS_MAX, HUBS_MAX
+from scapp.channels.books.wire import B20, B32, U32, U48, U64, MaybeB65, Short, WireAmount
 
-HUBS_MAX = 8
-ASSETS_MAX = 16
 APP_DATA_MAX = 1_024
 
 AppData = Annotated[bytes, msgspec.Meta(max_length=APP_DATA_MAX)]
@@ -30,7 +29,7 @@ class Proposed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:op
     channel: B32
     kind: Literal["payment", "app"]
     participants: Annotated[tuple[B20, ...], msgspec.Meta(min_length=2, max_length=HUBS_MAX + 2)]
-    nonce: Annotated[int, msgspec.Meta(ge=0)]  # 64 bits at most, as MessagePack has them
+    nonce: U64
     app_definition: B20
     challenge_duration: U32
     destinations: tuple[B32, B32]

@@ -1,10 +1,9 @@
-"""Where a virtual channel stands, in words; and what an app channel hears of it."""
+"""Where a virtual channel stands, in words; `backing.py` has what an app channel hears of it."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from scapp.channels.backing import Backing, Stage
 from scapp.channels.virtual.chain_pause import chain_pause
 from scapp.channels.virtual.record import LEFT, Signatures, VirtualRecord
 
@@ -92,21 +91,3 @@ def _missing(record: VirtualRecord, state: Signatures, name: str) -> str:
     people = record.agreement.participants
     missing = [f"0x{people[index].hex()}" for index, signature in enumerate(state.signatures) if not signature]
     return f"the {name}'s signature of {', '.join(missing)}" if missing else ""
-
-
-def backing(record: VirtualRecord) -> Backing:
-    """What stands behind an app channel, as its engine hears it."""
-    known = (record.prefund, record.postfund, record.final)
-    signatures = tuple((state.turn, state.signatures) for state in known if state is not None)
-    return Backing(_stage(record), record.reason, signatures)
-
-
-def _stage(record: VirtualRecord) -> Stage:
-    now = phase(record)
-    if now in ("rejected", "failed", "released", "disputed"):
-        return "failed" if now == "rejected" else now
-    if record.final is not None:
-        return "releasing"
-    if record.funded:
-        return "complete"
-    return "guaranteed" if record.guaranteed else "none"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from scapp.runtime.ledger_documents import PaymentView, VirtualView
 
 WAIT = wait_option(30.0)
+OPEN_WAIT_S = 90.0
+"""Four tries (`routing.attempts`), each given up after `payments.funding_timeout_s` of silence, fit into it."""
 
 
 @click.group()
@@ -42,7 +44,7 @@ def payments() -> None:
     "--challenge-duration", type=click.IntRange(1), default=86_400, show_default=True, metavar="SECONDS",
     help="How long a dispute on chain waits for an answer",
 )  # fmt: skip
-@WAIT
+@wait_option(OPEN_WAIT_S)
 def open_(
     payee: str,
     amount: str,

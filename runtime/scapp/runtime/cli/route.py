@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scapp.channels.routing.paths import HUBS_MAX, HUBS_USUAL
+from scapp.channels.routing.paths import HUBS_SEARCHED_MAX, HUBS_USUAL
 from scapp.runtime.cli.common import REFUSED, Problem, common, emit, settings, short, table
 
 if TYPE_CHECKING:
@@ -24,7 +24,11 @@ AUTO = "auto"
 @click.option("--peer-amount", default="0", metavar="AMOUNT", help="What TO puts in itself (app channels)  [nothing]")
 @click.option("--fee-max", metavar="AMOUNT", help="Most to pay all hubs together  [no limit]")
 @click.option(
-    "--hubs-max", type=click.IntRange(0, HUBS_MAX), default=HUBS_USUAL, show_default=True, help="Most hubs on a way"
+    "--hubs-max",
+    type=click.IntRange(0, HUBS_SEARCHED_MAX),
+    default=HUBS_USUAL,
+    show_default=True,
+    help="Most hubs on a way",
 )
 @click.option(
     "--challenge-duration", type=click.IntRange(1), default=86_400, show_default=True, metavar="SECONDS",
