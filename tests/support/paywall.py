@@ -51,7 +51,7 @@ class NodeTill:
             purse = self.node.payments.purse(channel).purse
         except LocalError:
             return None
-        return ChannelTerms(purse.payer, purse.asset, purse.paid)
+        return ChannelTerms(purse.payer, purse.asset, purse.credited)
 
     async def take(self, voucher: Voucher) -> int:
         self._reach()
@@ -59,7 +59,7 @@ class NodeTill:
             await self.node.payments.take(voucher)
         except (LocalError, PeerError) as error:
             raise TillRefused(str(error)) from error
-        return self.node.payments.purse(voucher.channel).purse.paid
+        return self.node.payments.purse(voucher.channel).purse.credited
 
     def _reach(self) -> None:
         self.asked += 1

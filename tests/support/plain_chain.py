@@ -35,6 +35,7 @@ from scapp.channels.reading import SignedState
 from scapp.channels.signing import Signer
 from scapp.channels.state import challenge_hash, encode_state_of_outcome
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash
+from tests.support.node_cast import START_MS
 
 ADJUDICATOR = Address(b"\xad" * 20)
 CONSENSUS = Address(b"\xc0" * 20)
@@ -193,6 +194,7 @@ class PlainService:
         self.chain_id = 31_337
         self.adjudicator, self.consensus_app = ADJUDICATOR, CONSENSUS
         self.head_time_s: int | None = None
+        self.followed_ms: int | None = None
         self.watched: dict[ChannelId, tuple[Address, ...]] = {}
         self.wants: dict[ChannelId, tuple[Transaction, ...]] = {}
         self._chain, self._signer = chain, signer
@@ -218,6 +220,7 @@ class PlainService:
             if self._told.get(channel) != (said if self.sparse else view):
                 self._told[channel] = said if self.sparse else view
                 self._on_view(channel, view)
+        self.followed_ms = START_MS  # tests let their nodes' clocks stand still, nearly
         self._on_head(self.head_time_s)
 
     def send(self) -> None:

@@ -25,11 +25,15 @@ DEPOSIT = onchain.Deposit(ZERO_ADDRESS, 0, 5, 5)
 class Node:
     """A service over the model, and what it told."""
 
+    now_ms = 1_000
+
     def __init__(self, chain, log=None, faults=None, **settings) -> None:
         self.chain = chain
         self.client = FakeClient(chain, seed="service", faults=faults)
         self.log = log or MemoryLog()
-        self.service = LiveChain(story.settings(**settings), self.client, self.log, story.PAYER, story.ALICE.sign)
+        self.service = LiveChain(
+            story.settings(**settings), self.client, self.log, story.PAYER, story.ALICE.sign, lambda: self.now_ms
+        )
         self.views: dict[bytes, onchain.ChainView] = {}
         self.heads: list[int] = []
         self.breaks = False
@@ -109,6 +113,23 @@ async def test_a_slow_endpoint_holds_up_nothing_but_itself():
         await asyncio.sleep(0.05)
         async with asyncio.timeout(5):
             await node.service.stop()
+
+
+async def test_a_look_counts_from_its_beginning_and_once_all_is_told():
+    """A chain without new blocks has been looked at all the same; an endpoint that hangs shows nothing new."""
+    async with Node(story.new_chain(), faults=Faults(down=True), poll_seconds=0.01) as node:
+        await node.until(lambda: "connection refused" in node.service.status().fault)
+        assert node.service.followed_ms is None
+        node.client.faults.down = False
+        await node.until(lambda: node.service.followed_ms == 1_000)
+        node.now_ms = 2_000
+        await node.until(lambda: node.service.followed_ms == 2_000)
+        assert len(node.heads) == 1
+        node.client.faults.delay_s = 3_600
+        await asyncio.sleep(0.05)
+        node.now_ms = 3_000
+        await asyncio.sleep(0.05)
+        assert node.service.followed_ms == 2_000
 
 
 async def test_a_wrong_chain_and_missing_contracts_are_errors():

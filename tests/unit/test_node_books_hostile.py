@@ -219,14 +219,43 @@ async def test_a_hub_that_starts_looks_at_the_chain_before_it_ends_a_channel() -
         assert books is not None
         runner = books._runner
         assert runner is not None
-        wants = [runner.books.index.wanted_of(right)]
+        wants = [runner.books.allowed(runner.books.index.wanted_of(right))]
         decide = lambda each: receiving.receive(each.state.virtuals[channel], scene.address(0), said)  # noqa: E731
         await runner.input(decide)
-        wants.append(runner.books.index.wanted_of(right))
+        wants.append(runner.books.allowed(runner.books.index.wanted_of(right)))
         assert record_of(scene, 1, channel).final is not None
         await scene.until(lambda: record_of(scene, 1, channel).on_chain == ((100, 0),), blocks=True, seconds=3_600)
         assert [each for found in wants for each in found] == []
         assert hub is not scene.services[1]
+    finally:
+        await scene.end()
+
+
+async def test_a_hub_whose_chain_does_not_answer_lets_no_guarantee_go() -> None:
+    """Its endpoint hangs while its neighbours give it a final state: they may have had another end finalized on chain.
+    A challenge's duration is not over before half of it, so until then it goes on; it resumes by itself."""
+    scene = await LedgerScene(3).start()
+    try:
+        left, right = await scene.ledger(0, 1), await scene.ledger(1, 2)
+        short, channel = await scene.payments((0, 1, 2), 10), await scene.payments((0, 1, 2), 100)
+        hub = scene.services.pop(1)  # hears of no block
+        await scene.books(0).pay(channel, 30)
+        hub.followed_ms = START_MS - DURATION_S * 1_000 // 2 + 60_000
+        scene.books(1).tick()
+        await scene.books(0).close_virtual(short)
+        await scene.until(lambda: scene.virtual_phase(short, "released", (0, 1, 2)))
+        hub.followed_ms = START_MS - DURATION_S * 1_000 // 2
+        scene.books(1).tick()
+        await scene.books(0).close_virtual(channel)
+        await scene.until(lambda: "the chain to answer" in scene.virtual(1, channel).waiting_for)
+        for _ in range(5):
+            await scene.block()
+            scene.books(1).tick()
+        assert (scene.info(1, left).channels, scene.info(1, right).channels) == ((channel,), (channel,))
+        assert [scene.info(1, ledger).queued for ledger in (left, right)] == [1, 0]
+        hub.look()
+        await scene.until(lambda: scene.virtual_phase(channel, "released", (0, 1, 2)))
+        assert (scene.money(1, left), scene.money(1, right)) == ((1_030, 970, 0), (970, 1_030, 0))
     finally:
         await scene.end()
 

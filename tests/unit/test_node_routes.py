@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from scapp.channels.books.info import PaymentChannelRequest, RouteRequest
+from scapp.channels.books.messages import decode_message
+from scapp.channels.books.messages import encode_message as encode_books_message
 from scapp.channels.books.routes import culprit
 from scapp.channels.errors import LocalError
 from scapp.channels.routing.fees import Schedule
@@ -15,6 +17,7 @@ from scapp.channels.routing.messages import Statements, encode_message
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.paths import Route
 from scapp.channels.types import U256_MAX, ZERO_ADDRESS, Address
+from scapp.channels.virtual.messages import Proposed, Refused
 from tests.support.ledger_scene import DURATION_S, LedgerScene
 
 ALICE, CHEAP, DEAR, BOB = range(4)
@@ -92,12 +95,41 @@ async def test_when_no_way_is_left_the_caller_hears_what_was_tried(scene: Ledger
     ]
 
 
-async def test_a_payee_that_refuses_is_not_asked_over_other_hubs(scene: LedgerScene) -> None:
+async def test_a_payee_that_refuses_is_asked_over_every_hub(scene: LedgerScene) -> None:
+    """Each hub may have made the refusal up."""
     await both_known(scene)
     scene.policies[BOB].answers["payee"] = ("reject", "no customers today")
-    with pytest.raises(LocalError, match="does not take it: no customers today"):
+    with pytest.raises(LocalError, match=r"is left: .*no customers today; .*no customers today"):
         await scene.books(ALICE).open_payments_routed(wish(scene), U256_MAX, 10)
+    assert {each.participants[1] for each in scene.books(ALICE).virtuals()} == {
+        scene.address(CHEAP),
+        scene.address(DEAR),
+    }
+
+
+async def test_a_payee_that_is_a_neighbour_and_refuses_ends_the_search(scene: LedgerScene) -> None:
+    """Alice pays the hub itself."""
+    await both_known(scene)
+    scene.policies[CHEAP].answers["payee"] = ("reject", "no customers today")
+    to_hub = msgspec.structs.replace(wish(scene), payee=scene.address(CHEAP))
+    with pytest.raises(LocalError, match="does not take it: no customers today"):
+        await scene.books(ALICE).open_payments_routed(to_hub, U256_MAX, 10)
     assert len(scene.books(ALICE).virtuals()) == 1
+
+
+async def test_a_hub_that_refuses_in_the_payees_name_does_not_end_the_search(scene: LedgerScene) -> None:
+    await both_known(scene)
+
+    async def lying(peer: Address, data: bytes) -> None:
+        message = decode_message(data)
+        if isinstance(message, Proposed):
+            refusal = encode_books_message(Refused(message.channel, 2, "the payee does not want it"))
+            scene.nodes[CHEAP]._shared.send(peer, refusal)
+
+    scene.books(CHEAP).on_message = lying  # type: ignore[method-assign]
+    channel = await scene.books(ALICE).open_payments_routed(wish(scene), U256_MAX, 10)
+    info = scene.virtual(ALICE, channel)
+    assert (info.phase, info.participants[1]) == ("running", scene.address(DEAR))
 
 
 async def test_a_hub_that_is_away_is_passed_over(scene: LedgerScene) -> None:
@@ -123,20 +155,22 @@ async def test_a_hub_that_is_silent_is_named_and_the_call_ends_in_time(scene: Le
 
 
 async def test_who_kept_a_channel_from_being_funded(scene: LedgerScene) -> None:
-    """A refusal counts first, then who is missing under the prefund state, then the ledger with the first hub."""
+    """A refusal counts first, then who is missing under the prefund state, then the ledger with the first hub. Of those
+    who are further on only the hub tells, and it may lie."""
     await both_known(scene)
     channel = await scene.books(ALICE).open_payments_routed(wish(scene), U256_MAX, 10)
     runner = scene.books(ALICE)._runner
     assert runner is not None
     record, replace = runner.books.state.virtuals[channel], msgspec.structs.replace
-    cheap, payee = record.agreement.participants[1:]
+    cheap = record.agreement.participants[1]
     unsigned = replace(record.prefund, signatures=(record.prefund.signatures[0], b"", b""))
     without_bob = replace(record.prefund, signatures=(*record.prefund.signatures[:2], b""))
     assert culprit(record) is None
     assert culprit(replace(record, held=(False, False))) == cheap
     assert culprit(replace(record, prefund=unsigned)) == cheap
-    assert culprit(replace(record, prefund=without_bob)) == payee
-    assert culprit(replace(record, prefund=unsigned, rejected_by=2)) == payee
+    assert culprit(replace(record, prefund=without_bob)) is None
+    assert culprit(replace(record, prefund=unsigned, rejected_by=1)) == cheap
+    assert culprit(replace(record, prefund=unsigned, rejected_by=2)) is None
 
 
 async def test_fees_and_balances_bound_what_is_found(scene: LedgerScene) -> None:

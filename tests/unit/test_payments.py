@@ -393,6 +393,40 @@ async def test_a_restored_payee_asks_what_it_held(pair: Pair) -> None:
     assert pair.payee.counters["vouchers_said_again"] == 0
 
 
+async def test_a_restored_payee_credits_nothing_before_it_has_recovered(pair: Pair) -> None:
+    """What its payer sends meanwhile is stored: a final state that the payee has forgotten may make it worthless."""
+    await pair.payer.payments.pay(CHANNEL, 10, wait_s=WAIT_S)
+    old = pair.payee.log.durable_copy()
+    pair.part()
+    mark_restored(old, b"\x07" * 16, 5, 4)
+    await pair.payee.restart(old)
+    pair.payee.taken.clear()
+    first, second = [(await pair.payer.payments.pay(CHANNEL, amount)).voucher for amount in (20, 30)]
+    pair.payee.payments.receive(
+        PAYER.address, encode_payment_message(Vouchers(((CHANNEL, amount_bytes(30), first.signature),)))
+    )
+    await pair.until_taken(30)
+    assert await pair.payee.payments.take(second) == 0
+    for _ in range(2):  # a restart forgets nothing of it
+        purse = pair.payee.payments.purse(CHANNEL).purse
+        assert (purse.recovering, purse.paid, purse.credited, pair.payee.taken) == (True, 60, 10, [])
+        await pair.payee.restart()
+    pair.network.heal()
+    await until(lambda: not pair.payee.payments.purse(CHANNEL).purse.recovering)
+    assert (pair.payee.taken, pair.payee.payments.purse(CHANNEL).purse.credited) == ([50], 60)
+
+
+async def test_what_a_payee_took_while_it_recovered_is_credited_by_its_operators_decision(pair: Pair) -> None:
+    old = pair.payee.log.durable_copy()
+    pair.part()
+    mark_restored(old, b"\x07" * 16, 5, 4)
+    await pair.payee.restart(old)
+    voucher = (await pair.payer.payments.pay(CHANNEL, 20)).voucher
+    assert (await pair.payee.payments.take(voucher), pair.payee.taken) == (0, [])
+    await pair.payee.payments.recover(CHANNEL)
+    assert pair.payee.taken == [20]
+
+
 async def test_an_answer_of_before_the_restore_ends_nothing(pair: Pair) -> None:
     """Only one that carries the restore's token was given after it; and one that recovers itself knows no better."""
     old = pair.payer.log.durable_copy()

@@ -100,6 +100,7 @@ def test_strangers_and_other_channels_are_not_heard() -> None:
         with pytest.raises(PeerError):
             receive(record, peer, message)
     refused(net.parties[1], net.parties[0], Refused(channel, 1, "in your name"), "in the name of participant 1")
+    refused(net.parties[1], net.parties[0], Refused(channel, 2, "in its name"), "who is this node's neighbour")
     refused(net.parties[1], net.parties[0], Refused(channel, 3, "who?"), "in the name of participant 3")
     refused(net.parties[1], net.parties[0], Said(channel, (b"\x01" * 65,)), "1 signatures for 3")
 

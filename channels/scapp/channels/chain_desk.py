@@ -33,6 +33,11 @@ class ChainDesk:
         return self._chain.head_time_s or 0
 
     @property
+    def followed_ms(self) -> int | None:
+        """When the newest look at the chain of which everything was told began; None before."""
+        return self._chain.followed_ms
+
+    @property
     def chain_id(self) -> int:
         return self._chain.chain_id
 

@@ -190,8 +190,9 @@ class VoucherRequest(RequestDocument, frozen=True, kw_only=True):
 
 
 class VoucherView(Document, frozen=True, kw_only=True):
-    """The largest voucher of a payment channel: `paid` altogether, `added` by the one that was just taken. `voucher` is
-    empty when nothing was paid."""
+    """The largest voucher of a payment channel: `paid` altogether, `added` by the one that was just taken; both
+    without what was taken since a restore that the channel still recovers from. `voucher` is empty when nothing was
+    paid."""
 
     channel_id: HashText
     payer: AddressText

@@ -23,7 +23,7 @@ from scapp.channels.ledger import updating
 from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.ledger.consensus import Ledger
 from scapp.channels.ledger.events import Countersigned, FollowerSigned
-from scapp.channels.ledger.proposals import Add
+from scapp.channels.ledger.proposals import Proposal, Remove
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
 from scapp.channels.types import Address, ChannelId
@@ -70,6 +70,8 @@ class Books:
         self._touched: set[ChannelId] = set()
         self._forget_at = 0  # how many records there are when it is time to look for what may be forgotten
         self._unseen: set[ChannelId] = set()  # of a hub, that the chain may have ended while this node was away
+        self._followed_ms: int | None = None
+        self._withheld: set[ChannelId] = set()  # ledgers in which a hub would do more if its view of the chain were new
 
     # Reading
 
@@ -157,7 +159,28 @@ class Books:
         neighbours might both sign an end off chain that the chain contradicts."""
         if channel in self._unseen:
             self._unseen.discard(channel)
-            self.mark((channel,))
+            self._resume()
+
+    def followed(self, began_ms: int | None) -> None:
+        """All that a look at the chain has shown, which began then, was taken. None: there was none since the start."""
+        self._followed_ms = began_ms
+        self._resume()
+
+    def _resume(self) -> None:
+        """Look again at what was withheld."""
+        self.mark(self._withheld)
+        self._withheld.clear()
+
+    def is_blind(self, record: VirtualRecord) -> bool:
+        """May the chain have ended this channel, or be about to, without this hub knowing? Its neighbours could then
+        sign another end off chain, and the hub would pay for both. Measured by when the chain has answered, not by its
+        newest block's age: a chain may have nothing to say. Half of a challenge's duration is left to see it."""
+        if not record.is_hub:
+            return False
+        if record.channel_id in self._unseen or self._followed_ms is None:
+            return True
+        age_ms = self.context.now_ms - self._followed_ms  # negative: the clock was set back, and nobody knows
+        return not 0 <= age_ms <= record.agreement.fixed.challenge_duration * 1_000 // 2
 
     def touch(self, channel: ChannelId) -> None:
         """Count this record among those that the batch at hand has changed."""
@@ -210,7 +233,10 @@ class Books:
         session = self.session(channel)
         self._fold(ledger_crank.crank(ledger, self.context))
         wants = self.index.wanted_of(channel)
-        pursuit = updating.pursue(self.state.ledgers[channel], session, wants, self.context)
+        allowed = self.allowed(wants)
+        if allowed != wants:
+            self._withheld.add(channel)
+        pursuit = updating.pursue(self.state.ledgers[channel], session, allowed, self.context)
         self._fold(pursuit.step)
         for each in pursuit.impossible:
             target = getattr(each.want, "target", None)
@@ -218,15 +244,21 @@ class Books:
                 self._impossible[target] = each.reason
                 self.mark((target,))
 
+    def allowed(self, wants: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
+        """Those of a ledger's wants that may be followed now: a hub that is blind lets no guarantee go. Nor does it
+        put one in that it would take out at once."""
+        removed = {ChannelId(want.target) for want in wants if isinstance(want, Remove)}
+        kept = {
+            target for target in removed if target in self.state.virtuals and self.is_blind(self.state.virtuals[target])
+        }
+        return tuple(want for want in wants if getattr(want, "target", None) not in kept) if kept else wants
+
     def _crank_virtual(self, record: VirtualRecord) -> None:
         self._fold(self.disputes.follow(record, self.context))
         record = self.state.virtuals[record.channel_id]
         self._fold(virtual_crank.crank(record, self._funding(record), self.context))
         record = self.state.virtuals[record.channel_id]
-        wants = virtual_crank.ledger_wants(record)
-        if record.channel_id in self._unseen:
-            wants = tuple(want for want in wants if isinstance(want[1], Add))
-        self.mark(self.index.put_wants(record, wants))
+        self.mark(self.index.put_wants(record, virtual_crank.ledger_wants(record)))
         if record.over:
             self._impossible.pop(record.channel_id, None)
 

@@ -184,8 +184,8 @@ class BooksPort(Protocol):
         ...
 
     async def take_voucher(self, voucher: Voucher) -> int:
-        """Take a voucher that did not come from the payer's node; what it adds, durable. Raises LocalError, PeerError
-        (VoucherRefused)."""
+        """Take a voucher that did not come from the payer's node; what it adds, durable; 0 while its channel recovers
+        from a restore. Raises LocalError, PeerError (VoucherRefused)."""
         ...
 
     async def recover_payments(self, channel_id: ChannelId) -> None:

@@ -116,14 +116,17 @@ class BooksRoutes:
 
 
 def culprit(record: VirtualRecord) -> Address | None:
-    """Whoever refused; without a refusal the nearest that is missing: under the prefund state, or a hub in the ledger
-    with this node. None if it was somebody further on, or the payee's ledger that could not hold it."""
+    """The neighbour, if it has refused, is missing under the prefund state, or its ledger with this node could not hold
+    the guarantee. None if it was somebody further on: only the neighbour says who, and a hostile one would name others,
+    or the payee."""
     participants = record.agreement.participants
     if record.rejected_by > 0:
-        return participants[record.rejected_by]
-    if not record.prefund.complete:
-        return participants[record.prefund.signatures.index(b"")]
-    return participants[1] if len(participants) > 2 and not record.held[RIGHT] else None
+        at_neighbour = record.rejected_by == 1
+    elif not record.prefund.complete:
+        at_neighbour = not record.prefund.signatures[1]
+    else:
+        at_neighbour = len(participants) > 2 and not record.held[RIGHT]
+    return participants[1] if at_neighbour else None
 
 
 def _takes_more(record: LedgerRecord) -> bool:

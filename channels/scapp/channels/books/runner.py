@@ -50,11 +50,13 @@ class BooksRunner:
         codec: BooksCodec,
         after: Callable[[frozenset[ChannelId]], None],
         head_time_s: Callable[[], int],
+        followed_ms: Callable[[], int | None],
     ) -> None:
         self._shared = shared
         self.books = books
         self._after = after
         self._head_time_s = head_time_s
+        self._followed_ms = followed_ms
         self._inbox: deque[_Waiting] = deque()
         self._inbox_bytes = 0
         self._work = asyncio.Event()
@@ -104,10 +106,12 @@ class BooksRunner:
         """Time has passed; a tick that still waits stands for this one as well."""
         if not self._ticking:
             self._ticking = True
-            self.try_input(self._tick)
+            followed_ms = self._followed_ms()  # what that look has shown stands in the inbox already, before this
+            self.try_input(lambda books: self._tick(books, followed_ms))
 
-    def _tick(self, books: Books) -> Step:
+    def _tick(self, books: Books, followed_ms: int | None) -> Step:
         self._ticking = False
+        books.followed(followed_ms)
         return books.tick()
 
     def _put(self, waiting: _Waiting) -> None:

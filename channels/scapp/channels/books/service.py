@@ -162,7 +162,10 @@ class NodeBooks:
             lambda books, channel: proposals.judge(books, channel, self._rules),
             self.backing.app_state,
         )
-        self._runner = runner = BooksRunner(self._shared, books, codec, self._after, lambda: self._desk.head_time_s)
+        desk = self._desk
+        self._runner = runner = BooksRunner(
+            self._shared, books, codec, self._after, lambda: desk.head_time_s, lambda: desk.followed_ms
+        )
         self._link = BooksLink(self._desk, runner)
         self._purses = Purses(runner, self._payments)
         runner.try_input(lambda books: books.start())
@@ -239,7 +242,9 @@ class NodeBooks:
         return [self.virtual(channel) for channel in self._running().books.state.virtuals]
 
     def virtual(self, channel_id: ChannelId) -> VirtualInfo:
-        return virtual_info(wishes.virtual_of(self._running().books, channel_id), self._purses.purse(channel_id))
+        books = self._running().books
+        record = wishes.virtual_of(books, channel_id)
+        return virtual_info(record, self._purses.purse(channel_id), blind=books.is_blind(record))
 
     async def open_ledger(self, request: LedgerRequest) -> ChannelId:
         return await self._new(lambda books: wishes.open_ledger(books, request, self._rules, self._nonce()))

@@ -8,10 +8,12 @@ from scapp.channels.channel.chain_rules import amounts
 from scapp.channels.channel.standing import ChannelOnChainInfo
 from scapp.channels.ledger import standing as ledger_standing
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER
+from scapp.channels.ledger.proposals import Remove
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.payments.purse import Purse
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import standing as virtual_standing
+from scapp.channels.virtual.crank import ledger_wants
 from scapp.channels.virtual.record import VirtualRecord
 
 
@@ -67,10 +69,13 @@ def _on_chain(books: Books, record: LedgerRecord) -> ChannelOnChainInfo | None:
     )
 
 
-def virtual_info(record: VirtualRecord, purse: Purse | None) -> VirtualInfo:
-    """One virtual channel, and this node's purse in it. It runs for payer and payee once that is open."""
+def virtual_info(record: VirtualRecord, purse: Purse | None, *, blind: bool) -> VirtualInfo:
+    """One virtual channel, and this node's purse in it. It runs for payer and payee once that is open. `blind` as in
+    `Books.is_blind`."""
     agreement = record.agreement
     phase, waiting_for = virtual_standing.phase(record), virtual_standing.waiting_for(record)
+    if blind and any(isinstance(change, Remove) for _, change in ledger_wants(record)):
+        waiting_for = "the chain to answer: no guarantee is taken out on a view of it that is too old"
     if phase == "running" and agreement.kind == "payment" and not record.is_hub and purse is None:
         phase, waiting_for = "funding", "its purse to be opened"
     if phase in ("running", "closing") and purse is not None and purse.recovering:
@@ -93,7 +98,7 @@ def virtual_info(record: VirtualRecord, purse: Purse | None) -> VirtualInfo:
             for each, (first, last) in zip(agreement.assets, now, strict=True)
         ),
         fees=agreement.fees,
-        paid=max(purse.paid if purse is not None else 0, now[0][1]) if agreement.kind == "payment" else 0,
+        paid=max(purse.credited if purse is not None else 0, now[0][1]) if agreement.kind == "payment" else 0,
     )
 
 

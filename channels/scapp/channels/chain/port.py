@@ -67,6 +67,11 @@ class ChainService(Protocol):
         """Timestamp of the newest block in seconds; None until the chain has answered."""
         ...
 
+    @property
+    def followed_ms(self) -> int | None:
+        """When the newest look at the chain of which everything was told began, by the node's clock; None before."""
+        ...
+
     async def start(self, on_view: Callable[[ChannelId, ChainView], None], on_head: Callable[[int], None]) -> None:
         """Connect and catch up in the background. `on_view` hears of a watched channel when it is first read and
         whenever its latest or confirmed values change, blocks taken back included; `on_head` hears each new block's

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from scapp.channels.chain.client import ChainClient, Refused, Unavailable, WrongChain
@@ -29,8 +30,13 @@ PAUSE_S_MAX = 60.0
 MOVES_QUIET = 3  # so often the chain may move under a look before that counts as a fault
 
 
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class LiveChain:
-    """`sign_challenge` signs a challenge hash with the channel key (`signing.Signer.sign`); `key` is the account's."""
+    """`sign_challenge` signs a challenge hash with the channel key (`signing.Signer.sign`); `key` is the account's.
+    `clock_ms` gives milliseconds since 1970: unlike a monotonic clock it goes on while a machine sleeps."""
 
     def __init__(
         self,
@@ -39,6 +45,7 @@ class LiveChain:
         log: EventLog,
         key: ChainKey,
         sign_challenge: Callable[[Hash], Signature],
+        clock_ms: Callable[[], int] = _now_ms,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -47,6 +54,8 @@ class LiveChain:
         account = Account().fold(stored(log))
         self._watcher = Watcher(settings, account.cursor)
         self._sender = Sender(settings, key.address, account, self._watcher.canonical)
+        self._clock_ms = clock_ms
+        self._followed_ms: int | None = None
         self._performer = Performer(settings, client, log, key, sign_challenge)
         self._on_view: Callable[[ChannelId, ChainView], None] = lambda channel, view: None
         self._on_head: Callable[[int], None] = lambda time_s: None
@@ -75,6 +84,10 @@ class LiveChain:
     def head_time_s(self) -> int | None:
         head = self._watcher.head
         return None if head is None else head.time_s
+
+    @property
+    def followed_ms(self) -> int | None:
+        return self._followed_ms
 
     async def start(self, on_view: Callable[[ChannelId, ChainView], None], on_head: Callable[[int], None]) -> None:
         self._on_view, self._on_head = on_view, on_head
@@ -173,6 +186,7 @@ class LiveChain:
             await self._pause()
 
     async def _look(self) -> None:
+        began_ms = self._clock_ms()
         changed = await self._performer.run(self._watcher.follow())
         head, confirmed = self._watcher.head, self._watcher.confirmed
         assert head is not None
@@ -184,6 +198,7 @@ class LiveChain:
         for channel, view in changed:
             self._sender.hold_deposits(channel)
             self._tell(self._on_view, channel, view)
+        self._followed_ms = began_ms
         cursor = self._watcher.next_cursor()
         if cursor is not None:
             await asyncio.to_thread(store, self._log, (cursor,))

@@ -32,7 +32,8 @@ Phase = Literal["open", "closed", "settled"]
 class Purse(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """`start`: the payer's balance at the beginning. `largest`: the voucher that counts, None before the first.
     `payments`: how many payments the payer's own log holds; at the payee, how many vouchers it took. `final`: what the
-    final state gives to the payee, once the purse is closed. `token`: of a restore that is not recovered from yet."""
+    final state gives to the payee, once the purse is closed. `token`: of a restore that is not recovered from yet.
+    `uncredited`: what vouchers have added since then; a final state that is forgotten here may make it worthless."""
 
     channel: ChannelId
     payer: Address
@@ -45,10 +46,16 @@ class Purse(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True
     phase: Phase = "open"
     final: int | None = None
     token: bytes = b""
+    uncredited: int = 0
 
     @property
     def paid(self) -> int:
         return self.largest.amount if self.largest is not None else 0
+
+    @property
+    def credited(self) -> int:
+        """What the payee may count on."""
+        return self.paid - self.uncredited
 
     @property
     def remaining(self) -> int:
@@ -85,7 +92,9 @@ def evolve(purse: Purse, event: PurseEvent) -> Purse:
             count = len(amounts) // AMOUNT_BYTES
             return change(purse, largest=_larger(purse, total, signature), payments=purse.payments + count)
         case VoucherTaken(total, signature):
-            return change(purse, largest=_larger(purse, total, signature), payments=purse.payments + 1)
+            largest = _larger(purse, total, signature)
+            uncredited = purse.uncredited + largest.amount - purse.paid if purse.token else 0
+            return change(purse, largest=largest, payments=purse.payments + 1, uncredited=uncredited)
         case VoucherRecalled(total, signature):
             return change(purse, largest=_larger(purse, total, signature))
         case PurseClosed(total):
@@ -95,7 +104,7 @@ def evolve(purse: Purse, event: PurseEvent) -> Purse:
         case PurseRestored(token):
             return change(purse, token=token) if purse.phase != "settled" else purse
         case PurseRecovered():
-            return change(purse, token=b"")
+            return change(purse, token=b"", uncredited=0)
         case PurseOpened():
             raise CorruptionError(f"purse 0x{purse.channel.hex()} is opened a second time")
 

@@ -46,7 +46,8 @@ EARLY_MAX = 256
 
 class PaymentRunner:
     """Belongs to the node's event loop. `send` queues a message for a peer and says whether it could; `on_taken` hears
-    of each voucher that adds to a purse, and how much, once that is durable. Of the node's `counters` those that begin
+    of each voucher that adds to a purse, and how much, once that is durable; while a purse recovers from a restore, of
+    nothing, and of it all afterwards. Of the node's `counters` those that begin
     with "payments_" and "vouchers_" are counted here."""
 
     def __init__(
@@ -138,8 +139,8 @@ class PaymentRunner:
         return asked
 
     async def take(self, voucher: Voucher) -> int:
-        """Take a voucher that came in another way than from the payer's node; what it adds, durable. Raises LocalError
-        for an unknown channel, VoucherRefused."""
+        """Take a voucher that came in another way than from the payer's node; what it adds, durable, 0 while the purse
+        recovers. Raises LocalError for an unknown channel, VoucherRefused."""
         try:
             event, added = self._book.take(voucher, self._clock_ms())
         except VoucherRefused:
@@ -149,7 +150,7 @@ class PaymentRunner:
         if event is not None:
             self._took(purse, added)
         self._talk.say_seen([purse])
-        return added
+        return 0 if purse.recovering else added
 
     async def close(self, channel: ChannelId, total: int | None = None) -> int:
         """Before a final state is signed: no payment follows. What it gives the payee, durable; the payee names that as
@@ -165,7 +166,9 @@ class PaymentRunner:
 
     async def recover(self, channel: ChannelId) -> None:
         """End a restored purse's recovery without the other's answer, at the operator's risk."""
-        await self._keep(channel, self._book.recovered(channel, self._clock_ms(), by_operator=True))
+        uncredited = self._book.purse(channel).uncredited
+        after = await self._keep(channel, self._book.recovered(channel, self._clock_ms(), by_operator=True))
+        self._credit(after, uncredited)
 
     def redemption(self, channel: ChannelId) -> tuple[int, bytes] | None:
         """What the payee can take on chain, and the app data of the state that does it; None when nothing was paid.
@@ -235,12 +238,13 @@ class PaymentRunner:
         channel, now_ms = purse.channel, self._clock_ms()
         voucher = Voucher(channel, amount_of(message.total), message.signature)
         events: list[PurseEvent | None] = []
-        added = 0
+        taken = 0
         if peer == purse.payee:
             events.append(self._book.recalled(voucher, now_ms))
         elif voucher.amount:
-            event, added = self._book.take(voucher, now_ms)
+            event, taken = self._book.take(voucher, now_ms)
             events.append(event)
+        uncredited = self._book.purse(channel).uncredited
         if purse.recovering and message.token == self._book.purse(channel).token:
             events.append(self._book.recovered(channel, now_ms, by_operator=False))
         found = [event for event in events if event is not None]
@@ -252,8 +256,9 @@ class PaymentRunner:
             if error is not None:
                 self._fail(error)
                 return
-            if added:
-                self._took(after, added)
+            if taken:
+                self._counters["vouchers_taken"] += 1
+            self._credit(after, uncredited or taken)
             self._talk.say([after])
 
         self._store.stage(after, *found)
@@ -354,6 +359,12 @@ class PaymentRunner:
 
     def _took(self, purse: Purse, added: int) -> None:
         self._counters["vouchers_taken"] += 1
+        self._credit(purse, added)
+
+    def _credit(self, purse: Purse, added: int) -> None:
+        """What a purse takes while it recovers is told afterwards: a forgotten final state may give the payee less."""
+        if purse.recovering or not added:
+            return
         try:
             self._on_taken(purse, added)
         except Exception:

@@ -13,7 +13,7 @@ from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.types import Address, ChannelId
 
 
-class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="purse.snapshot.1"):
+class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="purse.snapshot.2"):
     """A purse with its amounts as bytes."""
 
     channel: bytes
@@ -28,6 +28,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="purse.s
     phase: str
     final: bytes
     token: bytes
+    uncredited: bytes
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -54,6 +55,7 @@ class _Codec:
                 state.phase,
                 amount_bytes(state.final) if state.final is not None else b"",
                 state.token,
+                amount_bytes(state.uncredited),
             )
         )
 
@@ -74,6 +76,7 @@ class _Codec:
             phase=kept.phase,  # type: ignore[arg-type]  # one of the three, as was just seen
             final=amount_of(kept.final) if kept.final else None,
             token=kept.token,
+            uncredited=amount_of(kept.uncredited),
         )
 
 

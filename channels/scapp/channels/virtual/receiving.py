@@ -45,7 +45,7 @@ def receive(record: VirtualRecord, peer: Address, message: VirtualMessage) -> St
         raise PeerError(f"a message about channel 0x{message.channel.hex()}")
     match message:
         case Refused():
-            events: tuple[VirtualEvent, ...] = tuple(_refused(record, message))
+            events: tuple[VirtualEvent, ...] = tuple(_refused(record, peer, message))
         case Proposed():
             events = tuple(_proposed(record, message))
         case Said():
@@ -61,9 +61,13 @@ def receive(record: VirtualRecord, peer: Address, message: VirtualMessage) -> St
     return Step(events, sends) if events or sends else NOTHING
 
 
-def _refused(record: VirtualRecord, message: Refused) -> Iterator[VirtualEvent]:
+def _refused(record: VirtualRecord, peer: Address, message: Refused) -> Iterator[VirtualEvent]:
+    """A refusal is not signed: a neighbour's comes from itself, and who it was further on is what its teller says."""
     if message.by == record.my_index or message.by >= record.agreement.count:
         raise PeerError(f"a refusal in the name of participant {message.by}")
+    author = record.agreement.participants[message.by]
+    if author in record.peers and author != peer:
+        raise PeerError(f"a refusal in the name of participant {message.by}, who is this node's neighbour")
     if record.over or record.funded or record.ended is not None:
         return
     reason = message.reason or "a participant does not join"

@@ -94,7 +94,7 @@ def voucher_view(info: VirtualInfo, voucher: Voucher | None, added: int = 0) -> 
         channel_id=hexed(info.channel_id),
         payer=hexed(info.participants[0]),
         asset=hexed(info.assets[0].asset),
-        paid=str(voucher.amount if voucher is not None else 0),
+        paid=str(min(voucher.amount, info.paid) if voucher is not None else 0),
         added=str(added),
         voucher=write_voucher(voucher) if voucher is not None else "",
     )
