@@ -120,13 +120,14 @@ def culprit(record: VirtualRecord) -> Address | None:
     the guarantee. None if it was somebody further on: only the neighbour says who, and a hostile one would name others,
     or the payee."""
     participants = record.agreement.participants
+    neighbour = participants[1]
     if record.rejected_by > 0:
         at_neighbour = record.rejected_by == 1
     elif not record.prefund.complete:
         at_neighbour = not record.prefund.signatures[1]
     else:
         at_neighbour = len(participants) > 2 and not record.held[RIGHT]
-    return participants[1] if at_neighbour else None
+    return neighbour if at_neighbour else None
 
 
 def _takes_more(record: LedgerRecord) -> bool:
