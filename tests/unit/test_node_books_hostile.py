@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from scapp.channels.books import proposals
 from scapp.channels.books.index import Index
 from scapp.channels.books.messages import encode_message
-from scapp.channels.books.step import BOOKS_STREAM
+from scapp.channels.books.step import BOOKS_STREAM, BooksTerms
 from scapp.channels.errors import LocalError
 from scapp.channels.ledger.opening import open_again
 from scapp.channels.onchain import Challenge
@@ -238,6 +239,10 @@ async def test_a_hub_whose_chain_does_not_answer_lets_no_guarantee_go() -> None:
     try:
         left, right = await scene.ledger(0, 1), await scene.ledger(1, 2)
         short, channel = await scene.payments((0, 1, 2), 10), await scene.payments((0, 1, 2), 100)
+        runner = scene.books(1)._runner
+        assert runner is not None
+        terms = BooksTerms(silence_timeout_s=60)  # nobody is silent but the hub itself
+        runner.books.context = msgspec.structs.replace(runner.books.context, terms=terms)
         hub = scene.services.pop(1)  # hears of no block
         await scene.books(0).pay(channel, 30)
         hub.followed_ms = START_MS - DURATION_S * 1_000 // 2 + 60_000
@@ -249,13 +254,14 @@ async def test_a_hub_whose_chain_does_not_answer_lets_no_guarantee_go() -> None:
         await scene.books(0).close_virtual(channel)
         await scene.until(lambda: "the chain to answer" in scene.virtual(1, channel).waiting_for)
         for _ in range(5):
-            await scene.block()
+            await scene.block(600)
             scene.books(1).tick()
         assert (scene.info(1, left).channels, scene.info(1, right).channels) == ((channel,), (channel,))
         assert [scene.info(1, ledger).queued for ledger in (left, right)] == [1, 0]
         hub.look()
         await scene.until(lambda: scene.virtual_phase(channel, "released", (0, 1, 2)))
         assert (scene.money(1, left), scene.money(1, right)) == ((1_030, 970, 0), (970, 1_030, 0))
+        assert [scene.has_phase(ledger, "running", (1,)) for ledger in (left, right)] == [True, True]
     finally:
         await scene.end()
 

@@ -153,6 +153,11 @@ class Disputes:
                 step += ledger_leaving.leave(known, reason)
         return step
 
+    def excuse(self, record: VirtualRecord) -> None:
+        """Nobody is to blame that its guarantees still stand: that wait begins anew."""
+        for ledger in virtual_leaving.held_up(record):
+            self._waits.pop(ledger + record.channel_id, None)
+
     def _overdue(self, key: bytes, waits: str, context: Context) -> str:
         """Why to leave now, or nothing. The clock begins anew whenever something else is waited for."""
         if not waits:

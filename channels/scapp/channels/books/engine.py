@@ -142,7 +142,9 @@ class Books:
 
     def _leave_silent(self, channel: ChannelId) -> None:
         virtual = self.state.virtuals.get(channel)
-        if virtual is not None:
+        if virtual is not None and self.is_blind(virtual):
+            self.disputes.excuse(virtual)  # it is this node that holds it up
+        elif virtual is not None:
             self._fold(self.disputes.leave_silent_channel(virtual, self.context))
         else:
             self._fold(self.disputes.leave_silent_ledger(self.state.ledgers[channel], self.context))

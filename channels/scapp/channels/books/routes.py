@@ -119,15 +119,15 @@ def culprit(record: VirtualRecord) -> Address | None:
     """The neighbour, if it has refused, is missing under the prefund state, or its ledger with this node could not hold
     the guarantee. None if it was somebody further on: only the neighbour says who, and a hostile one would name others,
     or the payee."""
-    participants = record.agreement.participants
-    neighbour = participants[1]
+    if record.right is None:
+        return None
     if record.rejected_by > 0:
         at_neighbour = record.rejected_by == 1
     elif not record.prefund.complete:
         at_neighbour = not record.prefund.signatures[1]
     else:
-        at_neighbour = len(participants) > 2 and not record.held[RIGHT]
-    return neighbour if at_neighbour else None
+        at_neighbour = record.agreement.count > 2 and not record.held[RIGHT]
+    return Address(record.right.peer) if at_neighbour else None
 
 
 def _takes_more(record: LedgerRecord) -> bool:
