@@ -102,6 +102,7 @@ def log(channel: str, start: int, limit: int | None, follow: bool) -> None:
         _follow(channel, start)
         return
     with settings().client() as node:
+        channel = node.channel(channel).channel_id  # whole in what is written, also where a prefix was asked for
         found: list[EntryView] = []
         for entry in node.log(channel, start):
             found.append(entry)

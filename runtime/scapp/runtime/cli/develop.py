@@ -64,8 +64,10 @@ def build(source: Path, out: Path | None) -> None:
 def test(app: Path, tests: tuple[Path, ...], determinism: bool, stall: bool) -> int:
     """Build APP (a folder, a reducer's file, or a .wasm) and run its tests: TESTS, or tests/*.toml beside it.
 
-    Messages without an accepted example are named at the end."""
+    A .json file is the log of a real channel, written by `scapp log CHANNEL --json`: every turn must give what was
+    signed. Messages without an accepted example are named at the end."""
     from scapp.runtime.app_document import BadTest, load_test
+    from scapp.runtime.app_log import load_log, run_log
     from scapp.runtime.app_test import run_test
 
     file = app if app.suffix == ".wasm" else source_file(app)
@@ -76,7 +78,10 @@ def test(app: Path, tests: tuple[Path, ...], determinism: bool, stall: bool) -> 
     reports: dict[str, Report] = {}
     for path in chosen:
         try:
-            reports[path.name] = run_test(checked, load_test(path), determinism=determinism)
+            if path.suffix == ".json":
+                reports[path.name] = run_log(checked, load_log(path), determinism=determinism)
+            else:
+                reports[path.name] = run_test(checked, load_test(path), determinism=determinism)
         except BadTest as error:
             raise Problem(str(error), code="refused", hint="docs/howto/test-a-reducer.md") from None
     missing = _uncovered(checked, reports)
