@@ -268,6 +268,7 @@ class Story(Draws):
             None,
             "Bob not adjusted correctly",
             "Challenger is not a participant",
+            "panic 0x11",  # theirs goes on to add a challenge duration that no time has room for
         }:
             return "payee's initial balance"
         return None

@@ -95,7 +95,7 @@ async def test_a_game_for_stakes_over_a_hub(scene: LedgerScene) -> None:
     assert moves > 8
     paid = scene.nodes[BOB].channel(channel).amounts
     assert sum(paid) == sum(STAKES)
-    assert paid != STAKES, "nobody has won: take another seed"
+    assert list(paid) == driver.amounts, "what the same moves give beside it"
     await scene.nodes[BOB].close_channel(channel)
     await scene.until(lambda: {scene.app_phase(index, channel) for index in PLAYERS} == {"settled"})
     await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, HUB, BOB)))

@@ -341,7 +341,11 @@ def state_snapshot_forgets(patch: pytest.MonkeyPatch) -> None:
 
 def unconfirmed_deposits_count(patch: pytest.MonkeyPatch) -> None:
     """A deposit counts as soon as it is in a block, which a reorganisation may take back."""
-    patch.setattr(chain_rules, "is_funded", lambda shares, seen: chain_rules.holds(seen.latest.holdings, shares.totals))
+
+    def is_funded(state: Any, seen: Any) -> bool:
+        return chain_rules.holds(seen.latest.holdings, state.setup.shares.totals)
+
+    patch.setattr(chain_rules, "is_funded", is_funded)
 
 
 def deposit_taken_back_counts(patch: pytest.MonkeyPatch) -> None:
