@@ -49,18 +49,22 @@ class Played(msgspec.Struct):
 
 def play_seeds(seeds: range) -> Played:
     """Play each seed; what fails is a violation, whatever it is."""
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # lives are full of what nodes warn of
     played = Played()
-    for seed in seeds:
-        life: Life | None = None
-        try:
-            life = Life(draw_plan(seed))
-            played.reached.update(life.play())
-        except Exception as error:
-            played.violations[seed] = f"{type(error).__name__}: {error}"
-        if life is not None:
-            played.simulated_s += life.seconds
-            played.messages += life.sim.delivered
+    try:
+        for seed in seeds:
+            life: Life | None = None
+            try:
+                life = Life(draw_plan(seed))
+                played.reached.update(life.play())
+            except Exception as error:
+                played.violations[seed] = f"{type(error).__name__}: {error}"
+            if life is not None:
+                played.simulated_s += life.seconds
+                played.messages += life.sim.delivered
+    finally:
+        logging.disable(before)  # whoever plays within a process of tests wants their messages
     return played
 
 
