@@ -7,6 +7,7 @@ every condition of `conditions.py` was reached. A seed that fails is shrunk, and
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import multiprocessing
 import sys
@@ -47,12 +48,21 @@ class Played(msgspec.Struct):
         self.messages += other.messages
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Lives are full of what nodes warn of; whoever plays them within a process of tests wants its own messages."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 def play_seeds(seeds: range) -> Played:
     """Play each seed; what fails is a violation, whatever it is."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # lives are full of what nodes warn of
     played = Played()
-    try:
+    with quiet():
         for seed in seeds:
             life: Life | None = None
             try:
@@ -63,8 +73,6 @@ def play_seeds(seeds: range) -> Played:
             if life is not None:
                 played.simulated_s += life.seconds
                 played.messages += life.sim.delivered
-    finally:
-        logging.disable(before)  # whoever plays within a process of tests wants their messages
     return played
 
 
@@ -132,9 +140,9 @@ def main(arguments: list[str]) -> int:
         return 0
     began = time.monotonic()
     played = play_all(chosen.first, chosen.seeds, chosen.jobs)
-    logging.disable(logging.CRITICAL)
-    for line in report(played, chosen.seeds, time.monotonic() - began):
-        print(line)
+    with quiet():
+        for line in report(played, chosen.seeds, time.monotonic() - began):
+            print(line)
     return exit_status(played, chosen.seeds)
 
 
