@@ -8,7 +8,7 @@ from scapp.channels.errors import LocalError
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import defunding, opening
 from scapp.channels.virtual.crank import ledger_wants
-from scapp.channels.virtual.events import VirtualRecovered, VirtualRestored
+from scapp.channels.virtual.events import NeighbourTold, VirtualRestored
 from scapp.channels.virtual.record import evolve
 from scapp.channels.virtual.standing import phase, waiting_for
 from tests.support.virtual_net import Net, describe
@@ -110,7 +110,9 @@ def test_it_signs_nothing_meanwhile_and_says_whom_it_waits_for() -> None:
     assert ledger_wants(record) == ()
     with pytest.raises(LocalError, match="nothing to accept"):
         opening.approve(record, hub.context)
-    assert phase(evolve(record, VirtualRecovered(channel))) == "running"
+    one_told = evolve(record, NeighbourTold(channel, 0, record.token))
+    assert phase(one_told) == "recovering"
+    assert phase(evolve(one_told, NeighbourTold(channel, 1, record.token))) == "running"
 
 
 def test_a_neighbour_that_recovers_itself_vouches_for_nothing() -> None:

@@ -44,7 +44,6 @@ FACTS: list[VirtualEvent] = [
     events.SettledOnChain(CHANNEL, AMOUNTS),
     events.VirtualRestored(CHANNEL, TOKEN),
     events.NeighbourTold(CHANNEL, 1, TOKEN),
-    events.VirtualRecovered(CHANNEL),
     VirtualSeen(
         CHANNEL,
         Seen(

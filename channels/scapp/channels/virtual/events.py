@@ -131,17 +131,12 @@ class VirtualRestored(msgspec.Struct, frozen=True, array_like=True, gc=False, ta
 
 
 class NeighbourTold(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:told.1"):
-    """The left (0) or right (1) neighbour has told all it knows, this node's own signatures among it, after `token`."""
+    """The left (0) or right (1) neighbour has told all it knows, this node's own signatures among it, after `token`;
+    or the operator goes on without that."""
 
     channel: bytes
     side: int
     token: bytes
-
-
-class VirtualRecovered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:recovered.1"):
-    """The operator goes on although not every neighbour has told what it knows."""
-
-    channel: bytes
 
 
 VirtualEvent = (
@@ -156,7 +151,6 @@ VirtualEvent = (
     | SettledOnChain
     | VirtualRestored
     | NeighbourTold
-    | VirtualRecovered
     | VirtualSeen
     | VirtualExitStarted
 )

@@ -27,7 +27,6 @@ from scapp.channels.virtual.events import (
     TotalKnown,
     VirtualCreated,
     VirtualEvent,
-    VirtualRecovered,
     VirtualRestored,
 )
 
@@ -251,8 +250,6 @@ def evolve(record: VirtualRecord, event: VirtualEvent) -> VirtualRecord:
             told = _with(record.told, side)
             everybody = all(told[at] for at, _ in record.sides)
             return _replace(record, told=told, token=b"" if everybody else record.token)
-        case VirtualRecovered():
-            return _replace(record, token=b"")
         case VirtualCreated():
             raise CorruptionError(f"virtual channel 0x{record.channel_id.hex()} was created twice")
 
