@@ -220,7 +220,7 @@ class HubNode:
             books=BooksSetup(
                 policy=self.policy,
                 apps=Apps(PAYMENT_APP, TWO_PARTY_APP),
-                terms=BooksTerms(virtual_timeout_s=60, conclude_delay_s=120),
+                terms=BooksTerms(virtual_timeout_s=120, conclude_delay_s=120),
                 hub=HubTerms(announce=True),
             ),
         )
