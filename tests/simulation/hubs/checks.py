@@ -166,7 +166,7 @@ class Checks:
         if event.milestone == "postfund" and event.signatures[record.my_index] and not told:
             require(record.guaranteed, f"8: {node.name} signs turn 1 without its guarantees")
         postfund = milestone_state(record, "postfund")
-        if record.postfund.complete and postfund is not None:
+        if postfund is not None and all(postfund.signatures):
             kept.states[record.channel_id] = [postfund]
 
     def _sign(self, node: HubNode, channel: bytes, turn: int, digest: bytes) -> None:

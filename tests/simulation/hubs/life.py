@@ -93,7 +93,7 @@ class HubLife:
 
     def _weather(self) -> None:
         network = self.net.network
-        network.drop_rate, network.duplicate_rate = self.plan.drops, self.plan.duplicate
+        network.drops, network.duplicate_rate = self.plan.drops, self.plan.duplicate
         network.delay_ms = self.plan.delay_ms
 
     def _look(self) -> None:
@@ -371,7 +371,7 @@ class HubLife:
         net = self.net
         if self.mallory is not None:
             self.mallory.repent()
-        net.network.drop_rate = net.network.duplicate_rate = 0.0
+        net.network.drops = net.network.duplicate_rate = 0.0
         net.network.delay_ms = 0
         net.network.heal()
         for node in net.nodes:

@@ -36,7 +36,7 @@ from tests.support.virtual_loop import VirtualLoop
 
 NAMES = ("alice", "bob", "carol", "dave", "eve")
 CHALLENGE_S = 1_200
-FRAME_BYTES_MAX = 65_536
+DROP_PAUSE_S = 0.5
 TERMS = ChainTerms(challenge_duration_min_s=600, margin_s=60, conclude_delay_s=120, silence_timeout_s=0)
 
 
@@ -117,10 +117,22 @@ class Committer:
 
 
 class Network(FakeNetwork):
-    """Steps of the network take up to `delay_ms` each."""
+    """Steps of the network take up to `delay_ms` each. A link that drops has time to be of use before the next one
+    does: whatever is said again when a link comes up would otherwise never be through."""
 
     delay_ms = 0
+    drops = 0.0
     draw: random.Random
+    _dropped_s = 0.0
+
+    def _take_step(self) -> Any:
+        now_s = asyncio.get_running_loop().time()
+        self.drop_rate = self.drops if now_s > self._dropped_s + DROP_PAUSE_S else 0.0
+        return super()._take_step()
+
+    def drop_link(self, one: Address, other: Address) -> None:
+        self._dropped_s = asyncio.get_running_loop().time()
+        super().drop_link(one, other)
 
     def wake(self) -> None:
         if not self.delay_ms:
@@ -214,7 +226,6 @@ class HubNode:
             policy=FixedPolicy("accept"),
             clock_ms=self.now,
             nonce=lambda: next(nonces),
-            frame_bytes_max=FRAME_BYTES_MAX,
             chain=self.service,
             terms=TERMS,
             books=BooksSetup(
