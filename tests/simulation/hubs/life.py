@@ -12,7 +12,7 @@ from typing import Any
 from scapp.channels import node as node_module
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerInfo, LedgerRequest, PaymentChannelRequest, VirtualInfo
-from scapp.channels.errors import LocalError, ScappError
+from scapp.channels.errors import ScappError
 from scapp.channels.service import OpenRequest
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from tests.simulation.hubs.checks import Checks
@@ -291,12 +291,6 @@ class HubLife:
         if sum(map(len, backup.truth.values())) < sum(map(len, node.disk.truth.values())):
             self.net.saw("hubs: a node came back from a stale backup")
         await node.restore(backup)
-        if node.up and all(
-            any(each.phase == "recovering" for each in other.books.ledgers())
-            for other in self.net.nodes
-            if other.up and other.restores and other is not node
-        ) and len([each for each in self.net.nodes if each.restores]) > 1:
-            self.net.saw("hubs: two restored nodes met")
 
     # Chain
 
@@ -394,30 +388,25 @@ class HubLife:
                 continue
             for ledger in node.books.ledgers():
                 if "scapp ledger recover" in ledger.waiting_for:
-                    await node.books.recover_ledger(ledger.channel_id)
                     self.overridden = True
+                    await node.books.recover_ledger(ledger.channel_id)
             for channel in node.books.virtuals():
-                for hint, help in (
-                    ("scapp ledger recover", self._recover_ledgers),
-                    ("scapp voucher recover", node.books.recover_payments),
-                ):
-                    if hint in channel.waiting_for:
-                        self.overridden = True
-                        await (help(node, channel) if help is self._recover_ledgers else help(channel.channel_id))  # type: ignore[call-arg,arg-type]
+                if "scapp ledger recover" in channel.waiting_for:
+                    self.overridden = True
+                    self.net.spawn(node.books.recover_ledger(ChannelId(bytes.fromhex(_named(channel.waiting_for)))))
+                if "scapp payments recover" in channel.waiting_for:
+                    self.overridden = True
+                    await node.books.recover_payments(channel.channel_id)
+            assert node.node is not None
+            for app in node.node.channels():
+                if "scapp channel recover" in app.waiting_for:
+                    self.overridden = True
+                    await node.node.recover(app.channel_id)
         if self.overridden:
             self.net.saw("hubs: an operator ended a recovery")
             for _ in range(8):
                 await self.net.pass_time(12)
                 await self._block(12)
-
-    async def _recover_ledgers(self, node: HubNode, channel: VirtualInfo) -> None:
-        books = self._engine(node)
-        assert books is not None
-        for _, side in books.state.virtuals[channel.channel_id].sides:
-            try:
-                await node.books.recover_ledger(ChannelId(side.ledger))
-            except LocalError:
-                continue
 
     def _conditions(self, node: HubNode) -> None:
         books = self._engine(node)
@@ -431,8 +420,6 @@ class HubLife:
         for record in books.state.virtuals.values():
             if record.is_hub and record.agreement.kind == "app" and record.funded:
                 self.net.saw("hubs: an app channel ran over a hub")
-        if node.restores and any(not each.recovering and each.token for each in books.state.ledgers.values()):
-            self.net.saw("hubs: a restored ledger recovered")
 
     async def _end(self) -> None:
         """All channels and ledgers end: with everybody's help among honest nodes, on chain where Mallory is in it."""
@@ -542,6 +529,11 @@ class HubLife:
         if now.on_chain is not None:
             return int(now.on_chain[0][1])
         return int(now.ended.amounts[0][1]) if now.ended is not None else 0
+
+
+def _named(hint: str) -> str:
+    """The ledger that a hint for an operator is about."""
+    return hint.partition("recover 0x")[2].partition(" ")[0]
 
 
 def play_hubs(seed: int) -> set[str]:

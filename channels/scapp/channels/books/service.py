@@ -244,7 +244,7 @@ class NodeBooks:
     def virtual(self, channel_id: ChannelId) -> VirtualInfo:
         books = self._running().books
         record = wishes.virtual_of(books, channel_id)
-        return virtual_info(record, self._purses.purse(channel_id), blind=books.is_blind(record))
+        return virtual_info(books, record, self._purses.info(channel_id))
 
     async def open_ledger(self, request: LedgerRequest) -> ChannelId:
         return await self._new(lambda books: wishes.open_ledger(books, request, self._rules, self._nonce()))

@@ -10,7 +10,7 @@ from scapp.channels.ledger import standing as ledger_standing
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER
 from scapp.channels.ledger.proposals import Remove
 from scapp.channels.ledger.record import LedgerRecord
-from scapp.channels.payments.purse import Purse
+from scapp.channels.payments.receipts import PurseInfo
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import standing as virtual_standing
 from scapp.channels.virtual.crank import ledger_wants
@@ -69,19 +69,19 @@ def _on_chain(books: Books, record: LedgerRecord) -> ChannelOnChainInfo | None:
     )
 
 
-def virtual_info(record: VirtualRecord, purse: Purse | None, *, blind: bool) -> VirtualInfo:
-    """One virtual channel, and this node's purse in it. It runs for payer and payee once that is open. `blind` as in
-    `Books.is_blind`."""
+def virtual_info(books: Books, record: VirtualRecord, info: PurseInfo | None) -> VirtualInfo:
+    """One virtual channel, and this node's purse in it. It runs for payer and payee once that is open."""
     agreement = record.agreement
+    purse = info.purse if info is not None else None
     phase, waiting_for = virtual_standing.phase(record), virtual_standing.waiting_for(record)
-    if blind and any(isinstance(change, Remove) for _, change in ledger_wants(record)):
+    if record.recovering:
+        waiting_for = _restored_both(books, record) or waiting_for
+    if books.is_blind(record) and any(isinstance(change, Remove) for _, change in ledger_wants(record)):
         waiting_for = "the chain to answer: no guarantee is taken out on a view of it that is too old"
     if phase == "running" and agreement.kind == "payment" and not record.is_hub and purse is None:
         phase, waiting_for = "funding", "its purse to be opened"
-    if phase in ("running", "closing") and purse is not None and purse.recovering:
-        phase = "recovering"
-        other = agreement.participants[0 if record.left is not None else -1]
-        waiting_for = f"0x{other.hex()} to tell its largest voucher; this node was restored from a backup"
+    if phase in ("running", "closing") and info is not None and info.purse.recovering:
+        phase, waiting_for = "recovering", info.waiting_for
     now = record.ended.amounts if record.ended is not None else agreement.start
     return VirtualInfo(
         channel_id=record.channel_id,
@@ -100,6 +100,16 @@ def virtual_info(record: VirtualRecord, purse: Purse | None, *, blind: bool) -> 
         fees=agreement.fees,
         paid=max(purse.credited if purse is not None else 0, now[0][1]) if agreement.kind == "payment" else 0,
     )
+
+
+def _restored_both(books: Books, record: VirtualRecord) -> str:
+    """Does this restored node wait for a neighbour that was restored as well? Then what to do, else nothing."""
+    for at, side in record.sides:
+        ledger = ChannelId(side.ledger)
+        if not record.told[at] and books.session(ledger).peer_recovers:
+            hint = ledger_standing.override_hint(ledger)
+            return f"nothing: 0x{side.peer.hex()} was restored as well and cannot tell either; {hint}"
+    return ""
 
 
 def _role(record: VirtualRecord) -> Role:

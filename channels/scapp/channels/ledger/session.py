@@ -11,7 +11,9 @@ class LedgerSession(msgspec.Struct):
     """Mutable and volatile; an engine keeps one per ledger, and begins with an empty one.
 
     `queue`: at the follower, the leader's signed changes that wait for this node's signature. `refused`: the last
-    reason why the head of it could not be signed, for people."""
+    reason why the head of it could not be signed, for people. `peer_recovers`: the other party has said that it was
+    restored as well, while this node recovers: neither can tell the other anything."""
 
     queue: tuple[Queued, ...] = ()
     refused: str = ""
+    peer_recovers: bool = False
