@@ -435,12 +435,14 @@ class HubLife:
         self._verdict()
 
     async def _end_channels(self) -> None:
-        for _ in range(3):
+        for attempt in range(3):
             for node in self.honest:
                 for channel in node.books.virtuals():
                     if channel.phase in OVER:
                         continue
-                    if self.mallory is not None and self.mallory.node.address in channel.participants:
+                    if attempt and channel.kind == "app" and channel.role == "party" and self._app_is_lost(channel):
+                        self.net.spawn(node.books.challenge_virtual(channel.channel_id))
+                    elif self.mallory is not None and self.mallory.node.address in channel.participants:
                         self.net.spawn(node.books.challenge_virtual(channel.channel_id))
                     else:
                         self.net.spawn(self._end_channel(node, channel))
@@ -449,6 +451,12 @@ class HubLife:
             left = [(n.name, c.phase, c.waiting_for) for n in self.honest for c in n.books.virtuals() if c.phase not in OVER]
             disputed = any(each.phase == "disputed" for n in self.honest for each in n.books.ledgers())
             require(disputed or not left, f"channels do not end: {left}")
+
+    def _app_is_lost(self, channel: VirtualInfo) -> bool:
+        """Does a party's log not hold it any more? Then the other one ends it on chain, as that one's node says."""
+        ends = [self.net.by_address[channel.participants[at]] for at in (0, -1)]
+        waiting = [each.waiting_for for node in ends for each in node.books.virtuals() if each.channel_id == channel.channel_id]
+        return any("does not hold its app channel" in text for text in waiting)
 
     async def _close(self, node: HubNode, ledger: LedgerInfo) -> None:
         hostile = self.mallory is not None and ledger.peer == self.mallory.node.address

@@ -244,7 +244,7 @@ class NodeBooks:
     def virtual(self, channel_id: ChannelId) -> VirtualInfo:
         books = self._running().books
         record = wishes.virtual_of(books, channel_id)
-        return virtual_info(books, record, self._purses.info(channel_id))
+        return virtual_info(books, record, self._purses.info(channel_id), app_lost=self.backing.is_lost(record))
 
     async def open_ledger(self, request: LedgerRequest) -> ChannelId:
         return await self._new(lambda books: wishes.open_ledger(books, request, self._rules, self._nonce()))

@@ -69,8 +69,11 @@ def _on_chain(books: Books, record: LedgerRecord) -> ChannelOnChainInfo | None:
     )
 
 
-def virtual_info(books: Books, record: VirtualRecord, info: PurseInfo | None) -> VirtualInfo:
-    """One virtual channel, and this node's purse in it. It runs for payer and payee once that is open."""
+def virtual_info(
+    books: Books, record: VirtualRecord, info: PurseInfo | None, *, app_lost: bool = False
+) -> VirtualInfo:
+    """One virtual channel, and this node's purse in it. It runs for payer and payee once that is open. `app_lost`: the
+    app channel that it funds is not here."""
     agreement = record.agreement
     purse = info.purse if info is not None else None
     phase, waiting_for = virtual_standing.phase(record), virtual_standing.waiting_for(record)
@@ -82,6 +85,8 @@ def virtual_info(books: Books, record: VirtualRecord, info: PurseInfo | None) ->
         phase, waiting_for = "funding", "its purse to be opened"
     if phase in ("running", "closing") and info is not None and info.purse.recovering:
         phase, waiting_for = "recovering", info.waiting_for
+    if app_lost and not record.recovering and not waiting_for:
+        waiting_for = "the other party to end it, here or on chain: this node's log does not hold its app channel"
     now = record.ended.amounts if record.ended is not None else agreement.start
     return VirtualInfo(
         channel_id=record.channel_id,
