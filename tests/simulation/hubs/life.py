@@ -22,7 +22,7 @@ from tests.simulation.hubs.plan import HubPlan, draw_hub_plan
 from tests.simulation.plan import Act
 from tests.support.checkers import Broken, require
 from tests.support.disk import SimDisk
-from tests.support.node_cast import DEPLOYMENT
+from tests.support.node_cast import DEPLOYMENT, START_MS
 from tests.support.virtual_loop import VirtualLoop, run
 
 FUNDS = 1_000
@@ -38,6 +38,7 @@ class HubLife:
     def __init__(self, plan: HubPlan, told: Callable[[Act], None] | None = None) -> None:
         self.plan = plan
         self.told = told
+        self.watched: Callable[[HubNet], Checks] = Checks
         self.net: HubNet
         self.seconds = 0.0
         self.messages = 0
@@ -52,7 +53,7 @@ class HubLife:
 
     async def _play(self, loop: VirtualLoop) -> set[str]:
         plan = self.plan
-        self.net = net = HubNet(loop, plan.count, plan.seed, Checks)
+        self.net = net = HubNet(loop, plan.count, plan.seed, self.watched)
         assert isinstance(net.watch, Checks)
         self.checks = net.watch
         self.honest = [node for node in net.nodes if node.index != plan.hostile]
@@ -67,7 +68,7 @@ class HubLife:
         try:
             await self._live()
         finally:
-            self.seconds = (net.now_ms - net.now_ms % 1_000) / 1_000
+            self.seconds = (net.now_ms - START_MS) / 1_000
             self.messages = net.messages
         return net.seen
 
@@ -431,8 +432,16 @@ class HubLife:
                 if ledger.phase in ("running", "funding", "opening"):
                     self.net.spawn(self._close(node, ledger))
         await self._until(self._settled, blocks=60)
+        if len(self.plan.restored) > 1 and self._forgotten_by_both():
+            self.net.saw("hubs: two backups in a row forgot a channel")
+            return
         self._settled_or_raise()
         self._verdict()
+
+    def _forgotten_by_both(self) -> bool:
+        """A guarantee whose channel neither party knows any more stays where it is, and both say so."""
+        texts = [each.waiting_for for node in self.honest for each in node.books.ledgers()]
+        return sum("no backup of this node knows" in text for text in texts) > 1
 
     async def _end_channels(self) -> None:
         for attempt in range(3):

@@ -30,6 +30,7 @@ from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import crank as virtual_crank
 from scapp.channels.virtual import pending as virtual_pending
 from scapp.channels.virtual.events import Side
+from scapp.channels.virtual.messages import Unknown
 from scapp.channels.virtual.record import LEFT, RIGHT, VirtualRecord
 from scapp.channels.virtual.standing import phase
 
@@ -347,7 +348,8 @@ class Books:
         """What the others have not answered; a record that waits for nobody is left in peace until it changes."""
         ledger = self.state.ledgers.get(channel)
         if ledger is not None:
-            found = self._pending(channel, ledger.peer) if ledger_resending.waits_for_peer(ledger) else []
+            waits = ledger_resending.waits_for_peer(ledger)
+            found = self._pending(channel, ledger.peer) if waits else self._asks(ledger)
         else:
             found = [send for peer in self.state.virtuals[channel].peers for send in self._pending(channel, peer)]
         self._sends += found
@@ -358,8 +360,13 @@ class Books:
         """All that this one may lack of a record."""
         ledger = self.state.ledgers.get(channel)
         if ledger is not None:
-            return [Send(peer, message) for message in ledger_resending.pending(ledger)]
+            said = [Send(peer, message) for message in ledger_resending.pending(ledger)]
+            return said + self._asks(ledger)
         return [Send(peer, message) for message in virtual_pending.pending(self.state.virtuals[channel], peer)]
+
+    def _asks(self, ledger: LedgerRecord) -> list[Send]:
+        """For the channels that this node has lost: nobody else may ever speak of one that runs."""
+        return [Send(ledger.peer, Unknown(channel)) for channel in self.state.lost(ledger)]
 
 
 def _put_back(records: dict[ChannelId, T], channel: ChannelId, record: T | None) -> None:

@@ -29,7 +29,7 @@ def ledger_info(books: Books, record: LedgerRecord) -> LedgerInfo:
         peer=record.peer,
         leads=record.leads,
         phase=record.phase,
-        waiting_for=ledger_standing.waiting_for(record, session),
+        waiting_for=ledger_standing.waiting_for(record, session) or _lost(books, record),
         reason=record.reject_reason or record.exit_reason,
         turn=ledger.current.turn if ledger is not None else None,
         challenge_duration_s=setup.fixed.challenge_duration,
@@ -46,6 +46,13 @@ def ledger_info(books: Books, record: LedgerRecord) -> LedgerInfo:
         queued=(len(ledger.queue) if ledger is not None else 0) + len(session.queue),
         chain=_on_chain(books, record),
     )
+
+
+def _lost(books: Books, record: LedgerRecord) -> str:
+    """Of a ledger that was restored: what its node has forgotten and cannot end by itself."""
+    lost = ", ".join(f"0x{channel.hex()}" for channel in books.state.lost(record))
+    what = f"0x{record.peer.hex()} to propose again what it guarantees here and no backup of this node knows"
+    return f"{what}: {lost}" if lost and record.phase in ("running", "closing") else ""
 
 
 def _on_chain(books: Books, record: LedgerRecord) -> ChannelOnChainInfo | None:
