@@ -177,7 +177,7 @@ class NodeBooks:
         if self._runner is not None:
             self._runner.try_input(decide)
 
-    def _after(self, touched: frozenset[ChannelId]) -> None:
+    def _after(self, touched: tuple[ChannelId, ...]) -> None:
         self._link.update(touched)
         self._purses.update(touched)
         self._routes.changed(touched)
