@@ -446,9 +446,7 @@ class HubLife:
     async def _end_channels(self) -> None:
         for attempt in range(3):
             for node in self.honest:
-                for channel in node.books.virtuals():
-                    if channel.phase in OVER:
-                        continue
+                for channel in self._open_channels(node):
                     if attempt and channel.kind == "app" and channel.role == "party" and self._app_is_lost(channel):
                         self.net.spawn(node.books.challenge_virtual(channel.channel_id))
                     elif self.mallory is not None and self.mallory.node.address in channel.participants:
@@ -457,7 +455,7 @@ class HubLife:
                         self.net.spawn(self._end_channel(node, channel))
             await self._until(self._no_channels, blocks=8)
         if self.mallory is None and not self.overridden:
-            left = [(n.name, c.phase, c.waiting_for) for n in self.honest for c in n.books.virtuals() if c.phase not in OVER]
+            left = [(n.name, c.phase, c.waiting_for) for n in self.honest for c in self._open_channels(n)]
             disputed = any(each.phase == "disputed" for n in self.honest for each in n.books.ledgers())
             require(disputed or not left, f"channels do not end: {left}")
 
@@ -469,7 +467,7 @@ class HubLife:
 
     async def _close(self, node: HubNode, ledger: LedgerInfo) -> None:
         hostile = self.mallory is not None and ledger.peer == self.mallory.node.address
-        if hostile or any(each.phase not in OVER for each in node.books.virtuals()):
+        if hostile or self._open_channels(node):
             await node.books.challenge_ledger(ledger.channel_id)
         else:
             await node.books.close_ledger(ledger.channel_id)
@@ -483,7 +481,13 @@ class HubLife:
             self._look()
 
     def _no_channels(self) -> bool:
-        return all(each.phase in OVER for node in self.honest for each in node.books.virtuals())
+        return not any(self._open_channels(node) for node in self.honest)
+
+    def _open_channels(self, node: HubNode) -> list[VirtualInfo]:
+        """Those that are not over: one that is being given up is not either."""
+        books = self._engine(node)
+        assert books is not None
+        return [each for each in node.books.virtuals() if not books.state.virtuals[each.channel_id].over]
 
     def _settled(self) -> bool:
         return all(each.phase in ("settled", "rejected") for node in self.honest for each in node.books.ledgers())
