@@ -39,6 +39,7 @@ class HubLife:
         self.plan = plan
         self.told = told
         self.watched: Callable[[HubNet], Checks] = Checks
+        self.begun: Callable[[HubNet], None] = lambda net: None
         self.net: HubNet
         self.seconds = 0.0
         self.messages = 0
@@ -65,6 +66,7 @@ class HubLife:
         if plan.hostile >= 0:
             self.checks.hostile = plan.hostile
             self.mallory = Mallory(net, net.nodes[plan.hostile], self.checks)
+        self.begun(net)
         try:
             await self._live()
         finally:
@@ -209,6 +211,9 @@ class HubLife:
                 self.net.spawn(books.transfer(draw.choice(running).channel_id, ZERO_ADDRESS, act.number))
             case "top up" if running:
                 self.net.spawn(books.top_up(draw.choice(running).channel_id, ZERO_ADDRESS, act.number))
+            case "ledger":  # with a node that may have one already
+                other = draw.choice([each for each in self.net.nodes if each is not node])
+                self.net.spawn(books.open_ledger(self._ledger_request(other)))
             case "close" if running and draw.random() < 0.3:
                 self.net.spawn(books.close_ledger(draw.choice(running).channel_id))
             case "leave" if draw.random() < 0.3 and (mine or running):

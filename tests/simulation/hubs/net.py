@@ -21,6 +21,7 @@ from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import CorruptionError, LocalError, ScappError
 from scapp.channels.log.port import Append, LogClosed
 from scapp.channels.node import Node
+from scapp.channels.onchain import Transaction
 from scapp.channels.restoring import mark_restored
 from scapp.channels.routing.fees import Schedule
 from scapp.channels.routing.own import HubTerms
@@ -163,6 +164,14 @@ class Service(PlainService):
     sparse = True
     blind = False
     clock: Callable[[], int]
+    node: HubNode
+
+    def send(self) -> None:
+        """As the node's `act` says; it may die over it."""
+        for channel, wants in list(self.wants.items()):
+            for wanted in wants:
+                for _ in range(self.node.act(wanted)):
+                    self._chain.carry_out(self._signer, channel, wanted)
 
     def look(self) -> None:
         if not self.blind and self._on_view is not None:
@@ -188,6 +197,7 @@ class HubNode:
         self.fault = ""  # why it does not start
         self.counters: dict[str, int] = {}  # of its earlier lives
         self.tap: Callable[[Address, bytes], Sequence[bytes]] = lambda peer, message: (message,)
+        self.act: Callable[[Transaction], int] = lambda wanted: 1  # how often a transaction is sent now
 
     @property
     def up(self) -> bool:
@@ -217,6 +227,7 @@ class HubNode:
         self.transport.node = self
         self.service = Service(self.net.chain, self.signer)
         self.service.clock = self.now
+        self.service.node = self
         nonces = itertools.count(self.index * 1_000_000 + self.net.random.getrandbits(16))
         node = Node(
             signer=self.signer,
