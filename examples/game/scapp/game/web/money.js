@@ -1,7 +1,7 @@
 // Money of a match: what is staked when it is opened, and how it stands on the chain or in ledgers afterwards.
 
 import { h } from "./dom.js";
-import { mayStake, nameOf, node, state } from "./session.js";
+import { inNames, isAway, mayStake, nameOf, node, state } from "./session.js";
 
 const COIN = `0x${"0".repeat(40)}`;
 /** The bonds' slot pays an address that nobody has the key of: what is left there is lost to all. */
@@ -154,8 +154,11 @@ export function moneyText(channel) {
   const { chain, backing, phase } = channel;
   if (!chain && !backing) return null;
   const lines = backing ? ledgerLines(channel) : chainLines(channel);
-  const { exit_reason: leaves } = backing ?? chain;
-  if (leaves) lines.push(`Your node leaves: ${leaves}.`);
-  if (phase !== "settled" && channel.waiting_for) lines.push(`Waits for ${channel.waiting_for}.`);
+  if (phase !== "settled") {
+    const { exit_reason: leaves } = backing ?? chain;
+    if (leaves) lines.push(`Your node leaves: ${inNames(leaves, channel)}.`);
+    else if (phase === "running" && channel.participants.some(isAway)) lines.push(`Who is away can come back, or never: \`scapp channel challenge ${channel.channel_id.slice(0, 10)}\` leaves. The match then ends with what the last step that all signed says.`);
+    if (channel.waiting_for) lines.push(`Waits for ${inNames(channel.waiting_for, channel)}.`);
+  }
   return { title: backing ? "In the ledgers" : "On the chain", lines };
 }
