@@ -23,6 +23,7 @@ from scapp.channels.onchain import (
     Checkpoint,
     Conclude,
     Deposit,
+    Protection,
     Purpose,
     Reclaim,
     Transaction,
@@ -195,6 +196,7 @@ class PlainService:
         self.adjudicator, self.consensus_app = ADJUDICATOR, CONSENSUS
         self.head_time_s: int | None = None
         self.followed_ms: int | None = None
+        self.protection: Protection | None = Protection()
         self.watched: dict[ChannelId, tuple[Address, ...]] = {}
         self.wants: dict[ChannelId, tuple[Transaction, ...]] = {}
         self._chain, self._signer = chain, signer

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from scapp.channels.chain.port import ChainService
-from scapp.channels.onchain import ChainView, Transaction
+from scapp.channels.onchain import ChainView, Protection, Transaction
 from scapp.channels.types import Address, ChannelId
 
 UNDER_WAY = frozenset(("waiting", "pending", "included"))
@@ -49,6 +49,11 @@ class ChainDesk:
     def consensus_app(self) -> Address:
         """The app of channels in which everybody signs everything."""
         return self._chain.consensus_app
+
+    @property
+    def protection(self) -> Protection | None:
+        """See `ChainService.protection`."""
+        return self._chain.protection
 
     async def start(self) -> None:
         """Raises LocalError for a wrong chain."""

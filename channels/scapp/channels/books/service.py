@@ -65,10 +65,12 @@ PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:"))
 
 class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
-    zero where there is none; `payment_limits` by asset; `hub`: what the node announces of itself."""
+    zero where there is none; `unprotected`: see `Rules`; `payment_limits` by asset; `hub`: what the node announces of
+    itself."""
 
     policy: BooksPolicy = AskAlways()
     apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
+    unprotected: bool = False
     terms: BooksTerms = BooksTerms()
     payment_limits: Limits = {}
     hub: HubTerms = HubTerms()
@@ -93,6 +95,8 @@ def open_books(
         ),
         apps=setup.apps,
         policy=setup.policy,
+        protection=lambda: desk.protection,
+        unprotected=setup.unprotected,
     )
 
     def paid(purse: Purse, added: int) -> None:

@@ -104,6 +104,8 @@ def open_payments(books: Books, request: PaymentChannelRequest, rules: Rules, ra
     me = books.context.signer.address
     if rules.apps.payment == ZERO_ADDRESS:
         raise LocalError("this node knows no contract for payment channels (chain.virtual_payment_app)")
+    if fault := rules.guarantee_fault("payment"):
+        raise LocalError(fault)
     if len(request.fees) != len(request.via):
         raise LocalError(f"{len(request.fees)} fees for {len(request.via)} hubs")
     path = (me, *request.via, request.payee)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from scapp.channels.onchain import ChainView, Purpose, Transaction
+from scapp.channels.onchain import ChainView, Protection, Purpose, Transaction
 from scapp.channels.types import Address, ChannelId, Hash
 
 
@@ -48,6 +48,7 @@ class ChainStatus(msgspec.Struct, frozen=True):
     watched: int
     pending: int
     fault: str
+    protection: Protection | None = None  # None until the chain has answered
 
 
 class ChainService(Protocol):
@@ -70,6 +71,11 @@ class ChainService(Protocol):
     @property
     def followed_ms(self) -> int | None:
         """When the newest look at the chain of which everything was told began, by the node's clock; None before."""
+        ...
+
+    @property
+    def protection(self) -> Protection | None:
+        """Whether the chain's contracts protect what ledgers guarantee; None until the chain has answered."""
         ...
 
     async def start(self, on_view: Callable[[ChannelId, ChainView], None], on_head: Callable[[int], None]) -> None:
