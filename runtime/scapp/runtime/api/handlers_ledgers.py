@@ -18,8 +18,9 @@ from scapp.channels.nitro_json import read_voucher
 from scapp.channels.payments.vouchers import VoucherRefused
 from scapp.channels.routing.paths import HUBS_USUAL
 from scapp.channels.types import U256_MAX, Address, ChannelId
-from scapp.runtime.api.call import Call, address_of, find_by_prefix, find_peer
+from scapp.runtime.api.call import Call, address_of, find_peer
 from scapp.runtime.api.errors import ApiError
+from scapp.runtime.api.finding import LEDGER_OVER, VIRTUAL_OVER, find_ledger, find_virtual
 from scapp.runtime.api.ledger_views import (
     history_view,
     ledger_view,
@@ -49,8 +50,6 @@ from scapp.runtime.ledger_documents import (
 from scapp.runtime.recovery_documents import RecoverRequest
 
 HISTORY_ROWS_MAX = 1_000
-LEDGER_OVER = ("settled", "rejected")
-VIRTUAL_OVER = ("released", "rejected", "failed")
 
 
 def _books(call: Call) -> BooksPort:
@@ -61,15 +60,11 @@ def _books(call: Call) -> BooksPort:
 
 
 def _ledger(call: Call) -> LedgerInfo:
-    """The one the path names, by id or by a unique beginning of it."""
-    books = _books(call)
-    return books.ledger(find_by_prefix(call.path["ledger"], [each.channel_id for each in books.ledgers()], "ledger"))
+    return find_ledger(call, _books(call))
 
 
 def _virtual(call: Call) -> VirtualInfo:
-    books = _books(call)
-    known = [each.channel_id for each in books.virtuals()]
-    return books.virtual(find_by_prefix(call.path["channel"], known, "virtual channel"))
+    return find_virtual(call, _books(call))
 
 
 async def _ledger_then(call: Call, channel: ChannelId, wait_s: float, done: Callable[[LedgerInfo], bool]) -> LedgerView:
