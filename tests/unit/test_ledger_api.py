@@ -157,6 +157,19 @@ def test_a_settled_ledger_holds_nothing_any_more(node: Harness) -> None:
     assert "holds" not in found
 
 
+def test_take_a_top_up_back(node: Harness) -> None:
+    """In coin, or in a token; what the peer has not signed in time is exit code 4."""
+    channel = node.books.put_ledger(8, BOB)
+    run(node, "ledger", "cancel-top-up", "bob")
+    run(node, "ledger", "cancel-top-up", "bob", "--asset", TOKEN, code=1)
+    assert node.books.requests == [("cancel", ZERO_ADDRESS), ("cancel", bytes.fromhex(TOKEN[2:]))]
+    info = node.books.of_ledgers[channel]
+    announced = msgspec.structs.replace(info.assets[0], announced=7)
+    node.books.of_ledgers[channel] = msgspec.structs.replace(info, assets=(announced,))
+    assert "not done" in run(node, "ledger", "cancel-top-up", "bob", "--wait", "0.1", code=4).stderr
+    run(node, "ledger", "cancel-top-up", "bob", "--asset", "much", code=2)
+
+
 def test_open_pay_and_close_a_payment_channel(node: Harness) -> None:
     """Over a hub for a fee; `pay` finds the channel by its payee."""
     run(node, "payments", "open", "carol", "100", "--via", "bob", "--fee", "3")

@@ -39,6 +39,7 @@ def ledger_info(books: Books, record: LedgerRecord) -> LedgerInfo:
                 mine=parties[mine],
                 theirs=parties[theirs],
                 locked=sum(guarantee.amount for guarantee in each.guarantees),
+                announced=sum(item.amount for item in each.trailing if item.party == mine),
             )
             for each, parties in zip(balances.assets, by_party, strict=True)
         ),

@@ -89,6 +89,10 @@ class ChainService(Protocol):
 
     async def stop(self) -> None: ...
 
+    async def funds(self, asset: Address) -> int:
+        """What the account has of an asset. Raises Unavailable, or LocalError for what is no token."""
+        ...
+
     def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
         """Follow a channel; idempotent. Its holdings come in the order of `assets`."""
         ...
@@ -99,6 +103,11 @@ class ChainService(Protocol):
         """All that the channel wants done now, knowing the view that was told last; replaces what it wanted before.
         What is no longer wanted and not sent yet is dropped. A transaction is carried out once per purpose, over
         restarts too."""
+        ...
+
+    async def quiet(self) -> None:
+        """Returns when nothing is being signed any more that was dropped (`want`) before this was asked: from then on
+        `transactions` says whether it was."""
         ...
 
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]: ...

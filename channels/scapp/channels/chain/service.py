@@ -10,7 +10,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from scapp.channels.chain.client import ChainClient, Refused, Unavailable, WrongChain
+from scapp.channels.chain import calls
+from scapp.channels.chain.client import ChainClient, Refused, Unavailable, ViewCall, WrongChain
 from scapp.channels.chain.key import ChainKey
 from scapp.channels.chain.performing import Performer, store, stored
 from scapp.channels.chain.port import ChainStatus, TransactionInfo
@@ -62,6 +63,7 @@ class LiveChain:
         self._on_head: Callable[[int], None] = lambda time_s: None
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._sending = asyncio.Lock()
         self._told_head: Hash | None = None
         self._protection: Protection | None = None
         self._balance: int | None = None
@@ -109,6 +111,16 @@ class LiveChain:
             self._task = None
         await self._client.close()
 
+    async def funds(self, asset: Address) -> int:
+        if asset == ZERO_ADDRESS:
+            return await self._client.balance(self._key.address)
+        head = await self._client.head()
+        asked = ViewCall(asset, calls.encode_call(calls.BalanceOf(self._key.address)), head.hash)
+        (answer,) = await self._client.views([asked])
+        if isinstance(answer, Refused) or len(answer) != 32:
+            raise LocalError(f"0x{asset.hex()} is no token on chain {self._settings.chain_id}")
+        return calls.decode_number(answer)
+
     def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
         self._watcher.watch(channel, assets, since_block)
         self._wake.set()
@@ -119,6 +131,10 @@ class LiveChain:
     def want(self, channel: ChannelId, wanted: Sequence[Transaction]) -> None:
         self._sender.want(channel, wanted)
         self._wake.set()
+
+    async def quiet(self) -> None:
+        async with self._sending:
+            return
 
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]:
         return self._sender.infos(channel)
@@ -216,7 +232,8 @@ class LiveChain:
         if cursor is not None:
             await asyncio.to_thread(store, self._log, (cursor,))
             self._watcher.cursor_stored(cursor)
-        await self._performer.run(self._sender.round(head, confirmed))
+        async with self._sending:
+            await self._performer.run(self._sender.round(head, confirmed))
         if new:
             self._balance = await self._client.balance(self._key.address)
 

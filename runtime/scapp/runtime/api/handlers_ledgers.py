@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from scapp.channels.abi import InvalidValue
 from scapp.channels.books.info import (
     BooksPort,
+    LedgerAsset,
     LedgerInfo,
     LedgerRequest,
     PaymentChannelRequest,
@@ -33,6 +34,7 @@ from scapp.runtime.documents import RejectRequest, WaitRequest
 from scapp.runtime.ledger_documents import (
     FundsView,
     LedgerAmountRequest,
+    LedgerAssetRequest,
     LedgerList,
     LedgerView,
     OpenLedgerRequest,
@@ -131,6 +133,13 @@ async def top_up(call: Call) -> LedgerView:
     mine = _mine(info, asset)
     await _books(call).top_up(info.channel_id, asset, amount)
     return await _ledger_then(call, info.channel_id, request.wait_s, lambda now: _mine(now, asset) > mine)
+
+
+async def cancel_top_up(call: Call) -> LedgerView:
+    info, request = _ledger(call), call.document(LedgerAssetRequest)
+    asset = address_of(request.asset, "asset")
+    await _books(call).cancel_top_up(info.channel_id, asset)
+    return await _ledger_then(call, info.channel_id, request.wait_s, lambda now: not _of(now, asset).announced)
 
 
 async def transfer(call: Call) -> LedgerView:
@@ -272,9 +281,13 @@ def _runs(info: LedgerInfo) -> bool:
 
 
 def _mine(info: LedgerInfo, asset: bytes) -> int:
+    return _of(info, asset).mine
+
+
+def _of(info: LedgerInfo, asset: bytes) -> LedgerAsset:
     for each in info.assets:
         if each.asset == asset:
-            return each.mine
+            return each
     raise LocalError(f"the ledger holds no asset 0x{asset.hex()}")
 
 

@@ -129,6 +129,23 @@ def top_up(ledger: str, amount: str, wait_s: float) -> None:
     _changed(before, found, asset, wait_s)
 
 
+@ledger.command("cancel-top-up")
+@common
+@click.argument("ledger")
+@click.option("--asset", default="coin", show_default=True, metavar="ASSET", help="`coin`, or a token's address")
+@WAIT
+def cancel_top_up(ledger: str, asset: str, wait_s: float) -> None:
+    """Take a top-up back whose deposit was not sent to the chain yet; the peer has to sign that."""
+    from scapp.runtime.cli.amounts import parse_stake
+
+    address, _ = parse_stake("1" if asset == "coin" else f"1:{asset}", "--asset")
+    with settings().client() as node, waiting("taking the top-up back"):
+        found = node.cancel_top_up_ledger(ledger, address, wait_s)
+    emit(found, _described(found))
+    if wait_s > 0 and any(each.asset == address.lower() and int(each.announced) for each in found.assets):
+        not_yet(found, "not done", "ledger", wait_s)
+
+
 @ledger.command()
 @common
 @click.argument("ledger")
