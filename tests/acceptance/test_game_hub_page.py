@@ -87,7 +87,7 @@ def test_a_match_over_a_hub_from_the_form_to_the_ledgers_payout(three: FundedClu
     tabs["alice"].heading("Round 1 of 3")
     money = {name: tabs[name].page.get_by_role("status", name="Money in the ledgers") for name in PLAYERS}
     expect(money["alice"]).to_contain_text("0.4 ETH is locked through bob; no transaction was needed.")
-    expect(money["alice"]).to_contain_text("bob gets 0.0004 ETH from You.")
+    expect(money["alice"]).to_contain_text("bob gets 0.0004 ETH from you.")
     expect(money["carol"]).to_contain_text("You have 0.8 ETH in your ledger with bob.")
     for number, cards in enumerate(((3, 1), (2, 3), (1, 2)), 1):
         for name, card in zip(PLAYERS, cards, strict=True):

@@ -219,7 +219,7 @@ class MatchView {
     const bid = me && bidOf(match, me.seat);
     const own = bid && bid.card === null ? cardBehind(this.id, me, bid) : null;
     const amounts = channel.slots.map((slot, at) => amountText(channel.amounts[at], slot.asset));
-    drawBoard(this.board, { match, seat: this.seat, names: this.names, own, open: this.open, amounts, trouble: this.trouble,
+    drawBoard(this.board, { match, seat: this.seat, names: this.names, own, open: this.open, amounts, trouble: this.trouble, ended: this.ends,
       away: channel.participants.flatMap((address, seat) => (isAway(address) ? [seat] : [])) });
     const kind = match.phase === "over" ? "over" : this.ends ? "left" : !me ? "watch" : me.status !== "playing" ? "out" : hasMoved(match, me.seat) || match.phase === "reveal" ? "wait" : "choose";
     this.table.classList.toggle("done", kind === "over");
