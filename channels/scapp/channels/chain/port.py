@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from scapp.channels.onchain import ChainView, Purpose, Transaction
+from scapp.channels.onchain import ChainView, Purpose, Revealed, Transaction
 from scapp.channels.types import Address, ChannelId, Hash
 
 
@@ -93,6 +93,11 @@ class ChainService(Protocol):
         """All that the channel wants done now, knowing the view that was told last; replaces what it wanted before.
         What is no longer wanted and not sent yet is dropped. A transaction is carried out once per purpose, over
         restarts too."""
+        ...
+
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        """Which preimages of hash locks the chain knows. Raises ScappError when it cannot be asked now, or has no such
+        app."""
         ...
 
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]: ...

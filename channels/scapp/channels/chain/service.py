@@ -10,7 +10,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from scapp.channels.chain.client import ChainClient, Refused, Unavailable, WrongChain
+from scapp.channels.abi import WORD
+from scapp.channels.chain.calls import RevealedAt, decode_number, encode_call
+from scapp.channels.chain.client import ChainClient, Refused, Unavailable, ViewCall, WrongChain
 from scapp.channels.chain.key import ChainKey
 from scapp.channels.chain.performing import Performer, store, stored
 from scapp.channels.chain.port import ChainStatus, TransactionInfo
@@ -21,8 +23,8 @@ from scapp.channels.chain.settings import ChainSettings
 from scapp.channels.chain.watcher import Moved, Watcher
 from scapp.channels.errors import LocalError, ScappError
 from scapp.channels.log.port import EventLog, LogClosed
-from scapp.channels.onchain import ChainView, Transaction
-from scapp.channels.types import Address, ChannelId, Hash, Signature
+from scapp.channels.onchain import ChainView, Revealed, Transaction
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signature
 
 logger = logging.getLogger("scapp.chain")
 
@@ -114,6 +116,22 @@ class LiveChain:
     def want(self, channel: ChannelId, wanted: Sequence[Transaction]) -> None:
         self._sender.want(channel, wanted)
         self._wake.set()
+
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        app, block = self._settings.hash_lock_app, self._watcher.confirmed
+        if app == ZERO_ADDRESS:
+            raise LocalError("this node knows no contract of hash locks (chain.hash_lock_app)")
+        if block is None:
+            raise Unavailable("the chain has not been seen yet")
+        asked = [ViewCall(app, encode_call(RevealedAt(each)), block.hash) for each in hashes]
+        times = []
+        for answer in await self._client.views(asked):
+            if isinstance(answer, Refused):
+                raise Unavailable(f"the contract of hash locks at 0x{app.hex()} cannot be read: {answer}")
+            if len(answer) != WORD:
+                raise LocalError(f"0x{app.hex()} is no contract of hash locks (chain.hash_lock_app)")
+            times.append(decode_number(answer))
+        return Revealed(block.time_s, tuple(times))
 
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]:
         return self._sender.infos(channel)
