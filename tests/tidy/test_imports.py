@@ -17,8 +17,8 @@ NODE_SHELL = (
     "node|proposals|drafting|backing_link|chain_link|chain_desk|channel_info|runner|admission_base|state_snapshots"
     "|restoring|module_exchange|service"
 )
-PAYMENTS_SHELL = "runner|receipts|store|talk"
-BOOKS_SHELL = "runner|service|link|purses|backing|snapshots|loading|routes"
+PAYMENTS_SHELL = r"runner|receipts|store|talk|locked\.(runner|stored|asking)"
+BOOKS_SHELL = "runner|service|link|locks|purses|backing|snapshots|loading|routes"
 SHELL = (
     f"log|transport|chain\\.({CHAIN_SHELL})|payments\\.({PAYMENTS_SHELL})|books\\.({BOOKS_SHELL})|{NODE_SHELL}"
     "|ethereum_packages"

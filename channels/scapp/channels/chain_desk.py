@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from scapp.channels.chain.port import ChainService
-from scapp.channels.onchain import ChainView, Protection, Transaction
+from scapp.channels.onchain import ChainView, Protection, Revealed, Transaction
 from scapp.channels.types import Address, ChannelId
 
 UNDER_WAY = frozenset(("waiting", "pending", "included"))
@@ -111,6 +111,10 @@ class ChainDesk:
     def is_under_way(self, channel: ChannelId) -> bool:
         """A deposit that was sent before the channel ended may still arrive."""
         return any(info.status in UNDER_WAY for info in self._chain.transactions(channel))
+
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        """See `ChainService`."""
+        return await self._chain.revealed(hashes)
 
     def _on_view(self, channel: ChannelId, view: ChainView) -> None:
         self._views[channel] = view

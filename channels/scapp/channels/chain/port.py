@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from scapp.channels.onchain import ChainView, Protection, Purpose, Transaction
+from scapp.channels.onchain import ChainView, Protection, Purpose, Revealed, Transaction
 from scapp.channels.types import Address, ChannelId, Hash
 
 
@@ -108,6 +108,11 @@ class ChainService(Protocol):
     async def quiet(self) -> None:
         """Returns when nothing is being signed any more that was dropped (`want`) before this was asked: from then on
         `transactions` says whether it was."""
+        ...
+
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        """Which preimages of hash locks the chain knows. Raises ScappError when it cannot be asked now, or has no such
+        app."""
         ...
 
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]: ...

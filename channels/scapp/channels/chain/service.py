@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from scapp.channels.abi import WORD
 from scapp.channels.chain import calls
 from scapp.channels.chain.client import ChainClient, Refused, Unavailable, ViewCall, WrongChain
 from scapp.channels.chain.key import ChainKey
@@ -23,7 +24,7 @@ from scapp.channels.chain.settings import ChainSettings
 from scapp.channels.chain.watcher import Moved, Watcher
 from scapp.channels.errors import LocalError, ScappError
 from scapp.channels.log.port import EventLog, LogClosed
-from scapp.channels.onchain import ChainView, Protection, Transaction
+from scapp.channels.onchain import ChainView, Protection, Revealed, Transaction
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signature
 
 logger = logging.getLogger("scapp.chain")
@@ -135,6 +136,22 @@ class LiveChain:
     async def quiet(self) -> None:
         async with self._sending:
             return
+
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        app, block = self._settings.hash_lock_app, self._watcher.confirmed
+        if app == ZERO_ADDRESS:
+            raise LocalError("this node knows no contract of hash locks (chain.hash_lock_app)")
+        if block is None:
+            raise Unavailable("the chain has not been seen yet")
+        asked = [ViewCall(app, calls.encode_call(calls.RevealedAt(each)), block.hash) for each in hashes]
+        times = []
+        for answer in await self._client.views(asked):
+            if isinstance(answer, Refused):
+                raise Unavailable(f"the contract of hash locks at 0x{app.hex()} cannot be read: {answer}")
+            if len(answer) != WORD:
+                raise LocalError(f"0x{app.hex()} is no contract of hash locks (chain.hash_lock_app)")
+            times.append(calls.decode_number(answer))
+        return Revealed(block.time_s, tuple(times))
 
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]:
         return self._sender.infos(channel)
