@@ -47,6 +47,16 @@ def test_what_pages_show_stands_in_a_source_that_compiles(language: str) -> None
     assert not missing, "\n".join(f"{each.place}: {each.code}" for each in missing)
 
 
+def test_the_table_of_sizes_is_of_these_modules() -> None:
+    """`make bench ONLY=S5` makes it, with the speeds that only a measure can tell."""
+    page = (DOCS / "reference" / "sdks.md").read_text()
+    for name, folder, module in (
+        ("Zig", "reducers/scapp/reducers/library", "ledger"), ("C", "tests/golden", "ledger-c"),
+        ("Rust", "tests/golden", "ledger-rust"), ("AssemblyScript", "tests/golden", "ledger-assemblyscript"),
+    ):  # fmt: skip
+        assert f"| {name} | {(ROOT / folder / f'{module}.wasm').stat().st_size:,} bytes |" in page
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES, ids=[path.name for path in SOURCES])
 def test_the_sources_of_snippets_compile_to_modules(source: Path, tmp_path: Path) -> None:
