@@ -46,6 +46,13 @@ class VirtualProposal(Proposal, frozen=True, array_like=True, gc=False, tag="ope
     fees: Annotated[tuple[B32, ...], msgspec.Meta(max_length=HUBS_MAX)]
 
 
+class SuccessorProposal(Proposal, frozen=True, array_like=True, gc=False, tag="open.3"):
+    """The same for a channel that takes over what channel `renews` holds under its state of turn `base_turn`."""
+
+    renews: B32
+    base_turn: U48
+
+
 class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="reject"):
     """A participant does not join."""
 
@@ -185,6 +192,7 @@ class ModulePart(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="mo
 Message = (
     Proposal
     | VirtualProposal
+    | SuccessorProposal
     | Rejected
     | Submit
     | Decisions

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel import catchup, top_ups
+from scapp.channels.channel import catchup, succession, top_ups
 from scapp.channels.channel.chain_rules import Hindrance, hindrance
 from scapp.channels.channel.decided import OMITTED, authors_to_tell, keys, last_counters, left_out
 from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
@@ -205,9 +205,12 @@ def ordered(
         entries = tuple(entries[i] for i in result.accepted)
     if not entries and not state.candidates:
         return Step(step.events, (RollbackBatch(), *step.effects))
+    is_final = bool(entries) and entries[-1][0] == Kind.CLOSE
+    if is_final and state.setup.shares is not None:
+        amounts += succession.tail(state, session)
     proposal = Signed(
         turn=state.next_turn,
-        is_final=bool(entries) and entries[-1][0] == Kind.CLOSE,
+        is_final=is_final,
         entries=entries,
         sequence=state.sequence + len(entries),
         log_root=extend_log_root(state.log_root, entries),

@@ -48,11 +48,16 @@ class Shares(msgspec.Struct, frozen=True, gc=False):
     of: tuple[tuple[Share, ...], ...]
     rooms: tuple[Room | None, ...]
     sums: tuple[int, ...]  # of all slots, headroom included
+    owned: frozenset[int]  # positions in the outcome of the participants' own slots
 
     @property
     def grows(self) -> bool:
         """May deposits follow while the channel runs?"""
         return any(self.rooms)
+
+    def position(self, index: int, asset: Address) -> int | None:
+        """Where participant `index`'s own slot of the asset stands in the outcome; None for another asset."""
+        return sorted(self.owned)[self.assets.index(asset) * len(self.of) + index] if asset in self.assets else None
 
     def claims(self, amounts: tuple[int, ...]) -> tuple[int, ...]:
         """What a state with these amounts owes, per asset: all but the headroom."""
@@ -86,13 +91,14 @@ def shares_of(slots: tuple[OutcomeSlot, ...], count: int) -> Shares:
     if not groups:
         raise ValueError("a funded channel needs outcome slots")
     columns = [_column(asset, group, count) for asset, group in groups]
-    starts = accumulate((len(group) for _, group in groups), initial=0)
+    starts = list(accumulate((len(group) for _, group in groups), initial=0))
     return Shares(
         tuple(Address(asset) for asset, _ in groups),
         tuple(column[-1].target for column in columns),
         tuple(zip(*columns, strict=True)),
         tuple(_room(group, count, start) for (_, group), start in zip(groups, starts, strict=False)),
         tuple(sum(amount for _, _, amount in group) for _, group in groups),
+        frozenset(start + index for start in starts[:-1] for index in range(count)),
     )
 
 
