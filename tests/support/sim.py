@@ -283,6 +283,7 @@ class SimNode:
         except LogClosed as error:
             raise PeerError(f"the log takes no more: {error}") from error
         self.drivers[message.channel] = ChannelDriver(Engine.created(created, self.signer, self.net.terms), 1)
+        self.net.after_input(self, message.channel)
         if self.accept:
             self.input(message.channel, lambda e, _: e.accept())
 

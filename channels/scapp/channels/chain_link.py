@@ -131,7 +131,8 @@ class ChainLink:
             self._watched[channel] = runner
             since = state.chain.confirmed.block if state.chain is not None else 0
             show = lambda: runner.try_input(lambda engine, _: self._take(engine))  # noqa: E731 - it closes over one
-            desk.watch(channel, state.setup.shares.assets, since, show)
+            renews = state.setup.renews
+            desk.watch(channel, state.setup.shares.assets, since, show, renews[0] if renews is not None else None)
         if runner.engine.session.seen_at_s:  # silence, unlike wanting nothing, cancels nothing sent by an earlier run
             desk.want(channel, runner.engine.wanted(self.head_time_s, self._clock_ms()))
 

@@ -63,7 +63,7 @@ class SuccessionLink:
         if old is None:
             return
         now, known = seen_by_old(successor.state, successor.session, old.state.setup), old.session.successor
-        if now != known and (now is not None or (known is not None and known.channel == setup.channel_id)):
+        if now != known and (known is None or known.channel == setup.channel_id):  # one at a time
             self._put(setup.renews[0], lambda engine, _: engine.on_successor(now))
         reason = over(old.state, setup) if now is not None else ""
         if reason:

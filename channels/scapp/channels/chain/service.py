@@ -104,8 +104,10 @@ class LiveChain:
             self._task = None
         await self._client.close()
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
-        self._watcher.watch(channel, assets, since_block)
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None:
+        self._watcher.watch(channel, assets, since_block, fed_by)
         self._wake.set()
 
     def unwatch(self, channel: ChannelId) -> None:
