@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import msgspec
@@ -50,10 +51,8 @@ def leave(sim: ChainSim, *channels: bytes, index: int) -> None:
     """As far as there is something to leave."""
     for channel in channels:
         if channel in sim.nodes[index].drivers:
-            try:
+            with contextlib.suppress(LocalError):
                 sim.nodes[index].input(channel, lambda engine, _: engine.leave("test"))
-            except LocalError:
-                pass
 
 
 def check(sim: ChainSim, *channels: bytes) -> None:
@@ -354,7 +353,7 @@ def test_whoever_goes_on_with_the_old_channel_ends_the_successor() -> None:
 
 def test_what_cannot_be_taken_out_is_said() -> None:
     sim, channel = played()
-    with pytest.raises(LocalError, match="takes out 7 .*, it has 6"):
+    with pytest.raises(LocalError, match=r"takes out 7 .*, it has 6"):
         sim.resize(channel, {0: {COIN: 7}})
     with pytest.raises(LocalError, match="it has 0"):
         sim.resize(channel, {0: {TOKEN: 1}})

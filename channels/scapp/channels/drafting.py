@@ -9,6 +9,7 @@ from scapp.channels.channel.events import ChannelCreated, SuccessorCreated
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.opening import opening_entry, opening_params, prefund_of, successor, virtual
 from scapp.channels.channel.succession import successor_slots
+from scapp.channels.channel.wishes import fault
 from scapp.channels.deployment import encode_deployment
 from scapp.channels.errors import LocalError
 from scapp.channels.service import OpenRequest
@@ -44,21 +45,19 @@ def draft_successor(
     """The first event of the channel that takes over what `old`, our own, holds now, less what its participants take
     out, by index and asset. Without `params` it begins with those of `old`. Raises LocalError for what cannot be."""
     setup, shares, head = old.setup, old.setup.shares, old.head
-    if shares is None or head is None or old.phase != "running" or old.candidates:
-        raise LocalError(f"the channel is {old.phase}: only a directly funded one that runs can be resized")
+    faults = [found for index, amounts in withdrawn.items() if (found := fault(old, index, amounts))]
+    if faults or not withdrawn or shares is None or head is None or old.candidates:
+        raise LocalError(faults[0] if faults else "nobody takes anything out of a channel that runs")
     kept = list(setup.unpack(head.amounts))
     for index, amounts in withdrawn.items():
         for asset, amount in amounts.items():
             at = shares.position(index, asset)
-            if at is None or not 0 < amount <= kept[at]:
-                has = kept[at] if at is not None else 0
-                raise LocalError(f"participant {index} takes out {amount} of asset 0x{asset.hex()}, it has {has}")
+            assert at is not None
             kept[at] -= amount
-    if not any(withdrawn.values()):
-        raise LocalError("nobody takes anything out")
     only_own = tuple(amount if position in shares.owned else 0 for position, amount in enumerate(kept))
     slots = tuple((asset, to, _amount(amount)) for asset, to, amount in successor_slots(setup, only_own))
-    entry = opening_entry(setup.participants, slots, opening_params(old) if params is None else params, now_ms)
+    given = opening_params(old.prefund.entries[0]) if params is None else params
+    entry = opening_entry(setup.participants, slots, given, now_ms)
     created = ChannelCreated(
         my_index=setup.my_index,
         participants=setup.participants,

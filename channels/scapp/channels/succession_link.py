@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from scapp.channels.channel.engine import Engine
+from scapp.channels.channel.events import SuccessorCreated
 from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
+from scapp.channels.channel.shares import Renews
 from scapp.channels.channel.succession import over, proposal_fault, seen_by_old
+from scapp.channels.channel.wishes import grants
 from scapp.channels.types import ChannelId
 
 
@@ -54,6 +57,12 @@ class SuccessionLink:
         if other is not None:
             return f"the channel that it renews is being renewed by 0x{other.state.setup.channel_id.hex()}"
         return proposal_fault(old.state, new)
+
+    def asked_for(self, created: SuccessorCreated) -> Renews:
+        """ "asked" for a proposed successor that is just what this node's operator has asked for, else "proposed"."""
+        old = self._find(ChannelId(created.renews))
+        granted = old is not None and grants(old.state, old.session, Setup(created), created.prefund.entries[0])
+        return "asked" if granted else "proposed"
 
     def _tell(self, successor: Engine) -> None:
         """Both of them what has changed."""

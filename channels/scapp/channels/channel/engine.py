@@ -33,6 +33,7 @@ from scapp.channels.channel import (
     standing,
     succession,
     top_ups,
+    wishes,
 )
 from scapp.channels.channel.chain_rules import hindrance
 from scapp.channels.channel.decided import left_out
@@ -49,6 +50,7 @@ from scapp.channels.channel.messages import (
     Recall,
     Refuse,
     Rejected,
+    ResizeAsked,
     Status,
     Submit,
     Supported,
@@ -186,6 +188,9 @@ class Engine:
                 return catchup.receive_entries_wanted(state, index, message)
             case Entries():
                 return signatures.receive_entries(state, session, index, message)
+            case ResizeAsked():
+                self._only(state.setup.my_index, 0, "be asked for a successor")
+                return wishes.receive(state, session, index, message)
             case Recall():
                 return recovery.receive_recall(state, session, index, message)
             case Rejected():
@@ -216,7 +221,8 @@ class Engine:
         """A participant is reachable (again): compare notes."""
         if self.state.phase == "proposed":
             return NOTHING
-        return Step(effects=catchup.greet(self.state, self.session, index))
+        state, session = self.state, self.session
+        return Step(effects=(*catchup.greet(state, session, index), *wishes.again(state, session, index)))
 
     def tick(self, now_ms: int, head_time_s: int = 0) -> Step:
         """Time has passed, here and on the chain: `head_time_s` is its newest block's timestamp, 0 if unknown."""
@@ -256,6 +262,12 @@ class Engine:
     def on_successor(self, successor: Successor | None) -> Step:
         """A channel that renews this one stands so now; None when it is given up."""
         self.session.successor = successor
+        self.session.wishes.clear()  # it grants them, or its end makes them old
+        return NOTHING
+
+    def stand_still(self, *, resizing: bool) -> Step:
+        """Order nothing more while a successor is being made."""
+        self.session.resizing = resizing
         return NOTHING
 
     def on_renewed(self, over: str) -> Step:
@@ -338,7 +350,7 @@ class Engine:
         if session.work is not None or session.failure or state.rejected is not None:
             return None
         if state.setup.funded and hindrance(state, session, is_final=False) is not None:
-            return self._hindered(now_ms)
+            return ordering.hindered_batch(state, session, now_ms)
         candidates = state.candidates
         if len(candidates) == 1:  # in flight, and waited for; a fork takes two
             return None
@@ -356,13 +368,6 @@ class Engine:
         state, session = self.state, self.session
         if succession.tail(state, session) and not any(queued.kind == Kind.CLOSE for queued in session.queue):
             ordering.enqueue_own(state, session, self._take_counters(1), int(Kind.CLOSE), (b"",))
-        return ordering.final_batch(state, session, now_ms)
-
-    def _hindered(self, now_ms: int) -> Step | None:
-        """The chain forbids to order: nothing goes on but, where it may, the end of the channel."""
-        state, session = self.state, self.session
-        if state.turn < 1 or not session.queue or hindrance(state, session, is_final=True) is not None:
-            return None
         return ordering.final_batch(state, session, now_ms)
 
     def _held(self, held: Propose, now_ms: int) -> Step | None:

@@ -155,6 +155,13 @@ class Entries(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="entri
     entries: tuple[bytes, ...]
 
 
+class ResizeAsked(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="resize?"):
+    """Ask the sequencer for a successor channel in which the sender has so much less of these assets."""
+
+    channel: B32
+    withdrawn: Annotated[tuple[tuple[B20, B32], ...], msgspec.Meta(min_length=1, max_length=256)]
+
+
 class Recall(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="recall"):
     """To a participant that recovers: a state under its signature that the sender has signed as well. `signatures` has
     one item per participant, empty where it is not known."""
@@ -203,6 +210,7 @@ Message = (
     | Supported
     | EntriesWanted
     | Entries
+    | ResizeAsked
     | Recall
 )
 """What the engine takes."""

@@ -60,9 +60,9 @@ def opening_entry(
     return encode_entry(Kind.OPEN, 0, 0, time_ms, encoded)
 
 
-def opening_params(state: ChannelState) -> Any:
-    """What the app was given in entry 0."""
-    return _payload_decoder.decode(decode_entry(state.prefund.entries[0]).payload).params
+def opening_params(entry: bytes) -> Any:
+    """What the app is given in entry 0, which was checked before."""
+    return _payload_decoder.decode(decode_entry(entry).payload).params
 
 
 def prefund_of(

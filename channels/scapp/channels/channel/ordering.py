@@ -135,6 +135,13 @@ def next_batch(state: ChannelState, session: Session, now_ms: int) -> Step | Non
     return _try(state, session, _take(state, session), (), now_ms)
 
 
+def hindered_batch(state: ChannelState, session: Session, now_ms: int) -> Step | None:
+    """The chain forbids to order: nothing goes on but, where it may, the end of the channel."""
+    if state.turn < 1 or not session.queue or hindrance(state, session, is_final=True) is not None:
+        return None
+    return final_batch(state, session, now_ms)
+
+
 def final_batch(state: ChannelState, session: Session, now_ms: int) -> Step | None:
     """When only a final state may be ordered: the first close that waits, past all that waits before it, in place of a
     proposal in flight. What is passed over is refused: the close's author's because counters only increase."""

@@ -14,7 +14,7 @@ from scapp.channels.channel.events import Event, Refused, Signed
 from scapp.channels.channel.messages import Propose, Status
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.outcome import Outcome
-from scapp.channels.types import ChannelId, Hash
+from scapp.channels.types import Address, ChannelId, Hash
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -116,6 +116,7 @@ class Session:
         self.asked = ""  # why a proposal was left to the operator
         self.successor: Successor | None = None  # what is known of a channel that renews this one
         self.resizing = False  # one is being made
+        self.wishes: dict[int, dict[Address, int]] = {}  # index: what that participant wants to take out, by asset
         self.singly = 0  # so many of the queue's first go into a batch of their own
         self.retimed = 0  # times in a row that a proposal was replaced because of its clock
         self.refusal_times: list[deque[int]] = [deque() for _ in range(count)]

@@ -15,6 +15,7 @@ from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.redirect import Redirect
 from scapp.channels.channel.session import Session, Successor
 from scapp.channels.channel.setup import Setup
+from scapp.channels.types import ChannelId
 
 SUCCESSOR = "successor"
 
@@ -82,18 +83,32 @@ def seen_by_old(state: ChannelState, session: Session, old: Setup) -> Successor 
 def over(old: ChannelState, successor: Setup) -> str:
     """Why `old` will never pass anything on to the successor, for good, or an empty string."""
     assert successor.renews is not None
-    finals = [each for each in (old.head, *old.candidates) if each is not None and each.is_final]
-    redirects = [old.setup.redirect(each.amounts) for each in finals]
-    if old.recovering or any(each is not None and each.successor == successor.channel_id for each in redirects):
+    redirect = redirected(old)
+    if old.recovering or (redirect is not None and redirect.successor == successor.channel_id):
         return ""
     channel = f"channel 0x{old.setup.channel_id.hex()}, which it renews,"
-    if finals:
+    if old.final_signed:
         return f"{channel} is closed otherwise"
     if old.turn > successor.renews[1]:
         return f"{channel} has gone on to turn {old.turn}"
     if old.exit_reason or old.chain_ended:
         return f"{channel} is left" if old.exit_reason else f"{channel} has ended on chain"
     return ""
+
+
+def redirected(state: ChannelState) -> Redirect | None:
+    """What a final state that is signed here passes on."""
+    finals = (each for each in (state.head, *state.candidates) if each is not None and each.is_final)
+    return next((state.setup.redirect(each.amounts) for each in finals), None)
+
+
+def successor_of(state: ChannelState, session: Session) -> ChannelId | None:
+    """The channel that takes over from this one, or is to."""
+    redirect = redirected(state)
+    if redirect is not None:
+        return redirect.successor
+    known = session.successor
+    return known.channel if known is not None and stands_still(state, session) else None
 
 
 def stands_still(state: ChannelState, session: Session) -> bool:
@@ -105,10 +120,9 @@ def stands_still(state: ChannelState, session: Session) -> bool:
 def tail(state: ChannelState, session: Session) -> bytes:
     """What a final state ordered now passes on, as the tail of its amounts: what an earlier one does (rule 5), else
     everything for a successor that is ready."""
-    for each in (state.head, *state.candidates):
-        if each is not None and each.is_final:
-            redirect = state.setup.redirect(each.amounts)
-            return redirect.tail if redirect is not None else b""
+    if state.final_signed:
+        redirect = redirected(state)
+        return redirect.tail if redirect is not None else b""
     known = session.successor
     if known is None or known.waits or known.base_turn != state.turn:
         return b""
