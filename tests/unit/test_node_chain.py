@@ -16,7 +16,7 @@ from scapp.channels.node import Node
 from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
-from tests.support.node_cast import DEPLOYMENT, START_MS, Cast
+from tests.support.node_cast import DEPLOYMENT, START_MS, Cast, until
 from tests.support.plain_chain import PlainChain, PlainService, account_of, challenger
 
 DURATION_S = 3_600
@@ -355,9 +355,7 @@ async def test_a_channel_goes_on_when_its_successor_is_turned_down(scene: Scene)
     assert receipt.status == "pending"
     await bob.reject(new, "not now")
     await alice.wait_phase(new, ["rejected"], 5)
-    async with asyncio.timeout(5):
-        while alice.channel(channel).amounts != (3, 5):
-            await asyncio.sleep(0.01)
+    await until(alice, lambda: alice.channel(channel).amounts == (3, 5))
 
 
 async def test_what_cannot_be_resized_is_said_and_goes_on(scene: Scene) -> None:
