@@ -364,6 +364,7 @@ def test_what_cannot_be_taken_out_is_said() -> None:
 
 
 def test_two_assets_move_together() -> None:
+    """In one transaction, each to its own end."""
     sim, channel = running([(10, 5), (10, 5)], assets=(COIN, TOKEN))
     new = sim.resize(channel, {0: {TOKEN: 2}, 1: {COIN: 3}})
     sim.until(lambda: set(sim.phases(new)) == {"running"})

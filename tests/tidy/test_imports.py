@@ -14,8 +14,8 @@ CHANNELS, RUNTIME, REDUCERS, GAME = "scapp.channels", "scapp.runtime", "scapp.re
 # Ports with their adapters, and what composes them.
 CHAIN_SHELL = "contracts|fake|key|performing|rpc|rpc_link|service|deploy|paying"
 NODE_SHELL = (
-    "node|proposals|drafting|backing_link|chain_link|chain_desk|channel_info|runner|admission_base|state_snapshots"
-    "|restoring|module_exchange|service"
+    "node|openings|proposals|drafting|backing_link|chain_link|chain_desk|channel_info|runner|admission_base"
+    "|state_snapshots|restoring|module_exchange|service"
 )
 PAYMENTS_SHELL = "runner|receipts|store|talk"
 BOOKS_SHELL = "runner|service|link|purses|backing|snapshots|loading|routes"
