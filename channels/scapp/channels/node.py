@@ -32,6 +32,7 @@ from scapp.channels.log.port import NODE_STREAM, Append, EventLog
 from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
 from scapp.channels.openings import Openings
+from scapp.channels.payments.locked.events import LOCKS_STREAM
 from scapp.channels.proposals import Proposals
 from scapp.channels.reading import SignedState
 from scapp.channels.restoring import is_purse, restored_ms
@@ -126,7 +127,7 @@ class Node:
     async def start(self) -> None:
         """Rebuild every channel from the log, then talk to peers. A corrupt channel stays closed, others go on."""
         for stream in await asyncio.to_thread(self._log.streams):
-            if stream not in (NODE_STREAM, BOOKS_STREAM):
+            if stream not in (NODE_STREAM, BOOKS_STREAM, LOCKS_STREAM):
                 await self._load(stream)
         if self.books is not None:
             await self.books.start()
