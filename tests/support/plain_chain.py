@@ -244,7 +244,9 @@ class PlainService:
             for wanted in wants:
                 self._chain.carry_out(self._signer, channel, wanted)
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None:
         self.watched[channel] = tuple(assets)
 
     def unwatch(self, channel: ChannelId) -> None:

@@ -66,11 +66,19 @@ class ChainDesk:
         """See `ChainService.funds`."""
         return await self._chain.funds(asset)
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int, show: Callable[[], None]) -> None:
-        """Follow a channel; `show` is called when there is a view to take, until it is taken."""
+    def watch(
+        self,
+        channel: ChannelId,
+        assets: Sequence[Address],
+        since_block: int,
+        show: Callable[[], None],
+        fed_by: ChannelId | None = None,
+    ) -> None:
+        """Follow a channel, as `ChainService.watch` does; `show` is called when there is a view to take, until it is
+        taken."""
         if channel not in self._shows:
             self._shows[channel] = show
-            self._chain.watch(channel, assets, since_block)
+            self._chain.watch(channel, assets, since_block, fed_by)
 
     def forget(self, channel: ChannelId) -> None:
         """The channel needs the chain no longer."""

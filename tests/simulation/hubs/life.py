@@ -12,7 +12,7 @@ from typing import Any
 from scapp.channels import node as node_module
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerInfo, LedgerRequest, PaymentChannelRequest, VirtualInfo
-from scapp.channels.errors import LocalError, ScappError
+from scapp.channels.errors import LocalError
 from scapp.channels.service import OpenRequest
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from tests.simulation.hubs.checks import Checks
@@ -118,9 +118,7 @@ class HubLife:
 
     @staticmethod
     def _ledger_request(peer: HubNode) -> LedgerRequest:
-        return LedgerRequest(
-            peer=peer.address, funds=((ZERO_ADDRESS, FUNDS, FUNDS),), challenge_duration_s=CHALLENGE_S
-        )
+        return LedgerRequest(peer=peer.address, funds=((ZERO_ADDRESS, FUNDS, FUNDS),), challenge_duration_s=CHALLENGE_S)
 
     # Acts
 
@@ -263,7 +261,9 @@ class HubLife:
             self.seen_by_payee[channel.channel_id] = max(self.seen_by_payee.get(channel.channel_id, 0), receipt.paid)
         hubs = len(channel.participants) - 2
         if hubs:
-            self.net.saw("hubs: a payment was made over a hub" if hubs == 1 else "hubs: a payment was made over two hubs")
+            self.net.saw(
+                "hubs: a payment was made over a hub" if hubs == 1 else "hubs: a payment was made over two hubs"
+            )
 
     async def _end_channel(self, node: HubNode, channel: VirtualInfo) -> None:
         assert node.node is not None
@@ -291,11 +291,15 @@ class HubLife:
         if sum(map(len, backup.truth.values())) < sum(map(len, node.disk.truth.values())):
             self.net.saw("hubs: a node came back from a stale backup")
         await node.restore(backup)
-        if node.up and all(
-            any(each.phase == "recovering" for each in other.books.ledgers())
-            for other in self.net.nodes
-            if other.up and other.restores and other is not node
-        ) and len([each for each in self.net.nodes if each.restores]) > 1:
+        if (
+            node.up
+            and all(
+                any(each.phase == "recovering" for each in other.books.ledgers())
+                for other in self.net.nodes
+                if other.up and other.restores and other is not node
+            )
+            and len([each for each in self.net.nodes if each.restores]) > 1
+        ):
             self.net.saw("hubs: two restored nodes met")
 
     # Chain
@@ -459,7 +463,9 @@ class HubLife:
                         self.net.spawn(self._end_channel(node, channel))
             await self._until(self._no_channels, blocks=8)
         if self.mallory is None and not self.overridden:
-            left = [(n.name, c.phase, c.waiting_for) for n in self.honest for c in n.books.virtuals() if c.phase not in OVER]
+            left = [
+                (n.name, c.phase, c.waiting_for) for n in self.honest for c in n.books.virtuals() if c.phase not in OVER
+            ]
             disputed = any(each.phase == "disputed" for n in self.honest for each in n.books.ledgers())
             require(disputed or not left, f"channels do not end: {left}")
 

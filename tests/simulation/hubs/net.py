@@ -254,7 +254,9 @@ class HubNode:
         self.crash_in -= 1
         if self.crash_in:
             return False
-        self.net.saw("hubs: a crash between a write and acting on it" if where == "after" else "hubs: a crash before a write")
+        self.net.saw(
+            "hubs: a crash between a write and acting on it" if where == "after" else "hubs: a crash before a write"
+        )
         self.crash()
         return True
 

@@ -93,8 +93,13 @@ class ChainService(Protocol):
         """What the account has of an asset. Raises Unavailable, or LocalError for what is no token."""
         ...
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
-        """Follow a channel; idempotent. Its holdings come in the order of `assets`."""
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None:
+        """Follow a channel; idempotent. Its holdings come in the order of `assets`.
+
+        What `fed_by`, another channel, pays to this one leaves no event that names this one: it is looked at whenever
+        something happens to that one."""
         ...
 
     def unwatch(self, channel: ChannelId) -> None: ...

@@ -122,8 +122,10 @@ class LiveChain:
             raise LocalError(f"0x{asset.hex()} is no token on chain {self._settings.chain_id}")
         return calls.decode_number(answer)
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
-        self._watcher.watch(channel, assets, since_block)
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None:
+        self._watcher.watch(channel, assets, since_block, fed_by)
         self._wake.set()
 
     def unwatch(self, channel: ChannelId) -> None:
