@@ -215,7 +215,7 @@ class NodeBooks:
         if self._runner is not None:
             self._runner.try_input(decide)
 
-    def _after(self, touched: frozenset[ChannelId]) -> None:
+    def _after(self, touched: tuple[ChannelId, ...]) -> None:
         self._link.update(touched)
         self._purses.update(touched)
         self._routes.changed(touched)
@@ -289,7 +289,7 @@ class NodeBooks:
     def virtual(self, channel_id: ChannelId) -> VirtualInfo:
         books = self._running().books
         record = wishes.virtual_of(books, channel_id)
-        info = virtual_info(record, self._purses.purse(channel_id), blind=books.is_blind(record))
+        info = virtual_info(books, record, self._purses.info(channel_id), app_lost=self.backing.is_lost(record))
         return self.locked.shown(record, info)
 
     async def open_ledger(self, request: LedgerRequest) -> ChannelId:
