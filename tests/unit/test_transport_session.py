@@ -188,6 +188,25 @@ def test_window_of_bytes() -> None:
     assert [len(frame.payload) for frame in one.wire if isinstance(frame, Data)] == [5_000]
 
 
+def test_an_acknowledgement_is_urgent_before_the_window_is_full() -> None:
+    """A quarter of the window, in messages or in bytes, makes it urgent; one that is taken along is not any more."""
+    for sizes in ((0,), (LIMITS.window_bytes // 4,)):
+        one, other = End(b"one"), End(b"other")
+        connect(one, other)
+        settle(one, other)
+        assert not other.session.ack_is_urgent
+        for size in sizes:
+            one.queue(bytes(size))
+        one.write()
+        while other.read(one) or other.work():
+            pass
+        assert other.session.ack_is_urgent
+        other.queue(b"an answer")
+        other.write()
+        assert [type(frame) for frame in other.wire] == [Ack, Data]
+        assert not other.session.ack_is_urgent
+
+
 def test_nothing_before_open() -> None:
     """Without the peer's Open nothing is written."""
     one = End(b"one")
