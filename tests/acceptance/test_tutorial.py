@@ -15,8 +15,10 @@ import pytest
 
 from scapp.runtime.cli.processes import free_ports
 from tests.support.cluster import environment
+from tests.support.snippets import blocks
+from tests.support.tree import ROOT
 
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "tutorial"
+PAGES = ROOT / "docs" / "tutorial"
 PORTS = ("7430", "7431", "7440", "7441")
 
 
@@ -31,7 +33,7 @@ def folder() -> Iterator[Path]:
 
 def run_page(name: str, ports: tuple[str, ...], folder: Path) -> str:
     """What its blocks print, run in one shell; free ports take the place of those on the page."""
-    script = "\n".join(re.findall(r"```sh\n(.*?)```", (PAGES / name).read_text(), re.S))
+    script = "\n".join(blocks(PAGES / name, "sh"))
     for port, free in zip(ports, free_ports(len(ports)), strict=True):
         assert port in script
         script = script.replace(port, str(free))

@@ -53,6 +53,7 @@ class LedgerScene:
         self.nodes: dict[int, Node] = {}
         self.events: list[list[NodeEvent]] = [[] for _ in self.signers]
         self.policies = [Willing() for _ in self.signers]
+        self.unprotected = False
         self.hubs = [HubTerms() for _ in self.signers]
 
     async def start(self) -> LedgerScene:
@@ -66,6 +67,7 @@ class LedgerScene:
         setup = BooksSetup(
             policy=self.policies[index],
             apps=Apps(PAYMENT_APP, TWO_PARTY_APP),
+            unprotected=self.unprotected,
             terms=BooksTerms(conclude_delay_s=3_600),
             hub=self.hubs[index],
         )

@@ -27,6 +27,7 @@ class PoorChain:
     chain_id, adjudicator, consensus_app = CHAIN_ID, ADJUDICATOR, Address(b"\xc0" * 20)
     head_time_s = NOW_S
     followed_ms = NOW_S * 1_000
+    protection = None
 
     def __init__(self) -> None:
         self.balance, self.outcome = 0, ("waiting", LACKS)
@@ -36,6 +37,11 @@ class PoorChain:
         self.on_view, self.on_head = on_view, on_head
 
     async def stop(self) -> None: ...
+
+    async def quiet(self) -> None: ...
+
+    async def funds(self, asset: Address) -> int:
+        return self.balance
 
     def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None: ...
 

@@ -62,7 +62,8 @@ class ChainStatusView(Document, frozen=True, kw_only=True):
     """How the node stands to its chain; `connected` false, and nothing else said, for a node without one.
 
     `balance` in wei, of `account`; `lag_blocks`: blocks seen and not processed yet; `fault`: why the chain does not
-    answer, empty while it does; endpoints without what may be secret in them."""
+    answer, empty while it does; endpoints without what may be secret in them. `unprotected`: why its contracts do not
+    protect what ledgers guarantee, by kind of virtual channel (`payment`, `app`), without those they do."""
 
     connected: bool
     chain_id: int = 0
@@ -80,3 +81,4 @@ class ChainStatusView(Document, frozen=True, kw_only=True):
     watched: int = 0
     pending: int = 0
     fault: str = ""
+    unprotected: dict[str, str] = {}

@@ -12,11 +12,13 @@ Amounts = dict[str, str]
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which ledgers that others propose are accepted at once: from those in the peers list (or from anybody), if our
-    deposits stay within `deposit_max`; there is one ledger with each peer, so that is a limit per asset and peer."""
+    deposits stay within `deposit_max`; there is one ledger with each peer, so that is a limit per asset and peer.
+    `unprotected_guarantees`: guarantee virtual channels also on contracts that do not protect what is guaranteed."""
 
     accept: Literal["ask", "limits"] = "ask"
     peers: Literal["known", "anybody"] = "known"
     deposit_max: Amounts = {}
+    unprotected_guarantees: bool = False
 
 
 class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,9 +13,10 @@ from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.log.committer import Committer, Outcome, Told
 from scapp.channels.log.port import Append, LogClosed
-from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.channels.types import Address
 from scapp.channels.virtual.opening import Apps
-from scapp.runtime.config import Config, DisputeSettings, read_address
+from scapp.runtime.chain_setup import app_address
+from scapp.runtime.config import Config, DisputeSettings
 from scapp.runtime.ledger_policy import LedgerPolicy
 from scapp.runtime.policy import AcceptPolicy, FundingPolicy
 
@@ -62,9 +63,10 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
     return BooksSetup(
         policy=policy,
         apps=Apps(
-            _contract(chain.virtual_payment_app, "chain.virtual_payment_app"),
-            _contract(chain.two_party_app, "chain.two_party_app"),
+            app_address(chain.virtual_payment_app, "chain.virtual_payment_app"),
+            app_address(chain.two_party_app, "chain.two_party_app"),
         ),
+        unprotected=config.ledgers.unprotected_guarantees,
         terms=BooksTerms(
             virtual_timeout_s=config.payments.funding_timeout_s,
             silence_timeout_s=disputes.silence_timeout_s,
@@ -73,10 +75,6 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
         payment_limits=policy.payment_limits(),
         hub=policy.hub_terms(),
     )
-
-
-def _contract(text: str, name: str) -> Address:
-    return read_address(text, name) if text else ZERO_ADDRESS
 
 
 class Commits(Committer):

@@ -74,6 +74,8 @@ class BooksBacking:
             return "this node's ledgers are closed"
         if self.app_definition == ZERO_ADDRESS:
             return "this node knows no contract for app channels over ledgers (chain.two_party_app)"
+        if fault := self._rules.guarantee_fault("app"):
+            return fault
         assets = len({asset for asset, _, _ in terms.slots})
         for neighbour in _neighbours(terms.participants, self._me):
             if neighbour is None:

@@ -60,6 +60,7 @@ class Books:
         self.faults: list[tuple[ChannelId, Exception]] = []
         self._judge = judge
         self._proposed: dict[ChannelId, None] = {}
+        self._undecided: dict[ChannelId, None] = {}  # proposed, to be judged when time has passed
         self._sessions: dict[ChannelId, LedgerSession] = {}
         self._retries = Retries()
         self._dirty: dict[ChannelId, None] = {}
@@ -120,8 +121,14 @@ class Books:
             self._try(channel, self._leave_silent)
         for channel in self._retries.due(self.context.now_ms):
             self._say_again(channel)
+        self._proposed.update((each, None) for each in self._undecided if self._phase(each) == "proposed")
+        self._undecided.clear()
         self._forget()
         return NOTHING
+
+    def judge_later(self, channel: ChannelId) -> None:
+        """Nobody can decide on that proposal yet."""
+        self._undecided[channel] = None
 
     def _forget(self) -> None:
         state = self.state
@@ -134,7 +141,7 @@ class Books:
             gone = [ChannelId(channel) for channel in fact.channels]
             self.index.forget(gone)
             for channel in gone:
-                for known in (self._sessions, self._impossible, self._dirty, self._proposed):
+                for known in (self._sessions, self._impossible, self._dirty, self._proposed, self._undecided):
                     known.pop(channel, None)
                 self._touched.discard(channel)
                 self._retries.end(channel)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import msgspec
 
 from scapp.channels.books.engine import Books
@@ -16,6 +19,7 @@ from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedg
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.ledger.proposals import room_fault
 from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.onchain import Protection
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual import receiving as virtual_receiving
@@ -32,11 +36,24 @@ OPENING_MAX = 1_024  # channels over one ledger that are not funded yet: each is
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for all ledgers and virtual channels of a node."""
+    """What holds for all ledgers and virtual channels of a node. `protection`: what its chain's contracts are worth,
+    None until the chain has answered; `unprotected`: the operator guarantees channels whatever they are worth."""
 
     ledgers: LedgerRules
     apps: Apps
     policy: BooksPolicy
+    protection: Callable[[], Protection | None] = Protection
+    unprotected: bool = False
+
+    def guarantee_fault(self, kind: Literal["payment", "app"]) -> str:
+        """Why no ledger of this node guarantees a virtual channel of that kind, or an empty string."""
+        if self.unprotected:
+            return ""
+        found = self.protection()
+        if found is None:
+            return "this node's chain has not answered yet, so its contracts are not known"
+        fault = found.of(kind)
+        return f"{fault} (ledgers.unprotected_guarantees would allow it)" if fault else ""
 
 
 def receive(books: Books, peer: Address, message: LedgerMessage | VirtualMessage, rules: Rules) -> Step:
@@ -175,6 +192,9 @@ def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
         return _judge_ledger(books, ledger, rules)
     virtual = books.state.virtuals[channel]
     decision, reason = _decided(books, virtual, rules)
+    if decision == "reject" and not rules.unprotected and rules.protection() is None:
+        books.judge_later(channel)  # just started: the chain answers in a moment, or the funding times out
+        return NOTHING
     if decision == "accept":
         return virtual_opening.approve(virtual, books.context)
     return virtual_opening.reject(virtual, reason) if decision == "reject" else NOTHING
@@ -188,6 +208,8 @@ def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
         return "ask", ""
     if request.role == "party":
         return "reject", "no app channel of this node has signed it"
+    if fault := rules.guarantee_fault(record.agreement.kind):
+        return "reject", fault
     least, most = rules.ledgers.challenge_duration_min_s, rules.ledgers.challenge_duration_max_s
     if not least <= request.challenge_duration_s <= most:
         return "reject", f"challenge duration {request.challenge_duration_s} s; this node takes {least} to {most} s"

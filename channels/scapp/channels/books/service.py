@@ -6,6 +6,7 @@ Corrupt books stop the books alone: the node's app channels go on, and every cal
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -34,9 +35,10 @@ from scapp.channels.books.snapshots import BooksCodec
 from scapp.channels.books.state import BooksState
 from scapp.channels.books.step import BooksTerms, Step
 from scapp.channels.books.view import ledger_info, virtual_info
+from scapp.channels.chain.client import Unavailable
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.channel.terms import ChainTerms
-from scapp.channels.errors import CorruptionError, PeerError
+from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.ledger import closing
 from scapp.channels.ledger import leaving as ledger_leaving
 from scapp.channels.ledger import opening as ledger_opening
@@ -51,7 +53,7 @@ from scapp.channels.routing.paths import Route
 from scapp.channels.routing.statements import network_of
 from scapp.channels.runner import Shared
 from scapp.channels.service import NodeEvent
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, asset_unit
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual.opening import Apps
@@ -65,10 +67,12 @@ PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:"))
 
 class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
-    zero where there is none; `payment_limits` by asset; `hub`: what the node announces of itself."""
+    zero where there is none; `unprotected`: see `Rules`; `payment_limits` by asset; `hub`: what the node announces of
+    itself."""
 
     policy: BooksPolicy = AskAlways()
     apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
+    unprotected: bool = False
     terms: BooksTerms = BooksTerms()
     payment_limits: Limits = {}
     hub: HubTerms = HubTerms()
@@ -93,6 +97,8 @@ def open_books(
         ),
         apps=setup.apps,
         policy=setup.policy,
+        protection=lambda: desk.protection,
+        unprotected=setup.unprotected,
     )
 
     def paid(purse: Purse, added: int) -> None:
@@ -256,7 +262,20 @@ class NodeBooks:
         await self._input(lambda books: ledger_opening.reject(wishes.ledger_of(books, channel_id), reason))
 
     async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
+        with contextlib.suppress(Unavailable):  # not known: the deposit waits for the chain like any other
+            has = await self._desk.funds(asset)
+            if has < amount or (has == amount and asset == ZERO_ADDRESS):  # something is left for fees
+                raise LocalError(f"the chain account has {has} {asset_unit(asset)}, too little to deposit {amount}")
         await self._input(lambda books: wishes.top_up(books, channel_id, asset, amount))
+
+    async def cancel_top_up(self, channel_id: ChannelId, asset: Address) -> None:
+        await self._input(lambda books: wishes.hold_deposit(books, channel_id, asset, hold=True))
+        try:
+            if await self._desk.is_depositing(channel_id, asset):
+                raise LocalError("the deposit was sent, and cannot be taken back")
+            await self._input(lambda books: wishes.retract(books, channel_id, asset))
+        finally:
+            await self._input(lambda books: wishes.hold_deposit(books, channel_id, asset, hold=False))
 
     async def transfer(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
         await self._input(lambda books: wishes.transfer(books, channel_id, asset, amount))

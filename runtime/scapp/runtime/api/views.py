@@ -10,6 +10,7 @@ from scapp.channels.chain.port import ChainService, TransactionInfo
 from scapp.channels.channel.standing import BackingInfo, ChannelOnChainInfo
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, decode_entry
+from scapp.channels.onchain import Protection
 from scapp.channels.service import ChannelInfo, Receipt
 from scapp.channels.transport.port import PeerStatus
 from scapp.channels.types import ChannelId
@@ -137,6 +138,7 @@ def chain_status_view(chain: ChainService | None) -> ChainStatusView:
         watched=found.watched,
         pending=found.pending,
         fault=found.fault,
+        unprotected={k: v for k, v in msgspec.structs.asdict(found.protection or Protection()).items() if v},
     )
 
 
