@@ -109,8 +109,10 @@ class Peer:
     # --- sending -----------------------------------------------------------------------------------------------
 
     def send(self, message: bytes, on_acked: Callable[[], None] | None) -> None:
+        """The first message goes out at once, those that follow before the loop has come round in one write."""
         self.session.queue(message, on_acked)
         if not self._flush_due:
+            self._flush()
             self.flush_soon()
 
     def flush_soon(self) -> None:
@@ -130,11 +132,11 @@ class Peer:
             if self.session.can_take:
                 self.flush_soon()
 
-    def _ack_soon(self) -> None:
-        """At once when much has been processed, else with the next message or after a while."""
-        if self.session.ack_is_urgent:
+    def _ack_soon(self, urgent: bool) -> None:
+        """Now, or with the next message, or after a while."""
+        if urgent:
             self.flush_soon()
-        elif self._ack_timer is None:
+        else:
             self._ack_timer = self._loop.call_later(ACK_DELAY_S, self._ack_now)
 
     def _ack_now(self) -> None:
@@ -197,9 +199,9 @@ class Peer:
                         show(address),
                         extra={"peer": show(address), "reason": "handler"},
                     )
-                session.processed(origin, len(message))
-                if not self._flush_due:
-                    self._ack_soon()
+                urgent = session.processed(origin, len(message))
+                if not self._flush_due and (urgent or self._ack_timer is None):
+                    self._ack_soon(urgent)
                 in_a_row += 1
                 if in_a_row % _HANDLED_IN_A_ROW_MAX == 0:
                     await asyncio.sleep(0)  # a handler that never waits must not starve the loop

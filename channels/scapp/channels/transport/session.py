@@ -59,6 +59,8 @@ class PeerSession:
         self._last_seq = 0
         self._ack_due = False
         self._unacked_messages = self._unacked_bytes = 0  # processed since the last acknowledgement
+        self._urgent_messages = min(ACK_MESSAGES, limits.window_messages // 4)
+        self._urgent_bytes = limits.window_bytes // 4
         # For status.
         self.messages_sent = 0
         self.messages_received = 0
@@ -254,20 +256,13 @@ class PeerSession:
         """The oldest unprocessed message and the session it came in, for `processed`."""
         return self._peer_session, self._inbox.popleft()
 
-    def processed(self, session: bytes, size: int) -> None:
-        """A message of `size` bytes is done; a message of a session that has ended since is not acknowledged."""
+    def processed(self, session: bytes, size: int) -> bool:
+        """A message of `size` bytes is done; a message of a session that has ended since is not acknowledged. Tells
+        whether so much has been since the last acknowledgement that the peer may soon wait for one."""
         if session == self._peer_session:
             self._processed += 1
             self._unprocessed_bytes -= size
             self._ack_due = True
             self._unacked_messages += 1
             self._unacked_bytes += size
-
-    @property
-    def ack_is_urgent(self) -> bool:
-        """Has so much been processed that the peer may soon wait for its acknowledgement?"""
-        limits = self._limits
-        return (
-            self._unacked_messages >= min(ACK_MESSAGES, limits.window_messages // 4)
-            or self._unacked_bytes >= limits.window_bytes // 4
-        )
+        return self._unacked_messages >= self._urgent_messages or self._unacked_bytes >= self._urgent_bytes
