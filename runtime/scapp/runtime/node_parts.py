@@ -11,7 +11,7 @@ from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment, deployment_id
-from scapp.channels.log.committer import Committer
+from scapp.channels.log.committer import Committer, Outcome, Told
 from scapp.channels.log.port import Append, LogClosed
 from scapp.channels.types import Address
 from scapp.channels.virtual.opening import Apps
@@ -86,11 +86,18 @@ class Commits(Committer):
 
     failure = ""
 
-    async def append(self, append: Append) -> None:
+    def enqueue(self, append: Append, then: Told) -> None:
+        def told(outcome: Outcome) -> None:
+            self._note(outcome)
+            then(outcome)
+
         try:
-            await super().append(append)
+            super().enqueue(append, told)
         except LogClosed as error:
-            if not self.failure:
-                self.failure = str(error)
-                _log.critical("nothing is signed any more: %s; make room or mend the disk, then start again", error)
+            self._note(error)
             raise
+
+    def _note(self, outcome: Outcome) -> None:
+        if isinstance(outcome, LogClosed) and not self.failure:
+            self.failure = str(outcome)
+            _log.critical("nothing is signed any more: %s; make room or mend the disk, then start again", outcome)
