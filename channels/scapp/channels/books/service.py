@@ -35,6 +35,7 @@ from scapp.channels.books.snapshots import BooksCodec
 from scapp.channels.books.state import BooksState
 from scapp.channels.books.step import BooksTerms, Step
 from scapp.channels.books.view import ledger_info, virtual_info
+from scapp.channels.books.volumes import Volume, Volumes
 from scapp.channels.chain.client import Unavailable
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.channel.terms import ChainTerms
@@ -68,7 +69,7 @@ PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:"))
 class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
     zero where there is none; `unprotected`: see `Rules`; `payment_limits` by asset; `hub`: what the node announces of
-    itself."""
+    itself; `volume`: how much peers may have stored."""
 
     policy: BooksPolicy = AskAlways()
     apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
@@ -76,6 +77,7 @@ class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     terms: BooksTerms = BooksTerms()
     payment_limits: Limits = {}
     hub: HubTerms = HubTerms()
+    volume: Volume = Volume()
 
 
 def open_books(
@@ -135,6 +137,7 @@ class NodeBooks:
         self._desk = desk
         self._rules = rules
         self._terms = setup.terms
+        self._volumes = Volumes(setup.volume)
         self._payments = payments
         self._nonce = nonce
         self._runner: BooksRunner | None = None
@@ -210,7 +213,8 @@ class NodeBooks:
         message = decode_message(data)
         if self._runner is None:
             raise PeerError(self.fault or "the books are not open yet")
-        await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules), len(data))
+        limited = self._volumes.count(peer, len(data), self._shared.clock_ms())
+        await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules, limited), len(data))
 
     def on_link(self, peer: Address, connected: bool) -> None:
         """A link has come up or gone down."""
