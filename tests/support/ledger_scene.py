@@ -53,7 +53,7 @@ class LedgerScene:
         self.nodes: dict[int, Node] = {}
         self.events: list[list[NodeEvent]] = [[] for _ in self.signers]
         self.policies = [Willing() for _ in self.signers]
-        self.unprotected = False
+        self.unprotected = self.presigns = False
         self.hubs = [HubTerms() for _ in self.signers]
 
     async def start(self) -> LedgerScene:
@@ -68,6 +68,7 @@ class LedgerScene:
             policy=self.policies[index],
             apps=Apps(PAYMENT_APP, TWO_PARTY_APP),
             unprotected=self.unprotected,
+            presigns=self.presigns,
             terms=BooksTerms(conclude_delay_s=3_600),
             hub=self.hubs[index],
         )

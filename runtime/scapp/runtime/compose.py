@@ -172,7 +172,8 @@ class NodeProcess:
         if chain is None:
             return
         towers = self.config.disputes.watchtowers
-        export = DisputeExport(node, chain.chain_id, chain.adjudicator, self.home / "disputes", towers)
+        defences = node.books.defences if node.books is not None else None
+        export = DisputeExport(node, defences, chain.chain_id, chain.adjudicator, self.home / "disputes", towers)
         export.start()
         self._undo.push_async_callback(export.stop)
 

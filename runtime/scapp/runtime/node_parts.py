@@ -68,6 +68,7 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
             app_address(chain.two_party_app, "chain.two_party_app"),
         ),
         unprotected=config.ledgers.unprotected_guarantees,
+        presigns=disputes.redemptions,
         terms=BooksTerms(
             virtual_timeout_s=config.payments.funding_timeout_s,
             silence_timeout_s=disputes.silence_timeout_s,

@@ -14,6 +14,7 @@ import msgspec
 
 from scapp.channels.books import proposals, wishes
 from scapp.channels.books.backing import AppChannels, BooksBacking
+from scapp.channels.books.defending import Defences
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.info import (
     LedgerInfo,
@@ -68,12 +69,13 @@ PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:"))
 
 class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
-    zero where there is none; `unprotected`: see `Rules`; `payment_limits` by asset; `hub`: what the node announces of
-    itself; `volume`: how much peers may have stored."""
+    zero where there is none; `unprotected`: see `Rules`; `presigns`: see `Defences`; `payment_limits` by asset; `hub`:
+    what the node announces of itself; `volume`: how much peers may have stored."""
 
     policy: BooksPolicy = AskAlways()
     apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
     unprotected: bool = False
+    presigns: bool = False
     terms: BooksTerms = BooksTerms()
     payment_limits: Limits = {}
     hub: HubTerms = HubTerms()
@@ -138,6 +140,7 @@ class NodeBooks:
         self._rules = rules
         self._terms = setup.terms
         self._volumes = Volumes(setup.volume)
+        self.defences = Defences(self._open_books, lambda channel: self._purses.purse(channel), setup.presigns)
         self._payments = payments
         self._nonce = nonce
         self._runner: BooksRunner | None = None
@@ -191,6 +194,7 @@ class NodeBooks:
         self._purses.update(touched)
         self._routes.changed(touched)
         self.backing.update(touched)
+        self.defences.update(touched)
 
     async def stop(self) -> None:
         """Finish what is being decided."""
