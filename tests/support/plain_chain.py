@@ -204,6 +204,7 @@ class PlainService:
         self.head_time_s: int | None = None
         self.followed_ms: int | None = None
         self.protection: Protection | None = Protection()
+        self.confirming_s: int | None = None
         self.watched: dict[ChannelId, tuple[Address, ...]] = {}
         self.wants: dict[ChannelId, tuple[Transaction, ...]] = {}
         self._chain, self._signer = chain, signer

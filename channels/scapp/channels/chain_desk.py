@@ -51,6 +51,11 @@ class ChainDesk:
         return self._chain.consensus_app
 
     @property
+    def confirming_s(self) -> int | None:
+        """See `ChainService.confirming_s`."""
+        return self._chain.confirming_s
+
+    @property
     def protection(self) -> Protection | None:
         """See `ChainService.protection`."""
         return self._chain.protection

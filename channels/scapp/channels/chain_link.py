@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 from scapp.channels.abi import group_slots
@@ -21,6 +22,8 @@ from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import LocalError
 from scapp.channels.runner import ChannelRunner
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Destination
+
+logger = logging.getLogger("scapp.chain")
 
 OVER = frozenset(("proposed", "rejected", "settled"))
 
@@ -49,6 +52,7 @@ class ChainLink:
         self._runners = runners
         self._clock_ms = clock_ms
         self._watched: dict[ChannelId, ChannelRunner] = {}
+        self._warned = False
 
     @property
     def head_time_s(self) -> int:
@@ -158,5 +162,17 @@ class ChainLink:
         return step
 
     def _on_head(self, head_time_s: int) -> None:
+        self._check_delay()
         for runner in list(self._watched.values()):
             runner.try_input(lambda engine, now_ms: engine.tick(now_ms, head_time_s))
+
+    def _check_delay(self) -> None:
+        """Said once: who gives the others less time than a confirmation takes pays for transactions that are theirs,
+        and takes an outcome for final while a reorganisation may still change it."""
+        takes_s = self.desk.confirming_s if self.desk is not None else None
+        if not self._warned and takes_s is not None and self.terms.conclude_delay_s < takes_s:
+            self._warned = True
+            logger.warning(
+                "disputes.conclude_delay_s is %d; a block of this chain took %d s to be confirmed: take more than that",
+                self.terms.conclude_delay_s, takes_s,
+            )  # fmt: skip

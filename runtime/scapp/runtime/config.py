@@ -104,7 +104,8 @@ class FundingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 class DisputeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How funded channels are left, answered and ended; all in seconds of the chain's clock, as in
-    `scapp.channels.channel.terms`. `watchtowers`: `http(s)://TOKEN@host:port` of those that get dispute packages."""
+    `scapp.channels.channel.terms`. `watchtowers`: `http(s)://TOKEN@host:port` of those that get dispute packages;
+    `redemptions`: of payment channels to this node too, with vouchers redeemed (docs/reference/watchtower.md)."""
 
     challenge_duration_min_s: Annotated[int, msgspec.Meta(ge=1)] = 3_600
     challenge_duration_max_s: Annotated[int, msgspec.Meta(ge=1, lt=2**32)] = 2_592_000
@@ -113,6 +114,7 @@ class DisputeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     funding_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 3_600
     silence_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 0
     watchtowers: tuple[str, ...] = ()
+    redemptions: bool = False
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

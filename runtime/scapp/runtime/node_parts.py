@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable
 
 from scapp.channels.books.service import BooksSetup
 from scapp.channels.books.step import BooksTerms
+from scapp.channels.books.volumes import Volume
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.terms import ChainTerms
@@ -71,6 +72,7 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
             app_address(chain.two_party_app, "chain.two_party_app"),
         ),
         unprotected=config.ledgers.unprotected_guarantees,
+        presigns=disputes.redemptions,
         terms=BooksTerms(
             virtual_timeout_s=config.payments.funding_timeout_s,
             silence_timeout_s=disputes.silence_timeout_s,
@@ -78,7 +80,19 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
         ),
         payment_limits=policy.payment_limits(),
         hub=policy.hub_terms(),
+        volume=Volume(config.hub.peer_burst_kib, config.hub.peer_kib_per_s),
     )
+
+
+def warnings(config: Config) -> list[str]:
+    """What the operator may not have thought of: settings that work, and can cost money or time."""
+    found = []
+    if config.chain.urls and config.hub.forward and not config.disputes.silence_timeout_s:
+        found.append(
+            "disputes.silence_timeout_s is 0: a neighbour that does not sign the end of a channel holds up this hub's "
+            "money until you leave the ledger yourself; 3600 is usual where customers' nodes do not rest"
+        )
+    return found
 
 
 class Commits(Committer):

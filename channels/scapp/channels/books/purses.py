@@ -178,6 +178,7 @@ class Purses:
         def redeemed(books: Books) -> Step:
             books.disputes.redeem(channel, redemption)
             books.touch(channel)
+            books.mark((channel,))
             return NOTHING
 
         await self._runner.input(redeemed)

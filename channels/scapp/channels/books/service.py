@@ -14,6 +14,7 @@ import msgspec
 
 from scapp.channels.books import proposals, wishes
 from scapp.channels.books.backing import AppChannels, BooksBacking
+from scapp.channels.books.defending import Defences
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.info import (
     InvoiceInfo,
@@ -40,6 +41,7 @@ from scapp.channels.books.snapshots import BooksCodec
 from scapp.channels.books.state import BooksState
 from scapp.channels.books.step import BooksTerms, Step
 from scapp.channels.books.view import ledger_info, virtual_info
+from scapp.channels.books.volumes import Volume, Volumes
 from scapp.channels.chain.client import Unavailable
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.channel.terms import ChainTerms
@@ -74,16 +76,18 @@ PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:", b"k:"))
 
 class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
-    zero where there is none; `unprotected`: see `Rules`; `payment_limits` by asset; `locks`: what it asks of locked
-    payments; `hub`: what the node announces of itself."""
+    zero where there is none; `unprotected`: see `Rules`; `presigns`: see `Defences`; `payment_limits` by asset; `locks`:
+    what it asks of locked payments; `hub`: what the node announces of itself; `volume`: how much peers may have stored."""
 
     policy: BooksPolicy = AskAlways()
     apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
     unprotected: bool = False
+    presigns: bool = False
     terms: BooksTerms = BooksTerms()
     payment_limits: Limits = {}
     locks: LockSettings = LockSettings()
     hub: HubTerms = HubTerms()
+    volume: Volume = Volume()
 
 
 def open_books(
@@ -143,6 +147,8 @@ class NodeBooks:
         self._desk = desk
         self._rules = rules
         self._terms = setup.terms
+        self._volumes = Volumes(setup.volume)
+        self.defences = Defences(self._open_books, lambda channel: self._purses.purse(channel), setup.presigns)
         self._payments = payments
         self._locks = LockRunner(
             signer=shared.signer,
@@ -220,6 +226,7 @@ class NodeBooks:
         self._purses.update(touched)
         self._routes.changed(touched)
         self.backing.update(touched)
+        self.defences.update(touched)
 
     async def stop(self) -> None:
         """Finish what is being decided."""
@@ -247,7 +254,8 @@ class NodeBooks:
         message = decode_message(data)
         if self._runner is None:
             raise PeerError(self.fault or "the books are not open yet")
-        await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules), len(data))
+        limited = self._volumes.count(peer, len(data), self._shared.clock_ms())
+        await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules, limited), len(data))
 
     def on_link(self, peer: Address, connected: bool) -> None:
         """A link has come up or gone down."""

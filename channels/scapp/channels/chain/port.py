@@ -74,6 +74,11 @@ class ChainService(Protocol):
         ...
 
     @property
+    def confirming_s(self) -> int | None:
+        """How long the newest confirmed block took to become one, by the chain's clock; None until it is known."""
+        ...
+
+    @property
     def protection(self) -> Protection | None:
         """Whether the chain's contracts protect what ledgers guarantee; None until the chain has answered."""
         ...

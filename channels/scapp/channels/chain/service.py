@@ -94,6 +94,13 @@ class LiveChain:
         return self._followed_ms
 
     @property
+    def confirming_s(self) -> int | None:
+        head, confirmed = self._watcher.head, self._watcher.confirmed
+        if head is None or confirmed is None or head.number - confirmed.number < self._settings.confirmations:
+            return None
+        return head.time_s - confirmed.time_s
+
+    @property
     def protection(self) -> Protection | None:
         return self._protection
 
