@@ -197,6 +197,7 @@ class NodeBooks:
             self._ways,
             self._shared.emit,
         )
+        desk.on_head.append(lambda _: self._locks.on_head())
         self._purses = Purses(runner, self._payments, self.locked)
         runner.try_input(lambda books: books.start())
 
@@ -247,11 +248,12 @@ class NodeBooks:
     def on_link(self, peer: Address, connected: bool) -> None:
         """A link has come up or gone down."""
         self._routes.link(peer, connected)
+        if self._runner is not None:
+            self._locks.link(peer, connected)
         if not connected:
             return
         if self._runner is not None:
             self._runner.try_input(lambda books: books.link_up(peer))
-            self._locks.link_up(peer)
         self._payments.link_up(peer)
 
     def tick(self) -> None:
