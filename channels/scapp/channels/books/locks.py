@@ -152,7 +152,7 @@ class BooksLocks:
         lane = self._locks.book.state.lanes.get(record.channel_id)
         locks = self._locks.book.pending(lane) if lane is not None and lane.phase == "open" else []
         waiting_for = info.waiting_for
-        if locks and info.phase == "closing":
+        if locks and (record.end_wanted or record.final is not None) and info.phase in ("running", "closing"):
             waiting_for = f"{len(locks)} locks, which end at {max(lock.expiry_s for lock in locks)} at the latest"
         locked = sum(lock.amount for lock in locks)
         return msgspec.structs.replace(info, locks=True, locked=locked, waiting_for=waiting_for)
@@ -307,10 +307,10 @@ class BooksLocks:
         found: list[tuple[Hop, ...]] = []
 
         def decide(book: LockBook) -> None:
+            if fault := payer.known_fault(book, invoice):
+                raise LocalError(fault)
             hops = payer.plan(book, invoice, hubs, fees)
-            fault = payer.known_fault(book, invoice)
-            fault = fault or payer.first_fault(book, hops, invoice.asset, invoice.hash)
-            if fault:
+            if fault := payer.first_fault(book, hops, invoice.asset, invoice.hash):
                 raise LocalError(fault)
             found.append(hops)
 
