@@ -32,12 +32,12 @@ class Scene:
         return self
 
     async def invoice(self, amount: int = 30) -> str:
-        return (await self.scene.books(BOB).invoice(InvoiceRequest(amount=amount))).invoice
+        return (await self.scene.books(BOB).locked.invoice(InvoiceRequest(amount=amount))).invoice
 
     async def pay(self, invoice: str, wait_s: float = 5.0, fee_max: int = FEE, routed: bool = False) -> LockedInfo:
         via = () if routed else (self.hub,)
         request = PayInvoiceRequest(invoice=invoice, via=via, routed=routed, fee_max=fee_max, wait_s=wait_s)
-        return await self.scene.books(ALICE).pay_invoice(request)
+        return await self.scene.books(ALICE).locked.pay(request)
 
     def paid(self, index: int, lane: int) -> int:
         return self.scene.virtual(index, self.lanes[lane]).paid
@@ -81,8 +81,8 @@ async def test_an_invoice_is_paid_over_a_hub_and_settles_in_the_ledgers(scene: S
     for index in (ALICE, HUB, BOB):
         await nodes.restart(index)
     assert await scene.pay(text) == paid
-    assert [each.paid for each in nodes.books(BOB).invoices()] == [True]
-    assert [each.role for i in nodes.nodes for each in nodes.books(i).locked_payments()] == ["payer", "hub", "payee"]
+    assert [each.paid for each in nodes.books(BOB).locked.invoices()] == [True]
+    assert [each.role for i in nodes.nodes for each in nodes.books(i).locked.payments()] == ["payer", "hub", "payee"]
     assert [event.detail for event in nodes.events[BOB] if event.kind == "paid"] == ["invoice of 30"]
     for lane, who in enumerate((ALICE, BOB)):
         await nodes.books(who).close_virtual(scene.lanes[lane])
@@ -98,16 +98,16 @@ async def test_what_a_payer_is_told(scene: Scene) -> None:
     with pytest.raises(LocalError, match=r"fee too low: 0; this hub asks 2 \(fees up to 1 are allowed\)"):
         await scene.pay(text, fee_max=1)
     with pytest.raises(LocalError, match="no payment channel that takes locks is open to"):
-        await alice.pay_invoice(PayInvoiceRequest(invoice=text))
+        await alice.locked.pay(PayInvoiceRequest(invoice=text))
     with pytest.raises(LocalError, match="the invoice"):
-        await alice.pay_invoice(PayInvoiceRequest(invoice=text[:60] + "a" + text[61:]))
+        await alice.locked.pay(PayInvoiceRequest(invoice=text[:60] + "a" + text[61:]))
     with pytest.raises(LocalError, match="not enough capacity: 100"):
         await scene.pay(await scene.invoice(101))
     with pytest.raises(LocalError, match="this node's own invoice"):
-        await scene.scene.books(BOB).pay_invoice(PayInvoiceRequest(invoice=text, via=(scene.hub,)))
+        await scene.scene.books(BOB).locked.pay(PayInvoiceRequest(invoice=text, via=(scene.hub,)))
     with pytest.raises(LocalError, match="it pays invoices"):
         await alice.pay(scene.lanes[0], 1)
-    assert alice.locked_payments() == []
+    assert alice.locked.payments() == []
     assert (await scene.pay(text, routed=True)).status == "paid"
 
 
@@ -121,7 +121,7 @@ async def test_a_payee_whose_hub_does_not_pay_redeems_on_chain(scene: Scene) -> 
     assert paid.status == "locked"
     await nodes.until(lambda: any(nodes.chain.chain.world.revealed), blocks=True, seconds=60)
     assert nodes.chain.chain.world.revealed == {paid.hash: nodes.chain.chain.head.time_s}
-    await nodes.until(lambda: nodes.books(ALICE).locked_payments()[0].status == "paid", blocks=True, seconds=60)
+    await nodes.until(lambda: nodes.books(ALICE).locked.payments()[0].status == "paid", blocks=True, seconds=60)
     await scene.settle(1, HUB, BOB)
     assert nodes.money(BOB, scene.ledgers[1]) == (1_030, 970, 0)
     assert scene.paid(HUB, 0) == 32
@@ -159,12 +159,12 @@ async def test_an_unopened_lock_ends_and_both_channels_can_be_closed(scene: Scen
             asked(peer, ask)  # type: ignore[operator]
             invoices.pop(name, None)
 
-        nodes.books(BOB)._locks.asks.on_ask = on_ask  # type: ignore[method-assign,assignment]
+        nodes.books(BOB)._locks.asks.on_ask = on_ask  # type: ignore[method-assign]
     failing = await scene.pay(text)
     assert (failing.status, failing.reason) == ("failing", "no invoice of the payee has that hash")
     assert nodes.virtual(ALICE, scene.lanes[0]).locked == 32
     await nodes.books(ALICE).close_virtual(scene.lanes[0])
     await nodes.until(lambda: "1 locks" in nodes.virtual(ALICE, scene.lanes[0]).waiting_for)
     await nodes.until(lambda: nodes.virtual_phase(scene.lanes[0], "released", (ALICE, HUB)), blocks=True, seconds=120)
-    assert nodes.books(ALICE).locked_payments()[0].status == "failed"
+    assert nodes.books(ALICE).locked.payments()[0].status == "failed"
     assert nodes.money(ALICE, scene.ledgers[0]) == (1_000, 1_000, 0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from scapp.channels.chain.settings import GWEI, ChainSettings
 from scapp.channels.errors import LocalError
 from scapp.channels.log.port import EventLog
-from scapp.channels.types import Hash, Signature
+from scapp.channels.types import ZERO_ADDRESS, Hash, Signature
 from scapp.runtime import config, logs
 from scapp.runtime.config import read_address
 from scapp.runtime.keys_file import CHAIN_KEY, load_key
@@ -33,6 +33,7 @@ def chain_settings(given: config.ChainSettings) -> ChainSettings:
         poll_seconds=given.poll_s,
         fee_ceiling=int(given.fee_max_gwei * GWEI),
         start_block=given.start_block,
+        hash_lock_app=read_address(given.hash_lock_app, "chain.hash_lock_app") if given.hash_lock_app else ZERO_ADDRESS,
     )
 
 

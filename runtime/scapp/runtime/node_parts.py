@@ -64,6 +64,7 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
         apps=Apps(
             _contract(chain.virtual_payment_app, "chain.virtual_payment_app"),
             _contract(chain.two_party_app, "chain.two_party_app"),
+            _contract(chain.hash_lock_app, "chain.hash_lock_app"),
         ),
         terms=BooksTerms(
             virtual_timeout_s=config.payments.funding_timeout_s,
@@ -71,6 +72,7 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
             conclude_delay_s=disputes.conclude_delay_s,
         ),
         payment_limits=policy.payment_limits(),
+        locks=policy.lock_settings(),
         hub=policy.hub_terms(),
     )
 
