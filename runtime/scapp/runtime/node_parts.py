@@ -70,6 +70,7 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
         apps=Apps(
             app_address(chain.virtual_payment_app, "chain.virtual_payment_app"),
             app_address(chain.two_party_app, "chain.two_party_app"),
+            app_address(chain.hash_lock_app, "chain.hash_lock_app"),
         ),
         unprotected=config.ledgers.unprotected_guarantees,
         presigns=disputes.redemptions,
@@ -79,6 +80,7 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
             conclude_delay_s=disputes.conclude_delay_s,
         ),
         payment_limits=policy.payment_limits(),
+        locks=policy.lock_settings(),
         hub=policy.hub_terms(),
         volume=Volume(config.hub.peer_burst_kib, config.hub.peer_kib_per_s),
     )

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from scapp.channels.errors import LocalError, ScappError
-from scapp.channels.log.port import EventLog
+from scapp.channels.log.port import Committer, EventLog
 from scapp.channels.payments.book import PaymentBook, PurseTerms
 from scapp.channels.payments.events import PurseEvent, amount_of
 from scapp.channels.payments.history import PaymentRow, read_history
@@ -27,7 +27,7 @@ from scapp.channels.payments.messages import (
 )
 from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.receipts import Asked, Payment, PurseInfo
-from scapp.channels.payments.store import Committer, PurseStore
+from scapp.channels.payments.store import PurseStore
 from scapp.channels.payments.talk import PaymentTalk
 from scapp.channels.payments.vouchers import Voucher, VoucherRefused, VoucherSigner, redemption_app_data
 from scapp.channels.types import Address, ChannelId

@@ -10,10 +10,9 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from scapp.channels.errors import ScappError
-from scapp.channels.log.port import Append, EventLog, StreamWrite
+from scapp.channels.log.port import Append, Committer, EventLog, StreamWrite
 from scapp.channels.payments.events import PurseEvent, encode_purse_event
 from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.stored import load_purse, save_purse
@@ -23,12 +22,6 @@ logger = logging.getLogger("scapp.payments")
 
 SNAPSHOT_EVENTS = 16_384
 """Events between two snapshots of a purse: to read that many takes some 10 milliseconds."""
-
-
-class Committer(Protocol):
-    """`scapp.channels.log.committer.Committer`, as far as it is needed here."""
-
-    def enqueue(self, append: Append, then: Callable[[Exception | None], None]) -> None: ...
 
 
 class PurseStore:
