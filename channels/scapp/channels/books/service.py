@@ -71,8 +71,9 @@ PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:", b"k:"))
 
 class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
-    zero where there is none; `unprotected`: see `Rules`; `presigns`: see `Defences`; `payment_limits` by asset; `locks`:
-    what it asks of locked payments; `hub`: what the node announces of itself; `volume`: how much peers may have stored."""
+    zero where there is none; `unprotected`: see `Rules`; `presigns`: see `Defences`; `payment_limits` by asset;
+    `locks`: what it asks of locked payments; `hub`: what the node announces of itself; `volume`: how much peers may
+    have stored."""
 
     policy: BooksPolicy = AskAlways()
     apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
