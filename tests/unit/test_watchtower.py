@@ -27,7 +27,7 @@ class PoorChain:
     chain_id, adjudicator, consensus_app = CHAIN_ID, ADJUDICATOR, Address(b"\xc0" * 20)
     head_time_s = NOW_S
     followed_ms = NOW_S * 1_000
-    protection = None
+    protection = confirming_s = None
 
     def __init__(self) -> None:
         self.balance, self.outcome = 0, ("waiting", LACKS)
@@ -43,7 +43,9 @@ class PoorChain:
     async def funds(self, asset: Address) -> int:
         return self.balance
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None: ...
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None: ...
 
     def unwatch(self, channel: ChannelId) -> None: ...
 

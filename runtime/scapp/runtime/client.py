@@ -32,6 +32,7 @@ from scapp.runtime.client_answers import Refused as Refused
 from scapp.runtime.client_answers import decoded, error_of, sse
 from scapp.runtime.client_calls import quoted
 from scapp.runtime.client_derived import DerivedCalls
+from scapp.runtime.client_invoices import InvoiceCalls
 from scapp.runtime.client_ledgers import LedgerCalls
 from scapp.runtime.documents import (
     AppList,
@@ -63,7 +64,7 @@ LOCK_FILE = "node.lock"
 TOKEN_FILE = "api.token"  # noqa: S105  # the file's name, not a token
 
 
-class Client(LedgerCalls, DerivedCalls):
+class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
     """Talks to the node at `url` ("http://host:port") with a token. `timeout_s` bounds each answer."""
 
     def __init__(self, url: str, token: str, *, timeout_s: float = 60.0) -> None:
@@ -203,6 +204,15 @@ class Client(LedgerCalls, DerivedCalls):
     def top_up(self, channel: str, asset: str, amount: int) -> ChannelView:
         body = {"asset": asset, "amount": str(amount)}
         return self._post(f"/v1/channels/{quoted(channel)}/top-up", ChannelView, body)
+
+    def resize(
+        self, channel: str, withdraw: Mapping[str, int], params: object = None, wait_s: float = 0.0
+    ) -> ChannelView:
+        """Take so much of each asset out of a running channel. Participant 0's node answers with the successor that it
+        proposes, any other one, which asks it to, with the channel itself."""
+        amounts = [{"asset": asset, "amount": str(amount)} for asset, amount in withdraw.items()]
+        body = {"withdraw": amounts, "params": params, "wait_s": wait_s}
+        return self._post(f"/v1/channels/{quoted(channel)}/resize", ChannelView, body, wait_s)
 
     def challenge(self, channel: str, wait_s: float = 0.0) -> ChannelView:
         """Leave a funded channel without the others, by a challenge."""

@@ -10,6 +10,7 @@ import msgspec
 from scapp.channels.books.engine import Books
 from scapp.channels.books.policy import BooksPolicy, Decision, LedgerOffer
 from scapp.channels.books.step import NOTHING, Send, Step
+from scapp.channels.books.volumes import begins_something
 from scapp.channels.errors import PeerError
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger import receiving as ledger_receiving
@@ -26,7 +27,7 @@ from scapp.channels.virtual import receiving as virtual_receiving
 from scapp.channels.virtual import record as virtual_record
 from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.events import Side
-from scapp.channels.virtual.messages import Proposed, Refused, VirtualMessage
+from scapp.channels.virtual.messages import Proposed, Refused, Said, VirtualMessage
 from scapp.channels.virtual.opening import CLOCKS_APART_MS, Apps
 from scapp.channels.virtual.pending import REASON_MAX
 from scapp.channels.virtual.record import VirtualRecord
@@ -56,11 +57,16 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         return f"{fault} (ledgers.unprotected_guarantees would allow it)" if fault else ""
 
 
-def receive(books: Books, peer: Address, message: LedgerMessage | VirtualMessage, rules: Rules) -> Step:
-    """What follows from a peer's message. Raises PeerError; then nothing has changed."""
+def receive(
+    books: Books, peer: Address, message: LedgerMessage | VirtualMessage, rules: Rules, limited: str = ""
+) -> Step:
+    """What follows from a peer's message. `limited`: why nothing new is begun with this peer now. Raises PeerError;
+    then nothing has changed."""
     if isinstance(message, VirtualMessage):
-        return _receive_virtual(books, peer, message, rules)
+        return _receive_virtual(books, peer, message, rules, limited)
     record = books.state.ledgers.get(ChannelId(message.channel))
+    if limited and begins_something(message):
+        raise PeerError(limited)
     if isinstance(message, OpenLedger):
         return _proposed_ledger(books, peer, message, record, rules)
     if record is None:
@@ -107,10 +113,12 @@ def age_fault(books: Books, nonce: int) -> str:
     return ""
 
 
-def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules: Rules) -> Step:
+def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules: Rules, limited: str) -> Step:
     channel = ChannelId(message.channel)
     record = books.state.virtuals.get(channel)
     if record is not None:
+        if record.recovering and isinstance(message, Said) and message.token:
+            _note_restored(books, record, peer)
         return virtual_receiving.receive(record, peer, message)
     if isinstance(message, Refused):
         return NOTHING  # passed on to everybody on the path, also to those who never heard of the channel
@@ -121,7 +129,7 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
         raise PeerError(f"proposes a virtual channel with the id of a ledger, 0x{channel.hex()}")
     me = books.context.signer.address
     left, right = virtual_opening.neighbours_of(message, me)
-    if reason := age_fault(books, message.nonce):
+    if reason := limited or age_fault(books, message.nonce):
         return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     sides: list[Side | None] = []
     for neighbour in (left, right):
@@ -145,6 +153,13 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
     if decision == "reject":  # nothing is stored for it, for nothing was signed
         return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     return step
+
+
+def _note_restored(books: Books, record: VirtualRecord, peer: Address) -> None:
+    """A neighbour recovers while this node does."""
+    for _, side in record.sides:
+        if side.peer == peer:
+            books.session(ChannelId(side.ledger)).peer_recovers = True
 
 
 def _record_of(step: Step) -> VirtualRecord:

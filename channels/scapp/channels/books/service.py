@@ -14,6 +14,7 @@ import msgspec
 
 from scapp.channels.books import proposals, wishes
 from scapp.channels.books.backing import AppChannels, BooksBacking
+from scapp.channels.books.defending import Defences
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.info import (
     LedgerInfo,
@@ -25,6 +26,7 @@ from scapp.channels.books.info import (
 )
 from scapp.channels.books.link import BooksLink
 from scapp.channels.books.loading import load_books
+from scapp.channels.books.locks import BooksLocks, lock_runner
 from scapp.channels.books.messages import decode_message, prefix_of
 from scapp.channels.books.policy import AskAlways, BooksPolicy
 from scapp.channels.books.proposals import Rules
@@ -35,6 +37,7 @@ from scapp.channels.books.snapshots import BooksCodec
 from scapp.channels.books.state import BooksState
 from scapp.channels.books.step import BooksTerms, Step
 from scapp.channels.books.view import ledger_info, virtual_info
+from scapp.channels.books.volumes import Volume, Volumes
 from scapp.channels.chain.client import Unavailable
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.channel.terms import ChainTerms
@@ -45,6 +48,7 @@ from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.payments.history import PaymentRow
 from scapp.channels.payments.limits import Limits
+from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.runner import PaymentRunner
 from scapp.channels.payments.vouchers import Voucher
@@ -62,20 +66,24 @@ from scapp.channels.virtual.record import VirtualRecord
 logger = logging.getLogger("scapp.books")
 
 
-PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:"))
+PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:", b"k:"))
 
 
 class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
-    zero where there is none; `unprotected`: see `Rules`; `payment_limits` by asset; `hub`: what the node announces of
-    itself."""
+    zero where there is none; `unprotected`: see `Rules`; `presigns`: see `Defences`; `payment_limits` by asset;
+    `locks`: what it asks of locked payments; `hub`: what the node announces of itself; `volume`: how much peers may
+    have stored."""
 
     policy: BooksPolicy = AskAlways()
     apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
     unprotected: bool = False
+    presigns: bool = False
     terms: BooksTerms = BooksTerms()
     payment_limits: Limits = {}
+    locks: LockSettings = LockSettings()
     hub: HubTerms = HubTerms()
+    volume: Volume = Volume()
 
 
 def open_books(
@@ -135,7 +143,11 @@ class NodeBooks:
         self._desk = desk
         self._rules = rules
         self._terms = setup.terms
+        self._volumes = Volumes(setup.volume)
+        self.defences = Defences(self._open_books, lambda channel: self._purses.purse(channel), setup.presigns)
         self._payments = payments
+        self._locks = lock_runner(shared, desk, setup.locks)
+        self._locked: BooksLocks | None = None
         self._nonce = nonce
         self._runner: BooksRunner | None = None
         self.fault = ""  # why the books stay closed
@@ -149,6 +161,7 @@ class NodeBooks:
         codec = BooksCodec()
         try:
             state = await asyncio.to_thread(load_books, self._shared.log, codec, self._shared.signer.address)
+            await self._locks.start()
         except CorruptionError as error:
             self.fault = f"the books are corrupt and stay closed: {error}"
             self._shared.counters["books_corrupt"] += 1
@@ -173,8 +186,14 @@ class NodeBooks:
             self._shared, books, codec, self._after, lambda: desk.head_time_s, lambda: desk.followed_ms
         )
         self._link = BooksLink(self._desk, runner)
-        self._purses = Purses(runner, self._payments)
+        network = network_of(desk.chain_id, desk.adjudicator)
+        self._locked = BooksLocks(self._shared, runner, self._locks, network, self._rules.apps.locks, self._ways)
+        desk.on_head.append(lambda _: self._locks.on_head())
+        self._purses = Purses(runner, self._payments, self._locked)
         runner.try_input(lambda books: books.start())
+
+    def _ways(self, to: Address, asset: Address, amount: int, fee_max: int) -> list[Route]:
+        return self._routes.find(RouteRequest(to=to, amounts=((asset, amount, 0),), fee_max=fee_max))
 
     def _open_books(self) -> Books | None:
         return self._runner.books if self._runner is not None else None
@@ -183,16 +202,18 @@ class NodeBooks:
         if self._runner is not None:
             self._runner.try_input(decide)
 
-    def _after(self, touched: frozenset[ChannelId]) -> None:
+    def _after(self, touched: tuple[ChannelId, ...]) -> None:
         self._link.update(touched)
         self._purses.update(touched)
         self._routes.changed(touched)
         self.backing.update(touched)
+        self.defences.update(touched)
 
     async def stop(self) -> None:
         """Finish what is being decided."""
         if self._runner is not None:
             await self._purses.stop()
+            await self._locks.stop()
             await self._runner.stop()
         await self._payments.stop()
 
@@ -204,17 +225,24 @@ class NodeBooks:
         if prefix_of(data) == b"p:":
             self._payments.receive(peer, data)
             return
+        if prefix_of(data) == b"k:":
+            self._running()
+            self._locks.receive(peer, data)
+            return
         if prefix_of(data) == b"r:":
             self._routes.receive(peer, data)
             return
         message = decode_message(data)
         if self._runner is None:
             raise PeerError(self.fault or "the books are not open yet")
-        await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules), len(data))
+        limited = self._volumes.count(peer, len(data), self._shared.clock_ms())
+        await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules, limited), len(data))
 
     def on_link(self, peer: Address, connected: bool) -> None:
         """A link has come up or gone down."""
         self._routes.link(peer, connected)
+        if self._runner is not None:
+            self._locks.link(peer, connected)
         if not connected:
             return
         if self._runner is not None:
@@ -225,6 +253,7 @@ class NodeBooks:
         """Time has passed, a second or so."""
         if self._runner is not None:
             self._runner.tick()
+            self._locks.tick()
         self._payments.tick(self._shared.clock_ms())
         self._routes.tick()
 
@@ -235,8 +264,14 @@ class NodeBooks:
 
     # The local service
 
-    def ledgers(self) -> list[LedgerInfo]:
+    @property
+    def locked(self) -> BooksLocks:
         """See `info.BooksPort`; so for all methods below."""
+        self._running()
+        assert self._locked is not None
+        return self._locked
+
+    def ledgers(self) -> list[LedgerInfo]:
         books = self._running().books
         return [ledger_info(books, record) for record in books.state.ledgers.values()]
 
@@ -250,7 +285,8 @@ class NodeBooks:
     def virtual(self, channel_id: ChannelId) -> VirtualInfo:
         books = self._running().books
         record = wishes.virtual_of(books, channel_id)
-        return virtual_info(record, self._purses.purse(channel_id), blind=books.is_blind(record))
+        info = virtual_info(books, record, self._purses.info(channel_id), app_lost=self.backing.is_lost(record))
+        return self.locked.shown(record, info)
 
     async def open_ledger(self, request: LedgerRequest) -> ChannelId:
         return await self._new(lambda books: wishes.open_ledger(books, request, self._rules, self._nonce()))
@@ -310,7 +346,9 @@ class NodeBooks:
         return await self._routes.open(self, request, fee_max, timeout)
 
     async def pay(self, channel_id: ChannelId, amount: int, wait_s: float = 0.0) -> PaymentReceipt:
-        wishes.virtual_of(self._running().books, channel_id)
+        record = wishes.virtual_of(self._running().books, channel_id)
+        if self.locked.keeps(record):
+            raise LocalError("this payment channel takes locks: it pays invoices (`scapp pay INVOICE`)")
         paid = await self._payments.pay(channel_id, amount, wait_s=wait_s)
         return PaymentReceipt(
             channel_id=channel_id,
@@ -328,7 +366,10 @@ class NodeBooks:
         return await self._payments.take(voucher)
 
     async def recover_payments(self, channel_id: ChannelId) -> None:
-        await self._payments.recover(channel_id)
+        if self.locked.purse(channel_id) is not None:
+            await self.locked.recover(channel_id)
+        else:
+            await self._payments.recover(channel_id)
 
     async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
         return await self._payments.history(channel_id, from_version, rows_max)
