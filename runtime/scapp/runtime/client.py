@@ -29,7 +29,7 @@ from scapp.runtime.client_answers import NodeTimeout as NodeTimeout
 from scapp.runtime.client_answers import NodeUnreachable as NodeUnreachable
 from scapp.runtime.client_answers import NotAllowed as NotAllowed
 from scapp.runtime.client_answers import Refused as Refused
-from scapp.runtime.client_answers import error_of, sse
+from scapp.runtime.client_answers import decoded, error_of, sse
 from scapp.runtime.client_calls import quoted
 from scapp.runtime.client_derived import DerivedCalls
 from scapp.runtime.client_invoices import InvoiceCalls
@@ -84,7 +84,7 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
         """The node that runs in this directory, with its operator's token unless another is given. Raises
         NodeUnreachable, LocalError."""
         try:
-            node = msgspec.json.decode((home / NODE_FILE).read_bytes(), type=NodeFile)
+            node = decoded((home / NODE_FILE).read_bytes(), NodeFile)
         except FileNotFoundError:
             hint = f"start it with `scapp -C {home} node`"
             raise NodeUnreachable(f"no node runs in {home}", hint=hint) from None
@@ -298,7 +298,7 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
             for name, data in sse(response):
                 if name == "error":
                     raise error_of(500, data)
-                yield msgspec.json.decode(data, type=StreamItem)
+                yield decoded(data, StreamItem)
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
         finally:
@@ -333,7 +333,7 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
         if issubclass(kind, bytes):
             return kind(data)
         try:
-            return msgspec.json.decode(data, type=kind)
+            return decoded(data, kind)
         except msgspec.MsgspecError as error:
             raise NodeFailed(f"{self.url} answered with something else than {kind.__name__}: {error}") from error
 
