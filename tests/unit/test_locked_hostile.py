@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scapp.channels.errors import PeerError
@@ -160,7 +160,6 @@ STEP = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=150)
 @given(st.lists(STEP, min_size=5, max_size=30))
 def test_a_hub_has_at_least_what_it_gives(steps: list[tuple[Any, ...]]) -> None:
     """Whatever Alice locks, pays, drops, and Bob tells or reveals, at any moment, with the hub's transactions and its
