@@ -139,6 +139,9 @@ class FakeBooks:
     async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
         self._change(channel_id, amount)
 
+    async def cancel_top_up(self, channel_id: ChannelId, asset: Address) -> None:
+        self.requests.append(("cancel", asset))
+
     async def transfer(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
         self._change(channel_id, -amount)
 

@@ -54,6 +54,7 @@ class LedgerScene:
         self.nodes: dict[int, Node] = {}
         self.events: list[list[NodeEvent]] = [[] for _ in self.signers]
         self.policies = [Willing() for _ in self.signers]
+        self.unprotected = self.presigns = False
         self.hubs = [HubTerms() for _ in self.signers]
         self.locks = [LockSettings(margin_s=300) for _ in self.signers]
 
@@ -68,6 +69,8 @@ class LedgerScene:
         setup = BooksSetup(
             policy=self.policies[index],
             apps=Apps(PAYMENT_APP, TWO_PARTY_APP, LOCK_APP),
+            unprotected=self.unprotected,
+            presigns=self.presigns,
             terms=BooksTerms(conclude_delay_s=3_600),
             hub=self.hubs[index],
             locks=self.locks[index],

@@ -23,6 +23,7 @@ from scapp.channels.onchain import (
     Checkpoint,
     Conclude,
     Deposit,
+    Protection,
     Purpose,
     Reclaim,
     Reveal,
@@ -195,12 +196,15 @@ class PlainService:
     something else than the last one, as the real service does, which reads a channel again when it was touched."""
 
     sparse = False
+    pending: tuple[Purpose, ...] = ()  # what transactions are said to be under way for
 
     def __init__(self, chain: PlainChain, signer: Signer) -> None:
         self.chain_id = 31_337
         self.adjudicator, self.consensus_app = ADJUDICATOR, CONSENSUS
         self.head_time_s: int | None = None
         self.followed_ms: int | None = None
+        self.protection: Protection | None = Protection()
+        self.confirming_s: int | None = None
         self.watched: dict[ChannelId, tuple[Address, ...]] = {}
         self.wants: dict[ChannelId, tuple[Transaction, ...]] = {}
         self._chain, self._signer = chain, signer
@@ -214,6 +218,12 @@ class PlainService:
 
     async def stop(self) -> None:
         self._on_view = self._on_head = None
+
+    async def quiet(self) -> None: ...
+
+    async def funds(self, asset: Address) -> int:
+        world, account = self._chain.chain.world, account_of(self._signer.address)
+        return world.balances.get(account, 0) if asset == ZERO_ADDRESS else world.tokens[asset].balances.get(account, 0)
 
     def look(self) -> None:
         """Tell the newest block, and what has changed."""
@@ -235,7 +245,9 @@ class PlainService:
             for wanted in wants:
                 self._chain.carry_out(self._signer, channel, wanted)
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None:
         self.watched[channel] = tuple(assets)
 
     def unwatch(self, channel: ChannelId) -> None:
@@ -252,7 +264,7 @@ class PlainService:
         return Revealed(block.time_s, tuple(block.world.revealed.get(each, 0) for each in hashes))
 
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]:
-        return []
+        return [TransactionInfo(each, "pending") for each in self.pending if each.channel == channel]
 
     def status(self) -> ChainStatus:
         raise AssertionError("nobody asks")

@@ -12,10 +12,10 @@ from tests.support import tree
 CHANNELS, RUNTIME, REDUCERS, GAME = "scapp.channels", "scapp.runtime", "scapp.reducers", "scapp.game"
 
 # Ports with their adapters, and what composes them.
-CHAIN_SHELL = "contracts|fake|key|performing|rpc|rpc_link|service|deploy|paying"
+CHAIN_SHELL = "contracts|fake|key|performing|protection|rpc|rpc_link|service|deploy|paying"
 NODE_SHELL = (
-    "node|proposals|drafting|backing_link|chain_link|chain_desk|channel_info|runner|admission_base|state_snapshots"
-    "|restoring|module_exchange|service"
+    "node|openings|proposals|drafting|backing_link|chain_link|chain_desk|channel_info|runner|admission_base"
+    "|state_snapshots|restoring|module_exchange|service"
 )
 PAYMENTS_SHELL = r"runner|receipts|store|talk|locked\.(runner|stored|asking)"
 BOOKS_SHELL = "runner|service|link|locks|purses|backing|snapshots|loading|routes"

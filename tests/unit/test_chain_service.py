@@ -146,6 +146,15 @@ async def test_a_wrong_chain_and_missing_contracts_are_errors():
         await service.stop()
 
 
+async def test_what_the_account_has_is_read_when_asked():
+    """Coin and tokens; what is no token is named."""
+    async with Node(story.new_chain()) as node:
+        assert await node.service.funds(ZERO_ADDRESS) == node.chain.world.balances[story.PAYER.address]
+        assert await node.service.funds(story.TOKEN) == story.RICH
+        with pytest.raises(LocalError, match="is no token"):
+            await node.service.funds(Address(b"\x09" * 20))
+
+
 async def test_a_listener_that_fails_stops_nothing(caplog):
     """It is logged; the next views come all the same."""
     async with Node(story.new_chain()) as node:

@@ -13,6 +13,7 @@ from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.errors import CorruptionError, LocalError
 from scapp.channels.ledger import proposals as ledger_proposals
 from scapp.channels.log.port import Append, StreamWrite
+from scapp.channels.onchain import Purpose
 from scapp.channels.restoring import mark_restored
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from tests.support.ledger_scene import DURATION_S, LedgerScene
@@ -162,6 +163,52 @@ async def test_what_a_caller_may_not_ask(scene: LedgerScene) -> None:
         await alice.close_ledger(left)
 
 
+async def test_a_top_up_that_the_account_cannot_pay_is_refused_at_once(scene: LedgerScene) -> None:
+    """Nothing is announced, because it could not be taken back; all of an account's coin would leave none for fees."""
+    left = await scene.ledger(ALICE, HUB)
+    turn, has = scene.info(ALICE, left).turn, await scene.services[ALICE].funds(ZERO_ADDRESS)
+    for amount in (has + 1, has):
+        with pytest.raises(LocalError, match=f"the chain account has {has} wei, too little to deposit {amount}"):
+            await scene.books(ALICE).top_up(left, ZERO_ADDRESS, amount)
+    assert scene.info(ALICE, left).turn == turn
+
+
+@pytest.mark.parametrize("who", [ALICE, HUB])
+async def test_a_top_up_is_taken_back_before_it_is_sent(scene: LedgerScene, who: int) -> None:
+    """By leader and follower. The deposit is not made then; the next top-up is one like any other."""
+    left = await scene.ledger(ALICE, HUB)
+    books, held = scene.books(who), scene.chain.held(left)
+    with pytest.raises(LocalError, match="announced no deposit"):
+        await books.cancel_top_up(left, ZERO_ADDRESS)
+    await books.top_up(left, ZERO_ADDRESS, 500)
+    await scene.until(lambda: scene.info(who, left).assets[0].announced == 500)
+    await books.cancel_top_up(left, ZERO_ADDRESS)
+    await scene.until(lambda: scene.info(who, left).assets[0].announced == 0)
+    await scene.until(lambda: scene.info(ALICE, left).turn == scene.info(HUB, left).turn)
+    for _ in range(3):
+        await scene.block()
+    assert scene.chain.held(left) == held
+    await books.top_up(left, ZERO_ADDRESS, 70)
+    await scene.until(lambda: scene.money(who, left) == (1_070, 1_000, 0), blocks=True)
+    assert scene.chain.held(left) == held + 70
+
+
+async def test_a_top_up_that_was_sent_is_not_taken_back(scene: LedgerScene) -> None:
+    """Neither while it is pending nor when it is in a block; the top-up then ends as it would have."""
+    left = await scene.ledger(ALICE, HUB)
+    books, service = scene.books(ALICE), scene.services[ALICE]
+    await books.top_up(left, ZERO_ADDRESS, 500)
+    await scene.until(lambda: scene.info(ALICE, left).assets[0].announced == 500)
+    service.pending = (Purpose(left, "deposit", ZERO_ADDRESS),)
+    with pytest.raises(LocalError, match="was sent"):
+        await books.cancel_top_up(left, ZERO_ADDRESS)
+    service.pending = ()
+    await scene.block()
+    with pytest.raises(LocalError, match="is on chain already"):
+        await books.cancel_top_up(left, ZERO_ADDRESS)
+    await scene.until(lambda: scene.money(ALICE, left) == (1_500, 1_000, 0), blocks=True)
+
+
 async def test_transfer_and_top_up_by_either_side(scene: LedgerScene) -> None:
     """Leader and follower may give and add; both see the same."""
     left = await scene.ledger(ALICE, HUB)
@@ -269,6 +316,7 @@ async def test_a_hub_whose_backup_does_not_know_a_channel_is_told_of_it_and_ends
     mark_restored(old, b"\x05" * 16, START_MS + 10**6, START_MS)
     scene.logs[HUB] = old
     await scene.node(HUB)
+    await scene.until(lambda: all(scene.has_phase(each, "running", (HUB,)) for each in (left, right)))
     await scene.books(BOB).close_virtual(channel)
     await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, BOB)))
     await scene.until(lambda: scene.virtual_phase(channel, "released", (HUB,)))

@@ -7,6 +7,8 @@ gives the same answer, and each transaction has a purpose under which the servic
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from scapp.channels.adjudicator_status import Mode, Status
@@ -161,3 +163,14 @@ def purpose_of(channel: ChannelId, wanted: Transaction) -> Purpose:
         case Transfer(asset_index=asset_index, state_hash=state_hash, indices=indices):
             chosen = b"".join(index.to_bytes(2, "big") for index in indices)
             return Purpose(channel, "transfer", bytes(state_hash) + bytes((asset_index,)) + chosen)
+
+
+class Protection(msgspec.Struct, frozen=True, gc=False):
+    """Why guarantees of each kind of virtual channel are not safe on the configured contracts; empty where they are."""
+
+    payment: str = ""
+    app: str = ""
+
+    def of(self, kind: Literal["payment", "app"]) -> str:
+        """That of a kind."""
+        return self.payment if kind == "payment" else self.app

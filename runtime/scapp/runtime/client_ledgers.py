@@ -64,6 +64,10 @@ class LedgerCalls(Calls):
         """Deposit more, while the ledger goes on."""
         return self._post(f"{_ledger(ledger)}/top-up", LedgerView, _amount(asset, amount, wait_s), wait_s)
 
+    def cancel_top_up_ledger(self, ledger: str, asset: str, wait_s: float = 0.0) -> LedgerView:
+        """Take a top-up back that was not sent to the chain yet; waits up to `wait_s` for the peer to sign that."""
+        return self._post(f"{_ledger(ledger)}/cancel-top-up", LedgerView, {"asset": asset, "wait_s": wait_s}, wait_s)
+
     def transfer(self, ledger: str, asset: str, amount: int, wait_s: float = 0.0) -> LedgerView:
         """Give the peer a part of what this node has, for nothing."""
         return self._post(f"{_ledger(ledger)}/transfer", LedgerView, _amount(asset, amount, wait_s), wait_s)

@@ -93,17 +93,20 @@ class FundingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Which of those channels are accepted at once although this node has to deposit: "limits" are those whose deposits
     stay within `deposit_max` per channel and, together with all open channels with the same participant, within
     `exposure_max`. Both are amounts by asset (`coin`, or a token's address), 0 where none is named. `pay_to`: accounts
-    that this node may be paid to, besides its channel address and its chain account."""
+    that this node may be paid to, besides its channel address and its chain account. `successors`: whether channels are
+    accepted that take over from one of this node's (`channel resize`), other than those that its operator asked for."""
 
     accept: Literal["ask", "limits"] = "ask"
     deposit_max: dict[str, str] = {}
     exposure_max: dict[str, str] = {}
     pay_to: tuple[str, ...] = ()
+    successors: Literal["ask", "accept"] = "ask"
 
 
 class DisputeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How funded channels are left, answered and ended; all in seconds of the chain's clock, as in
-    `scapp.channels.channel.terms`. `watchtowers`: `http(s)://TOKEN@host:port` of those that get dispute packages."""
+    `scapp.channels.channel.terms`. `watchtowers`: `http(s)://TOKEN@host:port` of those that get dispute packages;
+    `redemptions`: of payment channels to this node too, with vouchers redeemed (docs/reference/watchtower.md)."""
 
     challenge_duration_min_s: Annotated[int, msgspec.Meta(ge=1)] = 3_600
     challenge_duration_max_s: Annotated[int, msgspec.Meta(ge=1, lt=2**32)] = 2_592_000
@@ -112,6 +115,7 @@ class DisputeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     funding_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 3_600
     silence_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 0
     watchtowers: tuple[str, ...] = ()
+    redemptions: bool = False
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

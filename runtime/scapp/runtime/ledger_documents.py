@@ -21,12 +21,14 @@ VirtualPhase = Literal[
 
 
 class LedgerAssetView(Document, frozen=True, kw_only=True):
-    """One asset of a ledger: what this node and the peer have free, and what is locked in channels."""
+    """One asset of a ledger: what this node and the peer have free, and what is locked in channels. `announced`: this
+    node's top-up that is not confirmed yet."""
 
     asset: AddressText
     mine: AmountText
     theirs: AmountText
     locked: AmountText
+    announced: AmountText = "0"
 
 
 class LedgerView(Document, frozen=True, kw_only=True):
@@ -68,6 +70,13 @@ class OpenLedgerRequest(RequestDocument, frozen=True, kw_only=True):
     funds: Annotated[list[FundsView], Meta(min_length=1, max_length=16)]
     challenge_duration_s: Duration = 86_400
     pay_to: AddressText | None = None
+    wait_s: Wait = 0.0
+
+
+class LedgerAssetRequest(RequestDocument, frozen=True, kw_only=True):
+    """In which asset a top-up is taken back."""
+
+    asset: AddressText
     wait_s: Wait = 0.0
 
 

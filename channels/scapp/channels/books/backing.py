@@ -74,6 +74,8 @@ class BooksBacking:
             return "this node's ledgers are closed"
         if self.app_definition == ZERO_ADDRESS:
             return "this node knows no contract for app channels over ledgers (chain.two_party_app)"
+        if fault := self._rules.guarantee_fault("app"):
+            return fault
         assets = len({asset for asset, _, _ in terms.slots})
         for neighbour in _neighbours(terms.participants, self._me):
             if neighbour is None:
@@ -117,6 +119,17 @@ class BooksBacking:
         except ScappError:  # not here, or corrupt
             return None
         return Enforceable(*found) if found is not None else None
+
+    def is_lost(self, record: VirtualRecord) -> bool:
+        """Is the app channel of this one not in this node's log? It was opened after the backup from which that came,
+        or is corrupt."""
+        if not record.is_app_party or record.over or not record.accepted:
+            return False
+        try:
+            self._apps.enforceable_stack(record.channel_id)
+        except ScappError:
+            return True
+        return False
 
     def _tell_shown(self, record: VirtualRecord) -> None:
         """Whatever state of an app channel is shown to the chain, its app channel should know."""

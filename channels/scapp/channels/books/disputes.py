@@ -117,6 +117,9 @@ class Disputes:
         """What follows for a virtual channel from where it and its ledgers stand on chain."""
         if record.over:
             return NOTHING
+        left = virtual_leaving.after_redemption(record, self.enforceable(record) is not None)
+        if left.events:
+            return left
         step = virtual_chain.on_head(record, self.enforceable(record), context) if record.disputed else NOTHING
         for at, side in record.sides:
             if ledger_settling.is_reclaimed(self._ledger(side), record.channel_id):

@@ -18,12 +18,13 @@ Role = Literal["payer", "hub", "payee", "party"]
 
 class LedgerAsset(msgspec.Struct, frozen=True, kw_only=True):
     """One asset of a ledger, in its smallest unit: what this node and the peer may use, and what is locked in
-    channels."""
+    channels. `announced`: this node's deposit that both have signed and that is not merged yet."""
 
     asset: Address
     mine: int
     theirs: int
     locked: int
+    announced: int = 0
 
 
 class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,7 +219,11 @@ class BooksPort(Protocol):
     async def reject_ledger(self, channel_id: ChannelId, reason: str) -> None: ...
 
     async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
-        """Deposit more of an asset, while the ledger goes on."""
+        """Deposit more of an asset, while the ledger goes on. Refused when the chain account has too little."""
+        ...
+
+    async def cancel_top_up(self, channel_id: ChannelId, asset: Address) -> None:
+        """Take an announced deposit back. Refused once it was sent."""
         ...
 
     async def transfer(self, channel_id: ChannelId, asset: Address, amount: int) -> None:

@@ -19,6 +19,7 @@ from scapp.channels.errors import LocalError, ScappError
 from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.payments.book import PurseTerms
 from scapp.channels.payments.purse import Purse
+from scapp.channels.payments.receipts import PurseInfo
 from scapp.channels.payments.runner import PaymentRunner
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import settling
@@ -76,15 +77,20 @@ class Purses:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def purse(self, channel: ChannelId) -> Purse | None:
-        """The purse of a channel, as far as it is durable; None where there is none."""
+    def info(self, channel: ChannelId) -> PurseInfo | None:
+        """The purse of a channel, as far as it is durable, and what it waits for; None where there is none."""
         lane = self._locks.purse(channel)
         if lane is not None:
-            return lane
+            return PurseInfo(purse=lane, seen=lane.credited, waiting_for="")
         try:
-            return self._payments.purse(channel).purse
+            return self._payments.purse(channel)
         except LocalError:
             return None
+
+    def purse(self, channel: ChannelId) -> Purse | None:
+        """The purse alone."""
+        info = self.info(channel)
+        return info.purse if info is not None else None
 
     def _next(self, channel: ChannelId) -> Callable[[VirtualRecord], Awaitable[None]] | None:
         """What a channel needs now."""
@@ -172,6 +178,7 @@ class Purses:
         def redeemed(books: Books) -> Step:
             books.disputes.redeem(channel, redemption)
             books.touch(channel)
+            books.mark((channel,))
             return NOTHING
 
         await self._runner.input(redeemed)

@@ -6,6 +6,7 @@ Corrupt books stop the books alone: the node's app channels go on, and every cal
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ import msgspec
 
 from scapp.channels.books import proposals, wishes
 from scapp.channels.books.backing import AppChannels, BooksBacking
+from scapp.channels.books.defending import Defences
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.info import (
     LedgerInfo,
@@ -35,6 +37,8 @@ from scapp.channels.books.snapshots import BooksCodec
 from scapp.channels.books.state import BooksState
 from scapp.channels.books.step import BooksTerms, Step
 from scapp.channels.books.view import ledger_info, virtual_info
+from scapp.channels.books.volumes import Volume, Volumes
+from scapp.channels.chain.client import Unavailable
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
@@ -53,7 +57,7 @@ from scapp.channels.routing.paths import Route
 from scapp.channels.routing.statements import network_of
 from scapp.channels.runner import Shared
 from scapp.channels.service import NodeEvent
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, asset_unit
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual.opening import Apps
@@ -67,15 +71,18 @@ PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:", b"k:"))
 
 class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
-    zero where there is none; `payment_limits` by asset; `locks`: what it asks of locked payments; `hub`: what the node
-    announces of itself."""
+    zero where there is none; `unprotected`: see `Rules`; `presigns`: see `Defences`; `payment_limits` by asset; `locks`:
+    what it asks of locked payments; `hub`: what the node announces of itself; `volume`: how much peers may have stored."""
 
     policy: BooksPolicy = AskAlways()
     apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
+    unprotected: bool = False
+    presigns: bool = False
     terms: BooksTerms = BooksTerms()
     payment_limits: Limits = {}
     locks: LockSettings = LockSettings()
     hub: HubTerms = HubTerms()
+    volume: Volume = Volume()
 
 
 def open_books(
@@ -97,6 +104,8 @@ def open_books(
         ),
         apps=setup.apps,
         policy=setup.policy,
+        protection=lambda: desk.protection,
+        unprotected=setup.unprotected,
     )
 
     def paid(purse: Purse, added: int) -> None:
@@ -133,6 +142,8 @@ class NodeBooks:
         self._desk = desk
         self._rules = rules
         self._terms = setup.terms
+        self._volumes = Volumes(setup.volume)
+        self.defences = Defences(self._open_books, lambda channel: self._purses.purse(channel), setup.presigns)
         self._payments = payments
         self._locks = lock_runner(shared, desk, setup.locks)
         self._locked: BooksLocks | None = None
@@ -190,11 +201,12 @@ class NodeBooks:
         if self._runner is not None:
             self._runner.try_input(decide)
 
-    def _after(self, touched: frozenset[ChannelId]) -> None:
+    def _after(self, touched: tuple[ChannelId, ...]) -> None:
         self._link.update(touched)
         self._purses.update(touched)
         self._routes.changed(touched)
         self.backing.update(touched)
+        self.defences.update(touched)
 
     async def stop(self) -> None:
         """Finish what is being decided."""
@@ -222,7 +234,8 @@ class NodeBooks:
         message = decode_message(data)
         if self._runner is None:
             raise PeerError(self.fault or "the books are not open yet")
-        await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules), len(data))
+        limited = self._volumes.count(peer, len(data), self._shared.clock_ms())
+        await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules, limited), len(data))
 
     def on_link(self, peer: Address, connected: bool) -> None:
         """A link has come up or gone down."""
@@ -271,7 +284,7 @@ class NodeBooks:
     def virtual(self, channel_id: ChannelId) -> VirtualInfo:
         books = self._running().books
         record = wishes.virtual_of(books, channel_id)
-        info = virtual_info(record, self._purses.purse(channel_id), blind=books.is_blind(record))
+        info = virtual_info(books, record, self._purses.info(channel_id), app_lost=self.backing.is_lost(record))
         return self.locked.shown(record, info)
 
     async def open_ledger(self, request: LedgerRequest) -> ChannelId:
@@ -284,7 +297,20 @@ class NodeBooks:
         await self._input(lambda books: ledger_opening.reject(wishes.ledger_of(books, channel_id), reason))
 
     async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
+        with contextlib.suppress(Unavailable):  # not known: the deposit waits for the chain like any other
+            has = await self._desk.funds(asset)
+            if has < amount or (has == amount and asset == ZERO_ADDRESS):  # something is left for fees
+                raise LocalError(f"the chain account has {has} {asset_unit(asset)}, too little to deposit {amount}")
         await self._input(lambda books: wishes.top_up(books, channel_id, asset, amount))
+
+    async def cancel_top_up(self, channel_id: ChannelId, asset: Address) -> None:
+        await self._input(lambda books: wishes.hold_deposit(books, channel_id, asset, hold=True))
+        try:
+            if await self._desk.is_depositing(channel_id, asset):
+                raise LocalError("the deposit was sent, and cannot be taken back")
+            await self._input(lambda books: wishes.retract(books, channel_id, asset))
+        finally:
+            await self._input(lambda books: wishes.hold_deposit(books, channel_id, asset, hold=False))
 
     async def transfer(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
         await self._input(lambda books: wishes.transfer(books, channel_id, asset, amount))

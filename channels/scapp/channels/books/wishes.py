@@ -6,12 +6,14 @@ from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
 from scapp.channels.books.proposals import Rules, full_fault, side_with
 from scapp.channels.books.step import NOTHING, Step
+from scapp.channels.channel.chain_rules import amounts
 from scapp.channels.errors import LocalError
 from scapp.channels.ledger import asking, recovery
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER
+from scapp.channels.ledger.funding import is_retracting
 from scapp.channels.ledger.opening import LedgerOrder
-from scapp.channels.ledger.proposals import Expand, Transfer
+from scapp.channels.ledger.proposals import Expand, Retract, Transfer
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.outcome import address_to_destination
 from scapp.channels.state import FixedPart
@@ -57,6 +59,36 @@ def top_up(books: Books, channel: ChannelId, asset: Address, amount: int) -> Ste
     """Announce a deposit; it is made once both have signed that."""
     record = ledger_of(books, channel)
     return asking.request(record, Expand(asset, amount, _own(record)), books.context)
+
+
+def hold_deposit(books: Books, channel: ChannelId, asset: Address, *, hold: bool) -> Step:
+    """Deposit nothing of an asset for now, or go on. Raises LocalError when this node has announced nothing in it."""
+    record, session = ledger_of(books, channel), books.session(channel)
+    if hold and _announced(record, asset) is None:
+        raise LocalError(f"this node has announced no deposit of {asset_unit(asset)} that is not merged")
+    session.held = session.held | {asset} if hold else session.held - {asset}
+    books.touch(channel)
+    return NOTHING
+
+
+def retract(books: Books, channel: ChannelId, asset: Address) -> Step:
+    """Take an announced deposit back. The caller holds it (`hold_deposit`), and knows that none is on its way."""
+    record = ledger_of(books, channel)
+    between, seen = _announced(record, asset), record.chain
+    if between is None or seen is None:
+        raise LocalError(f"this node has announced no deposit of {asset_unit(asset)} that is not merged")
+    if is_retracting(record, asset, _own(record)):
+        raise LocalError("that was asked for already")
+    at = record.setup.assets.index(asset)
+    if any(amounts(where.holdings)[at] >= between[1] for where in (seen.latest, seen.confirmed)):
+        raise LocalError("the deposit is on chain already, and counts once it is confirmed")
+    return asking.request(record, Retract(asset, _own(record)), books.context)
+
+
+def _announced(record: LedgerRecord, asset: Address) -> tuple[int, int] | None:
+    """See `AssetBalances.announced`, of this node's own."""
+    parts = record.ledger.current.assets if record.ledger is not None else ()
+    return next((each.announced(_own(record)) for each in parts if each.asset == asset), None)
 
 
 def transfer(books: Books, channel: ChannelId, asset: Address, amount: int) -> Step:
@@ -106,6 +138,8 @@ def open_payments(books: Books, request: PaymentChannelRequest, rules: Rules, ra
     if app == ZERO_ADDRESS:
         setting = "hash_lock_app" if request.locks else "virtual_payment_app"
         raise LocalError(f"this node knows no contract for such payment channels (chain.{setting})")
+    if fault := rules.guarantee_fault("payment"):
+        raise LocalError(fault)
     if len(request.fees) != len(request.via):
         raise LocalError(f"{len(request.fees)} fees for {len(request.via)} hubs")
     path = (me, *request.via, request.payee)

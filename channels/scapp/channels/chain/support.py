@@ -101,6 +101,14 @@ def is_supported(apps: Mapping[bytes, App], candidate: SignedState, proof: Seque
     return True
 
 
+def is_unanimous(state: SignedState) -> bool:
+    """Has every participant signed this state, which has its fixed part and may come from a stranger?"""
+    try:
+        return signed(state, state_hash_of(state)).unanimous
+    except (Unsupported, InvalidValue):
+        return False
+
+
 def _divides(old: SignedState, candidate: Signed) -> None:
     _require(candidate.state.turn >= 2, "bad candidate turnNum; |proof|=1")
     _require(0 in candidate.signers, "not signed by the first participant")

@@ -155,7 +155,17 @@ def redemption(
     return found
 
 
+def is_redeemed(record: VirtualRecord) -> bool:
+    """Has the chain seen a redemption of this payment channel, be it that no challenge stands? The payee's watchtower
+    has shown it; anybody can show it again, and no larger voucher could answer that."""
+    if record.chain is None or record.agreement.kind != "payment":
+        return False
+    newest, seen = record.chain.newest, record.chain.seen
+    turns = [seen.latest.status.turn_record, seen.confirmed.status.turn_record, newest.turn if newest else 0]
+    return max(turns) >= FINAL_TURN
+
+
 def closes_payments(record: VirtualRecord, needed_since_s: int | None) -> bool:
     """Must the payment book end the payments of this channel now? From the first sign of a dispute on: a redemption is
     made once, so no voucher may be taken after it."""
-    return record.disputed or bool(record.exit_reason) or needed_since_s is not None
+    return is_redeemed(record) or record.disputed or bool(record.exit_reason) or needed_since_s is not None

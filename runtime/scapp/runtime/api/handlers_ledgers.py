@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from scapp.channels.abi import InvalidValue
 from scapp.channels.books.info import (
     BooksPort,
+    LedgerAsset,
     LedgerInfo,
     LedgerRequest,
     PaymentChannelRequest,
@@ -18,8 +19,9 @@ from scapp.channels.nitro_json import read_voucher
 from scapp.channels.payments.vouchers import VoucherRefused
 from scapp.channels.routing.paths import HUBS_USUAL
 from scapp.channels.types import U256_MAX, Address, ChannelId
-from scapp.runtime.api.call import Call, address_of, find_by_prefix, find_peer
+from scapp.runtime.api.call import Call, address_of, find_peer
 from scapp.runtime.api.errors import ApiError
+from scapp.runtime.api.finding import LEDGER_OVER, VIRTUAL_OVER, find_ledger, find_virtual
 from scapp.runtime.api.ledger_views import (
     history_view,
     ledger_view,
@@ -32,6 +34,7 @@ from scapp.runtime.documents import RejectRequest, WaitRequest
 from scapp.runtime.ledger_documents import (
     FundsView,
     LedgerAmountRequest,
+    LedgerAssetRequest,
     LedgerList,
     LedgerView,
     OpenLedgerRequest,
@@ -49,8 +52,6 @@ from scapp.runtime.ledger_documents import (
 from scapp.runtime.recovery_documents import RecoverRequest
 
 HISTORY_ROWS_MAX = 1_000
-LEDGER_OVER = ("settled", "rejected")
-VIRTUAL_OVER = ("released", "rejected", "failed")
 
 
 def books_of(call: Call) -> BooksPort:
@@ -62,15 +63,11 @@ def books_of(call: Call) -> BooksPort:
 
 
 def _ledger(call: Call) -> LedgerInfo:
-    """The one the path names, by id or by a unique beginning of it."""
-    books = books_of(call)
-    return books.ledger(find_by_prefix(call.path["ledger"], [each.channel_id for each in books.ledgers()], "ledger"))
+    return find_ledger(call, books_of(call))
 
 
 def _virtual(call: Call) -> VirtualInfo:
-    books = books_of(call)
-    known = [each.channel_id for each in books.virtuals()]
-    return books.virtual(find_by_prefix(call.path["channel"], known, "virtual channel"))
+    return find_virtual(call, books_of(call))
 
 
 async def _ledger_then(call: Call, channel: ChannelId, wait_s: float, done: Callable[[LedgerInfo], bool]) -> LedgerView:
@@ -137,6 +134,13 @@ async def top_up(call: Call) -> LedgerView:
     mine = _mine(info, asset)
     await books_of(call).top_up(info.channel_id, asset, amount)
     return await _ledger_then(call, info.channel_id, request.wait_s, lambda now: _mine(now, asset) > mine)
+
+
+async def cancel_top_up(call: Call) -> LedgerView:
+    info, request = _ledger(call), call.document(LedgerAssetRequest)
+    asset = address_of(request.asset, "asset")
+    await books_of(call).cancel_top_up(info.channel_id, asset)
+    return await _ledger_then(call, info.channel_id, request.wait_s, lambda now: not _of(now, asset).announced)
 
 
 async def transfer(call: Call) -> LedgerView:
@@ -279,9 +283,13 @@ def _runs(info: LedgerInfo) -> bool:
 
 
 def _mine(info: LedgerInfo, asset: bytes) -> int:
+    return _of(info, asset).mine
+
+
+def _of(info: LedgerInfo, asset: bytes) -> LedgerAsset:
     for each in info.assets:
         if each.asset == asset:
-            return each.mine
+            return each
     raise LocalError(f"the ledger holds no asset 0x{asset.hex()}")
 
 

@@ -48,6 +48,7 @@ def _status_text(found: ChainStatusView) -> str:
         ("confirmations", str(found.confirmations)),
         ("adjudicator", found.adjudicator),
         ("consensus app", found.consensus_app),
+        *((f"no {kind} channels over ledgers", why) for kind, why in found.unprotected.items()),
         ("account", found.account),
         ("balance", amount_text(found.balance, COIN) if found.balance is not None else "-"),
         ("channels", f"{found.watched} watched, {found.pending} transactions under way"),

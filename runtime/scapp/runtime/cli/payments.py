@@ -25,7 +25,7 @@ OPEN_WAIT_S = 90.0
 def payments() -> None:
     """Payment channels: opened, paid in and closed over ledgers, without a transaction.
 
-    A CHANNEL is its id or the beginning of it."""
+    A CHANNEL is its id, the beginning of it, or its other end (address or name) when there is only one with it."""
 
 
 @payments.command("open")

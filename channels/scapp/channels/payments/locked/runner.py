@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from scapp.channels.errors import LocalError, PeerError, ScappError
-from scapp.channels.log.port import Append, EventLog, StreamWrite
+from scapp.channels.log.port import Append, Committer, EventLog, StreamWrite
 from scapp.channels.onchain import Revealed
 from scapp.channels.payments.hops import LockRefused
 from scapp.channels.payments.locked import claims, recovering, speaking, taking
@@ -39,7 +39,6 @@ from scapp.channels.payments.locked.records import Lane
 from scapp.channels.payments.locked.stored import load_locks, save_locks
 from scapp.channels.payments.locked.terms import ChainClock, LockSettings
 from scapp.channels.payments.resending import Resending
-from scapp.channels.payments.store import Committer
 from scapp.channels.payments.vouchers import VoucherSigner
 from scapp.channels.types import Address, ChannelId
 
