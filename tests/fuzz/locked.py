@@ -50,7 +50,7 @@ def lock_messages() -> tuple[Callable[[bytes], object], list[bytes]]:
         (0, said.Ask(HASH, ZERO_ADDRESS, amount_bytes(30), HEAD + 400, hops)),
         (0, said.Locked(FIRST, 1, amount, locks, voucher.signature, ((HASH, hops),))),
         (1, said.Secret(SECOND, PREIMAGE)),
-        (1, said.Failed(SECOND, HASH, "no")),
+        (1, said.Failed(SECOND, HASH, HEAD + 300, "no")),
         (1, said.LockedSeen(SECOND, 1)),
         (1, said.LockedRefusal(SECOND, 1, "no")),
         (1, said.Answer(HASH, BOB.address, "", amount_bytes(0))),
@@ -68,8 +68,8 @@ def lock_messages() -> tuple[Callable[[bytes], object], list[bytes]]:
                 taking.take(book, peer, message)
             case said.Secret(channel, preimage):
                 paying.secret_told(book, peer, channel, preimage)
-            case said.Failed(channel, name, reason):
-                paying.failure_told(book, peer, channel, name, reason)
+            case said.Failed():
+                paying.failure_told(book, peer, message)
             case said.LaneWanted(channel, token):
                 recovering.answer(book, book.shared(peer, channel), token)
             case said.LaneHeld(channel):

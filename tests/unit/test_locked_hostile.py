@@ -19,7 +19,7 @@ from scapp.channels.payments.locked.events import (
     decode_locks_event,
     encode_locks_event,
 )
-from scapp.channels.payments.locked.messages import Locked
+from scapp.channels.payments.locked.messages import Failed, Locked
 from scapp.channels.payments.locked.state import LocksState, voucher_of, wire_locks
 from scapp.channels.payments.locked.terms import ChainClock, LockSettings
 from scapp.channels.payments.locks import Lock, LockedVoucher, hash_of, sign_locked
@@ -135,7 +135,11 @@ class World:
 
     def fail(self, at: int) -> None:
         try:
-            paying.failure_told(self.book, BOB.address, SECOND, hash_of(PREIMAGES[at]), "no")
+            name = hash_of(PREIMAGES[at])
+            transit = self.book.state.transits.get(name)
+            leg = transit.outgoing if transit is not None else None
+            expiry_s = leg.expiry_s if leg is not None else 0
+            paying.failure_told(self.book, BOB.address, Failed(SECOND, name, expiry_s, "no"))
         except PeerError:
             return
         finally:
