@@ -14,11 +14,11 @@ CHANNELS, RUNTIME, REDUCERS, GAME = "scapp.channels", "scapp.runtime", "scapp.re
 # Ports with their adapters, and what composes them.
 CHAIN_SHELL = "contracts|fake|key|performing|protection|rpc|rpc_link|service|deploy|paying"
 NODE_SHELL = (
-    "node|proposals|drafting|backing_link|chain_link|chain_desk|channel_info|runner|admission_base|state_snapshots"
-    "|restoring|module_exchange|service"
+    "node|openings|proposals|drafting|backing_link|chain_link|chain_desk|channel_info|runner|admission_base"
+    "|state_snapshots|restoring|module_exchange|service"
 )
-PAYMENTS_SHELL = "runner|receipts|store|talk"
-BOOKS_SHELL = "runner|service|link|purses|backing|snapshots|loading|routes"
+PAYMENTS_SHELL = r"runner|receipts|store|talk|locked\.(runner|stored|asking)"
+BOOKS_SHELL = "runner|service|link|locks|purses|backing|snapshots|loading|routes"
 SHELL = (
     f"log|transport|chain\\.({CHAIN_SHELL})|payments\\.({PAYMENTS_SHELL})|books\\.({BOOKS_SHELL})|{NODE_SHELL}"
     "|ethereum_packages"

@@ -43,7 +43,9 @@ class PoorChain:
     async def funds(self, asset: Address) -> int:
         return self.balance
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None: ...
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None: ...
 
     def unwatch(self, channel: ChannelId) -> None: ...
 

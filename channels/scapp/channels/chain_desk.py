@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from scapp.channels.chain.port import ChainService
-from scapp.channels.onchain import ChainView, Protection, Transaction
+from scapp.channels.onchain import ChainView, Protection, Revealed, Transaction
 from scapp.channels.types import Address, ChannelId
 
 UNDER_WAY = frozenset(("waiting", "pending", "included"))
@@ -71,11 +71,19 @@ class ChainDesk:
         """See `ChainService.funds`."""
         return await self._chain.funds(asset)
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int, show: Callable[[], None]) -> None:
-        """Follow a channel; `show` is called when there is a view to take, until it is taken."""
+    def watch(
+        self,
+        channel: ChannelId,
+        assets: Sequence[Address],
+        since_block: int,
+        show: Callable[[], None],
+        fed_by: ChannelId | None = None,
+    ) -> None:
+        """Follow a channel, as `ChainService.watch` does; `show` is called when there is a view to take, until it is
+        taken."""
         if channel not in self._shows:
             self._shows[channel] = show
-            self._chain.watch(channel, assets, since_block)
+            self._chain.watch(channel, assets, since_block, fed_by)
 
     def forget(self, channel: ChannelId) -> None:
         """The channel needs the chain no longer."""
@@ -116,6 +124,10 @@ class ChainDesk:
     def is_under_way(self, channel: ChannelId) -> bool:
         """A deposit that was sent before the channel ended may still arrive."""
         return any(info.status in UNDER_WAY for info in self._chain.transactions(channel))
+
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        """See `ChainService`."""
+        return await self._chain.revealed(hashes)
 
     def _on_view(self, channel: ChannelId, view: ChainView) -> None:
         self._views[channel] = view

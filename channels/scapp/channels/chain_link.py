@@ -13,9 +13,11 @@ from scapp.channels.chain.port import ChainService
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import NOTHING, Step
 from scapp.channels.channel.setup import Setup
-from scapp.channels.channel.shares import Stakes, brought
+from scapp.channels.channel.shares import Stakes, brought, put_up
+from scapp.channels.channel.succession import redirected
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import LocalError
 from scapp.channels.runner import ChannelRunner
@@ -24,6 +26,14 @@ from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Destination
 logger = logging.getLogger("scapp.chain")
 
 OVER = frozenset(("proposed", "rejected", "settled"))
+
+
+def at_stake_in(state: ChannelState) -> dict[Address, int]:
+    """What this node has in a funded channel, by asset."""
+    setup, shares, head = state.setup, state.setup.shares, state.head
+    if shares is None or head is None:
+        return brought(setup.slots, setup.my_index)
+    return put_up(shares, setup.my_index, setup.unpack(head.amounts), state.allowances)
 
 
 class ChainLink:
@@ -92,9 +102,9 @@ class ChainLink:
         at_stake: dict[Address, dict[Address, int]] = {other: {} for other in others}
         for runner in self._runners():
             state = runner.engine.state
-            if not state.setup.funded or state.phase in OVER:
+            if not state.setup.funded or state.phase in OVER or redirected(state):
                 continue
-            for asset, amount in brought(state.setup.slots, state.setup.my_index).items():
+            for asset, amount in at_stake_in(state).items():
                 for other in set(others) & set(state.setup.participants):
                     at_stake[other][asset] = at_stake[other].get(asset, 0) + amount
         pays_to = tuple(
@@ -135,7 +145,8 @@ class ChainLink:
             self._watched[channel] = runner
             since = state.chain.confirmed.block if state.chain is not None else 0
             show = lambda: runner.try_input(lambda engine, _: self._take(engine))  # noqa: E731 - it closes over one
-            desk.watch(channel, state.setup.shares.assets, since, show)
+            renews = state.setup.renews
+            desk.watch(channel, state.setup.shares.assets, since, show, renews[0] if renews is not None else None)
         if runner.engine.session.seen_at_s:  # silence, unlike wanting nothing, cancels nothing sent by an earlier run
             desk.want(channel, runner.engine.wanted(self.head_time_s, self._clock_ms()))
 

@@ -117,7 +117,21 @@ class Reclaim(msgspec.Struct, frozen=True, gc=False, tag=True):
         return ChannelId(self.outcome[self.asset_index].allocations[self.guarantee_index].destination)
 
 
-Transaction = Deposit | Conclude | Challenge | Checkpoint | Reclaim | TransferAll | Transfer
+class Reveal(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Open the locks on this preimage's hash at the app of hash locks, for every channel."""
+
+    preimage: bytes
+
+
+Transaction = Deposit | Conclude | Challenge | Checkpoint | Reclaim | TransferAll | Transfer | Reveal
+
+
+class Revealed(msgspec.Struct, frozen=True, gc=False):
+    """When the preimages of some hashes were revealed at the app of hash locks (seconds, 0 for not yet), as of the
+    newest confirmed block, whose timestamp is `seen_s`."""
+
+    seen_s: int
+    times: tuple[int, ...]
 
 
 class Purpose(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -142,6 +156,8 @@ def purpose_of(channel: ChannelId, wanted: Transaction) -> Purpose:
             return Purpose(channel, "checkpoint", candidate.turn.to_bytes(6, "big"))
         case Reclaim(asset_index=asset_index):
             return Purpose(channel, "reclaim", bytes(wanted.target) + bytes((asset_index,)))
+        case Reveal(preimage=preimage):
+            return Purpose(channel, "reveal", preimage)
         case TransferAll(state_hash=state_hash):
             return Purpose(channel, "transfer-all", bytes(state_hash))
         case Transfer(asset_index=asset_index, state_hash=state_hash, indices=indices):
@@ -150,11 +166,13 @@ def purpose_of(channel: ChannelId, wanted: Transaction) -> Purpose:
 
 
 class Protection(msgspec.Struct, frozen=True, gc=False):
-    """Why guarantees of each kind of virtual channel are not safe on the configured contracts; empty where they are."""
+    """Why guarantees of each kind of virtual channel are not safe on the configured contracts; empty where they are.
+    `locks`: of payment channels that take hash locks."""
 
     payment: str = ""
     app: str = ""
+    locks: str = ""
 
-    def of(self, kind: Literal["payment", "app"]) -> str:
+    def of(self, kind: Literal["payment", "app", "locks"]) -> str:
         """That of a kind."""
-        return self.payment if kind == "payment" else self.app
+        return {"payment": self.payment, "app": self.app, "locks": self.locks}[kind]

@@ -381,6 +381,16 @@ class ChannelRunner:
             await self._changed.wait()
         return self.info()
 
+    async def wait_until(self, holds: Callable[[Engine], bool], timeout: float) -> bool:
+        """Wait until something told of the channel makes it so; False when it takes longer than `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not holds(self.engine):
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
     def info(self) -> ChannelInfo:
         """The channel as its owner sees it."""
         return channel_info(self.engine, len(self._receipts))

@@ -6,7 +6,7 @@ meant for the person who asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -63,6 +63,8 @@ class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
     reason: str  # why rejected or halted
     chain: ChannelOnChainInfo | None = None
     backing: BackingInfo | None = None
+    renews: ChannelId | None = None  # the channel that this one takes over from
+    successor: ChannelId | None = None  # the one that takes over from this one, or is to
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +174,16 @@ class NodeService(Protocol):
         durable when it returns.
 
         Raises LocalError when the channel has no room for it."""
+        ...
+
+    async def resize(
+        self, channel_id: ChannelId, withdrawn: Mapping[Address, int], params: Any = None
+    ) -> ChannelId | None:
+        """Take money out of a running channel, by asset: a successor channel takes over the rest. Participant 0's node
+        proposes it, with what others have asked for as well, and gets its id; it begins with `params`, or those of this
+        channel. Any other node asks participant 0's, until either of them is stopped, and gets None.
+
+        Raises LocalError for what the channel cannot do now."""
         ...
 
     async def challenge(self, channel_id: ChannelId) -> None:

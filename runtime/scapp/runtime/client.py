@@ -204,6 +204,15 @@ class Client(LedgerCalls, DerivedCalls):
         body = {"asset": asset, "amount": str(amount)}
         return self._post(f"/v1/channels/{quoted(channel)}/top-up", ChannelView, body)
 
+    def resize(
+        self, channel: str, withdraw: Mapping[str, int], params: object = None, wait_s: float = 0.0
+    ) -> ChannelView:
+        """Take so much of each asset out of a running channel. Participant 0's node answers with the successor that it
+        proposes, any other one, which asks it to, with the channel itself."""
+        amounts = [{"asset": asset, "amount": str(amount)} for asset, amount in withdraw.items()]
+        body = {"withdraw": amounts, "params": params, "wait_s": wait_s}
+        return self._post(f"/v1/channels/{quoted(channel)}/resize", ChannelView, body, wait_s)
+
     def challenge(self, channel: str, wait_s: float = 0.0) -> ChannelView:
         """Leave a funded channel without the others, by a challenge."""
         return self._post(f"/v1/channels/{quoted(channel)}/challenge", ChannelView, {"wait_s": wait_s}, wait_s)

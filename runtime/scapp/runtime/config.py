@@ -92,12 +92,14 @@ class FundingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Which of those channels are accepted at once although this node has to deposit: "limits" are those whose deposits
     stay within `deposit_max` per channel and, together with all open channels with the same participant, within
     `exposure_max`. Both are amounts by asset (`coin`, or a token's address), 0 where none is named. `pay_to`: accounts
-    that this node may be paid to, besides its channel address and its chain account."""
+    that this node may be paid to, besides its channel address and its chain account. `successors`: whether channels are
+    accepted that take over from one of this node's (`channel resize`), other than those that its operator asked for."""
 
     accept: Literal["ask", "limits"] = "ask"
     deposit_max: dict[str, str] = {}
     exposure_max: dict[str, str] = {}
     pay_to: tuple[str, ...] = ()
+    successors: Literal["ask", "accept"] = "ask"
 
 
 class DisputeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -158,7 +158,8 @@ class DerivedView(Document, frozen=True, kw_only=True):
 
 class ChannelView(Document, frozen=True, kw_only=True):
     """`waiting_for` says in words what the channel waits for; `reason` why it was rejected or halted; `chain` is null
-    for a channel without deposits, `backing` for one that does not stand over ledgers."""
+    for a channel without deposits, `backing` for one that does not stand over ledgers. `renews`: the channel that this
+    one takes over from; `successor`: the one that takes over from this one, or is to; empty where there is none."""
 
     channel_id: HashText
     phase: Phase
@@ -180,6 +181,8 @@ class ChannelView(Document, frozen=True, kw_only=True):
     derived: DerivedView | None
     chain: ChannelOnChainView | None = None
     backing: BackingView | None = None
+    renews: str = ""
+    successor: str = ""
 
 
 class ChannelList(Document, frozen=True, kw_only=True):

@@ -36,7 +36,11 @@ class NodePolicy:
         return self._answer(why_not, proposer)
 
     def decide_funding(self, stakes: Stakes) -> str:
-        return self._answer(self._funding.why_not(stakes.deposits, stakes.pays_to, stakes.at_stake), stakes.others[0])
+        if stakes.renews:
+            why_not = self._funding.why_not_renew(asked=stakes.renews == "asked")
+        else:
+            why_not = self._funding.why_not(stakes.deposits, stakes.pays_to, stakes.at_stake)
+        return self._answer(why_not, stakes.others[0])
 
     def _answer(self, why_not: str, proposer: Address) -> str:
         if why_not:

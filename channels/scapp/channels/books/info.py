@@ -58,7 +58,7 @@ class VirtualAsset(msgspec.Struct, frozen=True, kw_only=True):
 class VirtualInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One virtual channel. `role`: what this node is in it. `phase` is one of proposed, opening, funding, running,
     closing, released, rejected, failed, disputed, recovering. `fees`: what each hub gets, in the first asset. `paid`:
-    by vouchers, as this node knows."""
+    by vouchers, as this node knows; `locks`: it takes hash locks, under which `locked` stands for now."""
 
     channel_id: ChannelId
     kind: Literal["payment", "app"]
@@ -72,6 +72,8 @@ class VirtualInfo(msgspec.Struct, frozen=True, kw_only=True):
     assets: tuple[VirtualAsset, ...]
     fees: tuple[int, ...]
     paid: int
+    locks: bool = False
+    locked: int = 0
 
 
 class LedgerRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +88,8 @@ class LedgerRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class PaymentChannelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Ask for a payment channel to `payee` over the hubs `via` (none: over the ledger with the payee), each of which
-    gets its item of `fees`. `amount` of `asset` is the most that can be paid in it."""
+    gets its item of `fees`. `amount` of `asset` is the most that can be paid in it. With `locks` it pays invoices,
+    over further channels of its kind."""
 
     payee: Address
     amount: int
@@ -94,6 +97,7 @@ class PaymentChannelRequest(msgspec.Struct, frozen=True, kw_only=True):
     via: tuple[Address, ...] = ()
     fees: tuple[int, ...] = ()
     challenge_duration_s: int = 86_400
+    locks: bool = False
 
 
 class RouteRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +109,60 @@ class RouteRequest(msgspec.Struct, frozen=True, kw_only=True):
     challenge_duration_s: int = 86_400
     fee_max: int = U256_MAX
     hubs_max: int = HUBS_USUAL
+
+
+class InvoiceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask to be paid `amount` of `asset` within `expires_in_s` seconds; `memo` is for people."""
+
+    amount: int
+    asset: Address = ZERO_ADDRESS
+    expires_in_s: int = 3_600
+    memo: str = ""
+
+
+class InvoiceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An invoice of this node: `invoice` is the text for whoever pays, `hash` that of its preimage."""
+
+    invoice: str
+    hash: bytes
+    asset: Address
+    amount: int
+    expires_s: int
+    memo: str
+    paid: bool
+
+
+class PayInvoiceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Pay `invoice` over the hubs `via`, each with its item of `fees`, or `routed`: over whichever. A hub that asks for
+    more gets it as long as all fees together are `fee_max` at most."""
+
+    invoice: str
+    via: tuple[Address, ...] = ()
+    fees: tuple[int, ...] = ()
+    routed: bool = False
+    fee_max: int = 0
+    wait_s: float = 0.0
+
+
+class LockedInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A payment under a hash lock. `role`: what this node is in it. `status`: "locked", "paid", "failing" (it will not
+    be paid, for `reason`, but what is locked comes back at `expiry_s` only) or "failed" (it has come back). `amount` is
+    the invoice's where this node pays it, else what this node is paid; `fee`: of all hubs, at a hub its own.
+    `preimage`, the receipt, is empty while unknown. `payee` is None at the payee."""
+
+    hash: bytes
+    role: Literal["payer", "hub", "payee"]
+    status: Literal["locked", "paid", "failing", "failed"]
+    asset: Address
+    amount: int
+    fee: int
+    payee: Address | None
+    incoming: ChannelId | None
+    outgoing: ChannelId | None
+    expiry_s: int
+    preimage: bytes
+    reason: str
+    begun_ms: int
 
 
 class PaymentReceipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,6 +240,20 @@ class BooksPort(Protocol):
 
     async def pay(self, channel_id: ChannelId, amount: int, wait_s: float = 0.0) -> PaymentReceipt:
         """Pay in a payment channel; durable, and on its way. Waits up to `wait_s` for the payee to hold it."""
+        ...
+
+    async def invoice(self, request: InvoiceRequest) -> InvoiceInfo:
+        """Ask to be paid, by whomever, over channels that take locks; durable when it returns."""
+        ...
+
+    def invoices(self) -> list[InvoiceInfo]: ...
+
+    async def pay_invoice(self, request: PayInvoiceRequest) -> LockedInfo:
+        """Pay an invoice; the same one again is the same payment. LocalError: nothing was locked."""
+        ...
+
+    def locked_payments(self) -> list[LockedInfo]:
+        """Those that this node pays, passes on or is paid, oldest first."""
         ...
 
     def voucher(self, channel_id: ChannelId) -> Voucher | None:

@@ -46,7 +46,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     protection: Callable[[], Protection | None] = Protection
     unprotected: bool = False
 
-    def guarantee_fault(self, kind: Literal["payment", "app"]) -> str:
+    def guarantee_fault(self, kind: Literal["payment", "app", "locks"]) -> str:
         """Why no ledger of this node guarantees a virtual channel of that kind, or an empty string."""
         if self.unprotected:
             return ""
@@ -214,7 +214,7 @@ def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
         return "ask", ""
     if request.role == "party":
         return "reject", "no app channel of this node has signed it"
-    if fault := rules.guarantee_fault(record.agreement.kind):
+    if fault := rules.guarantee_fault("locks" if rules.apps.takes_locks(record.agreement) else record.agreement.kind):
         return "reject", fault
     least, most = rules.ledgers.challenge_duration_min_s, rules.ledgers.challenge_duration_max_s
     if not least <= request.challenge_duration_s <= most:

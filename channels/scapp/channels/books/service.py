@@ -17,8 +17,12 @@ from scapp.channels.books.backing import AppChannels, BooksBacking
 from scapp.channels.books.defending import Defences
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.info import (
+    InvoiceInfo,
+    InvoiceRequest,
     LedgerInfo,
     LedgerRequest,
+    LockedInfo,
+    PayInvoiceRequest,
     PaymentChannelRequest,
     PaymentReceipt,
     RouteRequest,
@@ -26,6 +30,7 @@ from scapp.channels.books.info import (
 )
 from scapp.channels.books.link import BooksLink
 from scapp.channels.books.loading import load_books
+from scapp.channels.books.locks import BooksLocks
 from scapp.channels.books.messages import decode_message, prefix_of
 from scapp.channels.books.policy import AskAlways, BooksPolicy
 from scapp.channels.books.proposals import Rules
@@ -47,6 +52,8 @@ from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.payments.history import PaymentRow
 from scapp.channels.payments.limits import Limits
+from scapp.channels.payments.locked.runner import LockRunner
+from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.runner import PaymentRunner
 from scapp.channels.payments.vouchers import Voucher
@@ -64,13 +71,14 @@ from scapp.channels.virtual.record import VirtualRecord
 logger = logging.getLogger("scapp.books")
 
 
-PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:"))
+PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:", b"k:"))
 
 
 class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
-    zero where there is none; `unprotected`: see `Rules`; `presigns`: see `Defences`; `payment_limits` by asset; `hub`:
-    what the node announces of itself; `volume`: how much peers may have stored."""
+    zero where there is none; `unprotected`: see `Rules`; `presigns`: see `Defences`; `payment_limits` by asset;
+    `locks`: what it asks of locked payments; `hub`: what the node announces of itself; `volume`: how much peers may
+    have stored."""
 
     policy: BooksPolicy = AskAlways()
     apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
@@ -78,6 +86,7 @@ class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
     presigns: bool = False
     terms: BooksTerms = BooksTerms()
     payment_limits: Limits = {}
+    locks: LockSettings = LockSettings()
     hub: HubTerms = HubTerms()
     volume: Volume = Volume()
 
@@ -140,8 +149,19 @@ class NodeBooks:
         self._rules = rules
         self._terms = setup.terms
         self._volumes = Volumes(setup.volume)
-        self.defences = Defences(self._open_books, lambda channel: self._purses.purse(channel), setup.presigns)
+        self.defences = Defences(self._open_books, lambda channel: self._purses.plain(channel), setup.presigns)
         self._payments = payments
+        self._locks = LockRunner(
+            signer=shared.signer,
+            settings=setup.locks,
+            log=shared.log,
+            committer=shared.committer,
+            send=shared.send,
+            clock_ms=shared.clock_ms,
+            head_s=lambda: desk.head_time_s,
+            revealed=desk.revealed,
+            counters=shared.counters,
+        )
         self._nonce = nonce
         self._runner: BooksRunner | None = None
         self.fault = ""  # why the books stay closed
@@ -155,6 +175,7 @@ class NodeBooks:
         codec = BooksCodec()
         try:
             state = await asyncio.to_thread(load_books, self._shared.log, codec, self._shared.signer.address)
+            await self._locks.start()
         except CorruptionError as error:
             self.fault = f"the books are corrupt and stay closed: {error}"
             self._shared.counters["books_corrupt"] += 1
@@ -179,8 +200,20 @@ class NodeBooks:
             self._shared, books, codec, self._after, lambda: desk.head_time_s, lambda: desk.followed_ms
         )
         self._link = BooksLink(self._desk, runner)
-        self._purses = Purses(runner, self._payments)
+        self.locked = BooksLocks(
+            runner,
+            self._locks,
+            self._shared.signer,
+            network_of(desk.chain_id, desk.adjudicator),
+            self._rules.apps.locks,
+            self._ways,
+            self._shared.emit,
+        )
+        self._purses = Purses(runner, self._payments, self.locked)
         runner.try_input(lambda books: books.start())
+
+    def _ways(self, to: Address, asset: Address, amount: int, fee_max: int) -> list[Route]:
+        return self._routes.find(RouteRequest(to=to, amounts=((asset, amount, 0),), fee_max=fee_max))
 
     def _open_books(self) -> Books | None:
         return self._runner.books if self._runner is not None else None
@@ -200,6 +233,7 @@ class NodeBooks:
         """Finish what is being decided."""
         if self._runner is not None:
             await self._purses.stop()
+            await self._locks.stop()
             await self._runner.stop()
         await self._payments.stop()
 
@@ -210,6 +244,10 @@ class NodeBooks:
         it is answered. Raises PeerError for one that cannot be read or taken now."""
         if prefix_of(data) == b"p:":
             self._payments.receive(peer, data)
+            return
+        if prefix_of(data) == b"k:":
+            self._running()
+            self._locks.receive(peer, data)
             return
         if prefix_of(data) == b"r:":
             self._routes.receive(peer, data)
@@ -227,12 +265,14 @@ class NodeBooks:
             return
         if self._runner is not None:
             self._runner.try_input(lambda books: books.link_up(peer))
+            self._locks.link_up(peer)
         self._payments.link_up(peer)
 
     def tick(self) -> None:
         """Time has passed, a second or so."""
         if self._runner is not None:
             self._runner.tick()
+            self._locks.tick()
         self._payments.tick(self._shared.clock_ms())
         self._routes.tick()
 
@@ -258,7 +298,8 @@ class NodeBooks:
     def virtual(self, channel_id: ChannelId) -> VirtualInfo:
         books = self._running().books
         record = wishes.virtual_of(books, channel_id)
-        return virtual_info(record, self._purses.purse(channel_id), blind=books.is_blind(record))
+        info = virtual_info(record, self._purses.purse(channel_id), blind=books.is_blind(record))
+        return self.locked.shown(record, info)
 
     async def open_ledger(self, request: LedgerRequest) -> ChannelId:
         return await self._new(lambda books: wishes.open_ledger(books, request, self._rules, self._nonce()))
@@ -318,7 +359,9 @@ class NodeBooks:
         return await self._routes.open(self, request, fee_max, timeout)
 
     async def pay(self, channel_id: ChannelId, amount: int, wait_s: float = 0.0) -> PaymentReceipt:
-        wishes.virtual_of(self._running().books, channel_id)
+        record = wishes.virtual_of(self._running().books, channel_id)
+        if self.locked.keeps(record):
+            raise LocalError("this payment channel takes locks: it pays invoices (`scapp pay INVOICE`)")
         paid = await self._payments.pay(channel_id, amount, wait_s=wait_s)
         return PaymentReceipt(
             channel_id=channel_id,
@@ -329,6 +372,22 @@ class NodeBooks:
             seen=paid.seen,
         )
 
+    async def invoice(self, request: InvoiceRequest) -> InvoiceInfo:
+        self._running()
+        return await self.locked.invoice(request)
+
+    def invoices(self) -> list[InvoiceInfo]:
+        self._running()
+        return self.locked.invoices()
+
+    async def pay_invoice(self, request: PayInvoiceRequest) -> LockedInfo:
+        self._running()
+        return await self.locked.pay(request)
+
+    def locked_payments(self) -> list[LockedInfo]:
+        self._running()
+        return self.locked.payments()
+
     def voucher(self, channel_id: ChannelId) -> Voucher | None:
         return self._payments.purse(channel_id).purse.largest
 
@@ -336,7 +395,10 @@ class NodeBooks:
         return await self._payments.take(voucher)
 
     async def recover_payments(self, channel_id: ChannelId) -> None:
-        await self._payments.recover(channel_id)
+        if self.locked.purse(channel_id) is not None:
+            await self.locked.recover(channel_id)
+        else:
+            await self._payments.recover(channel_id)
 
     async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
         return await self._payments.history(channel_id, from_version, rows_max)

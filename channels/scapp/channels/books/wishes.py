@@ -134,9 +134,11 @@ def _own(record: LedgerRecord) -> int:
 def open_payments(books: Books, request: PaymentChannelRequest, rules: Rules, randomness: int) -> Step:
     """Propose a payment channel over the ledger with the first hub, or with the payee."""
     me = books.context.signer.address
-    if rules.apps.payment == ZERO_ADDRESS:
-        raise LocalError("this node knows no contract for payment channels (chain.virtual_payment_app)")
-    if fault := rules.guarantee_fault("payment"):
+    app = rules.apps.locks if request.locks else rules.apps.payment
+    if app == ZERO_ADDRESS:
+        setting = "hash_lock_app" if request.locks else "virtual_payment_app"
+        raise LocalError(f"this node knows no contract for such payment channels (chain.{setting})")
+    if fault := rules.guarantee_fault("locks" if request.locks else "payment"):
         raise LocalError(fault)
     if len(request.fees) != len(request.via):
         raise LocalError(f"{len(request.fees)} fees for {len(request.via)} hubs")
@@ -151,9 +153,7 @@ def open_payments(books: Books, request: PaymentChannelRequest, rules: Rules, ra
         raise LocalError(fault)
     agreement = Agreement(
         kind="payment",
-        fixed=FixedPart(
-            path, nonce_at(books.context.now_ms, randomness), rules.apps.payment, request.challenge_duration_s
-        ),
+        fixed=FixedPart(path, nonce_at(books.context.now_ms, randomness), app, request.challenge_duration_s),
         destinations=(address_to_destination(me), address_to_destination(request.payee)),
         assets=(Asset(request.asset, request.amount, 0),),
         app_data=b"",

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from scapp.channels.onchain import ChainView, Protection, Purpose, Transaction
+from scapp.channels.onchain import ChainView, Protection, Purpose, Revealed, Transaction
 from scapp.channels.types import Address, ChannelId, Hash
 
 
@@ -98,8 +98,13 @@ class ChainService(Protocol):
         """What the account has of an asset. Raises Unavailable, or LocalError for what is no token."""
         ...
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
-        """Follow a channel; idempotent. Its holdings come in the order of `assets`."""
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None:
+        """Follow a channel; idempotent. Its holdings come in the order of `assets`.
+
+        What `fed_by`, another channel, pays to this one leaves no event that names this one: it is looked at whenever
+        something happens to that one."""
         ...
 
     def unwatch(self, channel: ChannelId) -> None: ...
@@ -113,6 +118,11 @@ class ChainService(Protocol):
     async def quiet(self) -> None:
         """Returns when nothing is being signed any more that was dropped (`want`) before this was asked: from then on
         `transactions` says whether it was."""
+        ...
+
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        """Which preimages of hash locks the chain knows. Raises ScappError when it cannot be asked now, or has no such
+        app."""
         ...
 
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]: ...

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from scapp.channels.abi import WORD
 from scapp.channels.chain import calls
 from scapp.channels.chain.client import ChainClient, Refused, Unavailable, ViewCall, WrongChain
 from scapp.channels.chain.key import ChainKey
@@ -23,7 +24,7 @@ from scapp.channels.chain.settings import ChainSettings
 from scapp.channels.chain.watcher import Moved, Watcher
 from scapp.channels.errors import LocalError, ScappError
 from scapp.channels.log.port import EventLog, LogClosed
-from scapp.channels.onchain import ChainView, Protection, Transaction
+from scapp.channels.onchain import ChainView, Protection, Revealed, Transaction
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signature
 
 logger = logging.getLogger("scapp.chain")
@@ -128,8 +129,10 @@ class LiveChain:
             raise LocalError(f"0x{asset.hex()} is no token on chain {self._settings.chain_id}")
         return calls.decode_number(answer)
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
-        self._watcher.watch(channel, assets, since_block)
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None:
+        self._watcher.watch(channel, assets, since_block, fed_by)
         self._wake.set()
 
     def unwatch(self, channel: ChannelId) -> None:
@@ -142,6 +145,22 @@ class LiveChain:
     async def quiet(self) -> None:
         async with self._sending:
             return
+
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        app, block = self._settings.hash_lock_app, self._watcher.confirmed
+        if app == ZERO_ADDRESS:
+            raise LocalError("this node knows no contract of hash locks (chain.hash_lock_app)")
+        if block is None:
+            raise Unavailable("the chain has not been seen yet")
+        asked = [ViewCall(app, calls.encode_call(calls.RevealedAt(each)), block.hash) for each in hashes]
+        times = []
+        for answer in await self._client.views(asked):
+            if isinstance(answer, Refused):
+                raise Unavailable(f"the contract of hash locks at 0x{app.hex()} cannot be read: {answer}")
+            if len(answer) != WORD:
+                raise LocalError(f"0x{app.hex()} is no contract of hash locks (chain.hash_lock_app)")
+            times.append(calls.decode_number(answer))
+        return Revealed(block.time_s, tuple(times))
 
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]:
         return self._sender.infos(channel)
@@ -177,7 +196,8 @@ class LiveChain:
                 "adjudicator": await self._found(wanted.adjudicator),
                 "consensus app": await self._found(wanted.consensus_app),
             }
-            apps = await self._found(wanted.virtual_payment_app), await self._found(wanted.two_party_app)
+            named = (wanted.virtual_payment_app, wanted.two_party_app, wanted.hash_lock_app)
+            apps = [await self._found(address) for address in named]
         except (WrongChain, Refused) as error:
             raise LocalError(str(error)) from error
         if found != wanted.chain_id:
@@ -185,9 +205,9 @@ class LiveChain:
         for name, (address, code) in codes.items():
             if not code:
                 raise LocalError(f"chain {found} has no contract at 0x{address.hex()}, the configured {name}")
-        self._protection = found_there = protection(codes["adjudicator"], *apps)
+        self._protection = found_there = protection(codes["adjudicator"], apps[0], apps[1], apps[2])
         if any(address != ZERO_ADDRESS for address, _ in apps):
-            for fault in sorted({found_there.payment, found_there.app} - {""}):
+            for fault in sorted({found_there.payment, found_there.app, found_there.locks} - {""}):
                 logger.warning("chain %d: %s", found, fault)
 
     async def _found(self, address: Address) -> Found:

@@ -9,7 +9,7 @@ from scapp.runtime.api.call import Call, address_of, find_app, find_peer
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.api.payloads import from_json, payload_of
 from scapp.runtime.api.views import channel_view, encoding_of, entry_view, hexed, receipt_view
-from scapp.runtime.chain_documents import TopUpRequest
+from scapp.runtime.chain_documents import ResizeRequest, TopUpRequest
 from scapp.runtime.documents import (
     ChannelList,
     ChannelView,
@@ -133,6 +133,18 @@ async def top_up(call: Call) -> ChannelView:
     request = call.document(TopUpRequest)
     await call.context.service.top_up(info.channel_id, address_of(request.asset, "asset"), int(request.amount))
     return channel_view(call.context.service.channel(info.channel_id), call.context)
+
+
+async def resize(call: Call) -> ChannelView:
+    info = call.channel()
+    request = call.document(ResizeRequest)
+    withdrawn = {address_of(each.asset, "asset"): int(each.amount) for each in request.withdraw}
+    if len(withdrawn) != len(request.withdraw):
+        raise ApiError("bad_request", "an asset stands in `withdraw` twice")
+    successor = await call.context.service.resize(info.channel_id, withdrawn, request.params)
+    if successor is None:
+        return channel_view(call.context.service.channel(info.channel_id), call.context)
+    return await _settled(call, successor, request.wait_s, ("running", "rejected", "halted"))
 
 
 async def challenge(call: Call) -> ChannelView:

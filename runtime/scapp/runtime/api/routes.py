@@ -10,7 +10,7 @@ from scapp.runtime.api import handlers_channels, handlers_data, handlers_node, h
 from scapp.runtime.api.route import Query
 from scapp.runtime.api.route import Route as Route
 from scapp.runtime.api.routes_ledgers import LEDGER_ROUTES
-from scapp.runtime.chain_documents import ChainStatusView, TopUpRequest
+from scapp.runtime.chain_documents import ChainStatusView, ResizeRequest, TopUpRequest
 from scapp.runtime.derived_documents import ProjectionList, ProjectionView, ReplayAnswer, ReplayRequest
 from scapp.runtime.documents import (
     AppList,
@@ -125,6 +125,11 @@ ROUTES: tuple[Route, ...] = (
         method="POST", path=_CHANNEL + "/top-up", name="top_up_channel", permission="funds",
         summary="Let this node deposit more into a running channel, once the app has everybody sign that it does",
         request=TopUpRequest, response=ChannelView, handler=handlers_channels.top_up,
+    ),
+    Route(
+        method="POST", path=_CHANNEL + "/resize", name="resize_channel", permission="funds",
+        summary="Take money out of a running channel: a successor channel takes over the rest",
+        request=ResizeRequest, response=ChannelView, handler=handlers_channels.resize,
     ),
     Route(
         method="POST", path=_CHANNEL + "/challenge", name="challenge_channel", permission="admin",

@@ -71,6 +71,8 @@ def channel_view(info: ChannelInfo, context: ApiContext) -> ChannelView:
         derived=context.derived.cursor(info.channel_id),
         chain=on_chain_view(info.channel_id, info.chain, context.chain),
         backing=None if info.backing is None else _backing(info.backing),
+        renews="" if info.renews is None else hexed(info.renews),
+        successor="" if info.successor is None else hexed(info.successor),
     )
 
 

@@ -98,7 +98,7 @@ def open_(
     With --fund direct the channel runs once all deposits are confirmed on chain, and what the app says everybody is
     owed is what the chain pays. With --fund virtual it runs at once, over ledgers that this node and PEER have with
     each other or with hubs, and what the app says moves in those."""
-    from scapp.runtime.cli.amounts import parse_fees
+    from scapp.runtime.cli.amounts import by_asset, parse_fees
 
     given, wanted = _json(params) if params else None, [_slot(text) for text in slots]
     if fund != "none" and not stakes and not slots:
@@ -108,7 +108,7 @@ def open_(
     auto = via == (AUTO,)
     if auto and (fees or slots or len(peers) != 1):
         raise click.UsageError("--via auto is for one PEER and --stake; it finds the fees as well")
-    staked, headroom = _by_asset(stakes, "--stake"), _by_asset(rooms, "--headroom")
+    staked, headroom = by_asset(stakes, "--stake"), by_asset(rooms, "--headroom")
     if set(headroom) - set(staked):
         raise click.UsageError("--headroom is for an asset that --stake names")
     hubs = [] if auto else list(via)
@@ -222,6 +222,30 @@ def top_up(channel: str, amount: str, message: str | None, then: str | None, wai
 @channel.command()
 @common
 @click.argument("channel")
+@click.option(
+    "--withdraw", "amounts", multiple=True, metavar="AMOUNT[:ASSET]", help="What this node takes out; one per asset"
+)
+@click.option("--params", metavar="JSON", help="With what the app begins anew  [as before]")
+@_WAIT
+def resize(channel: str, amounts: tuple[str, ...], params: str | None, wait_s: float) -> None:
+    """Take money out of a running channel: a successor takes over the rest, and its app begins anew.
+
+    By the first participant's node, with what others have asked for; by any other node this asks the first one's."""
+    from scapp.runtime.cli.amounts import by_asset
+
+    given, wanted = _json(params) if params else None, by_asset(amounts, "--withdraw")
+    with settings().client() as node, waiting("resizing the channel"):
+        found = node.resize(channel, wanted, given, wait_s)
+    if found.renews:
+        _settled(found, ("running",), wait_s)
+    else:
+        emit(found, _described(found))
+        tell("the first participant is asked: `scapp channel resize` there proposes the successor")
+
+
+@channel.command()
+@common
+@click.argument("channel")
 @click.option("--yes", is_flag=True, help="Do not ask")
 @_WAIT
 def challenge(channel: str, yes: bool, wait_s: float) -> None:
@@ -300,6 +324,8 @@ def _described(found: ChannelView) -> str:
     lines = [
         ("channel", found.channel_id),
         ("phase", found.phase),
+        ("takes over from", found.renews),
+        ("successor", found.successor),
         ("waiting for", found.waiting_for),
         ("reason", found.reason),
         ("app", f"{found.app}  {found.deployment_id}".strip()),
@@ -341,18 +367,6 @@ def _derived(found: ChannelView) -> str:
         return "nothing derived yet"
     text = f"at {found.derived.sequence} of {found.sequence} entries, {found.derived.state}"
     return f"{text}: {found.derived.detail}" if found.derived.detail else text
-
-
-def _by_asset(texts: tuple[str, ...], option: str) -> dict[str, int]:
-    from scapp.runtime.cli.amounts import parse_stake
-
-    found: dict[str, int] = {}
-    for text in texts:
-        asset, amount = parse_stake(text, option)
-        if asset in found:
-            raise click.BadParameter(f"asset {asset} is named twice", param_hint=option)
-        found[asset] = amount
-    return found
 
 
 def _json(text: str, option: str = "--params") -> object:

@@ -50,7 +50,9 @@ def open_(
     """Propose a ledger to PEER (address or name). It runs once all deposits are confirmed on chain.
 
     There is one ledger with each peer. Payments and channels over it need no transaction."""
-    mine, theirs = _by_asset(deposits, "--deposit"), _by_asset(others, "--peer-deposit")
+    from scapp.runtime.cli.amounts import by_asset
+
+    mine, theirs = by_asset(deposits, "--deposit"), by_asset(others, "--peer-deposit")
     if not mine and not theirs:
         raise click.UsageError("a ledger needs --deposit or --peer-deposit")
     with settings().client() as node, waiting("opening the ledger: deposits have to be confirmed"):
@@ -221,18 +223,6 @@ def recover(ledger: str, override: bool) -> None:
     with settings().client() as node:
         found = node.recover_ledger(ledger)
     emit(found, lambda: _described(found))
-
-
-def _by_asset(texts: tuple[str, ...], option: str) -> dict[str, int]:
-    from scapp.runtime.cli.amounts import parse_stake
-
-    found: dict[str, int] = {}
-    for text in texts:
-        asset, amount = parse_stake(text, option)
-        if asset in found:
-            raise click.BadParameter(f"asset {asset} is named twice", param_hint=option)
-        found[asset] = amount
-    return found
 
 
 def _settled(found: LedgerView, wanted: tuple[str, ...], wait_s: float) -> None:
