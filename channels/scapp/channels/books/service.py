@@ -17,6 +17,8 @@ from scapp.channels.books.backing import AppChannels, BooksBacking
 from scapp.channels.books.defending import Defences
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.info import (
+    Begin,
+    End,
     InvoiceInfo,
     InvoiceRequest,
     LedgerInfo,
@@ -354,6 +356,10 @@ class NodeBooks:
     def routes(self, request: RouteRequest) -> list[Route]:
         self._running()
         return self._routes.find(request)
+
+    async def over_routes(self, question: RouteRequest, begin: Begin, end: End, timeout: float) -> ChannelId:
+        self._running()
+        return await self._routes.over_routes(question, begin, end, timeout)
 
     async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
         return await self._routes.open(self, request, fee_max, timeout)
