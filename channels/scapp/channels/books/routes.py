@@ -92,7 +92,11 @@ class BooksRoutes:
         failed."""
         ends, attempts, to = asyncio.get_running_loop().time() + timeout_s, Attempts(), f"0x{question.to.hex()}"
         while (route := attempts.next(self.find(question, attempts))) is not None:
-            channel = await begin(route)
+            try:
+                channel = await begin(route)
+            except LocalError as error:  # of this node's own ledger, which may have changed since the way was found
+                attempts = attempts.failed(route, str(error))
+                continue
             try:
                 found = await end(channel, route, ends - asyncio.get_running_loop().time())
             except TimeoutError:
