@@ -330,6 +330,7 @@ async def test_a_hub_whose_backup_does_not_know_a_channel_is_told_of_it_and_ends
     mark_restored(old, b"\x05" * 16, START_MS + 10**6, START_MS)
     scene.logs[HUB] = old
     await scene.node(HUB)
+    await scene.until(lambda: all(scene.has_phase(each, "running", (HUB,)) for each in (left, right)))
     await scene.books(BOB).close_virtual(channel)
     await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, BOB)))
     await scene.until(lambda: scene.virtual_phase(channel, "released", (HUB,)))

@@ -28,7 +28,7 @@ from scapp.channels.driver import ChannelDriver, load
 from scapp.channels.entries import Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.idle import IdleBound
-from scapp.channels.log.port import NODE_STREAM, Append, EventLog
+from scapp.channels.log.port import NODE_STREAM, Append, Committer, EventLog
 from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
 from scapp.channels.openings import Openings
@@ -36,7 +36,7 @@ from scapp.channels.payments.locked.events import LOCKS_STREAM
 from scapp.channels.proposals import Proposals
 from scapp.channels.reading import SignedState
 from scapp.channels.restoring import is_purse, restored_ms
-from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
+from scapp.channels.runner import ChannelRunner, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Policy, Receipt
 from scapp.channels.succession_link import SuccessionLink
 from scapp.channels.transport.limits import TransportLimits

@@ -35,6 +35,7 @@ def chain_settings(given: config.ChainSettings) -> ChainSettings:
         start_block=given.start_block,
         virtual_payment_app=app_address(given.virtual_payment_app, "chain.virtual_payment_app"),
         two_party_app=app_address(given.two_party_app, "chain.two_party_app"),
+        hash_lock_app=app_address(given.hash_lock_app, "chain.hash_lock_app"),
     )
 
 

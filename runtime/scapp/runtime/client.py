@@ -32,6 +32,7 @@ from scapp.runtime.client_answers import Refused as Refused
 from scapp.runtime.client_answers import error_of, sse
 from scapp.runtime.client_calls import quoted
 from scapp.runtime.client_derived import DerivedCalls
+from scapp.runtime.client_invoices import InvoiceCalls
 from scapp.runtime.client_ledgers import LedgerCalls
 from scapp.runtime.documents import (
     AppList,
@@ -63,7 +64,7 @@ LOCK_FILE = "node.lock"
 TOKEN_FILE = "api.token"  # noqa: S105  # the file's name, not a token
 
 
-class Client(LedgerCalls, DerivedCalls):
+class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
     """Talks to the node at `url` ("http://host:port") with a token. `timeout_s` bounds each answer."""
 
     def __init__(self, url: str, token: str, *, timeout_s: float = 60.0) -> None:

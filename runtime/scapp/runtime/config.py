@@ -73,7 +73,7 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class ChainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The chain that funds channels; without `urls` the node has none, and its channels are unfunded. `id`,
     `adjudicator`, `consensus_app` and `confirmations` must then be given: a wrong guess costs money (ADR 0012). Without
-    the other two apps this node opens and forwards no payment channels, or no virtual app channels."""
+    the other apps this node opens and forwards no payment channels, no virtual app channels, no payments by invoice."""
 
     urls: tuple[str, ...] = ()
     id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
@@ -81,6 +81,7 @@ class ChainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     consensus_app: str = ""
     virtual_payment_app: str = ""
     two_party_app: str = ""
+    hash_lock_app: str = ""
     confirmations: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] = -1  # -1: not given
     start_block: Annotated[int, msgspec.Meta(ge=0)] = 0
     poll_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 4.0
@@ -327,7 +328,7 @@ def _check_chain(chain: ChainSettings) -> None:
     if missing:
         needed = ", ".join(f"chain.{name}" for name in missing)
         raise ConfigError(f"chain.urls is set but {needed} {'are' if len(missing) > 1 else 'is'} not; none is guessed")
-    for name in ("adjudicator", "consensus_app", "virtual_payment_app", "two_party_app"):
+    for name in ("adjudicator", "consensus_app", "virtual_payment_app", "two_party_app", "hash_lock_app"):
         if getattr(chain, name):
             read_address(getattr(chain, name), f"chain.{name}")
 

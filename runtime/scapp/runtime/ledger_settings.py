@@ -24,13 +24,20 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which payment channels to this node are joined, how much is paid and taken in them, by asset (what is not named
     has no limit), and how long any channel over ledgers may take to be funded. `payment_max`: by one payment;
-    `payee_max` and `payer_max`: promised to one payee, taken from one payer, until it is settled in the ledgers."""
+    `payee_max` and `payer_max`: promised to one payee, taken from one payer, until it is settled in the ledgers.
+
+    Of payments by invoice: `lock_margin_s` lies at least between the ends of two locks, and before the end of one that
+    this node opens or passes on; `locks_max` in one channel at a time; `locked_max` for one neighbour together, without
+    which what is passed on for others is bounded by `hub.amount_max`."""
 
     accept: Literal["anybody", "known", "nobody"] = "anybody"
     payment_max: Amounts = {}
     payee_max: Amounts = {}
     payer_max: Amounts = {}
     funding_timeout_s: Annotated[int, msgspec.Meta(ge=1)] = 20
+    lock_margin_s: Annotated[int, msgspec.Meta(ge=1, lt=2**32)] = 3_600
+    locks_max: Annotated[int, msgspec.Meta(ge=0, le=32)] = 16
+    locked_max: Amounts = {}
 
 
 class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment, deployment_id
-from scapp.channels.log.committer import Committer
+from scapp.channels.log.committer import Committer, Outcome, Told
 from scapp.channels.log.port import Append, LogClosed
 from scapp.channels.types import Address
 from scapp.channels.virtual.opening import Apps
@@ -70,6 +70,7 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
         apps=Apps(
             app_address(chain.virtual_payment_app, "chain.virtual_payment_app"),
             app_address(chain.two_party_app, "chain.two_party_app"),
+            app_address(chain.hash_lock_app, "chain.hash_lock_app"),
         ),
         unprotected=config.ledgers.unprotected_guarantees,
         presigns=disputes.redemptions,
@@ -79,6 +80,7 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
             conclude_delay_s=disputes.conclude_delay_s,
         ),
         payment_limits=policy.payment_limits(),
+        locks=policy.lock_settings(),
         hub=policy.hub_terms(),
         volume=Volume(config.hub.peer_burst_kib, config.hub.peer_kib_per_s),
     )
@@ -100,11 +102,18 @@ class Commits(Committer):
 
     failure = ""
 
-    async def append(self, append: Append) -> None:
+    def enqueue(self, append: Append, then: Told) -> None:
+        def told(outcome: Outcome) -> None:
+            self._note(outcome)
+            then(outcome)
+
         try:
-            await super().append(append)
+            super().enqueue(append, told)
         except LogClosed as error:
-            if not self.failure:
-                self.failure = str(error)
-                _log.critical("nothing is signed any more: %s; make room or mend the disk, then start again", error)
+            self._note(error)
             raise
+
+    def _note(self, outcome: Outcome) -> None:
+        if isinstance(outcome, LogClosed) and not self.failure:
+            self.failure = str(outcome)
+            _log.critical("nothing is signed any more: %s; make room or mend the disk, then start again", outcome)

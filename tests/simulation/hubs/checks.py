@@ -18,6 +18,7 @@ from scapp.channels.ledger.events import (
     Countersigned,
     FinalStateSigned,
     LedgerCreated,
+    LedgerRecovered,
     ProposalSigned,
     StageSigned,
 )
@@ -28,6 +29,7 @@ from scapp.channels.ledger.wire import from_wire
 from scapp.channels.log.port import NODE_STREAM, Append
 from scapp.channels.payments.events import (
     PurseOpened,
+    PurseRecovered,
     VoucherPaid,
     VoucherTaken,
     amount_of,
@@ -124,6 +126,8 @@ class Checks:
         event = decode_event(data)
         if isinstance(event, ProposalSigned):
             self._sign(node, event.channel, event.turn, event.state_hash)
+        if isinstance(event, LedgerRecovered) and not event.by_operator:
+            self.net.saw("hubs: a restored ledger recovered")
         kept.books.fold(event)
         channel = ChannelId(getattr(event, "channel", b""))
         ledger, virtual = kept.books.ledgers.get(channel), kept.books.virtuals.get(channel)
@@ -186,6 +190,8 @@ class Checks:
             kept.purses.add(stream)
         event, channel = decode_purse_event(data), ChannelId(stream)
         match event:
+            case PurseRecovered(by_operator=False):
+                self.net.saw("hubs: a restored purse recovered")
             case PurseOpened():
                 kept.paid.setdefault(channel, 0)
                 kept.taken.setdefault(channel, 0)

@@ -26,7 +26,6 @@ HUB_CONDITIONS = (
     "hubs: a node came back from a stale backup",
     "hubs: a restored ledger recovered",
     "hubs: a restored purse recovered",
-    "hubs: two restored nodes met",
     "hubs: an operator ended a recovery",
     "hubs: an honest node refused a peer's message",
     *(f"hubs: Mallory: {kind}" for kind in HOSTILE_ACTS),

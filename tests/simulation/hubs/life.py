@@ -12,7 +12,7 @@ from typing import Any
 from scapp.channels import node as node_module
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerInfo, LedgerRequest, PaymentChannelRequest, VirtualInfo
-from scapp.channels.errors import LocalError
+from scapp.channels.errors import ScappError
 from scapp.channels.service import OpenRequest
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from tests.simulation.hubs.checks import Checks
@@ -22,7 +22,7 @@ from tests.simulation.hubs.plan import HubPlan, draw_hub_plan
 from tests.simulation.plan import Act
 from tests.support.checkers import Broken, require
 from tests.support.disk import SimDisk
-from tests.support.node_cast import DEPLOYMENT
+from tests.support.node_cast import DEPLOYMENT, START_MS
 from tests.support.virtual_loop import VirtualLoop, run
 
 FUNDS = 1_000
@@ -38,6 +38,7 @@ class HubLife:
     def __init__(self, plan: HubPlan, told: Callable[[Act], None] | None = None) -> None:
         self.plan = plan
         self.told = told
+        self.watched: Callable[[HubNet], Checks] = Checks
         self.net: HubNet
         self.seconds = 0.0
         self.messages = 0
@@ -52,7 +53,7 @@ class HubLife:
 
     async def _play(self, loop: VirtualLoop) -> set[str]:
         plan = self.plan
-        self.net = net = HubNet(loop, plan.count, plan.seed, Checks)
+        self.net = net = HubNet(loop, plan.count, plan.seed, self.watched)
         assert isinstance(net.watch, Checks)
         self.checks = net.watch
         self.honest = [node for node in net.nodes if node.index != plan.hostile]
@@ -67,7 +68,7 @@ class HubLife:
         try:
             await self._live()
         finally:
-            self.seconds = (net.now_ms - net.now_ms % 1_000) / 1_000
+            self.seconds = (net.now_ms - START_MS) / 1_000
             self.messages = net.messages
         return net.seen
 
@@ -291,16 +292,6 @@ class HubLife:
         if sum(map(len, backup.truth.values())) < sum(map(len, node.disk.truth.values())):
             self.net.saw("hubs: a node came back from a stale backup")
         await node.restore(backup)
-        if (
-            node.up
-            and all(
-                any(each.phase == "recovering" for each in other.books.ledgers())
-                for other in self.net.nodes
-                if other.up and other.restores and other is not node
-            )
-            and len([each for each in self.net.nodes if each.restores]) > 1
-        ):
-            self.net.saw("hubs: two restored nodes met")
 
     # Chain
 
@@ -398,30 +389,25 @@ class HubLife:
                 continue
             for ledger in node.books.ledgers():
                 if "scapp ledger recover" in ledger.waiting_for:
-                    await node.books.recover_ledger(ledger.channel_id)
                     self.overridden = True
+                    await node.books.recover_ledger(ledger.channel_id)
             for channel in node.books.virtuals():
-                for hint, help in (
-                    ("scapp ledger recover", self._recover_ledgers),
-                    ("scapp voucher recover", node.books.recover_payments),
-                ):
-                    if hint in channel.waiting_for:
-                        self.overridden = True
-                        await (help(node, channel) if help is self._recover_ledgers else help(channel.channel_id))  # type: ignore[call-arg,arg-type]
+                if "scapp ledger recover" in channel.waiting_for:
+                    self.overridden = True
+                    self.net.spawn(node.books.recover_ledger(ChannelId(bytes.fromhex(_named(channel.waiting_for)))))
+                if "scapp payments recover" in channel.waiting_for:
+                    self.overridden = True
+                    await node.books.recover_payments(channel.channel_id)
+            assert node.node is not None
+            for app in node.node.channels():
+                if "scapp channel recover" in app.waiting_for:
+                    self.overridden = True
+                    await node.node.recover(app.channel_id)
         if self.overridden:
             self.net.saw("hubs: an operator ended a recovery")
             for _ in range(8):
                 await self.net.pass_time(12)
                 await self._block(12)
-
-    async def _recover_ledgers(self, node: HubNode, channel: VirtualInfo) -> None:
-        books = self._engine(node)
-        assert books is not None
-        for _, side in books.state.virtuals[channel.channel_id].sides:
-            try:
-                await node.books.recover_ledger(ChannelId(side.ledger))
-            except LocalError:
-                continue
 
     def _conditions(self, node: HubNode) -> None:
         books = self._engine(node)
@@ -435,8 +421,6 @@ class HubLife:
         for record in books.state.virtuals.values():
             if record.is_hub and record.agreement.kind == "app" and record.funded:
                 self.net.saw("hubs: an app channel ran over a hub")
-        if node.restores and any(not each.recovering and each.token for each in books.state.ledgers.values()):
-            self.net.saw("hubs: a restored ledger recovered")
 
     async def _end(self) -> None:
         """All channels and ledgers end: with everybody's help among honest nodes, on chain where Mallory is in it."""
@@ -448,16 +432,26 @@ class HubLife:
                 if ledger.phase in ("running", "funding", "opening"):
                     self.net.spawn(self._close(node, ledger))
         await self._until(self._settled, blocks=60)
+        if len(self.plan.restored) > 1 and self._forgotten_by_both():
+            self.net.saw("hubs: two backups in a row forgot a channel")
+            return
         self._settled_or_raise()
         self._verdict()
 
+    def _forgotten_by_both(self) -> bool:
+        """A guarantee whose channel neither party knows any more stays where it is, and both say so."""
+        texts = [each.waiting_for for node in self.honest for each in node.books.ledgers()]
+        return sum("no backup of this node knows" in text for text in texts) > 1
+
     async def _end_channels(self) -> None:
-        for _ in range(3):
+        for attempt in range(3):
             for node in self.honest:
                 for channel in node.books.virtuals():
                     if channel.phase in OVER:
                         continue
-                    if self.mallory is not None and self.mallory.node.address in channel.participants:
+                    if attempt and channel.kind == "app" and channel.role == "party" and self._app_is_lost(channel):
+                        self.net.spawn(node.books.challenge_virtual(channel.channel_id))
+                    elif self.mallory is not None and self.mallory.node.address in channel.participants:
                         self.net.spawn(node.books.challenge_virtual(channel.channel_id))
                     else:
                         self.net.spawn(self._end_channel(node, channel))
@@ -468,6 +462,14 @@ class HubLife:
             ]
             disputed = any(each.phase == "disputed" for n in self.honest for each in n.books.ledgers())
             require(disputed or not left, f"channels do not end: {left}")
+
+    def _app_is_lost(self, channel: VirtualInfo) -> bool:
+        """Does a party's log not hold it any more? Then the other one ends it on chain, as that one's node says."""
+        ends = [self.net.by_address[channel.participants[at]] for at in (0, -1)]
+        waiting = [
+            each.waiting_for for node in ends for each in node.books.virtuals() if each.channel_id == channel.channel_id
+        ]
+        return any("does not hold its app channel" in text for text in waiting)
 
     async def _close(self, node: HubNode, ledger: LedgerInfo) -> None:
         hostile = self.mallory is not None and ledger.peer == self.mallory.node.address
@@ -548,6 +550,11 @@ class HubLife:
         if now.on_chain is not None:
             return int(now.on_chain[0][1])
         return int(now.ended.amounts[0][1]) if now.ended is not None else 0
+
+
+def _named(hint: str) -> str:
+    """The ledger that a hint for an operator is about."""
+    return hint.partition("recover 0x")[2].partition(" ")[0]
 
 
 def play_hubs(seed: int) -> set[str]:

@@ -22,10 +22,11 @@ from scapp.channels.errors import CorruptionError, LocalError, ScappError
 from scapp.channels.log.port import Append, LogClosed
 from scapp.channels.node import Node
 from scapp.channels.restoring import mark_restored
+from scapp.channels.routing.fees import Schedule
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.signing import Signer
 from scapp.channels.transport.fake import FakeNetwork, FakeTransport
-from scapp.channels.types import Address, Hash, Signature
+from scapp.channels.types import ZERO_ADDRESS, Address, Hash, Signature
 from scapp.channels.virtual.opening import Apps
 from tests.support.disk import DiskLog, SimDisk
 from tests.support.fakes import SumAdmission
@@ -232,7 +233,7 @@ class HubNode:
                 policy=self.policy,
                 apps=Apps(PAYMENT_APP, TWO_PARTY_APP),
                 terms=BooksTerms(virtual_timeout_s=120, conclude_delay_s=120),
-                hub=HubTerms(announce=True),
+                hub=HubTerms(announce=True, schedules=(Schedule(ZERO_ADDRESS, 1, 0),), duration_min_s=600),
             ),
         )
         self.node = node

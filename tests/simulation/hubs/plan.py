@@ -75,8 +75,8 @@ def _act(draw: random.Random, *, hostile: bool, restores: bool, bad_disks: bool)
     """Kind, number and text of one act."""
     if hostile and draw.random() < 0.2:
         return "mallory", draw.randrange(1, 6), draw.choice(HOSTILE_ACTS)
-    if restores and draw.random() < 0.12:
-        return draw.choice(["backup", "backup", "restore"]), draw.randrange(2), ""
+    if restores and draw.random() < 0.15:
+        return draw.choice(["backup", "restore"]), draw.randrange(2), ""
     if bad_disks and draw.random() < 0.08:
         return draw.choice(["disk full", "sync fails"]), 0, ""
     what = draw.random()

@@ -120,6 +120,17 @@ class BooksBacking:
             return None
         return Enforceable(*found) if found is not None else None
 
+    def is_lost(self, record: VirtualRecord) -> bool:
+        """Is the app channel of this one not in this node's log? It was opened after the backup from which that came,
+        or is corrupt."""
+        if not record.is_app_party or record.over or not record.accepted:
+            return False
+        try:
+            self._apps.enforceable_stack(record.channel_id)
+        except ScappError:
+            return True
+        return False
+
     def _tell_shown(self, record: VirtualRecord) -> None:
         """Whatever state of an app channel is shown to the chain, its app channel should know."""
         newest, channel = record.chain.newest if record.chain is not None else None, record.channel_id

@@ -30,6 +30,7 @@ from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import crank as virtual_crank
 from scapp.channels.virtual import pending as virtual_pending
 from scapp.channels.virtual.events import Side
+from scapp.channels.virtual.messages import Unknown
 from scapp.channels.virtual.record import LEFT, RIGHT, VirtualRecord
 from scapp.channels.virtual.standing import phase
 
@@ -68,11 +69,13 @@ class Books:
         self._events: list[BooksEvent] = []
         self._sends: list[Send] = []
         self._notes: list[Note] = []
-        self._touched: set[ChannelId] = set()
+        self._touched: dict[ChannelId, None] = {}  # in their order, for a simulation must repeat
         self._forget_at = 0  # how many records there are when it is time to look for what may be forgotten
         self._unseen: set[ChannelId] = set()  # of a hub, that the chain may have ended while this node was away
         self._followed_ms: int | None = None
-        self._withheld: set[ChannelId] = set()  # ledgers in which a hub would do more if its view of the chain were new
+        self._withheld: dict[
+            ChannelId, None
+        ] = {}  # ledgers in which a hub would do more if its view of the chain were new
 
     # Reading
 
@@ -143,7 +146,7 @@ class Books:
             for channel in gone:
                 for known in (self._sessions, self._impossible, self._dirty, self._proposed, self._undecided):
                     known.pop(channel, None)
-                self._touched.discard(channel)
+                self._touched.pop(channel, None)
                 self._retries.end(channel)
         self._forget_at = len(state.ledgers) + len(state.virtuals) + forgetting.KEPT_MAX // 2
 
@@ -193,7 +196,7 @@ class Books:
 
     def touch(self, channel: ChannelId) -> None:
         """Count this record among those that the batch at hand has changed."""
-        self._touched.add(channel)
+        self._touched[channel] = None
 
     def mark(self, channels: Iterable[ChannelId]) -> None:
         """Crank these records with the input at hand."""
@@ -225,10 +228,10 @@ class Books:
         except Exception as error:
             self.faults.append((channel, error))
 
-    def take(self) -> tuple[Step, frozenset[ChannelId]]:
+    def take(self) -> tuple[Step, tuple[ChannelId, ...]]:
         """What was decided since the last time, to be stored and then said, and which records it touched."""
         step = Step(tuple(self._events), virtual_pending.coalesced(self._sends), tuple(self._notes))
-        touched = frozenset(self._touched)
+        touched = tuple(self._touched)
         self._events, self._sends, self._notes = [], [], []
         self._touched.clear()
         return step, touched
@@ -244,7 +247,7 @@ class Books:
         wants = self.index.wanted_of(channel)
         allowed = self.allowed(wants)
         if allowed != wants:
-            self._withheld.add(channel)
+            self._withheld[channel] = None
         pursuit = updating.pursue(self.state.ledgers[channel], session, allowed, self.context)
         self._fold(pursuit.step)
         for each in pursuit.impossible:
@@ -310,7 +313,7 @@ class Books:
 
     def _changed(self, channel: ChannelId, was: str) -> None:
         """A record has changed, and was in that phase before; an empty one for a new record."""
-        self._touched.add(channel)
+        self._touched[channel] = None
         self.mark((channel,))
         self._retries.begin(channel, self.context.now_ms)
         virtual = self.state.virtuals.get(channel)
@@ -354,7 +357,8 @@ class Books:
         """What the others have not answered; a record that waits for nobody is left in peace until it changes."""
         ledger = self.state.ledgers.get(channel)
         if ledger is not None:
-            found = self._pending(channel, ledger.peer) if ledger_resending.waits_for_peer(ledger) else []
+            waits = ledger_resending.waits_for_peer(ledger)
+            found = self._pending(channel, ledger.peer) if waits else self._asks(ledger)
         else:
             found = [send for peer in self.state.virtuals[channel].peers for send in self._pending(channel, peer)]
         self._sends += found
@@ -365,8 +369,13 @@ class Books:
         """All that this one may lack of a record."""
         ledger = self.state.ledgers.get(channel)
         if ledger is not None:
-            return [Send(peer, message) for message in ledger_resending.pending(ledger)]
+            said = [Send(peer, message) for message in ledger_resending.pending(ledger)]
+            return said + self._asks(ledger)
         return [Send(peer, message) for message in virtual_pending.pending(self.state.virtuals[channel], peer)]
+
+    def _asks(self, ledger: LedgerRecord) -> list[Send]:
+        """For the channels that this node has lost: nobody else may ever speak of one that runs."""
+        return [Send(ledger.peer, Unknown(channel)) for channel in self.state.lost(ledger)]
 
 
 def _put_back(records: dict[ChannelId, T], channel: ChannelId, record: T | None) -> None:

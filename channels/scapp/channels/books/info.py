@@ -191,9 +191,30 @@ End = Callable[[ChannelId, Route, float], Awaitable[WayEnd]]
 """Waits until that is decided, for so many seconds at most; then it raises TimeoutError."""
 
 
+class LockedPort(Protocol):
+    """Payments under hash locks, over channels that take them."""
+
+    async def invoice(self, request: InvoiceRequest) -> InvoiceInfo:
+        """Ask to be paid, by whomever; durable when it returns."""
+        ...
+
+    def invoices(self) -> list[InvoiceInfo]: ...
+
+    async def pay(self, request: PayInvoiceRequest) -> LockedInfo:
+        """Pay an invoice; the same one again is the same payment. LocalError: nothing was locked."""
+        ...
+
+    def payments(self) -> list[LockedInfo]:
+        """Those that this node pays, passes on or is paid, oldest first."""
+        ...
+
+
 class BooksPort(Protocol):
     """What a node offers its local callers about ledgers and virtual channels, as `service.NodeService` does for app
     channels. Refusals of what the caller asked are `LocalError`. A wish is durable when its method returns."""
+
+    @property
+    def locked(self) -> LockedPort: ...
 
     def ledgers(self) -> list[LedgerInfo]: ...
 
@@ -258,20 +279,6 @@ class BooksPort(Protocol):
 
     async def pay(self, channel_id: ChannelId, amount: int, wait_s: float = 0.0) -> PaymentReceipt:
         """Pay in a payment channel; durable, and on its way. Waits up to `wait_s` for the payee to hold it."""
-        ...
-
-    async def invoice(self, request: InvoiceRequest) -> InvoiceInfo:
-        """Ask to be paid, by whomever, over channels that take locks; durable when it returns."""
-        ...
-
-    def invoices(self) -> list[InvoiceInfo]: ...
-
-    async def pay_invoice(self, request: PayInvoiceRequest) -> LockedInfo:
-        """Pay an invoice; the same one again is the same payment. LocalError: nothing was locked."""
-        ...
-
-    def locked_payments(self) -> list[LockedInfo]:
-        """Those that this node pays, passes on or is paid, oldest first."""
         ...
 
     def voucher(self, channel_id: ChannelId) -> Voucher | None:

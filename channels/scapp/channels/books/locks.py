@@ -17,6 +17,7 @@ from scapp.channels.books.engine import Books
 from scapp.channels.books.info import InvoiceInfo, InvoiceRequest, LockedInfo, PayInvoiceRequest, VirtualInfo
 from scapp.channels.books.runner import BooksRunner
 from scapp.channels.books.step import NOTHING, Step
+from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.errors import LocalError
 from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.payments.book import PurseTerms
@@ -28,9 +29,10 @@ from scapp.channels.payments.locked.events import LockOver, LocksEvent
 from scapp.channels.payments.locked.invoice import Invoice, read_invoice, write_invoice
 from scapp.channels.payments.locked.records import Hop, Invoiced, Lane, Transit
 from scapp.channels.payments.locked.runner import LockRunner
+from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.payments.purse import Purse
-from scapp.channels.payments.vouchers import VoucherSigner
 from scapp.channels.routing.paths import Route
+from scapp.channels.runner import Shared
 from scapp.channels.service import NodeEvent
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash
 from scapp.channels.virtual import leaving as virtual_leaving
@@ -42,27 +44,41 @@ logger = logging.getLogger("scapp.books")
 WAYS_MAX = 4
 
 
+def lock_runner(shared: Shared, desk: ChainDesk, settings: LockSettings) -> LockRunner:
+    """The locked payments of a node with a chain, not started."""
+    return LockRunner(
+        signer=shared.signer,
+        settings=settings,
+        log=shared.log,
+        committer=shared.committer,
+        send=shared.send,
+        clock_ms=shared.clock_ms,
+        head_s=lambda: desk.head_time_s,
+        revealed=desk.revealed,
+        counters=shared.counters,
+    )
+
+
 class BooksLocks:
     """Belongs to the node's event loop; implements `locked.runner.LockPort`. `app` is the contract of hash locks, zero
     where there is none; `find` gives ways to a payee by announcements."""
 
     def __init__(
         self,
+        shared: Shared,
         runner: BooksRunner,
         locks: LockRunner,
-        signer: VoucherSigner,
         network: Hash,
         app: Address,
         find: Callable[[Address, Address, int, int], Sequence[Route]],
-        emit: Callable[[NodeEvent], None],
     ) -> None:
         self._runner = runner
         self._locks = locks
-        self._signer = signer
+        self._signer = shared.signer
         self._network = network
         self._app = app
         self._find = find
-        self._emit = emit
+        self._emit = shared.emit
         self._redeemed: dict[ChannelId, frozenset[bytes]] = {}  # with which locks this node has redeemed last
         locks.port = self
 
@@ -152,7 +168,7 @@ class BooksLocks:
         lane = self._locks.book.state.lanes.get(record.channel_id)
         locks = self._locks.book.pending(lane) if lane is not None and lane.phase == "open" else []
         waiting_for = info.waiting_for
-        if locks and info.phase == "closing":
+        if locks and (record.end_wanted or record.final is not None) and info.phase in ("running", "closing"):
             waiting_for = f"{len(locks)} locks, which end at {max(lock.expiry_s for lock in locks)} at the latest"
         locked = sum(lock.amount for lock in locks)
         return msgspec.structs.replace(info, locks=True, locked=locked, waiting_for=waiting_for)
@@ -307,10 +323,10 @@ class BooksLocks:
         found: list[tuple[Hop, ...]] = []
 
         def decide(book: LockBook) -> None:
+            if fault := payer.known_fault(book, invoice):
+                raise LocalError(fault)
             hops = payer.plan(book, invoice, hubs, fees)
-            fault = payer.known_fault(book, invoice)
-            fault = fault or payer.first_fault(book, hops, invoice.asset, invoice.hash)
-            if fault:
+            if fault := payer.first_fault(book, hops, invoice.asset, invoice.hash):
                 raise LocalError(fault)
             found.append(hops)
 

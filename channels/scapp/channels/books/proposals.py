@@ -28,7 +28,7 @@ from scapp.channels.virtual import receiving as virtual_receiving
 from scapp.channels.virtual import record as virtual_record
 from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.events import Side
-from scapp.channels.virtual.messages import Proposed, Refused, VirtualMessage
+from scapp.channels.virtual.messages import Proposed, Refused, Said, VirtualMessage
 from scapp.channels.virtual.opening import CLOCKS_APART_MS, Apps
 from scapp.channels.virtual.pending import REASON_MAX
 from scapp.channels.virtual.record import VirtualRecord
@@ -118,6 +118,8 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
     channel = ChannelId(message.channel)
     record = books.state.virtuals.get(channel)
     if record is not None:
+        if record.recovering and isinstance(message, Said) and message.token:
+            _note_restored(books, record, peer)
         return virtual_receiving.receive(record, peer, message)
     if isinstance(message, Refused):
         return NOTHING  # passed on to everybody on the path, also to those who never heard of the channel
@@ -152,6 +154,13 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
     if decision == "reject":  # nothing is stored for it, for nothing was signed
         return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     return step
+
+
+def _note_restored(books: Books, record: VirtualRecord, peer: Address) -> None:
+    """A neighbour recovers while this node does."""
+    for _, side in record.sides:
+        if side.peer == peer:
+            books.session(ChannelId(side.ledger)).peer_recovers = True
 
 
 def _record_of(step: Step) -> VirtualRecord:

@@ -19,6 +19,7 @@ from scapp.channels.errors import LocalError, ScappError
 from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.payments.book import PurseTerms
 from scapp.channels.payments.purse import Purse
+from scapp.channels.payments.receipts import PurseInfo
 from scapp.channels.payments.runner import PaymentRunner
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import settling
@@ -27,6 +28,8 @@ from scapp.channels.virtual.defunding import total_known, wants_total
 from scapp.channels.virtual.record import VirtualRecord
 
 logger = logging.getLogger("scapp.books")
+
+SETTLED_KEPT = 2_048
 
 
 class LaneKeeper(Protocol):
@@ -59,6 +62,7 @@ class Purses:
         self._locks = locks
         self._tasks: dict[ChannelId, asyncio.Task[None]] = {}
         self._told: dict[ChannelId, str] = {}  # why a step of a channel failed last
+        self._forget_at = SETTLED_KEPT
         self._kept: set[ChannelId] = set()  # channels that are on chain, in which this node redeems nothing
 
     def update(self, channels: Iterable[ChannelId]) -> None:
@@ -69,6 +73,21 @@ class Purses:
                     self._go_on(channel), name=f"scapp-purse-{channel.hex()[:8]}"
                 )
 
+    def forget_old(self) -> None:
+        """Memory holds the newest of what is settled, so that it does not grow with all that was ever paid. A channel
+        never opens a second purse (`_next`), because its record says that it is over, or is forgotten itself."""
+        if self._payments.count < self._forget_at:
+            return
+        virtuals = self._runner.books.state.virtuals
+        settled = [
+            purse
+            for purse in (each.purse for each in self._payments.purses())
+            if purse.phase == "settled" and (purse.channel not in virtuals or virtuals[purse.channel].over)
+        ]
+        settled.sort(key=lambda purse: purse.opened_ms, reverse=True)
+        self._payments.forget(purse.channel for purse in settled[SETTLED_KEPT:])
+        self._forget_at = self._payments.count + SETTLED_KEPT // 2
+
     async def stop(self) -> None:
         """Break off what is under way: it begins again at the next start."""
         tasks = list(self._tasks.values())
@@ -76,15 +95,20 @@ class Purses:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def purse(self, channel: ChannelId) -> Purse | None:
-        """The purse of a channel, as far as it is durable; None where there is none."""
+    def info(self, channel: ChannelId) -> PurseInfo | None:
+        """The purse of a channel, as far as it is durable, and what it waits for; None where there is none."""
         lane = self._locks.purse(channel)
         if lane is not None:
-            return lane
+            return PurseInfo(purse=lane, seen=lane.credited, waiting_for="")
         try:
-            return self._payments.purse(channel).purse
+            return self._payments.purse(channel)
         except LocalError:
             return None
+
+    def purse(self, channel: ChannelId) -> Purse | None:
+        """The purse alone."""
+        info = self.info(channel)
+        return info.purse if info is not None else None
 
     def plain(self, channel: ChannelId) -> Purse | None:
         """The same of a channel that takes no hash locks."""

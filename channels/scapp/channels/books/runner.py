@@ -48,7 +48,7 @@ class BooksRunner:
         shared: Shared,
         books: Books,
         codec: BooksCodec,
-        after: Callable[[frozenset[ChannelId]], None],
+        after: Callable[[tuple[ChannelId, ...]], None],
         head_time_s: Callable[[], int],
         followed_ms: Callable[[], int | None],
     ) -> None:

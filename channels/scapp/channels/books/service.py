@@ -19,12 +19,8 @@ from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.info import (
     Begin,
     End,
-    InvoiceInfo,
-    InvoiceRequest,
     LedgerInfo,
     LedgerRequest,
-    LockedInfo,
-    PayInvoiceRequest,
     PaymentChannelRequest,
     PaymentReceipt,
     RouteRequest,
@@ -32,7 +28,7 @@ from scapp.channels.books.info import (
 )
 from scapp.channels.books.link import BooksLink
 from scapp.channels.books.loading import load_books
-from scapp.channels.books.locks import BooksLocks
+from scapp.channels.books.locks import BooksLocks, lock_runner
 from scapp.channels.books.messages import decode_message, prefix_of
 from scapp.channels.books.policy import AskAlways, BooksPolicy
 from scapp.channels.books.proposals import Rules
@@ -54,7 +50,6 @@ from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.payments.history import PaymentRow
 from scapp.channels.payments.limits import Limits
-from scapp.channels.payments.locked.runner import LockRunner
 from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.runner import PaymentRunner
@@ -153,17 +148,8 @@ class NodeBooks:
         self._volumes = Volumes(setup.volume)
         self.defences = Defences(self._open_books, lambda channel: self._purses.plain(channel), setup.presigns)
         self._payments = payments
-        self._locks = LockRunner(
-            signer=shared.signer,
-            settings=setup.locks,
-            log=shared.log,
-            committer=shared.committer,
-            send=shared.send,
-            clock_ms=shared.clock_ms,
-            head_s=lambda: desk.head_time_s,
-            revealed=desk.revealed,
-            counters=shared.counters,
-        )
+        self._locks = lock_runner(shared, desk, setup.locks)
+        self._locked: BooksLocks | None = None
         self._nonce = nonce
         self._runner: BooksRunner | None = None
         self.fault = ""  # why the books stay closed
@@ -202,16 +188,10 @@ class NodeBooks:
             self._shared, books, codec, self._after, lambda: desk.head_time_s, lambda: desk.followed_ms
         )
         self._link = BooksLink(self._desk, runner)
-        self.locked = BooksLocks(
-            runner,
-            self._locks,
-            self._shared.signer,
-            network_of(desk.chain_id, desk.adjudicator),
-            self._rules.apps.locks,
-            self._ways,
-            self._shared.emit,
-        )
-        self._purses = Purses(runner, self._payments, self.locked)
+        network = network_of(desk.chain_id, desk.adjudicator)
+        self._locked = BooksLocks(self._shared, runner, self._locks, network, self._rules.apps.locks, self._ways)
+        desk.on_head.append(lambda _: self._locks.on_head())
+        self._purses = Purses(runner, self._payments, self._locked)
         runner.try_input(lambda books: books.start())
 
     def _ways(self, to: Address, asset: Address, amount: int, fee_max: int) -> list[Route]:
@@ -224,7 +204,7 @@ class NodeBooks:
         if self._runner is not None:
             self._runner.try_input(decide)
 
-    def _after(self, touched: frozenset[ChannelId]) -> None:
+    def _after(self, touched: tuple[ChannelId, ...]) -> None:
         self._link.update(touched)
         self._purses.update(touched)
         self._routes.changed(touched)
@@ -263,17 +243,19 @@ class NodeBooks:
     def on_link(self, peer: Address, connected: bool) -> None:
         """A link has come up or gone down."""
         self._routes.link(peer, connected)
+        if self._runner is not None:
+            self._locks.link(peer, connected)
         if not connected:
             return
         if self._runner is not None:
             self._runner.try_input(lambda books: books.link_up(peer))
-            self._locks.link_up(peer)
         self._payments.link_up(peer)
 
     def tick(self) -> None:
         """Time has passed, a second or so."""
         if self._runner is not None:
             self._runner.tick()
+            self._purses.forget_old()
             self._locks.tick()
         self._payments.tick(self._shared.clock_ms())
         self._routes.tick()
@@ -285,8 +267,14 @@ class NodeBooks:
 
     # The local service
 
-    def ledgers(self) -> list[LedgerInfo]:
+    @property
+    def locked(self) -> BooksLocks:
         """See `info.BooksPort`; so for all methods below."""
+        self._running()
+        assert self._locked is not None
+        return self._locked
+
+    def ledgers(self) -> list[LedgerInfo]:
         books = self._running().books
         return [ledger_info(books, record) for record in books.state.ledgers.values()]
 
@@ -300,7 +288,7 @@ class NodeBooks:
     def virtual(self, channel_id: ChannelId) -> VirtualInfo:
         books = self._running().books
         record = wishes.virtual_of(books, channel_id)
-        info = virtual_info(record, self._purses.purse(channel_id), blind=books.is_blind(record))
+        info = virtual_info(books, record, self._purses.info(channel_id), app_lost=self.backing.is_lost(record))
         return self.locked.shown(record, info)
 
     async def open_ledger(self, request: LedgerRequest) -> ChannelId:
@@ -377,22 +365,6 @@ class NodeBooks:
             voucher=paid.voucher,
             seen=paid.seen,
         )
-
-    async def invoice(self, request: InvoiceRequest) -> InvoiceInfo:
-        self._running()
-        return await self.locked.invoice(request)
-
-    def invoices(self) -> list[InvoiceInfo]:
-        self._running()
-        return self.locked.invoices()
-
-    async def pay_invoice(self, request: PayInvoiceRequest) -> LockedInfo:
-        self._running()
-        return await self.locked.pay(request)
-
-    def locked_payments(self) -> list[LockedInfo]:
-        self._running()
-        return self.locked.payments()
 
     def voucher(self, channel_id: ChannelId) -> Voucher | None:
         return self._payments.purse(channel_id).purse.largest

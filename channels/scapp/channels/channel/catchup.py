@@ -60,7 +60,7 @@ def receive_status(state: ChannelState, session: Session, index: int, message: S
     effects: list[Effect] = [SendNow(index, m) for m in lacking(state, session, index, message.supported_turn)]
     if message.answer:
         if message.recovery:
-            events, answers = recovery.answer(state, index, message)
+            events, answers = recovery.answer(state, session, index, message)
             effects.extend(answers)
         effects.append(SendNow(index, status_message(state, answer=message.supported_turn > state.turn)))
     return Step(events, tuple(effects))

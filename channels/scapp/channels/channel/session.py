@@ -112,6 +112,7 @@ class Session:
         self.peer_turns = [-1] * count  # latest supported turn each participant has reported
         self.refusals: dict[int, tuple[int, str]] = {}  # index: (turn, reason) of its last Refuse
         self.heard: dict[int, Status] = {}  # recovering: what each has answered
+        self.recovers: set[int] = set()  # recovering: others that were restored as well, and cannot answer
         self.recalled: dict[int, Signed] = {}  # recovering: turn of a state of ours that others gave back
         self.asked = ""  # why a proposal was left to the operator
         self.successor: Successor | None = None  # what is known of a channel that renews this one

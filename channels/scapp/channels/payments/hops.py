@@ -67,7 +67,7 @@ class Conditional(msgspec.Struct, frozen=True, gc=False):
 
 def offer(known: Conditional, lock: Lock, signer: VoucherSigner, head_s: int, terms: LockTerms) -> Conditional:
     """One more lock. Raises LocalError."""
-    fault = _lock_fault(known, lock) or time_fault(lock, head_s, terms)
+    fault = lock_fault(known, lock) or time_fault(lock, head_s, terms)
     if signer.address != known.payer:
         fault = "only the payer of a channel can pay in it"
     if fault:
@@ -121,14 +121,14 @@ def accept(
         raise LockRefused(f"a voucher for {voucher.amount}, {due} is due")
     before = msgspec.structs.replace(known, voucher=None)
     for lock in voucher.locks:
-        if known.lock(lock.hash) != lock and (fault := _lock_fault(before, lock)):
+        if known.lock(lock.hash) != lock and (fault := lock_fault(before, lock)):
             raise LockRefused(fault)
     if not verifier.signed(locked_voucher_hash(voucher), voucher.signature):
         raise LockRefused(f"wrong signer: only 0x{known.payer.hex()} pays in this channel")
     return msgspec.structs.replace(known, voucher=voucher)
 
 
-def _lock_fault(known: Conditional, lock: Lock) -> str:
+def lock_fault(known: Conditional, lock: Lock) -> str:
     """Why the lock cannot be added, or "": the same for who offers and who takes it."""
     if lock.amount <= 0 or len(lock.hash) != 32:
         return f"a lock over {lock.amount} on a hash of {len(lock.hash)} bytes"

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from scapp.channels.abi import InvalidValue
-from scapp.channels.books.step import Context, Send, Step
+from scapp.channels.books.step import NOTHING, Context, Send, Step
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual.agreement import Agreement, check_agreement, from_message, opened_ms, to_event
@@ -128,8 +128,10 @@ def receive_proposal(
 
 
 def unknown(peer: Address, message: VirtualMessage, not_before_ms: int = 0) -> Step:
-    """A message about a channel that is not here: whoever speaks of one is asked for its proposal. `not_before_ms`:
-    when this node was restored, 0 for never; it may have forgotten the channel."""
+    """A message about a channel that is not here: whoever speaks of one is asked for its proposal, and who asks for it
+    gets none. `not_before_ms`: when this node was restored, 0 for never; it may have forgotten the channel."""
+    if isinstance(message, Unknown):
+        return NOTHING
     if not isinstance(message, Said):
         raise PeerError(f"{type(message).__name__} of unknown channel 0x{message.channel.hex()}")
     return Step(sends=(Send(peer, Unknown(message.channel, b"" if not_before_ms else message.token)),))

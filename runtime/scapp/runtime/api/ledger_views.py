@@ -68,6 +68,8 @@ def virtual_view(info: VirtualInfo) -> VirtualView:
         ],
         fees=[str(fee) for fee in info.fees],
         paid=str(info.paid),
+        locks=info.locks,
+        locked=str(info.locked),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from scapp.runtime.api import handlers_channels, handlers_data, handlers_node, handlers_projections
 from scapp.runtime.api.route import Query
 from scapp.runtime.api.route import Route as Route
+from scapp.runtime.api.routes_invoices import INVOICE_ROUTES
 from scapp.runtime.api.routes_ledgers import LEDGER_ROUTES
 from scapp.runtime.chain_documents import ChainStatusView, ResizeRequest, TopUpRequest
 from scapp.runtime.derived_documents import ProjectionList, ProjectionView, ReplayAnswer, ReplayRequest
@@ -204,6 +205,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Stop a projection and drop its tables", response=ProjectionList, handler=handlers_projections.remove,
     ),
     *LEDGER_ROUTES,
+    *INVOICE_ROUTES,
     Route(
         method="POST", path="/v1/backup", name="backup", permission="admin", request=BackupRequest,
         response=BackupView, summary="Write a backup of the running node on its machine",

@@ -129,6 +129,7 @@ def _toml(url: str, chain_id: int, contracts: dict[str, str]) -> str:
             f'consensus_app = "{contracts["ConsensusApp"]}"',
             f'virtual_payment_app = "{contracts["VirtualPaymentApp"]}"',
             f'two_party_app = "{contracts["TwoPartyApp"]}"',
+            f'hash_lock_app = "{contracts["HashLockPaymentApp"]}"',
         )
     )
 

@@ -44,7 +44,8 @@ class _Asked(msgspec.Struct, frozen=True, gc=False):
 
 
 class Asks:
-    """Belongs to the node's event loop. `tell` says something to a peer, and whether it could."""
+    """Belongs to the node's event loop. `tell` says something to a peer, and whether it could; `linked` are peers that
+    are connected."""
 
     def __init__(
         self, book: LockBook, tell: Callable[[Address, LockMessage], bool], clock_ms: Callable[[], int]
@@ -52,6 +53,7 @@ class Asks:
         self._book = book
         self._tell = tell
         self._clock_ms = clock_ms
+        self.linked: set[Address] = set()
         self._asked: dict[tuple[bytes, Address], _Asked] = {}
 
     async def ask(self, name: bytes, asset: Address, hops: tuple[Hop, ...]) -> Reply:
@@ -105,7 +107,12 @@ class Asks:
     def _put(self, peer: Address, question: Ask, asked: _Asked) -> bool:
         key = question.hash, peer
         from_origin = sum(each.origin == asked.origin for each in self._asked.values())
-        if key in self._asked or len(self._asked) >= ASKS_MAX or from_origin >= ASKS_PER_PEER_MAX:
+        if (
+            peer not in self.linked
+            or key in self._asked
+            or len(self._asked) >= ASKS_MAX
+            or from_origin >= ASKS_PER_PEER_MAX
+        ):
             return False
         self._asked[key] = asked
         if not self._tell(peer, question):

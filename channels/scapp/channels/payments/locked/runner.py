@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from scapp.channels.errors import LocalError, PeerError, ScappError
-from scapp.channels.log.port import Append, EventLog, StreamWrite
+from scapp.channels.log.port import Append, Committer, EventLog, StreamWrite
 from scapp.channels.onchain import Revealed
 from scapp.channels.payments.hops import LockRefused
 from scapp.channels.payments.locked import claims, recovering, speaking, taking
@@ -39,7 +39,6 @@ from scapp.channels.payments.locked.records import Lane
 from scapp.channels.payments.locked.stored import load_locks, save_locks
 from scapp.channels.payments.locked.terms import ChainClock, LockSettings
 from scapp.channels.payments.resending import Resending
-from scapp.channels.payments.store import Committer
 from scapp.channels.payments.vouchers import VoucherSigner
 from scapp.channels.types import Address, ChannelId
 
@@ -169,8 +168,12 @@ class LockRunner:
         else:
             self._put(_Input(lambda book: self._decide_message(book, peer, message), None, peer))
 
-    def link_up(self, peer: Address) -> None:
-        """Say what the peer may lack."""
+    def link(self, peer: Address, connected: bool) -> None:
+        """A link has come up or gone down: say what the peer may lack."""
+        if not connected:
+            self.asks.linked.discard(peer)
+            return
+        self.asks.linked.add(peer)
         self._say(list(self.book.state.with_peer(peer)))
 
     def tick(self) -> None:
@@ -179,9 +182,12 @@ class LockRunner:
         state = self.book.state
         due = [state.lanes[channel] for channel in self._resending.due(self._clock_ms()) if channel in state.lanes]
         self._say(due, again=True)
-        head_s = self._head_s()
-        if head_s > self._polled_s and (self._poll is None or self._poll.done()):
-            self._poll = asyncio.create_task(self._look(head_s), name="scapp-locks-chain")
+        self.on_head()
+
+    def on_head(self) -> None:
+        """There may be a new block: ask the chain, if anything depends on it."""
+        if self._head_s() > self._polled_s and not self._stopping and (self._poll is None or self._poll.done()):
+            self._poll = asyncio.create_task(self._follow(), name="scapp-locks-chain")
 
     def _put(self, item: _Input) -> None:
         self._inbox.append(item)
@@ -308,16 +314,23 @@ class LockRunner:
 
     # The chain
 
-    async def _look(self, head_s: int) -> None:
-        """Ask the chain for every hash that matters now, and draw the consequences."""
+    async def _follow(self) -> None:
+        """Until nothing newer is known; a chain that does not answer is asked again at the next tick."""
+        while self._head_s() > self._polled_s and await self._look(self._head_s()):
+            pass
+
+    async def _look(self, head_s: int) -> bool:
+        """Ask the chain for every hash that matters now, and draw the consequences; has it answered?"""
         names = self.book.asked_of_chain()
         if not names:
             self._polled_s = head_s
-            return
+            return True
+        answered = True
         try:
             found = await self._revealed(names)
         except ScappError as error:
             logger.debug("the chain cannot tell of preimages: %s", error)
+            answered = False
         else:
             self._polled_s = head_s
             times = dict(zip(names, found.times, strict=True))
@@ -329,6 +342,7 @@ class LockRunner:
             await self.input(looked)
         if self.port is not None:  # a preimage may be due on chain all the same
             self.port.changed(self.book.state.locked())
+        return answered
 
     def reveals(self, lane: Lane) -> tuple[bytes, ...]:
         """Preimages that have to go on chain for a lane now."""

@@ -12,7 +12,7 @@ import msgspec
 
 from scapp.channels.errors import PeerError
 from scapp.channels.payments.events import amount_bytes, amount_of
-from scapp.channels.payments.hops import LockRefused, accept, forward_fault, offer
+from scapp.channels.payments.hops import LockRefused, accept, forward_fault, lock_fault, offer
 from scapp.channels.payments.locked.book import LockBook
 from scapp.channels.payments.locked.events import LockArrived, LockFailed, LockPassed, SecretLearned, VoucherTaken
 from scapp.channels.payments.locked.messages import Ask, Locked
@@ -92,7 +92,7 @@ def _judge_passing(book: LockBook, lane: Lane, lock: Lock, hops: Sequence[Hop]) 
     to = book.lane_to(hop.peer, lane.asset, hop.amount, own=False)
     if fault or isinstance(to, str):
         return Verdict(fault or str(to))
-    return Verdict(book.time_fault(to, outgoing), lane=to)
+    return Verdict(lock_fault(to.known, outgoing) or book.time_fault(to, outgoing), lane=to)
 
 
 def take(book: LockBook, peer: Address, message: Locked) -> bool:
