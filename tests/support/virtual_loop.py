@@ -37,7 +37,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._selector = self._clock = _Clock()  # what BaseEventLoop waits with
         self.faults: list[BaseException | str] = []
-        self.set_exception_handler(lambda _, context: self.faults.append(context.get("exception") or context["message"]))
+        self.set_exception_handler(
+            lambda _, context: self.faults.append(context.get("exception") or context["message"])
+        )
 
     def time(self) -> float:
         """Seconds since the loop was made."""

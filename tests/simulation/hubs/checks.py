@@ -59,7 +59,9 @@ class Kept:
         self.paid: dict[ChannelId, int] = {}  # largest total under this node's signature
         self.taken: dict[ChannelId, int] = {}  # largest total that this node has held durably
         self.given: dict[tuple[bytes, int], int] = {}  # by a transfer that it has signed: (ledger, turn)
-        self.states: dict[ChannelId, list[SignedState]] = defaultdict(list)  # under everybody's signatures, oldest first
+        self.states: dict[ChannelId, list[SignedState]] = defaultdict(
+            list
+        )  # under everybody's signatures, oldest first
         self.virtuals: dict[ChannelId, VirtualRecord] = {}  # as they stood last, also those that were forgotten
 
 

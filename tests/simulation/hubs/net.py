@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
-from scapp.channels.books.service import BooksSetup, NodeBooks
+from scapp.channels.books.service import NodeBooks
+from scapp.channels.books.setup import BooksSetup
 from scapp.channels.books.step import BooksTerms
 from scapp.channels.chain.support import App
 from scapp.channels.channel.terms import ChainTerms
@@ -266,7 +267,9 @@ class HubNode:
         self.crash_in -= 1
         if self.crash_in:
             return False
-        self.net.saw("hubs: a crash between a write and acting on it" if where == "after" else "hubs: a crash before a write")
+        self.net.saw(
+            "hubs: a crash between a write and acting on it" if where == "after" else "hubs: a crash before a write"
+        )
         self.crash()
         return True
 

@@ -61,6 +61,7 @@ class Books:
         self.faults: list[tuple[ChannelId, Exception]] = []
         self._judge = judge
         self._proposed: dict[ChannelId, None] = {}
+        self._undecided: dict[ChannelId, None] = {}  # proposed, to be judged when time has passed
         self._sessions: dict[ChannelId, LedgerSession] = {}
         self._retries = Retries()
         self._dirty: dict[ChannelId, None] = {}
@@ -72,7 +73,9 @@ class Books:
         self._forget_at = 0  # how many records there are when it is time to look for what may be forgotten
         self._unseen: set[ChannelId] = set()  # of a hub, that the chain may have ended while this node was away
         self._followed_ms: int | None = None
-        self._withheld: dict[ChannelId, None] = {}  # ledgers in which a hub would do more if its view of the chain were new
+        self._withheld: dict[
+            ChannelId, None
+        ] = {}  # ledgers in which a hub would do more if its view of the chain were new
 
     # Reading
 
@@ -121,8 +124,14 @@ class Books:
             self._try(channel, self._leave_silent)
         for channel in self._retries.due(self.context.now_ms):
             self._say_again(channel)
+        self._proposed.update((each, None) for each in self._undecided if self._phase(each) == "proposed")
+        self._undecided.clear()
         self._forget()
         return NOTHING
+
+    def judge_later(self, channel: ChannelId) -> None:
+        """Nobody can decide on that proposal yet."""
+        self._undecided[channel] = None
 
     def _forget(self) -> None:
         state = self.state
@@ -135,7 +144,7 @@ class Books:
             gone = [ChannelId(channel) for channel in fact.channels]
             self.index.forget(gone)
             for channel in gone:
-                for known in (self._sessions, self._impossible, self._dirty, self._proposed):
+                for known in (self._sessions, self._impossible, self._dirty, self._proposed, self._undecided):
                     known.pop(channel, None)
                 self._touched.pop(channel, None)
                 self._retries.end(channel)

@@ -18,7 +18,7 @@ from scapp.channels.virtual.record import VirtualRecord
 
 
 def ledger_info(books: Books, record: LedgerRecord) -> LedgerInfo:
-    """One ledger, as its co-signed state has it."""
+    """One ledger, as its co-signed state has it; a settled one funds nothing any more."""
     setup, ledger, balances = record.setup, record.ledger, record.balances
     session = books.session(record.channel)
     by_party = [(each.leader, each.follower) for each in balances.assets]
@@ -39,10 +39,11 @@ def ledger_info(books: Books, record: LedgerRecord) -> LedgerInfo:
                 mine=parties[mine],
                 theirs=parties[theirs],
                 locked=sum(guarantee.amount for guarantee in each.guarantees),
+                announced=sum(item.amount for item in each.trailing if item.party == mine),
             )
             for each, parties in zip(balances.assets, by_party, strict=True)
         ),
-        channels=tuple(map(ChannelId, guaranteed)),
+        channels=tuple(map(ChannelId, guaranteed)) if record.phase != "settled" else (),
         queued=(len(ledger.queue) if ledger is not None else 0) + len(session.queue),
         chain=_on_chain(books, record),
     )
@@ -76,9 +77,7 @@ def _on_chain(books: Books, record: LedgerRecord) -> ChannelOnChainInfo | None:
     )
 
 
-def virtual_info(
-    books: Books, record: VirtualRecord, info: PurseInfo | None, *, app_lost: bool = False
-) -> VirtualInfo:
+def virtual_info(books: Books, record: VirtualRecord, info: PurseInfo | None, *, app_lost: bool = False) -> VirtualInfo:
     """One virtual channel, and this node's purse in it. It runs for payer and payee once that is open. `app_lost`: the
     app channel that it funds is not here."""
     agreement = record.agreement

@@ -36,6 +36,7 @@ from scapp.channels.channel.messages import (
     Rejected,
     Status,
     Submit,
+    SuccessorProposal,
     VirtualProposal,
     encode_message,
 )
@@ -205,6 +206,8 @@ def _proposal(state: ChannelState, peer: int) -> Proposal | None:
         prefund.time_ms,
         prefund.signatures[0],
     )
+    if setup.renews is not None:
+        return SuccessorProposal(**msgspec.structs.asdict(proposal), renews=setup.renews[0], base_turn=setup.renews[1])
     if not setup.virtual:
         return proposal
     fees = tuple(fee.to_bytes(32, "big") for fee in setup.fees)

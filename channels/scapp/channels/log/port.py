@@ -8,7 +8,7 @@ are opaque bytes here; what they mean stands in `channel/events.py` and `effects
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -126,4 +126,16 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Flush and release; further calls raise LogClosed, except `close`, which then does nothing."""
+        ...
+
+
+class Committer(Protocol):
+    """Appends in groups, each returned or told when it is durable. Errors as in `EventLog.append`."""
+
+    async def append(self, append: Append) -> None:
+        """Returns when it is durable."""
+        ...
+
+    def enqueue(self, append: Append, then: Callable[[Exception | None], None]) -> None:
+        """Calls `then` in the running event loop once it is durable, or with why it is not."""
         ...
