@@ -39,6 +39,7 @@ from tests.support.virtual_loop import VirtualLoop
 
 NAMES = ("alice", "bob", "carol", "dave", "eve")
 CHALLENGE_S = 1_200
+Told = Callable[[Exception | None], None]
 DROP_PAUSE_S = 0.5
 TERMS = ChainTerms(challenge_duration_min_s=600, margin_s=60, conclude_delay_s=120, silence_timeout_s=0)
 
@@ -73,50 +74,58 @@ class Committer:
     def __init__(self, node: HubNode, log: DiskLog) -> None:
         self.node, self.log = node, log
         self.dead = False
-        self._jobs: deque[tuple[Append, asyncio.Future[None]]] = deque()
+        self._jobs: deque[tuple[Append, Told]] = deque()
         self._due = False
 
     async def append(self, append: Append) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.enqueue(append, lambda error: _resolve(done, error))
+        await done
+
+    def enqueue(self, append: Append, then: Told) -> None:
         if self.dead:
             raise LogClosed("the process is gone")
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        self._jobs.append((append, done))
+        self._jobs.append((append, then))
         if not self._due:
             self._due = True
-            loop.call_later(self.log.disk.slow_ms / 1_000, self._commit)
-        await done
+            asyncio.get_running_loop().call_later(self.log.disk.slow_ms / 1_000, self._commit)
 
     def die(self) -> None:
         """Who waits learns nothing but that the process is gone."""
         self.dead = True
-        for _, done in self._jobs:
-            if not done.done():
-                done.set_exception(LogClosed("the process is gone"))
-        self._jobs.clear()
+        self._tell(self._take(), LogClosed("the process is gone"))
+
+    def _take(self) -> list[tuple[Append, Told]]:
+        jobs, self._jobs = list(self._jobs), deque()
+        return jobs
+
+    @staticmethod
+    def _tell(jobs: list[tuple[Append, Told]], error: Exception | None) -> None:
+        for _, then in jobs:
+            asyncio.get_running_loop().call_soon(then, error)
 
     def _commit(self) -> None:
         self._due = False
-        if self.dead:
+        if self.dead or self.node.counts_down("before"):
             return
-        if self.node.counts_down("before"):
-            return
-        jobs, self._jobs = list(self._jobs), deque()
-        outcomes: Sequence[BaseException | None]
+        jobs = self._take()
         try:
-            outcomes = self.log.append_group([append for append, _ in jobs])
+            outcomes: Sequence[Exception | None] = self.log.append_group([append for append, _ in jobs])
         except Exception as error:  # every waiter hears of it
             outcomes = [error] * len(jobs)
         for (append, _), outcome in zip(jobs, outcomes, strict=True):
             if outcome is None:
                 self.node.net.watch.stored(self.node, append)
         if self.node.counts_down("after"):
-            for _, done in jobs:
-                done.set_exception(LogClosed("the process is gone"))
+            self._tell(jobs, LogClosed("the process is gone"))
             return
-        for (_, done), outcome in zip(jobs, outcomes, strict=True):
-            if not done.done():
-                done.set_result(None) if outcome is None else done.set_exception(outcome)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            self._tell([job], outcome)
+
+
+def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:
+    if not done.done():
+        done.set_result(None) if error is None else done.set_exception(error)
 
 
 class Network(FakeNetwork):
@@ -236,7 +245,7 @@ class HubNode:
             committer=self.committer,
             transport=self.transport,
             admission=SumAdmission(),
-            policy=FixedPolicy("accept"),
+            policy=FixedPolicy("accept", []),
             clock_ms=self.now,
             nonce=lambda: next(nonces),
             chain=self.service,
