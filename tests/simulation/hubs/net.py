@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
@@ -30,6 +29,7 @@ from scapp.channels.signing import Signer
 from scapp.channels.transport.fake import FakeNetwork, FakeTransport
 from scapp.channels.types import ZERO_ADDRESS, Address, Hash, Signature
 from scapp.channels.virtual.opening import Apps
+from tests.simulation.hubs.committer import Committer
 from tests.support.disk import DiskLog, SimDisk
 from tests.support.fakes import SumAdmission
 from tests.support.ledger_scene import PAYMENT_APP, TWO_PARTY_APP, Willing
@@ -39,7 +39,6 @@ from tests.support.virtual_loop import VirtualLoop
 
 NAMES = ("alice", "bob", "carol", "dave", "eve")
 CHALLENGE_S = 1_200
-Told = Callable[[Exception | None], None]
 DROP_PAUSE_S = 0.5
 TERMS = ChainTerms(challenge_duration_min_s=600, margin_s=60, conclude_delay_s=120, silence_timeout_s=0)
 
@@ -66,66 +65,6 @@ class NotedSigner(Signer):
         made = super().sign(h)
         self.node.net.watch.signed(self.node, made)
         return made
-
-
-class Committer:
-    """`log.committer.Committer` without its thread: appends that wait for the same step of the loop are one write."""
-
-    def __init__(self, node: HubNode, log: DiskLog) -> None:
-        self.node, self.log = node, log
-        self.dead = False
-        self._jobs: deque[tuple[Append, Told]] = deque()
-        self._due = False
-
-    async def append(self, append: Append) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.enqueue(append, lambda error: _resolve(done, error))
-        await done
-
-    def enqueue(self, append: Append, then: Told) -> None:
-        if self.dead:
-            raise LogClosed("the process is gone")
-        self._jobs.append((append, then))
-        if not self._due:
-            self._due = True
-            asyncio.get_running_loop().call_later(self.log.disk.slow_ms / 1_000, self._commit)
-
-    def die(self) -> None:
-        """Who waits learns nothing but that the process is gone."""
-        self.dead = True
-        self._tell(self._take(), LogClosed("the process is gone"))
-
-    def _take(self) -> list[tuple[Append, Told]]:
-        jobs, self._jobs = list(self._jobs), deque()
-        return jobs
-
-    @staticmethod
-    def _tell(jobs: list[tuple[Append, Told]], error: Exception | None) -> None:
-        for _, then in jobs:
-            asyncio.get_running_loop().call_soon(then, error)
-
-    def _commit(self) -> None:
-        self._due = False
-        if self.dead or self.node.counts_down("before"):
-            return
-        jobs = self._take()
-        try:
-            outcomes: Sequence[Exception | None] = self.log.append_group([append for append, _ in jobs])
-        except Exception as error:  # every waiter hears of it
-            outcomes = [error] * len(jobs)
-        for (append, _), outcome in zip(jobs, outcomes, strict=True):
-            if outcome is None:
-                self.node.net.watch.stored(self.node, append)
-        if self.node.counts_down("after"):
-            self._tell(jobs, LogClosed("the process is gone"))
-            return
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            self._tell([job], outcome)
-
-
-def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:
-    if not done.done():
-        done.set_result(None) if error is None else done.set_exception(error)
 
 
 class Network(FakeNetwork):
@@ -232,7 +171,7 @@ class HubNode:
             self.fault = str(error)
             return
         self.net.watch.begun(self)
-        self.committer = Committer(self, self.log)
+        self.committer = Committer(self.log, self.counts_down, lambda append: self.net.watch.stored(self, append))
         self.transport = Transport(self.net.network, self.address)
         self.transport.node = self
         self.service = Service(self.net.chain, self.signer)
