@@ -14,7 +14,7 @@ from tests.support.cluster import environment, eventually
 from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
 from tests.support.ledger_cluster import DEPOSIT, open_ledger, settle, shown, wait_ledger, wait_virtual
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def scapp(*arguments: str) -> str:
