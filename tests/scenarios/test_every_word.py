@@ -27,7 +27,7 @@ from tests.simulation.hubs.plan import draw_hub_plan
 
 WORDS: tuple[type, ...] = (*get_args(BooksMessage), *get_args(PaymentMessage), *get_args(RouteMessage))
 ELSEWHERE = {Transfer}
-"""A payout of a part while a guarantee waits for its channel: `tests/unit/test_ledger_settling.py`, for lives seldom are
+"""A payout of a part while a guarantee waits for its channel: `tests/unit/test_ledger_settling.py`; lives seldom are
 so unlucky. Payments under locks have `tests/scenarios` of their own."""
 DEEDS: tuple[type, ...] = tuple(kind for kind in get_args(Transaction) if kind not in ELSEWHERE)
 SEEDS = range(240)
