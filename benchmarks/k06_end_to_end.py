@@ -5,9 +5,9 @@ kernel, the reducer over every message, roots, and the transaction with all rows
 a connection to it, the compiled module, and the app's empty tables, which both sides find made. A worker that has to
 connect and to look whether the database is its own takes longer by what stands below the line.
 
-K6m: a million messages re-derived from memory in one run; value = messages per second. Resident memory at a tenth of the
-way and at the end is taken as well: of messages that add a row of history each, which the kernel keeps like any row, as
-bytes for each row; and of messages that only change rows, where it must stay what it was.
+K6m: a million messages re-derived from memory in one run; value = messages per second. Resident memory at a tenth of
+the way and at the end is taken as well: of messages that add a row of history each, which the kernel keeps like any
+row, as bytes for each row; and of messages that only change rows, where it must stay what it was.
 """
 
 from __future__ import annotations
