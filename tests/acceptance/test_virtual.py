@@ -126,7 +126,7 @@ def test_nobody_guarantees_channels_on_the_published_contracts(chain: Chain) -> 
         deployed[name] = bytes.fromhex(receipt["contractAddress"][2:])
     with funded_cluster(2, chain, published=deployed) as nodes:
         open_ledger(nodes, "alice", "bob")
-        assert set(nodes.client("alice").chain().unprotected) == {"payment", "app"}
+        assert set(nodes.client("alice").chain().unprotected) == {"payment", "app", "locks"}
         with pytest.raises(ScappError, match=r"chain\.adjudicator.*ledgers\.unprotected_guarantees"):
             nodes.client("alice").open_payments("bob", COIN, 1_000)
 
