@@ -164,6 +164,8 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
         fund: str = "none",
         via: Sequence[str] = (),
         fees: Sequence[int] = (),
+        routed: bool = False,
+        fee_max: int | None = None,
         stakes: Mapping[str, int] | None = None,
         headroom: Mapping[str, int] | None = None,
         payouts: Mapping[str, str] | None = None,
@@ -175,7 +177,7 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
         With `fund` "direct" everybody deposits `stakes` (asset to amount, in place of `slots`), paid out as `payouts`
         (participant to account) say; `headroom` (by asset) is room for top-ups. With "virtual" the ledgers of this
         node, the hubs in `via` and the one peer put the stakes up, without a transaction; each hub gets its item of
-        `fees`."""
+        `fees`; with `routed` the node finds hubs and fees, and other ones while it waits and a way fails."""
         staked, room = stakes or {}, headroom or {}
         body = {
             "peers": list(peers),
@@ -185,6 +187,8 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
             "fund": fund,
             "via": list(via),
             "fees": [str(fee) for fee in fees],
+            "routed": routed,
+            "fee_max": None if fee_max is None else str(fee_max),
             "stakes": [{"asset": a, "amount": str(n), "headroom": str(room.get(a, 0))} for a, n in staked.items()],
             "payouts": dict(payouts or {}),
             "challenge_duration_s": challenge_duration_s,
