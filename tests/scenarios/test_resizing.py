@@ -17,7 +17,7 @@ from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from tests.scenarios.test_crash_everywhere import Fuse, wake
 from tests.support.checkers import Watch, check_log
 from tests.support.plain_chain import CONFIRMATIONS, TOKEN
-from tests.support.sim_chain import ChainSim, close, play, running
+from tests.support.sim_chain import TERMS, ChainSim, close, play, running
 from tests.support.top_ups import open_with_room
 
 COIN = ZERO_ADDRESS
@@ -405,3 +405,16 @@ def test_a_node_that_was_restored_to_before_it_is_paid_by_the_others() -> None:
     assert sim.phases(channel) == ["settled", "closed"], "it has the final state from the other"
     leave(sim, new, index=0)
     sim.until(lambda: gains(sim) == [-4, 4])
+
+
+def test_nobody_leaves_for_the_silence_of_its_own_operator() -> None:
+    """Bob's submission waits because he has not decided about the successor; the time-out is for others' silence."""
+    sim, channel = running([(10,), (10,)], terms=msgspec.structs.replace(TERMS, silence_timeout_s=300))
+    sim.nodes[1].accept = False
+    new = sim.resize(channel, {0: {COIN: 1}})
+    sim.nodes[1].submit(channel, b"move:0:1:1")
+    sim.blocks(60)
+    assert sim.phases(channel) == ["running", "running"]
+    sim.nodes[1].input(new, lambda engine, _: engine.accept())
+    sim.until(lambda: set(sim.phases(new)) == {"running"})
+    assert gains(sim) == [-9, -10]
