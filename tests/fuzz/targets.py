@@ -35,6 +35,7 @@ from scapp.channels.channel_snapshots import Loaded
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.types import Address
 from tests.fuzz.ledgers import ledger_facts, ledger_messages
+from tests.fuzz.locked import invoices, lock_events, lock_messages
 from tests.fuzz.virtuals import virtual_facts, virtual_messages
 from tests.support.tree import ROOT
 
@@ -570,6 +571,9 @@ def targets() -> list[Target]:
         Target("vouchers", vouchers, (InvalidValue, PeerError, LocalError), bytes_max=512),
         Target("payments", payment_messages, (PeerError,)),
         Target("purses", purse_events, (CorruptionError,)),
+        Target("locks", lock_messages, (PeerError,)),
+        Target("lock-facts", lock_events, (CorruptionError,)),
+        Target("invoices", invoices, (LocalError,), bytes_max=1100),
         Target("announcements", announcements, (PeerError,)),
         Target("app-data", app_data, (InvalidValue,), bytes_max=512),
         Target("api", api_bodies, _allowed_api()),
