@@ -76,6 +76,9 @@ class Rebasing(msgspec.Struct, frozen=True, gc=False):
 Work = Opening | Ordering | Checking | Adopting | Rebasing
 
 
+OWN_ACCEPTANCE = "this node's acceptance"
+
+
 class Successor(msgspec.Struct, frozen=True, gc=False):
     """A channel that is to take over what this one holds under its state of turn `base_turn`: how much of each slot,
     and what it waits for before it can, in words; empty when it is ready."""
