@@ -23,6 +23,7 @@ from scapp.channels.channel.messages import (
     Recall,
     Refuse,
     Rejected,
+    ResizeAsked,
     Status,
     Submit,
     Supported,
@@ -116,6 +117,8 @@ def some_messages() -> list[Any]:
     return [
         proposal(),
         virtual_proposal(),
+        successor_proposal(),
+        ResizeAsked(C32, ((bytes(20), bytes(31) + b"\x01"),)),
         Rejected(C32, "no"),
         Submit(C32, 1, 1, (b"payload", b"")),
         Decisions(C32, ()),
@@ -155,6 +158,18 @@ def virtual_proposal() -> Proposal:
     return found
 
 
+@functools.cache
+def successor_proposal() -> Proposal:
+    from scapp.channels.types import ZERO_ADDRESS
+    from tests.support.sim_chain import running
+
+    sim, channel = running([(5,), (5,)])
+    sim.resize(channel, {0: {ZERO_ADDRESS: 1}})
+    found = decode_message(sim.queue[0][2])
+    assert isinstance(found, Proposal)
+    return found
+
+
 def messages() -> tuple[Decode, list[bytes]]:
     return decode_message, [encode_message(message) for message in some_messages()]
 
@@ -168,7 +183,7 @@ def proposals() -> tuple[Decode, list[bytes]]:
         found = decode_message(data)
         return created_from_proposal(found, me, good.time_ms) if isinstance(found, Proposal) else None
 
-    return decode, [encode_message(good), encode_message(virtual_proposal())]
+    return decode, [encode_message(each) for each in (good, virtual_proposal(), successor_proposal())]
 
 
 def engine() -> tuple[Decode, list[bytes]]:

@@ -18,7 +18,7 @@ NODE_SHELL = (
     "|state_snapshots|restoring|module_exchange|service"
 )
 PAYMENTS_SHELL = r"runner|receipts|store|talk|locked\.(runner|stored|asking)"
-BOOKS_SHELL = "runner|service|setup|link|locks|purses|backing|snapshots|loading|routes"
+BOOKS_SHELL = "runner|service|setup|link|locks|purses|backing|snapshots|loading|routes|app_ways"
 SHELL = (
     f"log|transport|chain\\.({CHAIN_SHELL})|payments\\.({PAYMENTS_SHELL})|books\\.({BOOKS_SHELL})|{NODE_SHELL}"
     "|ethereum_packages"

@@ -133,6 +133,23 @@ async def test_a_look_counts_from_its_beginning_and_once_all_is_told():
         assert node.service.followed_ms == 2_000
 
 
+async def test_an_endpoint_that_answers_from_the_past_is_said_once(caplog):
+    """By this node's clock, and again after it was well; the status has the age."""
+    caplog.set_level(logging.WARNING, "scapp.chain")
+
+    def said():
+        return sum("is it stuck?" in text for text in caplog.messages)
+
+    chain = story.new_chain()
+    node = Node(chain, poll_seconds=0.01)
+    node.now_ms = (chain.head.time_s + 900) * 1_000
+    async with node:
+        for age_s, times in ((900, 0), (901, 1), (5_000, 1), (3, 1), (1_000, 2)):
+            node.now_ms = (chain.head.time_s + age_s) * 1_000
+            await node.until(lambda age_s=age_s: node.service.status().behind_s == age_s)
+            assert said() == times
+
+
 async def test_a_wrong_chain_and_missing_contracts_are_errors():
     """Chain id, adjudicator, consensus app: LocalError at start, naming what was found."""
     for wrong, text in (

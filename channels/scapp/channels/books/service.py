@@ -15,6 +15,8 @@ from scapp.channels.books.backing import AppChannels, BooksBacking
 from scapp.channels.books.defending import Defences
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.info import (
+    Begin,
+    End,
     LedgerInfo,
     LedgerRequest,
     PaymentChannelRequest,
@@ -92,7 +94,7 @@ class NodeBooks:
         self._rules = rules
         self._terms = setup.terms
         self._volumes = Volumes(setup.volume)
-        self.defences = Defences(self._open_books, lambda channel: self._purses.purse(channel), setup.presigns)
+        self.defences = Defences(self._open_books, lambda channel: self._purses.plain(channel), setup.presigns)
         self._payments = payments
         self._locks = lock_runner(shared, desk, setup.locks)
         self._locked: BooksLocks | None = None
@@ -201,6 +203,7 @@ class NodeBooks:
         """Time has passed, a second or so."""
         if self._runner is not None:
             self._runner.tick()
+            self._purses.forget_old()
             self._locks.tick()
         self._payments.tick(self._shared.clock_ms())
         self._routes.tick()
@@ -289,6 +292,10 @@ class NodeBooks:
     def routes(self, request: RouteRequest) -> list[Route]:
         self._running()
         return self._routes.find(request)
+
+    async def over_routes(self, question: RouteRequest, begin: Begin, end: End, timeout: float) -> ChannelId:
+        self._running()
+        return await self._routes.over_routes(question, begin, end, timeout)
 
     async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
         return await self._routes.open(self, request, fee_max, timeout)

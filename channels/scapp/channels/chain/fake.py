@@ -24,7 +24,12 @@ from scapp.channels.ethereum_packages import eth_account
 from scapp.channels.types import Address, Hash
 
 _KINDS = {"already known": "known", "nonce too low": "nonce-too-low", "replacement": "underpriced"}
-_MODELLED = {"consensus": "ConsensusApp", "payment": "VirtualPaymentApp", "two-party": "TwoPartyApp"}
+_MODELLED = {
+    "consensus": "ConsensusApp",
+    "payment": "VirtualPaymentApp",
+    "two-party": "TwoPartyApp",
+    "hash-lock": "HashLockPaymentApp",
+}
 TIP_WEI = 10**8
 
 
