@@ -57,6 +57,7 @@ async def test_a_payment_over_a_hub(net: LockNet) -> None:
 
 
 async def test_over_three_hubs() -> None:
+    """Each keeps its fee, and the payer pays all of them."""
     net = await LockNet(5).start()
     assert await net.pay(await net.invoiced(), fee=FEE) == ""
     assert [mine for mine, _ in paid(net)] == [36, 34, 32, 30]
