@@ -1,6 +1,5 @@
-"""Where a pass over the log stands: batches with a look at the next one, and how many make a commit.
-
-`follow.py` derives them."""
+"""Where a pass over the log stands: batches with a look at the next one, and how many make a commit. `follow.py`
+derives them."""
 
 from __future__ import annotations
 
