@@ -62,11 +62,11 @@ class EarlyWrite:
 
     def _rows(self) -> Iterator[bytes]:
         while (batch := self._batches.get()) is not None:
-            check_log_root(self._log_root, batch, self._kernel)
-            self._log_root = batch.log_root
             if batch.entries:
                 self._written.append(self._kernel.messages(batch.first_sequence, batch.turn, batch.entries))
-                yield self._written[-1]
+                yield self._written[-1]  # the server goes to work, so the check comes after
+            check_log_root(self._log_root, batch, self._kernel)
+            self._log_root = batch.log_root
 
     @property
     def is_over(self) -> bool:
