@@ -186,10 +186,13 @@ def test_a_watchtower_answers_for_a_node_that_is_away(chain: Chain, tmp_path: Pa
         assert _assets(nodes, "bob") == (2 * STAKE, 200)
 
 
-def test_the_demo_plays_for_stakes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("players", [2, 3])
+def test_the_demo_plays_for_stakes(players: int, tmp_path: Path) -> None:
     """Everybody's account ends with what the game said, less what its transactions cost; nothing is created or lost."""
-    found = document("demo", "--fund", "direct", "--cards", "3", "--dir", str(tmp_path), "--no-keep")
+    demo = ["demo", "--players", str(players), "--fund", "direct", "--cards", "3"]
+    found = document(*demo, "--dir", str(tmp_path), "--no-keep")
     assert found["equal"]
     money = found["money"]
+    assert len(money) == players
     assert sum(int(row["owed"]) for row in money) == sum(int(row["stake"]) for row in money)
     assert all(0 < int(row["fees"]) < 10**16 for row in money), money

@@ -8,6 +8,8 @@ from typing import Literal
 import msgspec
 
 from scapp.channels.books.info import (
+    Begin,
+    End,
     InvoiceInfo,
     InvoiceRequest,
     LedgerAsset,
@@ -164,6 +166,14 @@ class FakeBooks:
     def routes(self, request: RouteRequest) -> list[Route]:
         self.requests.append(request)
         return self.of_routes
+
+    async def over_routes(self, question: RouteRequest, begin: Begin, end: End, timeout: float) -> ChannelId:
+        self.requests.append(question)
+        for route in self.of_routes:
+            channel = await begin(route)
+            if (await end(channel, route, timeout)).runs:
+                return channel
+        raise LocalError("no way is left")
 
     async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
         self.requests.append((fee_max, timeout))

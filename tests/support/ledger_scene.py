@@ -8,7 +8,8 @@ from typing import Any
 
 from scapp.channels.books.info import LedgerInfo, LedgerRequest, PaymentChannelRequest, VirtualInfo
 from scapp.channels.books.policy import Decision, LedgerOffer
-from scapp.channels.books.service import BooksSetup, NodeBooks
+from scapp.channels.books.service import NodeBooks
+from scapp.channels.books.setup import BooksSetup
 from scapp.channels.books.step import BooksTerms
 from scapp.channels.chain.support import App
 from scapp.channels.channel.terms import ChainTerms

@@ -11,8 +11,26 @@ from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import Append, LogClosed
 from scapp.channels.onchain import Revealed
 from scapp.channels.payments.book import PurseTerms
+from scapp.channels.payments.events import amount_bytes
 from scapp.channels.payments.locked import paying
 from scapp.channels.payments.locked.book import LockBook
+from scapp.channels.payments.locked.events import (
+    InvoiceMade,
+    LaneClosed,
+    LaneOpened,
+    LaneRecovered,
+    LaneSettled,
+    LockArrived,
+    LockFailed,
+    LockOver,
+    LockPassed,
+    LocksEvent,
+    LocksRestored,
+    PaymentBegun,
+    SecretLearned,
+    VoucherPromised,
+    VoucherTaken,
+)
 from scapp.channels.payments.locked.invoice import Invoice
 from scapp.channels.payments.locked.records import Hop, Lane, Transit
 from scapp.channels.payments.locked.runner import LockRunner
@@ -30,6 +48,30 @@ START = 100
 FEE = 2
 PREIMAGE = b"\x11" * 32
 SETTINGS = LockSettings(margin_s=MARGIN_S, schedules=(Schedule(ZERO_ADDRESS, FEE, 0),))
+
+
+def every_event() -> list[LocksEvent]:
+    """One of each type, in an order in which a node can have them: it pays in one lane, and is paid in another."""
+    out, back, payer, payee = b"\xc1" * 32, b"\xc2" * 32, b"\x0a" * 20, b"\x0b" * 20
+    start, amount, signature, name = amount_bytes(100), amount_bytes(30), b"\x05" * 65, hash_of(PREIMAGE)
+    hops = ((payee, amount, HEAD_S + 200),)
+    return [
+        LaneOpened(out, payer, payee, bytes(20), start, DURATION_S, b"", HEAD_S * 1_000),
+        LaneOpened(back, payee, payer, bytes(20), start, DURATION_S, b"\x06" * 16, HEAD_S * 1_000),
+        LaneRecovered(back, True, HEAD_S * 1_000),
+        InvoiceMade(b"\x12" * 32, PREIMAGE, bytes(20), amount, HEAD_S + 60, "tea", HEAD_S * 1_000),
+        PaymentBegun(name, "scapp1", hops, HEAD_S * 1_000),
+        VoucherPromised(out, 1, bytes(32), ((amount, name, HEAD_S + 200),), signature, HEAD_S * 1_000),
+        LockPassed(name, out, HEAD_S * 1_000),
+        LockFailed(name, "no", HEAD_S * 1_000),
+        SecretLearned(name, PREIMAGE, HEAD_S * 1_000),
+        LockOver(name, out, "paid", HEAD_S * 1_000),
+        VoucherTaken(back, 1, amount, ((amount, b"\x12" * 32, HEAD_S + 100),), signature, HEAD_S * 1_000),
+        LockArrived(b"\x12" * 32, back, (), HEAD_S * 1_000),
+        LocksRestored(b"\x07" * 16, HEAD_S * 1_000, HEAD_S * 1_000 - 1),
+        LaneClosed(out, amount, HEAD_S * 1_000),
+        LaneSettled(out, HEAD_S * 1_000),
+    ]
 
 
 class Disk:

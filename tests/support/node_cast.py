@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from scapp.channels.admission import Admission
 from scapp.channels.backing import BackingSource
-from scapp.channels.books.service import BooksSetup
+from scapp.channels.books.setup import BooksSetup
 from scapp.channels.chain.port import ChainService
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes

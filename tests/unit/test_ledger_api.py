@@ -282,16 +282,20 @@ def test_open_a_payment_channel_over_hubs_that_the_node_finds(node: Harness) -> 
 
 
 def test_open_an_app_channel_over_hubs_that_the_node_finds(node: Harness) -> None:
-    """Both put the same in; the best way's hubs and fees are taken."""
+    """Both put the same in; the node tries the ways, and takes the first that is not refused."""
     node.deploy()
     opened = ("channel", "open", "carol", "--app", "duel", "--fund", "virtual", "--stake", "100", "--via", "auto")
-    assert "no way to carol is known" in run(node, *opened, code=1).stderr
+    assert "no way is left" in run(node, *opened, code=1).stderr
     node.books.of_routes = [Route((BOB,), (3,), True, 99)]
-    run(node, *opened)
-    assert node.books.requests[-1] == RouteRequest(to=CAROL, amounts=((ZERO_ADDRESS, 100, 100),))
+    run(node, *opened, "--fee-max", "9", "--wait", "5")
+    asked = RouteRequest(to=CAROL, amounts=((ZERO_ADDRESS, 100, 100),), fee_max=9)
+    assert node.books.requests[-1] == asked
     (request,) = node.service.requests
     assert (request.fund, request.via, request.fees) == ("virtual", (BOB,), (3,))
     run(node, *opened, "--fee", "1", code=2)
+    run(node, *opened[:-2], "--via", "bob", "--fee-max", "1", code=2)
+    with pytest.raises(Refused, match="names no hubs"):
+        node.client.open_channel(["carol"], "duel", fund="virtual", via=["bob"], fees=[0], routed=True)
 
 
 def test_open_an_app_channel_over_a_hub(node: Harness) -> None:

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.payments.events import amount_bytes
-from scapp.channels.payments.locked.messages import Ask
+from scapp.channels.payments.locked import speaking
+from scapp.channels.payments.locked.messages import Ask, encode_lock_message
 from scapp.channels.payments.locked.records import Status
 from scapp.channels.payments.locks import hash_of
 from scapp.channels.restoring import mark_restored
@@ -198,6 +199,44 @@ async def test_a_lock_that_nobody_opens_comes_back_when_the_chain_has_passed_its
     assert net.nodes[0].lane(net.lanes[0]).known.free == 100
     net.nodes[2].book.settings = replace(net.nodes[2].book.settings, margin_s=MARGIN_S)
     assert await net.pay(invoice) == ""  # the same invoice, now that no lock on it may be opened any more
+    assert paid(net) == [(32, 32), (30, 30)]
+
+
+async def test_a_payee_that_hears_late_of_a_lock_that_has_ended_is_paid_by_the_next_attempt(net: LockNet) -> None:
+    """The old voucher was on its way when the payee was down: the lock in it is taken and told to have failed, and is
+    not confused with the later one on the same hash."""
+    invoice, (_, hub, bob) = await net.invoiced(), net.nodes
+    bob.deaf.add("k:locked")
+    assert await net.pay(invoice) == ""
+    (late,) = speaking.pending(hub.book, hub.lane(net.lanes[1]), 0)
+    await net.later(201)
+    await net.later(100)
+    assert statuses(net) == ["failed", "failed", None]
+    bob.deaf.clear()
+    bob.runner.receive(hub.address, encode_lock_message(late))
+    await net.idle()
+    assert bob.lane(net.lanes[1]).locks
+    await net.later(3)
+    assert await net.pay(invoice) == ""
+    for _ in range(4):
+        await net.later(3)
+    assert statuses(net) == ["paid"] * 3
+    assert paid(net) == [(32, 32), (30, 30)]
+
+
+async def test_the_same_when_the_next_attempt_comes_before_the_chain_has_told_of_the_end(net: LockNet) -> None:
+    invoice, (_, hub, bob) = await net.invoiced(), net.nodes
+    bob.deaf.add("k:locked")
+    assert await net.pay(invoice) == ""
+    (late,) = speaking.pending(hub.book, hub.lane(net.lanes[1]), 0)
+    await net.later(201)
+    await net.later(100)
+    assert await net.pay(invoice) == ""
+    bob.deaf.clear()
+    bob.runner.receive(hub.address, encode_lock_message(late))
+    for _ in range(6):
+        await net.later(3)
+    assert statuses(net) == ["paid"] * 3
     assert paid(net) == [(32, 32), (30, 30)]
 
 

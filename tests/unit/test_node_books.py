@@ -126,14 +126,13 @@ async def test_a_hub_that_does_not_forward_and_a_ledger_that_lacks_funds(scene: 
 
 
 async def test_a_channel_that_the_ledger_cannot_hold(scene: LedgerScene) -> None:
-    """It fails, and the reason names the ledger and what it lacks, not a step of the protocol."""
+    """A hub has too little. It fails, and the reason names the ledger and what it lacks, not a step of the protocol."""
     await scene.ledger(ALICE, HUB)
-    alice = scene.books(ALICE)
-    request = PaymentChannelRequest(payee=scene.address(HUB), amount=5_000, challenge_duration_s=DURATION_S)
-    channel = await alice.open_payments(request)
-    await scene.until(lambda: alice.virtual(channel).phase == "failed")
-    hub = f"0x{scene.address(HUB).hex()}"
-    assert alice.virtual(channel).reason == f"the ledger with {hub} cannot hold it: insufficient funds"
+    await scene.ledger(HUB, BOB, (100, 1_000))
+    channel = await scene.open_payments((ALICE, HUB, BOB), 500)
+    await scene.until(lambda: scene.virtual_phase(channel, "failed", (ALICE, HUB, BOB)))
+    bob = f"0x{scene.address(BOB).hex()}"
+    assert scene.virtual(HUB, channel).reason == f"the ledger with {bob} cannot hold it: insufficient funds"
 
 
 async def test_what_a_caller_may_not_ask(scene: LedgerScene) -> None:
@@ -171,6 +170,21 @@ async def test_a_top_up_that_the_account_cannot_pay_is_refused_at_once(scene: Le
         with pytest.raises(LocalError, match=f"the chain account has {has} wei, too little to deposit {amount}"):
             await scene.books(ALICE).top_up(left, ZERO_ADDRESS, amount)
     assert scene.info(ALICE, left).turn == turn
+
+
+async def test_who_has_too_little_signs_nothing(scene: LedgerScene) -> None:
+    """Fees count. The hub, and the other party of an app channel, hear of nothing."""
+    await scene.ledger(ALICE, HUB)
+    await scene.ledger(HUB, BOB)
+    text = "1001 wei are needed, fees included; this node has 1000 free"
+    with pytest.raises(LocalError, match=text):
+        await scene.open_payments((ALICE, HUB, BOB), 998, (3,))
+    with pytest.raises(LocalError, match=text):
+        await scene.app_channel((ALICE, HUB, BOB), (998, 5), (3,))
+    await scene.payments((ALICE, HUB, BOB), 997, (3,))
+    assert [len(scene.books(who).virtuals()) for who in (ALICE, HUB, BOB)] == [1, 1, 1]
+    with pytest.raises(LocalError, match="5 wei are needed, fees included; this node has 0 free"):
+        await scene.app_channel((ALICE, HUB, BOB), (5, 5), (0,))
 
 
 @pytest.mark.parametrize("who", [ALICE, HUB])

@@ -18,9 +18,9 @@ from scapp.channels.types import ZERO_ADDRESS, Address
 from tests.support import chain_stories as story
 from tests.support.ledger_scene import LedgerScene
 
-HOLDER, PAYMENT, APP = (Address(bytes([each]) * 20) for each in (1, 2, 3))
+HOLDER, PAYMENT, APP, LOCKS = (Address(bytes([each]) * 20) for each in (1, 2, 3, 4))
 NONE = (ZERO_ADDRESS, b"")
-FOREIGN = Protection("the contracts are not scapp's", "the contracts are not scapp's")
+FOREIGN = Protection(*("the contracts are not scapp's",) * 3)
 
 
 def code(name: str) -> bytes:
@@ -29,23 +29,25 @@ def code(name: str) -> bytes:
 
 def test_our_contracts_protect_both_kinds():
     holder, app = (HOLDER, code("NitroAdjudicator")), (APP, code("TwoPartyApp"))
-    assert protection(holder, (PAYMENT, code("VirtualPaymentApp")), app) == Protection()
-    assert protection(holder, (PAYMENT, code("HashLockPaymentApp")), app) == Protection()
-    assert protection(holder, NONE, NONE) == Protection()
+    locks = (LOCKS, code("HashLockPaymentApp"))
+    assert protection(holder, (PAYMENT, code("VirtualPaymentApp")), app, locks) == Protection()
+    assert protection(holder, (PAYMENT, code("HashLockPaymentApp")), app, NONE) == Protection()
+    assert protection(holder, NONE, NONE, NONE) == Protection()
 
 
 def test_another_adjudicator_protects_nothing_and_another_app_only_not_its_kind():
     """One byte more or less is another contract; no code at all is none."""
     payment, app = (PAYMENT, code("VirtualPaymentApp")), (APP, code("TwoPartyApp"))
     for wrong in (code("NitroAdjudicator") + b"\0", code("NitroAdjudicator")[:-1], code("ConsensusApp")):
-        found = protection((HOLDER, wrong), payment, app)
-        assert found.payment == found.app
+        found = protection((HOLDER, wrong), payment, app, NONE)
+        assert found.payment == found.app == found.locks
         assert f"0x{'01' * 20} (chain.adjudicator) is not scapp's NitroAdjudicator" in found.app
     holder = HOLDER, code("NitroAdjudicator")
-    found = protection(holder, app, app)
+    found = protection(holder, app, app, payment)
+    assert "(chain.hash_lock_app) is not scapp's HashLockPaymentApp" in found.locks
     assert "(chain.virtual_payment_app) is not scapp's VirtualPaymentApp or HashLockPaymentApp" in found.payment
     assert found.app == ""
-    assert "(chain.two_party_app) has no contract" in protection(holder, payment, (APP, b"")).app
+    assert "(chain.two_party_app) has no contract" in protection(holder, payment, (APP, b""), NONE).app
 
 
 async def test_the_chain_service_tells_once_the_chain_has_answered(caplog: pytest.LogCaptureFixture):

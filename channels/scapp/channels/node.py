@@ -14,7 +14,8 @@ from scapp.channels.admission import Admission
 from scapp.channels.backing import BackingSource
 from scapp.channels.backing_link import BackingLink
 from scapp.channels.books.messages import prefix_of
-from scapp.channels.books.service import PREFIXES, BooksSetup, NodeBooks, open_books
+from scapp.channels.books.service import PREFIXES, NodeBooks, open_books
+from scapp.channels.books.setup import BooksSetup
 from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.chain.port import ChainService
 from scapp.channels.chain_link import ChainLink

@@ -166,11 +166,13 @@ def purpose_of(channel: ChannelId, wanted: Transaction) -> Purpose:
 
 
 class Protection(msgspec.Struct, frozen=True, gc=False):
-    """Why guarantees of each kind of virtual channel are not safe on the configured contracts; empty where they are."""
+    """Why guarantees of each kind of virtual channel are not safe on the configured contracts; empty where they are.
+    `locks`: of payment channels that take hash locks."""
 
     payment: str = ""
     app: str = ""
+    locks: str = ""
 
-    def of(self, kind: Literal["payment", "app"]) -> str:
+    def of(self, kind: Literal["payment", "app", "locks"]) -> str:
         """That of a kind."""
-        return self.payment if kind == "payment" else self.app
+        return {"payment": self.payment, "app": self.app, "locks": self.locks}[kind]

@@ -91,13 +91,20 @@ class Shared:
 
     async def store(self, append: Append, *, durable: bool) -> None:
         """Append, together with the removal of outbox rows that are done."""
-        done = self.deliveries.take_done()
-        if done:
-            append = Append(append.writes, {**done, **append.outbox})
         if durable:
-            await self.committer.append(append)
-        elif append.writes or append.outbox:
+            await self.begin_to_store(append)
+            return
+        append = self._with_done(append)
+        if append.writes or append.outbox:
             await asyncio.to_thread(self.log.append, append, durable=False)
+
+    def begin_to_store(self, append: Append) -> asyncio.Future[None]:
+        """The same durably, begun when this returns and done when the future is."""
+        return self.committer.append(self._with_done(append))
+
+    def _with_done(self, append: Append) -> Append:
+        done = self.deliveries.take_done()
+        return Append(append.writes, {**done, **append.outbox}) if done else append
 
 
 class ChannelRunner:

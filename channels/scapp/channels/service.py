@@ -84,8 +84,9 @@ class NodeEvent(msgspec.Struct, frozen=True, kw_only=True):
     submission_refused (one of this node's own: `detail` has its counter, code and reason), rejected, recovered, halted,
     link (a peer came or went; `peer` set); of funded channels also leaving, chain (the chain shows something new), and
     before it what that is: funded, challenged, cleared, finalized, settled; of virtual app channels the same, with
-    backing (what their ledgers say) in the place of chain; ledger or virtual (`detail` says in which phase it is, or
-    what else happened), paid (by `peer`, in a payment channel)."""
+    backing (what their ledgers say) in the place of chain; resize (a participant wants to take money out, as `detail`
+    says); ledger or virtual (`detail` says in which phase it is, or what else happened), paid (by `peer`, in a payment
+    channel)."""
 
     kind: str
     channel_id: ChannelId | None = None

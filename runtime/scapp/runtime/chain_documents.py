@@ -82,7 +82,8 @@ class ChainStatusView(Document, frozen=True, kw_only=True):
 
     `balance` in wei, of `account`; `lag_blocks`: blocks seen and not processed yet; `fault`: why the chain does not
     answer, empty while it does; endpoints without what may be secret in them. `unprotected`: why its contracts do not
-    protect what ledgers guarantee, by kind of virtual channel (`payment`, `app`), without those they do."""
+    protect what ledgers guarantee, by kind of virtual channel (`payment`, `app`, `locks`), without those they do.
+    `behind_s`: how much older than the node's clock the newest block is."""
 
     connected: bool
     chain_id: int = 0
@@ -101,3 +102,4 @@ class ChainStatusView(Document, frozen=True, kw_only=True):
     pending: int = 0
     fault: str = ""
     unprotected: dict[str, str] = {}
+    behind_s: int | None = None

@@ -29,7 +29,7 @@ from scapp.runtime.client_answers import NodeTimeout as NodeTimeout
 from scapp.runtime.client_answers import NodeUnreachable as NodeUnreachable
 from scapp.runtime.client_answers import NotAllowed as NotAllowed
 from scapp.runtime.client_answers import Refused as Refused
-from scapp.runtime.client_answers import error_of, sse
+from scapp.runtime.client_answers import decoded, error_of, sse
 from scapp.runtime.client_calls import quoted
 from scapp.runtime.client_derived import DerivedCalls
 from scapp.runtime.client_invoices import InvoiceCalls
@@ -84,7 +84,7 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
         """The node that runs in this directory, with its operator's token unless another is given. Raises
         NodeUnreachable, LocalError."""
         try:
-            node = msgspec.json.decode((home / NODE_FILE).read_bytes(), type=NodeFile)
+            node = decoded((home / NODE_FILE).read_bytes(), NodeFile)
         except FileNotFoundError:
             hint = f"start it with `scapp -C {home} node`"
             raise NodeUnreachable(f"no node runs in {home}", hint=hint) from None
@@ -164,6 +164,8 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
         fund: str = "none",
         via: Sequence[str] = (),
         fees: Sequence[int] = (),
+        routed: bool = False,
+        fee_max: int | None = None,
         stakes: Mapping[str, int] | None = None,
         headroom: Mapping[str, int] | None = None,
         payouts: Mapping[str, str] | None = None,
@@ -175,7 +177,7 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
         With `fund` "direct" everybody deposits `stakes` (asset to amount, in place of `slots`), paid out as `payouts`
         (participant to account) say; `headroom` (by asset) is room for top-ups. With "virtual" the ledgers of this
         node, the hubs in `via` and the one peer put the stakes up, without a transaction; each hub gets its item of
-        `fees`."""
+        `fees`; with `routed` the node finds hubs and fees, and other ones while it waits and a way fails."""
         staked, room = stakes or {}, headroom or {}
         body = {
             "peers": list(peers),
@@ -185,6 +187,8 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
             "fund": fund,
             "via": list(via),
             "fees": [str(fee) for fee in fees],
+            "routed": routed,
+            "fee_max": None if fee_max is None else str(fee_max),
             "stakes": [{"asset": a, "amount": str(n), "headroom": str(room.get(a, 0))} for a, n in staked.items()],
             "payouts": dict(payouts or {}),
             "challenge_duration_s": challenge_duration_s,
@@ -298,7 +302,7 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
             for name, data in sse(response):
                 if name == "error":
                     raise error_of(500, data)
-                yield msgspec.json.decode(data, type=StreamItem)
+                yield decoded(data, StreamItem)
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
         finally:
@@ -333,7 +337,7 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
         if issubclass(kind, bytes):
             return kind(data)
         try:
-            return msgspec.json.decode(data, type=kind)
+            return decoded(data, kind)
         except msgspec.MsgspecError as error:
             raise NodeFailed(f"{self.url} answered with something else than {kind.__name__}: {error}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Container, Iterable
 
-from scapp.channels.books.service import BooksSetup
+from scapp.channels.books.setup import BooksSetup
 from scapp.channels.books.step import BooksTerms
 from scapp.channels.books.volumes import Volume
 from scapp.channels.channel.events import ChannelCreated

@@ -155,7 +155,8 @@ class Checks:
                 self.net.saw("hubs: a top-up was merged")
             if isinstance(change, Transfer):
                 self.net.saw("hubs: a transfer was made")
-                kept.given[record.channel, event.turn] = change.amount if change.payer == mine else 0
+                own = change.payer == mine and (event.ask or isinstance(event, ProposalSigned))  # nobody else may ask
+                kept.given[record.channel, event.turn] = change.amount if own else 0
         newest = newest_enforceable(record)
         states = kept.states[record.channel]
         if newest is not None and (not states or states[-1].turn != newest.turn) and len(states) < STATES_KEPT_MAX:
@@ -170,7 +171,8 @@ class Checks:
             self._sign(node, event.channel, event.turn, digest)
         told = node.index == self.hostile or node.restores  # a restored node may be told of what it had signed
         if event.milestone == "postfund" and event.signatures[record.my_index] and not told:
-            require(record.guaranteed, f"8: {node.name} signs turn 1 without its guarantees")
+            held = all(record.held[at] for at, _ in record.sides)
+            require(held, f"8: {node.name} signs turn 1 without its guarantees")
         postfund = milestone_state(record, "postfund")
         if postfund is not None and all(postfund.signatures):
             kept.states[record.channel_id] = [postfund]

@@ -13,14 +13,14 @@ from scapp.channels.books.messages import encode_message
 from scapp.channels.errors import ScappError
 from scapp.channels.ledger import consensus
 from scapp.channels.ledger.messages import TellStanding, Update, Updates
-from scapp.channels.ledger.proposals import Add, Part, Remove
+from scapp.channels.ledger.proposals import Add, Part, Proposal, Remove, Transfer
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.wire import to_wire
 from scapp.channels.onchain import Challenge
 from scapp.channels.payments.events import amount_bytes
 from scapp.channels.payments.messages import Vouchers, encode_payment_message
 from scapp.channels.payments.vouchers import sign_voucher
-from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual.agreement import pack_amounts
 from scapp.channels.virtual.messages import Final, Said
 from scapp.channels.virtual.record import VirtualRecord
@@ -88,18 +88,23 @@ class Mallory:
         return self.net.random.choice(found) if found else None
 
     def _wrong_guarantee(self, books: Books) -> bool:
-        """As leader: a change of a guarantee by other amounts than were agreed on, under a valid signature."""
-        record, virtual, draw = self._ledger(books), self._virtual(books), self.net.random
-        if record is None or record.ledger is None or not record.leads or virtual is None:
+        """As leader: a change that was not agreed on, under a valid signature; of a guarantee, or in her favour."""
+        draw = self.net.random
+        led = [each for each in books.state.ledgers.values() if each.leads and each.usable and each.ledger is not None]
+        if not led:
             return False
+        record, virtual = draw.choice(led), self._virtual(books)
+        assert record.ledger is not None
         parties = record.ledger.current.parties
-        first, last = virtual.agreement.start[0]
-        ends = [parties.leader, parties.follower]
-        draw.shuffle(ends)
-        part = Part(ZERO_ADDRESS, first + last, draw.randrange(first + last + 1))
-        change = draw.choice(
-            [Add(virtual.channel_id, *ends, (part,), draw.randrange(5)), Remove(virtual.channel_id, (part,))]
-        )
+        changes: list[Proposal] = [Transfer(ZERO_ADDRESS, draw.randrange(1, 200), consensus.FOLLOWER)]
+        if virtual is not None:
+            first, last = virtual.agreement.start[0]
+            ends = [parties.leader, parties.follower]
+            draw.shuffle(ends)
+            part = Part(ZERO_ADDRESS, first + last, draw.randrange(first + last + 1))
+            changes.append(Add(virtual.channel_id, ends[0], ends[1], (part,), draw.randrange(5)))
+            changes.append(Remove(virtual.channel_id, (part,)))
+        change = draw.choice(changes)
         try:
             _, signed = consensus.propose(record.ledger, change, self.node.signer)
         except ScappError:
@@ -110,21 +115,21 @@ class Mallory:
 
     def _wrong_end(self, books: Books) -> bool:
         """An end of a channel by which nobody but she wins, with her signature alone."""
-        record, draw = self._virtual(books), self.net.random
-        if record is None or record.agreement.kind != "payment":
+        draw = self.net.random
+        found = [each for each in books.state.virtuals.values() if not each.over and each.agreement.kind == "payment"]
+        if not found:
             return False
+        record = draw.choice([each for each in found if each.left is None] or found)  # best one in which she pays
         first, last = record.agreement.start[0]
         total = first + last
-        paid = draw.randrange(total + 1)
+        paid = draw.choice([0, draw.randrange(total + 1)])
         amounts = ((total - paid, paid),)
         digest = record.hash_of("final", 2, amounts, b"")
         signatures = tuple(
             self.node.signer.sign(digest) if index == record.my_index else b""
             for index in range(len(record.agreement.participants))
         )
-        said = Said(
-            record.channel_id, record.prefund.signatures, final=Final(2, pack_amounts(amounts), b"", signatures)
-        )
+        said = Said(record.channel_id, record.prefund.signatures, final=Final(2, pack_amounts(amounts), b"", signatures))
         for peer in record.peers:
             self._say(peer, encode_message(said))
         return True
@@ -160,7 +165,8 @@ class Mallory:
         if not ledgers:
             return False
         channel = self.net.random.choice(ledgers)
-        candidate = self.net.random.choice(kept.states[channel])
+        states = kept.states[channel]
+        candidate = self.net.random.choice([states[0], self.net.random.choice(states)])
         return self.net.chain.carry_out(self.node.signer, channel, Challenge(candidate))
 
     def _stale_channel(self, books: Books) -> bool:
@@ -194,3 +200,5 @@ class Mallory:
         )
         self._say(record.peer, encode_message(msgspec.structs.replace(told)))
         return True
+
+

@@ -119,7 +119,9 @@ class HubLife:
 
     @staticmethod
     def _ledger_request(peer: HubNode) -> LedgerRequest:
-        return LedgerRequest(peer=peer.address, funds=((ZERO_ADDRESS, FUNDS, FUNDS),), challenge_duration_s=CHALLENGE_S)
+        return LedgerRequest(
+            peer=peer.address, funds=((ZERO_ADDRESS, FUNDS, FUNDS),), challenge_duration_s=CHALLENGE_S
+        )
 
     # Acts
 
@@ -262,9 +264,7 @@ class HubLife:
             self.seen_by_payee[channel.channel_id] = max(self.seen_by_payee.get(channel.channel_id, 0), receipt.paid)
         hubs = len(channel.participants) - 2
         if hubs:
-            self.net.saw(
-                "hubs: a payment was made over a hub" if hubs == 1 else "hubs: a payment was made over two hubs"
-            )
+            self.net.saw("hubs: a payment was made over a hub" if hubs == 1 else "hubs: a payment was made over two hubs")
 
     async def _end_channel(self, node: HubNode, channel: VirtualInfo) -> None:
         assert node.node is not None
@@ -446,9 +446,7 @@ class HubLife:
     async def _end_channels(self) -> None:
         for attempt in range(3):
             for node in self.honest:
-                for channel in node.books.virtuals():
-                    if channel.phase in OVER:
-                        continue
+                for channel in self._open_channels(node):
                     if attempt and channel.kind == "app" and channel.role == "party" and self._app_is_lost(channel):
                         self.net.spawn(node.books.challenge_virtual(channel.channel_id))
                     elif self.mallory is not None and self.mallory.node.address in channel.participants:
@@ -457,23 +455,19 @@ class HubLife:
                         self.net.spawn(self._end_channel(node, channel))
             await self._until(self._no_channels, blocks=8)
         if self.mallory is None and not self.overridden:
-            left = [
-                (n.name, c.phase, c.waiting_for) for n in self.honest for c in n.books.virtuals() if c.phase not in OVER
-            ]
+            left = [(n.name, c.phase, c.waiting_for) for n in self.honest for c in self._open_channels(n)]
             disputed = any(each.phase == "disputed" for n in self.honest for each in n.books.ledgers())
             require(disputed or not left, f"channels do not end: {left}")
 
     def _app_is_lost(self, channel: VirtualInfo) -> bool:
         """Does a party's log not hold it any more? Then the other one ends it on chain, as that one's node says."""
         ends = [self.net.by_address[channel.participants[at]] for at in (0, -1)]
-        waiting = [
-            each.waiting_for for node in ends for each in node.books.virtuals() if each.channel_id == channel.channel_id
-        ]
+        waiting = [each.waiting_for for node in ends for each in node.books.virtuals() if each.channel_id == channel.channel_id]
         return any("does not hold its app channel" in text for text in waiting)
 
     async def _close(self, node: HubNode, ledger: LedgerInfo) -> None:
         hostile = self.mallory is not None and ledger.peer == self.mallory.node.address
-        if hostile or any(each.phase not in OVER for each in node.books.virtuals()):
+        if hostile or self._open_channels(node):
             await node.books.challenge_ledger(ledger.channel_id)
         else:
             await node.books.close_ledger(ledger.channel_id)
@@ -487,7 +481,13 @@ class HubLife:
             self._look()
 
     def _no_channels(self) -> bool:
-        return all(each.phase in OVER for node in self.honest for each in node.books.virtuals())
+        return not any(self._open_channels(node) for node in self.honest)
+
+    def _open_channels(self, node: HubNode) -> list[VirtualInfo]:
+        """Those that are not over: one that is being given up is not either."""
+        books = self._engine(node)
+        assert books is not None
+        return [each for each in node.books.virtuals() if not books.state.virtuals[each.channel_id].over]
 
     def _settled(self) -> bool:
         return all(each.phase in ("settled", "rejected") for node in self.honest for each in node.books.ledgers())

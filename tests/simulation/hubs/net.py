@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
-from scapp.channels.books.service import BooksSetup, NodeBooks
+from scapp.channels.books.service import NodeBooks
+from scapp.channels.books.setup import BooksSetup
 from scapp.channels.books.step import BooksTerms
 from scapp.channels.chain.support import App
 from scapp.channels.channel.terms import ChainTerms

@@ -47,8 +47,8 @@ def draw_hub_plan(seed: int) -> HubPlan:
     """The plan of a seed."""
     draw = random.Random(f"hubs {seed}")
     count = draw.choice([2, 3, 3, 3, 4, 5])
-    hostile = draw.randrange(count) if draw.random() < 0.35 else -1
-    restores = hostile < 0 and draw.random() < 0.35
+    hostile = draw.randrange(count) if draw.random() < 0.4 else -1
+    restores = hostile < 0 and draw.random() < 0.5
     bad_disks = hostile < 0 and not restores and draw.random() < 0.2
     restored = tuple(sorted(draw.sample(range(count), draw.choice([1, 1, 2])))) if restores else ()
     acts = []
@@ -66,14 +66,21 @@ def draw_hub_plan(seed: int) -> HubPlan:
         bad_disks=bad_disks,
         skew_ms=draw.choice([-20_000, 20_000]) if draw.random() < 0.1 else 0,
         calm=draw.random() < 0.85,
-        leads=tuple(draw.random() < 0.5 for _ in range(count - 1)),
+        leads=tuple(_leads(draw, left, hostile) for left in range(count - 1)),
         acts=tuple(acts),
     )
 
 
+def _leads(draw: random.Random, left: int, hostile: int) -> bool:
+    """Does the left node lead its ledger with the right one? Whoever leads has more to say, so Mallory often does."""
+    if hostile in (left, left + 1) and draw.random() < 0.6:
+        return hostile == left
+    return draw.random() < 0.5
+
+
 def _act(draw: random.Random, *, hostile: bool, restores: bool, bad_disks: bool) -> tuple[str, int, str]:
     """Kind, number and text of one act."""
-    if hostile and draw.random() < 0.2:
+    if hostile and draw.random() < 0.3:
         return "mallory", draw.randrange(1, 6), draw.choice(HOSTILE_ACTS)
     if restores and draw.random() < 0.15:
         return draw.choice(["backup", "restore"]), draw.randrange(2), ""

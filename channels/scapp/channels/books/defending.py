@@ -20,8 +20,9 @@ from scapp.channels.virtual.record import VirtualRecord
 
 
 class Defences:
-    """Those of a node. `books` gives the books, None while they are closed; `purse` that of a payment channel;
-    `presigns`: a payee's channels are defended by a redemption of what it holds. `on_change` hears of what changed."""
+    """Those of a node. `books` gives the books, None while they are closed; `purse` that of a payment channel without
+    locks; `presigns`: a payee's channels are defended by a redemption of what it holds. `on_change` hears of what
+    changed."""
 
     def __init__(
         self, books: Callable[[], Books | None], purse: Callable[[ChannelId], Purse | None], presigns: bool

@@ -266,10 +266,13 @@ class Books:
         return tuple(want for want in wants if getattr(want, "target", None) not in kept) if kept else wants
 
     def _crank_virtual(self, record: VirtualRecord) -> None:
-        self._fold(self.disputes.follow(record, self.context))
+        followed = self.disputes.follow(record, self.context)
+        self._fold(followed)
         record = self.state.virtuals[record.channel_id]
         self._fold(virtual_crank.crank(record, self._funding(record), self.context))
         record = self.state.virtuals[record.channel_id]
+        if not followed.events and record.chain is None:
+            self._dirty.pop(record.channel_id, None)  # that crank has come to its end, and nothing else has changed
         self.mark(self.index.put_wants(record, virtual_crank.ledger_wants(record)))
         if record.over:
             self._impossible.pop(record.channel_id, None)
@@ -287,6 +290,10 @@ class Books:
 
     def _fold(self, step: Step) -> None:
         """Fold a step's events, all or none of them; what it says waits until they are stored."""
+        if not step.events:
+            self._sends += step.sends
+            self._notes += step.notes
+            return
         state = self.state
         before: dict[ChannelId, tuple[LedgerRecord | None, VirtualRecord | None]] = {}
         version = state.version

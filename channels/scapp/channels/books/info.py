@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
 import msgspec
@@ -177,6 +177,20 @@ class PaymentReceipt(msgspec.Struct, frozen=True, kw_only=True):
     seen: bool
 
 
+class WayEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a channel over one route. `final`: no other route would do better."""
+
+    runs: bool
+    reason: str = ""
+    final: bool = False
+
+
+Begin = Callable[[Route], Awaitable[ChannelId]]
+"""Proposes a channel over a route."""
+End = Callable[[ChannelId, Route, float], Awaitable[WayEnd]]
+"""Waits until that is decided, for so many seconds at most; then it raises TimeoutError."""
+
+
 class LockedPort(Protocol):
     """Payments under hash locks, over channels that take them."""
 
@@ -252,6 +266,10 @@ class BooksPort(Protocol):
 
     def routes(self, request: RouteRequest) -> list[Route]:
         """The best ways to a node, over the hubs that announce themselves; empty if there is none."""
+        ...
+
+    async def over_routes(self, question: RouteRequest, begin: Begin, end: End, timeout: float) -> ChannelId:
+        """A channel over the best route, and over the next ones while they fail and `timeout` lasts."""
         ...
 
     async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -20,8 +20,9 @@ from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedg
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.ledger.proposals import room_fault
 from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.ledger.updating import followed
 from scapp.channels.onchain import Protection
-from scapp.channels.types import Address, ChannelId
+from scapp.channels.types import Address, ChannelId, asset_unit
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual import receiving as virtual_receiving
 from scapp.channels.virtual import record as virtual_record
@@ -46,7 +47,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     protection: Callable[[], Protection | None] = Protection
     unprotected: bool = False
 
-    def guarantee_fault(self, kind: Literal["payment", "app"]) -> str:
+    def guarantee_fault(self, kind: Literal["payment", "app", "locks"]) -> str:
         """Why no ledger of this node guarantees a virtual channel of that kind, or an empty string."""
         if self.unprotected:
             return ""
@@ -200,6 +201,22 @@ def full_fault(books: Books, side: Side, assets: int) -> str:
     return f"with 0x{side.peer.hex()}: {fault}" if fault else ""
 
 
+def poor_fault(books: Books, side: Side, needed: Mapping[Address, int]) -> str:
+    """Why this node's part of that ledger cannot pay so much, by asset, or an empty string: said before anything is
+    signed for a channel that would have to be given up again."""
+    record = books.state.ledgers[ChannelId(side.ledger)]
+    if record.ledger is None:
+        return ""
+    ledger = record.ledger if record.leads else followed(record, books.session(record.channel))
+    free = {each.asset: each.leader if record.leads else each.follower for each in ledger.proposed.assets}
+    for asset, amount in needed.items():
+        has = free.get(asset, 0)
+        if has < amount:
+            unit = asset_unit(asset)
+            return f"{amount} {unit} are needed, fees included; this node has {has} free with 0x{side.peer.hex()}"
+    return ""
+
+
 def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
     """Have the policy decide on what was proposed; an input of its own right behind the proposal."""
     ledger = books.state.ledgers.get(channel)
@@ -223,7 +240,7 @@ def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
         return "ask", ""
     if request.role == "party":
         return "reject", "no app channel of this node has signed it"
-    if fault := rules.guarantee_fault(record.agreement.kind):
+    if fault := rules.guarantee_fault("locks" if rules.apps.takes_locks(record.agreement) else record.agreement.kind):
         return "reject", fault
     least, most = rules.ledgers.challenge_duration_min_s, rules.ledgers.challenge_duration_max_s
     if not least <= request.challenge_duration_s <= most:

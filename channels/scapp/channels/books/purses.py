@@ -29,6 +29,8 @@ from scapp.channels.virtual.record import VirtualRecord
 
 logger = logging.getLogger("scapp.books")
 
+SETTLED_KEPT = 2_048
+
 
 class LaneKeeper(Protocol):
     """`books.locks.BooksLocks`, as far as it is needed here: purses of channels that take hash locks. Its methods are
@@ -60,6 +62,7 @@ class Purses:
         self._locks = locks
         self._tasks: dict[ChannelId, asyncio.Task[None]] = {}
         self._told: dict[ChannelId, str] = {}  # why a step of a channel failed last
+        self._forget_at = SETTLED_KEPT
         self._kept: set[ChannelId] = set()  # channels that are on chain, in which this node redeems nothing
 
     def update(self, channels: Iterable[ChannelId]) -> None:
@@ -69,6 +72,21 @@ class Purses:
                 self._tasks[channel] = asyncio.create_task(
                     self._go_on(channel), name=f"scapp-purse-{channel.hex()[:8]}"
                 )
+
+    def forget_old(self) -> None:
+        """Memory holds the newest of what is settled, so that it does not grow with all that was ever paid. A channel
+        never opens a second purse (`_next`), because its record says that it is over, or is forgotten itself."""
+        if self._payments.count < self._forget_at:
+            return
+        virtuals = self._runner.books.state.virtuals
+        settled = [
+            purse
+            for purse in (each.purse for each in self._payments.purses())
+            if purse.phase == "settled" and (purse.channel not in virtuals or virtuals[purse.channel].over)
+        ]
+        settled.sort(key=lambda purse: purse.opened_ms, reverse=True)
+        self._payments.forget(purse.channel for purse in settled[SETTLED_KEPT:])
+        self._forget_at = self._payments.count + SETTLED_KEPT // 2
 
     async def stop(self) -> None:
         """Break off what is under way: it begins again at the next start."""
@@ -91,6 +109,10 @@ class Purses:
         """The purse alone."""
         info = self.info(channel)
         return info.purse if info is not None else None
+
+    def plain(self, channel: ChannelId) -> Purse | None:
+        """The same of a channel that takes no hash locks."""
+        return self.purse(channel) if self._locks.purse(channel) is None else None
 
     def _next(self, channel: ChannelId) -> Callable[[VirtualRecord], Awaitable[None]] | None:
         """What a channel needs now."""

@@ -10,13 +10,13 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-import msgspec
-
 from scapp.channels.books import proposals, wishes
 from scapp.channels.books.backing import AppChannels, BooksBacking
 from scapp.channels.books.defending import Defences
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.info import (
+    Begin,
+    End,
     LedgerInfo,
     LedgerRequest,
     PaymentChannelRequest,
@@ -28,61 +28,38 @@ from scapp.channels.books.link import BooksLink
 from scapp.channels.books.loading import load_books
 from scapp.channels.books.locks import BooksLocks, lock_runner
 from scapp.channels.books.messages import decode_message, prefix_of
-from scapp.channels.books.policy import AskAlways, BooksPolicy
 from scapp.channels.books.proposals import Rules
 from scapp.channels.books.purses import Purses
 from scapp.channels.books.routes import BooksRoutes
 from scapp.channels.books.runner import BooksRunner
+from scapp.channels.books.setup import BooksSetup, payment_runner, rules_of
 from scapp.channels.books.snapshots import BooksCodec
 from scapp.channels.books.state import BooksState
-from scapp.channels.books.step import BooksTerms, Step
+from scapp.channels.books.step import Step
 from scapp.channels.books.view import ledger_info, virtual_info
-from scapp.channels.books.volumes import Volume, Volumes
+from scapp.channels.books.volumes import Volumes
 from scapp.channels.chain.client import Unavailable
 from scapp.channels.chain_desk import ChainDesk
-from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.ledger import closing
 from scapp.channels.ledger import leaving as ledger_leaving
 from scapp.channels.ledger import opening as ledger_opening
-from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.payments.history import PaymentRow
-from scapp.channels.payments.limits import Limits
-from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.runner import PaymentRunner
 from scapp.channels.payments.vouchers import Voucher
-from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.paths import Route
 from scapp.channels.routing.statements import network_of
 from scapp.channels.runner import Shared
-from scapp.channels.service import NodeEvent
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, asset_unit
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual import leaving as virtual_leaving
-from scapp.channels.virtual.opening import Apps
 from scapp.channels.virtual.record import VirtualRecord
 
 logger = logging.getLogger("scapp.books")
 
 
 PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:", b"k:"))
-
-
-class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
-    """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
-    zero where there is none; `unprotected`: see `Rules`; `presigns`: see `Defences`; `payment_limits` by asset; `locks`:
-    what it asks of locked payments; `hub`: what the node announces of itself; `volume`: how much peers may have stored."""
-
-    policy: BooksPolicy = AskAlways()
-    apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
-    unprotected: bool = False
-    presigns: bool = False
-    terms: BooksTerms = BooksTerms()
-    payment_limits: Limits = {}
-    locks: LockSettings = LockSettings()
-    hub: HubTerms = HubTerms()
-    volume: Volume = Volume()
 
 
 def open_books(
@@ -95,33 +72,7 @@ def open_books(
     """The books of a node with a chain; without one there are no ledgers. `apps` are the node's app channels."""
     if desk is None:
         return None
-    chain_terms = shared.terms or ChainTerms()
-    rules = Rules(
-        ledgers=LedgerRules(
-            app_definition=desk.consensus_app,
-            challenge_duration_min_s=chain_terms.challenge_duration_min_s,
-            challenge_duration_max_s=chain_terms.challenge_duration_max_s,
-        ),
-        apps=setup.apps,
-        policy=setup.policy,
-        protection=lambda: desk.protection,
-        unprotected=setup.unprotected,
-    )
-
-    def paid(purse: Purse, added: int) -> None:
-        told = f"{added} more, {purse.paid} altogether"
-        shared.emit(NodeEvent(kind="paid", channel_id=purse.channel, peer=purse.payer, detail=told))
-
-    payments = PaymentRunner(
-        signer=shared.signer,
-        log=shared.log,
-        committer=shared.committer,
-        send=shared.send,
-        clock_ms=shared.clock_ms,
-        counters=shared.counters,
-        limits=setup.payment_limits,
-        on_taken=paid,
-    )
+    rules, payments = rules_of(shared, desk, setup), payment_runner(shared, setup.payment_limits)
     return NodeBooks(shared, desk, rules, setup, payments, nonce, apps)
 
 
@@ -143,7 +94,7 @@ class NodeBooks:
         self._rules = rules
         self._terms = setup.terms
         self._volumes = Volumes(setup.volume)
-        self.defences = Defences(self._open_books, lambda channel: self._purses.purse(channel), setup.presigns)
+        self.defences = Defences(self._open_books, lambda channel: self._purses.plain(channel), setup.presigns)
         self._payments = payments
         self._locks = lock_runner(shared, desk, setup.locks)
         self._locked: BooksLocks | None = None
@@ -252,6 +203,7 @@ class NodeBooks:
         """Time has passed, a second or so."""
         if self._runner is not None:
             self._runner.tick()
+            self._purses.forget_old()
             self._locks.tick()
         self._payments.tick(self._shared.clock_ms())
         self._routes.tick()
@@ -340,6 +292,10 @@ class NodeBooks:
     def routes(self, request: RouteRequest) -> list[Route]:
         self._running()
         return self._routes.find(request)
+
+    async def over_routes(self, question: RouteRequest, begin: Begin, end: End, timeout: float) -> ChannelId:
+        self._running()
+        return await self._routes.over_routes(question, begin, end, timeout)
 
     async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
         return await self._routes.open(self, request, fee_max, timeout)

@@ -91,7 +91,7 @@ def virtual_info(books: Books, record: VirtualRecord, info: PurseInfo | None, *,
         phase, waiting_for = "funding", "its purse to be opened"
     if phase in ("running", "closing") and info is not None and info.purse.recovering:
         phase, waiting_for = "recovering", info.waiting_for
-    if app_lost and not record.recovering and not waiting_for:
+    if app_lost and not record.recovering and not record.leaving:
         waiting_for = "the other party to end it, here or on chain: this node's log does not hold its app channel"
     now = record.ended.amounts if record.ended is not None else agreement.start
     return VirtualInfo(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
-from scapp.channels.books.proposals import Rules, full_fault, side_with
+from scapp.channels.books.proposals import Rules, full_fault, poor_fault, side_with
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.channel.chain_rules import amounts
 from scapp.channels.errors import LocalError
@@ -138,7 +138,7 @@ def open_payments(books: Books, request: PaymentChannelRequest, rules: Rules, ra
     if app == ZERO_ADDRESS:
         setting = "hash_lock_app" if request.locks else "virtual_payment_app"
         raise LocalError(f"this node knows no contract for such payment channels (chain.{setting})")
-    if fault := rules.guarantee_fault("payment"):
+    if fault := rules.guarantee_fault("locks" if request.locks else "payment"):
         raise LocalError(fault)
     if len(request.fees) != len(request.via):
         raise LocalError(f"{len(request.fees)} fees for {len(request.via)} hubs")
@@ -149,7 +149,8 @@ def open_payments(books: Books, request: PaymentChannelRequest, rules: Rules, ra
     if side is None:
         to = f"0x{path[1].hex()}"
         raise LocalError(f"there is no running ledger with {to}; `scapp ledger open` makes one, --via names a hub")
-    if fault := full_fault(books, side, 1):
+    needed = {request.asset: request.amount + sum(request.fees)}
+    if fault := full_fault(books, side, 1) or poor_fault(books, side, needed):
         raise LocalError(fault)
     agreement = Agreement(
         kind="payment",

@@ -24,7 +24,12 @@ from scapp.channels.ethereum_packages import eth_account
 from scapp.channels.types import Address, Hash
 
 _KINDS = {"already known": "known", "nonce too low": "nonce-too-low", "replacement": "underpriced"}
-_MODELLED = {"consensus": "ConsensusApp", "payment": "VirtualPaymentApp", "two-party": "TwoPartyApp"}
+_MODELLED = {
+    "consensus": "ConsensusApp",
+    "payment": "VirtualPaymentApp",
+    "two-party": "TwoPartyApp",
+    "hash-lock": "HashLockPaymentApp",
+}
 TIP_WEI = 10**8
 
 
@@ -224,7 +229,7 @@ class FakeClient:
         try:
             world = self._block(asked.block_hash).world
             call = decode_call(asked.data)
-            if asked.to not in (world.adjudicator, *world.tokens):
+            if asked.to not in (world.adjudicator, *world.tokens, *world.apps):
                 return b""
             answer = view(world, asked.to, call)
         except Refused as refused:

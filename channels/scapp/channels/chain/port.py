@@ -14,6 +14,9 @@ import msgspec
 from scapp.channels.onchain import ChainView, Protection, Purpose, Revealed, Transaction
 from scapp.channels.types import Address, ChannelId, Hash
 
+OLD_HEAD_S = 900
+"""A newest block of that age is strange on every chain in use."""
+
 
 class TransactionInfo(msgspec.Struct, frozen=True):
     """What became of one purpose, for people. `status`: "waiting" (not sent yet: a condition of the chain is missing),
@@ -48,6 +51,7 @@ class ChainStatus(msgspec.Struct, frozen=True):
     watched: int
     pending: int
     fault: str
+    behind_s: int | None = None  # how much older than this node's clock the newest block is
     protection: Protection | None = None  # None until the chain has answered
 
 

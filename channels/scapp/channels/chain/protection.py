@@ -17,18 +17,20 @@ from scapp.channels.types import ZERO_ADDRESS, Address
 ADJUDICATORS = ("NitroAdjudicator",)
 PAYMENT_APPS = ("VirtualPaymentApp", "HashLockPaymentApp")
 TWO_PARTY_APPS = ("TwoPartyApp",)
+HASH_LOCK_APPS = ("HashLockPaymentApp",)
 
 
 Found = tuple[Address, bytes]
 """An address, and the code there."""
 
 
-def protection(adjudicator: Found, payment_app: Found, two_party_app: Found) -> Protection:
+def protection(adjudicator: Found, payment_app: Found, two_party_app: Found, hash_lock_app: Found) -> Protection:
     """What the code at the configured addresses comes to; apps that are not configured have the zero address."""
     holder = _fault(adjudicator, ADJUDICATORS, "chain.adjudicator")
     return Protection(
         payment=holder or _fault(payment_app, PAYMENT_APPS, "chain.virtual_payment_app"),
         app=holder or _fault(two_party_app, TWO_PARTY_APPS, "chain.two_party_app"),
+        locks=holder or _fault(hash_lock_app, HASH_LOCK_APPS, "chain.hash_lock_app"),
     )
 
 

@@ -15,7 +15,7 @@ from scapp.channels.chain import calls
 from scapp.channels.chain.client import ChainClient, Refused, Unavailable, ViewCall, WrongChain
 from scapp.channels.chain.key import ChainKey
 from scapp.channels.chain.performing import Performer, store, stored
-from scapp.channels.chain.port import ChainStatus, TransactionInfo
+from scapp.channels.chain.port import OLD_HEAD_S, ChainStatus, TransactionInfo
 from scapp.channels.chain.protection import Found, protection
 from scapp.channels.chain.rpc import RpcClient
 from scapp.channels.chain.sender import Sender
@@ -71,6 +71,8 @@ class LiveChain:
         self._fault = ""
         self._failures = 0
         self._moves = 0
+        self._behind_s: int | None = None
+        self._told_old = False
 
     @property
     def chain_id(self) -> int:
@@ -185,6 +187,7 @@ class LiveChain:
             pending=self._sender.pending,
             fault=self._fault,
             protection=self._protection,
+            behind_s=self._behind_s,
         )
 
     async def _check(self) -> None:
@@ -196,7 +199,8 @@ class LiveChain:
                 "adjudicator": await self._found(wanted.adjudicator),
                 "consensus app": await self._found(wanted.consensus_app),
             }
-            apps = await self._found(wanted.virtual_payment_app), await self._found(wanted.two_party_app)
+            named = (wanted.virtual_payment_app, wanted.two_party_app, wanted.hash_lock_app)
+            apps = [await self._found(address) for address in named]
         except (WrongChain, Refused) as error:
             raise LocalError(str(error)) from error
         if found != wanted.chain_id:
@@ -204,9 +208,9 @@ class LiveChain:
         for name, (address, code) in codes.items():
             if not code:
                 raise LocalError(f"chain {found} has no contract at 0x{address.hex()}, the configured {name}")
-        self._protection = found_there = protection(codes["adjudicator"], *apps)
+        self._protection = found_there = protection(codes["adjudicator"], apps[0], apps[1], apps[2])
         if any(address != ZERO_ADDRESS for address, _ in apps):
-            for fault in sorted({found_there.payment, found_there.app} - {""}):
+            for fault in sorted({found_there.payment, found_there.app, found_there.locks} - {""}):
                 logger.warning("chain %d: %s", found, fault)
 
     async def _found(self, address: Address) -> Found:
@@ -250,6 +254,7 @@ class LiveChain:
         if new:
             self._told_head = head.hash
             self._tell(self._on_head, head.time_s)
+        self._note_age(head.time_s)
         for channel, view in changed:
             self._sender.hold_deposits(channel)
             self._tell(self._on_view, channel, view)
@@ -262,6 +267,18 @@ class LiveChain:
             await self._performer.run(self._sender.round(head, confirmed))
         if new:
             self._balance = await self._client.balance(self._key.address)
+
+    def _note_age(self, head_time_s: int) -> None:
+        """An endpoint that is stuck, or of another chain with the same id, answers from the past, and no dispute shows
+        there. Only said: a chain may have nothing to say for long, and clocks are wrong."""
+        self._behind_s = self._clock_ms() // 1_000 - head_time_s
+        if (self._behind_s > OLD_HEAD_S) != self._told_old:
+            self._told_old = not self._told_old
+            if self._told_old:
+                logger.warning(
+                    "chain %d: the newest block of %s is %d s old: is it stuck?",
+                    self._settings.chain_id, self._client.endpoint, self._behind_s,
+                )  # fmt: skip
 
     @staticmethod
     def _tell(listener: Callable[..., None], *values: object) -> None:

@@ -100,7 +100,10 @@ def open_signed(created: ChannelCreated, signer: StateSigner, result: Admitted) 
 
 
 def opened(state: ChannelState, session: Session) -> Step:
-    """First step of the channel we have opened: the prefund signature is stored, then everybody is asked."""
+    """First step of the channel we have opened: the prefund signature is stored, then everybody is asked. Raises
+    LocalError when the channel that it renews has ended meanwhile."""
+    if state.rejected is not None:
+        raise LocalError(state.rejected)
     session.layer = 0
     sends = tuple(SendProposal(peer) for peer in state.setup.others)
     return Step((StateSigned(state.prefund),), sends)

@@ -80,16 +80,18 @@ def seen_by_old(state: ChannelState, session: Session, old: Setup) -> Successor 
     return Successor(setup.channel_id, setup.renews[1], moved_to(setup, old), waits)
 
 
-def over(old: ChannelState, successor: Setup) -> str:
+def over(old: ChannelState, successor: ChannelState) -> str:
     """Why `old` will never pass anything on to the successor, for good, or an empty string."""
-    assert successor.renews is not None
-    redirect = redirected(old)
-    if old.recovering or (redirect is not None and redirect.successor == successor.channel_id):
+    setup, redirect = successor.setup, redirected(old)
+    assert setup.renews is not None
+    if old.recovering or (redirect is not None and redirect.successor == setup.channel_id):
         return ""
     channel = f"channel 0x{old.setup.channel_id.hex()}, which it renews,"
+    if successor.exit_reason:
+        return f"this node has left it before anything came: {successor.exit_reason}"
     if old.final_signed:
         return f"{channel} is closed otherwise"
-    if old.turn > successor.renews[1]:
+    if old.turn > setup.renews[1]:
         return f"{channel} has gone on to turn {old.turn}"
     if old.exit_reason or old.chain_ended:
         return f"{channel} is left" if old.exit_reason else f"{channel} has ended on chain"

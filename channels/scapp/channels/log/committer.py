@@ -66,14 +66,11 @@ class Committer:
         `submit`."""
         self._put(_Job(append, then, asyncio.get_running_loop()))
 
-    async def append(self, append: Append) -> None:
-        """Return when the append is durable. Raises as `submit`, and what the future of `submit` would hold.
-
-        It is in the queue before the first suspension, so tasks of one loop commit in the order of their calls.
-        Cancelling the caller does not take the append back."""
+    def append(self, append: Append) -> asyncio.Future[None]:
+        """As `submit`, for the running event loop. Cancelling whoever waits does not take the append back."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.enqueue(append, partial(_resolve, waiter))
-        await waiter
+        return waiter
 
     def close(self) -> None:
         """Commit what is queued, make the whole log durable, and end the thread. Later appends raise LogClosed."""

@@ -8,6 +8,7 @@ are opaque bytes here; what they mean stands in `channel/events.py` and `effects
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
@@ -132,8 +133,8 @@ class EventLog(Protocol):
 class Committer(Protocol):
     """Appends in groups, each returned or told when it is durable. Errors as in `EventLog.append`."""
 
-    async def append(self, append: Append) -> None:
-        """Returns when it is durable."""
+    def append(self, append: Append) -> asyncio.Future[None]:
+        """Ends when it is durable; it is in the queue when this returns."""
         ...
 
     def enqueue(self, append: Append, then: Callable[[Exception | None], None]) -> None:

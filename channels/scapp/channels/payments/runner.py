@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from scapp.channels.errors import LocalError, ScappError
 from scapp.channels.log.port import Committer, EventLog
@@ -101,8 +101,13 @@ class PaymentRunner:
             raise LocalError(f"payment channel 0x{channel.hex()} is being opened")
         return self._talk.info(purse)
 
+    @property
+    def count(self) -> int:
+        """How many purses this node remembers."""
+        return len(self._store.durable)
+
     def purses(self) -> list[PurseInfo]:
-        """All that this node has ever had."""
+        """All that this node remembers."""
         return [self._talk.info(purse) for purse in self._store.durable.values()]
 
     async def open(self, terms: PurseTerms, token: bytes = b"") -> None:
@@ -166,6 +171,14 @@ class PaymentRunner:
         """The channel is gone for good, in the ledgers or on chain."""
         await self._keep(channel, self._book.settle(channel, self._clock_ms()))
         self._talk.forget(channel)
+
+    def forget(self, channels: Iterable[ChannelId]) -> None:
+        """These purses, as far as they are settled, are not remembered any more; what was paid stays in the log."""
+        for channel in channels:
+            durable = self._store.durable.get(channel)
+            if durable is not None and durable.phase == "settled":
+                self._book.forget(channel)
+                self._store.forget(channel)
 
     async def recover(self, channel: ChannelId) -> None:
         """End a restored purse's recovery without the other's answer, at the operator's risk."""

@@ -109,6 +109,11 @@ class PurseStore:
             except ScappError as error:  # a shortcut only
                 logger.warning("payment channel 0x%s: no snapshot: %s", purse.channel.hex(), error)
 
+    def forget(self, channel: ChannelId) -> None:
+        """Nothing more is stored of this purse."""
+        for known in (self.durable, self._versions, self._snapshots):
+            known.pop(channel, None)
+
     async def idle(self) -> None:
         """Return when all that was decided before is durable, or has failed."""
         if self._ended < self._begun:

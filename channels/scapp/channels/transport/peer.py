@@ -22,7 +22,7 @@ _log = logging.getLogger("scapp.transport")
 WRITE_BYTES = 262_144
 """A peer's messages are handed to the TLS layer in writes of about this size."""
 _HANDLED_IN_A_ROW_MAX = 64
-ACK_DELAY_S = 0.01
+ACK_DELAY_S = 0.002
 """An acknowledgement waits so long for a message to travel with: most messages are answered, and a write and a wake-up
 for the acknowledgement alone would stand between a message and its answer."""
 
@@ -109,10 +109,13 @@ class Peer:
     # --- sending -----------------------------------------------------------------------------------------------
 
     def send(self, message: bytes, on_acked: Callable[[], None] | None) -> None:
-        """The first message goes out at once, those that follow before the loop has come round in one write."""
+        """Alone it goes out at once; while others are on their way it is gathered with what follows."""
         self.session.queue(message, on_acked)
-        if not self._flush_due:
+        if self._flush_due:
+            return
+        if self.session.queued == 1:
             self._flush()
+        else:
             self.flush_soon()
 
     def flush_soon(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from scapp.channels.books.app_ways import open_over_routes
 from scapp.channels.channel.shares import with_room
 from scapp.channels.service import OpenRequest
-from scapp.channels.types import Address, ChannelId
+from scapp.channels.types import U256_MAX, Address, ChannelId
 from scapp.runtime.api.call import Call, address_of, find_app, find_peer
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.api.payloads import from_json, payload_of
@@ -43,19 +44,23 @@ async def open_channel(call: Call) -> ChannelView:
         call.require("funds", "a channel with deposits")
     app = find_app(call.context, request.app)
     peers = tuple(find_peer(call.context, text) for text in request.peers)
-    channel_id = await call.context.service.open_channel(
-        OpenRequest(
-            peers=peers,
-            deployment=app.deployment,
-            params=from_json(request.params),
-            slots=_slots(call, request, peers),
-            challenge_duration=request.challenge_duration_s,
-            fund=request.fund,
-            via=tuple(find_peer(call.context, text) for text in request.via),
-            fees=tuple(map(int, request.fees)) or (0,) * len(request.via),
-        )
+    wish = OpenRequest(
+        peers=peers,
+        deployment=app.deployment,
+        params=from_json(request.params),
+        slots=_slots(call, request, peers),
+        challenge_duration=request.challenge_duration_s,
+        fund=request.fund,
+        via=tuple(find_peer(call.context, text) for text in request.via),
+        fees=tuple(map(int, request.fees)) or (0,) * len(request.via),
     )
-    return await _settled(call, channel_id, request.wait_s)
+    if not request.routed:
+        return await _settled(call, await call.context.service.open_channel(wish), request.wait_s)
+    if request.fund != "virtual" or request.via or call.context.books is None:
+        raise ApiError("bad_request", "only a channel over ledgers is `routed`, and then it names no hubs in `via`")
+    fee_max = U256_MAX if request.fee_max is None else int(request.fee_max)
+    channel_id = await open_over_routes(call.context.service, call.context.books, wish, fee_max, request.wait_s)
+    return channel_view(call.context.service.channel(channel_id), call.context)
 
 
 def _slots(call: Call, request: OpenChannelRequest, peers: tuple[Address, ...]) -> tuple[tuple[bytes, bytes, int], ...]:

@@ -140,6 +140,7 @@ def chain_status_view(chain: ChainService | None) -> ChainStatusView:
         watched=found.watched,
         pending=found.pending,
         fault=found.fault,
+        behind_s=found.behind_s,
         unprotected={k: v for k, v in msgspec.structs.asdict(found.protection or Protection()).items() if v},
     )
 

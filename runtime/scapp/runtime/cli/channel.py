@@ -8,7 +8,7 @@ import click
 
 from scapp.runtime.cli.common import TIMEOUT, common, emit, settings, short, table, tell, waiting
 from scapp.runtime.cli.described import chain_lines, described, end, wait_option
-from scapp.runtime.cli.route import AUTO, best_route
+from scapp.runtime.cli.route import AUTO
 
 if TYPE_CHECKING:
     from scapp.runtime.documents import ChannelView, SlotView
@@ -44,11 +44,12 @@ def channel() -> None:
     "via",
     multiple=True,
     metavar="HUB",
-    help="With --fund virtual: a hub on the way to the peer; auto: the cheapest that are announced",
+    help="With --fund virtual: a hub on the way; auto: the cheapest that are announced, others if they refuse",
 )
 @click.option(
     "--fee", "fees", multiple=True, metavar="AMOUNT", help="What each hub gets, in the first asset  [nothing]"
 )
+@click.option("--fee-max", metavar="AMOUNT", help="With --via auto: most to pay all hubs together  [no limit]")
 @click.option(
     "--stake",
     "stakes",
@@ -87,6 +88,7 @@ def open_(
     fund: str,
     via: tuple[str, ...],
     fees: tuple[str, ...],
+    fee_max: str | None,
     stakes: tuple[str, ...],
     rooms: tuple[str, ...],
     payouts: tuple[str, ...],
@@ -106,16 +108,16 @@ def open_(
     if via and fund != "virtual":
         raise click.UsageError("--via belongs to --fund virtual")
     auto = via == (AUTO,)
-    if auto and (fees or slots or len(peers) != 1):
-        raise click.UsageError("--via auto is for one PEER and --stake; it finds the fees as well")
+    if auto and (fees or len(peers) != 1):
+        raise click.UsageError("--via auto is for one PEER; it finds the fees as well")
+    if fee_max is not None and not auto:
+        raise click.UsageError("--fee-max belongs to --via auto")
     staked, headroom = by_asset(stakes, "--stake"), by_asset(rooms, "--headroom")
     if set(headroom) - set(staked):
         raise click.UsageError("--headroom is for an asset that --stake names")
     hubs = [] if auto else list(via)
     paid = parse_fees(fees, len(hubs), next(iter(staked), ""))
     with settings().client() as node, waiting("opening the channel"):
-        if auto:
-            hubs, paid = best_route(node, peers[0], staked, challenge_duration)
         found = node.open_channel(
             peers,
             app,
@@ -124,6 +126,8 @@ def open_(
             fund=fund,
             via=hubs,
             fees=paid,
+            routed=auto,
+            fee_max=None if fee_max is None else parse_fees((fee_max,), 1, next(iter(staked), ""))[0],
             stakes=staked,
             headroom=headroom,
             payouts=dict(map(_payout, payouts)),

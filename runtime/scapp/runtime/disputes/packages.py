@@ -155,7 +155,9 @@ def _of_stack(state: SignedState, proof: tuple[SignedState, ...], apps: Apps) ->
     concludes = state.is_final and not proof and is_unanimous(state)
     if not concludes and not is_supported(apps, state, proof):
         raise PackageRefused(f"the {app} app would not take its turn {state.turn} with that proof")
-    payee = [exit_.allocations[-1].amount for exit_ in outcome[:1] if app == "payment" and exit_.allocations]
+    payee = [
+        exit_.allocations[-1].amount for exit_ in outcome[:1] if app in ("payment", "hash-lock") and exit_.allocations
+    ]
     return Defence(
         channel=channel_of(state),
         state=state,

@@ -106,7 +106,7 @@ class LockBook:
         """What became of a lock of the lane, as far as it is known."""
         transit = self.state.transits.get(lock.hash)
         for leg in (transit.incoming, transit.outgoing) if transit is not None else ():
-            if leg is not None and leg.channel == lane.channel and leg.fate is not None:
+            if leg is not None and leg.is_of(lane.channel, lock) and leg.fate is not None:
                 return leg.fate
         return self.chain.fate(lock)
 
@@ -189,12 +189,12 @@ class LockBook:
         amount, locks = amount_bytes(voucher.amount), wire_locks(voucher.locks)
         self.do(VoucherPromised(lane.channel, number, amount, locks, voucher.signature, self.now_ms))
 
-    def over(self, lane: Lane, name: bytes, fate: Fate) -> None:
+    def over(self, lane: Lane, lock: Lock, fate: Fate) -> None:
         """What became of a lock, unless that is known."""
-        transit = self.state.transits.get(name)
+        transit = self.state.transits.get(lock.hash)
         for leg in (transit.incoming, transit.outgoing) if transit is not None else ():
-            if leg is not None and leg.channel == lane.channel and leg.fate is None:
-                self.do(LockOver(name, lane.channel, fate, self.now_ms))
+            if leg is not None and leg.is_of(lane.channel, lock) and leg.fate is None:
+                self.do(LockOver(lock.hash, lane.channel, fate, self.now_ms))
 
     # Invoices
 

@@ -76,10 +76,11 @@ class Secret(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="k:secr
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="k:failed"):
-    """From the payee: the lock on that hash will not be opened, and why. It stands until its end."""
+    """From the payee: the lock on that hash that ends then will not be opened, and why. It stands until its end."""
 
     channel: B32
     hash: B32
+    expiry_s: U48
     reason: Short
 
 

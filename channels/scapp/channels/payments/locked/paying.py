@@ -9,7 +9,7 @@ from scapp.channels.payments.hops import fulfil, offer
 from scapp.channels.payments.locked.book import LockBook
 from scapp.channels.payments.locked.events import LockFailed, LockPassed, PaymentBegun, SecretLearned
 from scapp.channels.payments.locked.invoice import Invoice
-from scapp.channels.payments.locked.messages import HOPS_MAX
+from scapp.channels.payments.locked.messages import HOPS_MAX, Failed
 from scapp.channels.payments.locked.records import Hop, Lane
 from scapp.channels.payments.locked.state import wire_hops
 from scapp.channels.payments.locks import Lock, hash_of
@@ -90,16 +90,17 @@ def secret_told(book: LockBook, peer: Address, channel: bytes, preimage: bytes) 
     # it has signed.
     if lock is not None and lane.phase == "open" and not lane.token and book.fate(lane, lock) != "ended":
         book.promise(lane, fulfil(lane.known, preimage, book.signer))
-        book.over(lane, name, "paid")
+        book.over(lane, lock, "paid")
     return book.lane(channel)
 
 
-def failure_told(book: LockBook, peer: Address, channel: bytes, name: bytes, reason: str) -> None:
+def failure_told(book: LockBook, peer: Address, told: Failed) -> None:
     """The payee of a lane says that a lock will not be opened: everybody before it may know. The lock stands, for it
     was signed. Raises PeerError."""
-    lane = book.shared(peer, channel)
-    transit = book.state.transits.get(name)
-    if transit is None or transit.outgoing is None or transit.outgoing.channel != lane.channel or lane.payee != peer:
+    lane = book.shared(peer, told.channel)
+    transit = book.state.transits.get(told.hash)
+    leg = transit.outgoing if transit is not None else None
+    if transit is None or leg is None or leg.channel != lane.channel or lane.payee != peer:
         raise PeerError("says of a lock that is none that it failed")
-    if not transit.fault and not transit.preimage and transit.outgoing.fate is None:
-        book.do(LockFailed(name, reason[:REASON_MAX] or "no reason given", book.now_ms))
+    if leg.expiry_s == told.expiry_s and leg.fate is None and not (transit.fault or transit.preimage):
+        book.do(LockFailed(told.hash, told.reason[:REASON_MAX] or "no reason given", book.now_ms))

@@ -86,6 +86,10 @@ class Leg(msgspec.Struct, frozen=True, array_like=True, gc=False):
     expiry_s: int
     fate: Fate | None = None
 
+    def is_of(self, channel: ChannelId, lock: Lock) -> bool:
+        """Is it that lock of that lane? Its hash alone does not say so: a payment may be tried again."""
+        return (self.channel, self.amount, self.expiry_s) == (channel, lock.amount, lock.expiry_s)
+
 
 class Transit(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """A payment under one hash as this node has part in it: the payer has no `incoming`, the payee no `outgoing`, a hub

@@ -78,7 +78,7 @@ def _adopt(book: LockBook, lane: Lane, lock: Lock) -> None:
     """A lock that is in a lane's voucher and that this node may have forgotten."""
     transit = book.state.transits.get(lock.hash)
     legs = (transit.incoming, transit.outgoing) if transit is not None else ()
-    if any(leg is not None and leg.channel == lane.channel for leg in legs):
+    if any(leg is not None and leg.is_of(lane.channel, lock) for leg in legs):
         return
     if lane.payer == book.me:
         if transit is None or transit.over:

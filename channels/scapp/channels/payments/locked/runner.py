@@ -201,8 +201,8 @@ class LockRunner:
                 lane = payer.secret_told(book, peer, channel, preimage)
                 self._seen.pop(lane.channel, None)  # it lacks the voucher, perhaps one that was made long ago
                 self._again[lane.channel] = None
-            case Failed(channel, name, reason):
-                payer.failure_told(book, peer, channel, name, reason)
+            case Failed():
+                payer.failure_told(book, peer, message)
             case LaneWanted(channel, token):
                 self._replies.append((peer, recovering.answer(book, book.shared(peer, channel), token)))
             case LaneHeld():

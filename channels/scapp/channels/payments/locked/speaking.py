@@ -50,13 +50,13 @@ def _of_lock(book: LockBook, lane: Lane, lock: Lock) -> LockMessage | None:
     """To the payer of a lock."""
     transit = book.state.transits.get(lock.hash)
     leg = transit.incoming if transit is not None else None
-    if transit is None or leg is None or leg.channel != lane.channel:
-        return Failed(lane.channel, lock.hash, _IN_USE)
+    if transit is None or leg is None or not leg.is_of(lane.channel, lock):
+        return Failed(lane.channel, lock.hash, lock.expiry_s, _IN_USE)
     if leg.fate is not None:
         return None  # by a voucher, which the payer knows, or by the chain, which it sees
     if transit.preimage:
         return Secret(lane.channel, transit.preimage)
-    return Failed(lane.channel, lock.hash, transit.fault) if transit.fault else None
+    return Failed(lane.channel, lock.hash, lock.expiry_s, transit.fault) if transit.fault else None
 
 
 def touched(book: LockBook, events: Iterable[LocksEvent]) -> list[ChannelId]:

@@ -126,14 +126,13 @@ def keep(book: LockBook, lane: Lane, number: int, voucher: LockedVoucher) -> Non
     )  # fmt: skip
     for lock in lane.locks:
         if lock not in voucher.locks:
-            book.over(lane, lock.hash, "ended" if lock.hash in ended else "paid")
+            book.over(lane, lock, "ended" if lock.hash in ended else "paid")
 
 
 def _act(book: LockBook, before: Lane, onward: Mapping[bytes, tuple[Hop, ...]]) -> None:
     """On the locks that are new in a lane."""
-    known = {lock.hash for lock in before.locks}
     for lock in book.lane(before.channel).locks:
-        if lock.hash not in known and not _use_fault(book, lock.hash):
+        if lock not in before.locks and not _use_fault(book, lock.hash):
             _arrived(book, book.lane(before.channel), lock, onward.get(lock.hash, ()))
 
 
