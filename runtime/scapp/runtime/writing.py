@@ -42,6 +42,7 @@ class EarlyWrite:
         self._kernel = kernel
         self._log_root: bytes = expected.log_root
         self._written: list[bytes] = []
+        self._unchecked: SupportedBatch | None = None
         self.entries = 0
         self.size = 0  # bytes of what was sent
         self._batches: SimpleQueue[SupportedBatch | None] = SimpleQueue()
@@ -62,9 +63,15 @@ class EarlyWrite:
 
     def _rows(self) -> Iterator[bytes]:
         while (batch := self._batches.get()) is not None:
+            self._unchecked = batch
             if batch.entries:
                 self._written.append(self._kernel.messages(batch.first_sequence, batch.turn, batch.entries))
                 yield self._written[-1]  # the server goes to work, so the check comes after
+            self._check()
+
+    def _check(self) -> None:
+        batch, self._unchecked = self._unchecked, None
+        if batch is not None:
             check_log_root(self._log_root, batch, self._kernel)
             self._log_root = batch.log_root
 
@@ -95,6 +102,7 @@ class EarlyWrite:
 
     def messages(self) -> TableChange:
         """All that was sent, for another attempt after a failed one. Raises DerivationHalted, KernelFault."""
+        self._check()
         if not self._batches.empty():  # what nobody came to
             collections.deque(self._rows(), maxlen=0)
         return TableChange(MESSAGES.name, self.entries, 0, copy=b"".join(self._written))
