@@ -1,8 +1,9 @@
 """K2, K3, K4, K9: messages to committed PostgreSQL rows, against the same transfers done by triggers.
 
 Both sides begin with messages in memory and end with a commit that holds the message itself, a row of history and the
-balances, on the same server with the same `synchronous_commit`. Ours runs the reducer, checks log root and state root
-of every thousand messages, and moves the cursor in the same transaction. The rivals' SQL stands in `sql/`; tables are
+balances, on the same server with the same `synchronous_commit`. Ours runs the reducer, checks the log root of every
+thousand messages and the state root of every commit, which K2 and K9 make of all ten thousand (ADR 0065), and moves the
+cursor in the same transaction. The rivals' SQL stands in `sql/`; tables are
 kept from round to round on both sides.
 """
 

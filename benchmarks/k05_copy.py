@@ -1,7 +1,8 @@
 """K5, K5i: messages to committed rows, against a bare binary COPY of the very rows that come out, into equal tables.
 
 The COPY stands for the least a database can be asked to do: ready rows, no upsert, no cursor, one transaction. Ours
-also runs the reducer and checks roots. Below stands the database's part of ours alone, from ready buffers to commit.
+also runs the reducer and checks roots, as in K2. Below stands the database's part of ours alone, from ready buffers to
+commit.
 """
 
 from __future__ import annotations

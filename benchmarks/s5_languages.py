@@ -81,11 +81,13 @@ def run() -> Result:
     assert len(set(roots.values())) == 1, roots
     rounds = [{name: _seconds(module, entries) for name, module in checked.items()} for _ in range(ROUNDS)]
     seconds = {name: statistics.median(each[name] for each in rounds) for name in checked}
-    notes = tuple(
-        f"{name}: {len(wasm[name]):,} bytes, {len(entries) / seconds[name]:,.0f} messages/s" for name in checked
-    )
+    notes = tuple(f"| {name} | {len(wasm[name]):,} bytes | {len(entries) / seconds[name]:,.0f} |" for name in checked)
     slowest = max(statistics.median(each[name] / each["Zig"] for each in rounds) for name in checked)
-    return Result(slowest, "x", notes=(*notes, f"one root: 0x{roots['Zig'].hex()[:16]}…"))
+    return Result(
+        slowest,
+        "x",
+        notes=("| ledger | module | messages/s |", "|---|---|---|", *notes, f"one root: 0x{roots['Zig'].hex()[:16]}…"),
+    )
 
 
 MEASURES = [Measure("S5", "slowest language's ledger against Zig's", goal=2.0, run=run, lower_is_better=True)]

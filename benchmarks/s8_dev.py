@@ -7,7 +7,6 @@ that the file system gives for the save.
 
 from __future__ import annotations
 
-import resource
 import shutil
 import statistics
 import tempfile
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.runner import Measure, Result, Unmeasured
+from benchmarks.timing import processor_s
 
 SOURCE = Path(__file__).resolve().parents[1] / "examples" / "game" / "scapp" / "game" / "goofspiel.zig"
 CARDS, SAVES = 13, 9
@@ -45,12 +45,6 @@ def _record() -> list[bytes]:
     return entries
 
 
-def _processor_s() -> float:
-    """Of this process and of the compilers that it waited for."""
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(each.ru_utime + each.ru_stime for each in used)
-
-
 def run() -> Result:
     from scapp.reducers.toolchain import ToolchainMissing
     from scapp.runtime.cli.dev_loop import DevLoop
@@ -66,10 +60,10 @@ def run() -> Result:
             for number in range(SAVES + 1):
                 text = SOURCE.read_text().replace('"the game is over"', f'"the game is over: {number}"')
                 source.write_text(text)
-                begin = _processor_s()
+                begin = processor_s()
                 while (save := loop.poll()) is None:
                     time.sleep(0.01)
-                processor.append(_processor_s() - begin)
+                processor.append(processor_s() - begin)
                 assert [save.problem, *save.left_out, *save.differences] == [""], save
         except ToolchainMissing as error:
             raise Unmeasured(str(error)) from error

@@ -87,6 +87,7 @@ def test_a_node_that_lost_its_disk_goes_on_from_an_old_backup() -> None:
         assert alice.channel(channel).log_root == bob.channel(channel).log_root
 
 
+@pytest.mark.slow
 def test_the_operator_may_go_on_alone_and_a_stopped_node_can_be_backed_up() -> None:
     with cluster(2, WITHOUT_DATABASE) as nodes:
         nodes.deploy(LEDGER)

@@ -264,7 +264,14 @@ def test_the_demo(players: int, open_folder: Path) -> None:
     assert result["entries"] == 1 + 2 * 3 * players + 1, "open, a commit and a reveal per card and player, close"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
+)
 def test_the_demo_leaves_no_process_behind(number: signal.Signals, code: int, open_folder: Path) -> None:
     """Interrupted, terminated, even killed in the middle: nodes and databases stop, and the directory is reusable."""
     folder = open_folder / "demo"

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from scapp.channels.adjudicator_status import unpack_status
-from scapp.channels.chain import calls
-from scapp.channels.crypto import keccak256
-from scapp.channels.signing import Signer
-from scapp.channels.state import challenge_hash, encode_state_of_outcome
-from scapp.channels.types import Address, ChannelId, Hash
 from scapp.reducers import library
 from scapp.runtime import devchain
-from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.devchain import Chain
-from scapp.runtime.disputes.packages import read_package
-from scapp.runtime.keys_file import CHAIN_KEY, key_info, load_key, new_key
-from tests.support.cluster import environment, eventually
+from tests.support.cluster import eventually
 from tests.support.command import document
 from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
+from tests.support.towers import (
+    challenge_with,
+    exported,
+    give_tower,
+    record_of,
+    running_tower,
+    tower_turn,
+)
 
 LEDGER = library.wasm_bytes("ledger")
 CONFORMANCE = (Path(__file__).parents[1] / "golden" / "conformance.wasm").read_bytes()
@@ -102,73 +96,6 @@ def settled(nodes: FundedCluster, channel: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def _tower(nodes: FundedCluster, home: Path) -> Iterator[tuple[str, str]]:
-    """A watchtower process with an account of its own: its URL, and a token for clients."""
-    settings = (nodes.nodes["alice"].home / "scapp.toml").read_text()
-    (home / "scapp.toml").write_text("[chain]" + settings.partition("[chain]")[2].partition("[funding]")[0])
-    new_key(home, role=CHAIN_KEY)
-    nodes.chain.fund(key_info(home, CHAIN_KEY).address, 10**20)
-    token = TokenStore(home).add("bob", ["send", "read"])
-    command = [sys.executable, "-m", "scapp.runtime.cli.main", "-C", str(home), "--json", "watchtower"]
-    with subprocess.Popen(
-        [*command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True, env=environment()
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())["url"], token
-        finally:
-            process.terminate()
-
-
-def _give_tower(nodes: FundedCluster, name: str, url: str, token: str) -> None:
-    """Restart a node with the tower in its settings."""
-    node = nodes.nodes[name]
-    nodes.drop_client(name)
-    node.ask_to_stop()
-    node.wait_stopped()
-    config = node.home / "scapp.toml"
-    line = f'[disputes]\nwatchtowers = ["{url.replace("://", f"://{token}@")}"]'
-    config.write_text(config.read_text().replace("[disputes]", line))
-    nodes.start(name)
-
-
-def _tower_turn(url: str, token: str, channel: str, turn: int | None) -> bool | None:
-    """True once the tower can defend that turn."""
-    request = urllib.request.Request(f"{url}/v1/status", headers={"Authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(request) as answer:
-        found = {each["channel_id"]: each["turn"] for each in json.load(answer)["channels"]}
-    return True if found.get(channel, -1) >= (turn or 0) else None
-
-
-def _package(nodes: FundedCluster, name: str, channel: str) -> bytes:
-    """The dispute package that a node has exported, once it has."""
-    path = nodes.nodes[name].home / "disputes" / f"{channel}.json"
-    return eventually(lambda: path.read_bytes() if path.exists() else None, lambda: str(path))
-
-
-def _challenge_with(nodes: FundedCluster, name: str, package: bytes) -> None:
-    """What a cheater's own program would send: a challenge with an old state, signed with the channel key."""
-    defence = read_package(package, devchain.CHAIN_ID, Address(nodes.adjudicator))
-    state = defence.state
-    signer = Signer(load_key(nodes.nodes[name].home, lambda: ""))
-    encoded = encode_state_of_outcome(
-        defence.channel, state.app_data, state.outcome, state.turn, is_final=state.is_final
-    )
-    signature = signer.sign(challenge_hash(Hash(keccak256(encoded))))
-    data = calls.encode_call(calls.Challenge((), state, signature))
-    receipt = nodes.chain.send(bytes.fromhex(nodes.accounts[name][2:]), nodes.adjudicator, data)
-    assert receipt["status"] == "0x1", receipt
-
-
-def _record(nodes: FundedCluster, channel: str) -> tuple[int, int]:
-    """Turn record and finalizesAt on chain."""
-    data = calls.encode_call(calls.StatusOf(ChannelId(bytes.fromhex(channel[2:]))))
-    call = {"to": devchain.hexed(nodes.adjudicator), "data": devchain.hexed(data)}
-    status = unpack_status(Hash(bytes.fromhex(nodes.chain.rpc("eth_call", call, "latest")[2:])))
-    return status.turn_record, status.finalizes_at
-
-
 @pytest.mark.parametrize("asset", ["coin", "token"])
 def test_deposit_play_close_and_get_paid(two: FundedCluster, asset: str) -> None:
     """Everybody is paid what the reducer's outcome says, by one transaction, to their channel addresses."""
@@ -233,24 +160,25 @@ def test_the_published_contracts_work_as_well(chain: Chain) -> None:
 def test_a_watchtower_answers_for_a_node_that_is_away(chain: Chain, tmp_path: Path) -> None:
     """Alice's database of old states is used against Bob, who is away: his tower clears the challenge, and the channel
     goes on when he is back."""
-    with funded_cluster(2, chain) as nodes, _tower(nodes, tmp_path) as (url, token):
+    with funded_cluster(2, chain) as nodes, running_tower(nodes, tmp_path) as (url, token):
         nodes.deploy(CONFORMANCE)
-        _give_tower(nodes, "bob", url, token)
+        give_tower(nodes, "bob", url, token)
         channel = open_both(nodes)
-        old = _package(nodes, "alice", channel)
+        old = exported(nodes, "alice", channel)
         (receipt,) = nodes.client("bob").send(channel, {"pay": {"amounts": [0, 2 * STAKE, 0, 200]}})
         assert receipt.status == "accepted"
-        eventually(lambda: _tower_turn(url, token, channel, receipt.turn), lambda: "the tower has the package")
+        eventually(lambda: tower_turn(url, token, channel, receipt.turn), lambda: "the tower has the package")
         nodes.drop_client("bob")
         nodes.nodes["bob"].ask_to_stop()
         nodes.nodes["bob"].wait_stopped()
         nodes.drop_client("alice")  # her node is honest, and would answer itself
         nodes.nodes["alice"].ask_to_stop()
         nodes.nodes["alice"].wait_stopped()
-        _challenge_with(nodes, "alice", old)
-        eventually(lambda: True if _record(nodes, channel)[1] else None, lambda: "a challenge stands")
+        challenge_with(nodes, "alice", old)
+        eventually(lambda: True if record_of(nodes, channel)[1] else None, lambda: "a challenge stands")
         eventually(
-            lambda: True if _record(nodes, channel) == (receipt.turn, 0) else None, lambda: str(_record(nodes, channel))
+            lambda: True if record_of(nodes, channel) == (receipt.turn, 0) else None,
+            lambda: str(record_of(nodes, channel)),
         )
         nodes.start("alice", "bob")
         nodes.client("bob").close_channel(channel, wait_s=60)
@@ -258,10 +186,13 @@ def test_a_watchtower_answers_for_a_node_that_is_away(chain: Chain, tmp_path: Pa
         assert _assets(nodes, "bob") == (2 * STAKE, 200)
 
 
-def test_the_demo_plays_for_stakes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("players", [2, 3])
+def test_the_demo_plays_for_stakes(players: int, tmp_path: Path) -> None:
     """Everybody's account ends with what the game said, less what its transactions cost; nothing is created or lost."""
-    found = document("demo", "--fund", "direct", "--cards", "3", "--dir", str(tmp_path), "--no-keep")
+    demo = ["demo", "--players", str(players), "--fund", "direct", "--cards", "3"]
+    found = document(*demo, "--dir", str(tmp_path), "--no-keep")
     assert found["equal"]
     money = found["money"]
+    assert len(money) == players
     assert sum(int(row["owed"]) for row in money) == sum(int(row["stake"]) for row in money)
     assert all(0 < int(row["fees"]) < 10**16 for row in money), money

@@ -13,10 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from scapp.channels.crypto import commitment
+from scapp.reducers.build import build_reducer
+from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.cli.processes import free_ports
-from tests.support.cluster import environment
+from scapp.runtime.documents import SlotView
+from tests.support.cluster import cluster, environment
+from tests.support.snippets import blocks
+from tests.support.tree import ROOT
 
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "tutorial"
+PAGES, HOWTO = ROOT / "docs" / "tutorial", ROOT / "docs" / "howto"
 PORTS = ("7430", "7431", "7440", "7441")
 
 
@@ -31,7 +37,7 @@ def folder() -> Iterator[Path]:
 
 def run_page(name: str, ports: tuple[str, ...], folder: Path) -> str:
     """What its blocks print, run in one shell; free ports take the place of those on the page."""
-    script = "\n".join(re.findall(r"```sh\n(.*?)```", (PAGES / name).read_text(), re.S))
+    script = "\n".join(blocks(PAGES / name, "sh"))
     for port, free in zip(ports, free_ports(len(ports)), strict=True):
         assert port in script
         script = script.replace(port, str(free))
@@ -69,3 +75,28 @@ def test_alice_hub_and_bob(folder: Path) -> None:
         "hub": 2 * 10**16 + fees,
         "bob": 34 * 10**14,
     }
+
+
+@pytest.mark.slow
+def test_a_hidden_move_as_the_how_to_sends_it(folder: Path) -> None:
+    """Its reducer between two nodes: Bob has hidden a rock, Alice follows the page with a paper, and is owed more."""
+    page = HOWTO / "hidden-moves.md"
+    (source,), (code,) = blocks(page, "zig"), blocks(page, "python")
+    (folder / "rps.zig").write_text(source)
+    build_reducer(folder / "rps.zig", folder / "rps.wasm", quick=True)
+    with cluster(2) as nodes:
+        nodes.deploy((folder / "rps.wasm").read_bytes())
+        alice, bob = (nodes.client(name) for name in nodes.names)
+        owners = [*nodes.addresses.values(), "0x" + "00" * 18 + "dead"]
+        slots = [
+            SlotView(asset=COIN, destination=to, amount=each)
+            for to, each in zip(owners, ("10", "10", "0"), strict=True)
+        ]
+        channel = alice.open_channel(["bob"], "rps", slots=slots, wait_s=30).channel_id
+        me, salt = (bytes.fromhex(text[2:]) for text in (nodes.addresses["bob"], "0x" + "22" * 32))
+        hidden = commitment(salt, bytes.fromhex(channel[2:]), me, 0, b"rock")
+        (receipt,) = bob.send(channel, {"commit": {"hash": "0x" + hidden.hex()}})
+        assert receipt.status == "accepted", receipt
+        exec(compile(code, str(page), "exec"), {"home": nodes.nodes["alice"].home, "channel": channel})
+        bob.send(channel, {"reveal": {"choice": "rock", "salt": "0x" + salt.hex()}})
+        assert alice.channel(channel).amounts == ["15", "5", "0"]

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from scapp.channels.errors import ScappError
 from scapp.runtime.cli.amounts import COIN
-from scapp.runtime.devchain import Chain
+from scapp.runtime.devchain import DEPLOYER, Chain
 from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
 from tests.support.ledger_cluster import (
     DEPOSIT,
@@ -112,3 +113,19 @@ def test_a_hub_that_is_gone_keeps_nothing_of_others(three: FundedCluster) -> Non
     gained = {who: nodes.balance(nodes.addresses[who]) - before[who] for who in nodes.names}
     assert gained == {"alice": DEPOSIT - 400, "bob": 2 * DEPOSIT, "carol": DEPOSIT + 400}
     assert nodes.held(left) == nodes.held(right) == 0
+
+
+@pytest.mark.published_contracts
+def test_nobody_guarantees_channels_on_the_published_contracts(chain: Chain) -> None:
+    """Ledgers run on them; a payer refuses to open payments, and says where that would be allowed."""
+    from tests.chain import published
+
+    deployed = {}
+    for name in ("NitroAdjudicator", "ConsensusApp", "VirtualPaymentApp"):
+        receipt = chain.send(DEPLOYER, None, published.load(name).creation_code())
+        deployed[name] = bytes.fromhex(receipt["contractAddress"][2:])
+    with funded_cluster(2, chain, published=deployed) as nodes:
+        open_ledger(nodes, "alice", "bob")
+        assert set(nodes.client("alice").chain().unprotected) == {"payment", "app"}
+        with pytest.raises(ScappError, match=r"chain\.adjudicator.*ledgers\.unprotected_guarantees"):
+            nodes.client("alice").open_payments("bob", COIN, 1_000)

@@ -7,7 +7,9 @@ import hashlib
 import eth_abi
 import pytest
 
-from scapp.channels.chain import contracts
+from scapp.channels.chain import calls, contracts
+from scapp.channels.chain.judging import state_hash_of
+from scapp.channels.chain.support import Unsupported, is_supported, require_supported, signed
 from scapp.channels.crypto import keccak256
 from scapp.channels.payments.locks import Lock, locked_voucher_hash, redemption_of_locks, sign_locked
 from scapp.channels.signing import Verifier
@@ -42,16 +44,30 @@ class Scene:
         self.channel = Channel((ALICE, IRENE, BOB), self.app.address)
 
     def supported(self, channel, new, turn, app_data, names=("bob",), old=None):
-        """None when the redemption may be registered now, else the reason."""
+        """None when the redemption may be registered now, else the reason; nodes must judge it as the contract does."""
         postfund = channel.state(old or slots(100, 0), 1).signed()
         part = channel.state(new, turn, app_data).signed(*names)
         adjudicator = self.world.adjudicator
         call = adjudicator.interface.call("stateIsSupported", channel.fixed, [postfund], part)
         receipt = self.world.evm.view(adjudicator.address, call)
-        if not receipt.ok:
-            return receipt.reason
-        good, reason = adjudicator.interface.answer("stateIsSupported", receipt.output)
-        return None if good else reason
+        good, reason = False, receipt.reason
+        if receipt.ok:
+            good, reason = adjudicator.interface.answer("stateIsSupported", receipt.output)
+        reason = None if good else reason
+        assert self.judged(channel, postfund, part) == reason
+        return reason
+
+    def judged(self, channel, postfund, part):
+        """What a node says of it that knows what was revealed; without that it must not refuse what is supported."""
+        candidate, proof = (calls.signed_state(each, channel.fixed) for each in (part, postfund))
+        times = {hash_: self.app.read("revealedAt", hash_) for hash_ in HASHES}
+        try:
+            states = [signed(state, state_hash_of(state)) for state in (candidate, proof)]
+            require_supported("hash-lock", channel.id, states[0], states[1:], times)
+        except Unsupported as error:
+            return str(error)
+        assert is_supported({channel.app: "hash-lock"}, candidate, (proof,))
+        return None
 
     def reveal(self, *preimages, at=None):
         if at is not None:

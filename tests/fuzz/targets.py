@@ -23,6 +23,7 @@ from scapp.channels.channel.messages import (
     Recall,
     Refuse,
     Rejected,
+    ResizeAsked,
     Status,
     Submit,
     Supported,
@@ -34,6 +35,7 @@ from scapp.channels.channel_snapshots import Loaded
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.types import Address
 from tests.fuzz.ledgers import ledger_facts, ledger_messages
+from tests.fuzz.locked import invoices, lock_events, lock_messages
 from tests.fuzz.virtuals import virtual_facts, virtual_messages
 from tests.support.tree import ROOT
 
@@ -115,6 +117,8 @@ def some_messages() -> list[Any]:
     return [
         proposal(),
         virtual_proposal(),
+        successor_proposal(),
+        ResizeAsked(C32, ((bytes(20), bytes(31) + b"\x01"),)),
         Rejected(C32, "no"),
         Submit(C32, 1, 1, (b"payload", b"")),
         Decisions(C32, ()),
@@ -154,6 +158,18 @@ def virtual_proposal() -> Proposal:
     return found
 
 
+@functools.cache
+def successor_proposal() -> Proposal:
+    from scapp.channels.types import ZERO_ADDRESS
+    from tests.support.sim_chain import running
+
+    sim, channel = running([(5,), (5,)])
+    sim.resize(channel, {0: {ZERO_ADDRESS: 1}})
+    found = decode_message(sim.queue[0][2])
+    assert isinstance(found, Proposal)
+    return found
+
+
 def messages() -> tuple[Decode, list[bytes]]:
     return decode_message, [encode_message(message) for message in some_messages()]
 
@@ -167,7 +183,7 @@ def proposals() -> tuple[Decode, list[bytes]]:
         found = decode_message(data)
         return created_from_proposal(found, me, good.time_ms) if isinstance(found, Proposal) else None
 
-    return decode, [encode_message(good), encode_message(virtual_proposal())]
+    return decode, [encode_message(each) for each in (good, virtual_proposal(), successor_proposal())]
 
 
 def engine() -> tuple[Decode, list[bytes]]:
@@ -555,6 +571,9 @@ def targets() -> list[Target]:
         Target("vouchers", vouchers, (InvalidValue, PeerError, LocalError), bytes_max=512),
         Target("payments", payment_messages, (PeerError,)),
         Target("purses", purse_events, (CorruptionError,)),
+        Target("locks", lock_messages, (PeerError,)),
+        Target("lock-facts", lock_events, (CorruptionError,)),
+        Target("invoices", invoices, (LocalError,), bytes_max=1100),
         Target("announcements", announcements, (PeerError,)),
         Target("app-data", app_data, (InvalidValue,), bytes_max=512),
         Target("api", api_bodies, _allowed_api()),

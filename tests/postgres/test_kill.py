@@ -117,11 +117,15 @@ def test_killed_while_writing(own_backend: EmbeddedBackend, seed: str) -> None:
     storm(own_backend, seed, rounds=int(os.environ.get("SCAPP_KILLS", "10")))
 
 
+@pytest.mark.parametrize("early", [False, True])
 def test_killed_while_commits_are_written_and_derived_at_once(
-    own_backend: EmbeddedBackend, seed: str, monkeypatch: pytest.MonkeyPatch
+    own_backend: EmbeddedBackend, seed: str, monkeypatch: pytest.MonkeyPatch, early: bool
 ) -> None:
-    """A long log is caught up with in many commits, each written while the next is derived; kills in their middle
-    lose nothing and double nothing."""
+    """A long log is caught up with in many commits, each written while the next is derived, or its messages while the
+    same one is; kills in their middle lose nothing and double nothing."""
+    if early:
+        monkeypatch.setattr(follow, "EARLY_ENTRIES_MIN", 1)
+        monkeypatch.setattr(follow, "EARLY_ENTRIES_MAX", 6)
     monkeypatch.setattr(follow, "ENTRIES_FIRST", 2)
     monkeypatch.setattr(follow, "ENTRIES_MAX", 4)
     draw, log, killed = random.Random(seed), SignedLog(ONE), 0

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from scapp.channels.errors import LocalError
+from scapp.runtime import follow
 from scapp.runtime.database.embedded import EmbeddedBackend
 from scapp.runtime.database.pglite import PgliteBackend
 from scapp.runtime.database.write import read_cursor
@@ -142,10 +143,11 @@ def test_a_running_worker_goes_on_from_the_swapped_rows(embedded: EmbeddedBacken
     assert is_right(embedded, log)
 
 
-def test_a_replay_that_was_stopped_goes_on(embedded: EmbeddedBackend) -> None:
+def test_a_replay_that_was_stopped_goes_on(embedded: EmbeddedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """After each commit in turn; the second run writes only what is missing."""
+    monkeypatch.setattr(follow, "EARLY_ENTRIES_MAX", 1_000)
     log = SignedLog(ONE)
-    for number in range(13):
+    for number in range(3):
         log.append(ONE, *[[account(number * 1_000 + n, n)] for n in range(1_000)])
     derive(embedded, log)
     stopping = threading.Event()

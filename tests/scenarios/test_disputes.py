@@ -374,7 +374,9 @@ def told(sim: ChainSim, channel: bytes, at: int) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("drop", [False, True], ids=["again", "lost"])
-@pytest.mark.parametrize("depth", range(1, 13))
+@pytest.mark.parametrize(
+    "depth", [pytest.param(d, marks=() if d in (1, 2, 7, 12) else pytest.mark.slow) for d in range(1, 13)]
+)
 def test_reorganisations_at_every_block_converge(depth: int, drop: bool) -> None:
     """Whatever is taken back, in funding, running or closing: the channel ends settled and pays the same."""
     at, hit = 1, True
@@ -400,7 +402,7 @@ def test_reorganisations_at_every_block_converge(depth: int, drop: bool) -> None
 
 @pytest.mark.parametrize("drop", [False, True], ids=["again", "lost"])
 @pytest.mark.parametrize(
-    "depth", [pytest.param(d, marks=() if d in (1, 4, 12) else pytest.mark.slow) for d in range(1, 13)]
+    "depth", [pytest.param(d, marks=() if d in (1, 12) else pytest.mark.slow) for d in range(1, 13)]
 )
 def test_reorganisations_at_every_block_of_a_dispute_converge(depth: int, drop: bool) -> None:
     """The challenge, the answer to a stale one, or the payout is taken back: it is wanted and sent again."""

@@ -400,12 +400,14 @@ def found(lives: int) -> list[str]:
     return texts
 
 
+@pytest.mark.slow
 def test_a_restore_without_recovering_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted bug: the log is put in place and nobody is asked."""
     monkeypatch.setattr("tests.support.sim.mark_restored", lambda *arguments: {})
     assert any("twice" in text for text in found(80))
 
 
+@pytest.mark.slow
 def test_a_floor_that_is_forgotten_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted bug: everybody is asked, and the answer is not kept."""
     original = recovery._go_on

@@ -15,6 +15,7 @@ from scapp.channels.channel.events import (
     decode_event,
 )
 from scapp.channels.entries import decode_entry
+from tests.simulation.hubs.conditions import HUB_CONDITIONS
 from tests.simulation.plan import HOSTILE_ACTS
 from tests.support.sim import Sim, SimNode
 
@@ -98,7 +99,7 @@ RESTORE = (
     "a state was recalled",
     "a restored node went on",
 )
-CONDITIONS = (*NETWORK, *DISK, *DATABASE, *CHANNEL, *PEERS, *CHAIN, *VIRTUAL, *RESTORE)
+CONDITIONS = (*NETWORK, *DISK, *DATABASE, *CHANNEL, *PEERS, *CHAIN, *VIRTUAL, *RESTORE, *HUB_CONDITIONS)
 
 NOT_YET_REACHABLE: tuple[str, ...] = ()
 """What needs a part that the simulator does not have yet; each moves up when it gets it."""

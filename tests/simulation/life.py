@@ -372,6 +372,11 @@ class Life:
         return seen
 
     @property
+    def messages(self) -> int:
+        """Delivered."""
+        return self.sim.delivered
+
+    @property
     def seconds(self) -> float:
         """Simulated time."""
         return (self.sim.now_ms - START_MS) / 1_000

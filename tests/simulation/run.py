@@ -1,5 +1,7 @@
 """`python -m tests.simulation.run SEEDS FIRST`, or `make sim SEEDS=… FIRST=…`: play that many lives and report.
 
+A seed is the life of one app channel, and every fourth one a life of nodes with ledgers besides.
+
 The last line is `N seeds, V violations, coverage C of D`. The exit status is 0 when V is 0 and, from 2,000 seeds on,
 every condition of `conditions.py` was reached. A seed that fails is shrunk, and its transcript printed.
 """
@@ -20,12 +22,15 @@ from pathlib import Path
 import msgspec
 
 from tests.simulation.conditions import CONDITIONS, NOT_YET_REACHABLE
+from tests.simulation.hubs.life import HubLife
+from tests.simulation.hubs.plan import HubPlan, draw_hub_plan
 from tests.simulation.life import Life
-from tests.simulation.plan import draw_plan
-from tests.simulation.shrink import shrink
+from tests.simulation.plan import Plan, draw_plan
+from tests.simulation.shrink import failure, shrink
 from tests.simulation.transcript import transcript
 
 FULL_COVERAGE_SEEDS = 2_000
+HUB_SEEDS = 4
 SEEDS_PER_PIECE = 20
 SHRUNK_MAX = 3
 LISTED_MAX = 20
@@ -64,16 +69,26 @@ def play_seeds(seeds: range) -> Played:
     played = Played()
     with quiet():
         for seed in seeds:
-            life: Life | None = None
-            try:
-                life = Life(draw_plan(seed))
-                played.reached.update(life.play())
-            except Exception as error:
-                played.violations[seed] = f"{type(error).__name__}: {error}"
-            if life is not None:
-                played.simulated_s += life.seconds
-                played.messages += life.sim.delivered
+            for plan in plans_of(seed):
+                _play(plan, played)
     return played
+
+
+def plans_of(seed: int) -> list[Plan | HubPlan]:
+    """What is played for a seed."""
+    return [draw_plan(seed), draw_hub_plan(seed)] if seed % HUB_SEEDS == 0 else [draw_plan(seed)]
+
+
+def _play(plan: Plan | HubPlan, played: Played) -> None:
+    life: Life | HubLife | None = None
+    try:
+        life = Life(plan) if isinstance(plan, Plan) else HubLife(plan)
+        played.reached.update(life.play())
+    except Exception as error:
+        played.violations[plan.seed] = f"{type(error).__name__}: {error}"
+    if life is not None:
+        played.simulated_s += life.seconds
+        played.messages += life.messages
 
 
 def play_all(first: int, count: int, jobs: int) -> Played:
@@ -104,9 +119,10 @@ def report(played: Played, count: int, seconds: float) -> Iterator[str]:
     if len(played.violations) > LISTED_MAX:
         yield f"and {len(played.violations) - LISTED_MAX} more seeds"
     for seed in sorted(played.violations)[:SHRUNK_MAX]:
-        plan = shrink(draw_plan(seed))
+        long = _failing(seed)
+        plan = shrink(long)
         lines = transcript(plan)
-        yield f"--- seed {seed}, shrunk from {len(draw_plan(seed).acts)} acts to {len(plan.acts)} ---"
+        yield f"--- seed {seed}, shrunk from {len(long.acts)} acts to {len(plan.acts)} ---"
         yield from lines if len(lines) <= TRANSCRIPT_LINES_MAX else ["…", *lines[-TRANSCRIPT_LINES_MAX:]]
     yield (
         f"{seconds:.1f} s; {played.simulated_s / seconds:,.0f} simulated seconds per second, "
@@ -114,6 +130,12 @@ def report(played: Played, count: int, seconds: float) -> Iterator[str]:
     )
     reached = len(CONDITIONS) - len(missing)
     yield f"{count} seeds, {len(played.violations)} violations, coverage {reached} of {len(CONDITIONS)}"
+
+
+def _failing(seed: int) -> Plan | HubPlan:
+    """The plan of a seed that fails; the first one if none does."""
+    plans = plans_of(seed)
+    return next((plan for plan in plans if failure(plan)), plans[0])
 
 
 def exit_status(played: Played, count: int) -> int:
@@ -132,11 +154,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--keep", metavar="NAME", help="shrink the first seed's failure into kept/NAME.json and end")
     chosen = parser.parse_args(arguments)
     if chosen.keep:
-        plan = msgspec.json.format(msgspec.json.encode(shrink(draw_plan(chosen.first))), indent=1)
+        plan = msgspec.json.format(msgspec.json.encode(shrink(_failing(chosen.first))), indent=1)
         (KEPT / f"{chosen.keep}.json").write_bytes(plan + b"\n")
         return 0
     if chosen.transcript:
-        print("\n".join(transcript(draw_plan(chosen.first))))
+        print("\n".join(line for plan in plans_of(chosen.first) for line in transcript(plan)))
         return 0
     began = time.monotonic()
     played = play_all(chosen.first, chosen.seeds, chosen.jobs)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
+from tests.simulation.hubs.life import HubLife
+from tests.simulation.hubs.plan import HubPlan
 from tests.simulation.life import Life
 from tests.simulation.plan import Act, Plan
 from tests.support.checkers import Broken
@@ -30,12 +33,22 @@ _CALM: dict[str, object] = {
     "hostile": -1,
     "chain": False,
 }
+_CALM_HUBS: dict[str, object] = {
+    "drops": 0.0,
+    "duplicate": 0.0,
+    "delay_ms": 0,
+    "skew_ms": 0,
+    "calm": True,
+    "hostile": -1,
+    "restored": (),
+}
+AnyPlan = TypeVar("AnyPlan", Plan, HubPlan)
 
 
-def failure(plan: Plan) -> str:
+def failure(plan: Plan | HubPlan) -> str:
     """How the plan fails, in a form that does not change with its numbers; empty when it does not."""
     try:
-        Life(plan).play()
+        (Life(plan) if isinstance(plan, Plan) else HubLife(plan)).play()
     except Exception as error:
         return kind_of(error)
     return ""
@@ -52,7 +65,7 @@ def kind_of(error: Exception) -> str:
     return f"{type(error).__name__} in {place.name}"
 
 
-def shrink(plan: Plan, fails: Callable[[Plan], str] = failure) -> Plan:
+def shrink(plan: AnyPlan, fails: Callable[[AnyPlan], str] = failure) -> AnyPlan:
     """The smallest plan found; the plan itself when it does not fail."""
     wanted = fails(plan)
     if not wanted:
@@ -66,7 +79,7 @@ def shrink(plan: Plan, fails: Callable[[Plan], str] = failure) -> Plan:
 
     acts = _fewer(plan.acts, still)
     plan = msgspec.structs.replace(plan, acts=acts)
-    for name, value in _CALM.items():
+    for name, value in (_CALM if isinstance(plan, Plan) else _CALM_HUBS).items():
         calmer = msgspec.structs.replace(plan, **{name: value})
         if calmer != plan and fails(calmer) == wanted:
             plan = calmer

@@ -9,6 +9,8 @@ from scapp.channels.channel.messages import decode_message
 from scapp.channels.errors import PeerError
 from scapp.channels.log.port import Append
 from scapp.channels.types import Address
+from tests.simulation.hubs.plan import HubPlan
+from tests.simulation.hubs.transcript import hub_transcript
 from tests.simulation.life import Life
 from tests.simulation.plan import Act, Plan
 from tests.support.sim import START_MS, SimNode
@@ -16,9 +18,9 @@ from tests.support.sim import START_MS, SimNode
 _SHOWN = ("turn", "supported_turn", "signed_turn", "first_counter", "first_sequence", "first", "code", "is_final")
 
 
-def transcript(plan: Plan) -> list[str]:
+def transcript(plan: Plan | HubPlan) -> list[str]:
     """Play the plan and write it down; the last line says how it ended."""
-    return _Writer(plan).lines
+    return _Writer(plan).lines if isinstance(plan, Plan) else hub_transcript(plan)
 
 
 class _Writer:

@@ -16,7 +16,7 @@ from scapp.channels.outcome import Allocation, Outcome, SingleAssetExit, address
 from scapp.channels.reading import SignedState
 from scapp.channels.signing import Signer
 from scapp.channels.state import FixedPart, VariablePart, challenge_hash, channel_id, state_hash
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Destination, Hash
 
 ADJUDICATOR, CONSENSUS, TOKEN = (Address(bytes([n]) * 20) for n in (0xA1, 0xA2, 0xA3))
 ALICE, BOB = Signer(b"\x0a" * 32), Signer(b"\x0b" * 32)
@@ -37,6 +37,12 @@ def channel(nonce: int = 1) -> ChannelId:
 def outcome(alice: int, bob: int, asset: Address = ZERO_ADDRESS) -> Outcome:
     shares = ((ALICE, alice), (BOB, bob))
     return (SingleAssetExit(asset, tuple(Allocation(address_to_destination(s.address), share) for s, share in shares)),)
+
+
+def moving(to: ChannelId, moved: int, left: int) -> Outcome:
+    """An outcome that moves some coin to another channel, and pays Alice what is left."""
+    (paid,) = outcome(left, 0)
+    return (SingleAssetExit(ZERO_ADDRESS, (Allocation(Destination(to), moved), *paid.allocations)),)
 
 
 def state(turn: int, shares: Outcome, *, nonce: int = 1, final: bool = False) -> SignedState:

@@ -54,18 +54,33 @@ def require(truth: object, text: str) -> None:
 def plain_hash(setup: Setup, state: Signed) -> Hash:
     """The hash of the state by the clear implementation in `state.py`, whatever slots its outcome has."""
     amounts = [int.from_bytes(state.amounts[i : i + 32], "big") for i in range(0, len(state.amounts), 32)]
-    slots = list(setup.slots) + [setup.slots[-1]] * (len(amounts) - len(setup.slots)) if amounts else []
+    count = len(setup.slots)
+    moved = [0] * count
+    successor = passed_to(setup, state.amounts)
+    if successor is not None:
+        amounts, moved = amounts[:count], amounts[count + 1 :]
+    slots = list(setup.slots) + [setup.slots[-1]] * (len(amounts) - count) if amounts else []
     exits: list[SingleAssetExit] = []
-    for (asset, destination, _), amount in zip(slots, amounts, strict=False):
-        allocation = Allocation(Destination(destination), amount)
+    for at, ((asset, destination, _), amount) in enumerate(zip(slots, amounts, strict=False)):
+        allocations = [Allocation(Destination(destination), amount - (moved[at] if at < count else 0))]
         if exits and exits[-1].asset == asset:
-            exits[-1] = msgspec.structs.replace(exits[-1], allocations=(*exits[-1].allocations, allocation))
-        else:
-            exits.append(SingleAssetExit(Address(asset), (allocation,)))
+            exits[-1] = msgspec.structs.replace(exits[-1], allocations=(*exits[-1].allocations, *allocations))
+            continue
+        if successor is not None:
+            total = sum(moved[i] for i in range(count) if slots[i][0] == asset)
+            allocations.insert(0, Allocation(Destination(successor), total))
+        exits.append(SingleAssetExit(Address(asset), tuple(allocations)))
     app_data = encode_app_data(
         setup.deployment_id, state.sequence, Hash(state.log_root), Hash(state.state_root), state.time_ms
     )
     return state_hash(setup.channel_id, VariablePart(tuple(exits), app_data, state.turn, state.is_final))
+
+
+def passed_to(setup: Setup, amounts: bytes) -> bytes | None:
+    """The channel to which a state with these amounts moves money, if it does: one word after those of the slots, and
+    then one for each slot again."""
+    count = len(setup.slots)
+    return amounts[32 * count :][:32] if count and len(amounts) == 32 * (2 * count + 1) else None
 
 
 def with_other_v(signature: bytes) -> bytes:
@@ -147,6 +162,9 @@ class LogCheck:
             if old.is_final:
                 require(state.is_final, f"5: turn {state.turn} is not final, turn {old.turn} was")
                 require(state.amounts == old.amounts, f"5: final turns {old.turn} and {state.turn} differ in outcome")
+        if passed_to(self.setup, state.amounts) is not None:
+            require(state.is_final, f"5: turn {state.turn} passes money on and is not final")
+            require(self.setup.shares is not None, f"8: turn {state.turn} passes on what is not on chain")
         full = [s for s in self.signed.values() if all(s.signatures)]
         if full:
             extended = full[-1].entries == state.entries[: len(full[-1].entries)]
@@ -282,6 +300,7 @@ class Watch:
                 turn, signature = 0, message.signature
             case Propose() | Countersign():
                 turn, signature = message.turn, message.signature
+                self._check_successor(self.sim.nodes[sender], message.channel, turn)
             case Supported():
                 node = self.sim.nodes[sender]
                 index = node.engine(message.channel).state.setup.my_index
@@ -292,6 +311,31 @@ class Watch:
         key = (sender, message.channel, turn)
         require(self.left.setdefault(key, signature) == signature, f"2: node {sender} said turn {turn} in two ways")
         require(signature in self._durable(sender, message.channel), f"1: turn {turn} left node {sender} unrecorded")
+
+    def _check_successor(self, node: Any, channel: bytes, turn: int) -> None:
+        """Under a state that passes money on nobody signs before everybody's signature is durable under the state by
+        which the successor would pay, with what comes in and no more, to the same accounts."""
+        state = node.engine(channel).state
+        known = [each for each in (state.head, *state.candidates) if each is not None and each.turn == turn]
+        successor = passed_to(state.setup, known[0].amounts) if known else None
+        if successor is None:
+            return
+        head = check_log(node.log.durable_copy(), successor)
+        require(head is not None and head.head is not None, f"7: turn {turn} moves money to a channel without a state")
+        assert head is not None
+        old = state.setup
+        words = [int.from_bytes(known[0].amounts[i : i + 32], "big") for i in range(0, len(known[0].amounts), 32)]
+        owed, moved = words[: len(old.slots)], words[len(old.slots) + 1 :]
+        accounts = [[slot[:2] for slot in each.slots] for each in (old, head.setup)]
+        require(accounts[0] == accounts[1], f"7: turn {turn} moves money to a channel that pays others")
+        assets = [asset for asset, _, _ in old.slots]
+        for at, (_, _, begins) in enumerate(head.setup.slots):
+            if at - assets.index(assets[at]) < old.count:
+                require(
+                    moved[at] == begins <= owed[at], f"7: {moved[at]} of slot {at} move, which begins with {begins}"
+                )
+            else:
+                require(moved[at] == 0, f"7: {moved[at]} of slot {at} move, which is no participant's")
 
     def check_full(self, setup: Setup, full: Supported) -> None:
         """Would the contracts take this full set?"""

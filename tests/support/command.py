@@ -19,6 +19,6 @@ def run(*arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[
 def document(*arguments: str) -> dict[str, Any]:
     """What it prints."""
     done = run(*arguments)
-    assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{arguments} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     found: dict[str, Any] = json.loads(done.stdout)
     return found

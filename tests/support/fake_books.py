@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
 from scapp.channels.books.info import (
+    Begin,
+    End,
+    InvoiceInfo,
+    InvoiceRequest,
     LedgerAsset,
     LedgerInfo,
     LedgerRequest,
+    LockedInfo,
+    PayInvoiceRequest,
     PaymentChannelRequest,
     PaymentReceipt,
     Role,
@@ -26,11 +33,52 @@ from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 _replace = msgspec.structs.replace
 
 
+class FakeLocked:
+    """Implements `books.info.LockedPort`: every invoice is paid at once, over whichever hubs."""
+
+    def __init__(self, me: Address) -> None:
+        self.me = me
+        self.made: list[InvoiceInfo] = []
+        self.paid: list[LockedInfo] = []
+        self.requests: list[PayInvoiceRequest] = []
+        self.status: Literal["locked", "paid", "failing", "failed"] = "paid"
+
+    async def invoice(self, request: InvoiceRequest) -> InvoiceInfo:
+        self.made.append(
+            InvoiceInfo(
+                invoice="scapp1abc", hash=b"\x21" * 32, asset=request.asset, amount=request.amount,
+                expires_s=2**40 + request.expires_in_s, memo=request.memo, paid=False,
+            )
+        )  # fmt: skip
+        return self.made[-1]
+
+    def invoices(self) -> list[InvoiceInfo]:
+        return self.made
+
+    async def pay(self, request: PayInvoiceRequest) -> LockedInfo:
+        self.requests.append(request)
+        if request.via and request.fee_max < 2:
+            raise LocalError("no way would pay it: fee too low: 0; this hub asks 2")
+        self.paid.append(
+            LockedInfo(
+                hash=b"\x21" * 32, role="payer", status=self.status, asset=ZERO_ADDRESS, amount=30, fee=2,
+                payee=Address(b"\x44" * 20), incoming=None, outgoing=ChannelId(b"\x32" * 32), expiry_s=2_000_000_000,
+                preimage=b"\x11" * 32 if self.status == "paid" else b"",
+                reason="no invoice has that hash" if self.status == "failing" else "", begun_ms=1_000,
+            )
+        )  # fmt: skip
+        return self.paid[-1]
+
+    def payments(self) -> list[LockedInfo]:
+        return self.paid
+
+
 class FakeBooks:
     """Implements `books.info.BooksPort` for `me`. `opens_to` is the phase in which new ledgers and channels are."""
 
     def __init__(self, me: Address) -> None:
         self.me = me
+        self.locked = FakeLocked(me)
         self.opens_to = "running"
         self.stuck = False  # nothing that is asked for happens
         self.of_ledgers: dict[ChannelId, LedgerInfo] = {}
@@ -93,6 +141,9 @@ class FakeBooks:
     async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
         self._change(channel_id, amount)
 
+    async def cancel_top_up(self, channel_id: ChannelId, asset: Address) -> None:
+        self.requests.append(("cancel", asset))
+
     async def transfer(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
         self._change(channel_id, -amount)
 
@@ -115,6 +166,14 @@ class FakeBooks:
     def routes(self, request: RouteRequest) -> list[Route]:
         self.requests.append(request)
         return self.of_routes
+
+    async def over_routes(self, question: RouteRequest, begin: Begin, end: End, timeout: float) -> ChannelId:
+        self.requests.append(question)
+        for route in self.of_routes:
+            channel = await begin(route)
+            if (await end(channel, route, timeout)).runs:
+                return channel
+        raise LocalError("no way is left")
 
     async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
         self.requests.append((fee_max, timeout))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -61,6 +61,7 @@ class FakeService:
         self.modules: dict[ChannelId, bytes] = {}
         self.requests: list[OpenRequest] = []
         self.topped_up: list[tuple[ChannelId, Address, int]] = []
+        self.resized: list[tuple[ChannelId, dict[Address, int], Any]] = []
         self.enforceable: dict[ChannelId, SignedState] = {}
         self.listeners: list[Callable[[NodeEvent], None]] = []
         self._nonce = 0
@@ -98,6 +99,22 @@ class FakeService:
         if info.phase != "running":
             raise LocalError(f"the channel is {info.phase}: only a running one can be topped up")
         self.topped_up.append((channel_id, asset, amount))
+
+    async def resize(
+        self, channel_id: ChannelId, withdrawn: Mapping[Address, int], params: Any = None
+    ) -> ChannelId | None:
+        info = self.channel(channel_id)
+        if info.phase != "running":
+            raise LocalError(f"the channel is {info.phase}: only a directly funded one that runs can be resized")
+        self.resized.append((channel_id, dict(withdrawn), params))
+        if info.my_index != 0:
+            return None
+        self._nonce += 1
+        successor = ChannelId(keccak256(b"channel" + self._nonce.to_bytes(8, "big")))
+        self.state(successor, info.participants, info.deployment, "running", params)
+        self.infos[successor] = msgspec.structs.replace(self.infos[successor], renews=channel_id)
+        self.infos[channel_id] = msgspec.structs.replace(info, successor=successor)
+        return successor
 
     async def open_channel(self, request: OpenRequest) -> ChannelId:
         self._nonce += 1

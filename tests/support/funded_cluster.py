@@ -30,6 +30,7 @@ adjudicator = "{adjudicator}"
 consensus_app = "{consensus_app}"
 virtual_payment_app = "{virtual_payment_app}"
 two_party_app = "{two_party_app}"
+hash_lock_app = "{hash_lock_app}"
 confirmations = {confirmations}
 poll_s = 0.2
 
@@ -92,6 +93,7 @@ class FundedCluster(Cluster):
             consensus_app=devchain.hexed(found["ConsensusApp"]),
             virtual_payment_app=devchain.hexed(found["VirtualPaymentApp"]),
             two_party_app=devchain.hexed(found["TwoPartyApp"]),
+            hash_lock_app=devchain.hexed(found["HashLockPaymentApp"]),
             confirmations=CONFIRMATIONS,
             token=self.token,
             more=more,

@@ -8,12 +8,14 @@ from typing import Any
 
 from scapp.channels.books.info import LedgerInfo, LedgerRequest, PaymentChannelRequest, VirtualInfo
 from scapp.channels.books.policy import Decision, LedgerOffer
-from scapp.channels.books.service import BooksSetup, NodeBooks
+from scapp.channels.books.service import NodeBooks
+from scapp.channels.books.setup import BooksSetup
 from scapp.channels.books.step import BooksTerms
 from scapp.channels.chain.support import App
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.node import Node
+from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.signing import Signer
@@ -22,7 +24,7 @@ from scapp.channels.virtual.opening import Apps, HubRequest
 from tests.support.node_cast import DEPLOYMENT, START_MS, Cast
 from tests.support.plain_chain import PlainChain, PlainService
 
-PAYMENT_APP, TWO_PARTY_APP = Address(b"\xa1" * 20), Address(b"\xa2" * 20)
+PAYMENT_APP, TWO_PARTY_APP, LOCK_APP = (Address(bytes([number]) * 20) for number in (0xA1, 0xA2, 0xA3))
 TERMS = ChainTerms(challenge_duration_min_s=600, conclude_delay_s=3_600)
 DURATION_S = 3_600
 
@@ -46,14 +48,16 @@ class LedgerScene:
     def __init__(self, count: int) -> None:
         self.signers = [Signer(bytes([key]) * 32) for key in range(1, count + 1)]
         self.cast = Cast()
-        apps: dict[bytes, App] = {PAYMENT_APP: "payment", TWO_PARTY_APP: "two-party"}
+        apps: dict[bytes, App] = {PAYMENT_APP: "payment", TWO_PARTY_APP: "two-party", LOCK_APP: "hash-lock"}
         self.chain = PlainChain(self.signers, START_MS // 1_000, apps=apps)
         self.logs: list[Any] = [MemoryLog() for _ in self.signers]  # or any other log
         self.services: dict[int, PlainService] = {}
         self.nodes: dict[int, Node] = {}
         self.events: list[list[NodeEvent]] = [[] for _ in self.signers]
         self.policies = [Willing() for _ in self.signers]
+        self.unprotected = self.presigns = False
         self.hubs = [HubTerms() for _ in self.signers]
+        self.locks = [LockSettings(margin_s=300) for _ in self.signers]
 
     async def start(self) -> LedgerScene:
         for index in range(len(self.signers)):
@@ -65,9 +69,12 @@ class LedgerScene:
         service.sparse = True
         setup = BooksSetup(
             policy=self.policies[index],
-            apps=Apps(PAYMENT_APP, TWO_PARTY_APP),
+            apps=Apps(PAYMENT_APP, TWO_PARTY_APP, LOCK_APP),
+            unprotected=self.unprotected,
+            presigns=self.presigns,
             terms=BooksTerms(conclude_delay_s=3_600),
             hub=self.hubs[index],
+            locks=self.locks[index],
         )
         node = await self.cast.node(index + 1, log=self.logs[index], chain=service, terms=TERMS, books=setup)
         node.subscribe(self.events[index].append)
@@ -156,13 +163,17 @@ class LedgerScene:
         assert runner is not None
         runner.snapshots.take()()
 
-    async def payments(self, path: Sequence[int], amount: int = 100, fees: tuple[int, ...] | None = None) -> ChannelId:
+    async def payments(
+        self, path: Sequence[int], amount: int = 100, fees: tuple[int, ...] | None = None, *, locks: bool = False
+    ) -> ChannelId:
         """A running payment channel along a path of nodes."""
-        channel = await self.open_payments(path, amount, fees)
+        channel = await self.open_payments(path, amount, fees, locks=locks)
         await self.until(lambda: self.virtual_phase(channel, "running", path))
         return channel
 
-    async def open_payments(self, path: Sequence[int], amount: int, fees: tuple[int, ...] | None = None) -> ChannelId:
+    async def open_payments(
+        self, path: Sequence[int], amount: int, fees: tuple[int, ...] | None = None, *, locks: bool = False
+    ) -> ChannelId:
         """The same as soon as it is proposed."""
         payer, *hubs, payee = path
         request = PaymentChannelRequest(
@@ -171,6 +182,7 @@ class LedgerScene:
             via=tuple(map(self.address, hubs)),
             fees=(0,) * len(hubs) if fees is None else fees,
             challenge_duration_s=DURATION_S,
+            locks=locks,
         )
         return await self.books(payer).open_payments(request)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from scapp.channels.admission import Admission
 from scapp.channels.backing import BackingSource
-from scapp.channels.books.service import BooksSetup
+from scapp.channels.books.setup import BooksSetup
 from scapp.channels.chain.port import ChainService
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
@@ -31,13 +31,16 @@ DEPLOYMENT = Deployment(bytes(32))
 class FixedPolicy:
     """Always the same answer."""
 
-    def __init__(self, answer: str) -> None:
+    def __init__(self, answer: str, stakes: list[Stakes]) -> None:
+        """Whose deposits it was asked about is kept in `stakes`."""
         self.answer = answer
+        self.stakes = stakes
 
     def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
         return self.answer
 
     def decide_funding(self, stakes: Stakes) -> str:
+        self.stakes.append(stakes)
         return self.answer
 
 
@@ -49,6 +52,7 @@ class Cast:
         self.transport: type[FakeTransport] = FakeTransport
         self.nodes: list[Node] = []
         self.ends: list[Callable[[], None]] = []
+        self.stakes: list[Stakes] = []  # that policies were asked about
 
     async def node(
         self,
@@ -76,7 +80,7 @@ class Cast:
             committer=committer,
             transport=self.transport(self.network, signer.address),
             admission=admission or SumAdmission(),
-            policy=FixedPolicy(policy),
+            policy=FixedPolicy(policy, self.stakes),
             clock_ms=lambda: next(clock),
             nonce=lambda: next(nonces),
             module_of=(modules or {}).get,

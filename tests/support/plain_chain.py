@@ -23,8 +23,11 @@ from scapp.channels.onchain import (
     Checkpoint,
     Conclude,
     Deposit,
+    Protection,
     Purpose,
     Reclaim,
+    Reveal,
+    Revealed,
     Transaction,
     Transfer,
     TransferAll,
@@ -69,6 +72,7 @@ class PlainChain:
             world.tokens[TOKEN].allowances[account, ADJUDICATOR] = RICH
         self.chain = ModelChain(world, time_s)
         self.sent: dict[tuple[bytes, Purpose, bytes], Hash] = {}
+        self._lock_app = Address(next((at for at, app in world.apps.items() if app == "hash-lock"), bytes(20)))
         self._named = 0  # transactions so far, for their hashes
 
     def held(self, channel: bytes, asset: Address = ZERO_ADDRESS) -> int:
@@ -130,10 +134,11 @@ class PlainChain:
                 return False
         call, value = call_for(signer, ChannelId(channel), wanted, lambda asset: self.held(channel, asset))
         if call is not None:
-            self.sent[key] = self.raw(account_of(signer.address), call, value)
+            to = self._lock_app if isinstance(call, calls.Reveal) else ADJUDICATOR
+            self.sent[key] = self.raw(account_of(signer.address), call, value, to)
         return call is not None
 
-    def raw(self, account: Address, call: calls.Call, value: int = 0) -> Hash:
+    def raw(self, account: Address, call: calls.Call, value: int = 0, to: Address = ADJUDICATOR) -> Hash:
         """Put a transaction into the mempool, whatever it is."""
         nonce = self.chain.world.nonces.get(account, 0)
         waiting = {item.nonce for item in self.chain.mempool if item.sender == account}
@@ -142,7 +147,7 @@ class PlainChain:
         self._named += 1
         name = Hash(keccak256(b"transaction" + self._named.to_bytes(8, "big")))
         try:
-            self.chain.send(ModelTransaction(name, account, nonce, ADJUDICATOR, call, value))
+            self.chain.send(ModelTransaction(name, account, nonce, to, call, value))
         except Rejected as refused:
             raise AssertionError(f"0x{account.hex()}: {refused}") from refused
         return name
@@ -177,6 +182,8 @@ def call_for(
             return calls.TransferAll(channel, outcome, state_hash), 0
         case Transfer(asset_index, outcome, state_hash, indices):
             return calls.Transfer(asset_index, channel, encode_outcome(outcome), state_hash, indices), 0
+        case Reveal(preimage):
+            return calls.Reveal((preimage,)), 0
         case Reclaim(outcome, state_hash, asset_index, guarantee_index, target_outcome, target_hash, target_index):
             return calls.Reclaim(
                 channel, state_hash, encode_outcome(outcome), asset_index, guarantee_index, target_hash,
@@ -189,12 +196,15 @@ class PlainService:
     something else than the last one, as the real service does, which reads a channel again when it was touched."""
 
     sparse = False
+    pending: tuple[Purpose, ...] = ()  # what transactions are said to be under way for
 
     def __init__(self, chain: PlainChain, signer: Signer) -> None:
         self.chain_id = 31_337
         self.adjudicator, self.consensus_app = ADJUDICATOR, CONSENSUS
         self.head_time_s: int | None = None
         self.followed_ms: int | None = None
+        self.protection: Protection | None = Protection()
+        self.confirming_s: int | None = None
         self.watched: dict[ChannelId, tuple[Address, ...]] = {}
         self.wants: dict[ChannelId, tuple[Transaction, ...]] = {}
         self._chain, self._signer = chain, signer
@@ -208,6 +218,12 @@ class PlainService:
 
     async def stop(self) -> None:
         self._on_view = self._on_head = None
+
+    async def quiet(self) -> None: ...
+
+    async def funds(self, asset: Address) -> int:
+        world, account = self._chain.chain.world, account_of(self._signer.address)
+        return world.balances.get(account, 0) if asset == ZERO_ADDRESS else world.tokens[asset].balances.get(account, 0)
 
     def look(self) -> None:
         """Tell the newest block, and what has changed."""
@@ -229,7 +245,9 @@ class PlainService:
             for wanted in wants:
                 self._chain.carry_out(self._signer, channel, wanted)
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None:
         self.watched[channel] = tuple(assets)
 
     def unwatch(self, channel: ChannelId) -> None:
@@ -239,8 +257,14 @@ class PlainService:
     def want(self, channel: ChannelId, wanted: Sequence[Transaction]) -> None:
         self.wants[channel] = tuple(wanted)
 
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        chain = self._chain.chain
+        block = chain.block(max(0, chain.head.number - CONFIRMATIONS))
+        assert block is not None
+        return Revealed(block.time_s, tuple(block.world.revealed.get(each, 0) for each in hashes))
+
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]:
-        return []
+        return [TransactionInfo(each, "pending") for each in self.pending if each.channel == channel]
 
     def status(self) -> ChainStatus:
         raise AssertionError("nobody asks")

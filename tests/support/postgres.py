@@ -33,7 +33,7 @@ from scapp.runtime.database.port import Backend
 from scapp.runtime.database.server import ServerBackend
 from scapp.runtime.kernel import BatchResult, Budget, Kernel
 from scapp.runtime.kernel_export import decode_export
-from scapp.runtime.net_changes import NetChanges
+from scapp.runtime.net_changes import NetChanges, message_rows
 from scapp.runtime.proofs import Proof, walk
 from scapp.runtime.root import (
     EVENT_PATH,
@@ -210,12 +210,19 @@ class ScriptedKernel:
         updates = [row_update(self._positions[table], key, rows[table].get(key)) for table, key in touched]
         return apply_updates(self._tree, [*updates, event_leaf(event_root)]), event_root
 
-    def commit(self, turn: int) -> None:
+    def messages(self, first_sequence: int, turn: int, entries: Sequence[bytes]) -> bytes:
+        return message_rows(self._context.channel_id, first_sequence, turn, entries)
+
+    def held_bytes(self) -> int:
+        return self._changes.held_bytes()
+
+    def commit(self, turn: int, *, messages: bool = True) -> None:
         layer = self._layer
         assert layer is not None
         for table, key in layer.touched:
             self._changes.add_table(self._positions[table], {key: self._rows[table].get(key)})
-        self._changes.add_entries(layer.first_sequence, turn, layer.entries)
+        if messages:
+            self._changes.add_entries(layer.first_sequence, turn, layer.entries)
         self._changes.add_events(layer.events)
         self._rows, self._tree, self._event_root = layer.rows, layer.tree, layer.event_root
         self._layer = None

@@ -205,9 +205,13 @@ class SimNode:
         )
         if hubs is not None:
             created = virtual(created, hubs, tuple(fee.to_bytes(32, "big") for fee in fees))
+        return self.begin(created)
+
+    def begin(self, created: ChannelCreated) -> bytes:
+        """Open a channel of our own."""
         setup = Setup(created)
         self.admission.load(setup.context, ())
-        result = self.admission.try_batch(setup.channel_id, 0, (entry,), strict=True)
+        result = self.admission.try_batch(setup.channel_id, 0, created.prefund.entries, strict=True)
         created = open_signed(created, self.signer, result)
         driver = ChannelDriver(Engine.created(created, self.signer, self.net.terms), 0, unstored=created)
         self.drivers[setup.channel_id] = driver
@@ -271,11 +275,15 @@ class SimNode:
         if message.time_ms <= restored_ms(self.log):
             raise PeerError("was opened before this node was restored, and may have lived here (rule 9)")
         created = created_from_proposal(message, self.signer.address, self.now())
+        fault = self.net.proposal_fault(self, Setup(created))
+        if fault:
+            raise PeerError(fault)
         try:
             self.append(Append((StreamWrite(message.channel, 0, (encode_event(created),)),)), durable=True)
         except LogClosed as error:
             raise PeerError(f"the log takes no more: {error}") from error
         self.drivers[message.channel] = ChannelDriver(Engine.created(created, self.signer, self.net.terms), 1)
+        self.net.after_input(self, message.channel)
         if self.accept:
             self.input(message.channel, lambda e, _: e.accept())
 
@@ -447,6 +455,7 @@ class Sim:
 
     terms: ChainTerms | None = None
     after_input: Callable[[SimNode, bytes], None] = staticmethod(lambda node, channel: None)
+    proposal_fault: Callable[[SimNode, Setup], str] = staticmethod(lambda node, setup: "")
 
     def head_time_s(self) -> int:
         """Timestamp of the chain's newest block; here is no chain (`sim_chain.ChainSim` has one)."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from scapp.channels.chain import calls
 from scapp.channels.channel.terms import ChainTerms
+from scapp.channels.drafting import draft_successor
 from scapp.channels.entries import Kind
 from scapp.channels.onchain import ChainView, Transaction
+from scapp.channels.succession_link import SuccessionLink
 from scapp.channels.types import ZERO_ADDRESS, Address, Hash
 from tests.support.plain_chain import CONSENSUS, PlainChain, account_of
 from tests.support.sim import START_MS, Sim, SimNode
@@ -36,6 +39,24 @@ class ChainSim(Sim):
         self.plain = PlainChain([node.signer for node in self.nodes], START_MS // 1_000)
         self.chain = self.plain.chain
         self.tap = self._unmuted
+        self.links: dict[int, tuple[object, SuccessionLink]] = {}  # by node: of which start, and its link
+        self.after_input = lambda node, channel: self.link(node).update(node.engine(channel))
+        self.proposal_fault = lambda node, setup: self.link(node).proposal_fault(setup)
+
+    def link(self, node: SimNode) -> SuccessionLink:
+        """Through it a node's channels and their successors hear of each other, as in the real node."""
+        found = self.links.get(node.index)
+        if found is None or found[0] is not node.drivers:  # it has started anew
+            drivers = node.drivers
+            new = SuccessionLink(lambda each: drivers[each].engine if each in drivers else None, node.input)
+            found = self.links[node.index] = (drivers, new)
+        return found[1]
+
+    def resize(self, channel: bytes, withdrawn: Mapping[int, Mapping[Address, int]], params: Any = None) -> bytes:
+        """The sequencer proposes a successor in which each has so much less of an asset; its id."""
+        node = self.nodes[0]
+        nonce = self.random.getrandbits(63)
+        return node.begin(draft_successor(node.engine(channel).state, withdrawn, params, nonce, node.now()))
 
     def _unmuted(self, sender: int, to: Address, data: bytes) -> bytes | None:
         return None if sender in self.mute else data

@@ -55,7 +55,7 @@ async def test_a_step_is_folded_whole_or_not_at_all(scene: LedgerScene) -> None:
         books.decide(lambda _: step)
     assert (books.state.ledgers[ledger], books.state.version) == (record, version)
     books.crank()
-    assert books.take() == (Step(), frozenset())
+    assert books.take() == (Step(), ())
 
 
 async def test_a_record_whose_crank_fails_holds_up_nobody(scene: LedgerScene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +89,7 @@ async def test_a_refused_input_changes_nothing_for_the_others(scene: LedgerScene
     ledger = await scene.ledger(ALICE, HUB)
     runner = scene.books(ALICE)._runner
     assert runner is not None
+    await runner.input(lambda _: Step())  # whatever the chain has shown last is stored by then
     before = scene.nodes[ALICE].counters()["books_appends"]
     granted = [runner.input(lambda _: Step((), (), (Note(ledger, "hello"),))) for _ in range(2)]
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from scapp.channels.books import forgetting, proposals
+from scapp.channels.books import forgetting, proposals, purses
 from scapp.channels.books.engine import Books
 from scapp.channels.books.events import Forgotten, decode_event, encode_event
 from scapp.channels.books.loading import load_books
@@ -129,6 +129,34 @@ def test_the_fact_keeps_its_bytes_and_must_follow() -> None:
     assert decode_event(encode_event(fact)) == fact
     with pytest.raises(CorruptionError, match="is not here"):
         BooksState().fold(fact)
+
+
+async def test_the_oldest_settled_purses_are_forgotten_and_none_is_opened_again(
+    scene: LedgerScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At payer and payee, after a restart too; what was paid stays known of the channel, and payments go on."""
+    monkeypatch.setattr(purses, "SETTLED_KEPT", 1)
+    await scene.ledger(ALICE, HUB)
+    channels = []
+    for _ in range(3):
+        channels.append(await scene.payments((ALICE, HUB), 10))
+        await scene.books(ALICE).pay(channels[-1], 4)
+        await scene.books(HUB).close_virtual(channels[-1])
+        await scene.until(lambda: scene.virtual_phase(channels[-1], "released", (ALICE, HUB)))
+    open_now = await scene.payments((ALICE, HUB), 10)
+    for again in (False, True):
+        for who in (ALICE, HUB):
+            if again:
+                await scene.restart(who)
+            books = scene.books(who)
+            books._purses._forget_at = 0
+            await scene.until(lambda: scene.virtual(who, channels[2]).phase == "released")  # noqa: B023 - awaited here
+            books._purses.forget_old()
+            books._after(tuple(channels))
+            assert {each.purse.channel for each in books._payments.purses()} == {channels[2], open_now}
+            assert [scene.virtual(who, channel).paid for channel in channels] == [4, 4, 4]
+    await scene.books(ALICE).pay(open_now, 1)
+    assert not scene.nodes[ALICE].books.fault  # type: ignore[union-attr]
 
 
 async def test_what_is_young_is_kept(scene: LedgerScene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ from scapp.channels.chain.calls import ConcludeAndTransfer
 from scapp.channels.chain.fake import FakeClient, Faults
 from scapp.channels.chain.performing import stored
 from scapp.channels.chain.service import LiveChain, connect
-from scapp.channels.errors import LocalError
+from scapp.channels.errors import LocalError, ScappError
 from scapp.channels.log.memory import MemoryLog
+from scapp.channels.payments.locks import hash_of
 from scapp.channels.types import ZERO_ADDRESS, Address
 from tests.support import chain_stories as story
 
@@ -132,6 +133,23 @@ async def test_a_look_counts_from_its_beginning_and_once_all_is_told():
         assert node.service.followed_ms == 2_000
 
 
+async def test_an_endpoint_that_answers_from_the_past_is_said_once(caplog):
+    """By this node's clock, and again after it was well; the status has the age."""
+    caplog.set_level(logging.WARNING, "scapp.chain")
+
+    def said():
+        return sum("is it stuck?" in text for text in caplog.messages)
+
+    chain = story.new_chain()
+    node = Node(chain, poll_seconds=0.01)
+    node.now_ms = (chain.head.time_s + 900) * 1_000
+    async with node:
+        for age_s, times in ((900, 0), (901, 1), (5_000, 1), (3, 1), (1_000, 2)):
+            node.now_ms = (chain.head.time_s + age_s) * 1_000
+            await node.until(lambda age_s=age_s: node.service.status().behind_s == age_s)
+            assert said() == times
+
+
 async def test_a_wrong_chain_and_missing_contracts_are_errors():
     """Chain id, adjudicator, consensus app: LocalError at start, naming what was found."""
     for wrong, text in (
@@ -144,6 +162,15 @@ async def test_a_wrong_chain_and_missing_contracts_are_errors():
         with pytest.raises(LocalError, match=text):
             await service.start(lambda channel, view: None, lambda time_s: None)
         await service.stop()
+
+
+async def test_what_the_account_has_is_read_when_asked():
+    """Coin and tokens; what is no token is named."""
+    async with Node(story.new_chain()) as node:
+        assert await node.service.funds(ZERO_ADDRESS) == node.chain.world.balances[story.PAYER.address]
+        assert await node.service.funds(story.TOKEN) == story.RICH
+        with pytest.raises(LocalError, match="is no token"):
+            await node.service.funds(Address(b"\x09" * 20))
 
 
 async def test_a_listener_that_fails_stops_nothing(caplog):
@@ -223,3 +250,38 @@ async def test_after_news_nothing_is_deposited_before_the_node_has_answered():
         node.service.want(story.channel(), [DEPOSIT])
         await node.until(lambda: chain.mempool)
         node.service.want(story.channel(), [])
+
+
+LOCKS = Address(b"\x1c" * 20)
+
+
+async def test_a_preimage_is_revealed_at_the_app_of_hash_locks_and_seen_once_confirmed():
+    """The transaction goes to that contract, once, before anything that can wait; what it says counts when it is as
+    deep as everything else."""
+    chain, preimage = story.new_chain(), b"\x11" * 32
+    chain.world.apps[LOCKS] = "hash-lock"
+    async with Node(chain, hash_lock_app=LOCKS) as node:
+        node.service.watch(story.channel(), ())
+        await node.until(lambda: story.channel() in node.views)
+        node.service.want(story.channel(), [onchain.Reveal(preimage)])
+        await node.until(lambda: node.info().status == "pending")
+        await node.mine()
+        assert chain.world.revealed == {hash_of(preimage): chain.head.time_s}
+        asked = (hash_of(preimage), bytes(32))
+        assert (await node.service.revealed(asked)).times == (0, 0)
+        at_s = chain.head.time_s
+        await node.mine(4)
+        assert await node.service.revealed(asked) == onchain.Revealed(chain.blocks[-4].time_s, (at_s, 0))
+        node.service.want(story.channel(), [onchain.Reveal(preimage)])
+        await node.mine()
+        assert sum(len(block.transactions) for block in chain.blocks) == 1
+
+
+@pytest.mark.parametrize(
+    ("app", "says"), [(ZERO_ADDRESS, "knows no contract"), (LOCKS, "cannot be read|is no contract")]
+)
+async def test_a_node_without_a_contract_of_hash_locks_says_so(app, says):
+    async with Node(story.new_chain(), hash_lock_app=app) as node:
+        await node.until(lambda: node.heads)
+        with pytest.raises(ScappError, match=says):
+            await node.service.revealed((bytes(32),))

@@ -19,7 +19,7 @@ CHANNELS = range(1, 5)
 
 
 class Watching:
-    """A watcher over a chain."""
+    """A watcher over a chain. Each channel may be paid into by the one before it."""
 
     def __init__(self, chain, faults=None, seed="", confirmations=3, channels=CHANNELS, cursor=None, **settings):
         self.chain = chain
@@ -30,7 +30,7 @@ class Watching:
         self.views = {}
         self.told = 0
         for nonce in channels:
-            self.watcher.watch(story.channel(nonce), (ZERO_ADDRESS,), 0)
+            self.watcher.watch(story.channel(nonce), (ZERO_ADDRESS,), 0, story.channel(nonce - 1))
 
     async def look(self):
         """Follow once; whether it went through."""
@@ -92,7 +92,8 @@ def act(chain, draw):
     elif kind < 0.85:
         story.do(chain, Checkpoint((), signed))
     else:
-        story.do(chain, ConcludeAndTransfer(signed))
+        next_one = story.moving(story.channel(nonce + 1), draw.randrange(3), 2)
+        story.do(chain, ConcludeAndTransfer(story.state(9, next_one, nonce=nonce, final=True)))
 
 
 async def test_a_channel_is_told_when_first_read_and_when_it_changes():
@@ -112,6 +113,26 @@ async def test_a_channel_is_told_when_first_read_and_when_it_changes():
     view = watching.views[story.channel(1)]
     assert view.confirmed.holdings == (7,)
     assert watching.told == 3
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+async def test_what_another_channel_pays_in_shows_without_an_event(depth):
+    """The contract names only the channel that pays; a reorganisation takes it back from both."""
+    chain = story.new_chain(blocks=5)
+    watching = Watching(chain, channels=[1, 2])
+    story.deposit(chain, 7)
+    chain.mine()
+    await watching.settle()
+    moved = story.moving(story.channel(2), 5, 2)
+    story.do(chain, ConcludeAndTransfer(story.state(1, moved, final=True)))
+    for _ in range(depth):
+        chain.mine()
+    await watching.settle()
+    view = watching.views[story.channel(2)]
+    assert (view.latest.holdings, view.confirmed.holdings) == ((5,), (5 if depth > 3 else 0,))
+    chain.reorganise(depth, drop=True)
+    await watching.settle()
+    assert [watching.views[story.channel(n)].latest.holdings for n in (1, 2)] == [(7,), (0,)]
 
 
 async def test_nothing_is_read_where_nothing_happens():

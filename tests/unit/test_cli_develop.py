@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 from scapp.reducers import assemblyscript, build, rust
 from scapp.runtime.cli.develop import LANGUAGES
 from scapp.runtime.cli.main import scapp
+from tests.support.snippets import blocks
+from tests.support.tree import ROOT
 
 needs_zig = pytest.importorskip("ziglang", reason="the Zig compiler is not installed: pip install 'scapp[zig]'")
 
@@ -21,7 +23,7 @@ def run(*arguments: str | Path) -> Result:
 
 @pytest.mark.parametrize("language", [*LANGUAGES[:-1], pytest.param(LANGUAGES[-1], marks=pytest.mark.slow)])
 def test_a_new_app_compiles_and_passes_its_test(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one command after `new`; every message is covered."""
+    """With one command after `new`; every message is covered. So does the test that the documentation shows."""
     if language in build.OPTIONAL:
         try:
             (rust if language == "rust" else assemblyscript).compiler()
@@ -30,9 +32,12 @@ def test_a_new_app_compiles_and_passes_its_test(language: str, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     made = run("new", "duel", "--lang", language)
     assert made.exit_code == 0, made.output
+    example, _ = blocks(ROOT / "docs" / "howto" / "test-a-reducer.md", "toml")
+    (tmp_path / "duel" / "tests" / "page.toml").write_text(example)
     tested = run("test", "duel")
     assert tested.exit_code == 0, tested.output
-    assert tested.output == "ok      first.toml  6 steps\nevery message was accepted at least once\n"
+    passed = "ok      first.toml  6 steps\nok      page.toml  4 steps\n"
+    assert tested.output == f"{passed}every message was accepted at least once\n"
     built = json.loads(run("build", "duel", "--json").output)
     assert Path(built["module"]).stat().st_size == built["bytes"]
 

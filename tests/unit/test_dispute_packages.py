@@ -17,6 +17,7 @@ from scapp.channels.state import FixedPart, channel_id, encode_state_of_outcome
 from scapp.channels.types import ZERO_ADDRESS, Address, Hash
 from scapp.runtime.disputes.packages import (
     PACKAGE_BYTES_MAX,
+    Defence,
     PackageRefused,
     PackageStore,
     answer_to,
@@ -51,6 +52,10 @@ def package(state: SignedState, chain_id: int = CHAIN_ID) -> bytes:
 def challenged(turn: int, finalizes_at: int = NOW_S + 60) -> ChainView:
     there = ChannelOnChain(9, bytes(32), (10,), Status(turn, finalizes_at, bytes(20)))
     return ChainView(latest=there, confirmed=ChannelOnChain(5, bytes(32), (10,), Status(0, 0, bytes(20))))
+
+
+def defence_of(state: SignedState) -> Defence:
+    return read_package(package(state), CHAIN_ID, ADJUDICATOR)
 
 
 def refused(data: bytes, says: str) -> None:
@@ -91,12 +96,12 @@ def test_a_state_that_not_everybody_signed(change: str) -> None:
 
 def test_only_a_running_challenge_that_the_state_refutes_is_answered() -> None:
     state, final = signed(5), signed(9, is_final=True)
-    assert answer_to(state, challenged(4), NOW_S) == (Checkpoint(state),)
-    assert answer_to(state, challenged(5), NOW_S) == ()
-    assert answer_to(state, challenged(8), NOW_S) == ()
-    assert answer_to(state, challenged(4, finalizes_at=0), NOW_S) == ()
-    assert answer_to(state, challenged(4, finalizes_at=NOW_S), NOW_S) == ()  # too late: finalized
-    assert answer_to(final, challenged(12), NOW_S) == (Conclude(final),)  # conclude asks no turn record
+    assert answer_to(defence_of(state), challenged(4), NOW_S) == (Checkpoint(state),)
+    assert answer_to(defence_of(state), challenged(5), NOW_S) == ()
+    assert answer_to(defence_of(state), challenged(8), NOW_S) == ()
+    assert answer_to(defence_of(state), challenged(4, finalizes_at=0), NOW_S) == ()
+    assert answer_to(defence_of(state), challenged(4, finalizes_at=NOW_S), NOW_S) == ()  # too late: finalized
+    assert answer_to(defence_of(final), challenged(12), NOW_S) == (Conclude(final),)  # conclude asks no turn record
 
 
 def test_the_newest_counts_and_survives(tmp_path: Path) -> None:
@@ -110,7 +115,7 @@ def test_the_newest_counts_and_survives(tmp_path: Path) -> None:
     again = PackageStore(tmp_path / "packages", CHAIN_ID, ADJUDICATOR, packages_max=2)
     again.load()
     assert [d.state.turn for d in again.defences.values()] == [6]
-    again.drop(first.channel)
+    again.drop(first[1].channel)
     again.load()
     assert again.defences == {}
 

@@ -323,3 +323,33 @@ def test_a_refused_announcement_says_that_the_permission_stands(node: Harness) -
     done = run(node, "channel", "top-up", channel, "3", "--message", "7")
     assert done.exit_code == 1
     assert "the permission stands" in done.stderr
+
+
+def test_money_is_taken_out_of_a_channel_that_goes_on(node: Harness) -> None:
+    """The first participant's node answers with the successor; any other one says whom it asks."""
+    channel = node.client.open_channel(["bob"], "duel", fund="direct", stakes={COIN: 5}).channel_id
+    args = ("channel", "resize", channel, "--withdraw", "3gwei", "--withdraw", f"2:{TOKEN}")
+    done = run(node, *args, "--params", '{"pot": 1}')
+    assert done.exit_code == 0, done.output
+    ((known, amounts, params),) = node.service.resized
+    assert amounts == {bytes(20): 3 * 10**9, bytes.fromhex(TOKEN[2:]): 2}
+    assert params == {"pot": 1}
+    successor = node.client.channel(channel).successor
+    assert f"takes over from  {channel}" in done.output
+    assert f"successor      {successor}" in run(node, "channel", "show", channel).output
+    node.run(lambda: node.service.infos.update({known: msgspec.structs.replace(node.service.infos[known], my_index=1)}))
+    asked = run(node, *args)
+    assert asked.exit_code == 0
+    assert "the first participant is asked" in asked.stderr
+
+
+def test_a_resize_that_cannot_be_is_refused(node: Harness) -> None:
+    """By the node with its reason, and an asset that is named twice before it is asked."""
+    channel = node.client.open_channel(["bob"], "duel", fund="direct", stakes={COIN: 5}).channel_id
+    assert run(node, "channel", "resize", channel, "--withdraw", "1", "--withdraw", "2").exit_code == 2
+    with pytest.raises(NotAllowed, match="needs funds"):
+        node.with_token(TokenStore(node.home).add("page", ("read", "channels"))).resize(channel, {COIN: 1})
+    node.service.set_phase(ChannelId(bytes.fromhex(channel[2:])), "closed")
+    done = run(node, "channel", "resize", channel, "--withdraw", "1")
+    assert done.exit_code != 0
+    assert "only a directly funded one that runs" in done.output

@@ -9,16 +9,17 @@ from hypothesis import strategies as st
 
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.payments.hops import (
-    NONE_OPENED,
+    NONE_ENDED,
     Conditional,
     LockRefused,
     LockTerms,
     accept,
     drop,
-    forward,
+    forward_fault,
     fulfil,
     must_reveal,
     offer,
+    time_fault,
 )
 from scapp.channels.payments.locks import LOCKS_MAX, Lock, LockedVoucher, hash_of, sign_locked
 from scapp.channels.signing import Signer, Verifier
@@ -38,14 +39,16 @@ def offered(lock: Lock = LOCK, known: Conditional = FIRST) -> Conditional:
     return offer(known, lock, ALICE, HEAD, TERMS)
 
 
-def taken(voucher: LockedVoucher | None, known: Conditional = FIRST, head_s: int = HEAD) -> Conditional:
+def taken(
+    voucher: LockedVoucher | None, known: Conditional = FIRST, ended: frozenset[bytes] = NONE_ENDED
+) -> Conditional:
     assert voucher is not None
-    return accept(known, voucher, Verifier(known.payer), head_s, NONE_OPENED, TERMS)
+    return accept(known, voucher, Verifier(known.payer), ended)
 
 
-def refuses(says: str, voucher: LockedVoucher | None, known: Conditional = FIRST, head_s: int = HEAD) -> None:
+def refuses(says: str, voucher: LockedVoucher | None, known: Conditional = FIRST) -> None:
     with pytest.raises(LockRefused, match=says):
-        taken(voucher, known, head_s)
+        taken(voucher, known)
 
 
 def test_a_lock_is_offered_taken_opened_and_paid() -> None:
@@ -64,14 +67,25 @@ def test_a_lock_is_offered_taken_opened_and_paid() -> None:
         (Lock(1, b"short", HEAD + 400), "hash of 5 bytes"),
         (Lock(101, HASH, HEAD + 400), "insufficient funds: 100"),
         (Lock(1, HASH, HEAD + 99), "ends in 99 s"),
-        (Lock(1, HASH, HEAD + 1_001), "ends in 1001 s"),
+        (Lock(1, HASH, HEAD + 901), "ends in 901 s; allowed are 100 to 900"),
     ],
 )
-def test_locks_that_nobody_offers_or_takes(lock: Lock, says: str) -> None:
+def test_locks_that_nobody_offers(lock: Lock, says: str) -> None:
     with pytest.raises(LocalError, match=says):
         offered(lock)
-    if len(lock.hash) == 32:
-        refuses("of 100" if lock.amount > 100 else says, sign_locked(FIRST.channel, 0, [lock], ALICE))
+
+
+@pytest.mark.parametrize(("amount", "says"), [(0, "a lock over 0"), (101, "101 promised under 1 locks, of 100")])
+def test_locks_that_nobody_takes(amount: int, says: str) -> None:
+    refuses(says, sign_locked(FIRST.channel, 0, [Lock(amount, HASH, HEAD + 400)], ALICE))
+
+
+def test_a_lock_is_taken_whatever_its_time_and_then_not_acted_on() -> None:
+    """A voucher that was signed has to be known, or the next one could not be taken either."""
+    late = Lock(1, HASH, HEAD + 99)
+    assert taken(sign_locked(FIRST.channel, 0, [late], ALICE)).locks == (late,)
+    assert time_fault(late, HEAD, TERMS) == "a lock that ends in 99 s; allowed are 100 to 900"
+    assert time_fault(LOCK, HEAD, TERMS) == ""
 
 
 def test_one_hash_locks_once_and_locks_are_few() -> None:
@@ -107,17 +121,14 @@ def test_a_voucher_that_takes_something_back_is_refused() -> None:
 
 
 def test_a_lock_that_ended_unopened_may_go_and_one_that_was_opened_is_due() -> None:
-    """By the chain's clock: not in the lock's last second, and not when the chain shows the preimage."""
-    payer, payee = offered(), taken(offered().voucher)
-    assert drop(payer, LOCK.expiry_s, NONE_OPENED, ALICE) is payer
-    dropped = drop(payer, LOCK.expiry_s + 1, NONE_OPENED, ALICE)
+    """As the chain says it of each."""
+    payer, payee, those = offered(), taken(offered().voucher), frozenset((HASH,))
+    assert drop(payer, NONE_ENDED, NONE_ENDED, ALICE) is payer
+    dropped = drop(payer, NONE_ENDED, those, ALICE)
     assert (dropped.amount, dropped.locks) == (0, ())
-    refuses("40 is due", dropped.voucher, payee, LOCK.expiry_s)
-    assert taken(dropped.voucher, payee, LOCK.expiry_s + 1).locks == ()
-    opened = frozenset((HASH,))
-    with pytest.raises(LockRefused, match="40 is due"):
-        accept(payee, dropped.voucher, Verifier(ALICE.address), LOCK.expiry_s + 1, opened, TERMS)  # type: ignore[arg-type]
-    assert drop(payer, LOCK.expiry_s + 1, opened, ALICE).amount == 40
+    refuses("40 is due", dropped.voucher, payee)
+    assert taken(dropped.voucher, payee, those).locks == ()
+    assert drop(payer, those, NONE_ENDED, ALICE).amount == 40
 
 
 def test_a_preimage_of_nothing_pays_nothing() -> None:
@@ -125,12 +136,18 @@ def test_a_preimage_of_nothing_pays_nothing() -> None:
         fulfil(offered(), b"\x12" * 32, ALICE)
 
 
-def test_a_hub_passes_on_what_leaves_it_time_and_fee() -> None:
-    assert forward(LOCK, 3, HEAD, TERMS) == Lock(37, HASH, LOCK.expiry_s - 100)
-    with pytest.raises(LocalError, match="40 to pass on, the fee is 40"):
-        forward(LOCK, 40, HEAD, TERMS)
-    with pytest.raises(LocalError, match="ends in 199 s; passing it on takes 200"):
-        forward(LOCK, 3, LOCK.expiry_s - 199, TERMS)
+@pytest.mark.parametrize(
+    ("outgoing", "says"),
+    [
+        (Lock(37, HASH, LOCK.expiry_s - 100), ""),
+        (Lock(38, HASH, LOCK.expiry_s - 100), "2 left for this hub, its fee is 3"),
+        (Lock(37, HASH, LOCK.expiry_s - 99), "99 s between two locks; this hub wants 100"),
+        (Lock(37, b"\x12" * 32, LOCK.expiry_s - 100), "another hash"),
+    ],
+)
+def test_a_hub_passes_on_what_leaves_it_time_and_fee(outgoing: Lock, says: str) -> None:
+    assert says in (fault := forward_fault(LOCK, outgoing, 3, TERMS))
+    assert bool(says) == bool(fault)
 
 
 def test_a_preimage_goes_on_chain_when_waiting_becomes_dangerous() -> None:
@@ -140,7 +157,7 @@ def test_a_preimage_goes_on_chain_when_waiting_becomes_dangerous() -> None:
     assert must_reveal(payee, known, LOCK.expiry_s - 50, TERMS) == [HASH]
     assert must_reveal(payee, known, LOCK.expiry_s, TERMS) == [HASH]
     assert must_reveal(payee, known, LOCK.expiry_s + 1, TERMS) == []
-    assert must_reveal(payee, NONE_OPENED, LOCK.expiry_s, TERMS) == []
+    assert must_reveal(payee, NONE_ENDED, LOCK.expiry_s, TERMS) == []
 
 
 class Registry:
@@ -162,6 +179,9 @@ class Registry:
         in_time = {lock.hash for lock in known.locks if self.revealed.get(lock.hash, 2**60) <= lock.expiry_s}
         return frozenset(in_time)
 
+    def ended(self, known: Conditional, head_s: int) -> frozenset[bytes]:
+        return frozenset(lock.hash for lock in known.locks if lock.expiry_s < head_s) - self.opened(known)
+
 
 class Hub:
     """Alice's and Bob's neighbour, who follows the rules; all it has are its two channels and the chain."""
@@ -170,12 +190,13 @@ class Hub:
         self.first, self.second, self.fee = FIRST, SECOND, fee
         self.preimages: set[bytes] = set()
 
-    def upstream(self, voucher: LockedVoucher, head_s: int, opened: frozenset[bytes]) -> None:
-        self.first = accept(self.first, voucher, Verifier(ALICE.address), head_s, opened, TERMS)
-        if self.second.voucher is None and self.first.lock(HASH) is not None:
-            lock = self.first.lock(HASH)
-            assert lock is not None
-            self.second = offer(self.second, forward(lock, self.fee, head_s, TERMS), HUB, head_s, TERMS)
+    def upstream(self, voucher: LockedVoucher, head_s: int, ended: frozenset[bytes]) -> None:
+        self.first = accept(self.first, voucher, Verifier(ALICE.address), ended)
+        lock = self.first.lock(HASH)
+        if self.second.voucher is None and lock is not None:
+            outgoing = Lock(lock.amount - self.fee, HASH, lock.expiry_s - TERMS.margin_s)
+            assert not forward_fault(lock, outgoing, self.fee, TERMS)
+            self.second = offer(self.second, outgoing, HUB, head_s, TERMS)
 
     def downstream(self, preimage: bytes) -> None:
         self.second = fulfil(self.second, preimage, HUB)
@@ -184,7 +205,7 @@ class Hub:
     def act(self, registry: Registry, head_s: int, latency_s: int) -> None:
         """What the hub does at each block: it learns from the chain, drops what ended, reveals what is due."""
         self.preimages |= set(registry.revealed)
-        self.second = drop(self.second, head_s, registry.opened(self.second), HUB)
+        self.second = drop(self.second, registry.opened(self.second), registry.ended(self.second, head_s), HUB)
         for hash_ in must_reveal(self.first, frozenset(self.preimages), head_s, TERMS):
             registry.reveal(hash_, head_s + latency_s)
 
@@ -219,7 +240,7 @@ def test_a_hub_that_acts_at_each_block_never_loses(
     it gave away."""
     registry, hub, alice, head_s = Registry(), Hub(fee), offered(), HEAD
     assert alice.voucher is not None
-    hub.upstream(alice.voucher, head_s, NONE_OPENED)
+    hub.upstream(alice.voucher, head_s, NONE_ENDED)
     bob = taken(hub.second.voucher, SECOND)
     todo = {"tell": told_at, "reveal": revealed_at, "pay": paid_at, "drop": dropped_at, "cheat": cheated_at}
     for seconds in [*blocks, *[25] * 25]:
@@ -246,11 +267,11 @@ def _alice(what: str, alice: Conditional, hub: Hub, registry: Registry, head_s: 
     if what == "pay" and alice.lock(HASH) is not None and HASH in hub.preimages:
         alice = fulfil(alice, PREIMAGE, ALICE)
     elif what == "drop":
-        alice = drop(alice, head_s, registry.opened(alice), ALICE)
+        alice = drop(alice, registry.opened(alice), registry.ended(alice, head_s), ALICE)
     sent = sign_locked(FIRST.channel, 0, [], ALICE) if what == "cheat" else alice.voucher
     assert sent is not None
     try:
-        hub.upstream(sent, head_s, registry.opened(hub.first))
+        hub.upstream(sent, head_s, registry.ended(hub.first, head_s))
     except LockRefused:
         assert what == "cheat" or registry.revealed
     return alice

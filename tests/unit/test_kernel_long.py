@@ -42,8 +42,9 @@ def key_of(number: int) -> bytes:
 class Model:
     """Rows by encoded key beside a kernel."""
 
-    def __init__(self, kernel: NativeKernel) -> None:
+    def __init__(self, kernel: NativeKernel, *, late: bool = False) -> None:
         self.kernel = kernel
+        self.late = late  # roots come when they are checked
         self.rows: dict[int, bytes] = {}
         assert kernel.run(0, [wat.open_entry()], budget=Budget.ORDER).accepted == (0,)
         kernel.commit(0)
@@ -57,8 +58,9 @@ class Model:
         rows = {number: row_of(number, version) for number, version in puts}
         instructions += [raw.raw(PUT, raw.UNIQUE, raw.DATA, len(row), data=row, say=False) for row in rows.values()]
         entries = [wat.message(*instructions[start : start + 100]) for start in range(0, len(instructions), 100)]
-        result = self.kernel.run(self.sequence, entries, budget=Budget.DERIVE)
+        result = self.kernel.run(self.sequence, entries, budget=Budget.DERIVE, late=self.late)
         assert result.refusals == ()
+        assert bool(result.state_root) is not self.late
         self.kernel.commit(0)
         self.sequence += len(entries)
         for number in deletes:
@@ -66,6 +68,8 @@ class Model:
         self.rows |= rows
 
     def check(self) -> None:
+        if self.late:
+            self.kernel.late_root()
         expected = {UNIQUE.read_row(row)[0]: row for row in self.rows.values()}
         assert list(self.kernel.rows("unique")) == [expected[key] for key in sorted(expected)]
         leaves = {(raw.UNIQUE, key): row for key, row in expected.items()}
@@ -91,10 +95,10 @@ class Model:
                 assert given == [row for _, row in wanted[:60]]
 
 
-def _grow_and_shrink(rows: int, rounds: int, seed: int) -> None:
+def _grow_and_shrink(rows: int, rounds: int, seed: int, *, late: bool) -> None:
     chance = random.Random(seed)
     kernel = NativeKernel(raw.checked(ROOMY), wat.context_of(raw.checked(ROOMY)))
-    model = Model(kernel)
+    model = Model(kernel, late=late)
     for turn in range(rounds):
         version = turn + 1
         target = rows if turn % 2 == 0 else rows // 50
@@ -114,9 +118,10 @@ def _grow_and_shrink(rows: int, rounds: int, seed: int) -> None:
     kernel.close()
 
 
-def test_tables_grow_and_shrink_and_grow_again() -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_tables_grow_and_shrink_and_grow_again(late: bool) -> None:
     """Rows, their order and the root are a dict's, through splits and joins of the trees."""
-    _grow_and_shrink(1_500, 4, seed=1)
+    _grow_and_shrink(1_500, 4, seed=1, late=late)
 
 
 @pytest.mark.slow
@@ -124,7 +129,7 @@ def test_tables_grow_and_shrink_and_grow_again() -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_hundred_thousand_rows_grow_and_shrink(seed: int) -> None:
     """As above with 100,000 rows."""
-    _grow_and_shrink(100_000, 6, seed)
+    _grow_and_shrink(100_000, 6, seed, late=seed == 2)
 
 
 def _mixed(batches: int) -> tuple[int, int]:

@@ -311,16 +311,21 @@ def test_both_kernels_do_the_same_whatever_the_messages_are(
 
 
 @given(BATCHES)
-@settings(max_examples=15)
-def test_a_root_that_comes_after_the_commit_is_the_same(
+@settings(max_examples=25)
+def test_a_root_that_comes_after_any_number_of_commits_is_the_same(
     batches: list[tuple[list[bytes], str, int | None, bool]],
 ) -> None:
-    """Changes may be taken before it; a run that was refused something, or is rolled back, has it at once or never."""
+    """Changes may be taken between them, and messages before; a run that is refused something, or is rolled back, has
+    its root at once or never."""
     made = Pair(raw.checked())
+    owed = False
     try:
-        for entries, end, take, _ in batches:
-            ours = made.native.run(made.sequence, entries, budget=Budget.DERIVE, late=True)
+        for number, (entries, end, take, settle) in enumerate(batches):
             theirs = made.reference.run(made.sequence, entries, budget=Budget.DERIVE)
+            if owed and theirs.refusals:
+                assert made.native.late_root() == made.reference.state_root()
+                owed = False
+            ours = made.native.run(made.sequence, entries, budget=Budget.DERIVE, late=True)
             late = not theirs.refusals
             assert ours.state_root == (b"" if late else theirs.state_root)
             assert (ours.accepted, ours.amounts) == (theirs.accepted, theirs.amounts)
@@ -329,28 +334,117 @@ def test_a_root_that_comes_after_the_commit_is_the_same(
                 made.rollback()
             else:
                 made.commit()
+                owed = owed or late
                 if take is not None:
                     made.take(take)
-                if late:
-                    assert made.native.late_root() == made.reference.state_root()
-            made.compare()
+            if owed and (settle or number % 3 == 2):
+                assert made.native.late_root() == made.reference.state_root()
+                owed = False
+            if not owed:
+                made.compare()
+        if owed:
+            assert made.native.late_root() == made.reference.state_root()
+        _follow(made, batches)
     finally:
         made.close()
 
 
-def test_nothing_else_is_done_while_a_root_is_owed() -> None:
+def _kept(number: int, text: bytes = b"x") -> bytes:
+    return raw.put(raw.SMALL, join([number.to_bytes(2, "big"), text]))
+
+
+def _gone(number: int) -> bytes:
+    return raw.delete(raw.SMALL, join([number.to_bytes(2, "big")]))
+
+
+def test_rows_that_come_and_go_before_their_root_leave_the_tree_that_they_would_have_made() -> None:
+    """One that was there goes and comes back, longer; one is changed twice; one comes and goes, again and again."""
     made = Pair(raw.checked())
-    native, entries = made.native, [wat.message(raw.put(raw.SMALL, join([b"\0\1", b"x"])))]
+    made.run([wat.message(*(_kept(number) for number in range(40)))])
+    made.commit()
+    for steps in (
+        [_gone(1), _kept(2, b"yy"), _kept(50), _gone(3)],
+        [_kept(1, b"longer"), _kept(2, b"zz"), _gone(50)],
+        [_gone(1), _kept(50, b"q"), _kept(4)],
+        [_kept(1), _gone(50), _kept(51)],
+    ):
+        entries = [wat.message(*steps)]
+        assert made.native.run(made.sequence, entries, budget=Budget.DERIVE, late=True).state_root == b""
+        made.reference.run(made.sequence, entries, budget=Budget.DERIVE)
+        made.accepted = 1
+        made.commit()
+        made.take(1)
+    assert made.native.late_root() == made.reference.state_root()
+    made.run([wat.message(*(_gone(number) for number in range(60)))])
+    made.commit()
+    made.compare()
+    made.close()
+
+
+def test_what_a_kernel_refuses_while_a_root_is_owed() -> None:
+    made = Pair(raw.checked())
+    native, entries = made.native, [wat.message(_kept(1))]
     with pytest.raises(KernelFault, match="no root is owed"):
         native.late_root()
     assert native.run(made.sequence, entries, budget=Budget.DERIVE, late=True).state_root == b""
     with pytest.raises(KernelFault, match="no root is owed"):
         native.late_root()
     native.commit(1)
-    for forbidden in (native.rollback, native.state_root, lambda: native.run(2, entries, budget=Budget.DERIVE)):
+    refused = [wat.message(raw.reject(b"no"))]
+    for forbidden in (
+        native.state_root,
+        native.export_state,
+        lambda: native.prove(raw.SMALL, b"\x80\1"),
+        lambda: native.run(2, entries, budget=Budget.DERIVE),
+        lambda: native.run(2, refused, budget=Budget.DERIVE, late=True),
+    ):
         with pytest.raises(KernelFault, match="root comes first"):
             forbidden()
+    assert native.run(2, entries, budget=Budget.DERIVE, late=True).state_root == b""
+    native.rollback()
     assert native.late_root() == native.state_root()
+    made.close()
+
+
+def test_messages_are_the_rows_that_a_commit_hands_over() -> None:
+    """Also before they are run; the commit then leaves them out."""
+    made = Pair(raw.checked())
+    made.take()
+    entries = [
+        encode_entry(Kind.MESSAGE, 1, counter, 2**63 - 1, bytes(counter % 300))
+        for counter in (0, 1, 9_999, 10_000, 2**64 - 1)
+    ]
+    early = [kernel.messages(made.sequence, 7, entries) for kernel in (made.native, made.reference)]
+    for kernel in (made.native, made.reference):
+        kernel.run(made.sequence, entries, budget=Budget.DERIVE)
+        kernel.commit(7)
+        changes = kernel.take_changes(1).messages
+        assert changes is not None
+        early.append(changes.copy)
+    assert len(set(early)) == 1
+    made.accepted = 5
+    made.sequence += 5
+    for kernel in (made.native, made.reference):
+        kernel.run(made.sequence, entries, budget=Budget.DERIVE)
+        kernel.commit(7, messages=False)
+        assert kernel.take_changes(1).messages is None
+    assert made.native.messages(0, 0, [b"", b"\1"]) == b""  # no entries; running them says so
+    made.close()
+
+
+def test_what_is_held_for_the_next_take_grows_with_what_changed() -> None:
+    made = Pair(raw.checked())
+    made.take(1)
+    before = made.native.held_bytes()
+    made.run([wat.message(_kept(number, b"x" * 50)) for number in range(30)])
+    made.commit()
+    made.run([wat.message(_kept(number)) for number in range(30)])
+    made.commit()
+    assert before == 0
+    assert made.native.held_bytes() > 30
+    assert made.reference.held_bytes() > 30
+    made.take(1)
+    assert (made.native.held_bytes(), made.reference.held_bytes()) == (0, 0)
     made.close()
 
 

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest, RouteRequest
 from scapp.channels.routing.paths import Route
-from scapp.channels.types import U256_MAX, ZERO_ADDRESS
+from scapp.channels.types import U256_MAX, ZERO_ADDRESS, ChannelId
 from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Refused
@@ -105,6 +106,68 @@ def test_change_and_end_a_ledger(node: Harness) -> None:
     with pytest.raises(Refused, match="highest signed state"):
         node.client._post("/v1/ledgers/0808/recover", bytes, {"override": False})
     assert node.client.recover_ledger("0808").phase == "running"
+
+
+def test_a_peer_names_the_only_ledger_with_it(node: Harness) -> None:
+    """By name or address. One that is over counts only when there is no other; several are listed."""
+    address = "0x" + BOB.hex()
+    assert "there is no ledger with bob" in run(node, "ledger", "show", "bob", code=1).stderr
+    node.books.put_ledger(8, BOB, "settled")
+    assert "settled" in run(node, "ledger", "show", "bob").stdout
+    node.books.put_ledger(9, BOB)
+    node.books.put_ledger(10, CAROL)
+    for name in ("bob", address):
+        assert "0x09090909" in run(node, "ledger", "show", name).stdout
+    assert "1005 wei of this node" in run(node, "ledger", "top-up", "bob", "5").stdout
+    node.books.put_ledger(11, BOB, "funding")
+    found = run(node, "ledger", "close", "bob", code=1).stderr
+    assert "bob may be 2 ledgers: 0x090909090909, running, with bob; 0x0b0b0b0b0b0b, funding, with bob" in found
+    assert "0x0a0a" in run(node, "ledger", "show", "0a0a").stdout
+    assert "'mallory' is not a ledger id" in run(node, "ledger", "show", "mallory", code=1).stderr
+
+
+def test_several_ledgers_whose_ids_begin_alike_are_listed(node: Harness) -> None:
+    one = node.books.put_ledger(8, BOB)
+    other = ChannelId(one[:30] + b"zz")
+    node.books.of_ledgers[other] = msgspec.structs.replace(node.books.of_ledgers[one], channel_id=other)
+    assert "2 ledger ids: 0x080808080808, running, with bob; " in run(node, "ledger", "show", "0808", code=1).stderr
+
+
+def test_a_peer_names_the_only_payment_channel_with_it(node: Harness) -> None:
+    """As payer or payee, whoever of both the peer is; those that are over only when no other is there."""
+    node.books.put_virtual(5, CAROL, "released")
+    node.books.put_virtual(6, CAROL)
+    node.books.put_virtual(7, BOB)
+    assert "0x06060606" in run(node, "payments", "show", "carol").stdout
+    assert "released" in run(node, "payments", "close", "carol").stdout
+    node.books.put_virtual(8, BOB)
+    found = run(node, "payments", "close", "bob", code=1).stderr
+    assert "bob may be 2 payment channels: 0x070707070707, running, " in found
+    node.client.add_peer("0x" + "99" * 20, "h:3", "dave")
+    assert "there is no payment channel with dave" in run(node, "voucher", "show", "dave", code=1).stderr
+
+
+def test_a_settled_ledger_holds_nothing_any_more(node: Harness) -> None:
+    """The list shows no amounts of it as if they were there; the details say what they were."""
+    node.books.put_ledger(8, BOB, "settled")
+    (row,) = [line for line in run(node, "ledger", "list").stdout.splitlines() if "settled" in line]
+    assert "wei" not in row
+    found = run(node, "ledger", "show", "bob").stdout
+    assert "1000 wei of this node, 500 wei of the peer by the last state of both" in found
+    assert "holds" not in found
+
+
+def test_take_a_top_up_back(node: Harness) -> None:
+    """In coin, or in a token; what the peer has not signed in time is exit code 4."""
+    channel = node.books.put_ledger(8, BOB)
+    run(node, "ledger", "cancel-top-up", "bob")
+    run(node, "ledger", "cancel-top-up", "bob", "--asset", TOKEN, code=1)
+    assert node.books.requests == [("cancel", ZERO_ADDRESS), ("cancel", bytes.fromhex(TOKEN[2:]))]
+    info = node.books.of_ledgers[channel]
+    announced = msgspec.structs.replace(info.assets[0], announced=7)
+    node.books.of_ledgers[channel] = msgspec.structs.replace(info, assets=(announced,))
+    assert "not done" in run(node, "ledger", "cancel-top-up", "bob", "--wait", "0.1", code=4).stderr
+    run(node, "ledger", "cancel-top-up", "bob", "--asset", "much", code=2)
 
 
 def test_open_pay_and_close_a_payment_channel(node: Harness) -> None:
@@ -219,16 +282,20 @@ def test_open_a_payment_channel_over_hubs_that_the_node_finds(node: Harness) -> 
 
 
 def test_open_an_app_channel_over_hubs_that_the_node_finds(node: Harness) -> None:
-    """Both put the same in; the best way's hubs and fees are taken."""
+    """Both put the same in; the node tries the ways, and takes the first that is not refused."""
     node.deploy()
     opened = ("channel", "open", "carol", "--app", "duel", "--fund", "virtual", "--stake", "100", "--via", "auto")
-    assert "no way to carol is known" in run(node, *opened, code=1).stderr
+    assert "no way is left" in run(node, *opened, code=1).stderr
     node.books.of_routes = [Route((BOB,), (3,), True, 99)]
-    run(node, *opened)
-    assert node.books.requests[-1] == RouteRequest(to=CAROL, amounts=((ZERO_ADDRESS, 100, 100),))
+    run(node, *opened, "--fee-max", "9", "--wait", "5")
+    asked = RouteRequest(to=CAROL, amounts=((ZERO_ADDRESS, 100, 100),), fee_max=9)
+    assert node.books.requests[-1] == asked
     (request,) = node.service.requests
     assert (request.fund, request.via, request.fees) == ("virtual", (BOB,), (3,))
     run(node, *opened, "--fee", "1", code=2)
+    run(node, *opened[:-2], "--via", "bob", "--fee-max", "1", code=2)
+    with pytest.raises(Refused, match="names no hubs"):
+        node.client.open_channel(["carol"], "duel", fund="virtual", via=["bob"], fees=[0], routed=True)
 
 
 def test_open_an_app_channel_over_a_hub(node: Harness) -> None:

@@ -13,7 +13,7 @@ from scapp.channels.ledger import events
 from scapp.channels.ledger.balances import Parties, opening_balances
 from scapp.channels.ledger.chain_facts import Enforceable, LedgerExitStarted, LedgerSeen, Seen, Shown
 from scapp.channels.ledger.events import LedgerEvent
-from scapp.channels.ledger.proposals import Add, Expand, Merge, Part, Proposal, Remove, Transfer, apply
+from scapp.channels.ledger.proposals import Add, Expand, Merge, Part, Proposal, Remove, Retract, Transfer, apply
 from scapp.channels.ledger.wire import balances_to_wire, to_wire
 from scapp.channels.reading import SignedState
 from scapp.channels.types import Address, ChannelId, Destination
@@ -31,6 +31,7 @@ PROPOSALS: dict[str, Proposal] = {
     "transfer": Transfer(TOKEN, 2**64, 1),
     "expand": Expand(COIN, 9, 0),
     "merge": Merge(COIN, 0),
+    "retract": Retract(COIN, 1),
 }
 OPENING = opening_balances(Parties(LEADER, FOLLOWER), [(COIN, 9, 2**255), (TOKEN, 5, 5)])
 BALANCES = apply(apply(OPENING, PROPOSALS["expand"]), Add(V, LEADER, FOLLOWER, (Part(TOKEN, 3, 1),)))

@@ -268,3 +268,28 @@ def test_many_threads_through_one_committer_on_disk(tmp_path: Path) -> None:
         for index in range(8):
             found = [event for page in log.read(bytes([index]) * 32) for event in page.events]
             assert found == [b"%d" % number for number in range(20)]
+
+
+async def test_who_is_told_and_fails_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """A callback that raises is logged, and the others hear of their appends, in order."""
+    log = GatedLog()
+    told: list[object] = []
+    done = asyncio.Event()
+
+    def fails(outcome: object) -> None:
+        told.append(outcome)
+        raise ZeroDivisionError("a bug")
+
+    with Committer(log) as committer:
+        committer.enqueue(write(A, 0), told.append)
+        assert await asyncio.to_thread(log.entered.acquire, timeout=WAIT_SECONDS)
+        committer.enqueue(write(A, 1), fails)
+        committer.enqueue(write(A, 7), told.append)
+        committer.enqueue(write(A, 2), lambda _: done.set())
+        assert not told
+        log.gate.release(2)
+        await asyncio.wait_for(done.wait(), WAIT_SECONDS)
+    first, second, conflict = told
+    assert (first, second) == (None, None)
+    assert isinstance(conflict, VersionConflict)
+    assert "a bug" in caplog.text

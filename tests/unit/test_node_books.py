@@ -13,6 +13,7 @@ from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.errors import CorruptionError, LocalError
 from scapp.channels.ledger import proposals as ledger_proposals
 from scapp.channels.log.port import Append, StreamWrite
+from scapp.channels.onchain import Purpose
 from scapp.channels.restoring import mark_restored
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from tests.support.ledger_scene import DURATION_S, LedgerScene
@@ -125,14 +126,13 @@ async def test_a_hub_that_does_not_forward_and_a_ledger_that_lacks_funds(scene: 
 
 
 async def test_a_channel_that_the_ledger_cannot_hold(scene: LedgerScene) -> None:
-    """It fails, and the reason names the ledger and what it lacks, not a step of the protocol."""
+    """A hub has too little. It fails, and the reason names the ledger and what it lacks, not a step of the protocol."""
     await scene.ledger(ALICE, HUB)
-    alice = scene.books(ALICE)
-    request = PaymentChannelRequest(payee=scene.address(HUB), amount=5_000, challenge_duration_s=DURATION_S)
-    channel = await alice.open_payments(request)
-    await scene.until(lambda: alice.virtual(channel).phase == "failed")
-    hub = f"0x{scene.address(HUB).hex()}"
-    assert alice.virtual(channel).reason == f"the ledger with {hub} cannot hold it: insufficient funds"
+    await scene.ledger(HUB, BOB, (100, 1_000))
+    channel = await scene.open_payments((ALICE, HUB, BOB), 500)
+    await scene.until(lambda: scene.virtual_phase(channel, "failed", (ALICE, HUB, BOB)))
+    bob = f"0x{scene.address(BOB).hex()}"
+    assert scene.virtual(HUB, channel).reason == f"the ledger with {bob} cannot hold it: insufficient funds"
 
 
 async def test_what_a_caller_may_not_ask(scene: LedgerScene) -> None:
@@ -160,6 +160,67 @@ async def test_what_a_caller_may_not_ask(scene: LedgerScene) -> None:
         await alice.pay(channel, 11)
     with pytest.raises(LocalError, match="close those first"):
         await alice.close_ledger(left)
+
+
+async def test_a_top_up_that_the_account_cannot_pay_is_refused_at_once(scene: LedgerScene) -> None:
+    """Nothing is announced, because it could not be taken back; all of an account's coin would leave none for fees."""
+    left = await scene.ledger(ALICE, HUB)
+    turn, has = scene.info(ALICE, left).turn, await scene.services[ALICE].funds(ZERO_ADDRESS)
+    for amount in (has + 1, has):
+        with pytest.raises(LocalError, match=f"the chain account has {has} wei, too little to deposit {amount}"):
+            await scene.books(ALICE).top_up(left, ZERO_ADDRESS, amount)
+    assert scene.info(ALICE, left).turn == turn
+
+
+async def test_who_has_too_little_signs_nothing(scene: LedgerScene) -> None:
+    """Fees count. The hub, and the other party of an app channel, hear of nothing."""
+    await scene.ledger(ALICE, HUB)
+    await scene.ledger(HUB, BOB)
+    text = "1001 wei are needed, fees included; this node has 1000 free"
+    with pytest.raises(LocalError, match=text):
+        await scene.open_payments((ALICE, HUB, BOB), 998, (3,))
+    with pytest.raises(LocalError, match=text):
+        await scene.app_channel((ALICE, HUB, BOB), (998, 5), (3,))
+    await scene.payments((ALICE, HUB, BOB), 997, (3,))
+    assert [len(scene.books(who).virtuals()) for who in (ALICE, HUB, BOB)] == [1, 1, 1]
+    with pytest.raises(LocalError, match="5 wei are needed, fees included; this node has 0 free"):
+        await scene.app_channel((ALICE, HUB, BOB), (5, 5), (0,))
+
+
+@pytest.mark.parametrize("who", [ALICE, HUB])
+async def test_a_top_up_is_taken_back_before_it_is_sent(scene: LedgerScene, who: int) -> None:
+    """By leader and follower. The deposit is not made then; the next top-up is one like any other."""
+    left = await scene.ledger(ALICE, HUB)
+    books, held = scene.books(who), scene.chain.held(left)
+    with pytest.raises(LocalError, match="announced no deposit"):
+        await books.cancel_top_up(left, ZERO_ADDRESS)
+    await books.top_up(left, ZERO_ADDRESS, 500)
+    await scene.until(lambda: scene.info(who, left).assets[0].announced == 500)
+    await books.cancel_top_up(left, ZERO_ADDRESS)
+    await scene.until(lambda: scene.info(who, left).assets[0].announced == 0)
+    await scene.until(lambda: scene.info(ALICE, left).turn == scene.info(HUB, left).turn)
+    for _ in range(3):
+        await scene.block()
+    assert scene.chain.held(left) == held
+    await books.top_up(left, ZERO_ADDRESS, 70)
+    await scene.until(lambda: scene.money(who, left) == (1_070, 1_000, 0), blocks=True)
+    assert scene.chain.held(left) == held + 70
+
+
+async def test_a_top_up_that_was_sent_is_not_taken_back(scene: LedgerScene) -> None:
+    """Neither while it is pending nor when it is in a block; the top-up then ends as it would have."""
+    left = await scene.ledger(ALICE, HUB)
+    books, service = scene.books(ALICE), scene.services[ALICE]
+    await books.top_up(left, ZERO_ADDRESS, 500)
+    await scene.until(lambda: scene.info(ALICE, left).assets[0].announced == 500)
+    service.pending = (Purpose(left, "deposit", ZERO_ADDRESS),)
+    with pytest.raises(LocalError, match="was sent"):
+        await books.cancel_top_up(left, ZERO_ADDRESS)
+    service.pending = ()
+    await scene.block()
+    with pytest.raises(LocalError, match="is on chain already"):
+        await books.cancel_top_up(left, ZERO_ADDRESS)
+    await scene.until(lambda: scene.money(ALICE, left) == (1_500, 1_000, 0), blocks=True)
 
 
 async def test_transfer_and_top_up_by_either_side(scene: LedgerScene) -> None:
@@ -269,6 +330,7 @@ async def test_a_hub_whose_backup_does_not_know_a_channel_is_told_of_it_and_ends
     mark_restored(old, b"\x05" * 16, START_MS + 10**6, START_MS)
     scene.logs[HUB] = old
     await scene.node(HUB)
+    await scene.until(lambda: all(scene.has_phase(each, "running", (HUB,)) for each in (left, right)))
     await scene.books(BOB).close_virtual(channel)
     await scene.until(lambda: scene.virtual_phase(channel, "released", (ALICE, BOB)))
     await scene.until(lambda: scene.virtual_phase(channel, "released", (HUB,)))

@@ -16,7 +16,7 @@ from scapp.channels.node import Node
 from scapp.channels.service import NodeEvent, OpenRequest
 from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
-from tests.support.node_cast import DEPLOYMENT, START_MS, Cast
+from tests.support.node_cast import DEPLOYMENT, START_MS, Cast, until
 from tests.support.plain_chain import PlainChain, PlainService, account_of, challenger
 
 DURATION_S = 3_600
@@ -282,3 +282,92 @@ async def test_deposits_wait_for_the_operator_where_the_policy_says_so(scene: Sc
     assert channel not in scene.services[1].watched
     await bob.accept(channel)
     await scene.until(channel, "running")
+
+
+async def test_money_leaves_a_channel_that_goes_on(scene: Scene) -> None:
+    """Participant 0's node proposes the successor; the other's own policy or operator takes it."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    await alice.submit(channel, [b"move:0:1:2"])
+    new = await alice.resize(channel, {ZERO_ADDRESS: 1})
+    assert new is not None
+    await scene.until(new, "running")
+    await scene.until(channel, "settled")
+    assert scene.gains() == [-4, -3]
+    assert (scene.chain.held(channel), scene.chain.held(new)) == (0, 7)
+    assert [alice.channel(each).amounts for each in (channel, new)] == [(3, 5), (2, 5)]
+    assert (bob.channel(channel).successor, bob.channel(new).renews) == (new, channel)
+    (receipt,) = await bob.submit(new, [b"move:1:0:2"])
+    assert receipt.status == "accepted"
+
+
+async def test_whoever_is_not_the_sequencer_asks_it(scene: Scene) -> None:
+    """And accepts just what it has asked for without asking its operator again; the sequencer's decides first."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    scene.cast.stakes.clear()
+    assert await bob.resize(channel, {ZERO_ADDRESS: 2}) is None
+    await scene.block()
+    assert alice.channel(channel).waiting_for == f"participant 1 wants to take out 2 of asset 0x{bytes(20).hex()}"
+    new = await alice.resize(channel, {})
+    assert new is not None
+    await scene.until(new, "running")
+    assert scene.gains() == [-5, -1]
+    assert [each.renews for each in scene.cast.stakes] == ["asked"]
+    with pytest.raises(LocalError, match="has 1"):
+        await bob.resize(new, {ZERO_ADDRESS: 2})
+    with pytest.raises(LocalError, match="the sequencer's to say"):
+        await bob.resize(new, {ZERO_ADDRESS: 1}, {"pot": 1})
+
+
+async def test_a_successor_that_nobody_asked_for_says_so_to_the_policy(scene: Scene) -> None:
+    """Other amounts than asked for, or none."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    scene.cast.stakes.clear()
+    await bob.resize(channel, {ZERO_ADDRESS: 2})
+    await scene.block()
+    new = await alice.resize(channel, {ZERO_ADDRESS: 1}, {"other": "params"})
+    assert new is not None
+    await scene.until(new, "running")
+    assert [each.renews for each in scene.cast.stakes] == ["proposed"]
+
+
+async def test_a_channel_goes_on_when_its_successor_is_turned_down(scene: Scene) -> None:
+    """By the other's operator, and after restarts of both."""
+    alice, bob = (await scene.start(("accept", "ask"))).nodes
+    channel = await alice.open_channel(scene.request())
+    await bob.wait_phase(channel, ["proposed"], 5) if bob.channels() else await asyncio.sleep(0.05)
+    await bob.accept(channel)
+    await scene.until(channel, "running")
+    new = await alice.resize(channel, {ZERO_ADDRESS: 1})
+    assert new is not None
+    with pytest.raises(LocalError, match="is to renew it already"):
+        await alice.resize(channel, {ZERO_ADDRESS: 1})
+    alice, bob = await scene.restart(0), await scene.restart(1)
+    for _ in range(5):
+        await scene.block()
+    assert [node.channel(channel).successor for node in (alice, bob)] == [new, new]
+    (receipt,) = await bob.submit(channel, [b"move:0:1:2"], timeout=0.2)
+    assert receipt.status == "pending"
+    await bob.reject(new, "not now")
+    await alice.wait_phase(new, ["rejected"], 5)
+    await until(alice, lambda: alice.channel(channel).amounts == (3, 5))
+
+
+async def test_what_cannot_be_resized_is_said_and_goes_on(scene: Scene) -> None:
+    alice, bob = (await scene.start()).nodes
+    plain = await alice.open_channel(scene.request(fund="none"))
+    await alice.wait_phase(plain, ["running"], 5)
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    for where, amount, reason in [(plain, 1, "directly funded"), (channel, 6, "it has 5"), (channel, 0, "takes out 0")]:
+        with pytest.raises(LocalError, match=reason):
+            await alice.resize(where, {ZERO_ADDRESS: amount})
+    with pytest.raises(LocalError, match="nobody takes anything out"):
+        await alice.resize(channel, {})
+    (receipt,) = await bob.submit(channel, [b"move:0:1:2"])
+    assert receipt.status == "accepted"

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from scapp.channels.books.app_ways import open_over_routes
 from scapp.channels.books.info import PaymentChannelRequest, RouteRequest
 from scapp.channels.books.messages import decode_message
 from scapp.channels.books.messages import encode_message as encode_books_message
@@ -16,9 +17,11 @@ from scapp.channels.routing.fees import Schedule
 from scapp.channels.routing.messages import Statements, encode_message
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.paths import Route
+from scapp.channels.service import OpenRequest
 from scapp.channels.types import U256_MAX, ZERO_ADDRESS, Address
 from scapp.channels.virtual.messages import Proposed, Refused
 from tests.support.ledger_scene import DURATION_S, LedgerScene
+from tests.support.node_cast import DEPLOYMENT
 
 ALICE, CHEAP, DEAR, BOB = range(4)
 
@@ -203,3 +206,40 @@ async def test_what_cannot_be_read_or_comes_without_a_ledger_is_refused(scene: L
         event = next(each for each in reversed(scene.events[ALICE]) if each.kind == "refused")
         assert event.peer == peer
     assert scene.books(ALICE).routes(question(scene, hubs_max=0)) == before
+
+
+def app_wish(scene: LedgerScene) -> OpenRequest:
+    slots = tuple((bytes(20), bytes(12) + scene.address(index), 50) for index in (ALICE, BOB))
+    return OpenRequest(
+        peers=(scene.address(BOB),), deployment=DEPLOYMENT, slots=slots, challenge_duration=DURATION_S, fund="virtual"
+    )
+
+
+async def test_an_app_channel_takes_the_next_hub_when_the_first_refuses(scene: LedgerScene) -> None:
+    """The hub that was passed over is left out of what is found afterwards."""
+    await both_known(scene)
+    scene.policies[CHEAP].answers["hub"] = ("reject", "a holiday")
+    node, books = scene.nodes[ALICE], scene.books(ALICE)
+    channel = await open_over_routes(node, books, app_wish(scene), U256_MAX, 10)
+    assert scene.app_phase(ALICE, channel) == "running"
+    assert scene.virtual(ALICE, channel).participants[1] == scene.address(DEAR)
+    (refused,) = [each for each in node.channels() if each.phase == "rejected"]
+    assert "a holiday" in refused.reason
+    assert [route.hubs for route in books.routes(question(scene))] == [(scene.address(DEAR),)]
+
+
+async def test_an_app_channel_that_no_hub_takes_says_what_was_tried(scene: LedgerScene) -> None:
+    await both_known(scene)
+    for each in (CHEAP, DEAR):
+        scene.policies[each].answers["hub"] = ("reject", f"reason {each}")
+    with pytest.raises(LocalError, match=r"no way to 0x.* is left: .*reason 1.*reason 2"):
+        await open_over_routes(scene.nodes[ALICE], scene.books(ALICE), app_wish(scene), U256_MAX, 10)
+
+
+async def test_a_peer_that_does_not_want_an_app_channel_is_asked_once(scene: LedgerScene) -> None:
+    """It refuses in its own name: no other hub would change that."""
+    await both_known(scene)
+    scene.nodes[BOB]._proposals._policy.answer = "reject: not now"  # type: ignore[attr-defined]
+    with pytest.raises(LocalError, match="does not take it"):
+        await open_over_routes(scene.nodes[ALICE], scene.books(ALICE), app_wish(scene), U256_MAX, 10)
+    assert len(scene.nodes[ALICE].channels()) == 1

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.snippets import blocks
+from tests.support.tree import ROOT
+
 pytest.importorskip("ziglang", reason="the Zig compiler is not installed: pip install 'scapp[zig]'")
 
-TUTORIAL = (Path(__file__).parents[2] / "docs" / "tutorial" / "first-reducer.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", TUTORIAL, re.DOTALL | re.MULTILINE)
+TUTORIAL = ROOT / "docs" / "tutorial" / "first-reducer.md"
 
 
 def free_port() -> str:
@@ -28,9 +27,9 @@ def free_port() -> str:
 
 def test_the_tutorial_works_as_written(tmp_path: Path) -> None:
     """Only the four ports are replaced by free ones."""
-    (source,) = blocks("zig")
+    (source,) = blocks(TUTORIAL, "zig")
     (tmp_path / "tally.zig").write_text(source)
-    script = "set -e\ntrap 'kill $ALICE_NODE $BOB_NODE 2>/dev/null || true' EXIT\n" + "\n".join(blocks("sh"))
+    script = "set -e\ntrap 'kill $ALICE_NODE $BOB_NODE 2>/dev/null || true' EXIT\n" + "\n".join(blocks(TUTORIAL, "sh"))
     for port in ("7701", "7702", "7801", "7802"):
         script = script.replace(f":{port}", f":{free_port()}")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -325,6 +325,16 @@ def test_what_is_not_understood_takes_room_as_well():
     refused(alice, HUB, Signed(body, HUB.sign(statement_hash(NETWORK, body))), why="has its share")
 
 
+def test_a_forged_statement_is_not_looked_for_room_for():
+    """The signature comes first: making room costs the more the more there is."""
+    alice = small_table(nodes=10)
+    with pytest.raises(PeerError, match="has its share"):
+        says(alice, MALLORY, *(signed(key, MALLORY) for key in crowd(20)))
+    forged = sign_statement(statement(BOB, ALICE), NETWORK, MALLORY)
+    with pytest.raises(PeerError, match="is signed by"):
+        says(alice, MALLORY, forged)
+
+
 def test_a_peer_with_less_takes_room_from_the_one_with_most():
     alice = small_table(nodes=10)
     flood = crowd(20)

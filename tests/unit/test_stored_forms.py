@@ -33,6 +33,7 @@ from scapp.channels.channel.events import (
     SubmissionsDropped,
     SubmissionsRefused,
     Submitted,
+    SuccessorCreated,
     TopUpApproved,
     VirtualCreated,
     decode_event,
@@ -42,7 +43,9 @@ from scapp.channels.errors import CorruptionError
 from scapp.channels.node_events import NodeFact, NodeRestored, decode_node_event, encode_node_event
 from scapp.channels.onchain import Purpose
 from scapp.channels.payments.events import PurseEvent, decode_purse_event, encode_purse_event, is_purse_event
+from scapp.channels.payments.locked.events import LocksEvent, decode_locks_event, encode_locks_event
 from scapp.channels.types import ChannelId
+from tests.support.locked import every_event as every_locks_event
 from tests.support.payments import every_event
 from tests.support.tree import ROOT
 
@@ -85,6 +88,18 @@ EVENTS: dict[str, Event] = {
         prefund=SIGNED,
         hubs=(b"\x10" * 20,),
         fees=(b"\x11" * 32,),
+    ),
+    "created.3": SuccessorCreated(
+        my_index=1,
+        participants=(b"\x0a" * 20, b"\x0b" * 20),
+        nonce=2**63,
+        app_definition=b"\x0f" * 20,
+        challenge_duration=86_400,
+        deployment=b"deployment",
+        slots=((bytes(20), b"\x0c" * 32, b"\x0d" * 32),),
+        prefund=SIGNED,
+        renews=b"\x12" * 32,
+        base_turn=7,
     ),
     "rejected.1": ChannelRejected(1, "no such app here"),
     "signed.1": StateSigned(SIGNED),
@@ -135,6 +150,10 @@ PURSE_EVENTS: dict[str, PurseEvent] = {
     msgspec.inspect.type_info(type(event)).tag: event  # type: ignore[attr-defined]
     for event in every_event()
 }
+LOCK_EVENTS: dict[str, LocksEvent] = {
+    msgspec.inspect.type_info(type(event)).tag: event  # type: ignore[attr-defined]
+    for event in every_locks_event()
+}
 SENDS: dict[str, StoredSend] = {"outbox reject": SendRejected(1), "outbox decide": SendDecisions(1, 6)}
 
 
@@ -176,10 +195,17 @@ def test_events_of_purses_keep_their_bytes(name: str) -> None:
     assert not any(is_purse_event(bytes.fromhex(GOLDEN[other])) for other in (*EVENTS, *NODE_EVENTS, *CHAIN_EVENTS))
 
 
+@pytest.mark.parametrize("name", LOCK_EVENTS)
+def test_events_of_locked_payments_keep_their_bytes(name: str) -> None:
+    """The same for payments under hash locks, which have a stream of their own."""
+    assert encode_locks_event(LOCK_EVENTS[name]).hex() == GOLDEN[name]
+    assert decode_locks_event(bytes.fromhex(GOLDEN[name])) == LOCK_EVENTS[name]
+
+
 @pytest.mark.parametrize("data", [b"", b"\x90", b"\x93\xafnode.restored.2\x01\x02", b"\x91" * 5_000])
 def test_an_event_that_cannot_be_read_is_never_skipped(data: bytes) -> None:
     """An event of a newer release halts the start, naming its first bytes, rather than being passed over."""
-    for decode in (decode_event, decode_node_event, decode_purse_event):
+    for decode in (decode_event, decode_node_event, decode_purse_event, decode_locks_event):
         with pytest.raises(CorruptionError, match=f"stored event.* cannot be read: .*{data[:24].hex()}"):
             decode(data)
 
@@ -207,4 +233,6 @@ def test_no_stored_type_is_without_its_bytes() -> None:
     assert {type(event) for event in CHAIN_EVENTS.values()} == set(get_args(chain_events.ChainEvent))
     assert set(NODE_EVENTS) == {msgspec.inspect.type_info(NodeFact).tag}  # type: ignore[attr-defined]
     assert {type(event) for event in PURSE_EVENTS.values()} == set(get_args(PurseEvent))
-    assert set(GOLDEN) == set(EVENTS) | set(CHAIN_EVENTS) | set(SENDS) | set(NODE_EVENTS) | set(PURSE_EVENTS)
+    assert {type(event) for event in LOCK_EVENTS.values()} == set(get_args(LocksEvent))
+    known = (EVENTS, CHAIN_EVENTS, SENDS, NODE_EVENTS, PURSE_EVENTS, LOCK_EVENTS)
+    assert set(GOLDEN) == {name for each in known for name in each}

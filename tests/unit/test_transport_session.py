@@ -17,6 +17,7 @@ from scapp.channels.transport.session import MessageTooLarge, PeerSession, Sessi
 LIMITS = TransportLimits(
     frame_bytes_max=10_000, queue_messages_max=20, queue_bytes_max=30_000, window_messages=4, window_bytes=600
 )
+WIDE = TransportLimits(frame_bytes_max=10_000, window_messages=16, window_bytes=600)
 
 
 class End:
@@ -186,6 +187,28 @@ def test_window_of_bytes() -> None:
         one.queue(bytes(size))
     one.write()
     assert [len(frame.payload) for frame in one.wire if isinstance(frame, Data)] == [5_000]
+
+
+def test_an_acknowledgement_is_urgent_before_the_window_is_full() -> None:
+    """A quarter of the window, in messages or in bytes, makes it urgent; one that is taken along is not any more."""
+    for sizes in ((0,) * 4, (0, LIMITS.window_bytes // 4)):
+        one, other = End(b"one"), End(b"other")
+        one.session, other.session = (PeerSession(name.ljust(16), WIDE) for name in (b"one", b"other"))
+        connect(one, other)
+        settle(one, other)
+        for _ in range(2):
+            told = []
+            for size in sizes:
+                one.queue(bytes(size))
+                one.write()
+                assert other.read(one)
+                origin, message = other.session.next_message()
+                told.append(other.session.processed(origin, len(message)))
+            assert told == [*[False] * (len(sizes) - 1), True]
+            other.queue(b"an answer")
+            other.write()
+            assert [type(frame) for frame in other.wire] == [Ack, Data]
+            other.wire.clear()
 
 
 def test_nothing_before_open() -> None:

@@ -61,7 +61,7 @@ def settled(net: Net, channel: ChannelId, fees: tuple[int, ...], paid: int) -> N
         assert set(net.gains()) == {0}
 
 
-@pytest.mark.parametrize("hubs", [0, 1, 2])
+@pytest.mark.parametrize("hubs", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
 def test_silence_while_it_is_funded(hubs: int) -> None:
     """From after each number of messages on, each participant; the others run into their time limit; it returns."""
     for who in range(hubs + 2):
@@ -81,7 +81,7 @@ def test_silence_while_it_is_funded(hubs: int) -> None:
             settled(net, channel, FEES[hubs], 0)
 
 
-@pytest.mark.parametrize("hubs", [0, 1, 2])
+@pytest.mark.parametrize("hubs", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
 def test_silence_while_it_ends(hubs: int) -> None:
     """The same while the final state goes round and the guarantees go."""
     for who in range(hubs + 2):

@@ -27,6 +27,7 @@ class PoorChain:
     chain_id, adjudicator, consensus_app = CHAIN_ID, ADJUDICATOR, Address(b"\xc0" * 20)
     head_time_s = NOW_S
     followed_ms = NOW_S * 1_000
+    protection = confirming_s = None
 
     def __init__(self) -> None:
         self.balance, self.outcome = 0, ("waiting", LACKS)
@@ -37,7 +38,14 @@ class PoorChain:
 
     async def stop(self) -> None: ...
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None: ...
+    async def quiet(self) -> None: ...
+
+    async def funds(self, asset: Address) -> int:
+        return self.balance
+
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None: ...
 
     def unwatch(self, channel: ChannelId) -> None: ...
 

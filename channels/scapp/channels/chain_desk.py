@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from scapp.channels.chain.port import ChainService
-from scapp.channels.onchain import ChainView, Transaction
+from scapp.channels.onchain import ChainView, Protection, Revealed, Transaction
 from scapp.channels.types import Address, ChannelId
 
 UNDER_WAY = frozenset(("waiting", "pending", "included"))
@@ -50,6 +50,16 @@ class ChainDesk:
         """The app of channels in which everybody signs everything."""
         return self._chain.consensus_app
 
+    @property
+    def confirming_s(self) -> int | None:
+        """See `ChainService.confirming_s`."""
+        return self._chain.confirming_s
+
+    @property
+    def protection(self) -> Protection | None:
+        """See `ChainService.protection`."""
+        return self._chain.protection
+
     async def start(self) -> None:
         """Raises LocalError for a wrong chain."""
         await self._chain.start(self._on_view, self._head)
@@ -57,11 +67,23 @@ class ChainDesk:
     async def stop(self) -> None:
         await self._chain.stop()
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int, show: Callable[[], None]) -> None:
-        """Follow a channel; `show` is called when there is a view to take, until it is taken."""
+    async def funds(self, asset: Address) -> int:
+        """See `ChainService.funds`."""
+        return await self._chain.funds(asset)
+
+    def watch(
+        self,
+        channel: ChannelId,
+        assets: Sequence[Address],
+        since_block: int,
+        show: Callable[[], None],
+        fed_by: ChannelId | None = None,
+    ) -> None:
+        """Follow a channel, as `ChainService.watch` does; `show` is called when there is a view to take, until it is
+        taken."""
         if channel not in self._shows:
             self._shows[channel] = show
-            self._chain.watch(channel, assets, since_block)
+            self._chain.watch(channel, assets, since_block, fed_by)
 
     def forget(self, channel: ChannelId) -> None:
         """The channel needs the chain no longer."""
@@ -90,9 +112,22 @@ class ChainDesk:
             self._wants[channel] = wants
             self._chain.want(channel, wants)
 
+    async def is_depositing(self, channel: ChannelId, asset: Address) -> bool:
+        """Was a deposit of that asset signed that is in no block yet? To be asked once it is wanted no longer."""
+        await self._chain.quiet()
+        found = self._chain.transactions(channel)
+        return any(
+            each.status == "pending" and each.purpose.kind == "deposit" and each.purpose.subject == asset
+            for each in found
+        )
+
     def is_under_way(self, channel: ChannelId) -> bool:
         """A deposit that was sent before the channel ended may still arrive."""
         return any(info.status in UNDER_WAY for info in self._chain.transactions(channel))
+
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        """See `ChainService`."""
+        return await self._chain.revealed(hashes)
 
     def _on_view(self, channel: ChannelId, view: ChainView) -> None:
         self._views[channel] = view

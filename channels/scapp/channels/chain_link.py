@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 from scapp.channels.abi import group_slots
@@ -12,15 +13,27 @@ from scapp.channels.chain.port import ChainService
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated
+from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import NOTHING, Step
 from scapp.channels.channel.setup import Setup
-from scapp.channels.channel.shares import Stakes, brought
+from scapp.channels.channel.shares import Stakes, brought, put_up
+from scapp.channels.channel.succession import redirected
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import LocalError
 from scapp.channels.runner import ChannelRunner
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Destination
 
+logger = logging.getLogger("scapp.chain")
+
 OVER = frozenset(("proposed", "rejected", "settled"))
+
+
+def at_stake_in(state: ChannelState) -> dict[Address, int]:
+    """What this node has in a funded channel, by asset."""
+    setup, shares, head = state.setup, state.setup.shares, state.head
+    if shares is None or head is None:
+        return brought(setup.slots, setup.my_index)
+    return put_up(shares, setup.my_index, setup.unpack(head.amounts), state.allowances)
 
 
 class ChainLink:
@@ -39,6 +52,7 @@ class ChainLink:
         self._runners = runners
         self._clock_ms = clock_ms
         self._watched: dict[ChannelId, ChannelRunner] = {}
+        self._warned = False
 
     @property
     def head_time_s(self) -> int:
@@ -88,9 +102,9 @@ class ChainLink:
         at_stake: dict[Address, dict[Address, int]] = {other: {} for other in others}
         for runner in self._runners():
             state = runner.engine.state
-            if not state.setup.funded or state.phase in OVER:
+            if not state.setup.funded or state.phase in OVER or redirected(state):
                 continue
-            for asset, amount in brought(state.setup.slots, state.setup.my_index).items():
+            for asset, amount in at_stake_in(state).items():
                 for other in set(others) & set(state.setup.participants):
                     at_stake[other][asset] = at_stake[other].get(asset, 0) + amount
         pays_to = tuple(
@@ -131,7 +145,8 @@ class ChainLink:
             self._watched[channel] = runner
             since = state.chain.confirmed.block if state.chain is not None else 0
             show = lambda: runner.try_input(lambda engine, _: self._take(engine))  # noqa: E731 - it closes over one
-            desk.watch(channel, state.setup.shares.assets, since, show)
+            renews = state.setup.renews
+            desk.watch(channel, state.setup.shares.assets, since, show, renews[0] if renews is not None else None)
         if runner.engine.session.seen_at_s:  # silence, unlike wanting nothing, cancels nothing sent by an earlier run
             desk.want(channel, runner.engine.wanted(self.head_time_s, self._clock_ms()))
 
@@ -147,5 +162,17 @@ class ChainLink:
         return step
 
     def _on_head(self, head_time_s: int) -> None:
+        self._check_delay()
         for runner in list(self._watched.values()):
             runner.try_input(lambda engine, now_ms: engine.tick(now_ms, head_time_s))
+
+    def _check_delay(self) -> None:
+        """Said once: who gives the others less time than a confirmation takes pays for transactions that are theirs,
+        and takes an outcome for final while a reorganisation may still change it."""
+        takes_s = self.desk.confirming_s if self.desk is not None else None
+        if not self._warned and takes_s is not None and self.terms.conclude_delay_s < takes_s:
+            self._warned = True
+            logger.warning(
+                "disputes.conclude_delay_s is %d; a block of this chain took %d s to be confirmed: take more than that",
+                self.terms.conclude_delay_s, takes_s,
+            )  # fmt: skip

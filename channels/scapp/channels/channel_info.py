@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.standing import backing_info, chain_info
+from scapp.channels.channel.succession import successor_of
 from scapp.channels.service import ChannelInfo
 
 
@@ -32,4 +33,6 @@ def channel_info(engine: Engine, waiting: int) -> ChannelInfo:
         reason=state.rejected or engine.session.failure,
         chain=chain_info(state, engine.session),
         backing=backing_info(state),
+        renews=setup.renews[0] if setup.renews is not None else None,
+        successor=successor_of(state, engine.session),
     )

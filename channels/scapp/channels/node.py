@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from scapp.channels.admission import Admission, AdmissionError
+from scapp.channels.admission import Admission
 from scapp.channels.backing import BackingSource
 from scapp.channels.backing_link import BackingLink
 from scapp.channels.books.messages import prefix_of
-from scapp.channels.books.service import PREFIXES, BooksSetup, NodeBooks, open_books
+from scapp.channels.books.service import PREFIXES, NodeBooks, open_books
+from scapp.channels.books.setup import BooksSetup
 from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.chain.port import ChainService
 from scapp.channels.chain_link import ChainLink
@@ -22,27 +23,26 @@ from scapp.channels.channel.effects import parse_outbox_row
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.full_set import for_contracts, newest_enforceable
 from scapp.channels.channel.messages import Decisions, ModulePart, ModuleWanted, Rejected, decode_message
-from scapp.channels.channel.opening import open_signed
-from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
-from scapp.channels.drafting import draft
 from scapp.channels.driver import ChannelDriver, load
 from scapp.channels.entries import Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.idle import IdleBound
-from scapp.channels.log.port import NODE_STREAM, Append, EventLog
+from scapp.channels.log.port import NODE_STREAM, Append, Committer, EventLog
 from scapp.channels.log_source import LogSource
 from scapp.channels.module_exchange import ModuleExchange, ModuleOf
+from scapp.channels.openings import Openings
+from scapp.channels.payments.locked.events import LOCKS_STREAM
 from scapp.channels.proposals import Proposals
 from scapp.channels.reading import SignedState
 from scapp.channels.restoring import is_purse, restored_ms
-from scapp.channels.runner import ChannelRunner, Committer, Input, Shared
+from scapp.channels.runner import ChannelRunner, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Policy, Receipt
+from scapp.channels.succession_link import SuccessionLink
 from scapp.channels.transport.limits import TransportLimits
 from scapp.channels.transport.port import PeerStatus, Transport
 from scapp.channels.types import Address, ChannelId
-from scapp.channels.virtual.agreement import nonce_at
 
 logger = logging.getLogger("scapp.node")
 
@@ -98,10 +98,27 @@ class Node:
         self._modules = ModuleExchange(self._shared, module_of)
         self._log = log
         self._transport = transport
+        self._succession = SuccessionLink(self._engine, lambda channel, put: self._runners[channel].try_input(put))
         self._proposals = Proposals(
-            self._shared, policy, self._chain, self._backing, frame_bytes_max, self._runners, self._begin
+            self._shared,
+            policy,
+            self._chain,
+            self._backing,
+            self._succession,
+            frame_bytes_max,
+            self._runners,
+            self._begin,
         )
-        self._nonce = nonce
+        self._openings = Openings(
+            self._shared,
+            self._chain,
+            self._backing,
+            self._proposals,
+            self._succession,
+            self._runners,
+            self._begin,
+            nonce,
+        )
         self._corrupt: dict[ChannelId, str] = {}  # channels that stay closed, and what is wrong with each
         self._listeners: list[Callable[[NodeEvent], None]] = []
         self._ticker: asyncio.Task[None] | None = None
@@ -111,7 +128,7 @@ class Node:
     async def start(self) -> None:
         """Rebuild every channel from the log, then talk to peers. A corrupt channel stays closed, others go on."""
         for stream in await asyncio.to_thread(self._log.streams):
-            if stream not in (NODE_STREAM, BOOKS_STREAM):
+            if stream not in (NODE_STREAM, BOOKS_STREAM, LOCKS_STREAM):
                 await self._load(stream)
         if self.books is not None:
             await self.books.start()
@@ -146,7 +163,11 @@ class Node:
     def _begin(self, driver: ChannelDriver) -> ChannelRunner:
         runner = ChannelRunner(self._shared, driver)
         self._runners[driver.stream] = runner
+        self._succession.update(runner.engine)
         return runner
+
+    def _engine(self, channel: ChannelId) -> Engine | None:
+        return self._runners[channel].engine if channel in self._runners else None
 
     def _resend(self) -> None:
         """After a restart everything pending goes out again."""
@@ -192,6 +213,7 @@ class Node:
             self._backing.update(runner)
         else:
             self._chain.update(runner)
+            self._succession.update(runner.engine)
 
     # Peers
 
@@ -286,41 +308,12 @@ class Node:
         return runner
 
     async def open_channel(self, request: OpenRequest) -> ChannelId:
-        fault = self._proposals.frame_fault(request.deployment.limits)
-        if fault:
-            raise LocalError(fault)
-        now = self._shared.clock_ms()
-        nonce = self._nonce() if request.nonce is None else request.nonce
-        if request.nonce is None and request.fund == "virtual":
-            nonce = nonce_at(now, nonce)
-        created = draft(request, self.address, self._app_definition(request), nonce, now)
-        setup = Setup(created)
-        fault = self._backing.fault(setup) if setup.virtual else ""
-        if fault:
-            raise LocalError(fault)
-        if setup.channel_id in self._runners or self._log.version(setup.channel_id):
-            raise LocalError(f"channel 0x{setup.channel_id.hex()} exists already; choose another nonce")
-        admission = self._shared.admission
-        try:
-            await asyncio.to_thread(admission.load, setup.context, ())
-            result = await asyncio.to_thread(
-                admission.try_batch, setup.channel_id, 0, created.prefund.entries, strict=True
-            )
-            created = open_signed(created, self._shared.signer, result)
-        except (AdmissionError, LocalError) as error:
-            await asyncio.to_thread(admission.unload, setup.channel_id)
-            raise LocalError(str(error)) from error
-        runner = self._begin(
-            ChannelDriver(Engine.created(created, self._shared.signer, self._shared.terms), 0, unstored=created)
-        )
-        runner.base.loaded = True
-        await runner.input(lambda engine, _: engine.opened())
-        return setup.channel_id
+        return await self._openings.open(request)
 
-    def _app_definition(self, request: OpenRequest) -> Address:
-        if request.fund == "virtual":
-            return self._backing.app_definition()
-        return self._chain.app_definition(request.fund, request.challenge_duration)
+    async def resize(
+        self, channel_id: ChannelId, withdrawn: Mapping[Address, int], params: object = None
+    ) -> ChannelId | None:
+        return await self._openings.resize(self._find(channel_id), withdrawn, params)
 
     async def accept(self, channel_id: ChannelId) -> None:
         await self._find(channel_id).input(lambda engine, _: engine.accept())

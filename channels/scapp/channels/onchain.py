@@ -7,6 +7,8 @@ gives the same answer, and each transaction has a purpose under which the servic
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from scapp.channels.adjudicator_status import Mode, Status
@@ -115,7 +117,21 @@ class Reclaim(msgspec.Struct, frozen=True, gc=False, tag=True):
         return ChannelId(self.outcome[self.asset_index].allocations[self.guarantee_index].destination)
 
 
-Transaction = Deposit | Conclude | Challenge | Checkpoint | Reclaim | TransferAll | Transfer
+class Reveal(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Open the locks on this preimage's hash at the app of hash locks, for every channel."""
+
+    preimage: bytes
+
+
+Transaction = Deposit | Conclude | Challenge | Checkpoint | Reclaim | TransferAll | Transfer | Reveal
+
+
+class Revealed(msgspec.Struct, frozen=True, gc=False):
+    """When the preimages of some hashes were revealed at the app of hash locks (seconds, 0 for not yet), as of the
+    newest confirmed block, whose timestamp is `seen_s`."""
+
+    seen_s: int
+    times: tuple[int, ...]
 
 
 class Purpose(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -140,8 +156,23 @@ def purpose_of(channel: ChannelId, wanted: Transaction) -> Purpose:
             return Purpose(channel, "checkpoint", candidate.turn.to_bytes(6, "big"))
         case Reclaim(asset_index=asset_index):
             return Purpose(channel, "reclaim", bytes(wanted.target) + bytes((asset_index,)))
+        case Reveal(preimage=preimage):
+            return Purpose(channel, "reveal", preimage)
         case TransferAll(state_hash=state_hash):
             return Purpose(channel, "transfer-all", bytes(state_hash))
         case Transfer(asset_index=asset_index, state_hash=state_hash, indices=indices):
             chosen = b"".join(index.to_bytes(2, "big") for index in indices)
             return Purpose(channel, "transfer", bytes(state_hash) + bytes((asset_index,)) + chosen)
+
+
+class Protection(msgspec.Struct, frozen=True, gc=False):
+    """Why guarantees of each kind of virtual channel are not safe on the configured contracts; empty where they are.
+    `locks`: of payment channels that take hash locks."""
+
+    payment: str = ""
+    app: str = ""
+    locks: str = ""
+
+    def of(self, kind: Literal["payment", "app", "locks"]) -> str:
+        """That of a kind."""
+        return {"payment": self.payment, "app": self.app, "locks": self.locks}[kind]

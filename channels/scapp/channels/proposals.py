@@ -6,10 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from scapp.channels.backing_link import BackingLink
 from scapp.channels.chain_link import ChainLink
 from scapp.channels.channel.engine import Engine
-from scapp.channels.channel.events import ChannelCreated, VirtualCreated, decode_event, encode_event
+from scapp.channels.channel.events import ChannelCreated, SuccessorCreated, VirtualCreated, decode_event, encode_event
 from scapp.channels.channel.messages import AnyMessage, Proposal, Rejected, encode_message
 from scapp.channels.channel.opening import created_from_proposal
 from scapp.channels.channel.setup import Setup
@@ -19,6 +21,7 @@ from scapp.channels.errors import PeerError
 from scapp.channels.log.port import Append, StreamWrite
 from scapp.channels.runner import ChannelRunner, Shared
 from scapp.channels.service import Policy
+from scapp.channels.succession_link import SuccessionLink
 from scapp.channels.transport.limits import frame_bytes_for
 from scapp.channels.types import ZERO_ADDRESS, Address
 
@@ -37,6 +40,7 @@ class Proposals:
         policy: Policy,
         chain: ChainLink,
         backing: BackingLink,
+        succession: SuccessionLink,
         frame_bytes_max: int,
         runners: Mapping[bytes, ChannelRunner],
         begin: Callable[[ChannelDriver], ChannelRunner],
@@ -45,6 +49,7 @@ class Proposals:
         self._policy = policy
         self._chain = chain
         self._backing = backing
+        self._succession = succession
         self._frame_bytes_max = frame_bytes_max
         self._runners = runners
         self._begin = begin
@@ -73,9 +78,10 @@ class Proposals:
         if len(waiting) >= PROPOSALS_MAX or sum(r.participants[0] == peer for r in waiting) >= PROPOSALS_PER_PEER_MAX:
             raise PeerError(f"{len(waiting)} proposed channels wait for the operator already")
         created = created_from_proposal(message, shared.signer.address, shared.clock_ms())
-        deployment = Setup(created).deployment
-        fault = self.frame_fault(deployment.limits)
-        if fault:
+        setup = Setup(created)
+        deployment = setup.deployment
+        fault = self.frame_fault(deployment.limits) or self._succession.proposal_fault(setup)
+        if fault:  # a successor may be asked for before its channel stands here where it stands there: it comes again
             raise PeerError(f"proposed channel is not allowed: {fault}")
         virtual = isinstance(created, VirtualCreated)
         fault = self._backing.proposal_fault(created) if virtual else self._chain.proposal_fault(created)
@@ -99,7 +105,10 @@ class Proposals:
     def _decide(self, peer: Address, deployment: Deployment, created: ChannelCreated) -> str:
         decision = self._policy.decide(peer, deployment, created)
         if decision == "accept" and created.app_definition != ZERO_ADDRESS:
-            return self._policy.decide_funding(self._chain.stakes(created))
+            stakes = self._chain.stakes(created)
+            if isinstance(created, SuccessorCreated):
+                stakes = msgspec.structs.replace(stakes, renews=self._succession.asked_for(created))
+            return self._policy.decide_funding(stakes)
         return decision
 
     async def explain(self, runner: ChannelRunner) -> None:

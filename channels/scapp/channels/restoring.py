@@ -14,22 +14,26 @@ from scapp.channels.errors import CorruptionError
 from scapp.channels.log.port import NODE_STREAM, Append, EventLog, StreamWrite
 from scapp.channels.node_events import NodeRestored, decode_node_event, encode_node_event
 from scapp.channels.payments.events import PurseRestored, encode_purse_event, is_purse_event
+from scapp.channels.payments.locked.events import LOCKS_STREAM, LocksRestored, encode_locks_event
 
 
 def mark_restored(log: EventLog, token: bytes, at_ms: int, backup_ms: int) -> dict[bytes, str]:
     """One durable append: `Restored` in each app channel's stream, `PurseRestored` in each payment channel's,
-    `BooksRestored` in that of the ledgers, `NodeRestored` in the node's. `token`: 16 random bytes.
+    `BooksRestored` in that of the ledgers, `LocksRestored` in that of locked payments, `NodeRestored` in the node's.
+    `token`: 16 random bytes.
 
     Returns the channels that cannot be read, and why; a node keeps them closed."""
     unreadable: dict[bytes, str] = {}
     of_app = encode_event(Restored(token, at_ms, backup_ms))
     of_purse = encode_purse_event(PurseRestored(token, at_ms, backup_ms))
+    of_locks = encode_locks_event(LocksRestored(token, at_ms, backup_ms))
     of_books = encode_books_event(BooksRestored(token, at_ms, backup_ms))
     writes = [StreamWrite(NODE_STREAM, log.version(NODE_STREAM), (encode_node_event(NodeRestored(at_ms, backup_ms)),))]
     # Ledgers are told also when the backup knows of none: one that came after it must not begin a second life.
     for stream in sorted({*log.streams(), BOOKS_STREAM} - {NODE_STREAM}):
         try:
-            fact = of_books if stream == BOOKS_STREAM else of_purse if is_purse(log, stream) else of_app
+            named = {BOOKS_STREAM: of_books, LOCKS_STREAM: of_locks}.get(stream)
+            fact = named or (of_purse if is_purse(log, stream) else of_app)
             writes.append(StreamWrite(stream, log.version(stream), (fact,)))
         except CorruptionError as error:
             unreadable[stream] = str(error)

@@ -11,7 +11,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from scapp.channels.admission import Admission, AdmissionError, Admitted
 from scapp.channels.admission_base import AdmissionBase
@@ -42,7 +41,7 @@ from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Notice, Refu
 from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import LocalError, PeerError, ScappError
 from scapp.channels.idle import IdleBound
-from scapp.channels.log.port import Append, EventLog
+from scapp.channels.log.port import Append, Committer, EventLog
 from scapp.channels.log_source import LogSource
 from scapp.channels.service import ChannelInfo, NodeEvent, Receipt
 from scapp.channels.state_snapshots import StateSnapshots
@@ -59,12 +58,6 @@ QUEUED_BYTES_MAX = 8_388_608  # of peers' messages per channel; beyond that thei
 
 Input = Callable[[Engine, int], Step]
 """Decides one step from an engine and the time in milliseconds."""
-
-
-class Committer(Protocol):
-    """`scapp.channels.log.committer.Committer`, as far as it is needed here."""
-
-    async def append(self, append: Append) -> None: ...
 
 
 @dataclass
@@ -98,13 +91,20 @@ class Shared:
 
     async def store(self, append: Append, *, durable: bool) -> None:
         """Append, together with the removal of outbox rows that are done."""
-        done = self.deliveries.take_done()
-        if done:
-            append = Append(append.writes, {**done, **append.outbox})
         if durable:
-            await self.committer.append(append)
-        elif append.writes or append.outbox:
+            await self.begin_to_store(append)
+            return
+        append = self._with_done(append)
+        if append.writes or append.outbox:
             await asyncio.to_thread(self.log.append, append, durable=False)
+
+    def begin_to_store(self, append: Append) -> asyncio.Future[None]:
+        """The same durably, begun when this returns and done when the future is."""
+        return self.committer.append(self._with_done(append))
+
+    def _with_done(self, append: Append) -> Append:
+        done = self.deliveries.take_done()
+        return Append(append.writes, {**done, **append.outbox}) if done else append
 
 
 class ChannelRunner:
@@ -380,6 +380,16 @@ class ChannelRunner:
         while self.engine.phase not in phases:
             await self._changed.wait()
         return self.info()
+
+    async def wait_until(self, holds: Callable[[Engine], bool], timeout: float) -> bool:
+        """Wait until something told of the channel makes it so; False when it takes longer than `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not holds(self.engine):
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def info(self) -> ChannelInfo:
         """The channel as its owner sees it."""

@@ -6,7 +6,7 @@ meant for the person who asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -63,6 +63,8 @@ class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
     reason: str  # why rejected or halted
     chain: ChannelOnChainInfo | None = None
     backing: BackingInfo | None = None
+    renews: ChannelId | None = None  # the channel that this one takes over from
+    successor: ChannelId | None = None  # the one that takes over from this one, or is to
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,8 +84,9 @@ class NodeEvent(msgspec.Struct, frozen=True, kw_only=True):
     submission_refused (one of this node's own: `detail` has its counter, code and reason), rejected, recovered, halted,
     link (a peer came or went; `peer` set); of funded channels also leaving, chain (the chain shows something new), and
     before it what that is: funded, challenged, cleared, finalized, settled; of virtual app channels the same, with
-    backing (what their ledgers say) in the place of chain; ledger or virtual (`detail` says in which phase it is, or
-    what else happened), paid (by `peer`, in a payment channel)."""
+    backing (what their ledgers say) in the place of chain; resize (a participant wants to take money out, as `detail`
+    says); ledger or virtual (`detail` says in which phase it is, or what else happened), paid (by `peer`, in a payment
+    channel)."""
 
     kind: str
     channel_id: ChannelId | None = None
@@ -172,6 +175,16 @@ class NodeService(Protocol):
         durable when it returns.
 
         Raises LocalError when the channel has no room for it."""
+        ...
+
+    async def resize(
+        self, channel_id: ChannelId, withdrawn: Mapping[Address, int], params: Any = None
+    ) -> ChannelId | None:
+        """Take money out of a running channel, by asset: a successor channel takes over the rest. Participant 0's node
+        proposes it, with what others have asked for as well, and gets its id; it begins with `params`, or those of this
+        channel. Any other node asks participant 0's, until either of them is stopped, and gets None.
+
+        Raises LocalError for what the channel cannot do now."""
         ...
 
     async def challenge(self, channel_id: ChannelId) -> None:

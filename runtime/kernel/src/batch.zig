@@ -11,6 +11,7 @@ const guest = @import("guest.zig");
 const history = @import("history.zig");
 const imports = @import("imports.zig");
 const keccak = @import("keccak.zig");
+const late_rows = @import("late.zig");
 const layer = @import("layer.zig");
 const lookup = @import("lookup.zig");
 const memory = @import("memory.zig");
@@ -34,7 +35,7 @@ pub const Status = struct {
     pub const trapped: u8 = 5; // set by the host's `abandon`
 };
 
-const entry_header: u32 = 18; // kind u8, author u8, counter u64, time u64, big-endian
+pub const entry_header: u32 = 18; // kind u8, author u8, counter u64, time u64, big-endian
 const Kind = struct {
     const open: u8 = 0;
     const close: u8 = 3;
@@ -233,7 +234,7 @@ fn eventUpdate() merkle.Update {
     return updateOf(event_leaf, &event_root);
 }
 
-fn updateOf(leaf: u32, row: []const u8) merkle.Update {
+pub fn updateOf(leaf: u32, row: []const u8) merkle.Update {
     return .{
         .path = &memory.at(merkle.Leaf, leaf).path,
         .leaf = leaf,
@@ -248,8 +249,7 @@ fn updateOf(leaf: u32, row: []const u8) merkle.Update {
 pub var rooted = true;
 
 var changes_of_tree: []merkle.Update = &.{};
-/// Committed, and its state root still to come.
-pub var owed = false;
+/// The open batch's state root comes after its commit.
 var late = false;
 
 /// Event root and state root of the batch as it is now.
@@ -258,17 +258,19 @@ pub fn finish() void {
     if (rooted) root = merkle.apply(&merkle.base, changes_of_tree);
 }
 
-/// The same without the state root, which is to come after the commit.
+/// The same without the state root, which is to come after the commit, or after more of them.
 pub fn finishLate() void {
-    find();
     late = rooted;
+    find();
 }
 
-/// The state root of a batch that is committed.
+/// The state root of all that is committed.
 pub fn settleRoot() void {
-    root = merkle.apply(&merkle.base, changes_of_tree);
+    close();
+    const updates = late_rows.take(1);
+    updates[updates.len - 1] = eventUpdate();
+    root = merkle.applyLate(&merkle.base, updates);
     merkle.keep(&root);
-    owed = false;
     close();
 }
 
@@ -276,6 +278,10 @@ fn find() void {
     var changed: Changed = .{};
     layer.each(&changed, countRow);
     if (!rooted) return;
+    if (late) {
+        if (state.now.last_event != 0) extendEvents();
+        return;
+    }
     changed.rows = state.arena.alloc(4 * changed.count);
     changed.count = 0;
     layer.each(&changed, listRow);
@@ -389,10 +395,10 @@ fn hashEvent(event: *const imports.Event, out: *keccak.Digest) void {
 
 // -- commit ----------------------------------------------------------------------------------------------------------
 
-/// Make the batch the base; `finish` or `finishLate` came before, and after the latter nothing is cleared before
-/// `settleRoot`: what changed lies in the arena. `turn` goes with the messages that are handed over.
-pub fn commit(turn: u64) void {
-    changes.commit(turn);
+/// Make the batch the base; `finish` or `finishLate` came before. `turn` goes with the messages that are handed over,
+/// unless they were taken already.
+pub fn commit(turn: u64, with_messages: bool) void {
+    changes.commit(turn, with_messages);
     if (history.wanted) history.commit();
     layer.each({}, merge);
     if (rooted and !late) merkle.keep(&root);
@@ -404,8 +410,7 @@ pub fn commit(turn: u64) void {
     state.base_rows = state.now.rows;
     state.base_bytes = state.now.row_bytes;
     lookup.grow(state.base_rows, @intCast(schema.tables.len));
-    owed = late;
-    if (!owed) close();
+    close();
 }
 
 /// Event root and amounts (words at an address) become those of the base.
@@ -439,16 +444,19 @@ fn merge(_: void, address: u32) void {
 fn mergeRow(item: *const record.Record) void {
     const under = item.under();
     if (under == 0) {
-        const made = record.make(item.key(), item.row(), record.committed, item.link);
+        const leaf = if (late) late_rows.came() else item.link;
+        const made = record.make(item.key(), item.row(), record.committed, leaf);
         _ = Base.insert(&state.base_root, made);
         lookup.add(made);
         changes.came(record.of(made));
-        if (item.link != 0) memory.at(merkle.Leaf, item.link).row = made;
+        if (leaf != 0) memory.at(merkle.Leaf, leaf).row = made;
         return;
     }
     const old = record.of(under);
     changes.before(item.key(), old);
+    if (late) late_rows.changed(old.link);
     if (item.gone()) {
+        if (late) late_rows.gone(old.link);
         lookup.replace(under, 0);
         changes.gone(old.next);
         record.drop(Base.remove(&state.base_root, item.key()));

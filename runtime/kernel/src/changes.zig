@@ -21,6 +21,7 @@ pub var tracking = false;
 /// One note for each key whose row changed: it holds the row before.
 var notes: memory.Arena = .{};
 var note_list: Vector = .{}; // their addresses
+var note_bytes: u64 = 0; // of them
 var graves: u32 = 0; // tree of the notes of keys that have no row now
 var messages: Rows = .{ .kinds = &.{ Type.int8, Type.int8, Type.int2, Type.int2, Type.numeric, Type.int8, Type.bytea } };
 var events: Rows = .{ .kinds = &.{ Type.int8, Type.int4, Type.text, Type.bytea } };
@@ -112,15 +113,9 @@ pub const List = struct {
 // -- while batches are committed -------------------------------------------------------------------------------------
 
 /// The messages and events of the batch.
-pub fn commit(turn: u64) void {
+pub fn commit(turn: u64, with_messages: bool) void {
     if (!tracking) return;
-    var sequence = batch.Input.first_sequence;
-    for (0..batch.Input.count) |i| {
-        const index: u32 = @intCast(i);
-        if (batch.Input.status(index).* != batch.Status.accepted) continue;
-        addMessage(sequence, turn, batch.Input.entry(index));
-        sequence += 1;
-    }
+    if (with_messages) addMessages(turn);
     var address = state.now.first_event;
     var last_sequence: u64 = 0;
     var number: u32 = 0;
@@ -131,6 +126,16 @@ pub fn commit(turn: u64) void {
         addEvent(event, number);
         if (address == state.now.last_event) break;
         address = event.next;
+    }
+}
+
+fn addMessages(turn: u64) void {
+    var sequence = batch.Input.first_sequence;
+    for (0..batch.Input.count) |i| {
+        const index: u32 = @intCast(i);
+        if (batch.Input.status(index).* != batch.Status.accepted) continue;
+        addMessage(sequence, turn, batch.Input.entry(index));
+        sequence += 1;
     }
 }
 
@@ -187,9 +192,45 @@ pub fn came(row: *record.Record) void {
 fn make(key: []const u8, row: []const u8, flags: u16) u32 {
     const address = notes.alloc(@intCast(record.header + row.len + key.len));
     record.fill(address, key, row, flags, 0);
+    note_bytes += record.header + row.len + key.len;
     memory.at(u32, note_list.add(4)).* = address;
     return address;
 }
+
+/// How much is kept for the next take, roughly: rows as they were, in bytes.
+pub fn held() u64 {
+    var sum = note_bytes + history.held();
+    for (&events.columns) |*column| sum += column.length;
+    return sum;
+}
+
+/// The reserved entries as rows of messages from a sequence on, to the output: COPY tuples. Before they are run.
+pub fn writeMessages(first_sequence: u64, turn: u64) void {
+    const count = batch.Input.count;
+    var size: u32 = 0;
+    for (0..count) |i| size += message_size_max + @as(u32, @intCast(batch.Input.entry(@intCast(i)).len));
+    var out = output.make(size);
+    for (0..count) |i| {
+        const entry = batch.Input.entry(@intCast(i));
+        if (entry.len < batch.entry_header) continue; // malformed: its batch will not be committed
+        var counter: [18]u8 = undefined;
+        const counter_length = values.writeNumeric(values.read(u64, entry[2..]), &counter);
+        startCopy(&out, messages.kinds.len);
+        out.field(u64, first_sequence + i);
+        out.field(u64, turn);
+        out.field(u16, entry[0]);
+        out.field(u16, entry[1]);
+        out.int(u32, counter_length);
+        out.bytes(counter[0..counter_length]);
+        out.field(u64, values.read(u64, entry[10..]));
+        out.int(u32, @intCast(entry.len - batch.entry_header));
+        out.bytes(entry[batch.entry_header..]);
+    }
+    output.length = out.at - output.address;
+}
+
+/// Without the entry itself.
+const message_size_max = copy_head + 4 * (4 + 8) + 2 * (4 + 2) + 4 + 18;
 
 // -- when the host takes them ----------------------------------------------------------------------------------------
 
@@ -227,10 +268,11 @@ pub fn take(copy_rows_min: u32) void {
     Graves.discard(&graves);
     note_list.clear();
     notes.clear(16);
+    note_bytes = 0;
     messages.clear();
     events.clear();
     if (history.wanted) history.taken();
-    if (!batch.owed) state.open();
+    state.open();
 }
 
 /// The notes in order of their keys, which begin with the number of the table.
@@ -334,13 +376,17 @@ fn copySize(block: *const Block) u32 {
     return size;
 }
 
+fn startCopy(out: *output.Writer, columns: usize) void {
+    out.int(u16, @intCast(columns + 1));
+    out.int(u32, 32);
+    out.bytes(&schema.channel);
+}
+
 fn writeCopy(block: *const Block, out: *output.Writer) void {
     out.word(copySize(block));
     var positions: [7]u32 = @splat(0);
     for (0..block.count()) |i| {
-        out.int(u16, @intCast(block.kinds.len + 1));
-        out.int(u32, 32);
-        out.bytes(&schema.channel);
+        startCopy(out, block.kinds.len);
         const rows = block.added orelse {
             out.bytes(block.upserts.slice()[i][2..]);
             continue;

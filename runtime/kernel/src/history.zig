@@ -130,6 +130,14 @@ pub fn take(comptime give: fn (u32, []const u8, changes.List) void) void {
     }
 }
 
+/// Bytes of the versions kept.
+pub fn held() u64 {
+    if (!wanted) return 0;
+    var sum: u64 = 0;
+    for (tables) |*versions| sum += versions.tuples.length;
+    return sum;
+}
+
 /// What was taken is written.
 pub fn taken() void {
     for (tables) |*versions| {

@@ -175,14 +175,25 @@ export fn scapp_settle_root() void {
     base();
 }
 
-export fn scapp_commit(turn: u64) void {
-    batch.commit(turn);
+export fn scapp_commit(turn: u64, with_messages: u32) void {
+    batch.commit(turn, with_messages != 0);
     base();
 }
 
 export fn scapp_close() void {
     batch.close();
     base();
+}
+
+/// Rows of messages for the reserved entries to the output, as COPY tuples.
+export fn scapp_messages(first_sequence: u64, turn: u64) void {
+    changes.writeMessages(first_sequence, turn);
+    base();
+}
+
+/// Bytes kept for the next take, roughly.
+export fn scapp_held() u64 {
+    return changes.held();
 }
 
 export fn scapp_take(copy_rows_min: u32) void {

@@ -11,8 +11,8 @@ const state = @import("state.zig");
 const Digest = keccak.Digest;
 pub const empty: Digest = @splat(0);
 
-/// Place of a row in the tree; shared by all versions of the row.
-pub const Leaf = extern struct { path: Digest, row: u32 };
+/// Place of a row in the tree; shared by all versions of the row. `state` is for `late.zig`.
+pub const Leaf = extern struct { path: Digest, row: u32, state: u32 };
 
 const Node = extern struct {
     left_hash: Digest,
@@ -165,6 +165,7 @@ fn hashRows(a: []const u8, out_a: *Digest, b: []const u8, out_b: *Digest) void {
 pub fn makeLeaf() u32 {
     const address = memory.alloc(@sizeOf(Leaf));
     memory.at(Leaf, address).row = 0;
+    memory.at(Leaf, address).state = 0;
     made.add(address | leaf_tag);
     return address;
 }
@@ -195,6 +196,21 @@ pub fn forget() void {
 /// The tree after `updates`, each path once.
 pub fn apply(root: *const Root, updates: []Update) Root {
     return change(root.*, sorted(updates), 0);
+}
+
+/// The same where a path may come twice: for a row that went and, in another leaf, for one that came with its key.
+pub fn applyLate(root: *const Root, updates: []Update) Root {
+    const list = sorted(updates);
+    var count: usize = 0;
+    for (list) |ref| {
+        if (count > 0 and list[count - 1].start == ref.start and record.equal(updateAt(list[count - 1]).path, updateAt(ref).path)) {
+            if (updateAt(ref).gone == 0) list[count - 1] = ref;
+            continue;
+        }
+        list[count] = ref;
+        count += 1;
+    }
+    return change(root.*, list[0..count], 0);
 }
 
 const depths = 256;

@@ -32,6 +32,12 @@ pub const Writer = struct {
         self.at += @sizeOf(T);
     }
 
+    /// A number behind its length, as in a tuple.
+    pub inline fn field(self: *Writer, comptime T: type, value: T) void {
+        self.int(u32, @sizeOf(T));
+        self.int(T, value);
+    }
+
     pub inline fn bytes(self: *Writer, data: []const u8) void {
         memory.copy(@ptrFromInt(self.at), data);
         self.at += @intCast(data.len);

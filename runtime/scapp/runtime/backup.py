@@ -19,10 +19,13 @@ from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.errors import LocalError
 from scapp.channels.log.port import NODE_STREAM
 from scapp.channels.log.rocks import RocksLog
+from scapp.channels.payments.locked.events import LOCKS_STREAM
 from scapp.runtime.backup_format import FOLDERS, FORMAT, MANIFEST, SECRETS, SETTINGS, VERSION, Manifest, mark_of
 from scapp.runtime.keys_file import check_private, sync_folder
 from scapp.runtime.progress import Meter
 from scapp.runtime.recovery_documents import BackupView
+
+_OWN = (NODE_STREAM, BOOKS_STREAM, LOCKS_STREAM)  # streams that are no channel's
 
 
 def make_backup(
@@ -41,7 +44,7 @@ def make_backup(
         meter.stage("checkpoint of the log", "")
         # First the log, then its list of channels: one that opens meanwhile is in the list at worst.
         log.checkpoint(folder / "log")
-        channels = tuple("0x" + stream.hex() for stream in log.streams() if stream not in (NODE_STREAM, BOOKS_STREAM))
+        channels = tuple("0x" + stream.hex() for stream in log.streams() if stream not in _OWN)
         _copy_home(home, folder / "home", keys)
         manifest = _described(folder, meter, address=address, keys=keys, now_ms=now_ms, scapp=scapp, channels=channels)
         _sync(folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from scapp.runtime.document_types import AddressText, AmountText, Document, RequestDocument
 
@@ -20,6 +22,23 @@ class TopUpRequest(RequestDocument, frozen=True, kw_only=True):
 
     asset: AddressText
     amount: AmountText
+
+
+class WithdrawnView(RequestDocument, frozen=True, kw_only=True):
+    """So much of an asset."""
+
+    asset: AddressText
+    amount: AmountText
+
+
+class ResizeRequest(RequestDocument, frozen=True, kw_only=True):
+    """What this node takes out of a running channel. Participant 0's node proposes a successor, which begins with
+    `params` or, where they are null, with the channel's own, and the answer is the successor; any other node asks it
+    to, and the answer is the channel itself. `wait_s`: how long to wait for the successor to run."""
+
+    withdraw: Annotated[list[WithdrawnView], Meta(max_length=16)] = []
+    params: Any = None
+    wait_s: Annotated[float, Meta(ge=0, le=300)] = 0.0
 
 
 class TransactionView(Document, frozen=True, kw_only=True):
@@ -62,7 +81,9 @@ class ChainStatusView(Document, frozen=True, kw_only=True):
     """How the node stands to its chain; `connected` false, and nothing else said, for a node without one.
 
     `balance` in wei, of `account`; `lag_blocks`: blocks seen and not processed yet; `fault`: why the chain does not
-    answer, empty while it does; endpoints without what may be secret in them."""
+    answer, empty while it does; endpoints without what may be secret in them. `unprotected`: why its contracts do not
+    protect what ledgers guarantee, by kind of virtual channel (`payment`, `app`, `locks`), without those they do.
+    `behind_s`: how much older than the node's clock the newest block is."""
 
     connected: bool
     chain_id: int = 0
@@ -80,3 +101,5 @@ class ChainStatusView(Document, frozen=True, kw_only=True):
     watched: int = 0
     pending: int = 0
     fault: str = ""
+    unprotected: dict[str, str] = {}
+    behind_s: int | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from scapp.channels.chain.settings import GWEI, ChainSettings
 from scapp.channels.errors import LocalError
 from scapp.channels.log.port import EventLog
-from scapp.channels.types import Hash, Signature
+from scapp.channels.types import ZERO_ADDRESS, Address, Hash, Signature
 from scapp.runtime import config, logs
 from scapp.runtime.config import read_address
 from scapp.runtime.keys_file import CHAIN_KEY, load_key
@@ -33,7 +33,15 @@ def chain_settings(given: config.ChainSettings) -> ChainSettings:
         poll_seconds=given.poll_s,
         fee_ceiling=int(given.fee_max_gwei * GWEI),
         start_block=given.start_block,
+        virtual_payment_app=app_address(given.virtual_payment_app, "chain.virtual_payment_app"),
+        two_party_app=app_address(given.two_party_app, "chain.two_party_app"),
+        hash_lock_app=app_address(given.hash_lock_app, "chain.hash_lock_app"),
     )
+
+
+def app_address(text: str, name: str) -> Address:
+    """That of an app of virtual channels, zero where none is configured. Raises ConfigError."""
+    return read_address(text, name) if text else ZERO_ADDRESS
 
 
 def load_chain_key(home: Path, password: Callable[[], str]) -> ChainKey:

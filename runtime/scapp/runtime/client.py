@@ -29,9 +29,10 @@ from scapp.runtime.client_answers import NodeTimeout as NodeTimeout
 from scapp.runtime.client_answers import NodeUnreachable as NodeUnreachable
 from scapp.runtime.client_answers import NotAllowed as NotAllowed
 from scapp.runtime.client_answers import Refused as Refused
-from scapp.runtime.client_answers import error_of, sse
+from scapp.runtime.client_answers import decoded, error_of, sse
 from scapp.runtime.client_calls import quoted
 from scapp.runtime.client_derived import DerivedCalls
+from scapp.runtime.client_invoices import InvoiceCalls
 from scapp.runtime.client_ledgers import LedgerCalls
 from scapp.runtime.documents import (
     AppList,
@@ -63,7 +64,7 @@ LOCK_FILE = "node.lock"
 TOKEN_FILE = "api.token"  # noqa: S105  # the file's name, not a token
 
 
-class Client(LedgerCalls, DerivedCalls):
+class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
     """Talks to the node at `url` ("http://host:port") with a token. `timeout_s` bounds each answer."""
 
     def __init__(self, url: str, token: str, *, timeout_s: float = 60.0) -> None:
@@ -83,7 +84,7 @@ class Client(LedgerCalls, DerivedCalls):
         """The node that runs in this directory, with its operator's token unless another is given. Raises
         NodeUnreachable, LocalError."""
         try:
-            node = msgspec.json.decode((home / NODE_FILE).read_bytes(), type=NodeFile)
+            node = decoded((home / NODE_FILE).read_bytes(), NodeFile)
         except FileNotFoundError:
             hint = f"start it with `scapp -C {home} node`"
             raise NodeUnreachable(f"no node runs in {home}", hint=hint) from None
@@ -163,6 +164,8 @@ class Client(LedgerCalls, DerivedCalls):
         fund: str = "none",
         via: Sequence[str] = (),
         fees: Sequence[int] = (),
+        routed: bool = False,
+        fee_max: int | None = None,
         stakes: Mapping[str, int] | None = None,
         headroom: Mapping[str, int] | None = None,
         payouts: Mapping[str, str] | None = None,
@@ -174,7 +177,7 @@ class Client(LedgerCalls, DerivedCalls):
         With `fund` "direct" everybody deposits `stakes` (asset to amount, in place of `slots`), paid out as `payouts`
         (participant to account) say; `headroom` (by asset) is room for top-ups. With "virtual" the ledgers of this
         node, the hubs in `via` and the one peer put the stakes up, without a transaction; each hub gets its item of
-        `fees`."""
+        `fees`; with `routed` the node finds hubs and fees, and other ones while it waits and a way fails."""
         staked, room = stakes or {}, headroom or {}
         body = {
             "peers": list(peers),
@@ -184,6 +187,8 @@ class Client(LedgerCalls, DerivedCalls):
             "fund": fund,
             "via": list(via),
             "fees": [str(fee) for fee in fees],
+            "routed": routed,
+            "fee_max": None if fee_max is None else str(fee_max),
             "stakes": [{"asset": a, "amount": str(n), "headroom": str(room.get(a, 0))} for a, n in staked.items()],
             "payouts": dict(payouts or {}),
             "challenge_duration_s": challenge_duration_s,
@@ -203,6 +208,15 @@ class Client(LedgerCalls, DerivedCalls):
     def top_up(self, channel: str, asset: str, amount: int) -> ChannelView:
         body = {"asset": asset, "amount": str(amount)}
         return self._post(f"/v1/channels/{quoted(channel)}/top-up", ChannelView, body)
+
+    def resize(
+        self, channel: str, withdraw: Mapping[str, int], params: object = None, wait_s: float = 0.0
+    ) -> ChannelView:
+        """Take so much of each asset out of a running channel. Participant 0's node answers with the successor that it
+        proposes, any other one, which asks it to, with the channel itself."""
+        amounts = [{"asset": asset, "amount": str(amount)} for asset, amount in withdraw.items()]
+        body = {"withdraw": amounts, "params": params, "wait_s": wait_s}
+        return self._post(f"/v1/channels/{quoted(channel)}/resize", ChannelView, body, wait_s)
 
     def challenge(self, channel: str, wait_s: float = 0.0) -> ChannelView:
         """Leave a funded channel without the others, by a challenge."""
@@ -288,7 +302,7 @@ class Client(LedgerCalls, DerivedCalls):
             for name, data in sse(response):
                 if name == "error":
                     raise error_of(500, data)
-                yield msgspec.json.decode(data, type=StreamItem)
+                yield decoded(data, StreamItem)
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
         finally:
@@ -323,7 +337,7 @@ class Client(LedgerCalls, DerivedCalls):
         if issubclass(kind, bytes):
             return kind(data)
         try:
-            return msgspec.json.decode(data, type=kind)
+            return decoded(data, kind)
         except msgspec.MsgspecError as error:
             raise NodeFailed(f"{self.url} answered with something else than {kind.__name__}: {error}") from error
 

@@ -1,14 +1,20 @@
-"""What a node's answers mean to its client: errors by class, and server-sent events; `client.py` asks."""
+"""What a node's answers mean to its client: documents, errors by class, server-sent events; `client.py` asks."""
 
 from __future__ import annotations
 
 import http.client
+import threading
 from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import msgspec
 
 from scapp.channels.errors import ScappError
 from scapp.runtime.documents import ErrorDocument
+
+T = TypeVar("T")
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_making = threading.Lock()
 
 
 class ClientError(ScappError):
@@ -42,6 +48,19 @@ class NodeFailed(ClientError):
     """The node could not do it now: the database is down, a channel is corrupt, or a bug."""
 
 
+def decoded(data: bytes, kind: type[T]) -> T:
+    """An answer of this kind. Raises msgspec.MsgspecError for another.
+
+    msgspec completes a type when it is first used, and a thread that uses it meanwhile takes the process down: programs
+    have clients in several threads, so decoders are made one at a time."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        with _making:
+            decoder = _decoders.setdefault(kind, msgspec.json.Decoder(kind))
+    found: T = decoder.decode(data)
+    return found
+
+
 def sse(response: http.client.HTTPResponse) -> Iterator[tuple[str, bytes]]:
     """(event name, data) of each server-sent event; comments are skipped."""
     name, data = "message", b""
@@ -63,7 +82,7 @@ def sse(response: http.client.HTTPResponse) -> Iterator[tuple[str, bytes]]:
 def error_of(status: int, data: bytes) -> ClientError:
     """The error an answer other than 200 stands for."""
     try:
-        body = msgspec.json.decode(data, type=ErrorDocument).error
+        body = decoded(data, ErrorDocument).error
     except msgspec.MsgspecError:
         return NodeFailed(f"HTTP {status}, and not from a scapp node: {data[:200]!r}", status=status)
     if body.code == "timeout":

@@ -64,6 +64,10 @@ class LedgerCalls(Calls):
         """Deposit more, while the ledger goes on."""
         return self._post(f"{_ledger(ledger)}/top-up", LedgerView, _amount(asset, amount, wait_s), wait_s)
 
+    def cancel_top_up_ledger(self, ledger: str, asset: str, wait_s: float = 0.0) -> LedgerView:
+        """Take a top-up back that was not sent to the chain yet; waits up to `wait_s` for the peer to sign that."""
+        return self._post(f"{_ledger(ledger)}/cancel-top-up", LedgerView, {"asset": asset, "wait_s": wait_s}, wait_s)
+
     def transfer(self, ledger: str, asset: str, amount: int, wait_s: float = 0.0) -> LedgerView:
         """Give the peer a part of what this node has, for nothing."""
         return self._post(f"{_ledger(ledger)}/transfer", LedgerView, _amount(asset, amount, wait_s), wait_s)
@@ -119,10 +123,12 @@ class LedgerCalls(Calls):
         routed: bool = False,
         fee_max: int | None = None,
         challenge_duration_s: int = 86_400,
+        locks: bool = False,
         wait_s: float = 0.0,
     ) -> VirtualView:
         """A payment channel over the hubs `via`, each of which gets its fee; waits up to `wait_s` for it to run. With
-        `routed` the node finds the hubs, and other ones while it waits and a way fails."""
+        `routed` the node finds the hubs, and other ones while it waits and a way fails; with `locks` it pays
+        invoices."""
         body = {
             "payee": payee,
             "asset": asset,
@@ -132,6 +138,7 @@ class LedgerCalls(Calls):
             "routed": routed,
             "fee_max": None if fee_max is None else str(fee_max),
             "challenge_duration_s": challenge_duration_s,
+            "locks": locks,
             "wait_s": wait_s,
         }
         return self._post("/v1/virtual", VirtualView, body, wait_s)

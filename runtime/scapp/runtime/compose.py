@@ -63,7 +63,7 @@ from scapp.runtime.key_passwords import ask_password
 from scapp.runtime.keys_file import CHAIN_KEY, CHANNEL_KEY, load_key
 from scapp.runtime.listening import listening
 from scapp.runtime.modules import Modules
-from scapp.runtime.node_parts import Commits, NodePolicy, books_setup, chain_terms
+from scapp.runtime.node_parts import Commits, NodePolicy, books_setup, chain_terms, warnings
 from scapp.runtime.peerbook import PeerBook
 from scapp.runtime.policy import AcceptPolicy, FundingPolicy
 from scapp.runtime.progress import Meters
@@ -117,6 +117,8 @@ class NodeProcess:
         chain = open_chain(self.config.chain, self.home, log, lambda: self._password(CHAIN_KEY), signer.sign)
         node = await self._start_node(signer, modules, peers, transport, log, chain)
         self._export_disputes(node, chain)
+        for warning in warnings(self.config):
+            _log.warning("%s", warning)
         meters = Meters()
         derived = self._derivation(node, modules, meters)
         prover = Prover(node.source, modules.admission_kernel)
@@ -170,7 +172,8 @@ class NodeProcess:
         if chain is None:
             return
         towers = self.config.disputes.watchtowers
-        export = DisputeExport(node, chain.chain_id, chain.adjudicator, self.home / "disputes", towers)
+        defences = node.books.defences if node.books is not None else None
+        export = DisputeExport(node, defences, chain.chain_id, chain.adjudicator, self.home / "disputes", towers)
         export.start()
         self._undo.push_async_callback(export.stop)
 

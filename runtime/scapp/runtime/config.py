@@ -73,7 +73,7 @@ class PolicySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class ChainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The chain that funds channels; without `urls` the node has none, and its channels are unfunded. `id`,
     `adjudicator`, `consensus_app` and `confirmations` must then be given: a wrong guess costs money (ADR 0012). Without
-    the other two apps this node opens and forwards no payment channels, or no virtual app channels."""
+    the other apps this node opens and forwards no payment channels, no virtual app channels, no payments by invoice."""
 
     urls: tuple[str, ...] = ()
     id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
@@ -81,6 +81,7 @@ class ChainSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     consensus_app: str = ""
     virtual_payment_app: str = ""
     two_party_app: str = ""
+    hash_lock_app: str = ""
     confirmations: Annotated[int, msgspec.Meta(ge=-1, le=10_000)] = -1  # -1: not given
     start_block: Annotated[int, msgspec.Meta(ge=0)] = 0
     poll_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 4.0
@@ -92,17 +93,20 @@ class FundingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Which of those channels are accepted at once although this node has to deposit: "limits" are those whose deposits
     stay within `deposit_max` per channel and, together with all open channels with the same participant, within
     `exposure_max`. Both are amounts by asset (`coin`, or a token's address), 0 where none is named. `pay_to`: accounts
-    that this node may be paid to, besides its channel address and its chain account."""
+    that this node may be paid to, besides its channel address and its chain account. `successors`: whether channels are
+    accepted that take over from one of this node's (`channel resize`), other than those that its operator asked for."""
 
     accept: Literal["ask", "limits"] = "ask"
     deposit_max: dict[str, str] = {}
     exposure_max: dict[str, str] = {}
     pay_to: tuple[str, ...] = ()
+    successors: Literal["ask", "accept"] = "ask"
 
 
 class DisputeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How funded channels are left, answered and ended; all in seconds of the chain's clock, as in
-    `scapp.channels.channel.terms`. `watchtowers`: `http(s)://TOKEN@host:port` of those that get dispute packages."""
+    `scapp.channels.channel.terms`. `watchtowers`: `http(s)://TOKEN@host:port` of those that get dispute packages;
+    `redemptions`: of payment channels to this node too, with vouchers redeemed (docs/reference/watchtower.md)."""
 
     challenge_duration_min_s: Annotated[int, msgspec.Meta(ge=1)] = 3_600
     challenge_duration_max_s: Annotated[int, msgspec.Meta(ge=1, lt=2**32)] = 2_592_000
@@ -111,6 +115,7 @@ class DisputeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     funding_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 3_600
     silence_timeout_s: Annotated[int, msgspec.Meta(ge=0)] = 0
     watchtowers: tuple[str, ...] = ()
+    redemptions: bool = False
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -323,7 +328,7 @@ def _check_chain(chain: ChainSettings) -> None:
     if missing:
         needed = ", ".join(f"chain.{name}" for name in missing)
         raise ConfigError(f"chain.urls is set but {needed} {'are' if len(missing) > 1 else 'is'} not; none is guessed")
-    for name in ("adjudicator", "consensus_app", "virtual_payment_app", "two_party_app"):
+    for name in ("adjudicator", "consensus_app", "virtual_payment_app", "two_party_app", "hash_lock_app"):
         if getattr(chain, name):
             read_address(getattr(chain, name), f"chain.{name}")
 

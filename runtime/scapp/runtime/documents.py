@@ -158,7 +158,8 @@ class DerivedView(Document, frozen=True, kw_only=True):
 
 class ChannelView(Document, frozen=True, kw_only=True):
     """`waiting_for` says in words what the channel waits for; `reason` why it was rejected or halted; `chain` is null
-    for a channel without deposits, `backing` for one that does not stand over ledgers."""
+    for a channel without deposits, `backing` for one that does not stand over ledgers. `renews`: the channel that this
+    one takes over from; `successor`: the one that takes over from this one, or is to; empty where there is none."""
 
     channel_id: HashText
     phase: Phase
@@ -180,6 +181,8 @@ class ChannelView(Document, frozen=True, kw_only=True):
     derived: DerivedView | None
     chain: ChannelOnChainView | None = None
     backing: BackingView | None = None
+    renews: str = ""
+    successor: str = ""
 
 
 class ChannelList(Document, frozen=True, kw_only=True):
@@ -193,7 +196,8 @@ class OpenChannelRequest(RequestDocument, frozen=True, kw_only=True):
     `fund` "direct": everybody deposits on chain. What is deposited and where it is paid out are the `slots`, or, where
     all deposit the same, `stakes` in their place: they are paid to the participants' channel addresses, unless
     `payouts` (participant by address or name, to account) say otherwise. "virtual": ledgers put the stakes up instead,
-    those of this node, of the hubs in `via` (each gets its item of `fees`) and of the one peer."""
+    those of this node, of the hubs in `via` (each gets its item of `fees`) and of the one peer. `routed`: hubs and
+    fees, `fee_max` at most together, are found, and others while `wait_s` lasts and some refuse."""
 
     peers: Annotated[list[str], Meta(min_length=1, max_length=254)]
     app: str
@@ -202,6 +206,8 @@ class OpenChannelRequest(RequestDocument, frozen=True, kw_only=True):
     fund: Literal["none", "direct", "virtual"] = "none"
     via: Annotated[list[str], Meta(max_length=16)] = []
     fees: Annotated[list[AmountText], Meta(max_length=16)] = []
+    routed: bool = False
+    fee_max: AmountText | None = None
     stakes: Annotated[list[StakeView], Meta(max_length=16)] = []
     payouts: dict[str, AddressText] = {}
     challenge_duration_s: Annotated[int, Meta(ge=1, le=2**48 - 1)] = 86_400

@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Future, wait
 
 import msgspec
 
@@ -20,14 +20,15 @@ from scapp.channels.admission import ChannelContext
 from scapp.channels.errors import CorruptionError
 from scapp.channels.reading import EntrySource, SupportedBatch
 from scapp.channels.types import ChannelId
-from scapp.runtime.changes import COPY_NEVER, BatchChanges
-from scapp.runtime.database.connecting import Connection
-from scapp.runtime.database.write import COPY_ROWS_MIN, Commit, Cursor, read_cursor, write
+from scapp.runtime.changes import COPY_NEVER, MESSAGES, BatchChanges, TableChange
+from scapp.runtime.database.write import COPY_BUFFERED_ROWS_MIN, COPY_ROWS_MIN, Commit, Cursor, read_cursor, write
 from scapp.runtime.derive import DerivationHalted, Halt, check_cursor
 from scapp.runtime.kernel import Kernel, KernelFault
 from scapp.runtime.loading import CursorMoved, load_tables
+from scapp.runtime.lookahead import CommitSize, Lookahead
 from scapp.runtime.replica import derive_batch
 from scapp.runtime.schema import AppSchema, register_channel
+from scapp.runtime.writing import EarlyWrite, Writing
 
 ENTRIES_FIRST, ENTRIES_MAX = 2000, 32_000
 """Entries of a commit at least, while there are more behind it, and at most. In between a quarter of what the pass has
@@ -36,6 +37,9 @@ LATE_ENTRIES_MIN = 100
 """Entries of a pass's last batch from which on its state root is computed while its rows are written."""
 BYTES_PER_COMMIT = 16 * 2**20
 """Changes of one commit, roughly: the next one's entries are fewer when this one's changes were more."""
+EARLY_ENTRIES_MIN, EARLY_AFTER, EARLY_ENTRIES_MAX = 500, ENTRIES_FIRST, 16_000
+"""Entries of a batch, or derived before in a pass, from which on messages are written before they are derived; and
+entries of such a commit at most. With more of them its root costs hardly less, and the kernel needs more memory."""
 _log = logging.getLogger(__name__)
 
 
@@ -50,31 +54,10 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
     changes: BatchChanges
 
 
-class Writing(msgspec.Struct, frozen=True):
-    """The connection of one round, what its backend allows, and a thread to write in."""
-
-    connection: Connection
-    notify: bool
-    copy_in: bool
-    thread: Executor
-
-
-class _Size:
-    """How many entries the next commit of a pass should have."""
-
-    def __init__(self) -> None:
-        self.entries = ENTRIES_FIRST
-        self._derived = 0
-
-    def grow(self, entries: int, size: int) -> None:
-        """After a commit of so many entries, whose changes had `size` bytes."""
-        self._derived += entries
-        fitting = BYTES_PER_COMMIT * max(entries, 1) // max(size, 1)
-        self.entries = max(1, min(max(ENTRIES_FIRST, self._derived // 4), ENTRIES_MAX, fitting))
-
-
 class ChannelFollower:
     """Not thread-safe. `make_kernel` builds the channel's kernel with no entries applied."""
+
+    _writes_messages = True
 
     def __init__(
         self, context: ChannelContext, schema: AppSchema, source: EntrySource, make_kernel: Callable[[], Kernel]
@@ -89,8 +72,9 @@ class ChannelFollower:
         self._known: Cursor | None = None  # a cursor of the database that the log agrees with …
         self._known_position = 0  # … and where it goes on after it
         self._doubted = False
-        self._owed = False  # the kernel still owes the root of its last batch
+        self._owed = False  # the kernel still owes a root
         self._may_be_late = True
+        self._interrupted = False
         self._unwritten: deque[Commit] = deque()  # derived and checked, but not in the database yet; two at most
 
     @property
@@ -130,15 +114,17 @@ class ChannelFollower:
 
     def _go_on(self, writing: Writing) -> Generator[Committed, None, bool]:
         """Derive, and write each commit while the next is derived. False as in `_pass`."""
-        commits = self._derived(writing)
+        batches, size = Lookahead(self._batches(writing)), CommitSize(ENTRIES_FIRST, ENTRIES_MAX, BYTES_PER_COMMIT)
         running: Future[bool] | None = None
         try:
             while True:
-                halted, following = None, None
-                try:
-                    following = next(commits, None)
-                except DerivationHalted as error:
-                    halted = error
+                halted, commit = None, None
+                early = self._is_early(writing, batches, size)
+                if not early:
+                    try:
+                        commit = self._next_commit(writing, batches, size)
+                    except DerivationHalted as error:
+                        halted = error
                 if running is not None:
                     done = self._settle(writing, running.result())
                     running = None
@@ -147,19 +133,68 @@ class ChannelFollower:
                     yield done
                 if halted is not None:
                     raise halted
-                if following is None:
-                    return True
-                commit, more = following
-                if more:
+                if commit is not None and batches.next is not None:
                     running = writing.thread.submit(_write, writing, commit)
                     continue
-                done = self._write_last(writing, commit)
+                if commit is None and not early:
+                    return True
+                done = self._write_early(writing, batches) if commit is None else self._write_last(writing, commit)
                 if done is None:
                     return False
                 yield done
         finally:
             if running is not None:
                 wait([running])  # nobody else may use the connection before
+
+    def _is_early(self, writing: Writing, batches: Lookahead, size: CommitSize) -> bool:
+        """Whether the next commit's messages go to the database before they are derived, because it is a large one."""
+        if batches.next is None or not (self._writes_messages and self._may_be_late and writing.copy_in):
+            return False
+        return len(batches.next.entries) >= EARLY_ENTRIES_MIN or size.derived >= EARLY_AFTER
+
+    def _write_early(self, writing: Writing, batches: Lookahead) -> Committed | None:
+        """One commit, of which the messages are written while it is derived and the rest while its root is computed. If
+        anything is not as it was signed, nothing of it stays, and it is derived again with all its roots."""
+        assert self.cursor is not None
+        batch = batches.take()
+        few = batches.next is None and len(batch.entries) < COPY_BUFFERED_ROWS_MIN
+        early = EarlyWrite(writing, self.context.channel_id, self.cursor, self._schema.home, few=few)
+        parts: list[bytes] = []
+        entries, counts = 0, False
+        try:
+            while True:
+                assert self._kernel is not None
+                if batch.entries:
+                    parts.append(self._kernel.messages(batch.first_sequence, batch.turn, batch.entries))
+                    early.send(parts[-1])
+                    entries += len(batch.entries)
+                self._derive(batch, late=True, messages=False)
+                held = self._kernel.held_bytes() + sum(map(len, parts))
+                if batches.next is None or entries >= EARLY_ENTRIES_MAX or held >= BYTES_PER_COMMIT or early.is_over:
+                    break
+                batch = batches.take()
+            commit = self._take(writing)
+            early.end(commit)
+            counts = not self._owed or self._confirm()
+            early.answer(counts)
+        except (DerivationHalted, KernelFault):
+            if self._interrupted:
+                raise
+            self._may_be_late = False
+        finally:
+            if not counts:
+                early.abandon()
+                self._forget()
+        if not counts:
+            return None
+        try:
+            return self._settle(writing, early.result())
+        except BaseException:  # it may be written again, and then all of it
+            messages = TableChange(MESSAGES.name, entries, 0, copy=b"".join(parts))
+            changes = msgspec.structs.replace(commit.changes, messages=messages)
+            if self._unwritten:
+                self._unwritten[0] = msgspec.structs.replace(commit, changes=changes)
+            raise
 
     def _write_last(self, writing: Writing, commit: Commit) -> Committed | None:
         """The root that is still to come is computed while the rows are written, and decides whether they stay."""
@@ -194,6 +229,7 @@ class ChannelFollower:
 
     def interrupt(self) -> None:
         """From any thread: break off what is being derived, before its next entry; nothing of it was written."""
+        self._interrupted = True
         kernel = self._kernel
         if kernel is not None:
             kernel.interrupt()
@@ -226,27 +262,30 @@ class ChannelFollower:
 
     # -- deriving ---------------------------------------------------------------------------------------------------
 
-    def _derived(self, writing: Writing) -> Iterator[tuple[Commit, bool]]:
-        """Commits of checked batches after the database's cursor, and whether there may be more behind each."""
-        size, entries = _Size(), 0
-        copy_rows_min = COPY_ROWS_MIN if writing.copy_in else COPY_NEVER
+    def _next_commit(self, writing: Writing, batches: Lookahead, size: CommitSize) -> Commit | None:
+        """Derive the next one; None when nothing is left. What was right before a fault still counts, and the fault is
+        raised by the call after it (DerivationHalted)."""
+        entries = 0
         try:
-            for batch, is_last in _with_last(self._batches(writing)):
-                self._derive(batch, late=is_last and self._may_be_late and len(batch.entries) >= LATE_ENTRIES_MIN)
+            while batches.next is not None:
+                batch = batches.take()
+                late = batches.is_over and self._may_be_late and len(batch.entries) >= LATE_ENTRIES_MIN
+                self._derive(batch, late=late)
                 entries += len(batch.entries)
-                if entries >= size.entries and not is_last:
-                    commit = self._take(copy_rows_min)
+                enough = entries >= size.entries or self._is_early(writing, batches, size)
+                if enough and not batches.is_over:
+                    commit = self._take(writing)
                     size.grow(entries, commit.changes.size)
-                    entries = 0
-                    yield commit, True
-        except DerivationHalted:
-            if self._is_ahead():  # what was right before the fault still counts
+                    return commit
+            batches.check()
+        except DerivationHalted as error:
+            batches.fail(error)
+            if self._is_ahead():
                 with contextlib.suppress(KernelFault):  # unless the kernel cannot say any more what it was
-                    yield self._take(copy_rows_min), False
+                    return self._take(writing)
             self.release()
             raise
-        if self._is_ahead():
-            yield self._take(copy_rows_min), False
+        return self._take(writing) if self._is_ahead() else None
 
     def _planned(self) -> Cursor:
         """Where the database stands once everything is written."""
@@ -256,7 +295,7 @@ class ChannelFollower:
     def _is_ahead(self) -> bool:
         return self._kernel is not None and self._at != self._planned()
 
-    def _take(self, copy_rows_min: int) -> Commit:
+    def _take(self, writing: Writing) -> Commit:
         """What the kernel derived beyond the commits before."""
         assert self._kernel is not None
         assert self._at is not None
@@ -266,7 +305,7 @@ class ChannelFollower:
             manifest=self._schema.manifest,
             expected=self._planned(),
             new=self._at,
-            changes=self._changes(self._kernel, copy_rows_min),
+            changes=self._changes(self._kernel, COPY_ROWS_MIN if writing.copy_in else COPY_NEVER),
             home=self._schema.home,
         )
         self._unwritten.append(commit)
@@ -332,12 +371,13 @@ class ChannelFollower:
         """The tables a kernel is filled from."""
         return self._schema
 
-    def _derive(self, batch: SupportedBatch, *, late: bool) -> None:
+    def _derive(self, batch: SupportedBatch, *, late: bool, messages: bool = True) -> None:
         """Run one batch on the kernel and make it part of its base, if it gives what was signed. With `late` the state
-        root may be left out; `_owed` says so."""
+        root may be left out; `_owed` says so. Without `messages` somebody else sees to them."""
         assert self._kernel is not None
         assert self._at is not None
-        self._at, self._owed = derive_batch(self._kernel, self._at, batch, late=late)
+        self._at, owed = derive_batch(self._kernel, self._at, batch, late=late, messages=messages)
+        self._owed = self._owed or owed
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -353,22 +393,6 @@ class ChannelFollower:
         self._known_position = commit.new.position
         changes = msgspec.structs.replace(commit.changes, messages=None, history=())
         return Committed(commit.channel_id, commit.expected.sequence, commit.new.sequence, commit.new.turn, changes)
-
-
-def _with_last(batches: Iterator[SupportedBatch]) -> Iterator[tuple[SupportedBatch, bool]]:
-    """Each with whether it is the last; an error in reading the next one comes after it."""
-    failure = None
-    batch = next(batches, None)
-    while batch is not None:
-        following = None
-        try:
-            following = next(batches, None)
-        except DerivationHalted as error:
-            failure = error
-        yield batch, following is None and failure is None
-        batch = following
-    if failure is not None:
-        raise failure
 
 
 def _write(writing: Writing, commit: Commit, confirmed: Callable[[], bool] | None = None) -> bool:

@@ -50,17 +50,28 @@ class Kernel(Protocol):
         are discarded and the accepted ones are run again, so the result is always that of a clean run over exactly
         `accepted`.
 
-        With `late`, and if nothing is refused, the state root may be missing (empty): after `commit`, and perhaps
-        `take_changes`, `late_root` must follow before anything else."""
+        With `late`, and if nothing is refused, the state root may be missing (empty). Once that is committed,
+        `late_root` must follow; before it, more may be run in the same way and changes may be taken, but nothing is
+        refused then (KernelFault), and no root, proof or export can be had."""
         ...
 
     def late_root(self) -> bytes:
-        """The state root that the last run left out. Whoever does not agree with it must not go on with this kernel."""
+        """The state root of all that is committed, which runs left out. Whoever does not agree with it must not go on
+        with this kernel."""
         ...
 
-    def commit(self, turn: int) -> None:
+    def commit(self, turn: int, *, messages: bool = True) -> None:
         """Make the last run the base. `turn` is what brought its entries under all signatures; only a kernel that
-        tracks keeps it. Raises KernelFault without a run."""
+        tracks keeps it, and with `messages` the entries, for `take_changes`. Raises KernelFault without a run."""
+        ...
+
+    def messages(self, first_sequence: int, turn: int, entries: Sequence[bytes]) -> bytes:
+        """Entries as rows of MESSAGES, in the form of `TableChange.copy`; they need not have been run. Drops an
+        uncommitted batch. Who commits them must leave out its messages."""
+        ...
+
+    def held_bytes(self) -> int:
+        """What has gathered for `take_changes`, roughly; without messages."""
         ...
 
     def take_changes(self, copy_rows_min: int) -> BatchChanges:

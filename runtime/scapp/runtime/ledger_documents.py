@@ -21,12 +21,14 @@ VirtualPhase = Literal[
 
 
 class LedgerAssetView(Document, frozen=True, kw_only=True):
-    """One asset of a ledger: what this node and the peer have free, and what is locked in channels."""
+    """One asset of a ledger: what this node and the peer have free, and what is locked in channels. `announced`: this
+    node's top-up that is not confirmed yet."""
 
     asset: AddressText
     mine: AmountText
     theirs: AmountText
     locked: AmountText
+    announced: AmountText = "0"
 
 
 class LedgerView(Document, frozen=True, kw_only=True):
@@ -71,6 +73,13 @@ class OpenLedgerRequest(RequestDocument, frozen=True, kw_only=True):
     wait_s: Wait = 0.0
 
 
+class LedgerAssetRequest(RequestDocument, frozen=True, kw_only=True):
+    """In which asset a top-up is taken back."""
+
+    asset: AddressText
+    wait_s: Wait = 0.0
+
+
 class LedgerAmountRequest(RequestDocument, frozen=True, kw_only=True):
     """What to top up or to transfer."""
 
@@ -89,7 +98,8 @@ class VirtualAssetView(Document, frozen=True, kw_only=True):
 
 class VirtualView(Document, frozen=True, kw_only=True):
     """A channel that ledgers fund. `role`: what this node is in it; `fees`: what each hub between the first and the
-    last participant gets, in the first asset; `paid`: by vouchers, as this node knows."""
+    last participant gets, in the first asset; `paid`: by vouchers, as this node knows. `locks`: it takes
+    hash locks, under which `locked` stands for now."""
 
     channel_id: HashText
     kind: Literal["payment", "app"]
@@ -103,6 +113,8 @@ class VirtualView(Document, frozen=True, kw_only=True):
     assets: list[VirtualAssetView]
     fees: list[AmountText]
     paid: AmountText
+    locks: bool
+    locked: AmountText
 
 
 class BackingView(Document, frozen=True, kw_only=True):
@@ -151,7 +163,8 @@ class RouteList(Document, frozen=True, kw_only=True):
 class OpenPaymentsRequest(RequestDocument, frozen=True, kw_only=True):
     """A payment channel to `payee` (address or name) over the hubs `via`, each of which gets its item of `fees`, paid
     by this node on top of `amount`, the most that can be paid in the channel. With `routed` the node finds the hubs,
-    for `fee_max` at most together, and within `wait_s` tries other ways while one fails."""
+    for `fee_max` at most together, and within `wait_s` tries other ways while one fails. With `locks` it takes hash
+    locks, and pays invoices only."""
 
     payee: str
     asset: AddressText
@@ -161,6 +174,7 @@ class OpenPaymentsRequest(RequestDocument, frozen=True, kw_only=True):
     routed: bool = False
     fee_max: AmountText | None = None
     challenge_duration_s: Duration = 86_400
+    locks: bool = False
     wait_s: Wait = 0.0
 
 

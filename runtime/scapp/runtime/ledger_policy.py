@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable
 
 from scapp.channels.books.policy import Decision, LedgerOffer
 from scapp.channels.payments.limits import PaymentLimits
+from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.routing.fees import Schedule, Stake, quote
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.statements import ASSETS_MAX
@@ -45,6 +46,7 @@ class LedgerPolicy:
         self._payment_max = read_amounts(payments.payment_max, "payments.payment_max")
         self._payee_max = read_amounts(payments.payee_max, "payments.payee_max")
         self._payer_max = read_amounts(payments.payer_max, "payments.payer_max")
+        self._locked_max = read_amounts(payments.locked_max, "payments.locked_max")
         self._schedules = _schedules(hub) if hub.forward else ()
 
     def ledger(self, offer: LedgerOffer) -> Decision:
@@ -78,6 +80,15 @@ class LedgerPolicy:
             )
             for asset in {*self._payment_max, *self._payee_max, *self._payer_max}
         }
+
+    def lock_settings(self) -> LockSettings:
+        """What this node asks of payments under hash locks; it passes on what it forwards as a hub."""
+        return LockSettings(
+            margin_s=self._payments.lock_margin_s,
+            locks_max=self._payments.locks_max,
+            locked_max=self._locked_max,
+            schedules=self._schedules,
+        )
 
     def hub_terms(self) -> HubTerms:
         """What this node announces of itself."""

@@ -48,6 +48,12 @@ class NetChanges:
         for position, version in versions:
             self._versions.setdefault(position, []).append(version)
 
+    def held_bytes(self) -> int:
+        """Rows as they were, events and versions."""
+        rows = (len(key) + len(old or b"") for known in self._originals.values() for key, old in known.items())
+        versions = (len(version) for kept in self._versions.values() for version in kept)
+        return sum(rows) + sum(versions) + sum(map(len, self._events))
+
     def take(self, tables: Sequence[tuple[TableCodec, Mapping[bytes, bytes]]], copy_rows_min: int) -> BatchChanges:
         """Everything gathered, and forget it; `tables` are all of them with their rows as committed."""
         changes = []
@@ -106,6 +112,12 @@ def message_row(sequence: int, turn: int, entry: bytes) -> bytes:
         bytes_field(entry[HEADER_BYTES:]),
     )
     return len(fields).to_bytes(2, "big") + b"".join(fields)
+
+
+def message_rows(channel_id: bytes, first_sequence: int, turn: int, entries: Sequence[bytes]) -> bytes:
+    """COPY tuples of MESSAGES for log entries."""
+    rows = [message_row(sequence, turn, data) for sequence, data in enumerate(entries, first_sequence)]
+    return _copy(channel_id, len(MESSAGES.columns), rows)
 
 
 def event_row(event: AppEvent) -> bytes:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Container, Iterable
 
-from scapp.channels.books.service import BooksSetup
+from scapp.channels.books.setup import BooksSetup
 from scapp.channels.books.step import BooksTerms
+from scapp.channels.books.volumes import Volume
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment, deployment_id
-from scapp.channels.log.committer import Committer
+from scapp.channels.log.committer import Committer, Outcome, Told
 from scapp.channels.log.port import Append, LogClosed
-from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.channels.types import Address
 from scapp.channels.virtual.opening import Apps
-from scapp.runtime.config import Config, DisputeSettings, read_address
+from scapp.runtime.chain_setup import app_address
+from scapp.runtime.config import Config, DisputeSettings
 from scapp.runtime.ledger_policy import LedgerPolicy
 from scapp.runtime.policy import AcceptPolicy, FundingPolicy
 
@@ -34,7 +36,11 @@ class NodePolicy:
         return self._answer(why_not, proposer)
 
     def decide_funding(self, stakes: Stakes) -> str:
-        return self._answer(self._funding.why_not(stakes.deposits, stakes.pays_to, stakes.at_stake), stakes.others[0])
+        if stakes.renews:
+            why_not = self._funding.why_not_renew(asked=stakes.renews == "asked")
+        else:
+            why_not = self._funding.why_not(stakes.deposits, stakes.pays_to, stakes.at_stake)
+        return self._answer(why_not, stakes.others[0])
 
     def _answer(self, why_not: str, proposer: Address) -> str:
         if why_not:
@@ -62,21 +68,33 @@ def books_setup(config: Config, peers: Container[Address], accounts: Iterable[Ad
     return BooksSetup(
         policy=policy,
         apps=Apps(
-            _contract(chain.virtual_payment_app, "chain.virtual_payment_app"),
-            _contract(chain.two_party_app, "chain.two_party_app"),
+            app_address(chain.virtual_payment_app, "chain.virtual_payment_app"),
+            app_address(chain.two_party_app, "chain.two_party_app"),
+            app_address(chain.hash_lock_app, "chain.hash_lock_app"),
         ),
+        unprotected=config.ledgers.unprotected_guarantees,
+        presigns=disputes.redemptions,
         terms=BooksTerms(
             virtual_timeout_s=config.payments.funding_timeout_s,
             silence_timeout_s=disputes.silence_timeout_s,
             conclude_delay_s=disputes.conclude_delay_s,
         ),
         payment_limits=policy.payment_limits(),
+        locks=policy.lock_settings(),
         hub=policy.hub_terms(),
+        volume=Volume(config.hub.peer_burst_kib, config.hub.peer_kib_per_s),
     )
 
 
-def _contract(text: str, name: str) -> Address:
-    return read_address(text, name) if text else ZERO_ADDRESS
+def warnings(config: Config) -> list[str]:
+    """What the operator may not have thought of: settings that work, and can cost money or time."""
+    found = []
+    if config.chain.urls and config.hub.forward and not config.disputes.silence_timeout_s:
+        found.append(
+            "disputes.silence_timeout_s is 0: a neighbour that does not sign the end of a channel holds up this hub's "
+            "money until you leave the ledger yourself; 3600 is usual where customers' nodes do not rest"
+        )
+    return found
 
 
 class Commits(Committer):
@@ -84,11 +102,18 @@ class Commits(Committer):
 
     failure = ""
 
-    async def append(self, append: Append) -> None:
+    def enqueue(self, append: Append, then: Told) -> None:
+        def told(outcome: Outcome) -> None:
+            self._note(outcome)
+            then(outcome)
+
         try:
-            await super().append(append)
+            super().enqueue(append, told)
         except LogClosed as error:
-            if not self.failure:
-                self.failure = str(error)
-                _log.critical("nothing is signed any more: %s; make room or mend the disk, then start again", error)
+            self._note(error)
             raise
+
+    def _note(self, outcome: Outcome) -> None:
+        if isinstance(outcome, LogClosed) and not self.failure:
+            self.failure = str(outcome)
+            _log.critical("nothing is signed any more: %s; make room or mend the disk, then start again", outcome)

@@ -48,9 +48,16 @@ class FundingPolicy:
     def __init__(self, settings: FundingSettings, own_accounts: Iterable[bytes]) -> None:
         """Raises ConfigError for an asset, amount or account that cannot be read."""
         self._accept = settings.accept
+        self._successors = settings.successors
         self._deposit_max = read_amounts(settings.deposit_max, "funding.deposit_max")
         self._exposure_max = read_amounts(settings.exposure_max, "funding.exposure_max")
         self._accounts = {*own_accounts, *(read_address(text, "funding.pay_to") for text in settings.pay_to)}
+
+    def why_not_renew(self, *, asked: bool) -> str:
+        """The same for a successor of a channel of ours, in which the app begins anew with what it takes over."""
+        if asked or self._successors == "accept":
+            return ""
+        return "it takes over from a channel of ours, whose app begins anew, and funding.successors is ask"
 
     def why_not(
         self,

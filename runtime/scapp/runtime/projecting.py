@@ -19,11 +19,12 @@ from scapp.reducers.manifest import Column, Manifest, Table
 from scapp.runtime.changes import BatchChanges
 from scapp.runtime.database.write import Cursor, read_cursor
 from scapp.runtime.derive import DerivationHalted, Halt, check_batch, next_cursor
-from scapp.runtime.follow import ChannelFollower, Writing
+from scapp.runtime.follow import ChannelFollower
 from scapp.runtime.kernel import Budget, Kernel, KernelFault
 from scapp.runtime.net_changes import table_change
 from scapp.runtime.rows import encode_row
 from scapp.runtime.schema import AppSchema, register_channel
+from scapp.runtime.writing import Writing
 
 SKIPPED = Table(
     "scapp_skipped",
@@ -40,6 +41,8 @@ def with_skipped(manifest: Manifest) -> Manifest:
 
 class ProjectionFollower(ChannelFollower):
     """`schema` has the tables of `with_skipped(manifest)`; `make_kernel` gives a kernel that ignores outcomes."""
+
+    _writes_messages = False
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class ProjectionFollower(ChannelFollower):
                 f"the projection stands at turn {cursor.turn}, sequence {cursor.sequence}, which is not in this log",
             )
 
-    def _derive(self, batch: SupportedBatch, *, late: bool) -> None:
+    def _derive(self, batch: SupportedBatch, *, late: bool, messages: bool = True) -> None:
         assert self._kernel is not None
         assert self._at is not None
         try:

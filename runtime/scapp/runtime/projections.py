@@ -24,7 +24,7 @@ from scapp.channels.reading import EntrySource
 from scapp.channels.types import Address
 from scapp.runtime.database.port import Backend
 from scapp.runtime.deployments import App, DeploymentStore, write_whole
-from scapp.runtime.follow import ChannelFollower, Writing
+from scapp.runtime.follow import ChannelFollower
 from scapp.runtime.modules import Modules
 from scapp.runtime.projecting import ChannelsOf, ProjectionFollower, with_skipped
 from scapp.runtime.schema import (
@@ -36,6 +36,7 @@ from scapp.runtime.schema import (
     schema_comment,
 )
 from scapp.runtime.worker import ChannelStatus, State, Worker
+from scapp.runtime.writing import Writing
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from scapp.runtime.host import Host
 from scapp.runtime.kernel import BatchResult, Budget, KernelFault
 from scapp.runtime.kernel_export import Export, decode_export, encode_export
 from scapp.runtime.module import CheckedModule
-from scapp.runtime.net_changes import NetChanges
+from scapp.runtime.net_changes import NetChanges, message_rows
 from scapp.runtime.proofs import Proof, walk
 from scapp.runtime.root import (
     EMPTY,
@@ -120,13 +120,21 @@ class ReferenceKernel:
         self.rollback()
         return extend_log_root(root, entries)
 
-    def commit(self, turn: int) -> None:
+    def messages(self, first_sequence: int, turn: int, entries: Sequence[bytes]) -> bytes:
+        self.rollback()
+        return message_rows(self._context.channel_id, first_sequence, turn, entries)
+
+    def held_bytes(self) -> int:
+        return self._changes.held_bytes()
+
+    def commit(self, turn: int, *, messages: bool = True) -> None:
         if self._batch is None:
             raise KernelFault("commit without a batch; run one first")
         if self._track:
             for table, originals in self._tables.net():
                 self._changes.add_table(table.position, originals)
-            self._changes.add_entries(self._batch.first_sequence, turn, self._batch.entries)
+            if messages:
+                self._changes.add_entries(self._batch.first_sequence, turn, self._batch.entries)
             self._changes.add_events(self._batch.events)
             self._changes.add_versions(self._batch.versions)
         self._base, self._batch = self._batch, None

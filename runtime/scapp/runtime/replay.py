@@ -27,13 +27,14 @@ from scapp.runtime.database.port import Backend, Capability
 from scapp.runtime.database.write import Cursor, quoted, read_cursor
 from scapp.runtime.derive import DerivationHalted
 from scapp.runtime.differences import Difference, difference, differing, row_difference
-from scapp.runtime.follow import ChannelFollower, Writing
+from scapp.runtime.follow import ChannelFollower
 from scapp.runtime.history import history_tables
 from scapp.runtime.kernel import Kernel
 from scapp.runtime.progress import Meter
 from scapp.runtime.rows import TableCodec
 from scapp.runtime.schema import AppSchema, drop_schema, ensure_side_schema, register_channel
 from scapp.runtime.stored import read_table
+from scapp.runtime.writing import Writing
 
 DIFFERENCES_MAX = 20
 

@@ -44,9 +44,13 @@ class Replica:
             raise DerivationHalted(Halt.CORRUPT, str(error)) from error
 
 
-def derive_batch(kernel: Kernel, at: Cursor, batch: SupportedBatch, *, late: bool = False) -> tuple[Cursor, bool]:
+def derive_batch(
+    kernel: Kernel, at: Cursor, batch: SupportedBatch, *, late: bool = False, messages: bool = True
+) -> tuple[Cursor, bool]:
     """Run one batch on a kernel that stands at `at` and make it part of its base, if it gives what was signed; the
     cursor after it, and whether its root is still to be compared, which only happens with `late` (`Kernel.run`).
+    Without `messages` its entries are not among the changes.
+
     Raises DerivationHalted, and then the kernel stands where it did, unless it is broken."""
     owed = False
     try:
@@ -59,8 +63,8 @@ def derive_batch(kernel: Kernel, at: Cursor, batch: SupportedBatch, *, late: boo
             except DerivationHalted:
                 kernel.rollback()
                 raise
-            kernel.commit(batch.turn)
-        elif batch.state_root != kernel.state_root():
+            kernel.commit(batch.turn, messages=messages)
+        elif batch.state_root != (at.state_root if at.turn >= 0 else kernel.state_root()):
             raise DerivationHalted(Halt.CORRUPT, f"turn {batch.turn} has no entries and another state root")
     except KernelFault as error:
         raise DerivationHalted(Halt.UNDECIDABLE, f"turn {batch.turn} cannot be run here: {error}") from error

@@ -30,10 +30,11 @@ from scapp.runtime.database.port import Backend, Capability, DatabaseError
 from scapp.runtime.database.rejections import Rejection, store_rejections
 from scapp.runtime.database.write import Cursor
 from scapp.runtime.derive import DerivationHalted, Halt
-from scapp.runtime.follow import ChannelFollower, Committed, Writing
+from scapp.runtime.follow import ChannelFollower, Committed
 from scapp.runtime.keeping import KERNEL_BYTES_MAX, KERNELS_MAX, KernelBound, Progress
 from scapp.runtime.kernel import Kernel
 from scapp.runtime.schema import AppSchema, build_indexes, ensure_deployment, prepare_database
+from scapp.runtime.writing import Writing
 
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 10.0
 REJECTIONS_QUEUED_MAX = 1_000

@@ -14,7 +14,7 @@ from typing import Protocol
 from scapp.channels.abi import InvalidValue
 from scapp.channels.backing import Backing, VirtualTerms
 from scapp.channels.books.engine import Books, Input
-from scapp.channels.books.proposals import Rules, age_fault, full_fault, side_with
+from scapp.channels.books.proposals import Rules, age_fault, full_fault, poor_fault, side_with
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.chain.calls import decode_outcome
 from scapp.channels.errors import LocalError, ScappError
@@ -74,6 +74,8 @@ class BooksBacking:
             return "this node's ledgers are closed"
         if self.app_definition == ZERO_ADDRESS:
             return "this node knows no contract for app channels over ledgers (chain.two_party_app)"
+        if fault := self._rules.guarantee_fault("app"):
+            return fault
         assets = len({asset for asset, _, _ in terms.slots})
         for neighbour in _neighbours(terms.participants, self._me):
             if neighbour is None:
@@ -81,7 +83,7 @@ class BooksBacking:
             side = side_with(books, neighbour)
             if side is None:
                 return f"there is no running ledger with 0x{neighbour.hex()}"
-            if fault := full_fault(books, side, assets):
+            if fault := full_fault(books, side, assets) or poor_fault(books, side, _needed(terms, self._me)):
                 return fault
         return ""
 
@@ -117,6 +119,17 @@ class BooksBacking:
         except ScappError:  # not here, or corrupt
             return None
         return Enforceable(*found) if found is not None else None
+
+    def is_lost(self, record: VirtualRecord) -> bool:
+        """Is the app channel of this one not in this node's log? It was opened after the backup from which that came,
+        or is corrupt."""
+        if not record.is_app_party or record.over or not record.accepted:
+            return False
+        try:
+            self._apps.enforceable_stack(record.channel_id)
+        except ScappError:
+            return True
+        return False
 
     def _tell_shown(self, record: VirtualRecord) -> None:
         """Whatever state of an app channel is shown to the chain, its app channel should know."""
@@ -164,12 +177,26 @@ def _neighbours(participants: tuple[Address, ...], me: Address) -> tuple[Address
     return (participants[at - 1] if at else None, participants[at + 1] if at + 1 < len(participants) else None)
 
 
+def _needed(terms: VirtualTerms, me: Address) -> dict[Address, int]:
+    """What a party has to put in, by asset: its slot of each, and the first one the fees."""
+    at = 0 if terms.participants[0] == me else -1
+    found = {Address(asset): group[at][2] for asset, group in _by_asset(terms).items()}
+    if at == 0 and found:
+        found[next(iter(found))] += sum(terms.fees)
+    return found
+
+
+def _by_asset(terms: VirtualTerms) -> dict[bytes, list[tuple[bytes, bytes, int]]]:
+    found: dict[bytes, list[tuple[bytes, bytes, int]]] = {}
+    for slot in terms.slots:
+        found.setdefault(slot[0], []).append(slot)
+    return found
+
+
 def _agreement(terms: VirtualTerms, prefund: SignedState) -> Agreement:
     """What the two app parties have agreed on. Raises LocalError for slots that no virtual channel may have."""
-    by_asset: dict[bytes, list[tuple[bytes, int]]] = {}
-    for asset, destination, amount in terms.slots:
-        by_asset.setdefault(asset, []).append((destination, amount))
-    destinations = {tuple(destination for destination, _ in slots) for slots in by_asset.values()}
+    by_asset = _by_asset(terms)
+    destinations = {tuple(destination for _, destination, _ in slots) for slots in by_asset.values()}
     pair = next(iter(destinations), ())
     if len(destinations) != 1 or len(pair) != 2:
         raise LocalError(
@@ -179,7 +206,7 @@ def _agreement(terms: VirtualTerms, prefund: SignedState) -> Agreement:
         kind="app",
         fixed=FixedPart(terms.participants, prefund.nonce, Address(prefund.app_definition), prefund.challenge_duration),
         destinations=(Destination(pair[0]), Destination(pair[1])),
-        assets=tuple(Asset(Address(asset), slots[0][1], slots[1][1]) for asset, slots in by_asset.items()),
+        assets=tuple(Asset(Address(asset), slots[0][2], slots[1][2]) for asset, slots in by_asset.items()),
         app_data=prefund.app_data,
         fees=terms.fees,
     )

@@ -18,7 +18,7 @@ from scapp.channels.ledger import settling as ledger_settling
 from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.ledger.owed import Settled
 from scapp.channels.ledger.record import LedgerRecord
-from scapp.channels.onchain import ChainView, Transaction
+from scapp.channels.onchain import ChainView, Reveal, Transaction
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import chain_view as virtual_chain
 from scapp.channels.virtual import defunding
@@ -36,6 +36,7 @@ class Disputes:
         self._state = state
         self._app_state = app_state
         self._redemptions: dict[ChannelId, Enforceable] = {}
+        self._reveals: dict[ChannelId, tuple[Reveal, ...]] = {}
         self._hasty: set[ChannelId] = set()  # ledgers whose payout does not wait for the other party to do it
         self._waits: dict[bytes, tuple[str, int]] = {}  # for what a record waits, and since when by the chain's clock
 
@@ -50,6 +51,18 @@ class Disputes:
     def redeem(self, channel: ChannelId, redemption: Enforceable) -> None:
         """The payments of a channel have ended: this is what the payee takes."""
         self._redemptions[channel] = redemption
+
+    def reveal(self, channel: ChannelId, preimages: Iterable[bytes]) -> bool:
+        """These preimages are to be revealed on chain for a payment channel's locks; is that news?"""
+        wanted = tuple(map(Reveal, preimages))
+        known = self._reveals.pop(channel, ())
+        if wanted:
+            self._reveals[channel] = wanted
+        return wanted != known
+
+    def reveals(self, channel: ChannelId) -> bool:
+        """Is a preimage to be revealed for it?"""
+        return channel in self._reveals
 
     def hasten(self, ledger: ChannelId) -> None:
         """The operator will not wait for the other party to have the ledger paid out."""
@@ -104,6 +117,9 @@ class Disputes:
         """What follows for a virtual channel from where it and its ledgers stand on chain."""
         if record.over:
             return NOTHING
+        left = virtual_leaving.after_redemption(record, self.enforceable(record) is not None)
+        if left.events:
+            return left
         step = virtual_chain.on_head(record, self.enforceable(record), context) if record.disputed else NOTHING
         for at, side in record.sides:
             if ledger_settling.is_reclaimed(self._ledger(side), record.channel_id):
@@ -128,9 +144,10 @@ class Disputes:
     def virtual_wants(self, record: VirtualRecord, context: Context) -> tuple[Transaction, ...]:
         """The same for a virtual channel, be it over: an older state of a ledger may need its outcome."""
         needed_since_s = self.needed_since_s(record, context)
+        reveals = self._reveals.get(record.channel_id, ())
         if record.over and needed_since_s is None:
-            return ()
-        return virtual_settling.wanted(record, self.enforceable(record), needed_since_s, context)
+            return reveals
+        return reveals + virtual_settling.wanted(record, self.enforceable(record), needed_since_s, context)
 
     # Silence
 

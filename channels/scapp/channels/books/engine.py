@@ -30,6 +30,7 @@ from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import crank as virtual_crank
 from scapp.channels.virtual import pending as virtual_pending
 from scapp.channels.virtual.events import Side
+from scapp.channels.virtual.messages import Unknown
 from scapp.channels.virtual.record import LEFT, RIGHT, VirtualRecord
 from scapp.channels.virtual.standing import phase
 
@@ -60,6 +61,7 @@ class Books:
         self.faults: list[tuple[ChannelId, Exception]] = []
         self._judge = judge
         self._proposed: dict[ChannelId, None] = {}
+        self._undecided: dict[ChannelId, None] = {}  # proposed, to be judged when time has passed
         self._sessions: dict[ChannelId, LedgerSession] = {}
         self._retries = Retries()
         self._dirty: dict[ChannelId, None] = {}
@@ -67,11 +69,13 @@ class Books:
         self._events: list[BooksEvent] = []
         self._sends: list[Send] = []
         self._notes: list[Note] = []
-        self._touched: set[ChannelId] = set()
+        self._touched: dict[ChannelId, None] = {}  # in their order, for a simulation must repeat
         self._forget_at = 0  # how many records there are when it is time to look for what may be forgotten
         self._unseen: set[ChannelId] = set()  # of a hub, that the chain may have ended while this node was away
         self._followed_ms: int | None = None
-        self._withheld: set[ChannelId] = set()  # ledgers in which a hub would do more if its view of the chain were new
+        self._withheld: dict[
+            ChannelId, None
+        ] = {}  # ledgers in which a hub would do more if its view of the chain were new
 
     # Reading
 
@@ -120,8 +124,14 @@ class Books:
             self._try(channel, self._leave_silent)
         for channel in self._retries.due(self.context.now_ms):
             self._say_again(channel)
+        self._proposed.update((each, None) for each in self._undecided if self._phase(each) == "proposed")
+        self._undecided.clear()
         self._forget()
         return NOTHING
+
+    def judge_later(self, channel: ChannelId) -> None:
+        """Nobody can decide on that proposal yet."""
+        self._undecided[channel] = None
 
     def _forget(self) -> None:
         state = self.state
@@ -134,9 +144,9 @@ class Books:
             gone = [ChannelId(channel) for channel in fact.channels]
             self.index.forget(gone)
             for channel in gone:
-                for known in (self._sessions, self._impossible, self._dirty, self._proposed):
+                for known in (self._sessions, self._impossible, self._dirty, self._proposed, self._undecided):
                     known.pop(channel, None)
-                self._touched.discard(channel)
+                self._touched.pop(channel, None)
                 self._retries.end(channel)
         self._forget_at = len(state.ledgers) + len(state.virtuals) + forgetting.KEPT_MAX // 2
 
@@ -186,7 +196,7 @@ class Books:
 
     def touch(self, channel: ChannelId) -> None:
         """Count this record among those that the batch at hand has changed."""
-        self._touched.add(channel)
+        self._touched[channel] = None
 
     def mark(self, channels: Iterable[ChannelId]) -> None:
         """Crank these records with the input at hand."""
@@ -218,10 +228,10 @@ class Books:
         except Exception as error:
             self.faults.append((channel, error))
 
-    def take(self) -> tuple[Step, frozenset[ChannelId]]:
+    def take(self) -> tuple[Step, tuple[ChannelId, ...]]:
         """What was decided since the last time, to be stored and then said, and which records it touched."""
         step = Step(tuple(self._events), virtual_pending.coalesced(self._sends), tuple(self._notes))
-        touched = frozenset(self._touched)
+        touched = tuple(self._touched)
         self._events, self._sends, self._notes = [], [], []
         self._touched.clear()
         return step, touched
@@ -237,7 +247,7 @@ class Books:
         wants = self.index.wanted_of(channel)
         allowed = self.allowed(wants)
         if allowed != wants:
-            self._withheld.add(channel)
+            self._withheld[channel] = None
         pursuit = updating.pursue(self.state.ledgers[channel], session, allowed, self.context)
         self._fold(pursuit.step)
         for each in pursuit.impossible:
@@ -256,10 +266,13 @@ class Books:
         return tuple(want for want in wants if getattr(want, "target", None) not in kept) if kept else wants
 
     def _crank_virtual(self, record: VirtualRecord) -> None:
-        self._fold(self.disputes.follow(record, self.context))
+        followed = self.disputes.follow(record, self.context)
+        self._fold(followed)
         record = self.state.virtuals[record.channel_id]
         self._fold(virtual_crank.crank(record, self._funding(record), self.context))
         record = self.state.virtuals[record.channel_id]
+        if not followed.events and record.chain is None:
+            self._dirty.pop(record.channel_id, None)  # that crank has come to its end, and nothing else has changed
         self.mark(self.index.put_wants(record, virtual_crank.ledger_wants(record)))
         if record.over:
             self._impossible.pop(record.channel_id, None)
@@ -277,6 +290,10 @@ class Books:
 
     def _fold(self, step: Step) -> None:
         """Fold a step's events, all or none of them; what it says waits until they are stored."""
+        if not step.events:
+            self._sends += step.sends
+            self._notes += step.notes
+            return
         state = self.state
         before: dict[ChannelId, tuple[LedgerRecord | None, VirtualRecord | None]] = {}
         version = state.version
@@ -303,7 +320,7 @@ class Books:
 
     def _changed(self, channel: ChannelId, was: str) -> None:
         """A record has changed, and was in that phase before; an empty one for a new record."""
-        self._touched.add(channel)
+        self._touched[channel] = None
         self.mark((channel,))
         self._retries.begin(channel, self.context.now_ms)
         virtual = self.state.virtuals.get(channel)
@@ -347,7 +364,8 @@ class Books:
         """What the others have not answered; a record that waits for nobody is left in peace until it changes."""
         ledger = self.state.ledgers.get(channel)
         if ledger is not None:
-            found = self._pending(channel, ledger.peer) if ledger_resending.waits_for_peer(ledger) else []
+            waits = ledger_resending.waits_for_peer(ledger)
+            found = self._pending(channel, ledger.peer) if waits else self._asks(ledger)
         else:
             found = [send for peer in self.state.virtuals[channel].peers for send in self._pending(channel, peer)]
         self._sends += found
@@ -358,8 +376,13 @@ class Books:
         """All that this one may lack of a record."""
         ledger = self.state.ledgers.get(channel)
         if ledger is not None:
-            return [Send(peer, message) for message in ledger_resending.pending(ledger)]
+            said = [Send(peer, message) for message in ledger_resending.pending(ledger)]
+            return said + self._asks(ledger)
         return [Send(peer, message) for message in virtual_pending.pending(self.state.virtuals[channel], peer)]
+
+    def _asks(self, ledger: LedgerRecord) -> list[Send]:
+        """For the channels that this node has lost: nobody else may ever speak of one that runs."""
+        return [Send(ledger.peer, Unknown(channel)) for channel in self.state.lost(ledger)]
 
 
 def _put_back(records: dict[ChannelId, T], channel: ChannelId, record: T | None) -> None:

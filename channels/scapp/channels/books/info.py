@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
 import msgspec
@@ -18,12 +18,13 @@ Role = Literal["payer", "hub", "payee", "party"]
 
 class LedgerAsset(msgspec.Struct, frozen=True, kw_only=True):
     """One asset of a ledger, in its smallest unit: what this node and the peer may use, and what is locked in
-    channels."""
+    channels. `announced`: this node's deposit that both have signed and that is not merged yet."""
 
     asset: Address
     mine: int
     theirs: int
     locked: int
+    announced: int = 0
 
 
 class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +58,7 @@ class VirtualAsset(msgspec.Struct, frozen=True, kw_only=True):
 class VirtualInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One virtual channel. `role`: what this node is in it. `phase` is one of proposed, opening, funding, running,
     closing, released, rejected, failed, disputed, recovering. `fees`: what each hub gets, in the first asset. `paid`:
-    by vouchers, as this node knows."""
+    by vouchers, as this node knows; `locks`: it takes hash locks, under which `locked` stands for now."""
 
     channel_id: ChannelId
     kind: Literal["payment", "app"]
@@ -71,6 +72,8 @@ class VirtualInfo(msgspec.Struct, frozen=True, kw_only=True):
     assets: tuple[VirtualAsset, ...]
     fees: tuple[int, ...]
     paid: int
+    locks: bool = False
+    locked: int = 0
 
 
 class LedgerRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +88,8 @@ class LedgerRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class PaymentChannelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Ask for a payment channel to `payee` over the hubs `via` (none: over the ledger with the payee), each of which
-    gets its item of `fees`. `amount` of `asset` is the most that can be paid in it."""
+    gets its item of `fees`. `amount` of `asset` is the most that can be paid in it. With `locks` it pays invoices,
+    over further channels of its kind."""
 
     payee: Address
     amount: int
@@ -93,6 +97,7 @@ class PaymentChannelRequest(msgspec.Struct, frozen=True, kw_only=True):
     via: tuple[Address, ...] = ()
     fees: tuple[int, ...] = ()
     challenge_duration_s: int = 86_400
+    locks: bool = False
 
 
 class RouteRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +109,60 @@ class RouteRequest(msgspec.Struct, frozen=True, kw_only=True):
     challenge_duration_s: int = 86_400
     fee_max: int = U256_MAX
     hubs_max: int = HUBS_USUAL
+
+
+class InvoiceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask to be paid `amount` of `asset` within `expires_in_s` seconds; `memo` is for people."""
+
+    amount: int
+    asset: Address = ZERO_ADDRESS
+    expires_in_s: int = 3_600
+    memo: str = ""
+
+
+class InvoiceInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An invoice of this node: `invoice` is the text for whoever pays, `hash` that of its preimage."""
+
+    invoice: str
+    hash: bytes
+    asset: Address
+    amount: int
+    expires_s: int
+    memo: str
+    paid: bool
+
+
+class PayInvoiceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Pay `invoice` over the hubs `via`, each with its item of `fees`, or `routed`: over whichever. A hub that asks for
+    more gets it as long as all fees together are `fee_max` at most."""
+
+    invoice: str
+    via: tuple[Address, ...] = ()
+    fees: tuple[int, ...] = ()
+    routed: bool = False
+    fee_max: int = 0
+    wait_s: float = 0.0
+
+
+class LockedInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A payment under a hash lock. `role`: what this node is in it. `status`: "locked", "paid", "failing" (it will not
+    be paid, for `reason`, but what is locked comes back at `expiry_s` only) or "failed" (it has come back). `amount` is
+    the invoice's where this node pays it, else what this node is paid; `fee`: of all hubs, at a hub its own.
+    `preimage`, the receipt, is empty while unknown. `payee` is None at the payee."""
+
+    hash: bytes
+    role: Literal["payer", "hub", "payee"]
+    status: Literal["locked", "paid", "failing", "failed"]
+    asset: Address
+    amount: int
+    fee: int
+    payee: Address | None
+    incoming: ChannelId | None
+    outgoing: ChannelId | None
+    expiry_s: int
+    preimage: bytes
+    reason: str
+    begun_ms: int
 
 
 class PaymentReceipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,9 +177,44 @@ class PaymentReceipt(msgspec.Struct, frozen=True, kw_only=True):
     seen: bool
 
 
+class WayEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a channel over one route. `final`: no other route would do better."""
+
+    runs: bool
+    reason: str = ""
+    final: bool = False
+
+
+Begin = Callable[[Route], Awaitable[ChannelId]]
+"""Proposes a channel over a route."""
+End = Callable[[ChannelId, Route, float], Awaitable[WayEnd]]
+"""Waits until that is decided, for so many seconds at most; then it raises TimeoutError."""
+
+
+class LockedPort(Protocol):
+    """Payments under hash locks, over channels that take them."""
+
+    async def invoice(self, request: InvoiceRequest) -> InvoiceInfo:
+        """Ask to be paid, by whomever; durable when it returns."""
+        ...
+
+    def invoices(self) -> list[InvoiceInfo]: ...
+
+    async def pay(self, request: PayInvoiceRequest) -> LockedInfo:
+        """Pay an invoice; the same one again is the same payment. LocalError: nothing was locked."""
+        ...
+
+    def payments(self) -> list[LockedInfo]:
+        """Those that this node pays, passes on or is paid, oldest first."""
+        ...
+
+
 class BooksPort(Protocol):
     """What a node offers its local callers about ledgers and virtual channels, as `service.NodeService` does for app
     channels. Refusals of what the caller asked are `LocalError`. A wish is durable when its method returns."""
+
+    @property
+    def locked(self) -> LockedPort: ...
 
     def ledgers(self) -> list[LedgerInfo]: ...
 
@@ -139,7 +233,11 @@ class BooksPort(Protocol):
     async def reject_ledger(self, channel_id: ChannelId, reason: str) -> None: ...
 
     async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
-        """Deposit more of an asset, while the ledger goes on."""
+        """Deposit more of an asset, while the ledger goes on. Refused when the chain account has too little."""
+        ...
+
+    async def cancel_top_up(self, channel_id: ChannelId, asset: Address) -> None:
+        """Take an announced deposit back. Refused once it was sent."""
         ...
 
     async def transfer(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
@@ -168,6 +266,10 @@ class BooksPort(Protocol):
 
     def routes(self, request: RouteRequest) -> list[Route]:
         """The best ways to a node, over the hubs that announce themselves; empty if there is none."""
+        ...
+
+    async def over_routes(self, question: RouteRequest, begin: Begin, end: End, timeout: float) -> ChannelId:
+        """A channel over the best route, and over the next ones while they fail and `timeout` lasts."""
         ...
 
     async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:

@@ -9,6 +9,7 @@ from scapp.channels.books.runner import BooksRunner
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.onchain import Deposit, Transaction
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual.record import VirtualRecord
 
@@ -42,11 +43,16 @@ class BooksLink:
         since = record.chain.seen.confirmed.block if record.chain is not None else 0
         self._desk.watch(channel, record.setup.assets, since, lambda: self._show(channel))
         if channel in self._seen:  # silence, unlike wanting nothing, cancels nothing that an earlier run has sent
-            self._desk.want(channel, books.disputes.ledger_wants(record, books.index.users[channel], books.context))
+            wants, held = self._ledger_wants(record), books.session(channel).held
+            self._desk.want(channel, tuple(w for w in wants if not (isinstance(w, Deposit) and w.asset in held)))
         for needed in books.disputes.needs_of(record, books.context):
             virtual = books.state.virtuals.get(needed)
             if virtual is not None and virtual.over:  # others are updated when they change
                 self._update_virtual(virtual)
+
+    def _ledger_wants(self, record: LedgerRecord) -> tuple[Transaction, ...]:
+        books = self._runner.books
+        return books.disputes.ledger_wants(record, books.index.users[record.channel], books.context)
 
     def _update_virtual(self, record: VirtualRecord) -> None:
         """It holds nothing on chain, and is watched because anybody who has signed it may take it there."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Literal
+
 import msgspec
 
 from scapp.channels.books.engine import Books
 from scapp.channels.books.policy import BooksPolicy, Decision, LedgerOffer
 from scapp.channels.books.step import NOTHING, Send, Step
+from scapp.channels.books.volumes import begins_something
 from scapp.channels.errors import PeerError
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger import receiving as ledger_receiving
@@ -16,13 +20,15 @@ from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedg
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.ledger.proposals import room_fault
 from scapp.channels.ledger.record import LedgerRecord
-from scapp.channels.types import Address, ChannelId
+from scapp.channels.ledger.updating import followed
+from scapp.channels.onchain import Protection
+from scapp.channels.types import Address, ChannelId, asset_unit
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual import receiving as virtual_receiving
 from scapp.channels.virtual import record as virtual_record
 from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.events import Side
-from scapp.channels.virtual.messages import Proposed, Refused, VirtualMessage
+from scapp.channels.virtual.messages import Proposed, Refused, Said, VirtualMessage
 from scapp.channels.virtual.opening import CLOCKS_APART_MS, Apps
 from scapp.channels.virtual.pending import REASON_MAX
 from scapp.channels.virtual.record import VirtualRecord
@@ -32,18 +38,36 @@ OPENING_MAX = 1_024  # channels over one ledger that are not funded yet: each is
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for all ledgers and virtual channels of a node."""
+    """What holds for all ledgers and virtual channels of a node. `protection`: what its chain's contracts are worth,
+    None until the chain has answered; `unprotected`: the operator guarantees channels whatever they are worth."""
 
     ledgers: LedgerRules
     apps: Apps
     policy: BooksPolicy
+    protection: Callable[[], Protection | None] = Protection
+    unprotected: bool = False
+
+    def guarantee_fault(self, kind: Literal["payment", "app", "locks"]) -> str:
+        """Why no ledger of this node guarantees a virtual channel of that kind, or an empty string."""
+        if self.unprotected:
+            return ""
+        found = self.protection()
+        if found is None:
+            return "this node's chain has not answered yet, so its contracts are not known"
+        fault = found.of(kind)
+        return f"{fault} (ledgers.unprotected_guarantees would allow it)" if fault else ""
 
 
-def receive(books: Books, peer: Address, message: LedgerMessage | VirtualMessage, rules: Rules) -> Step:
-    """What follows from a peer's message. Raises PeerError; then nothing has changed."""
+def receive(
+    books: Books, peer: Address, message: LedgerMessage | VirtualMessage, rules: Rules, limited: str = ""
+) -> Step:
+    """What follows from a peer's message. `limited`: why nothing new is begun with this peer now. Raises PeerError;
+    then nothing has changed."""
     if isinstance(message, VirtualMessage):
-        return _receive_virtual(books, peer, message, rules)
+        return _receive_virtual(books, peer, message, rules, limited)
     record = books.state.ledgers.get(ChannelId(message.channel))
+    if limited and begins_something(message):
+        raise PeerError(limited)
     if isinstance(message, OpenLedger):
         return _proposed_ledger(books, peer, message, record, rules)
     if record is None:
@@ -90,10 +114,12 @@ def age_fault(books: Books, nonce: int) -> str:
     return ""
 
 
-def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules: Rules) -> Step:
+def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules: Rules, limited: str) -> Step:
     channel = ChannelId(message.channel)
     record = books.state.virtuals.get(channel)
     if record is not None:
+        if record.recovering and isinstance(message, Said) and message.token:
+            _note_restored(books, record, peer)
         return virtual_receiving.receive(record, peer, message)
     if isinstance(message, Refused):
         return NOTHING  # passed on to everybody on the path, also to those who never heard of the channel
@@ -104,7 +130,7 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
         raise PeerError(f"proposes a virtual channel with the id of a ledger, 0x{channel.hex()}")
     me = books.context.signer.address
     left, right = virtual_opening.neighbours_of(message, me)
-    if reason := age_fault(books, message.nonce):
+    if reason := limited or age_fault(books, message.nonce):
         return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     sides: list[Side | None] = []
     for neighbour in (left, right):
@@ -128,6 +154,13 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
     if decision == "reject":  # nothing is stored for it, for nothing was signed
         return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
     return step
+
+
+def _note_restored(books: Books, record: VirtualRecord, peer: Address) -> None:
+    """A neighbour recovers while this node does."""
+    for _, side in record.sides:
+        if side.peer == peer:
+            books.session(ChannelId(side.ledger)).peer_recovers = True
 
 
 def _record_of(step: Step) -> VirtualRecord:
@@ -168,6 +201,22 @@ def full_fault(books: Books, side: Side, assets: int) -> str:
     return f"with 0x{side.peer.hex()}: {fault}" if fault else ""
 
 
+def poor_fault(books: Books, side: Side, needed: Mapping[Address, int]) -> str:
+    """Why this node's part of that ledger cannot pay so much, by asset, or an empty string: said before anything is
+    signed for a channel that would have to be given up again."""
+    record = books.state.ledgers[ChannelId(side.ledger)]
+    if record.ledger is None:
+        return ""
+    ledger = record.ledger if record.leads else followed(record, books.session(record.channel))
+    free = {each.asset: each.leader if record.leads else each.follower for each in ledger.proposed.assets}
+    for asset, amount in needed.items():
+        has = free.get(asset, 0)
+        if has < amount:
+            unit = asset_unit(asset)
+            return f"{amount} {unit} are needed, fees included; this node has {has} free with 0x{side.peer.hex()}"
+    return ""
+
+
 def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
     """Have the policy decide on what was proposed; an input of its own right behind the proposal."""
     ledger = books.state.ledgers.get(channel)
@@ -175,6 +224,9 @@ def judge(books: Books, channel: ChannelId, rules: Rules) -> Step:
         return _judge_ledger(books, ledger, rules)
     virtual = books.state.virtuals[channel]
     decision, reason = _decided(books, virtual, rules)
+    if decision == "reject" and not rules.unprotected and rules.protection() is None:
+        books.judge_later(channel)  # just started: the chain answers in a moment, or the funding times out
+        return NOTHING
     if decision == "accept":
         return virtual_opening.approve(virtual, books.context)
     return virtual_opening.reject(virtual, reason) if decision == "reject" else NOTHING
@@ -188,6 +240,8 @@ def _decided(books: Books, record: VirtualRecord, rules: Rules) -> Decision:
         return "ask", ""
     if request.role == "party":
         return "reject", "no app channel of this node has signed it"
+    if fault := rules.guarantee_fault("locks" if rules.apps.takes_locks(record.agreement) else record.agreement.kind):
+        return "reject", fault
     least, most = rules.ledgers.challenge_duration_min_s, rules.ledgers.challenge_duration_max_s
     if not least <= request.challenge_duration_s <= most:
         return "reject", f"challenge duration {request.challenge_duration_s} s; this node takes {least} to {most} s"

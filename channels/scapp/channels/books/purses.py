@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
 
 from scapp.channels.books.engine import Books
 from scapp.channels.books.proposals import restore_token
 from scapp.channels.books.runner import BooksRunner
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.errors import LocalError, ScappError
+from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.payments.book import PurseTerms
 from scapp.channels.payments.purse import Purse
+from scapp.channels.payments.receipts import PurseInfo
 from scapp.channels.payments.runner import PaymentRunner
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import settling
@@ -26,15 +29,40 @@ from scapp.channels.virtual.record import VirtualRecord
 
 logger = logging.getLogger("scapp.books")
 
+SETTLED_KEPT = 2_048
+
+
+class LaneKeeper(Protocol):
+    """`books.locks.BooksLocks`, as far as it is needed here: purses of channels that take hash locks. Its methods are
+    those of `PaymentRunner`."""
+
+    def keeps(self, record: VirtualRecord) -> bool:
+        """Is it such a channel?"""
+        ...
+
+    def purse(self, channel: ChannelId) -> Purse | None: ...
+
+    async def open(self, terms: PurseTerms, challenge_duration_s: int, token: bytes) -> None: ...
+
+    async def close(self, channel: ChannelId, total: int | None) -> int: ...
+
+    async def settle(self, channel: ChannelId) -> None: ...
+
+    async def end_on_chain(self, channel: ChannelId) -> None: ...
+
+    def redemption(self, record: VirtualRecord) -> Enforceable: ...
+
 
 class Purses:
     """Belongs to the node's event loop."""
 
-    def __init__(self, runner: BooksRunner, payments: PaymentRunner) -> None:
+    def __init__(self, runner: BooksRunner, payments: PaymentRunner, locks: LaneKeeper) -> None:
         self._runner = runner
         self._payments = payments
+        self._locks = locks
         self._tasks: dict[ChannelId, asyncio.Task[None]] = {}
         self._told: dict[ChannelId, str] = {}  # why a step of a channel failed last
+        self._forget_at = SETTLED_KEPT
         self._kept: set[ChannelId] = set()  # channels that are on chain, in which this node redeems nothing
 
     def update(self, channels: Iterable[ChannelId]) -> None:
@@ -45,6 +73,21 @@ class Purses:
                     self._go_on(channel), name=f"scapp-purse-{channel.hex()[:8]}"
                 )
 
+    def forget_old(self) -> None:
+        """Memory holds the newest of what is settled, so that it does not grow with all that was ever paid. A channel
+        never opens a second purse (`_next`), because its record says that it is over, or is forgotten itself."""
+        if self._payments.count < self._forget_at:
+            return
+        virtuals = self._runner.books.state.virtuals
+        settled = [
+            purse
+            for purse in (each.purse for each in self._payments.purses())
+            if purse.phase == "settled" and (purse.channel not in virtuals or virtuals[purse.channel].over)
+        ]
+        settled.sort(key=lambda purse: purse.opened_ms, reverse=True)
+        self._payments.forget(purse.channel for purse in settled[SETTLED_KEPT:])
+        self._forget_at = self._payments.count + SETTLED_KEPT // 2
+
     async def stop(self) -> None:
         """Break off what is under way: it begins again at the next start."""
         tasks = list(self._tasks.values())
@@ -52,12 +95,24 @@ class Purses:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def purse(self, channel: ChannelId) -> Purse | None:
-        """The purse of a channel, as far as it is durable; None where there is none."""
+    def info(self, channel: ChannelId) -> PurseInfo | None:
+        """The purse of a channel, as far as it is durable, and what it waits for; None where there is none."""
+        lane = self._locks.purse(channel)
+        if lane is not None:
+            return PurseInfo(purse=lane, seen=lane.credited, waiting_for="")
         try:
-            return self._payments.purse(channel).purse
+            return self._payments.purse(channel)
         except LocalError:
             return None
+
+    def purse(self, channel: ChannelId) -> Purse | None:
+        """The purse alone."""
+        info = self.info(channel)
+        return info.purse if info is not None else None
+
+    def plain(self, channel: ChannelId) -> Purse | None:
+        """The same of a channel that takes no hash locks."""
+        return self.purse(channel) if self._locks.purse(channel) is None else None
 
     def _next(self, channel: ChannelId) -> Callable[[VirtualRecord], Awaitable[None]] | None:
         """What a channel needs now."""
@@ -98,7 +153,10 @@ class Purses:
             asset=asset.asset,
             start=asset.first,
         )
-        await self._payments.open(terms, self._lost_by(record))
+        if self._locks.keeps(record):
+            await self._locks.open(terms, record.agreement.fixed.challenge_duration, self._lost_by(record))
+        else:
+            await self._payments.open(terms, self._lost_by(record))
         self._runner.wake()
 
     def _lost_by(self, record: VirtualRecord) -> bytes:
@@ -109,7 +167,7 @@ class Purses:
         return restore_token(restored_ms) if restored_ms and before else b""
 
     async def _settle(self, record: VirtualRecord) -> None:
-        await self._payments.settle(record.channel_id)
+        await (self._locks if self._locks.keeps(record) else self._payments).settle(record.channel_id)
 
     def _ends_on_chain(self, record: VirtualRecord) -> bool:
         books = self._runner.books
@@ -124,18 +182,25 @@ class Purses:
         """No voucher is taken after the payee has made the one state that redeems them, nor given by the payer."""
         purse = self.purse(record.channel_id)
         if purse is not None and purse.phase != "settled":
-            await self._payments.close(record.channel_id)
+            if self._locks.keeps(record):
+                await self._locks.end_on_chain(record.channel_id)
+            else:
+                await self._payments.close(record.channel_id)
         purse = self.purse(record.channel_id)
         signer = self._runner.books.context.signer
         if purse is None or purse.largest is None or signer.address != purse.payee:
             self._kept.add(record.channel_id)
             return
-        redemption = settling.redemption(record, purse.largest, signer)
+        if self._locks.keeps(record):
+            redemption = self._locks.redemption(record)
+        else:
+            redemption = settling.redemption(record, purse.largest, signer)
         channel = record.channel_id
 
         def redeemed(books: Books) -> Step:
             books.disputes.redeem(channel, redemption)
             books.touch(channel)
+            books.mark((channel,))
             return NOTHING
 
         await self._runner.input(redeemed)
@@ -144,7 +209,8 @@ class Purses:
         """The payer pays no more; the payee takes no voucher above what the final state offers, which must cover all
         that it holds."""
         offered = record.final.amounts[0][1] if record.final is not None else None
-        total = await self._payments.close(record.channel_id, offered)
+        keeper = self._locks if self._locks.keeps(record) else self._payments
+        total = await keeper.close(record.channel_id, offered)
 
         def known(books: Books) -> Step:
             now = books.state.virtuals[record.channel_id]

@@ -1,5 +1,5 @@
-"""Routes over hubs for a node's books: the router is fed with ledgers, links, messages and time, and a payment channel
-is opened over the best route, then over the next one while that fails."""
+"""Routes over hubs for a node's books: the router is fed with ledgers, links, messages and time, and a channel is
+opened over the best route, then over the next one while that fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from scapp.channels.books.engine import Books
-from scapp.channels.books.info import BooksPort, PaymentChannelRequest, RouteRequest
+from scapp.channels.books.info import Begin, BooksPort, End, PaymentChannelRequest, RouteRequest, WayEnd
 from scapp.channels.errors import LocalError
 from scapp.channels.ledger.proposals import room_fault
 from scapp.channels.ledger.record import LedgerRecord
@@ -69,33 +69,46 @@ class BooksRoutes:
         )
 
     async def open(self, books: BooksPort, request: PaymentChannelRequest, fee_max: int, timeout_s: float) -> ChannelId:
-        """Open a payment channel over the best route, and over the next ones while they fail. Returns the channel that
-        runs, or that is under way when the time is over. Raises LocalError when no way is left: what was tried, and why
-        it failed."""
+        """Open a payment channel; see `over_routes`."""
+
+        async def begin(route: Route) -> ChannelId:
+            return await books.open_payments(msgspec.structs.replace(request, via=route.hubs, fees=route.fees))
+
+        async def end(channel: ChannelId, route: Route, left_s: float) -> WayEnd:
+            info = await books.wait_virtual(channel, lambda now: now.phase not in _UNDECIDED, left_s)
+            return WayEnd(runs=info.phase == "running", reason=info.reason)
+
         question = RouteRequest(
             to=request.payee,
             amounts=((request.asset, request.amount, 0),),
             challenge_duration_s=request.challenge_duration_s,
             fee_max=fee_max,
         )
-        end, attempts = asyncio.get_running_loop().time() + timeout_s, Attempts()
+        return await self.over_routes(question, begin, end, timeout_s)
+
+    async def over_routes(self, question: RouteRequest, begin: Begin, end: End, timeout_s: float) -> ChannelId:
+        """Open a channel over the best route, and over the next ones while they fail. Returns the channel that runs, or
+        that is under way when the time is over. Raises LocalError when no way is left: what was tried, and why it
+        failed."""
+        ends, attempts, to = asyncio.get_running_loop().time() + timeout_s, Attempts(), f"0x{question.to.hex()}"
         while (route := attempts.next(self.find(question, attempts))) is not None:
-            over = msgspec.structs.replace(request, via=route.hubs, fees=route.fees)
-            channel = await books.open_payments(over)
             try:
-                left = end - asyncio.get_running_loop().time()
-                info = await books.wait_virtual(channel, lambda now: now.phase not in _UNDECIDED, left)
+                channel = await begin(route)
+            except LocalError as error:  # of this node's own ledger, which may have changed since the way was found
+                attempts = attempts.failed(route, str(error))
+                continue
+            try:
+                found = await end(channel, route, ends - asyncio.get_running_loop().time())
             except TimeoutError:
                 return channel
-            if info.phase == "running":
+            if found.runs:
                 self._router.succeeded(route)
                 return channel
             hub = self._culprit(channel)
-            if hub == request.payee:
-                raise LocalError(f"0x{request.payee.hex()} does not take it: {info.reason}")
+            if found.final or hub == question.to:
+                raise LocalError(f"{to} does not take it: {found.reason}")
             self._router.failed(route, self._shared.clock_ms(), hub)
-            attempts = attempts.failed(route, info.reason, hub)
-        to = f"0x{request.payee.hex()}"
+            attempts = attempts.failed(route, found.reason, hub)
         if not attempts.tried:
             raise LocalError(f"no hub announces a way to {to} for that amount and fee; --via HUB names one")
         raise LocalError(f"no way to {to} is left: {attempts.account}")

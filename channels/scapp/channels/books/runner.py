@@ -48,7 +48,7 @@ class BooksRunner:
         shared: Shared,
         books: Books,
         codec: BooksCodec,
-        after: Callable[[frozenset[ChannelId]], None],
+        after: Callable[[tuple[ChannelId, ...]], None],
         head_time_s: Callable[[], int],
         followed_ms: Callable[[], int | None],
     ) -> None:
@@ -152,9 +152,12 @@ class BooksRunner:
         books.crank()
         self._log_faults()
         step, touched = books.take()
-        await self._store(step)
-        for send in step.sends:
-            self._shared.send(send.peer, encode_message(send.message))
+        stored = self._store(step)
+        messages = [(send.peer, encode_message(send.message)) for send in step.sends]  # while the disk is at work
+        if stored is not None:
+            await stored
+        for peer, message in messages:
+            self._shared.send(peer, message)
         for note in step.notes:
             self._tell(note.channel, note.kind, note.detail)
         if touched:
@@ -189,16 +192,16 @@ class BooksRunner:
             self._shared.counters["books_bugs"] += 1
         self.books.faults.clear()
 
-    async def _store(self, step: Step) -> None:
+    def _store(self, step: Step) -> asyncio.Future[None] | None:
+        """Begin to store the facts of a step; None where there are none."""
         if not step.events:
-            return
+            return None
         state = self.books.state
         first = state.version - len(step.events)
-        await self._shared.store(
-            Append((StreamWrite(BOOKS_STREAM, first, tuple(map(encode_event, step.events))),)), durable=True
-        )
         self._shared.counters["books_appends"] += 1
         self._shared.counters["books_events"] += len(step.events)
+        events = tuple(map(encode_event, step.events))
+        return self._shared.begin_to_store(Append((StreamWrite(BOOKS_STREAM, first, events),)))
 
     def _fail(self, reason: str) -> None:
         """What is in memory may be ahead of the log: nothing more is decided, and nothing was said of it."""

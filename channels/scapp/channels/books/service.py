@@ -6,15 +6,17 @@ Corrupt books stop the books alone: the node's app channels go on, and every cal
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
-import msgspec
-
 from scapp.channels.books import proposals, wishes
 from scapp.channels.books.backing import AppChannels, BooksBacking
+from scapp.channels.books.defending import Defences
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.info import (
+    Begin,
+    End,
     LedgerInfo,
     LedgerRequest,
     PaymentChannelRequest,
@@ -24,54 +26,40 @@ from scapp.channels.books.info import (
 )
 from scapp.channels.books.link import BooksLink
 from scapp.channels.books.loading import load_books
+from scapp.channels.books.locks import BooksLocks, lock_runner
 from scapp.channels.books.messages import decode_message, prefix_of
-from scapp.channels.books.policy import AskAlways, BooksPolicy
 from scapp.channels.books.proposals import Rules
 from scapp.channels.books.purses import Purses
 from scapp.channels.books.routes import BooksRoutes
 from scapp.channels.books.runner import BooksRunner
+from scapp.channels.books.setup import BooksSetup, payment_runner, rules_of
 from scapp.channels.books.snapshots import BooksCodec
 from scapp.channels.books.state import BooksState
-from scapp.channels.books.step import BooksTerms, Step
+from scapp.channels.books.step import Step
 from scapp.channels.books.view import ledger_info, virtual_info
+from scapp.channels.books.volumes import Volumes
+from scapp.channels.chain.client import Unavailable
 from scapp.channels.chain_desk import ChainDesk
-from scapp.channels.channel.terms import ChainTerms
-from scapp.channels.errors import CorruptionError, PeerError
+from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.ledger import closing
 from scapp.channels.ledger import leaving as ledger_leaving
 from scapp.channels.ledger import opening as ledger_opening
-from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.payments.history import PaymentRow
-from scapp.channels.payments.limits import Limits
 from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.runner import PaymentRunner
 from scapp.channels.payments.vouchers import Voucher
-from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.paths import Route
 from scapp.channels.routing.statements import network_of
 from scapp.channels.runner import Shared
-from scapp.channels.service import NodeEvent
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, asset_unit
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual import leaving as virtual_leaving
-from scapp.channels.virtual.opening import Apps
 from scapp.channels.virtual.record import VirtualRecord
 
 logger = logging.getLogger("scapp.books")
 
 
-PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:"))
-
-
-class BooksSetup(msgspec.Struct, frozen=True, kw_only=True):
-    """How a node deals with ledgers; its operator's choice. `apps`: the contracts of virtual channels on its chain,
-    zero where there is none; `payment_limits` by asset; `hub`: what the node announces of itself."""
-
-    policy: BooksPolicy = AskAlways()
-    apps: Apps = Apps(ZERO_ADDRESS, ZERO_ADDRESS)
-    terms: BooksTerms = BooksTerms()
-    payment_limits: Limits = {}
-    hub: HubTerms = HubTerms()
+PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:", b"k:"))
 
 
 def open_books(
@@ -84,31 +72,7 @@ def open_books(
     """The books of a node with a chain; without one there are no ledgers. `apps` are the node's app channels."""
     if desk is None:
         return None
-    chain_terms = shared.terms or ChainTerms()
-    rules = Rules(
-        ledgers=LedgerRules(
-            app_definition=desk.consensus_app,
-            challenge_duration_min_s=chain_terms.challenge_duration_min_s,
-            challenge_duration_max_s=chain_terms.challenge_duration_max_s,
-        ),
-        apps=setup.apps,
-        policy=setup.policy,
-    )
-
-    def paid(purse: Purse, added: int) -> None:
-        told = f"{added} more, {purse.paid} altogether"
-        shared.emit(NodeEvent(kind="paid", channel_id=purse.channel, peer=purse.payer, detail=told))
-
-    payments = PaymentRunner(
-        signer=shared.signer,
-        log=shared.log,
-        committer=shared.committer,
-        send=shared.send,
-        clock_ms=shared.clock_ms,
-        counters=shared.counters,
-        limits=setup.payment_limits,
-        on_taken=paid,
-    )
+    rules, payments = rules_of(shared, desk, setup), payment_runner(shared, setup.payment_limits)
     return NodeBooks(shared, desk, rules, setup, payments, nonce, apps)
 
 
@@ -129,7 +93,11 @@ class NodeBooks:
         self._desk = desk
         self._rules = rules
         self._terms = setup.terms
+        self._volumes = Volumes(setup.volume)
+        self.defences = Defences(self._open_books, lambda channel: self._purses.plain(channel), setup.presigns)
         self._payments = payments
+        self._locks = lock_runner(shared, desk, setup.locks)
+        self._locked: BooksLocks | None = None
         self._nonce = nonce
         self._runner: BooksRunner | None = None
         self.fault = ""  # why the books stay closed
@@ -143,6 +111,7 @@ class NodeBooks:
         codec = BooksCodec()
         try:
             state = await asyncio.to_thread(load_books, self._shared.log, codec, self._shared.signer.address)
+            await self._locks.start()
         except CorruptionError as error:
             self.fault = f"the books are corrupt and stay closed: {error}"
             self._shared.counters["books_corrupt"] += 1
@@ -167,8 +136,14 @@ class NodeBooks:
             self._shared, books, codec, self._after, lambda: desk.head_time_s, lambda: desk.followed_ms
         )
         self._link = BooksLink(self._desk, runner)
-        self._purses = Purses(runner, self._payments)
+        network = network_of(desk.chain_id, desk.adjudicator)
+        self._locked = BooksLocks(self._shared, runner, self._locks, network, self._rules.apps.locks, self._ways)
+        desk.on_head.append(lambda _: self._locks.on_head())
+        self._purses = Purses(runner, self._payments, self._locked)
         runner.try_input(lambda books: books.start())
+
+    def _ways(self, to: Address, asset: Address, amount: int, fee_max: int) -> list[Route]:
+        return self._routes.find(RouteRequest(to=to, amounts=((asset, amount, 0),), fee_max=fee_max))
 
     def _open_books(self) -> Books | None:
         return self._runner.books if self._runner is not None else None
@@ -177,16 +152,18 @@ class NodeBooks:
         if self._runner is not None:
             self._runner.try_input(decide)
 
-    def _after(self, touched: frozenset[ChannelId]) -> None:
+    def _after(self, touched: tuple[ChannelId, ...]) -> None:
         self._link.update(touched)
         self._purses.update(touched)
         self._routes.changed(touched)
         self.backing.update(touched)
+        self.defences.update(touched)
 
     async def stop(self) -> None:
         """Finish what is being decided."""
         if self._runner is not None:
             await self._purses.stop()
+            await self._locks.stop()
             await self._runner.stop()
         await self._payments.stop()
 
@@ -198,17 +175,24 @@ class NodeBooks:
         if prefix_of(data) == b"p:":
             self._payments.receive(peer, data)
             return
+        if prefix_of(data) == b"k:":
+            self._running()
+            self._locks.receive(peer, data)
+            return
         if prefix_of(data) == b"r:":
             self._routes.receive(peer, data)
             return
         message = decode_message(data)
         if self._runner is None:
             raise PeerError(self.fault or "the books are not open yet")
-        await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules), len(data))
+        limited = self._volumes.count(peer, len(data), self._shared.clock_ms())
+        await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules, limited), len(data))
 
     def on_link(self, peer: Address, connected: bool) -> None:
         """A link has come up or gone down."""
         self._routes.link(peer, connected)
+        if self._runner is not None:
+            self._locks.link(peer, connected)
         if not connected:
             return
         if self._runner is not None:
@@ -219,6 +203,8 @@ class NodeBooks:
         """Time has passed, a second or so."""
         if self._runner is not None:
             self._runner.tick()
+            self._purses.forget_old()
+            self._locks.tick()
         self._payments.tick(self._shared.clock_ms())
         self._routes.tick()
 
@@ -229,8 +215,14 @@ class NodeBooks:
 
     # The local service
 
-    def ledgers(self) -> list[LedgerInfo]:
+    @property
+    def locked(self) -> BooksLocks:
         """See `info.BooksPort`; so for all methods below."""
+        self._running()
+        assert self._locked is not None
+        return self._locked
+
+    def ledgers(self) -> list[LedgerInfo]:
         books = self._running().books
         return [ledger_info(books, record) for record in books.state.ledgers.values()]
 
@@ -244,7 +236,8 @@ class NodeBooks:
     def virtual(self, channel_id: ChannelId) -> VirtualInfo:
         books = self._running().books
         record = wishes.virtual_of(books, channel_id)
-        return virtual_info(record, self._purses.purse(channel_id), blind=books.is_blind(record))
+        info = virtual_info(books, record, self._purses.info(channel_id), app_lost=self.backing.is_lost(record))
+        return self.locked.shown(record, info)
 
     async def open_ledger(self, request: LedgerRequest) -> ChannelId:
         return await self._new(lambda books: wishes.open_ledger(books, request, self._rules, self._nonce()))
@@ -256,7 +249,20 @@ class NodeBooks:
         await self._input(lambda books: ledger_opening.reject(wishes.ledger_of(books, channel_id), reason))
 
     async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
+        with contextlib.suppress(Unavailable):  # not known: the deposit waits for the chain like any other
+            has = await self._desk.funds(asset)
+            if has < amount or (has == amount and asset == ZERO_ADDRESS):  # something is left for fees
+                raise LocalError(f"the chain account has {has} {asset_unit(asset)}, too little to deposit {amount}")
         await self._input(lambda books: wishes.top_up(books, channel_id, asset, amount))
+
+    async def cancel_top_up(self, channel_id: ChannelId, asset: Address) -> None:
+        await self._input(lambda books: wishes.hold_deposit(books, channel_id, asset, hold=True))
+        try:
+            if await self._desk.is_depositing(channel_id, asset):
+                raise LocalError("the deposit was sent, and cannot be taken back")
+            await self._input(lambda books: wishes.retract(books, channel_id, asset))
+        finally:
+            await self._input(lambda books: wishes.hold_deposit(books, channel_id, asset, hold=False))
 
     async def transfer(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
         await self._input(lambda books: wishes.transfer(books, channel_id, asset, amount))
@@ -287,11 +293,17 @@ class NodeBooks:
         self._running()
         return self._routes.find(request)
 
+    async def over_routes(self, question: RouteRequest, begin: Begin, end: End, timeout: float) -> ChannelId:
+        self._running()
+        return await self._routes.over_routes(question, begin, end, timeout)
+
     async def open_payments_routed(self, request: PaymentChannelRequest, fee_max: int, timeout: float) -> ChannelId:
         return await self._routes.open(self, request, fee_max, timeout)
 
     async def pay(self, channel_id: ChannelId, amount: int, wait_s: float = 0.0) -> PaymentReceipt:
-        wishes.virtual_of(self._running().books, channel_id)
+        record = wishes.virtual_of(self._running().books, channel_id)
+        if self.locked.keeps(record):
+            raise LocalError("this payment channel takes locks: it pays invoices (`scapp pay INVOICE`)")
         paid = await self._payments.pay(channel_id, amount, wait_s=wait_s)
         return PaymentReceipt(
             channel_id=channel_id,
@@ -309,7 +321,10 @@ class NodeBooks:
         return await self._payments.take(voucher)
 
     async def recover_payments(self, channel_id: ChannelId) -> None:
-        await self._payments.recover(channel_id)
+        if self.locked.purse(channel_id) is not None:
+            await self.locked.recover(channel_id)
+        else:
+            await self._payments.recover(channel_id)
 
     async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
         return await self._payments.history(channel_id, from_version, rows_max)

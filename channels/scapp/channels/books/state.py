@@ -49,6 +49,13 @@ class BooksState:
             raise CorruptionError(f"the books: event {self.version}, {name}, cannot be: {error}") from error
         return self
 
+    def lost(self, ledger: LedgerRecord) -> list[ChannelId]:
+        """Channels whose guarantee stands in a ledger and that a backup did not know: the other party may."""
+        if not self.restored_ms or ledger.ledger is None or ledger.recovering:
+            return []
+        targets = {each.target: None for asset in ledger.ledger.current.assets for each in asset.guarantees}
+        return [ChannelId(target) for target in targets if target not in self.virtuals]
+
     def fold(self, event: BooksEvent) -> None:
         """Fold an event. When it raises, nothing has changed."""
         match event:

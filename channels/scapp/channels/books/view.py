@@ -10,7 +10,7 @@ from scapp.channels.ledger import standing as ledger_standing
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER
 from scapp.channels.ledger.proposals import Remove
 from scapp.channels.ledger.record import LedgerRecord
-from scapp.channels.payments.purse import Purse
+from scapp.channels.payments.receipts import PurseInfo
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import standing as virtual_standing
 from scapp.channels.virtual.crank import ledger_wants
@@ -18,7 +18,7 @@ from scapp.channels.virtual.record import VirtualRecord
 
 
 def ledger_info(books: Books, record: LedgerRecord) -> LedgerInfo:
-    """One ledger, as its co-signed state has it."""
+    """One ledger, as its co-signed state has it; a settled one funds nothing any more."""
     setup, ledger, balances = record.setup, record.ledger, record.balances
     session = books.session(record.channel)
     by_party = [(each.leader, each.follower) for each in balances.assets]
@@ -29,7 +29,7 @@ def ledger_info(books: Books, record: LedgerRecord) -> LedgerInfo:
         peer=record.peer,
         leads=record.leads,
         phase=record.phase,
-        waiting_for=ledger_standing.waiting_for(record, session),
+        waiting_for=ledger_standing.waiting_for(record, session) or _lost(books, record),
         reason=record.reject_reason or record.exit_reason,
         turn=ledger.current.turn if ledger is not None else None,
         challenge_duration_s=setup.fixed.challenge_duration,
@@ -39,13 +39,21 @@ def ledger_info(books: Books, record: LedgerRecord) -> LedgerInfo:
                 mine=parties[mine],
                 theirs=parties[theirs],
                 locked=sum(guarantee.amount for guarantee in each.guarantees),
+                announced=sum(item.amount for item in each.trailing if item.party == mine),
             )
             for each, parties in zip(balances.assets, by_party, strict=True)
         ),
-        channels=tuple(map(ChannelId, guaranteed)),
+        channels=tuple(map(ChannelId, guaranteed)) if record.phase != "settled" else (),
         queued=(len(ledger.queue) if ledger is not None else 0) + len(session.queue),
         chain=_on_chain(books, record),
     )
+
+
+def _lost(books: Books, record: LedgerRecord) -> str:
+    """Of a ledger that was restored: what its node has forgotten and cannot end by itself."""
+    lost = ", ".join(f"0x{channel.hex()}" for channel in books.state.lost(record))
+    what = f"0x{record.peer.hex()} to propose again what it guarantees here and no backup of this node knows"
+    return f"{what}: {lost}" if lost and record.phase in ("running", "closing") else ""
 
 
 def _on_chain(books: Books, record: LedgerRecord) -> ChannelOnChainInfo | None:
@@ -69,19 +77,22 @@ def _on_chain(books: Books, record: LedgerRecord) -> ChannelOnChainInfo | None:
     )
 
 
-def virtual_info(record: VirtualRecord, purse: Purse | None, *, blind: bool) -> VirtualInfo:
-    """One virtual channel, and this node's purse in it. It runs for payer and payee once that is open. `blind` as in
-    `Books.is_blind`."""
+def virtual_info(books: Books, record: VirtualRecord, info: PurseInfo | None, *, app_lost: bool = False) -> VirtualInfo:
+    """One virtual channel, and this node's purse in it. It runs for payer and payee once that is open. `app_lost`: the
+    app channel that it funds is not here."""
     agreement = record.agreement
+    purse = info.purse if info is not None else None
     phase, waiting_for = virtual_standing.phase(record), virtual_standing.waiting_for(record)
-    if blind and any(isinstance(change, Remove) for _, change in ledger_wants(record)):
+    if record.recovering:
+        waiting_for = _restored_both(books, record) or waiting_for
+    if books.is_blind(record) and any(isinstance(change, Remove) for _, change in ledger_wants(record)):
         waiting_for = "the chain to answer: no guarantee is taken out on a view of it that is too old"
     if phase == "running" and agreement.kind == "payment" and not record.is_hub and purse is None:
         phase, waiting_for = "funding", "its purse to be opened"
-    if phase in ("running", "closing") and purse is not None and purse.recovering:
-        phase = "recovering"
-        other = agreement.participants[0 if record.left is not None else -1]
-        waiting_for = f"0x{other.hex()} to tell its largest voucher; this node was restored from a backup"
+    if phase in ("running", "closing") and info is not None and info.purse.recovering:
+        phase, waiting_for = "recovering", info.waiting_for
+    if app_lost and not record.recovering and not record.leaving:
+        waiting_for = "the other party to end it, here or on chain: this node's log does not hold its app channel"
     now = record.ended.amounts if record.ended is not None else agreement.start
     return VirtualInfo(
         channel_id=record.channel_id,
@@ -100,6 +111,16 @@ def virtual_info(record: VirtualRecord, purse: Purse | None, *, blind: bool) -> 
         fees=agreement.fees,
         paid=max(purse.credited if purse is not None else 0, now[0][1]) if agreement.kind == "payment" else 0,
     )
+
+
+def _restored_both(books: Books, record: VirtualRecord) -> str:
+    """Does this restored node wait for a neighbour that was restored as well? Then what to do, else nothing."""
+    for at, side in record.sides:
+        ledger = ChannelId(side.ledger)
+        if not record.told[at] and books.session(ledger).peer_recovers:
+            hint = ledger_standing.override_hint(ledger)
+            return f"nothing: 0x{side.peer.hex()} was restored as well and cannot tell either; {hint}"
+    return ""
 
 
 def _role(record: VirtualRecord) -> Role:

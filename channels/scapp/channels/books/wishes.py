@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
-from scapp.channels.books.proposals import Rules, full_fault, side_with
+from scapp.channels.books.proposals import Rules, full_fault, poor_fault, side_with
 from scapp.channels.books.step import NOTHING, Step
+from scapp.channels.channel.chain_rules import amounts
 from scapp.channels.errors import LocalError
 from scapp.channels.ledger import asking, recovery
 from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER
+from scapp.channels.ledger.funding import is_retracting
 from scapp.channels.ledger.opening import LedgerOrder
-from scapp.channels.ledger.proposals import Expand, Transfer
+from scapp.channels.ledger.proposals import Expand, Retract, Transfer
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.outcome import address_to_destination
 from scapp.channels.state import FixedPart
@@ -59,6 +61,36 @@ def top_up(books: Books, channel: ChannelId, asset: Address, amount: int) -> Ste
     return asking.request(record, Expand(asset, amount, _own(record)), books.context)
 
 
+def hold_deposit(books: Books, channel: ChannelId, asset: Address, *, hold: bool) -> Step:
+    """Deposit nothing of an asset for now, or go on. Raises LocalError when this node has announced nothing in it."""
+    record, session = ledger_of(books, channel), books.session(channel)
+    if hold and _announced(record, asset) is None:
+        raise LocalError(f"this node has announced no deposit of {asset_unit(asset)} that is not merged")
+    session.held = session.held | {asset} if hold else session.held - {asset}
+    books.touch(channel)
+    return NOTHING
+
+
+def retract(books: Books, channel: ChannelId, asset: Address) -> Step:
+    """Take an announced deposit back. The caller holds it (`hold_deposit`), and knows that none is on its way."""
+    record = ledger_of(books, channel)
+    between, seen = _announced(record, asset), record.chain
+    if between is None or seen is None:
+        raise LocalError(f"this node has announced no deposit of {asset_unit(asset)} that is not merged")
+    if is_retracting(record, asset, _own(record)):
+        raise LocalError("that was asked for already")
+    at = record.setup.assets.index(asset)
+    if any(amounts(where.holdings)[at] >= between[1] for where in (seen.latest, seen.confirmed)):
+        raise LocalError("the deposit is on chain already, and counts once it is confirmed")
+    return asking.request(record, Retract(asset, _own(record)), books.context)
+
+
+def _announced(record: LedgerRecord, asset: Address) -> tuple[int, int] | None:
+    """See `AssetBalances.announced`, of this node's own."""
+    parts = record.ledger.current.assets if record.ledger is not None else ()
+    return next((each.announced(_own(record)) for each in parts if each.asset == asset), None)
+
+
 def transfer(books: Books, channel: ChannelId, asset: Address, amount: int) -> Step:
     """Give the peer a part of what this node has."""
     record = ledger_of(books, channel)
@@ -102,8 +134,12 @@ def _own(record: LedgerRecord) -> int:
 def open_payments(books: Books, request: PaymentChannelRequest, rules: Rules, randomness: int) -> Step:
     """Propose a payment channel over the ledger with the first hub, or with the payee."""
     me = books.context.signer.address
-    if rules.apps.payment == ZERO_ADDRESS:
-        raise LocalError("this node knows no contract for payment channels (chain.virtual_payment_app)")
+    app = rules.apps.locks if request.locks else rules.apps.payment
+    if app == ZERO_ADDRESS:
+        setting = "hash_lock_app" if request.locks else "virtual_payment_app"
+        raise LocalError(f"this node knows no contract for such payment channels (chain.{setting})")
+    if fault := rules.guarantee_fault("locks" if request.locks else "payment"):
+        raise LocalError(fault)
     if len(request.fees) != len(request.via):
         raise LocalError(f"{len(request.fees)} fees for {len(request.via)} hubs")
     path = (me, *request.via, request.payee)
@@ -113,13 +149,12 @@ def open_payments(books: Books, request: PaymentChannelRequest, rules: Rules, ra
     if side is None:
         to = f"0x{path[1].hex()}"
         raise LocalError(f"there is no running ledger with {to}; `scapp ledger open` makes one, --via names a hub")
-    if fault := full_fault(books, side, 1):
+    needed = {request.asset: request.amount + sum(request.fees)}
+    if fault := full_fault(books, side, 1) or poor_fault(books, side, needed):
         raise LocalError(fault)
     agreement = Agreement(
         kind="payment",
-        fixed=FixedPart(
-            path, nonce_at(books.context.now_ms, randomness), rules.apps.payment, request.challenge_duration_s
-        ),
+        fixed=FixedPart(path, nonce_at(books.context.now_ms, randomness), app, request.challenge_duration_s),
         destinations=(address_to_destination(me), address_to_destination(request.payee)),
         assets=(Asset(request.asset, request.amount, 0),),
         app_data=b"",

@@ -67,6 +67,16 @@ class Transfer(msgspec.Struct, frozen=True, tag=True):
     indices: tuple[int, ...]
 
 
+class Reveal(msgspec.Struct, frozen=True, tag=True):
+    """Of the app of hash locks, like the next: open the locks on these preimages' hashes, for every channel."""
+
+    preimages: tuple[bytes, ...]
+
+
+class RevealedAt(msgspec.Struct, frozen=True, tag=True):
+    hash: bytes
+
+
 class Reclaim(msgspec.Struct, frozen=True, tag=True):
     """The contract's ReclaimArgs: of the source (a ledger) and of the channel that its guarantee is for. Outcomes are
     encoded."""
@@ -120,6 +130,8 @@ Call = (
     | TransferAll
     | Transfer
     | Reclaim
+    | Reveal
+    | RevealedAt
     | StatusOf
     | Holdings
     | Approve
@@ -137,6 +149,8 @@ FUNCTIONS: dict[type, tuple[str, str]] = {
     TransferAll: ("transferAllAssets", f"(bytes32,{EXITS},bytes32)"),
     Transfer: ("transfer", "(uint256,bytes32,bytes,bytes32,uint256[])"),
     Reclaim: ("reclaim", "((bytes32,bytes32,bytes,uint256,uint256,bytes32,bytes,uint256))"),
+    Reveal: ("reveal", "(bytes32[])"),
+    RevealedAt: ("revealedAt", "(bytes32)"),
     StatusOf: ("statusOf", "(bytes32)"),
     Holdings: ("holdings", "(address,bytes32)"),
     Approve: ("approve", "(address,uint256)"),
@@ -200,6 +214,8 @@ def decode_call(data: bytes) -> Call:
         return call
     if kind is TransferAll:
         return TransferAll(values[0], outcome_of(values[1]), values[2])
+    if kind is Reveal:
+        return Reveal(tuple(values[0]))
     plain: Call = kind(*(values[0] if kind is Reclaim else values))
     return plain
 

@@ -14,7 +14,7 @@ from scapp.channels.chain.requests import Sign
 from scapp.channels.errors import LocalError
 from scapp.channels.types import U256_MAX, Address
 
-SETTLEMENT = ("NitroAdjudicator", "ConsensusApp", "VirtualPaymentApp", "TwoPartyApp")
+SETTLEMENT = ("NitroAdjudicator", "ConsensusApp", "VirtualPaymentApp", "TwoPartyApp", "HashLockPaymentApp")
 """What channels need, those over ledgers included."""
 POLL_S = 1.0
 POLLS_MAX = 600

@@ -15,6 +15,7 @@ import msgspec
 from scapp.channels.abi import InvalidValue, word
 from scapp.channels.chain.calls import Call, decode_call, encode_call
 from scapp.channels.chain.client import Block, Fees, Log, Receipt, Refused, Unavailable, ViewCall, bloom_of
+from scapp.channels.chain.contracts import load
 from scapp.channels.chain.model import execute, view
 from scapp.channels.chain.model_chain import GAS_USED, ModelBlock, ModelChain, ModelTransaction, Rejected
 from scapp.channels.chain.model_world import Revert
@@ -23,6 +24,12 @@ from scapp.channels.ethereum_packages import eth_account
 from scapp.channels.types import Address, Hash
 
 _KINDS = {"already known": "known", "nonce too low": "nonce-too-low", "replacement": "underpriced"}
+_MODELLED = {
+    "consensus": "ConsensusApp",
+    "payment": "VirtualPaymentApp",
+    "two-party": "TwoPartyApp",
+    "hash-lock": "HashLockPaymentApp",
+}
 TIP_WEI = 10**8
 
 
@@ -111,7 +118,11 @@ class FakeClient:
     async def code(self, address: Address) -> bytes:
         await self._request("code")
         world = self.chain.world
-        return b"\x60" if address in (world.adjudicator, world.consensus) or address in world.tokens else b""
+        app = "consensus" if address == world.consensus else world.apps.get(address)
+        name = "NitroAdjudicator" if address == world.adjudicator else _MODELLED.get(app or "")
+        if name is not None:
+            return load(name).deployed_bytecode
+        return b"\x60" if address in world.tokens else b""
 
     async def balance(self, account: Address) -> int:
         await self._request("balance")
@@ -218,7 +229,7 @@ class FakeClient:
         try:
             world = self._block(asked.block_hash).world
             call = decode_call(asked.data)
-            if asked.to not in (world.adjudicator, *world.tokens):
+            if asked.to not in (world.adjudicator, *world.tokens, *world.apps):
                 return b""
             answer = view(world, asked.to, call)
         except Refused as refused:

@@ -90,6 +90,8 @@ def judge(channel: ChannelId, wanted: Transaction, found: OnChain) -> Call | Sig
             if state.turn <= found.status.turn_record:
                 return Hold("unneeded", f"turn {found.status.turn_record} is registered already")
             return Call(calls.Checkpoint(wanted.proof, state))
+        case onchain.Reveal(preimage=preimage):
+            return Call(calls.Reveal((preimage,)))
         case onchain.Reclaim():
             return _reclaim(channel, wanted, found)
         case onchain.TransferAll():
@@ -192,6 +194,8 @@ def digest_of(wanted: Transaction) -> bytes:
             return keccak256(b"".join(number.to_bytes(32, "big") for number in numbers))
         case onchain.Conclude(state=state) | onchain.Challenge(candidate=state) | onchain.Checkpoint(candidate=state):
             return state_hash_of(state)
+        case onchain.Reveal(preimage=preimage):
+            return keccak256(preimage)
         case onchain.Reclaim():
             numbers = (wanted.asset_index, wanted.guarantee_index, wanted.target_asset_index)
             chosen = b"".join(number.to_bytes(32, "big") for number in numbers)

@@ -28,6 +28,8 @@ from scapp.channels.chain.calls import (
     Deposit,
     Holdings,
     Reclaim,
+    Reveal,
+    RevealedAt,
     StatusOf,
     Transfer,
     TransferAll,
@@ -47,6 +49,7 @@ from scapp.channels.outcome import (
     encode_outcome,
     is_external,
 )
+from scapp.channels.payments.locks import hash_of
 from scapp.channels.payouts import transfer_effects
 from scapp.channels.reading import SignedState
 from scapp.channels.state import FixedPart, challenge_hash, encode_fixed_part, encode_state_of_outcome
@@ -67,6 +70,10 @@ def execute(world: World, sender: bytes, to: bytes, call: Call | None, value: in
             return []
         if to == world.adjudicator and call is not None:
             return _on_adjudicator(world, sender, call, value, time_s)
+        if world.app_at(to) == "hash-lock" and isinstance(call, Reveal):
+            for preimage in call.preimages:
+                world.revealed.setdefault(hash_of(preimage), time_s)
+            return []  # its own event is not the adjudicator's
         raise Revert(SILENT)
     world.pay(sender, to, value)  # nobody with code there: calldata does nothing
     return []
@@ -79,6 +86,8 @@ def view(world: World, to: bytes, call: Call) -> int | bytes:
         return world.status.get(call.channel, ZERO_HASH)
     if to == world.adjudicator and isinstance(call, Holdings):
         return world.held(call.asset, call.channel)
+    if world.app_at(to) == "hash-lock" and isinstance(call, RevealedAt):
+        return world.revealed.get(call.hash, 0)
     if token is not None and isinstance(call, Allowance):
         return token.allowances.get((call.owner, call.spender), 0)
     if token is not None and isinstance(call, BalanceOf):
@@ -286,7 +295,7 @@ def _supported(world: World, channel: ChannelId, state: SignedState, proof: Sequ
     if app is None:
         raise Revert(SILENT)  # nobody there who would answer
     try:
-        require_supported(app, channel, candidate, shown)
+        require_supported(app, channel, candidate, shown, world.revealed)
     except Unsupported as error:
         raise Revert(str(error)) from None
     return _state_hash(channel, state)

@@ -53,8 +53,8 @@ class Token:
 @dataclasses.dataclass
 class World:
     """State of the chain. `apps` are the contracts of apps beside the ConsensusApp; `virtual` the channels that
-    pay out nothing, `refusing` are addresses that take no coin. `copy` is deep: what is tried
-    can be undone."""
+    pay out nothing, `refusing` are addresses that take no coin, `revealed` says when the app of hash locks learned the
+    preimage of a hash. `copy` is deep: what is tried can be undone."""
 
     adjudicator: Address
     consensus: Address
@@ -66,6 +66,7 @@ class World:
     tokens: dict[bytes, Token] = dataclasses.field(default_factory=dict)
     virtual: set[ChannelId] = dataclasses.field(default_factory=set)
     refusing: frozenset[bytes] = frozenset()
+    revealed: dict[bytes, int] = dataclasses.field(default_factory=dict)
 
     def copy(self) -> World:
         tokens = {
@@ -79,6 +80,7 @@ class World:
             balances=dict(self.balances),
             nonces=dict(self.nonces),
             virtual=set(self.virtual),
+            revealed=dict(self.revealed),
             tokens=tokens,
         )
 

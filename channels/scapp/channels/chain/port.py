@@ -11,8 +11,11 @@ from typing import Protocol
 
 import msgspec
 
-from scapp.channels.onchain import ChainView, Purpose, Transaction
+from scapp.channels.onchain import ChainView, Protection, Purpose, Revealed, Transaction
 from scapp.channels.types import Address, ChannelId, Hash
+
+OLD_HEAD_S = 900
+"""A newest block of that age is strange on every chain in use."""
 
 
 class TransactionInfo(msgspec.Struct, frozen=True):
@@ -48,6 +51,8 @@ class ChainStatus(msgspec.Struct, frozen=True):
     watched: int
     pending: int
     fault: str
+    behind_s: int | None = None  # how much older than this node's clock the newest block is
+    protection: Protection | None = None  # None until the chain has answered
 
 
 class ChainService(Protocol):
@@ -72,6 +77,16 @@ class ChainService(Protocol):
         """When the newest look at the chain of which everything was told began, by the node's clock; None before."""
         ...
 
+    @property
+    def confirming_s(self) -> int | None:
+        """How long the newest confirmed block took to become one, by the chain's clock; None until it is known."""
+        ...
+
+    @property
+    def protection(self) -> Protection | None:
+        """Whether the chain's contracts protect what ledgers guarantee; None until the chain has answered."""
+        ...
+
     async def start(self, on_view: Callable[[ChannelId, ChainView], None], on_head: Callable[[int], None]) -> None:
         """Connect and catch up in the background. `on_view` hears of a watched channel when it is first read and
         whenever its latest or confirmed values change, blocks taken back included; `on_head` hears each new block's
@@ -83,8 +98,17 @@ class ChainService(Protocol):
 
     async def stop(self) -> None: ...
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
-        """Follow a channel; idempotent. Its holdings come in the order of `assets`."""
+    async def funds(self, asset: Address) -> int:
+        """What the account has of an asset. Raises Unavailable, or LocalError for what is no token."""
+        ...
+
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None:
+        """Follow a channel; idempotent. Its holdings come in the order of `assets`.
+
+        What `fed_by`, another channel, pays to this one leaves no event that names this one: it is looked at whenever
+        something happens to that one."""
         ...
 
     def unwatch(self, channel: ChannelId) -> None: ...
@@ -93,6 +117,16 @@ class ChainService(Protocol):
         """All that the channel wants done now, knowing the view that was told last; replaces what it wanted before.
         What is no longer wanted and not sent yet is dropped. A transaction is carried out once per purpose, over
         restarts too."""
+        ...
+
+    async def quiet(self) -> None:
+        """Returns when nothing is being signed any more that was dropped (`want`) before this was asked: from then on
+        `transactions` says whether it was."""
+        ...
+
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        """Which preimages of hash locks the chain knows. Raises ScappError when it cannot be asked now, or has no such
+        app."""
         ...
 
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]: ...

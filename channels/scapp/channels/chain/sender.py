@@ -34,7 +34,7 @@ PENDING_MAX = 16  # what nodes take from one account at least
 BACK_OFF_BLOCKS_MAX = 32
 APPROVALS_MAX = 3
 # A deadline may run: no long pauses, no waiting for a free place.
-URGENT = ("checkpoint", "challenge", "conclude-virtual")
+URGENT = ("reveal", "checkpoint", "challenge", "conclude-virtual")
 URGENT_BACK_OFF_BLOCKS_MAX = 2
 ORDER = (*URGENT, "conclude", "reclaim", "transfer-all", "transfer", "deposit")  # strangers' tokens come last
 
@@ -151,6 +151,8 @@ class Sender:
             signature = yield ask.SignChallenge(challenge_hash(verdict.state_hash))
             verdict = judging.Call(calls.Challenge(job.wanted.proof, job.wanted.candidate, signature))
         step, to = "main", self._settings.adjudicator
+        if isinstance(verdict.call, calls.Reveal):
+            to = self._settings.hash_lock_app
         call = yield from around(to, verdict.call, found.holdings)
         if isinstance(call, calls.Deposit) and call.asset != ZERO_ADDRESS:
             if self._token_busy(call.asset, purpose):

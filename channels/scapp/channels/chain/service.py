@@ -10,10 +10,13 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from scapp.channels.chain.client import ChainClient, Refused, Unavailable, WrongChain
+from scapp.channels.abi import WORD
+from scapp.channels.chain import calls
+from scapp.channels.chain.client import ChainClient, Refused, Unavailable, ViewCall, WrongChain
 from scapp.channels.chain.key import ChainKey
 from scapp.channels.chain.performing import Performer, store, stored
-from scapp.channels.chain.port import ChainStatus, TransactionInfo
+from scapp.channels.chain.port import OLD_HEAD_S, ChainStatus, TransactionInfo
+from scapp.channels.chain.protection import Found, protection
 from scapp.channels.chain.rpc import RpcClient
 from scapp.channels.chain.sender import Sender
 from scapp.channels.chain.sending import Account
@@ -21,8 +24,8 @@ from scapp.channels.chain.settings import ChainSettings
 from scapp.channels.chain.watcher import Moved, Watcher
 from scapp.channels.errors import LocalError, ScappError
 from scapp.channels.log.port import EventLog, LogClosed
-from scapp.channels.onchain import ChainView, Transaction
-from scapp.channels.types import Address, ChannelId, Hash, Signature
+from scapp.channels.onchain import ChainView, Protection, Revealed, Transaction
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signature
 
 logger = logging.getLogger("scapp.chain")
 
@@ -61,12 +64,15 @@ class LiveChain:
         self._on_head: Callable[[int], None] = lambda time_s: None
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._sending = asyncio.Lock()
         self._told_head: Hash | None = None
-        self._checked = False
+        self._protection: Protection | None = None
         self._balance: int | None = None
         self._fault = ""
         self._failures = 0
         self._moves = 0
+        self._behind_s: int | None = None
+        self._told_old = False
 
     @property
     def chain_id(self) -> int:
@@ -89,6 +95,17 @@ class LiveChain:
     def followed_ms(self) -> int | None:
         return self._followed_ms
 
+    @property
+    def confirming_s(self) -> int | None:
+        head, confirmed = self._watcher.head, self._watcher.confirmed
+        if head is None or confirmed is None or head.number - confirmed.number < self._settings.confirmations:
+            return None
+        return head.time_s - confirmed.time_s
+
+    @property
+    def protection(self) -> Protection | None:
+        return self._protection
+
     async def start(self, on_view: Callable[[ChannelId, ChainView], None], on_head: Callable[[int], None]) -> None:
         self._on_view, self._on_head = on_view, on_head
         try:
@@ -104,8 +121,20 @@ class LiveChain:
             self._task = None
         await self._client.close()
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0) -> None:
-        self._watcher.watch(channel, assets, since_block)
+    async def funds(self, asset: Address) -> int:
+        if asset == ZERO_ADDRESS:
+            return await self._client.balance(self._key.address)
+        head = await self._client.head()
+        asked = ViewCall(asset, calls.encode_call(calls.BalanceOf(self._key.address)), head.hash)
+        (answer,) = await self._client.views([asked])
+        if isinstance(answer, Refused) or len(answer) != 32:
+            raise LocalError(f"0x{asset.hex()} is no token on chain {self._settings.chain_id}")
+        return calls.decode_number(answer)
+
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int = 0, fed_by: ChannelId | None = None
+    ) -> None:
+        self._watcher.watch(channel, assets, since_block, fed_by)
         self._wake.set()
 
     def unwatch(self, channel: ChannelId) -> None:
@@ -114,6 +143,26 @@ class LiveChain:
     def want(self, channel: ChannelId, wanted: Sequence[Transaction]) -> None:
         self._sender.want(channel, wanted)
         self._wake.set()
+
+    async def quiet(self) -> None:
+        async with self._sending:
+            return
+
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        app, block = self._settings.hash_lock_app, self._watcher.confirmed
+        if app == ZERO_ADDRESS:
+            raise LocalError("this node knows no contract of hash locks (chain.hash_lock_app)")
+        if block is None:
+            raise Unavailable("the chain has not been seen yet")
+        asked = [ViewCall(app, calls.encode_call(calls.RevealedAt(each)), block.hash) for each in hashes]
+        times = []
+        for answer in await self._client.views(asked):
+            if isinstance(answer, Refused):
+                raise Unavailable(f"the contract of hash locks at 0x{app.hex()} cannot be read: {answer}")
+            if len(answer) != WORD:
+                raise LocalError(f"0x{app.hex()} is no contract of hash locks (chain.hash_lock_app)")
+            times.append(calls.decode_number(answer))
+        return Revealed(block.time_s, tuple(times))
 
     def transactions(self, channel: ChannelId) -> list[TransactionInfo]:
         return self._sender.infos(channel)
@@ -137,6 +186,8 @@ class LiveChain:
             watched=len(self._watcher.watched),
             pending=self._sender.pending,
             fault=self._fault,
+            protection=self._protection,
+            behind_s=self._behind_s,
         )
 
     async def _check(self) -> None:
@@ -145,9 +196,11 @@ class LiveChain:
         try:
             found = await self._client.chain_id()
             codes = {
-                "adjudicator": (wanted.adjudicator, await self._client.code(wanted.adjudicator)),
-                "consensus app": (wanted.consensus_app, await self._client.code(wanted.consensus_app)),
+                "adjudicator": await self._found(wanted.adjudicator),
+                "consensus app": await self._found(wanted.consensus_app),
             }
+            named = (wanted.virtual_payment_app, wanted.two_party_app, wanted.hash_lock_app)
+            apps = [await self._found(address) for address in named]
         except (WrongChain, Refused) as error:
             raise LocalError(str(error)) from error
         if found != wanted.chain_id:
@@ -155,12 +208,18 @@ class LiveChain:
         for name, (address, code) in codes.items():
             if not code:
                 raise LocalError(f"chain {found} has no contract at 0x{address.hex()}, the configured {name}")
-        self._checked = True
+        self._protection = found_there = protection(codes["adjudicator"], apps[0], apps[1], apps[2])
+        if any(address != ZERO_ADDRESS for address, _ in apps):
+            for fault in sorted({found_there.payment, found_there.app, found_there.locks} - {""}):
+                logger.warning("chain %d: %s", found, fault)
+
+    async def _found(self, address: Address) -> Found:
+        return address, await self._client.code(address) if address != ZERO_ADDRESS else b""
 
     async def _run(self) -> None:
         while True:
             try:
-                if not self._checked:
+                if self._protection is None:
                     await self._check()
                 await self._look()
             except LogClosed:
@@ -195,6 +254,7 @@ class LiveChain:
         if new:
             self._told_head = head.hash
             self._tell(self._on_head, head.time_s)
+        self._note_age(head.time_s)
         for channel, view in changed:
             self._sender.hold_deposits(channel)
             self._tell(self._on_view, channel, view)
@@ -203,9 +263,22 @@ class LiveChain:
         if cursor is not None:
             await asyncio.to_thread(store, self._log, (cursor,))
             self._watcher.cursor_stored(cursor)
-        await self._performer.run(self._sender.round(head, confirmed))
+        async with self._sending:
+            await self._performer.run(self._sender.round(head, confirmed))
         if new:
             self._balance = await self._client.balance(self._key.address)
+
+    def _note_age(self, head_time_s: int) -> None:
+        """An endpoint that is stuck, or of another chain with the same id, answers from the past, and no dispute shows
+        there. Only said: a chain may have nothing to say for long, and clocks are wrong."""
+        self._behind_s = self._clock_ms() // 1_000 - head_time_s
+        if (self._behind_s > OLD_HEAD_S) != self._told_old:
+            self._told_old = not self._told_old
+            if self._told_old:
+                logger.warning(
+                    "chain %d: the newest block of %s is %d s old: is it stuck?",
+                    self._settings.chain_id, self._client.endpoint, self._behind_s,
+                )  # fmt: skip
 
     @staticmethod
     def _tell(listener: Callable[..., None], *values: object) -> None:

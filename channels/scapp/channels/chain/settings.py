@@ -15,7 +15,7 @@ class ChainSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     A block counts as confirmed when `confirmations` blocks follow it (ADR 0012); 0 trusts the newest. The fee ceiling
     is in wei for one unit of gas. `start_block` is where the contracts were created, or later: nothing before it is
-    looked at. `stuck_blocks`: after how many blocks a pending transaction is sent with a higher fee. The two apps of
+    looked at. `stuck_blocks`: after how many blocks a pending transaction is sent with a higher fee. The apps of
     virtual channels are zero where there are none."""
 
     endpoints: tuple[str, ...]
@@ -30,11 +30,16 @@ class ChainSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_range_blocks: int = 10_000  # of one question for logs; it is halved where a node refuses it
     virtual_payment_app: Address = ZERO_ADDRESS
     two_party_app: Address = ZERO_ADDRESS
+    hash_lock_app: Address = ZERO_ADDRESS
 
     @property
     def apps(self) -> dict[bytes, App]:
         """What the apps at these addresses are."""
-        found: dict[bytes, App] = {self.virtual_payment_app: "payment", self.two_party_app: "two-party"}
+        found: dict[bytes, App] = {
+            self.virtual_payment_app: "payment",
+            self.two_party_app: "two-party",
+            self.hash_lock_app: "hash-lock",
+        }
         found.pop(ZERO_ADDRESS, None)
         found[self.consensus_app] = "consensus"
         return found

@@ -16,15 +16,18 @@ from scapp.channels.chain.calls import SIGNATURE, decode_outcome, signature_of
 from scapp.channels.chain.judging import channel_of, state_hash_of
 from scapp.channels.cosigned import low_s
 from scapp.channels.outcome import Allocation, AllocationType, SingleAssetExit
+from scapp.channels.payments.locks import Lock, LockedVoucher, locked_voucher_hash
 from scapp.channels.reading import SignedState
 from scapp.channels.signing import InvalidSignature, recover
 from scapp.channels.state import voucher_hash
 from scapp.channels.types import U256_MAX, ChannelId, Hash, Signature
 
-App = Literal["consensus", "payment", "two-party"]
-VIRTUAL: frozenset[App | None] = frozenset({"payment", "two-party"})
+App = Literal["consensus", "payment", "two-party", "hash-lock"]
+VIRTUAL: frozenset[App | None] = frozenset({"payment", "two-party", "hash-lock"})
 """Apps of channels that are funded by ledgers' guarantees; the adjudicator pays nothing out of them."""
 OVERFLOW = "panic 0x11"
+UNLOCKED_BYTES = 128  # of app data: a voucher without locks
+LOCKS = "(uint256,bytes32,uint256)[]"
 SILENT = "revert"
 
 
@@ -57,8 +60,15 @@ def recovered(digest: Hash, signature: bytes) -> bytes:
         raise Unsupported("Invalid signature") from None
 
 
-def require_supported(app: App, channel: ChannelId, candidate: Signed, proof: Sequence[Signed]) -> None:
-    """Raises Unsupported, with the reason of the app's contract."""
+def require_supported(
+    app: App,
+    channel: ChannelId,
+    candidate: Signed,
+    proof: Sequence[Signed],
+    revealed: Mapping[bytes, int] | None = None,
+) -> None:
+    """Raises Unsupported, with the reason of the app's contract. `revealed`: when preimages were revealed at the app of
+    hash locks, by hash; where that is not known (None), any of a redemption's locks may have been opened."""
     if app == "consensus":
         _require(not proof, "|proof|!=0")
         _require(candidate.unanimous, "!unanimous")
@@ -69,7 +79,12 @@ def require_supported(app: App, channel: ChannelId, candidate: Signed, proof: Se
         _require(len(proof) == 1, "bad proof length")
         _require(proof[0].state.turn == 1, "bad proof[0].turnNum; |proof|=1")
         _require(proof[0].unanimous, "postfund !unanimous; |proof|=1")
-        (_redeems if app == "payment" else _divides)(channel, proof[0].state, candidate)
+        if app == "two-party":
+            _divides(proof[0].state, candidate)
+        elif app == "payment" or len(candidate.state.app_data) == UNLOCKED_BYTES:
+            _redeems(channel, proof[0].state, candidate)
+        else:
+            _redeems_locks(channel, proof[0].state, candidate, revealed)
 
 
 def is_supported(apps: Mapping[bytes, App], candidate: SignedState, proof: Sequence[SignedState]) -> bool:
@@ -86,7 +101,15 @@ def is_supported(apps: Mapping[bytes, App], candidate: SignedState, proof: Seque
     return True
 
 
-def _divides(channel: ChannelId, old: SignedState, candidate: Signed) -> None:
+def is_unanimous(state: SignedState) -> bool:
+    """Has every participant signed this state, which has its fixed part and may come from a stranger?"""
+    try:
+        return signed(state, state_hash_of(state)).unanimous
+    except (Unsupported, InvalidValue):
+        return False
+
+
+def _divides(old: SignedState, candidate: Signed) -> None:
     _require(candidate.state.turn >= 2, "bad candidate turnNum; |proof|=1")
     _require(0 in candidate.signers, "not signed by the first participant")
     _require(len(old.participants) - 1 in candidate.signers, "not signed by the last participant")
@@ -104,6 +127,38 @@ def _redeems(channel: ChannelId, old: SignedState, candidate: Signed) -> None:
     amount, signature = _voucher(state.app_data)
     _require(recovered(voucher_hash(channel, amount), signature) == state.participants[0],
              "invalid signature for voucher")  # fmt: skip
+    _require_moved(old, state, amount)
+
+
+def _redeems_locks(
+    channel: ChannelId, old: SignedState, candidate: Signed, revealed: Mapping[bytes, int] | None
+) -> None:
+    state = candidate.state
+    _require(len(old.participants) - 1 in candidate.signers, "redemption not signed by Bob")
+    voucher = _locked_voucher(channel, state.app_data)
+    _require(recovered(locked_voucher_hash(voucher), voucher.signature) == state.participants[0],
+             "invalid signature for voucher")  # fmt: skip
+    times = revealed or {}
+    opened = [lock for lock in voucher.locks if 0 < times.get(lock.hash, 0) <= lock.expiry_s]
+    amount, count = voucher.amount + sum(lock.amount for lock in opened), len(opened)
+    if revealed is None:  # as much as the turn may stand for
+        count = max(0, min(state.turn - 2, len(voucher.locks)))
+        amount = max(voucher.amount, min(_taken(old, state), voucher.most if count else voucher.amount))
+    _require(amount <= U256_MAX, OVERFLOW)
+    _require(state.turn == 2 + count, "bad candidate turnNum; |proof|=1")
+    _require_moved(old, state, amount)
+
+
+def _taken(old: SignedState, state: SignedState) -> int:
+    """What a redemption takes from the payer, 0 for one that is none."""
+    before, after = decode_outcome(old.outcome), decode_outcome(state.outcome)
+    if not (before and before[0].allocations and after and after[0].allocations):
+        return 0
+    return before[0].allocations[0].amount - after[0].allocations[0].amount
+
+
+def _require_moved(old: SignedState, state: SignedState, amount: int) -> None:
+    """The outcome gives `amount` of the payer's to the payee."""
     before, after = decode_outcome(old.outcome), decode_outcome(state.outcome)
     _require(len(before) == len(after) == 1, "only one asset allowed")
     (payer, payee), (payer_after, payee_after) = _slots(before[0], after[0])
@@ -119,6 +174,14 @@ def _voucher(app_data: bytes) -> tuple[int, Signature]:
     except InvalidValue:
         raise Unsupported(SILENT) from None
     return amount, signature_of(signature)
+
+
+def _locked_voucher(channel: ChannelId, app_data: bytes) -> LockedVoucher:
+    try:
+        amount, locks, signature = abi_types.decode(f"(uint256,{LOCKS},{SIGNATURE})", app_data)
+    except InvalidValue:
+        raise Unsupported(SILENT) from None
+    return LockedVoucher(channel, amount, tuple(Lock(*lock) for lock in locks), signature_of(signature))
 
 
 def _slots(

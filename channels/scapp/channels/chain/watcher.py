@@ -52,6 +52,7 @@ class Watched:
 
     assets: tuple[Address, ...]
     since_block: int
+    fed_by: ChannelId | None = None  # what happens to that channel may change this one
     readings: list[ChannelOnChain] = dataclasses.field(default_factory=list)
     told: ChainView | None = None
     looked_up: LookUps = dataclasses.field(default_factory=dict)
@@ -84,11 +85,13 @@ class Watcher:
             return self.recent[-1].number
         return None if self._cursor is None else self._cursor.number
 
-    def watch(self, channel: ChannelId, assets: Sequence[Address], since_block: int) -> None:
+    def watch(
+        self, channel: ChannelId, assets: Sequence[Address], since_block: int, fed_by: ChannelId | None = None
+    ) -> None:
         """Idempotent; other assets than before mean a new reading."""
         known = self.watched.get(channel)
         if known is None or known.assets != tuple(assets):
-            self.watched[channel] = Watched(tuple(assets), max(since_block, self._settings.start_block))
+            self.watched[channel] = Watched(tuple(assets), max(since_block, self._settings.start_block), fed_by)
 
     def unwatch(self, channel: ChannelId) -> None:
         self.watched.pop(channel, None)
@@ -251,14 +254,16 @@ class Watcher:
         for channel, readings in kept.items():
             if not readings:
                 wanted[channel, confirmed.number] = confirmed
+        touched = {channel: [channel] for channel in watched}
+        for channel, item in watched.items():
+            if item.fed_by is not None:
+                touched.setdefault(item.fed_by, []).append(channel)
         for log in logs:
-            channel = ChannelId(log.topics[1]) if len(log.topics) > 1 else ChannelId(b"")
-            if channel not in watched:
-                continue
-            block = by_number.get(log.block, recent[0])  # what lies below the window is read where that begins
-            if not kept[channel] and block.number < confirmed.number:
-                block = confirmed
-            wanted[channel, block.number] = block
+            for channel in touched.get(ChannelId(log.topics[1]), ()) if len(log.topics) > 1 else ():
+                block = by_number.get(log.block, recent[0])  # what lies below the window is read where that begins
+                if not kept[channel] and block.number < confirmed.number:
+                    block = confirmed
+                wanted[channel, block.number] = block
         return [(channel, block) for (channel, _), block in sorted(wanted.items(), key=lambda item: item[0][1])]
 
     def _read(

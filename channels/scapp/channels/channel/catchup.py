@@ -36,6 +36,7 @@ from scapp.channels.channel.messages import (
     Rejected,
     Status,
     Submit,
+    SuccessorProposal,
     VirtualProposal,
     encode_message,
 )
@@ -59,7 +60,7 @@ def receive_status(state: ChannelState, session: Session, index: int, message: S
     effects: list[Effect] = [SendNow(index, m) for m in lacking(state, session, index, message.supported_turn)]
     if message.answer:
         if message.recovery:
-            events, answers = recovery.answer(state, index, message)
+            events, answers = recovery.answer(state, session, index, message)
             effects.extend(answers)
         effects.append(SendNow(index, status_message(state, answer=message.supported_turn > state.turn)))
     return Step(events, tuple(effects))
@@ -211,6 +212,8 @@ def _proposal(state: ChannelState, peer: int) -> Proposal | None:
         prefund.time_ms,
         prefund.signatures[0],
     )
+    if setup.renews is not None:
+        return SuccessorProposal(**msgspec.structs.asdict(proposal), renews=setup.renews[0], base_turn=setup.renews[1])
     if not setup.virtual:
         return proposal
     fees = tuple(fee.to_bytes(32, "big") for fee in setup.fees)

@@ -24,6 +24,7 @@ from scapp.channels.cosigned import encode_slots_outcome, low_s
 from scapp.channels.crypto import keccak256
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.onchain import ChainView, ChannelOnChain
+from scapp.channels.outcome import encode_outcome
 from scapp.channels.reading import SignedState
 from scapp.channels.signing import InvalidSignature, recover
 from scapp.channels.types import U256_MAX, Hash
@@ -40,8 +41,8 @@ def on_chain(state: ChannelState, session: Session, view: ChainView, head_time_s
     before_s = max(known.time_s if known is not None else 0, session.seen_at_s)
     session.head_time_s = session.seen_at_s = max(head_time_s, session.head_time_s)
     told = session.news if session.news is not None else news(state, known.time_s if known is not None else 0)
-    latest = _facts(setup, view.latest, known)
-    confirmed = _facts(setup, view.confirmed, known)
+    latest = _facts(state, view.latest)
+    confirmed = _facts(state, view.confirmed)
     seen = _with_end(state, latest, confirmed, before_s, session.head_time_s)
     if known is not None and _same(known, seen):
         session.news = told
@@ -98,8 +99,9 @@ def tick(state: ChannelState, session: Session, head_time_s: int) -> tuple[Effec
     return tuple(Tell(kind) for kind in session.news if kind not in told)
 
 
-def _facts(setup: Setup, found: ChannelOnChain, known: ChainSeen | None) -> OnChain:
-    registered = _registered(setup, found)
+def _facts(state: ChannelState, found: ChannelOnChain) -> OnChain:
+    setup, known = state.setup, state.chain
+    registered = _registered(setup, found, _redirected(state))
     if registered is None and known is not None:  # its event may lie before the blocks that are read after a restart
         for old in (known.latest, known.confirmed):
             if old.status == found.status:
@@ -118,7 +120,13 @@ def _same(known: ChainSeen, seen: ChainSeen) -> bool:
     ) and (known.ended, known.held) == (seen.ended, seen.held)
 
 
-def _registered(setup: Setup, found: ChannelOnChain) -> Signed | None:
+def _redirected(state: ChannelState) -> tuple[bytes, ...]:
+    """Blobs of the final states here that pass on to a successor: what moves of which slot, an outcome does not say."""
+    known = (*state.candidates, *((state.head,) if state.head is not None else ()))
+    return tuple(each.amounts for each in known if each.is_final and state.setup.redirect(each.amounts) is not None)
+
+
+def _registered(setup: Setup, found: ChannelOnChain, redirected: tuple[bytes, ...]) -> Signed | None:
     """The registered candidate as a state of this channel, with those of its signatures that are right.
 
     A checkpoint leaves no trace of its state: a service that finds it elsewhere may show it, and all its signatures
@@ -126,7 +134,7 @@ def _registered(setup: Setup, found: ChannelOnChain) -> Signed | None:
     candidate = found.registered
     if candidate is None or candidate.turn != found.status.turn_record:
         return None
-    state = as_registered(setup, candidate)
+    state = as_registered(setup, candidate, redirected)
     if state is None:
         return None
     proved = found.status.fingerprint == fingerprint(setup.hash(state), Hash(keccak256(candidate.outcome)))
@@ -135,22 +143,22 @@ def _registered(setup: Setup, found: ChannelOnChain) -> Signed | None:
     return state
 
 
-def as_registered(setup: Setup, candidate: SignedState) -> Signed | None:
+def as_registered(setup: Setup, candidate: SignedState, redirected: tuple[bytes, ...] = ()) -> Signed | None:
     """A stranger's candidate as a state of this channel, with those of the participants' signatures that are right."""
-    state = _as_state(setup, candidate)
+    state = _as_state(setup, candidate, redirected)
     if state is None:
         return None
     signatures = _by_participant(setup, setup.hash(state), candidate.signatures)
     return msgspec.structs.replace(state, signatures=signatures)
 
 
-def _as_state(setup: Setup, candidate: SignedState) -> Signed | None:
+def _as_state(setup: Setup, candidate: SignedState, redirected: tuple[bytes, ...]) -> Signed | None:
     try:
         app_data = decode_app_data(candidate.app_data)
     except InvalidValue:
         return None
-    paid = _read_outcome(setup, candidate.outcome)
-    if paid is None or app_data.deployment != setup.deployment_id or setup.amounts_fault(setup.pack(paid)):
+    paid = _read_outcome(setup, candidate.outcome, redirected)
+    if paid is None or app_data.deployment != setup.deployment_id or setup.amounts_fault(paid):
         return None
     return Signed(
         turn=candidate.turn,
@@ -159,23 +167,26 @@ def _as_state(setup: Setup, candidate: SignedState) -> Signed | None:
         sequence=app_data.sequence,
         log_root=app_data.log_root,
         state_root=app_data.state_root,
-        amounts=setup.pack(paid),
+        amounts=paid,
         time_ms=app_data.time_ms,
         signatures=setup.unsigned,
         last=(),
     )
 
 
-def _read_outcome(setup: Setup, outcome: bytes) -> tuple[int, ...] | None:
-    """The amounts in an encoded outcome of this channel's slots, None for any other outcome. All that such encodings
+def _read_outcome(setup: Setup, outcome: bytes, redirected: tuple[bytes, ...]) -> bytes | None:
+    """The blob of an encoded outcome of this channel's slots, None for any other outcome. All that such encodings
     can differ in are the words of the amounts."""
+    for blob in redirected:
+        if encode_outcome(setup.outcome(blob)) == outcome:
+            return blob
     none = encode_slots_outcome(setup.slots, (0,) * len(setup.slots))
     most = encode_slots_outcome(setup.slots, (U256_MAX,) * len(setup.slots))
     if len(outcome) != len(none):
         return None
     places = [at for at in range(0, len(none), 32) if none[at : at + 32] != most[at : at + 32]]
     found = tuple(int.from_bytes(outcome[at : at + 32], "big") for at in places)
-    return found if encode_slots_outcome(setup.slots, found) == outcome else None
+    return setup.pack(found) if encode_slots_outcome(setup.slots, found) == outcome else None
 
 
 def _by_participant(setup: Setup, state_hash: Hash, found: tuple[bytes, ...]) -> tuple[bytes, ...]:

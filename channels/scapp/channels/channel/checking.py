@@ -10,8 +10,8 @@ import functools
 import msgspec
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel import top_ups
-from scapp.channels.channel.chain_rules import Hindrance, hindrance
+from scapp.channels.channel import succession, top_ups
+from scapp.channels.channel.chain_rules import Hindrance
 from scapp.channels.channel.decided import OMITTED, RESTORED, keys, left_out, settled_by
 from scapp.channels.channel.effects import (
     COMMIT,
@@ -98,7 +98,7 @@ def must_wait(state: ChannelState, session: Session, message: Propose) -> bool:
 
 
 def _hindered(state: ChannelState, session: Session, message: Propose) -> Hindrance | None:
-    hindered = hindrance(state, session, is_final=message.is_final)
+    hindered = succession.hindrance(state, session, message.amounts, is_final=message.is_final)
     return hindered if hindered is not None else top_ups.hindrance(state, message.amounts)
 
 

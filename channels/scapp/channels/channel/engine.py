@@ -31,13 +31,14 @@ from scapp.channels.channel import (
     settling,
     signatures,
     standing,
+    succession,
     top_ups,
+    wishes,
 )
-from scapp.channels.channel.chain_rules import amounts, hindrance
+from scapp.channels.channel.chain_rules import hindrance
 from scapp.channels.channel.decided import left_out
 from scapp.channels.channel.effects import PendingSend, RollbackBatch, Send, SendCountersign, SendNow, SendSubmit, Tell
 from scapp.channels.channel.events import ChannelCreated, Event, Signed, StateSupported, Submitted
-from scapp.channels.channel.full_set import newest_enforceable
 from scapp.channels.channel.messages import (
     Countersign,
     Decisions,
@@ -49,6 +50,7 @@ from scapp.channels.channel.messages import (
     Recall,
     Refuse,
     Rejected,
+    ResizeAsked,
     Status,
     Submit,
     Supported,
@@ -63,6 +65,7 @@ from scapp.channels.channel.session import (
     Rebasing,
     Session,
     Step,
+    Successor,
 )
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
@@ -141,17 +144,22 @@ class Engine:
         waiting = len(session.queue) + len(state.outstanding)
         if waiting + len(payloads) > OWN_OUTSTANDING_MAX:
             raise LocalError(f"{waiting} submissions are waiting, at most {OWN_OUTSTANDING_MAX} may; try again later")
-        # What was adopted or recalled after a restore may hold counters of ours that we did not know.
-        taken = session.queued[0] + 1 if self.is_sequencer else 0
-        first = self._next_own
-        if first < taken or first < state.next_counter:
-            first = max(taken, state.next_counter)
-        self._next_own = first + len(payloads)
+        first = self._take_counters(len(payloads))
         if not self.is_sequencer:
             event = Submitted(first, int(kind), tuple(payloads))
             return first, Step((event,), (SendSubmit(0, first),))
         ordering.enqueue_own(session, first, int(kind), payloads)
         return first, NOTHING
+
+    def _take_counters(self, count: int) -> int:
+        """The first of so many own counters."""
+        # What was adopted or recalled after a restore may hold counters of ours that we did not know.
+        taken = self.session.queued[0] + 1 if self.is_sequencer else 0
+        first, known = self._next_own, self.state.next_counter
+        if first < taken or first < known:
+            first = max(taken, known)
+        self._next_own = first + count
+        return first
 
     # Inputs: other participants
 
@@ -183,6 +191,9 @@ class Engine:
                 return catchup.receive_entries_wanted(state, index, message)
             case Entries():
                 return signatures.receive_entries(state, session, index, message)
+            case ResizeAsked():
+                self._only(state.setup.my_index, 0, "be asked for a successor")
+                return wishes.receive(state, session, index, message)
             case Recall():
                 return recovery.receive_recall(state, session, index, message)
             case Rejected():
@@ -213,7 +224,8 @@ class Engine:
         """A participant is reachable (again): compare notes."""
         if self.state.phase == "proposed":
             return NOTHING
-        return Step(effects=catchup.greet(self.state, self.session, index))
+        state, session = self.state, self.session
+        return Step(effects=(*catchup.greet(state, session, index), *wishes.again(state, session, index)))
 
     def tick(self, now_ms: int, head_time_s: int = 0) -> Step:
         """Time has passed, here and on the chain: `head_time_s` is its newest block's timestamp, 0 if unknown."""
@@ -248,6 +260,23 @@ class Engine:
         """A virtual channel's newest state that the chain takes, and its proof; None while there is none."""
         return backed.enforceable_stack(self.state)
 
+    # Inputs: a channel's successor, and the channel that a successor renews
+
+    def on_successor(self, successor: Successor | None) -> Step:
+        """A channel that renews this one stands so now; None when it is given up."""
+        self.session.successor = successor
+        self.session.wishes.clear()  # it grants them, or its end makes them old
+        return NOTHING
+
+    def stand_still(self, *, resizing: bool) -> Step:
+        """Order nothing more while a successor is being made."""
+        self.session.resizing = resizing
+        return NOTHING
+
+    def on_renewed(self, over: str) -> Step:
+        """The channel that this one renews: why it will never pass anything on, or an empty string."""
+        return opening.given_up_by(self.state, over) if over else NOTHING
+
     # Inputs: the chain
 
     def on_chain(self, view: ChainView, head_time_s: int) -> Step:
@@ -265,30 +294,11 @@ class Engine:
 
     def conclude_now(self) -> Step:
         """Take the final state to the chain without waiting for the participants before us. Raises LocalError."""
-        head = self.state.head
-        self._check_on_chain()
-        if head is None or not (head.is_final or self.state.chain_ended):
-            raise LocalError(f"the channel is {self.phase}: close it or leave it first, then it pays out by itself")
-        self.session.conclude_now = True
-        return NOTHING
+        return settling.conclude_now(self.state, self.session)
 
     def checkpoint_now(self) -> Step:
         """Have the newest supported state recorded on chain, though no challenge stands. Raises LocalError."""
-        self._check_on_chain()
-        full, seen = newest_enforceable(self.state), self.state.chain
-        if full is None or seen is None or not any(amounts(seen.latest.holdings)):
-            raise LocalError("nothing of this channel is on chain")
-        if full.is_final or self.state.exit_reason or seen.ended:
-            raise LocalError(f"the channel is {self.phase}: it ends on chain by itself")
-        if full.turn <= seen.latest.status.turn_record:
-            raise LocalError(f"turn {full.turn} is recorded on chain already")
-        self.session.checkpoint_turn = full.turn
-        return NOTHING
-
-    def _check_on_chain(self) -> None:
-        if self.state.setup.shares is None:
-            kind = "virtual: its ledgers settle it" if self.state.setup.virtual else "not funded"
-            raise LocalError(f"nothing of this channel is on chain, it is {kind}")
+        return settling.checkpoint_now(self.state, self.session)
 
     def wanted(self, head_time_s: int, now_ms: int) -> tuple[Transaction, ...]:
         """What this channel wants done on chain now: computed, never stored."""
@@ -343,19 +353,22 @@ class Engine:
         if session.work is not None or session.failure or state.rejected is not None:
             return None
         if funded and hindrance(state, session, is_final=False) is not None:
-            return self._hindered(now_ms)
+            return ordering.hindered_batch(state, session, now_ms)
         candidates = state.candidates
         if candidates:  # one is in flight, and waited for; a fork takes two
             return ordering.propose_over_fork(state, session, self.signer) if len(candidates) > 1 else None
         if state.turn == 0:
             return ordering.propose_postfund(state, session, self.signer)
+        if succession.stands_still(state, session):
+            return self._stands_still(now_ms)
         return ordering.next_batch(state, session, now_ms) if session.queue else None
 
-    def _hindered(self, now_ms: int) -> Step | None:
-        """The chain forbids to order: nothing goes on but, where it may, the end of the channel."""
+    def _stands_still(self, now_ms: int) -> Step | None:
+        """A successor is under way: once it is ready, the final state that passes everything on to it. A close that
+        somebody has asked for goes first, and is the end of both."""
         state, session = self.state, self.session
-        if state.turn < 1 or not session.queue or hindrance(state, session, is_final=True) is not None:
-            return None
+        if succession.tail(state, session) and not any(queued.kind == Kind.CLOSE for queued in session.queue):
+            ordering.enqueue_own(session, self._take_counters(1), int(Kind.CLOSE), (b"",))
         return ordering.final_batch(state, session, now_ms)
 
     def _held(self, held: Propose, now_ms: int) -> Step | None:

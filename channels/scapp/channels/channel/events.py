@@ -1,7 +1,8 @@
 """Stored facts of one channel, in the past tense; `model.evolve` folds them. Inputs are never stored, decisions are.
 
 Each type's tag carries its version and never changes meaning; a new shape gets a new tag and an upcaster.
-Amounts are one blob of 32-byte big-endian integers, one per outcome slot.
+Amounts are one blob of 32-byte big-endian integers, one per outcome slot; in a final state that passes money on to a
+successor the tail of `redirect.py` follows.
 """
 
 from __future__ import annotations
@@ -58,6 +59,14 @@ class VirtualCreated(ChannelCreated, frozen=True, array_like=True, gc=False, tag
 
     hubs: tuple[bytes, ...]
     fees: tuple[bytes, ...]
+
+
+class SuccessorCreated(ChannelCreated, frozen=True, array_like=True, gc=False, tag="created.3"):
+    """The same of a channel that takes over what channel `renews` holds, as its state of turn `base_turn` says: nobody
+    deposits, the final state of that channel moves the money here."""
+
+    renews: bytes
+    base_turn: int
 
 
 class ChannelRejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="rejected.1"):
@@ -219,6 +228,7 @@ class Recovered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="rec
 Event = (
     ChannelCreated
     | VirtualCreated
+    | SuccessorCreated
     | ChannelRejected
     | StateSigned
     | SignatureSeen

@@ -12,7 +12,7 @@ from scapp.channels.channel.full_set import newest_full
 from scapp.channels.channel.model import ChannelState, Head
 from scapp.channels.channel.session import Session
 from scapp.channels.onchain import TransferAll
-from scapp.channels.outcome import Outcome, outcome_hash, outcome_of_slots
+from scapp.channels.outcome import Outcome, outcome_hash
 from scapp.channels.payouts import transfer_effects
 from scapp.channels.types import ZERO_HASH, Hash
 
@@ -54,7 +54,7 @@ def _bases(state: ChannelState, seen: ChainSeen) -> Iterator[tuple[Hash, Outcome
     known: list[Signed | Head | None] = [*registered, newest_full(state), state.head, *state.candidates, state.prefund]
     for each in known:
         if each is not None:
-            outcome = outcome_of_slots(setup.slots, setup.unpack(each.amounts))
+            outcome = setup.outcome(each.amounts)
             yield setup.hash(each), outcome
             if each.is_final:
                 yield ZERO_HASH, outcome

@@ -10,7 +10,7 @@ from scapp.channels.channel.messages import Status, Supported, encode_message
 from scapp.channels.channel.model import ChannelState, Head
 from scapp.channels.channel.session import Session
 from scapp.channels.channel.setup import Setup
-from scapp.channels.cosigned import encode_slots_outcome
+from scapp.channels.outcome import encode_outcome
 from scapp.channels.reading import SignedState
 from scapp.channels.types import Signature
 
@@ -59,7 +59,7 @@ def signed_state(setup: Setup, state: Signed | Head, signatures: tuple[bytes, ..
         app_definition=fixed.app_definition,
         challenge_duration=fixed.challenge_duration,
         app_data=encode_app_data(setup.deployment_id, state.sequence, state.log_root, state.state_root, state.time_ms),
-        outcome=encode_slots_outcome(setup.slots, setup.unpack(state.amounts)),
+        outcome=encode_outcome(setup.outcome(state.amounts)),
         turn=state.turn,
         is_final=state.is_final,
         signatures=signatures,

@@ -33,7 +33,7 @@ def leave(state: ChannelState, reason: str) -> Step:
 def exit_due(state: ChannelState, session: Session) -> str:
     """Why this node should leave now by its terms, or an empty string. Measured with the chain's clock."""
     head, terms, now_s = state.head, session.terms, session.head_time_s
-    over = state.phase in ("settled", "recovering")
+    over = state.phase in ("settled", "recovering", "rejected")
     if state.exit_reason or head is None or head.is_final or state.chain is None or over:
         session.unsettled_since_s = 0
         return ""

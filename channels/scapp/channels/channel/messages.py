@@ -46,6 +46,13 @@ class VirtualProposal(Proposal, frozen=True, array_like=True, gc=False, tag="ope
     fees: Annotated[tuple[B32, ...], msgspec.Meta(max_length=HUBS_MAX)]
 
 
+class SuccessorProposal(Proposal, frozen=True, array_like=True, gc=False, tag="open.3"):
+    """The same for a channel that takes over what channel `renews` holds under its state of turn `base_turn`."""
+
+    renews: B32
+    base_turn: U48
+
+
 class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="reject"):
     """A participant does not join."""
 
@@ -148,6 +155,13 @@ class Entries(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="entri
     entries: tuple[bytes, ...]
 
 
+class ResizeAsked(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="resize?"):
+    """Ask the sequencer for a successor channel in which the sender has so much less of these assets."""
+
+    channel: B32
+    withdrawn: Annotated[tuple[tuple[B20, B32], ...], msgspec.Meta(min_length=1, max_length=256)]
+
+
 class Recall(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="recall"):
     """To a participant that recovers: a state under its signature that the sender has signed as well. `signatures` has
     one item per participant, empty where it is not known."""
@@ -185,6 +199,7 @@ class ModulePart(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="mo
 Message = (
     Proposal
     | VirtualProposal
+    | SuccessorProposal
     | Rejected
     | Submit
     | Decisions
@@ -195,6 +210,7 @@ Message = (
     | Supported
     | EntriesWanted
     | Entries
+    | ResizeAsked
     | Recall
 )
 """What the engine takes."""

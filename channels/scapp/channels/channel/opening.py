@@ -23,9 +23,10 @@ from scapp.channels.channel.events import (
     Event,
     Signed,
     StateSigned,
+    SuccessorCreated,
     VirtualCreated,
 )
-from scapp.channels.channel.messages import Proposal, VirtualProposal
+from scapp.channels.channel.messages import Proposal, SuccessorProposal, VirtualProposal
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import NOTHING, Opening, Session, Step
 from scapp.channels.channel.setup import Setup, SetupError, pack_amounts
@@ -57,6 +58,11 @@ def opening_entry(
     except (TypeError, OverflowError, ValueError) as error:
         raise SetupError(f"params cannot be written as MessagePack: {error}") from error
     return encode_entry(Kind.OPEN, 0, 0, time_ms, encoded)
+
+
+def opening_params(entry: bytes) -> Any:
+    """What the app is given in entry 0, which was checked before."""
+    return _payload_decoder.decode(decode_entry(entry).payload).params
 
 
 def prefund_of(
@@ -94,7 +100,10 @@ def open_signed(created: ChannelCreated, signer: StateSigner, result: Admitted) 
 
 
 def opened(state: ChannelState, session: Session) -> Step:
-    """First step of the channel we have opened: the prefund signature is stored, then everybody is asked."""
+    """First step of the channel we have opened: the prefund signature is stored, then everybody is asked. Raises
+    LocalError when the channel that it renews has ended meanwhile."""
+    if state.rejected is not None:
+        raise LocalError(state.rejected)
     session.layer = 0
     sends = tuple(SendProposal(peer) for peer in state.setup.others)
     return Step((StateSigned(state.prefund),), sends)
@@ -120,6 +129,8 @@ def created_from_proposal(proposal: Proposal, me: Address, now_ms: int) -> Chann
     )
     if isinstance(proposal, VirtualProposal):
         created = virtual(created, proposal.hubs, proposal.fees)
+    if isinstance(proposal, SuccessorProposal):
+        created = successor(created, proposal.renews, proposal.base_turn)
     try:
         setup = Setup(created)
     except SetupError as error:
@@ -136,6 +147,18 @@ def created_from_proposal(proposal: Proposal, me: Address, now_ms: int) -> Chann
 def virtual(created: ChannelCreated, hubs: tuple[bytes, ...], fees: tuple[bytes, ...]) -> VirtualCreated:
     """The same as a virtual channel through `hubs`."""
     return VirtualCreated(**msgspec.structs.asdict(created), hubs=hubs, fees=fees)
+
+
+def successor(created: ChannelCreated, renews: bytes, base_turn: int) -> SuccessorCreated:
+    """The same as the successor of channel `renews`, from its state of that turn on."""
+    return SuccessorCreated(**msgspec.structs.asdict(created), renews=renews, base_turn=base_turn)
+
+
+def given_up_by(state: ChannelState, reason: str) -> Step:
+    """The channel that this one renews will never pass anything on to it, `reason` says why: it is over."""
+    if state.rejected is not None or state.signed_turn > 0 or state.recovering:
+        return NOTHING
+    return _rejected(state, reason)
 
 
 def _check_entry(setup: Setup, data: bytes, time_ms: int, now_ms: int) -> None:
@@ -185,6 +208,10 @@ def reject(state: ChannelState, reason: str) -> Step:
         return given_up(state, reason)
     if state.head is not None or state.rejected is not None or state.recovering:
         raise LocalError(f"channel is {state.phase}, it can no longer be rejected")
+    return _rejected(state, reason)
+
+
+def _rejected(state: ChannelState, reason: str) -> Step:
     event: Event = ChannelRejected(state.setup.my_index, reason[:1024])
     return Step((event,), (*(SendRejected(peer) for peer in state.setup.others), Tell("rejected", reason)))
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel import catchup, top_ups
+from scapp.channels.channel import catchup, succession, top_ups
 from scapp.channels.channel.chain_rules import Hindrance, hindrance
 from scapp.channels.channel.decided import OMITTED, authors_to_tell, keys, last_counters, left_out
 from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
@@ -136,6 +136,13 @@ def next_batch(state: ChannelState, session: Session, now_ms: int) -> Step | Non
     return _try(state, session, _take(state, session), (), now_ms)
 
 
+def hindered_batch(state: ChannelState, session: Session, now_ms: int) -> Step | None:
+    """The chain forbids to order: nothing goes on but, where it may, the end of the channel."""
+    if state.turn < 1 or not session.queue or hindrance(state, session, is_final=True) is not None:
+        return None
+    return final_batch(state, session, now_ms)
+
+
 def final_batch(state: ChannelState, session: Session, now_ms: int) -> Step | None:
     """When only a final state may be ordered: the first close that waits, past all that waits before it, in place of a
     proposal in flight. What is passed over is refused: the close's author's because counters only increase."""
@@ -211,9 +218,12 @@ def ordered(
         entries = (*map(entries.__getitem__, result.accepted),)
     if not entries and not state.candidates:
         return Step(step.events, (RollbackBatch(), *step.effects))
+    is_final = bool(entries) and entries[-1][0] == CLOSE
+    if is_final and setup.shares is not None:
+        amounts += succession.tail(state, session)
     proposal = Signed(
         state.next_turn,
-        bool(entries) and entries[-1][0] == CLOSE,
+        is_final,
         entries,
         state.sequence + len(entries),
         extend_log_root(state.log_root, entries),

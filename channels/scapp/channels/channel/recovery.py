@@ -47,10 +47,13 @@ def hear(state: ChannelState, session: Session, index: int, message: Status) -> 
     session.heard[index] = message
 
 
-def answer(state: ChannelState, index: int, message: Status) -> tuple[tuple[Event, ...], list[Effect]]:
+def answer(
+    state: ChannelState, session: Session, index: int, message: Status
+) -> tuple[tuple[Event, ...], list[Effect]]:
     """To a participant that recovers: what we hold under its signature, then where we stand and above which turn it may
     go on, with its token. Raises PeerError when it was restored so often that no turn is left before the next state."""
     if state.recovering:
+        session.recovers.add(index)
         return (), []
     events, floor = _floor_for(state, index, message.recovery)
     held = [candidate for candidate in state.candidates if candidate.signatures[index]]
@@ -176,9 +179,15 @@ def unheard(state: ChannelState, session: Session) -> list[int]:
 def waiting_for(state: ChannelState, session: Session) -> str:
     """In words, what a recovering channel waits for."""
     missing = unheard(state, session)
-    if missing:
-        named = ", ".join(f"{i} (0x{state.setup.participants[i].hex()})" for i in missing)
-        what = f"participant{'s' if len(missing) > 1 else ''} {named} to tell the highest state signed"
+    mute = [index for index in missing if index in session.recovers]
+    if mute:
+        recover = f"scapp channel recover 0x{state.setup.channel_id.hex()} --override"
+        what = (
+            f"nothing: {_named(state, mute)} restored as well and cannot tell either; only an override helps, at one "
+            f"of them: {recover}"
+        )
+    elif missing:
+        what = f"{_named(state, missing)} to tell the highest state signed"
     else:
         supported = max(told.supported_turn for told in session.heard.values())
         misfits = [held.turn for held in _missing(state, session) if not _fits(state, held)]
@@ -186,6 +195,11 @@ def waiting_for(state: ChannelState, session: Session) -> str:
         if misfits and _full_turn(state) >= supported:
             what = f"nothing: turn {misfits[0]}, signed by this node, does not extend the log; only an override helps"
     return f"{what}; this node was restored from a backup and signs nothing before"
+
+
+def _named(state: ChannelState, indices: list[int]) -> str:
+    named = ", ".join(f"{i} (0x{state.setup.participants[i].hex()})" for i in indices)
+    return f"participant{'s' if len(indices) > 1 else ''} {named}"
 
 
 def _missing(state: ChannelState, session: Session) -> list[Signed]:

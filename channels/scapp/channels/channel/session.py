@@ -14,7 +14,7 @@ from scapp.channels.channel.events import Event, Refused, Signed
 from scapp.channels.channel.messages import Propose, Status
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.outcome import Outcome
-from scapp.channels.types import Hash
+from scapp.channels.types import Address, ChannelId, Hash
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -78,6 +78,16 @@ class Rebasing(msgspec.Struct, frozen=True, gc=False):
 Work = Opening | Ordering | Checking | Adopting | Rebasing
 
 
+class Successor(msgspec.Struct, frozen=True, gc=False):
+    """A channel that is to take over what this one holds under its state of turn `base_turn`: how much of each slot,
+    and what it waits for before it can, in words; empty when it is ready."""
+
+    channel: ChannelId
+    base_turn: int
+    moved: tuple[int, ...]
+    waits: str
+
+
 class Session:
     """Mutable and volatile. Belongs to one `engine.Engine`."""
 
@@ -104,8 +114,12 @@ class Session:
         self.peer_turns = [-1] * count  # latest supported turn each participant has reported
         self.refusals: dict[int, tuple[int, str]] = {}  # index: (turn, reason) of its last Refuse
         self.heard: dict[int, Status] = {}  # recovering: what each has answered
+        self.recovers: set[int] = set()  # recovering: others that were restored as well, and cannot answer
         self.recalled: dict[int, Signed] = {}  # recovering: turn of a state of ours that others gave back
         self.asked = ""  # why a proposal was left to the operator
+        self.successor: Successor | None = None  # what is known of a channel that renews this one
+        self.resizing = False  # one is being made
+        self.wishes: dict[int, dict[Address, int]] = {}  # index: what that participant wants to take out, by asset
         self.singly = 0  # so many of the queue's first go into a batch of their own
         self.retimed = 0  # times in a row that a proposal was replaced because of its clock
         self.refusal_times: list[deque[int]] = [deque() for _ in range(count)]

@@ -12,8 +12,9 @@ from scapp.channels.channel.events import ChainSeen, Signed
 from scapp.channels.channel.finalized import payout
 from scapp.channels.channel.full_set import for_contracts, newest_enforceable
 from scapp.channels.channel.model import ChannelState, Head
-from scapp.channels.channel.session import Session
+from scapp.channels.channel.session import NOTHING, Session, Step
 from scapp.channels.channel.top_ups import deposits as top_ups
+from scapp.channels.errors import LocalError
 from scapp.channels.onchain import Challenge, Checkpoint, Conclude, Deposit, Transaction
 
 
@@ -81,4 +82,36 @@ def _deposits(state: ChannelState, seen: ChainSeen) -> tuple[Transaction, ...]:
         for asset, share, now in zip(shares.assets, mine, held, strict=True)
         if share.amount and now < share.target
     )
-    return (*first, *top_ups(state, seen))
+    more = top_ups(state, seen)
+    return more if state.setup.renews is not None else (*first, *more)  # a successor gets what the old channel holds
+
+
+def conclude_now(state: ChannelState, session: Session) -> Step:
+    """Take the final state to the chain without waiting for the participants before us. Raises LocalError."""
+    head = state.head
+    _check_on_chain(state)
+    if head is None or not (head.is_final or state.chain_ended):
+        phase = state.phase
+        raise LocalError(f"the channel is {phase}: close it or leave it first, then it pays out by itself")
+    session.conclude_now = True
+    return NOTHING
+
+
+def checkpoint_now(state: ChannelState, session: Session) -> Step:
+    """Have the newest supported state recorded on chain, though no challenge stands. Raises LocalError."""
+    _check_on_chain(state)
+    full, seen = newest_enforceable(state), state.chain
+    if full is None or seen is None or not any(amounts(seen.latest.holdings)):
+        raise LocalError("nothing of this channel is on chain")
+    if full.is_final or state.exit_reason or seen.ended:
+        raise LocalError(f"the channel is {state.phase}: it ends on chain by itself")
+    if full.turn <= seen.latest.status.turn_record:
+        raise LocalError(f"turn {full.turn} is recorded on chain already")
+    session.checkpoint_turn = full.turn
+    return NOTHING
+
+
+def _check_on_chain(state: ChannelState) -> None:
+    if state.setup.shares is None:
+        kind = "virtual: its ledgers settle it" if state.setup.virtual else "not funded"
+        raise LocalError(f"nothing of this channel is on chain, it is {kind}")

@@ -8,12 +8,14 @@ from typing import TypeVar
 
 from scapp.channels.admission import ChannelContext
 from scapp.channels.backing import HUBS_MAX, VirtualTerms
-from scapp.channels.channel.events import ChannelCreated, VirtualCreated
+from scapp.channels.channel.events import ChannelCreated, SuccessorCreated, VirtualCreated
+from scapp.channels.channel.redirect import Redirect, fault, outcome_with, redirect_of
 from scapp.channels.channel.shares import Shares, check_virtual, shares_of
 from scapp.channels.channel.state_hash import AppStateHasher
 from scapp.channels.deployment import Deployment, Limits, decode_deployment, deployment_id
 from scapp.channels.entries import HEADER_BYTES
 from scapp.channels.errors import LocalError
+from scapp.channels.outcome import Outcome
 from scapp.channels.signing import Verifier
 from scapp.channels.state import FixedPart, check_fixed_part
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signature
@@ -40,6 +42,8 @@ class Setup:
         self.slots = tuple((a, d, int.from_bytes(v, "big")) for a, d, v in created.slots)
         self.virtual = isinstance(created, VirtualCreated)
         self.hubs, self.fees = _hubs(created) if isinstance(created, VirtualCreated) else ((), ())
+        # Of a successor: the channel that it renews, and the turn of that channel's state with which it begins.
+        self.renews = (ChannelId(created.renews), created.base_turn) if isinstance(created, SuccessorCreated) else None
         _check(created)
         _check_limits(self.limits)
         self.fixed = FixedPart(
@@ -54,6 +58,8 @@ class Setup:
             raise SetupError(str(error)) from error
         self.shares: Shares | None = _shares(self)  # None unless everybody deposits on a chain
         self.funded = self.shares is not None or self.virtual
+        if self.renews is not None and self.shares is None:
+            raise SetupError("a successor channel is funded on a chain, as the channel that it renews")
         self.start_amounts = tuple(v for _, _, v in self.slots)
         self._start_blob = pack_amounts(self.start_amounts)
         self.others = tuple(i for i in range(self.count) if i != self.my_index)  # indices of everyone else
@@ -109,20 +115,33 @@ class Setup:
         return tuple(verifier.completed(state_hash, signature) for verifier, signature in pairs)
 
     def unpack(self, amounts: bytes) -> tuple[int, ...]:
-        """Amounts from their blob; the caller has checked its length."""
+        """Amounts from their blob, without the tail of a redirect; the caller has checked its length."""
         if amounts == self._start_blob:
             return self.start_amounts
-        return _amounts_of(amounts)
+        return _amounts_of(amounts[: len(self._start_blob)])
+
+    def redirect(self, amounts: bytes) -> Redirect | None:
+        """What a final state with this blob passes on to a successor channel; None in any other."""
+        return redirect_of(amounts, len(self.slots)) if len(amounts) > len(self._start_blob) else None
+
+    def outcome(self, amounts: bytes) -> Outcome:
+        """The outcome that a state with this blob has on chain."""
+        return outcome_with(self.slots, self.unpack(amounts), self.redirect(amounts))
 
     def pack(self, amounts: tuple[int, ...]) -> bytes:
         """The blob of the amounts."""
         return self._start_blob if amounts == self.start_amounts else pack_amounts(amounts)
 
     def amounts_fault(self, amounts: bytes) -> str:
-        """Why the blob is no outcome of this channel, or an empty string: one amount per slot, sums per asset kept."""
-        if len(amounts) != 32 * len(self.slots):
+        """Why the blob is no outcome of this channel, or an empty string: one amount per slot, sums per asset kept, and
+        no more moving on than there is."""
+        if amounts == self._start_blob:
+            return ""
+        redirect = self.redirect(amounts) if self.shares is not None else None
+        if len(amounts) != len(self._start_blob) and redirect is None:
             return f"outcome has {len(amounts)} bytes for {len(self.slots)} slots"
-        return "" if amounts == self._start_blob else self._sum_fault(self.unpack(amounts))
+        unpacked = self.unpack(amounts)
+        return self._sum_fault(unpacked) or ("" if redirect is None else fault(redirect, unpacked))
 
     def _sum_fault(self, amounts: tuple[int, ...]) -> str:
         before: dict[bytes, int] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Literal
 
 import msgspec
 
@@ -48,11 +49,16 @@ class Shares(msgspec.Struct, frozen=True, gc=False):
     of: tuple[tuple[Share, ...], ...]
     rooms: tuple[Room | None, ...]
     sums: tuple[int, ...]  # of all slots, headroom included
+    owned: frozenset[int]  # positions in the outcome of the participants' own slots
 
     @property
     def grows(self) -> bool:
         """May deposits follow while the channel runs?"""
         return any(self.rooms)
+
+    def position(self, index: int, asset: Address) -> int | None:
+        """Where participant `index`'s own slot of the asset stands in the outcome; None for another asset."""
+        return sorted(self.owned)[self.assets.index(asset) * len(self.of) + index] if asset in self.assets else None
 
     def claims(self, amounts: tuple[int, ...]) -> tuple[int, ...]:
         """What a state with these amounts owes, per asset: all but the headroom."""
@@ -71,6 +77,9 @@ class Shares(msgspec.Struct, frozen=True, gc=False):
         return tuple(owed if room is None else owed - sum(amounts[i] for i in room.reserves) for owed, room in pairs)
 
 
+Renews = Literal["", "asked", "proposed"]
+
+
 class Stakes(msgspec.Struct, frozen=True, gc=False):
     """What this node would bring into a proposed channel, for whoever decides about it. Amounts by asset."""
 
@@ -78,6 +87,7 @@ class Stakes(msgspec.Struct, frozen=True, gc=False):
     pays_to: tuple[Destination, ...]  # our slots' destinations
     others: tuple[Address, ...]
     at_stake: dict[Address, dict[Address, int]]  # other participant: our deposits in channels with it that are open
+    renews: Renews = ""  # of a successor, to which nobody deposits: "asked" for by our operator just so, or "proposed"
 
 
 def shares_of(slots: tuple[OutcomeSlot, ...], count: int) -> Shares:
@@ -86,13 +96,14 @@ def shares_of(slots: tuple[OutcomeSlot, ...], count: int) -> Shares:
     if not groups:
         raise ValueError("a funded channel needs outcome slots")
     columns = [_column(asset, group, count) for asset, group in groups]
-    starts = accumulate((len(group) for _, group in groups), initial=0)
+    starts = list(accumulate((len(group) for _, group in groups), initial=0))
     return Shares(
         tuple(Address(asset) for asset, _ in groups),
         tuple(column[-1].target for column in columns),
         tuple(zip(*columns, strict=True)),
         tuple(_room(group, count, start) for (_, group), start in zip(groups, starts, strict=False)),
         tuple(sum(amount for _, _, amount in group) for _, group in groups),
+        frozenset(start + index for start in starts[:-1] for index in range(count)),
     )
 
 
@@ -133,6 +144,20 @@ def brought(slots: tuple[OutcomeSlot, ...], index: int) -> dict[Address, int]:
     """What participant `index` brings into a funded channel, by asset, zeros left out."""
     mine = {Address(asset): group[index][2] for asset, group in group_slots(slots)}
     return {asset: amount for asset, amount in mine.items() if amount}
+
+
+def put_up(shares: Shares, index: int, amounts: tuple[int, ...], allowed: tuple[int, ...]) -> dict[Address, int]:
+    """What participant `index` has in a running channel with these amounts, by asset, zeros left out: what it brought,
+    and where there is room for top-ups what it has by now if that is more, with what it is `allowed` to add."""
+    found: dict[Address, int] = {}
+    for k, (asset, room) in enumerate(zip(shares.assets, shares.rooms, strict=True)):
+        amount = shares.of[index][k].amount
+        at = shares.position(index, asset)
+        if room is not None and at is not None:
+            amount = max(amount, amounts[at] + amounts[room.reserves[index]]) + (allowed[k] if allowed else 0)
+        if amount:
+            found[asset] = amount
+    return found
 
 
 def _column(asset: bytes, group: list[OutcomeSlot], count: int) -> tuple[Share, ...]:

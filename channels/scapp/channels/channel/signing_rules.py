@@ -6,8 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from scapp.channels.channel import top_ups
-from scapp.channels.channel.chain_rules import hindrance
+from scapp.channels.channel import succession, top_ups
 from scapp.channels.channel.events import Signed, with_signature
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import Session
@@ -85,7 +84,7 @@ def sign_state(
     """`new` with our signature added. Raises MayNotSign."""
     check_may_sign(state, new)
     if state.setup.funded and new.turn > 0:
-        hindered = hindrance(state, session, is_final=new.is_final)
+        hindered = succession.hindrance(state, session, new.amounts, is_final=new.is_final)
         if hindered is None:
             hindered = top_ups.hindrance(state, new.amounts)
         if hindered is not None:

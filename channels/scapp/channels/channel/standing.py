@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from scapp.channels.adjudicator_status import Mode
-from scapp.channels.channel import recovery, top_ups
+from scapp.channels.channel import recovery, top_ups, wishes
 from scapp.channels.channel.chain_rules import amounts, holds, is_funded
 from scapp.channels.channel.events import ChainSeen
 from scapp.channels.channel.full_set import newest_enforceable
@@ -68,9 +68,13 @@ def describe(state: ChannelState, session: Session) -> str:
         return f"the signature{several} of participant{several} {', '.join(missing)} under turn {newest.turn}"
     if state.turn < 1:
         return "the sequencer's postfund state"
+    known = session.successor
+    if known is not None and known.base_turn == state.turn:
+        return f"channel 0x{known.channel.hex()}, which is to renew it" + (f": {known.waits}" if known.waits else "")
     if state.outstanding and state.setup.my_index != 0:
         return f"the sequencer to order {len(state.outstanding)} submissions"
-    return top_ups.pause(state)
+    asked = [wishes.described(i, wish) for i, wish in sorted(session.wishes.items()) if i != state.setup.my_index]
+    return "; ".join(asked) if state.setup.my_index == 0 and asked else top_ups.pause(state)
 
 
 def chain_pause(state: ChannelState, session: Session) -> str:
@@ -165,6 +169,8 @@ def _funding_pause(state: ChannelState, seen: ChainSeen) -> str:
     if is_funded(state, seen):
         return ""
     held = amounts(seen.latest.holdings)
+    if state.setup.renews is not None and not holds(seen.latest.holdings, shares.totals):
+        return f"what channel 0x{state.setup.renews[0].hex()} holds to be moved here"
     for index, mine in enumerate(shares.of):
         missing = [
             f"{share.target - max(now, share.safety)} {asset_unit(asset)}"

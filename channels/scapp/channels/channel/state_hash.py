@@ -12,7 +12,10 @@ from typing import Protocol
 
 from scapp.channels.abi import STATE_HEAD_BYTES, TURN_BITS, WORD, OutcomeSlot, StateHasher
 from scapp.channels.app_data import APP_DATA_BYTES, encode_app_data
+from scapp.channels.channel.redirect import outcome_with, redirect_of
 from scapp.channels.crypto import keccak256
+from scapp.channels.outcome import encode_outcome
+from scapp.channels.state import encode_state_of_outcome
 from scapp.channels.types import ChannelId, Hash
 
 _BEFORE_TURN = STATE_HEAD_BYTES - 2 * WORD
@@ -55,6 +58,7 @@ class AppStateHasher:
 
     def __init__(self, channel: ChannelId, deployment: bytes, slots: Sequence[OutcomeSlot]) -> None:
         self._hasher = StateHasher(channel, slots)
+        self._channel, self._slots = channel, slots
         self._deployment = deployment
         amounts = (0,) * len(slots)
         encoded = self._hasher.encode(encode_app_data(deployment, 0, bytes(WORD), bytes(WORD), 0), amounts, 0, False)
@@ -90,6 +94,11 @@ class AppStateHasher:
         app_data = encode_app_data(self._deployment, sequence, state.log_root, state.state_root, state.time_ms)
         blob = state.amounts
         amounts = tuple(int.from_bytes(blob[i : i + WORD], "big") for i in range(0, len(blob), WORD))
+        redirect = redirect_of(blob, len(self._slots))
+        if redirect is not None:  # once in a channel's life
+            outcome = encode_outcome(outcome_with(self._slots, amounts[: len(self._slots)], redirect))
+            final = state.is_final
+            return keccak256(encode_state_of_outcome(self._channel, app_data, outcome, state.turn, is_final=final))
         encoded = self._hasher.encode(app_data, amounts, state.turn, state.is_final)
         if len(blob) == WORD * len(amounts):
             self._outcome = blob, encoded[_OUTCOME:]

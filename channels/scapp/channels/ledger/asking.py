@@ -1,4 +1,4 @@
-"""What the operator of one party wants of a running ledger: to pay the other, or to deposit more (ADR 0059).
+"""What the operator of one party wants of a running ledger: to pay the other, to deposit more or not after all (0059).
 
 The leader proposes its own requests at once. The follower numbers them and asks the leader for all that are open; the
 leader decides each number once and for all, so that an old question that comes again can never be proposed twice.
@@ -12,7 +12,7 @@ from scapp.channels.ledger import consensus
 from scapp.channels.ledger.consensus import FOLLOWER, QUEUE_MAX, Ledger
 from scapp.channels.ledger.events import AskDeclined, RequestDropped, Requested
 from scapp.channels.ledger.messages import ASKS_MAX, Ask, Decline
-from scapp.channels.ledger.proposals import Expand, Proposal, ProposalRefused, Transfer, apply
+from scapp.channels.ledger.proposals import Expand, Proposal, ProposalRefused, Retract, Transfer, apply
 from scapp.channels.ledger.record import LedgerRecord, Request
 from scapp.channels.ledger.session import LedgerSession
 from scapp.channels.ledger.updating import followed, proposed, with_ask
@@ -20,7 +20,7 @@ from scapp.channels.ledger.wire import from_wire, to_wire
 
 
 def request(record: LedgerRecord, proposal: Proposal, context: Context) -> Step:
-    """A payment to the other party, or a deposit by this one. Raises LocalError."""
+    """A payment to the other party, a deposit by this one, or that it is not made. Raises LocalError."""
     ledger = record.ledger
     if ledger is None or not record.usable:
         raise LocalError(f"ledger is {record.phase}, it takes no changes")
@@ -55,7 +55,7 @@ def _is_by(proposal: Proposal, party: int) -> bool:
     match proposal:
         case Transfer(payer=payer):
             return payer == party
-        case Expand(party=depositor):
+        case Expand(party=depositor) | Retract(party=depositor):
             return depositor == party
         case _:
             return False

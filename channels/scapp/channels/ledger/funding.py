@@ -10,6 +10,7 @@ from scapp.channels.adjudicator_status import Mode
 from scapp.channels.books.step import Context
 from scapp.channels.channel.chain_rules import amounts, holds
 from scapp.channels.channel.shares import Share
+from scapp.channels.ledger.proposals import Retract
 from scapp.channels.ledger.record import Final, LedgerRecord
 from scapp.channels.ledger.signed import signed_state
 from scapp.channels.onchain import Conclude, Deposit, Transaction
@@ -61,9 +62,18 @@ def _announced_deposits(record: LedgerRecord) -> tuple[Transaction, ...]:
     announced: dict[Address, Share] = {}
     for each, confirmed in zip(ledger.current.assets, amounts(seen.confirmed.holdings), strict=True):
         between = each.announced(record.setup.my_index)
+        if is_retracting(record, each.asset, record.setup.my_index):
+            continue
         if between is not None and confirmed >= between[0]:
             announced[each.asset] = Share(*between)
     return _missing(record, announced)
+
+
+def is_retracting(record: LedgerRecord, asset: Address, party: int) -> bool:
+    """Was it asked for, or proposed, that the party's announced deposit is not made?"""
+    change, ledger = Retract(asset, party), record.ledger
+    queued = ledger is not None and any(each.proposal == change for each in ledger.queue)
+    return queued or any(each.proposal == change for each in record.requests)
 
 
 def _missing(record: LedgerRecord, shares: dict[Address, Share]) -> tuple[Transaction, ...]:

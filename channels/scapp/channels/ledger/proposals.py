@@ -75,7 +75,15 @@ class Merge(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="merge")
     party: int
 
 
-Proposal = Add | Remove | Transfer | Expand | Merge
+class Retract(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="retract"):
+    """The party's announced deposit is not made: its allocation goes. Only that party can lose by it, if it deposits
+    all the same, so only that party asks for it."""
+
+    asset: Address
+    party: int
+
+
+Proposal = Add | Remove | Transfer | Expand | Merge | Retract
 
 
 def apply(balances: Balances, proposal: Proposal) -> Balances:
@@ -95,6 +103,8 @@ def apply(balances: Balances, proposal: Proposal) -> Balances:
             changed = _expand(balances, proposal)
         case Merge():
             changed = _merge(balances, proposal)
+        case Retract():
+            changed = _retract(balances, proposal)
     assets = tuple(changed.get(each.asset, each) for each in balances.assets)
     return msgspec.structs.replace(balances, turn=balances.turn + 1, assets=assets)
 
@@ -230,6 +240,15 @@ def _merge(balances: Balances, proposal: Merge) -> dict[Address, AssetBalances]:
             trailing=before.trailing[1:],
         )
     }
+
+
+def _retract(balances: Balances, proposal: Retract) -> dict[Address, AssetBalances]:
+    before = _asset(balances, proposal.asset)
+    _check_party(proposal.party)
+    rest = tuple(each for each in before.trailing if each.party != proposal.party)
+    if rest == before.trailing:
+        raise ProposalRefused("no deposit of that party is announced")
+    return {proposal.asset: msgspec.structs.replace(before, trailing=rest)}
 
 
 def _check_party(party: int) -> None:

@@ -35,6 +35,7 @@ def receive_ask_standing(record: LedgerRecord, session: LedgerSession, message: 
     """The other party was restored: tell it what this node knows, with its token. Raises PeerError when a leader was
     restored so often that no turn is left before the next change."""
     if record.recovering:
+        session.peer_recovers = True
         return NOTHING  # this node does not know either
     if record.rejected_by is not None:
         return Step(sends=(Send(record.peer, RejectLedger(record.channel, record.reject_reason)),))

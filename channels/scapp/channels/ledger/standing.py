@@ -7,7 +7,7 @@ from scapp.channels.ledger.chain_pause import chain_pause
 from scapp.channels.ledger.funding import is_funded
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
-from scapp.channels.types import asset_unit
+from scapp.channels.types import ChannelId, asset_unit
 
 
 def waiting_for(record: LedgerRecord, session: LedgerSession) -> str:
@@ -19,7 +19,7 @@ def waiting_for(record: LedgerRecord, session: LedgerSession) -> str:
         case "proposed":
             return "this node's operator to accept or reject it"
         case "recovering":
-            return f"{peer} to tell where the ledger stands; this node was restored and signs nothing before"
+            return _recovering(record, session, peer)
         case "opening":
             return f"{peer} to accept the ledger"
         case "funding":
@@ -32,6 +32,17 @@ def waiting_for(record: LedgerRecord, session: LedgerSession) -> str:
             return chain_pause(record)
         case "running":
             return _running(record, session, peer)
+
+
+def _recovering(record: LedgerRecord, session: LedgerSession, peer: str) -> str:
+    if session.peer_recovers:
+        return f"nothing: {peer} was restored as well and cannot tell either; {override_hint(record.channel)}"
+    return f"{peer} to tell where the ledger stands; this node was restored and signs nothing before"
+
+
+def override_hint(ledger: ChannelId) -> str:
+    """What an operator can do where two restored nodes wait for each other."""
+    return f"only an override helps, at one of the two: scapp ledger recover 0x{ledger.hex()} --override"
 
 
 def _funding(record: LedgerRecord, peer: str) -> str:

@@ -15,9 +15,9 @@ from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.ledger import consensus
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER, QUEUE_MAX, Ledger, Queued, SignedProposal
 from scapp.channels.ledger.events import Countersigned, FollowerSigned, ProposalSigned
-from scapp.channels.ledger.funding import is_deposited
+from scapp.channels.ledger.funding import is_deposited, is_retracting
 from scapp.channels.ledger.messages import Agree, SignStage, Update, Updates
-from scapp.channels.ledger.proposals import Add, Expand, Merge, Proposal, Remove, Transfer
+from scapp.channels.ledger.proposals import Add, Expand, Merge, Proposal, Remove, Retract, Transfer
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
 from scapp.channels.ledger.setup import POSTFUND
@@ -76,7 +76,7 @@ def _lead(record: LedgerRecord, ledger: Ledger, wants: Sequence[Proposal], conte
                 continue
             case Remove() if not stands:
                 continue
-            case Transfer() | Expand() | Merge():
+            case Transfer() | Expand() | Merge() | Retract():
                 raise LocalError(f"a {type(want).__name__} is requested, not pursued")
         if len(ledger.queue) >= QUEUE_MAX:
             break
@@ -125,7 +125,8 @@ def merges(record: LedgerRecord, context: Context) -> Step:
             merge = Merge(each.asset, trailing.party)
             if any(queued.proposal == merge for queued in ledger.queue) or len(ledger.queue) >= QUEUE_MAX:
                 continue
-            if is_deposited(record, each.asset, trailing.party):
+            stays = not is_retracting(record, each.asset, trailing.party)
+            if stays and is_deposited(record, each.asset, trailing.party):
                 ledger, _ = consensus.propose(ledger, merge, context.signer)
     return NOTHING if ledger is before else proposed(record, before, ledger)
 
@@ -206,6 +207,8 @@ def _unwanted(record: LedgerRecord, ledger: Ledger, head: Queued, wants: Sequenc
             return "" if payer == LEADER else f"a payment of {amount} to the leader that this node did not request"
         case Expand(amount=amount, party=party):
             return "" if party == LEADER else f"a deposit of {amount} that this node did not announce"
+        case Retract(party=party):
+            return "" if party == LEADER else "the end of a deposit that this node has announced"
         case Merge(asset, party):
             there = is_deposited(_replace(record, ledger=ledger), asset, party)
             return "" if there else "an announced deposit that is not confirmed yet"

@@ -8,7 +8,7 @@ import msgspec
 
 from scapp.channels.books.wire import B20, B32, WireAmount, from_wire_amount, to_wire_amount
 from scapp.channels.ledger.balances import Balances, Guarantee, Parties, Trailing, asset_balances
-from scapp.channels.ledger.proposals import PARTS_MAX, Add, Expand, Merge, Part, Proposal, Remove, Transfer
+from scapp.channels.ledger.proposals import PARTS_MAX, Add, Expand, Merge, Part, Proposal, Remove, Retract, Transfer
 from scapp.channels.types import Address, ChannelId, Destination
 
 Party = Annotated[int, msgspec.Meta(ge=0, le=1)]
@@ -67,7 +67,14 @@ class WireMerge(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="mer
     party: Party
 
 
-WireProposal = WireAdd | WireRemove | WireTransfer | WireExpand | WireMerge
+class WireRetract(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="retract"):
+    """`proposals.Retract`."""
+
+    asset: B20
+    party: Party
+
+
+WireProposal = WireAdd | WireRemove | WireTransfer | WireExpand | WireMerge | WireRetract
 
 
 def to_wire(proposal: Proposal) -> WireProposal:
@@ -83,6 +90,8 @@ def to_wire(proposal: Proposal) -> WireProposal:
             return WireExpand(asset, to_wire_amount(amount), party)
         case Merge(asset, party):
             return WireMerge(asset, party)
+        case Retract(asset, party):
+            return WireRetract(asset, party)
 
 
 def from_wire(wire: WireProposal) -> Proposal:
@@ -104,6 +113,8 @@ def from_wire(wire: WireProposal) -> Proposal:
             return Expand(Address(asset), from_wire_amount(amount), party)
         case WireMerge(asset, party):
             return Merge(Address(asset), party)
+        case WireRetract(asset, party):
+            return Retract(Address(asset), party)
 
 
 def _part_to_wire(part: Part) -> WirePart:

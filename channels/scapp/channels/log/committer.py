@@ -7,10 +7,12 @@ nobody. Waiters hear of it in queue order, and only once their append is durable
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 
 import msgspec
@@ -20,14 +22,17 @@ from scapp.channels.log.port import Append, EventLog, LogClosed
 
 GROUP_APPENDS_MAX = 1024
 
-Outcome = BaseException | None
-Waiter = Future[None] | asyncio.Future[None]
+Outcome = Exception | None
+Told = Callable[[Outcome], None]
+"""Hears None once an append is durable, else VersionConflict, LogWriteFailed, LogClosed, or a bug."""
+
+_log = logging.getLogger("scapp.log")
 
 
 class _Job(msgspec.Struct, frozen=True):
     append: Append
-    waiter: Waiter
-    loop: asyncio.AbstractEventLoop | None  # None: a thread waits
+    then: Told
+    loop: asyncio.AbstractEventLoop | None  # None: it is told in the committer's thread
 
 
 class Committer:
@@ -53,18 +58,19 @@ class Committer:
         committed in that order."""
         waiter: Future[None] = Future()
         waiter.set_running_or_notify_cancel()  # a queued append is committed whatever its caller does
-        self._put(_Job(append, waiter, None))
+        self._put(_Job(append, partial(_resolve, waiter), None))
         return waiter
 
-    async def append(self, append: Append) -> None:
-        """Return when the append is durable. Raises as `submit`, and what the future of `submit` would hold.
+    def enqueue(self, append: Append, then: Told) -> None:
+        """Queue an append of the running event loop, which calls `then` once it is durable or has failed. Raises as
+        `submit`."""
+        self._put(_Job(append, then, asyncio.get_running_loop()))
 
-        It is in the queue before the first suspension, so tasks of one loop commit in the order of their calls.
-        Cancelling the caller does not take the append back."""
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
-        self._put(_Job(append, waiter, loop))
-        await waiter
+    def append(self, append: Append) -> asyncio.Future[None]:
+        """As `submit`, for the running event loop. Cancelling whoever waits does not take the append back."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.enqueue(append, partial(_resolve, waiter))
+        return waiter
 
     def close(self) -> None:
         """Commit what is queued, make the whole log durable, and end the thread. Later appends raise LogClosed."""
@@ -126,25 +132,32 @@ class Committer:
 
 
 def _resolve_all(jobs: Sequence[_Job], outcomes: Sequence[Outcome]) -> None:
-    """Wake every waiter in order; one call into each event loop for the whole group."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Waiter, Outcome]]] = {}
+    """Tell everybody in order; one call into each event loop for the whole group."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Told, Outcome]]] = {}
     for job, outcome in zip(jobs, outcomes, strict=True):
         if job.loop is None:
-            _resolve(((job.waiter, outcome),))
+            job.then(outcome)
         else:
-            by_loop.setdefault(job.loop, []).append((job.waiter, outcome))
-    for loop, waiters in by_loop.items():
+            by_loop.setdefault(job.loop, []).append((job.then, outcome))
+    for loop, told in by_loop.items():
         try:
-            loop.call_soon_threadsafe(_resolve, waiters)
+            loop.call_soon_threadsafe(_tell, told)
         except RuntimeError:
             continue  # the loop was closed: nobody waits any more
 
 
-def _resolve(waiters: Iterable[tuple[Waiter, Outcome]]) -> None:
-    for waiter, outcome in waiters:
-        if waiter.done():
-            continue  # its task was cancelled
-        if outcome is None:
-            waiter.set_result(None)
-        else:
-            waiter.set_exception(outcome)
+def _tell(told: Iterable[tuple[Told, Outcome]]) -> None:
+    for then, outcome in told:
+        try:
+            then(outcome)
+        except Exception:
+            _log.exception("whoever waited for an append failed")
+
+
+def _resolve(waiter: Future[None] | asyncio.Future[None], outcome: Outcome) -> None:
+    if waiter.done():
+        return  # its task was cancelled
+    if outcome is None:
+        waiter.set_result(None)
+    else:
+        waiter.set_exception(outcome)

@@ -8,7 +8,8 @@ are opaque bytes here; what they mean stands in `channel/events.py` and `effects
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -126,4 +127,16 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Flush and release; further calls raise LogClosed, except `close`, which then does nothing."""
+        ...
+
+
+class Committer(Protocol):
+    """Appends in groups, each returned or told when it is durable. Errors as in `EventLog.append`."""
+
+    def append(self, append: Append) -> asyncio.Future[None]:
+        """Ends when it is durable; it is in the queue when this returns."""
+        ...
+
+    def enqueue(self, append: Append, then: Callable[[Exception | None], None]) -> None:
+        """Calls `then` in the running event loop once it is durable, or with why it is not."""
         ...

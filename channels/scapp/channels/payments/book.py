@@ -44,7 +44,7 @@ class PurseTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PaymentBook:
-    """`me` is the node's address, `signer` signs as that. `purses` are all it has ever had, by channel."""
+    """`me` is the node's address, `signer` signs as that. `purses` are those that it remembers, by channel."""
 
     def __init__(self, signer: VoucherSigner, limits: Limits | None = None) -> None:
         self.me = signer.address
@@ -77,6 +77,19 @@ class PaymentBook:
         else:
             self._unsettled[ours] += purse.paid
             held[purse.channel] = None
+
+    def forget(self, channel: ChannelId) -> None:
+        """A settled purse is not remembered any more; any other is."""
+        purse = self.purses.get(channel)
+        if purse is None or purse.phase != "settled":
+            return
+        del self.purses[channel]
+        ours, peer = (purse.payer, purse.payee, purse.asset), purse.peer_of(self.me)
+        if not self._unsettled.get(ours):
+            self._unsettled.pop(ours, None)
+        if not self._by_peer.get(peer):
+            self._by_peer.pop(peer, None)
+            self._verifiers.pop(purse.payer, None)
 
     # Reading
 

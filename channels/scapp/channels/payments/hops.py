@@ -5,7 +5,7 @@ for an unconditional voucher, H does the same with A; whoever meets a neighbour 
 chain before the lock ends. So a hub that had to pay late downstream still has the margin to be paid upstream.
 
 A node's view of one channel's locks is a `Conditional`, a value; each function gives the next one. `head_s` is the
-timestamp of the chain's newest block, the only clock that counts, `opened` what the chain shows as revealed in time.
+timestamp of the chain's newest block, the only clock that counts. `locked/` has the payments that are made of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scapp.channels.payments.vouchers import VoucherSigner
 from scapp.channels.signing import Verifier
 from scapp.channels.types import Address, ChannelId
 
-NONE_OPENED: frozenset[bytes] = frozenset()
+NONE_ENDED: frozenset[bytes] = frozenset()
 
 
 class LockTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +67,7 @@ class Conditional(msgspec.Struct, frozen=True, gc=False):
 
 def offer(known: Conditional, lock: Lock, signer: VoucherSigner, head_s: int, terms: LockTerms) -> Conditional:
     """One more lock. Raises LocalError."""
-    fault = _lock_fault(known, lock, head_s, terms)
+    fault = lock_fault(known, lock) or time_fault(lock, head_s, terms)
     if signer.address != known.payer:
         fault = "only the payer of a channel can pay in it"
     if fault:
@@ -84,9 +84,10 @@ def fulfil(known: Conditional, preimage: bytes, signer: VoucherSigner) -> Condit
     return _signed(known, known.amount + lock.amount, rest, signer)
 
 
-def drop(known: Conditional, head_s: int, opened: frozenset[bytes], signer: VoucherSigner) -> Conditional:
-    """Without the locks that have ended unopened, and with those paid that were opened on chain."""
-    over = [lock for lock in known.locks if lock.hash in opened or lock.expiry_s < head_s]
+def drop(known: Conditional, opened: frozenset[bytes], ended: frozenset[bytes], signer: VoucherSigner) -> Conditional:
+    """Without the locks that have ended unopened, and with those paid that were opened on chain, as the chain will
+    always say it."""
+    over = [lock for lock in known.locks if lock.hash in opened or lock.hash in ended]
     if not over:
         return known
     gained = sum(lock.amount for lock in over if lock.hash in opened)
@@ -101,14 +102,12 @@ def _signed(known: Conditional, amount: int, locks: Sequence[Lock], signer: Vouc
 
 
 def accept(
-    known: Conditional,
-    voucher: LockedVoucher,
-    verifier: Verifier,
-    head_s: int,
-    opened: frozenset[bytes],
-    terms: LockTerms,
+    known: Conditional, voucher: LockedVoucher, verifier: Verifier, ended: frozenset[bytes] = NONE_ENDED
 ) -> Conditional:
-    """The payer's next voucher, unless it is worth less than the one before in whatever comes. Raises LockRefused."""
+    """The payer's next voucher, unless it is worth less than the one before in whatever comes; `ended` are the hashes
+    of locks that can open no more. Raises LockRefused.
+
+    A lock is taken whatever its time: it costs its payee nothing, which need not act on it (`time_fault`)."""
     if voucher.channel != known.channel or verifier.address != known.payer:
         raise LockRefused("a voucher of another channel or payer")
     if voucher.most > known.start or len(voucher.locks) > LOCKS_MAX:
@@ -117,20 +116,19 @@ def accept(
     if len(kept) != len(voucher.locks):
         raise LockRefused("two locks with one hash")
     gone = [lock for lock in known.locks if kept.get(lock.hash) != lock]
-    lapsed = [lock for lock in gone if lock.expiry_s < head_s and lock.hash not in opened]
-    due = known.amount + sum(lock.amount for lock in gone if lock not in lapsed)
+    due = known.amount + sum(lock.amount for lock in gone if lock.hash not in ended)
     if voucher.amount < due:
         raise LockRefused(f"a voucher for {voucher.amount}, {due} is due")
     before = msgspec.structs.replace(known, voucher=None)
     for lock in voucher.locks:
-        if known.lock(lock.hash) != lock and (fault := _lock_fault(before, lock, head_s, terms)):
+        if known.lock(lock.hash) != lock and (fault := lock_fault(before, lock)):
             raise LockRefused(fault)
     if not verifier.signed(locked_voucher_hash(voucher), voucher.signature):
         raise LockRefused(f"wrong signer: only 0x{known.payer.hex()} pays in this channel")
     return msgspec.structs.replace(known, voucher=voucher)
 
 
-def _lock_fault(known: Conditional, lock: Lock, head_s: int, terms: LockTerms) -> str:
+def lock_fault(known: Conditional, lock: Lock) -> str:
     """Why the lock cannot be added, or "": the same for who offers and who takes it."""
     if lock.amount <= 0 or len(lock.hash) != 32:
         return f"a lock over {lock.amount} on a hash of {len(lock.hash)} bytes"
@@ -140,26 +138,30 @@ def _lock_fault(known: Conditional, lock: Lock, head_s: int, terms: LockTerms) -
         return f"insufficient funds: {known.free} of {known.start} remain"
     if len(known.locks) >= LOCKS_MAX:
         return f"{len(known.locks)} locks in one voucher; allowed are {LOCKS_MAX}"
-    if not terms.margin_s <= lock.expiry_s - head_s <= terms.challenge_duration_s:
-        return (
-            f"a lock that ends in {lock.expiry_s - head_s} s; allowed are {terms.margin_s} to "
-            f"{terms.challenge_duration_s}"
-        )
+    return ""
+
+
+def time_fault(lock: Lock, head_s: int, terms: LockTerms) -> str:
+    """Why nobody should offer the lock, pass it on or open it, or "": too little time to answer on chain, or so much
+    that it could open when a dispute over its channel has been paid out."""
+    least, most = terms.margin_s, terms.challenge_duration_s - terms.margin_s
+    if not least <= lock.expiry_s - head_s <= most:
+        return f"a lock that ends in {lock.expiry_s - head_s} s; allowed are {least} to {most}"
     return ""
 
 
 # The hub
 
 
-def forward(incoming: Lock, fee: int, head_s: int, terms: LockTerms) -> Lock:
-    """The lock to offer downstream for one that was taken, durably, upstream. Raises LocalError when too little time or
-    money is left."""
-    amount, expiry_s = incoming.amount - fee, incoming.expiry_s - terms.margin_s
-    if amount <= 0:
-        raise LocalError(f"{incoming.amount} to pass on, the fee is {fee}")
-    if expiry_s - head_s < terms.margin_s:
-        raise LocalError(f"the lock ends in {incoming.expiry_s - head_s} s; passing it on takes {2 * terms.margin_s}")
-    return Lock(amount, incoming.hash, expiry_s)
+def forward_fault(incoming: Lock, outgoing: Lock, fee: int, terms: LockTerms) -> str:
+    """Why a lock that was taken upstream must not be passed on by that one, or ""."""
+    if incoming.hash != outgoing.hash:
+        return "a lock on another hash"
+    if incoming.amount - outgoing.amount < fee:
+        return f"{incoming.amount - outgoing.amount} left for this hub, its fee is {fee}"
+    if incoming.expiry_s - outgoing.expiry_s < terms.margin_s:
+        return f"{incoming.expiry_s - outgoing.expiry_s} s between two locks; this hub wants {terms.margin_s}"
+    return ""
 
 
 def must_reveal(known: Conditional, preimages: frozenset[bytes], head_s: int, terms: LockTerms) -> list[bytes]:

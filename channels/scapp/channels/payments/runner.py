@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from scapp.channels.errors import LocalError, ScappError
-from scapp.channels.log.port import EventLog
+from scapp.channels.log.port import Committer, EventLog
 from scapp.channels.payments.book import PaymentBook, PurseTerms
 from scapp.channels.payments.events import PurseEvent, amount_of
 from scapp.channels.payments.history import PaymentRow, read_history
@@ -27,7 +27,7 @@ from scapp.channels.payments.messages import (
 )
 from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.receipts import Asked, Payment, PurseInfo
-from scapp.channels.payments.store import Committer, PurseStore
+from scapp.channels.payments.store import PurseStore
 from scapp.channels.payments.talk import PaymentTalk
 from scapp.channels.payments.vouchers import Voucher, VoucherRefused, VoucherSigner, redemption_app_data
 from scapp.channels.types import Address, ChannelId
@@ -101,8 +101,13 @@ class PaymentRunner:
             raise LocalError(f"payment channel 0x{channel.hex()} is being opened")
         return self._talk.info(purse)
 
+    @property
+    def count(self) -> int:
+        """How many purses this node remembers."""
+        return len(self._store.durable)
+
     def purses(self) -> list[PurseInfo]:
-        """All that this node has ever had."""
+        """All that this node remembers."""
         return [self._talk.info(purse) for purse in self._store.durable.values()]
 
     async def open(self, terms: PurseTerms, token: bytes = b"") -> None:
@@ -124,10 +129,13 @@ class PaymentRunner:
     async def pay(self, channel: ChannelId, amount: int, *, wait_s: float = 0) -> Payment:
         """Pay, durably when it returns; with `wait_s` wait so long for the payee to have it too. Raises as `ask`."""
         asked = self._ask(channel, amount, wait_s > 0)
-        if asked.wait:
-            await asyncio.wait([asked.future], timeout=wait_s)
-            self._talk.give_up(channel, asked)
-        return await asked.future
+        if not asked.wait:
+            return await asked.future
+        timer = asyncio.get_running_loop().call_later(wait_s, self._talk.give_up, channel, asked)
+        try:
+            return await asked.future
+        finally:
+            timer.cancel()
 
     def _ask(self, channel: ChannelId, amount: int, wait: bool) -> Asked:
         asked = Asked(amount, wait, asyncio.get_running_loop().create_future())
@@ -163,6 +171,14 @@ class PaymentRunner:
         """The channel is gone for good, in the ledgers or on chain."""
         await self._keep(channel, self._book.settle(channel, self._clock_ms()))
         self._talk.forget(channel)
+
+    def forget(self, channels: Iterable[ChannelId]) -> None:
+        """These purses, as far as they are settled, are not remembered any more; what was paid stays in the log."""
+        for channel in channels:
+            durable = self._store.durable.get(channel)
+            if durable is not None and durable.phase == "settled":
+                self._book.forget(channel)
+                self._store.forget(channel)
 
     async def recover(self, channel: ChannelId) -> None:
         """End a restored purse's recovery without the other's answer, at the operator's risk."""
@@ -374,12 +390,10 @@ class PaymentRunner:
         """Store what a caller's call decided; with no event, wait until what it found is durable."""
         after = self._book.purse(channel)
         events = [event for event in decided if event is not None]
-        if not events:
-            await self._store.idle()
-        else:
+        if events:
             self._store.stage(after, *events)
-            # Whoever waits may be cancelled; what is decided is stored all the same.
-            await asyncio.shield(self._store.commit(lambda error: self._fail(error) if error is not None else None))
+            self._store.commit(lambda error: self._fail(error) if error is not None else None)
+        await self._store.idle()  # whoever waits may be cancelled; what is decided is stored all the same
         if self._store.failure is not None:
             raise self._store.failure
         return after

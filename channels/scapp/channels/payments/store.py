@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
 
 from scapp.channels.errors import ScappError
-from scapp.channels.log.port import Append, EventLog, StreamWrite
+from scapp.channels.log.port import Append, Committer, EventLog, StreamWrite
 from scapp.channels.payments.events import PurseEvent, encode_purse_event
 from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.stored import load_purse, save_purse
@@ -21,12 +22,6 @@ logger = logging.getLogger("scapp.payments")
 
 SNAPSHOT_EVENTS = 16_384
 """Events between two snapshots of a purse: to read that many takes some 10 milliseconds."""
-
-
-class Committer(Protocol):
-    """`scapp.channels.log.committer.Committer`, as far as it is needed here."""
-
-    async def append(self, append: Append) -> None: ...
 
 
 class PurseStore:
@@ -41,8 +36,9 @@ class PurseStore:
         self._after = after
         self._versions: dict[ChannelId, int] = {}  # of the book's purses
         self._snapshots: dict[ChannelId, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._last: asyncio.Task[None] | None = None
+        self._saving: set[asyncio.Task[None]] = set()
+        self._begun = self._ended = 0  # appends; they end in the order of their beginning
+        self._idle: deque[tuple[int, asyncio.Future[None]]] = deque()  # who waits for how many to have ended
         self._staged: list[StreamWrite] = []
         self._touched: list[tuple[Purse, int]] = []
 
@@ -60,38 +56,47 @@ class PurseStore:
         self._staged.append(StreamWrite(purse.channel, version, [encode_purse_event(event) for event in events]))
         self._touched.append((purse, end))
 
-    def commit(self, then: Callable[[ScappError | None], None]) -> asyncio.Task[None]:
-        """Append what is staged; `then` hears when it is durable, or why it is not."""
-        writes, touched = self._staged, self._touched
+    def commit(self, then: Callable[[ScappError | None], None]) -> None:
+        """Append what is staged; `then` hears later when it is durable, or why it is not."""
+        append, touched = Append(self._staged), self._touched
         self._staged, self._touched = [], []
         self.on_their_way += 1
-        # Tasks begin in the order of their creation, so appends are queued in the order of the decisions.
-        task = asyncio.get_running_loop().create_task(self._commit(Append(writes), touched, then))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self._last = task
-        return task
+        self._begun += 1
+        ended = partial(self._end, touched, then)
+        try:
+            if self.failure is not None:
+                raise self.failure
+            self._committer.enqueue(append, ended)
+        except Exception as failed:
+            asyncio.get_running_loop().call_soon(ended, failed)
 
-    async def _commit(
-        self, append: Append, touched: list[tuple[Purse, int]], then: Callable[[ScappError | None], None]
+    def _end(
+        self,
+        touched: list[tuple[Purse, int]],
+        then: Callable[[ScappError | None], None],
+        outcome: Exception | None,
     ) -> None:
-        error: ScappError | None = self.failure
-        if error is None:
-            try:
-                await self._committer.append(append)
-            except Exception as failed:
-                # The book holds what the disk does not: nothing may be decided on top of it.
-                error = failed if isinstance(failed, ScappError) else ScappError(f"internal error: {failed!r}")
-                self.failure = error
-                logger.exception("payments stop: what was decided cannot be stored")
+        if outcome is not None and self.failure is None:
+            # The book holds what the disk does not: nothing may be decided on top of it.
+            self.failure = outcome if isinstance(outcome, ScappError) else ScappError(f"internal error: {outcome!r}")
+            logger.error("payments stop: what was decided cannot be stored", exc_info=outcome)
+        error = self.failure if outcome is not None else None
         self.on_their_way -= 1
         if error is None:
             for purse, _ in touched:
                 self.durable[purse.channel] = purse
         then(error)
         self._after()
-        if error is None:
-            await self._snapshot([each for each in touched if self._is_due(*each)])
+        self._ended += 1
+        while self._idle and self._idle[0][0] <= self._ended:
+            waiter = self._idle.popleft()[1]
+            if not waiter.done():
+                waiter.set_result(None)
+        due = [each for each in touched if self._is_due(*each)]
+        if due and error is None:
+            saving = asyncio.get_running_loop().create_task(self._snapshot(due))
+            self._saving.add(saving)
+            saving.add_done_callback(self._saving.discard)
 
     def _is_due(self, purse: Purse, version: int) -> bool:
         return version >= self._snapshots.get(purse.channel, 0) + SNAPSHOT_EVENTS
@@ -104,12 +109,21 @@ class PurseStore:
             except ScappError as error:  # a shortcut only
                 logger.warning("payment channel 0x%s: no snapshot: %s", purse.channel.hex(), error)
 
+    def forget(self, channel: ChannelId) -> None:
+        """Nothing more is stored of this purse."""
+        for known in (self.durable, self._versions, self._snapshots):
+            known.pop(channel, None)
+
     async def idle(self) -> None:
         """Return when all that was decided before is durable, or has failed."""
-        if self._last is not None:
-            await asyncio.wait([self._last])
+        if self._ended < self._begun:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append((self._begun, waiter))
+            await waiter
 
     async def stop(self) -> None:
         """Finish what is on its way."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._ended < self._begun:
+            await self.idle()
+        if self._saving:
+            await asyncio.wait(self._saving)

@@ -46,6 +46,7 @@ class PaymentTalk:
         self._counters = counters
         self._unseen: defaultdict[ChannelId, deque[Asked]] = defaultdict(deque)  # who waits for the payee
         self._seen: dict[ChannelId, int] = {}
+        self._recovers: set[ChannelId] = set()  # whose other end was restored as well, while ours recovers
         self._resending = Resending()
 
     def loaded(self, purse: Purse) -> None:
@@ -68,6 +69,11 @@ class PaymentTalk:
         if purse.recovering:
             other = purse.peer_of(me)
             waiting_for = f"0x{other.hex()} to tell its largest voucher; this node was restored from a backup"
+            if purse.channel in self._recovers:
+                waiting_for = (
+                    f"nothing: 0x{other.hex()} was restored as well and cannot tell its largest voucher; only an "
+                    f"override helps, at one of the two: scapp payments recover 0x{purse.channel.hex()} --override"
+                )
         elif seen < purse.paid and purse.phase != "settled":
             waiting_for = f"the payee to take the voucher for {purse.paid}"
         return PurseInfo(purse=purse, seen=seen, waiting_for=waiting_for)
@@ -128,6 +134,8 @@ class PaymentTalk:
         """To one who asks for our largest voucher."""
         purse = self.shared(peer, channel)
         largest = purse.largest
+        if purse.recovering and token != NO_TOKEN:
+            self._recovers.add(purse.channel)
         told = NO_TOKEN if purse.recovering else token  # one that recovers does not know either
         signature = largest.signature if largest is not None else b""
         self._tell(peer, VoucherHeld(purse.channel, told, amount_bytes(purse.paid), signature))

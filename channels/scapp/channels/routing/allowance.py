@@ -14,15 +14,15 @@ class Allowance:
         self._saved_ms = self._full_ms
         self._at_ms = 0
 
-    def take(self, now_ms: int) -> bool:
-        """May it happen now? Then it counts as done."""
-        if self.wait_ms(now_ms):
+    def take(self, now_ms: int, times: int = 1) -> bool:
+        """May it happen now, so many times? Then it counts as done."""
+        if self.wait_ms(now_ms, times):
             return False
-        self._saved_ms -= self._refill_ms
+        self._saved_ms -= self._refill_ms * times
         return True
 
-    def wait_ms(self, now_ms: int) -> int:
+    def wait_ms(self, now_ms: int, times: int = 1) -> int:
         """How long until it may happen; 0 if it may now."""
         self._saved_ms = min(self._full_ms, self._saved_ms + max(0, now_ms - self._at_ms))
         self._at_ms = now_ms
-        return max(0, self._refill_ms - self._saved_ms)
+        return max(0, self._refill_ms * times - self._saved_ms)

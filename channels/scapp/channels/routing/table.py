@@ -91,8 +91,8 @@ class Table:
         wait_ms = before.allowance.wait_ms(now_ms) if before is not None else 0
         if wait_ms:
             raise AnnouncementRefused(f"{name} comes too soon after those before, by {wait_ms} ms")
-        making_room = self._in_the_way(peer, origin, _weight(signed, statement), name)
         check_signature(signed, statement, self._network)
+        making_room = self._in_the_way(peer, origin, _weight(signed, statement), name)
         for other in making_room:
             self.drop(other)
         self.put(peer, signed, statement, now_ms)

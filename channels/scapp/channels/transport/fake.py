@@ -68,6 +68,7 @@ class FakeNetwork:
         self._random = random.Random(seed)  # noqa: S311 - a simulation must repeat
         self._automatic = automatic
         self._nodes: dict[Address, FakeTransport] = {}
+        self._pairs: list[tuple[Address, Address, frozenset[Address]]] = []  # of the nodes, in a fixed order
         self._links: set[frozenset[Address]] = set()
         self._cut: set[frozenset[Address]] = set()
         self._pump_due = False
@@ -78,10 +79,10 @@ class FakeNetwork:
     def possible_steps(self) -> list[Step]:
         """Every step that could come next, in a fixed order."""
         steps: list[Step] = []
-        for one, other in itertools.permutations(sorted(self._nodes), 2):
-            pair = frozenset((one, other))
+        for one, other, pair in self._pairs:
             if pair in self._links:
-                steps += self._steps_on_link(one, other)
+                if self._nodes[one].queues[other].messages:
+                    steps += self._steps_on_link(one, other)
             elif pair not in self._cut and self._nodes[one].knows_endpoint(other):
                 steps.append(("connect", one, other))
         return steps
@@ -181,7 +182,12 @@ class FakeNetwork:
         if node.address in self._nodes:
             raise LocalError(f"0x{node.address.hex()} is on the network already")
         self._nodes[node.address] = node
+        self._pair_up()
         self.wake()
+
+    def _pair_up(self) -> None:
+        pairs = itertools.permutations(sorted(self._nodes), 2)
+        self._pairs = [(one, other, frozenset((one, other))) for one, other in pairs]
 
     def leave(self, node: FakeTransport) -> None:
         """Take a node off; the others keep what they have for it and, as it will have a new life, send it again."""
@@ -190,6 +196,7 @@ class FakeNetwork:
         for other in sorted(self._nodes):
             self.drop_link(node.address, other)
         del self._nodes[node.address]
+        self._pair_up()
         for survivor in self._nodes.values():
             if node.address in survivor.queues:
                 survivor.acknowledge(node.address)

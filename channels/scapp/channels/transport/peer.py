@@ -22,6 +22,9 @@ _log = logging.getLogger("scapp.transport")
 WRITE_BYTES = 262_144
 """A peer's messages are handed to the TLS layer in writes of about this size."""
 _HANDLED_IN_A_ROW_MAX = 64
+ACK_DELAY_S = 0.002
+"""An acknowledgement waits so long for a message to travel with: most messages are answered, and a write and a wake-up
+for the acknowledgement alone would stand between a message and its answer."""
 
 
 class Peer:
@@ -51,6 +54,7 @@ class Peer:
         self._announced = False
         self._stopping = False
         self._flush_due = False
+        self._ack_timer: asyncio.TimerHandle | None = None
         self._worker: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -105,8 +109,13 @@ class Peer:
     # --- sending -----------------------------------------------------------------------------------------------
 
     def send(self, message: bytes, on_acked: Callable[[], None] | None) -> None:
+        """Alone it goes out at once; while others are on their way it is gathered with what follows."""
         self.session.queue(message, on_acked)
-        if not self._flush_due:
+        if self._flush_due:
+            return
+        if self.session.queued == 1:
+            self._flush()
+        else:
             self.flush_soon()
 
     def flush_soon(self) -> None:
@@ -125,6 +134,18 @@ class Peer:
             link.write(data)
             if self.session.can_take:
                 self.flush_soon()
+
+    def _ack_soon(self, urgent: bool) -> None:
+        """Now, or with the next message, or after a while."""
+        if urgent:
+            self.flush_soon()
+        else:
+            self._ack_timer = self._loop.call_later(ACK_DELAY_S, self._ack_now)
+
+    def _ack_now(self) -> None:
+        self._ack_timer = None
+        if self.session.can_take:
+            self.flush_soon()
 
     # --- receiving ---------------------------------------------------------------------------------------------
 
@@ -146,13 +167,14 @@ class Peer:
             # Messages before a bad frame are good ones.
             if session.has_messages and self._worker is None and not self._stopping:
                 self._worker = self._loop.create_task(self._work())
-        if session.can_take:
+        if session.may_fly:
             self.flush_soon()
 
     def _open(self, frame: Open) -> None:
         if self.session.on_open(frame):
             self._announce(False)  # another life of the peer: whoever listens must begin anew
         self.last_error = None
+        self.flush_soon()  # what the peer has sent may be acknowledged already, on a link that was lost
         self._announce(True)
 
     def _acknowledged(self, callbacks: list[Callable[[], None]]) -> None:
@@ -180,9 +202,9 @@ class Peer:
                         show(address),
                         extra={"peer": show(address), "reason": "handler"},
                     )
-                session.processed(origin, len(message))
-                if not self._flush_due:
-                    self.flush_soon()
+                urgent = session.processed(origin, len(message))
+                if not self._flush_due and (urgent or self._ack_timer is None):
+                    self._ack_soon(urgent)
                 in_a_row += 1
                 if in_a_row % _HANDLED_IN_A_ROW_MAX == 0:
                     await asyncio.sleep(0)  # a handler that never waits must not starve the loop

@@ -21,6 +21,8 @@ from scapp.channels.transport.frames import DATA_OVERHEAD_BYTES, Ack, Open, data
 from scapp.channels.transport.limits import TransportLimits
 from scapp.channels.transport.port import QueueFull
 
+ACK_MESSAGES = 16
+"""Processed messages after which the acknowledgement waits no longer for something else to be sent."""
 OnAcked = Callable[[], None] | None
 
 
@@ -56,6 +58,9 @@ class PeerSession:
         self._opened = False
         self._last_seq = 0
         self._ack_due = False
+        self._unacked_messages = self._unacked_bytes = 0  # processed since the last acknowledgement
+        self._urgent_messages = min(ACK_MESSAGES, limits.window_messages // 4)
+        self._urgent_bytes = limits.window_bytes // 4
         # For status.
         self.messages_sent = 0
         self.messages_received = 0
@@ -91,6 +96,7 @@ class PeerSession:
         parts: list[bytes] = []
         if self._ack_due:
             self._ack_due = False
+            self._unacked_messages = self._unacked_bytes = 0
             parts.append(encode_frame(Ack(self._processed)))
         waiting, flying = self._waiting, self._flying
         flying_bytes, total = self._flying_bytes, 0
@@ -114,10 +120,12 @@ class PeerSession:
     @property
     def can_take(self) -> bool:
         """Whether `take` would give something."""
-        return self._opened and (self._ack_due or self._may_fly())
+        return (self._ack_due and self._opened) or self.may_fly
 
-    def _may_fly(self) -> bool:
-        if not self._waiting or len(self._flying) >= self._window_messages:
+    @property
+    def may_fly(self) -> bool:
+        """Whether `take` would give a message."""
+        if not (self._opened and self._waiting) or len(self._flying) >= self._window_messages:
             return False
         return not self._flying or self._flying_bytes + len(self._waiting[0][0]) <= self._window_bytes
 
@@ -248,9 +256,13 @@ class PeerSession:
         """The oldest unprocessed message and the session it came in, for `processed`."""
         return self._peer_session, self._inbox.popleft()
 
-    def processed(self, session: bytes, size: int) -> None:
-        """A message of `size` bytes is done; a message of a session that has ended since is not acknowledged."""
+    def processed(self, session: bytes, size: int) -> bool:
+        """A message of `size` bytes is done; a message of a session that has ended since is not acknowledged. Tells
+        whether so much has been since the last acknowledgement that the peer may soon wait for one."""
         if session == self._peer_session:
             self._processed += 1
             self._unprocessed_bytes -= size
             self._ack_due = True
+            self._unacked_messages += 1
+            self._unacked_bytes += size
+        return self._unacked_messages >= self._urgent_messages or self._unacked_bytes >= self._urgent_bytes

@@ -100,8 +100,9 @@ def _has_amounts(record: VirtualRecord, outcome: Outcome) -> bool:
 
 
 def is_enforceable(record: VirtualRecord, state: Enforceable) -> bool:
-    """Would the channel's app on chain support it?"""
-    app: App = "payment" if record.agreement.kind == "payment" else "two-party"
+    """Would the channel's app on chain support it? A payment channel's may be either, as redemptions without locks are
+    the same in both; which locks were opened is the chain's to say."""
+    app: App = "hash-lock" if record.agreement.kind == "payment" else "two-party"
     return is_supported({record.agreement.fixed.app_definition: app}, state.candidate, state.proof)
 
 

@@ -8,6 +8,7 @@ from scapp.channels.errors import LocalError
 from scapp.channels.ledger.chain_facts import VirtualExitStarted
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual.record import VirtualRecord
+from scapp.channels.virtual.settling import is_redeemed
 
 
 def leave(record: VirtualRecord, reason: str) -> Step:
@@ -22,6 +23,17 @@ def leave(record: VirtualRecord, reason: str) -> Step:
     if record.recovering:
         raise LocalError("the channel is recovering: what was signed last is not known yet")
     return NOTHING if record.exit_reason else Step((VirtualExitStarted(record.channel_id, reason[:REASON_MAX]),))
+
+
+def after_redemption(record: VirtualRecord, ready: bool) -> Step:
+    """A watchtower has redeemed a voucher of this payee on chain, which cleared a challenge: the payee goes on there,
+    with the redemption of all that it holds, before somebody shows the same again. `ready`: it has made that."""
+    if not ready or record.right is not None or record.exit_reason or record.ended is not None or record.recovering:
+        return NOTHING
+    stands = record.chain is not None and record.chain.seen.latest.status.finalizes_at != 0
+    if stands or not is_redeemed(record):
+        return NOTHING
+    return leave(record, "a voucher was redeemed on chain for this node")
 
 
 def waits_for_others(record: VirtualRecord) -> str:

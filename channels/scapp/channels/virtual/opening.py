@@ -7,9 +7,9 @@ from typing import Literal
 import msgspec
 
 from scapp.channels.abi import InvalidValue
-from scapp.channels.books.step import Context, Send, Step
+from scapp.channels.books.step import NOTHING, Context, Send, Step
 from scapp.channels.errors import LocalError, PeerError
-from scapp.channels.types import Address, ChannelId
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual.agreement import Agreement, check_agreement, from_message, opened_ms, to_event
 from scapp.channels.virtual.events import Rejected, Side, VirtualCreated, VirtualEvent, VirtualRestored
 from scapp.channels.virtual.messages import Proposed, Refused, Said, Unknown, VirtualMessage
@@ -45,14 +45,22 @@ class HubRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Apps(msgspec.Struct, frozen=True, gc=False):
-    """The contracts behind the two kinds on the chain of this node's ledgers."""
+    """The contracts behind the two kinds on the chain of this node's ledgers. `locks` is that of payment channels which
+    take hash locks as well."""
 
     payment: Address
     app: Address
+    locks: Address = ZERO_ADDRESS
 
-    def of(self, kind: Literal["payment", "app"]) -> Address:
-        """That of a kind."""
-        return self.payment if kind == "payment" else self.app
+    def of(self, agreement: Agreement) -> Address:
+        """The one that an agreement of its kind has to name."""
+        if agreement.kind == "app":
+            return self.app
+        return self.locks if self.takes_locks(agreement) else self.payment
+
+    def takes_locks(self, agreement: Agreement) -> bool:
+        """Is it a payment channel that takes hash locks?"""
+        return agreement.kind == "payment" and agreement.fixed.app_definition == self.locks != ZERO_ADDRESS
 
 
 def propose(
@@ -120,8 +128,10 @@ def receive_proposal(
 
 
 def unknown(peer: Address, message: VirtualMessage, not_before_ms: int = 0) -> Step:
-    """A message about a channel that is not here: whoever speaks of one is asked for its proposal. `not_before_ms`:
-    when this node was restored, 0 for never; it may have forgotten the channel."""
+    """A message about a channel that is not here: whoever speaks of one is asked for its proposal, and who asks for it
+    gets none. `not_before_ms`: when this node was restored, 0 for never; it may have forgotten the channel."""
+    if isinstance(message, Unknown):
+        return NOTHING
     if not isinstance(message, Said):
         raise PeerError(f"{type(message).__name__} of unknown channel 0x{message.channel.hex()}")
     return Step(sends=(Send(peer, Unknown(message.channel, b"" if not_before_ms else message.token)),))
@@ -200,7 +210,7 @@ def _created(
     agreement: Agreement, me: Address, left: Side | None, right: Side | None, apps: Apps, context: Context
 ) -> VirtualCreated:
     """Raises InvalidValue for an agreement that cannot work, LocalError for ledgers that do not fit it."""
-    channel = check_agreement(agreement, apps.of(agreement.kind))
+    channel = check_agreement(agreement, apps.of(agreement))
     people = agreement.participants
     index = people.index(me)
     for side, at in ((left, index - 1), (right, index + 1)):

@@ -14,6 +14,7 @@ from scapp.channels.errors import LocalError
 from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.onchain import Challenge, Checkpoint, Conclude, Transaction
 from scapp.channels.outcome import encode_outcome
+from scapp.channels.payments.locks import LockedVoucher, redemption_of_locks
 from scapp.channels.payments.vouchers import Voucher, redemption_app_data
 from scapp.channels.reading import SignedState
 from scapp.channels.signing import InvalidSignature, Verifier
@@ -108,8 +109,15 @@ def _is_turn(record: VirtualRecord, enforceable: Enforceable | None, since_s: in
     return context.head_time_s >= since_s + ahead * context.terms.conclude_delay_s
 
 
-def redemption(record: VirtualRecord, voucher: Voucher, signer: Signer) -> Enforceable:
+def redemption(
+    record: VirtualRecord,
+    voucher: Voucher | LockedVoucher,
+    signer: Signer,
+    opened: frozenset[bytes] = frozenset(),
+) -> Enforceable:
     """The payee's state that takes a voucher, signed by it, with the postfund state as proof. Raises LocalError.
+
+    `opened` are the hashes whose preimages the chain knows in time: with each lock more, the state has a higher turn.
 
     To be called once the payments have ended here, durably (`closes_payments`): the first redemption that is shown to
     the chain counts, and a larger voucher later is worth nothing."""
@@ -120,28 +128,44 @@ def redemption(record: VirtualRecord, voucher: Voucher, signer: Signer) -> Enfor
     if postfund is None or not all(postfund.signatures):
         raise LocalError("the postfund state, which proves a voucher, is not signed by everybody")
     (asset,) = agreement.assets
-    if voucher.channel != record.channel_id or not 0 <= voucher.amount <= asset.first:
-        raise LocalError(f"a voucher for {voucher.amount} of channel 0x{voucher.channel.hex()}")
+    paid = voucher.worth(opened) if isinstance(voucher, LockedVoucher) else voucher.amount
+    if voucher.channel != record.channel_id or not 0 <= paid <= asset.first:
+        raise LocalError(f"a voucher for {paid} of channel 0x{voucher.channel.hex()}")
+    payer, turn = Verifier(agreement.participants[0]), FINAL_TURN
     try:
-        app_data = redemption_app_data(voucher, Verifier(agreement.participants[0]))
+        if isinstance(voucher, LockedVoucher):
+            app_data = redemption_of_locks(voucher, payer)
+            turn += sum(lock.hash in opened for lock in voucher.locks)
+        else:
+            app_data = redemption_app_data(voucher, payer)
     except InvalidSignature as error:
         raise LocalError(f"the voucher for {voucher.amount} is not signed by the payer") from error
-    outcome = agreement.outcome(((asset.first - voucher.amount, asset.last + voucher.amount),))
-    variable = VariablePart(outcome, app_data, FINAL_TURN, False)
+    outcome = agreement.outcome(((asset.first - paid, asset.last + paid),))
+    variable = VariablePart(outcome, app_data, turn, False)
     signature = signer.sign(state_hash(record.channel_id, variable))
     signatures = (*(Signature(b"") for _ in agreement.participants[1:]), signature)
     fixed = agreement.fixed
     candidate = SignedState(
         fixed.participants, fixed.nonce, fixed.app_definition, fixed.challenge_duration, variable.app_data,
-        encode_outcome(outcome), FINAL_TURN, False, signatures,
+        encode_outcome(outcome), turn, False, signatures,
     )  # fmt: skip
     found = Enforceable(candidate, (postfund,))
     if not is_enforceable(record, found):
-        raise LocalError(f"the contract would not take the redemption of the voucher for {voucher.amount}")
+        raise LocalError(f"the contract would not take the redemption of the voucher for {paid}")
     return found
+
+
+def is_redeemed(record: VirtualRecord) -> bool:
+    """Has the chain seen a redemption of this payment channel, be it that no challenge stands? The payee's watchtower
+    has shown it; anybody can show it again, and no larger voucher could answer that."""
+    if record.chain is None or record.agreement.kind != "payment":
+        return False
+    newest, seen = record.chain.newest, record.chain.seen
+    turns = [seen.latest.status.turn_record, seen.confirmed.status.turn_record, newest.turn if newest else 0]
+    return max(turns) >= FINAL_TURN
 
 
 def closes_payments(record: VirtualRecord, needed_since_s: int | None) -> bool:
     """Must the payment book end the payments of this channel now? From the first sign of a dispute on: a redemption is
     made once, so no voucher may be taken after it."""
-    return record.disputed or bool(record.exit_reason) or needed_since_s is not None
+    return is_redeemed(record) or record.disputed or bool(record.exit_reason) or needed_since_s is not None

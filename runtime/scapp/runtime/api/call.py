@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from scapp.runtime.deployments import App, UnknownApp
 from scapp.runtime.document_types import Permission
 
 CHANNEL_PREFIX_DIGITS_MIN = 4
+CANDIDATES_SHOWN_MAX = 8
 T = TypeVar("T")
 
 
@@ -75,8 +76,10 @@ def find_channel(context: ApiContext, text: str) -> ChannelInfo:
     return context.service.channel(find_by_prefix(text, known, "channel"))
 
 
-def find_by_prefix(text: str, known: Iterable[ChannelId], what: str) -> ChannelId:
-    """The one of `known` that begins so, of at least 4 digits. Raises ApiError."""
+def find_by_prefix(
+    text: str, known: Iterable[ChannelId], what: str, shown: Callable[[ChannelId], str] | None = None
+) -> ChannelId:
+    """The one of `known` that begins so, of at least 4 digits. Raises ApiError, where `shown` tells several apart."""
     digits = text.lower().removeprefix("0x")
     if len(digits) < CHANNEL_PREFIX_DIGITS_MIN or set(digits) - set("0123456789abcdef"):
         raise ApiError(
@@ -87,10 +90,16 @@ def find_by_prefix(text: str, known: Iterable[ChannelId], what: str) -> ChannelI
         )
     found = [channel_id for channel_id in known if channel_id.hex().startswith(digits)]
     if len(found) > 1:
-        raise ApiError("ambiguous", f"{text} is the beginning of {len(found)} {what} ids", "give more digits")
+        listed = f": {listing([shown(each) for each in found])}" if shown is not None else ""
+        raise ApiError("ambiguous", f"{text} is the beginning of {len(found)} {what} ids{listed}", "give more digits")
     if not found:
         raise _unknown_channel(text, what)
     return found[0]
+
+
+def listing(candidates: Sequence[str]) -> str:
+    """Those among which a caller has to choose, the first of them if they are many."""
+    return "; ".join(candidates[:CANDIDATES_SHOWN_MAX]) + ("; …" if len(candidates) > CANDIDATES_SHOWN_MAX else "")
 
 
 def _unknown_channel(text: str, what: str = "channel") -> ApiError:

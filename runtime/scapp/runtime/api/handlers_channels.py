@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from scapp.channels.books.app_ways import open_over_routes
 from scapp.channels.channel.shares import with_room
 from scapp.channels.service import OpenRequest
-from scapp.channels.types import Address, ChannelId
+from scapp.channels.types import U256_MAX, Address, ChannelId
 from scapp.runtime.api.call import Call, address_of, find_app, find_peer
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.api.payloads import from_json, payload_of
 from scapp.runtime.api.views import channel_view, encoding_of, entry_view, hexed, receipt_view
-from scapp.runtime.chain_documents import TopUpRequest
+from scapp.runtime.chain_documents import ResizeRequest, TopUpRequest
 from scapp.runtime.documents import (
     ChannelList,
     ChannelView,
@@ -43,19 +44,23 @@ async def open_channel(call: Call) -> ChannelView:
         call.require("funds", "a channel with deposits")
     app = find_app(call.context, request.app)
     peers = tuple(find_peer(call.context, text) for text in request.peers)
-    channel_id = await call.context.service.open_channel(
-        OpenRequest(
-            peers=peers,
-            deployment=app.deployment,
-            params=from_json(request.params),
-            slots=_slots(call, request, peers),
-            challenge_duration=request.challenge_duration_s,
-            fund=request.fund,
-            via=tuple(find_peer(call.context, text) for text in request.via),
-            fees=tuple(map(int, request.fees)) or (0,) * len(request.via),
-        )
+    wish = OpenRequest(
+        peers=peers,
+        deployment=app.deployment,
+        params=from_json(request.params),
+        slots=_slots(call, request, peers),
+        challenge_duration=request.challenge_duration_s,
+        fund=request.fund,
+        via=tuple(find_peer(call.context, text) for text in request.via),
+        fees=tuple(map(int, request.fees)) or (0,) * len(request.via),
     )
-    return await _settled(call, channel_id, request.wait_s)
+    if not request.routed:
+        return await _settled(call, await call.context.service.open_channel(wish), request.wait_s)
+    if request.fund != "virtual" or request.via or call.context.books is None:
+        raise ApiError("bad_request", "only a channel over ledgers is `routed`, and then it names no hubs in `via`")
+    fee_max = U256_MAX if request.fee_max is None else int(request.fee_max)
+    channel_id = await open_over_routes(call.context.service, call.context.books, wish, fee_max, request.wait_s)
+    return channel_view(call.context.service.channel(channel_id), call.context)
 
 
 def _slots(call: Call, request: OpenChannelRequest, peers: tuple[Address, ...]) -> tuple[tuple[bytes, bytes, int], ...]:
@@ -133,6 +138,18 @@ async def top_up(call: Call) -> ChannelView:
     request = call.document(TopUpRequest)
     await call.context.service.top_up(info.channel_id, address_of(request.asset, "asset"), int(request.amount))
     return channel_view(call.context.service.channel(info.channel_id), call.context)
+
+
+async def resize(call: Call) -> ChannelView:
+    info = call.channel()
+    request = call.document(ResizeRequest)
+    withdrawn = {address_of(each.asset, "asset"): int(each.amount) for each in request.withdraw}
+    if len(withdrawn) != len(request.withdraw):
+        raise ApiError("bad_request", "an asset stands in `withdraw` twice")
+    successor = await call.context.service.resize(info.channel_id, withdrawn, request.params)
+    if successor is None:
+        return channel_view(call.context.service.channel(info.channel_id), call.context)
+    return await _settled(call, successor, request.wait_s, ("running", "rejected", "halted"))
 
 
 async def challenge(call: Call) -> ChannelView:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from scapp.channels.abi import InvalidValue
 from scapp.channels.books.info import (
     BooksPort,
+    LedgerAsset,
     LedgerInfo,
     LedgerRequest,
     PaymentChannelRequest,
@@ -18,8 +19,9 @@ from scapp.channels.nitro_json import read_voucher
 from scapp.channels.payments.vouchers import VoucherRefused
 from scapp.channels.routing.paths import HUBS_USUAL
 from scapp.channels.types import U256_MAX, Address, ChannelId
-from scapp.runtime.api.call import Call, address_of, find_by_prefix, find_peer
+from scapp.runtime.api.call import Call, address_of, find_peer
 from scapp.runtime.api.errors import ApiError
+from scapp.runtime.api.finding import LEDGER_OVER, VIRTUAL_OVER, find_ledger, find_virtual
 from scapp.runtime.api.ledger_views import (
     history_view,
     ledger_view,
@@ -32,6 +34,7 @@ from scapp.runtime.documents import RejectRequest, WaitRequest
 from scapp.runtime.ledger_documents import (
     FundsView,
     LedgerAmountRequest,
+    LedgerAssetRequest,
     LedgerList,
     LedgerView,
     OpenLedgerRequest,
@@ -49,11 +52,10 @@ from scapp.runtime.ledger_documents import (
 from scapp.runtime.recovery_documents import RecoverRequest
 
 HISTORY_ROWS_MAX = 1_000
-LEDGER_OVER = ("settled", "rejected")
-VIRTUAL_OVER = ("released", "rejected", "failed")
 
 
-def _books(call: Call) -> BooksPort:
+def books_of(call: Call) -> BooksPort:
+    """The node's ledgers. Raises ApiError for a node that has none."""
     books = call.context.books
     if books is None:
         raise ApiError("refused", "this node has no chain, and so no ledgers", "docs/howto/fund-a-channel.md")
@@ -61,20 +63,16 @@ def _books(call: Call) -> BooksPort:
 
 
 def _ledger(call: Call) -> LedgerInfo:
-    """The one the path names, by id or by a unique beginning of it."""
-    books = _books(call)
-    return books.ledger(find_by_prefix(call.path["ledger"], [each.channel_id for each in books.ledgers()], "ledger"))
+    return find_ledger(call, books_of(call))
 
 
 def _virtual(call: Call) -> VirtualInfo:
-    books = _books(call)
-    known = [each.channel_id for each in books.virtuals()]
-    return books.virtual(find_by_prefix(call.path["channel"], known, "virtual channel"))
+    return find_virtual(call, books_of(call))
 
 
 async def _ledger_then(call: Call, channel: ChannelId, wait_s: float, done: Callable[[LedgerInfo], bool]) -> LedgerView:
     """The ledger as it stands when it is done or the wait ends: what was asked is durable either way."""
-    books = _books(call)
+    books = books_of(call)
     info = books.ledger(channel)
     if wait_s > 0:
         try:
@@ -85,7 +83,7 @@ async def _ledger_then(call: Call, channel: ChannelId, wait_s: float, done: Call
 
 
 async def _virtual_then(call: Call, channel: ChannelId, wait_s: float, phase: str) -> VirtualView:
-    books = _books(call)
+    books = books_of(call)
     info = books.virtual(channel)
     if wait_s > 0:
         try:
@@ -98,7 +96,7 @@ async def _virtual_then(call: Call, channel: ChannelId, wait_s: float, phase: st
 
 
 async def ledgers(call: Call) -> LedgerList:
-    return LedgerList(ledgers=[ledger_view(info, call.context) for info in _books(call).ledgers()])
+    return LedgerList(ledgers=[ledger_view(info, call.context) for info in books_of(call).ledgers()])
 
 
 async def ledger(call: Call) -> LedgerView:
@@ -107,7 +105,7 @@ async def ledger(call: Call) -> LedgerView:
 
 async def open_ledger(call: Call) -> LedgerView:
     request = call.document(OpenLedgerRequest)
-    channel = await _books(call).open_ledger(
+    channel = await books_of(call).open_ledger(
         LedgerRequest(
             peer=find_peer(call.context, request.peer),
             funds=_funds(request.funds),
@@ -120,47 +118,54 @@ async def open_ledger(call: Call) -> LedgerView:
 
 async def accept(call: Call) -> LedgerView:
     info = _ledger(call)
-    await _books(call).accept_ledger(info.channel_id)
+    await books_of(call).accept_ledger(info.channel_id)
     return await _ledger_then(call, info.channel_id, call.document(WaitRequest).wait_s, _runs)
 
 
 async def reject(call: Call) -> LedgerView:
     info = _ledger(call)
-    await _books(call).reject_ledger(info.channel_id, call.document(RejectRequest).reason)
-    return ledger_view(_books(call).ledger(info.channel_id), call.context)
+    await books_of(call).reject_ledger(info.channel_id, call.document(RejectRequest).reason)
+    return ledger_view(books_of(call).ledger(info.channel_id), call.context)
 
 
 async def top_up(call: Call) -> LedgerView:
     info, request = _ledger(call), call.document(LedgerAmountRequest)
-    asset, amount = address_of(request.asset, "asset"), _amount(request.amount)
+    asset, amount = address_of(request.asset, "asset"), amount_of(request.amount)
     mine = _mine(info, asset)
-    await _books(call).top_up(info.channel_id, asset, amount)
+    await books_of(call).top_up(info.channel_id, asset, amount)
     return await _ledger_then(call, info.channel_id, request.wait_s, lambda now: _mine(now, asset) > mine)
+
+
+async def cancel_top_up(call: Call) -> LedgerView:
+    info, request = _ledger(call), call.document(LedgerAssetRequest)
+    asset = address_of(request.asset, "asset")
+    await books_of(call).cancel_top_up(info.channel_id, asset)
+    return await _ledger_then(call, info.channel_id, request.wait_s, lambda now: not _of(now, asset).announced)
 
 
 async def transfer(call: Call) -> LedgerView:
     info, request = _ledger(call), call.document(LedgerAmountRequest)
-    asset, amount = address_of(request.asset, "asset"), _amount(request.amount)
+    asset, amount = address_of(request.asset, "asset"), amount_of(request.amount)
     mine = _mine(info, asset)
-    await _books(call).transfer(info.channel_id, asset, amount)
+    await books_of(call).transfer(info.channel_id, asset, amount)
     return await _ledger_then(call, info.channel_id, request.wait_s, lambda now: _mine(now, asset) < mine)
 
 
 async def close(call: Call) -> LedgerView:
     info = _ledger(call)
-    await _books(call).close_ledger(info.channel_id)
+    await books_of(call).close_ledger(info.channel_id)
     return await _ledger_then(call, info.channel_id, call.document(WaitRequest).wait_s, lambda now: False)
 
 
 async def challenge(call: Call) -> LedgerView:
     info = _ledger(call)
-    await _books(call).challenge_ledger(info.channel_id)
+    await books_of(call).challenge_ledger(info.channel_id)
     return await _ledger_then(call, info.channel_id, call.document(WaitRequest).wait_s, lambda now: False)
 
 
 async def withdraw(call: Call) -> LedgerView:
     info = _ledger(call)
-    await _books(call).withdraw_ledger(info.channel_id)
+    await books_of(call).withdraw_ledger(info.channel_id)
     return await _ledger_then(call, info.channel_id, call.document(WaitRequest).wait_s, lambda now: False)
 
 
@@ -172,13 +177,13 @@ async def recover(call: Call) -> LedgerView:
             "a restored ledger recovers by itself once the peer has told its highest signed state",
             "with `override`: true it goes on without that, and may contradict what this node has signed before",
         )
-    await _books(call).recover_ledger(info.channel_id)
-    return ledger_view(_books(call).ledger(info.channel_id), call.context)
+    await books_of(call).recover_ledger(info.channel_id)
+    return ledger_view(books_of(call).ledger(info.channel_id), call.context)
 
 
 async def virtuals(call: Call) -> VirtualList:
     kind = call.query.get("kind")
-    return VirtualList(channels=[virtual_view(info) for info in _books(call).virtuals() if kind in (None, info.kind)])
+    return VirtualList(channels=[virtual_view(info) for info in books_of(call).virtuals() if kind in (None, info.kind)])
 
 
 async def virtual(call: Call) -> VirtualView:
@@ -187,7 +192,7 @@ async def virtual(call: Call) -> VirtualView:
 
 async def routes(call: Call) -> RouteList:
     request = call.document(RoutesRequest)
-    found = _books(call).routes(
+    found = books_of(call).routes(
         RouteRequest(
             to=find_peer(call.context, request.to),
             amounts=_funds(request.funds),
@@ -200,14 +205,15 @@ async def routes(call: Call) -> RouteList:
 
 
 async def open_payments(call: Call) -> VirtualView:
-    request, books = call.document(OpenPaymentsRequest), _books(call)
+    request, books = call.document(OpenPaymentsRequest), books_of(call)
     wish = PaymentChannelRequest(
         payee=find_peer(call.context, request.payee),
         asset=address_of(request.asset, "asset"),
-        amount=_amount(request.amount),
+        amount=amount_of(request.amount),
         via=tuple(find_peer(call.context, text) for text in request.via),
-        fees=tuple(map(_amount, request.fees)) or (0,) * len(request.via),
+        fees=tuple(map(amount_of, request.fees)) or (0,) * len(request.via),
         challenge_duration_s=request.challenge_duration_s,
+        locks=request.locks,
     )
     if not request.routed:
         return await _virtual_then(call, await books.open_payments(wish), request.wait_s, "running")
@@ -219,16 +225,16 @@ async def open_payments(call: Call) -> VirtualView:
 
 async def pay(call: Call) -> PaymentView:
     info, request = _virtual(call), call.document(PayRequest)
-    return payment_view(await _books(call).pay(info.channel_id, _amount(request.amount), request.wait_s))
+    return payment_view(await books_of(call).pay(info.channel_id, amount_of(request.amount), request.wait_s))
 
 
 async def voucher(call: Call) -> VoucherView:
     info = _virtual(call)
-    return voucher_view(info, _books(call).voucher(info.channel_id))
+    return voucher_view(info, books_of(call).voucher(info.channel_id))
 
 
 async def take_voucher(call: Call) -> VoucherView:
-    books = _books(call)
+    books = books_of(call)
     try:
         brought = read_voucher(call.document(VoucherRequest).voucher)
     except InvalidValue as error:
@@ -248,27 +254,27 @@ async def recover_payments(call: Call) -> VirtualView:
             "a restored payment channel recovers by itself once the other end has told its largest voucher",
             "with `override`: true it goes on without that, and may promise again what was promised before",
         )
-    await _books(call).recover_payments(info.channel_id)
-    return virtual_view(_books(call).virtual(info.channel_id))
+    await books_of(call).recover_payments(info.channel_id)
+    return virtual_view(books_of(call).virtual(info.channel_id))
 
 
 async def payment_history(call: Call) -> PaymentHistory:
     info = _virtual(call)
     first = call.integer("from", 0, 0, 2**63 - 1)
     limit = call.integer("limit", HISTORY_ROWS_MAX, 1, HISTORY_ROWS_MAX)
-    rows = await _books(call).payment_history(info.channel_id, first, limit)
+    rows = await books_of(call).payment_history(info.channel_id, first, limit)
     return history_view(rows, first)
 
 
 async def challenge_virtual(call: Call) -> VirtualView:
     info = _virtual(call)
-    await _books(call).challenge_virtual(info.channel_id)
+    await books_of(call).challenge_virtual(info.channel_id)
     return await _virtual_then(call, info.channel_id, call.document(WaitRequest).wait_s, "released")
 
 
 async def close_virtual(call: Call) -> VirtualView:
     info = _virtual(call)
-    await _books(call).close_virtual(info.channel_id)
+    await books_of(call).close_virtual(info.channel_id)
     return await _virtual_then(call, info.channel_id, call.document(WaitRequest).wait_s, "released")
 
 
@@ -277,21 +283,26 @@ def _runs(info: LedgerInfo) -> bool:
 
 
 def _mine(info: LedgerInfo, asset: bytes) -> int:
+    return _of(info, asset).mine
+
+
+def _of(info: LedgerInfo, asset: bytes) -> LedgerAsset:
     for each in info.assets:
         if each.asset == asset:
-            return each.mine
+            return each
     raise LocalError(f"the ledger holds no asset 0x{asset.hex()}")
 
 
 def _funds(funds: Sequence[FundsView]) -> tuple[tuple[Address, int, int], ...]:
-    return tuple((address_of(each.asset, "asset"), _amount(each.mine), _amount(each.theirs)) for each in funds)
+    return tuple((address_of(each.asset, "asset"), amount_of(each.mine), amount_of(each.theirs)) for each in funds)
 
 
 def _fee_max(text: str | None) -> int:
-    return U256_MAX if text is None else _amount(text)
+    return U256_MAX if text is None else amount_of(text)
 
 
-def _amount(text: str) -> int:
+def amount_of(text: str) -> int:
+    """An amount out of a document. Raises ApiError for one beyond 256 bits."""
     amount = int(text)
     if amount >= 2**256:
         raise ApiError("bad_request", f"amount {text} does not fit 256 bits")

@@ -37,7 +37,11 @@ def ledger_view(info: LedgerInfo, context: ApiContext) -> LedgerView:
         challenge_duration_s=info.challenge_duration_s,
         assets=[
             LedgerAssetView(
-                asset=hexed(each.asset), mine=str(each.mine), theirs=str(each.theirs), locked=str(each.locked)
+                asset=hexed(each.asset),
+                mine=str(each.mine),
+                theirs=str(each.theirs),
+                locked=str(each.locked),
+                announced=str(each.announced),
             )
             for each in info.assets
         ],
@@ -64,6 +68,8 @@ def virtual_view(info: VirtualInfo) -> VirtualView:
         ],
         fees=[str(fee) for fee in info.fees],
         paid=str(info.paid),
+        locks=info.locks,
+        locked=str(info.locked),
     )
 
 

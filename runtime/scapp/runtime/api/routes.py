@@ -9,8 +9,9 @@ from __future__ import annotations
 from scapp.runtime.api import handlers_channels, handlers_data, handlers_node, handlers_projections
 from scapp.runtime.api.route import Query
 from scapp.runtime.api.route import Route as Route
+from scapp.runtime.api.routes_invoices import INVOICE_ROUTES
 from scapp.runtime.api.routes_ledgers import LEDGER_ROUTES
-from scapp.runtime.chain_documents import ChainStatusView, TopUpRequest
+from scapp.runtime.chain_documents import ChainStatusView, ResizeRequest, TopUpRequest
 from scapp.runtime.derived_documents import ProjectionList, ProjectionView, ReplayAnswer, ReplayRequest
 from scapp.runtime.documents import (
     AppList,
@@ -127,6 +128,11 @@ ROUTES: tuple[Route, ...] = (
         request=TopUpRequest, response=ChannelView, handler=handlers_channels.top_up,
     ),
     Route(
+        method="POST", path=_CHANNEL + "/resize", name="resize_channel", permission="funds",
+        summary="Take money out of a running channel: a successor channel takes over the rest",
+        request=ResizeRequest, response=ChannelView, handler=handlers_channels.resize,
+    ),
+    Route(
         method="POST", path=_CHANNEL + "/challenge", name="challenge_channel", permission="admin",
         summary="Leave a funded channel without the others: its newest co-signed state goes to the chain",
         request=WaitRequest, response=ChannelView, handler=handlers_channels.challenge,
@@ -199,6 +205,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Stop a projection and drop its tables", response=ProjectionList, handler=handlers_projections.remove,
     ),
     *LEDGER_ROUTES,
+    *INVOICE_ROUTES,
     Route(
         method="POST", path="/v1/backup", name="backup", permission="admin", request=BackupRequest,
         response=BackupView, summary="Write a backup of the running node on its machine",

@@ -7,6 +7,7 @@ from scapp.runtime.api.route import Query, Route
 from scapp.runtime.documents import RejectRequest, WaitRequest
 from scapp.runtime.ledger_documents import (
     LedgerAmountRequest,
+    LedgerAssetRequest,
     LedgerList,
     LedgerView,
     OpenLedgerRequest,
@@ -49,6 +50,11 @@ LEDGER_ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path=_LEDGER + "/top-up", name="top_up_ledger", summary="Deposit more while the ledger goes on",
         permission="admin", request=LedgerAmountRequest, response=LedgerView, handler=handlers_ledgers.top_up,
+    ),
+    Route(
+        method="POST", path=_LEDGER + "/cancel-top-up", name="cancel_top_up_ledger",
+        summary="Take a top-up back that was not sent to the chain yet", permission="admin",
+        request=LedgerAssetRequest, response=LedgerView, handler=handlers_ledgers.cancel_top_up,
     ),
     Route(
         method="POST", path=_LEDGER + "/transfer", name="transfer_in_ledger",

@@ -10,6 +10,7 @@ from scapp.channels.chain.port import ChainService, TransactionInfo
 from scapp.channels.channel.standing import BackingInfo, ChannelOnChainInfo
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, decode_entry
+from scapp.channels.onchain import Protection
 from scapp.channels.service import ChannelInfo, Receipt
 from scapp.channels.transport.port import PeerStatus
 from scapp.channels.types import ChannelId
@@ -70,6 +71,8 @@ def channel_view(info: ChannelInfo, context: ApiContext) -> ChannelView:
         derived=context.derived.cursor(info.channel_id),
         chain=on_chain_view(info.channel_id, info.chain, context.chain),
         backing=None if info.backing is None else _backing(info.backing),
+        renews="" if info.renews is None else hexed(info.renews),
+        successor="" if info.successor is None else hexed(info.successor),
     )
 
 
@@ -137,6 +140,8 @@ def chain_status_view(chain: ChainService | None) -> ChainStatusView:
         watched=found.watched,
         pending=found.pending,
         fault=found.fault,
+        behind_s=found.behind_s,
+        unprotected={k: v for k, v in msgspec.structs.asdict(found.protection or Protection()).items() if v},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation, localcontext
 
 import click
@@ -29,6 +29,17 @@ def parse_stake(text: str, option: str = "--stake") -> tuple[str, int]:
         if colon
         else (COIN, parse_amount(amount, option=option))
     )
+
+
+def by_asset(texts: Iterable[str], option: str) -> dict[str, int]:
+    """Several of them as amounts by asset. Raises click.BadParameter."""
+    found: dict[str, int] = {}
+    for text in texts:
+        asset, amount = parse_stake(text, option)
+        if asset in found:
+            raise click.BadParameter(f"asset {asset} is named twice", param_hint=option)
+        found[asset] = amount
+    return found
 
 
 def parse_amount(text: str, *, coin: bool = True, option: str = "--stake") -> int:

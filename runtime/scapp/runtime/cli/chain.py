@@ -43,16 +43,23 @@ def _status_text(found: ChainStatusView) -> str:
         ("chain", str(found.chain_id)),
         ("endpoint", f"{found.endpoint} (of {len(found.endpoints)})"),
         ("fault", found.fault),
-        ("newest block", f"{found.head}, {time_text(found.head_time_s)}" if found.head_time_s else "-"),
+        ("newest block", f"{found.head}, {time_text(found.head_time_s)}{_old(found)}" if found.head_time_s else "-"),
         ("processed", f"{found.processed}, {found.lag_blocks} behind" if found.processed is not None else "-"),
         ("confirmations", str(found.confirmations)),
         ("adjudicator", found.adjudicator),
         ("consensus app", found.consensus_app),
+        *((f"no {kind} channels over ledgers", why) for kind, why in found.unprotected.items()),
         ("account", found.account),
         ("balance", amount_text(found.balance, COIN) if found.balance is not None else "-"),
         ("channels", f"{found.watched} watched, {found.pending} transactions under way"),
     ]
     return described(lines)
+
+
+def _old(found: ChainStatusView) -> str:
+    from scapp.channels.chain.port import OLD_HEAD_S
+
+    return f": {found.behind_s} s ago, is the endpoint stuck?" if (found.behind_s or 0) > OLD_HEAD_S else ""
 
 
 @chain.command()
@@ -122,6 +129,7 @@ def _toml(url: str, chain_id: int, contracts: dict[str, str]) -> str:
             f'consensus_app = "{contracts["ConsensusApp"]}"',
             f'virtual_payment_app = "{contracts["VirtualPaymentApp"]}"',
             f'two_party_app = "{contracts["TwoPartyApp"]}"',
+            f'hash_lock_app = "{contracts["HashLockPaymentApp"]}"',
         )
     )
 

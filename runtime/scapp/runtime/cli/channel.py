@@ -8,7 +8,7 @@ import click
 
 from scapp.runtime.cli.common import TIMEOUT, common, emit, settings, short, table, tell, waiting
 from scapp.runtime.cli.described import chain_lines, described, end, wait_option
-from scapp.runtime.cli.route import AUTO, best_route
+from scapp.runtime.cli.route import AUTO
 
 if TYPE_CHECKING:
     from scapp.runtime.documents import ChannelView, SlotView
@@ -44,11 +44,12 @@ def channel() -> None:
     "via",
     multiple=True,
     metavar="HUB",
-    help="With --fund virtual: a hub on the way to the peer; auto: the cheapest that are announced",
+    help="With --fund virtual: a hub on the way; auto: the cheapest that are announced, others if they refuse",
 )
 @click.option(
     "--fee", "fees", multiple=True, metavar="AMOUNT", help="What each hub gets, in the first asset  [nothing]"
 )
+@click.option("--fee-max", metavar="AMOUNT", help="With --via auto: most to pay all hubs together  [no limit]")
 @click.option(
     "--stake",
     "stakes",
@@ -87,6 +88,7 @@ def open_(
     fund: str,
     via: tuple[str, ...],
     fees: tuple[str, ...],
+    fee_max: str | None,
     stakes: tuple[str, ...],
     rooms: tuple[str, ...],
     payouts: tuple[str, ...],
@@ -98,7 +100,7 @@ def open_(
     With --fund direct the channel runs once all deposits are confirmed on chain, and what the app says everybody is
     owed is what the chain pays. With --fund virtual it runs at once, over ledgers that this node and PEER have with
     each other or with hubs, and what the app says moves in those."""
-    from scapp.runtime.cli.amounts import parse_fees
+    from scapp.runtime.cli.amounts import by_asset, parse_fees
 
     given, wanted = _json(params) if params else None, [_slot(text) for text in slots]
     if fund != "none" and not stakes and not slots:
@@ -106,16 +108,16 @@ def open_(
     if via and fund != "virtual":
         raise click.UsageError("--via belongs to --fund virtual")
     auto = via == (AUTO,)
-    if auto and (fees or slots or len(peers) != 1):
-        raise click.UsageError("--via auto is for one PEER and --stake; it finds the fees as well")
-    staked, headroom = _by_asset(stakes, "--stake"), _by_asset(rooms, "--headroom")
+    if auto and (fees or len(peers) != 1):
+        raise click.UsageError("--via auto is for one PEER; it finds the fees as well")
+    if fee_max is not None and not auto:
+        raise click.UsageError("--fee-max belongs to --via auto")
+    staked, headroom = by_asset(stakes, "--stake"), by_asset(rooms, "--headroom")
     if set(headroom) - set(staked):
         raise click.UsageError("--headroom is for an asset that --stake names")
     hubs = [] if auto else list(via)
     paid = parse_fees(fees, len(hubs), next(iter(staked), ""))
     with settings().client() as node, waiting("opening the channel"):
-        if auto:
-            hubs, paid = best_route(node, peers[0], staked, challenge_duration)
         found = node.open_channel(
             peers,
             app,
@@ -124,6 +126,8 @@ def open_(
             fund=fund,
             via=hubs,
             fees=paid,
+            routed=auto,
+            fee_max=None if fee_max is None else parse_fees((fee_max,), 1, next(iter(staked), ""))[0],
             stakes=staked,
             headroom=headroom,
             payouts=dict(map(_payout, payouts)),
@@ -222,6 +226,30 @@ def top_up(channel: str, amount: str, message: str | None, then: str | None, wai
 @channel.command()
 @common
 @click.argument("channel")
+@click.option(
+    "--withdraw", "amounts", multiple=True, metavar="AMOUNT[:ASSET]", help="What this node takes out; one per asset"
+)
+@click.option("--params", metavar="JSON", help="With what the app begins anew  [as before]")
+@_WAIT
+def resize(channel: str, amounts: tuple[str, ...], params: str | None, wait_s: float) -> None:
+    """Take money out of a running channel: a successor takes over the rest, and its app begins anew.
+
+    By the first participant's node, with what others have asked for; by any other node this asks the first one's."""
+    from scapp.runtime.cli.amounts import by_asset
+
+    given, wanted = _json(params) if params else None, by_asset(amounts, "--withdraw")
+    with settings().client() as node, waiting("resizing the channel"):
+        found = node.resize(channel, wanted, given, wait_s)
+    if found.renews:
+        _settled(found, ("running",), wait_s)
+    else:
+        emit(found, _described(found))
+        tell("the first participant is asked: `scapp channel resize` there proposes the successor")
+
+
+@channel.command()
+@common
+@click.argument("channel")
 @click.option("--yes", is_flag=True, help="Do not ask")
 @_WAIT
 def challenge(channel: str, yes: bool, wait_s: float) -> None:
@@ -300,6 +328,8 @@ def _described(found: ChannelView) -> str:
     lines = [
         ("channel", found.channel_id),
         ("phase", found.phase),
+        ("takes over from", found.renews),
+        ("successor", found.successor),
         ("waiting for", found.waiting_for),
         ("reason", found.reason),
         ("app", f"{found.app}  {found.deployment_id}".strip()),
@@ -341,18 +371,6 @@ def _derived(found: ChannelView) -> str:
         return "nothing derived yet"
     text = f"at {found.derived.sequence} of {found.sequence} entries, {found.derived.state}"
     return f"{text}: {found.derived.detail}" if found.derived.detail else text
-
-
-def _by_asset(texts: tuple[str, ...], option: str) -> dict[str, int]:
-    from scapp.runtime.cli.amounts import parse_stake
-
-    found: dict[str, int] = {}
-    for text in texts:
-        asset, amount = parse_stake(text, option)
-        if asset in found:
-            raise click.BadParameter(f"asset {asset} is named twice", param_hint=option)
-        found[asset] = amount
-    return found
 
 
 def _json(text: str, option: str = "--params") -> object:

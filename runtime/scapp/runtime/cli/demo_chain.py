@@ -25,6 +25,7 @@ adjudicator = "{adjudicator}"
 consensus_app = "{consensus_app}"
 virtual_payment_app = "{virtual_payment_app}"
 two_party_app = "{two_party_app}"
+hash_lock_app = "{hash_lock_app}"
 confirmations = {confirmations}
 poll_s = 0.3
 
@@ -57,6 +58,7 @@ def funded_children(
         consensus_app=hexed(chain.contracts["ConsensusApp"]),
         virtual_payment_app=hexed(chain.contracts["VirtualPaymentApp"]),
         two_party_app=hexed(chain.contracts["TwoPartyApp"]),
+        hash_lock_app=hexed(chain.contracts["HashLockPaymentApp"]),
         confirmations=CONFIRMATIONS,
         deposit_max=deposit_max,
         exposure_max=exposure_max,

@@ -10,16 +10,17 @@ from scapp.runtime.cli.common import common, emit, settings, short, table, waiti
 from scapp.runtime.cli.described import chain_lines, described, end, not_yet, wait_option
 
 if TYPE_CHECKING:
-    from scapp.runtime.ledger_documents import LedgerView
+    from scapp.runtime.ledger_documents import LedgerAssetView, LedgerView
 
 WAIT = wait_option(60.0)
+OVER = ("settled", "rejected")
 
 
 @click.group()
 def ledger() -> None:
     """Ledgers: money that this node and a peer hold on chain together, for channels that need no transaction.
 
-    A LEDGER is its id or the beginning of it."""
+    A LEDGER is its id, the beginning of it, or the peer (address or name) with whom there is only one."""
 
 
 @ledger.command("open")
@@ -49,7 +50,9 @@ def open_(
     """Propose a ledger to PEER (address or name). It runs once all deposits are confirmed on chain.
 
     There is one ledger with each peer. Payments and channels over it need no transaction."""
-    mine, theirs = _by_asset(deposits, "--deposit"), _by_asset(others, "--peer-deposit")
+    from scapp.runtime.cli.amounts import by_asset
+
+    mine, theirs = by_asset(deposits, "--deposit"), by_asset(others, "--peer-deposit")
     if not mine and not theirs:
         raise click.UsageError("a ledger needs --deposit or --peer-deposit")
     with settings().client() as node, waiting("opening the ledger: deposits have to be confirmed"):
@@ -71,9 +74,9 @@ def list_() -> None:
         (short(each.channel_id, 12), each.peer_name or short(each.peer, 12), each.phase,
          *(amount_text(text, asset.asset) if asset else "-" for text in
            ((asset.mine, asset.theirs, asset.locked) if asset else ("", "", ""))),
-         len(each.channels), each.waiting_for or each.reason)
+         len(each.channels) if asset else "-", each.waiting_for or each.reason)
         for each in found
-        for asset in each.assets or (None,)
+        for asset in (each.assets if each.phase not in OVER else ()) or (None,)
     ]  # fmt: skip
     headers = ("ledger", "peer", "phase", "mine", "theirs", "locked", "channels", "waiting for")
     emit({"ledgers": found}, table(headers, rows, right=(3, 4, 5, 6)) if rows else "no ledgers")
@@ -126,6 +129,23 @@ def top_up(ledger: str, amount: str, wait_s: float) -> None:
         with waiting("topping up: the deposit has to be confirmed"):
             found = node.top_up_ledger(ledger, asset, number, wait_s)
     _changed(before, found, asset, wait_s)
+
+
+@ledger.command("cancel-top-up")
+@common
+@click.argument("ledger")
+@click.option("--asset", default="coin", show_default=True, metavar="ASSET", help="`coin`, or a token's address")
+@WAIT
+def cancel_top_up(ledger: str, asset: str, wait_s: float) -> None:
+    """Take a top-up back whose deposit was not sent to the chain yet; the peer has to sign that."""
+    from scapp.runtime.cli.amounts import parse_stake
+
+    address, _ = parse_stake("1" if asset == "coin" else f"1:{asset}", "--asset")
+    with settings().client() as node, waiting("taking the top-up back"):
+        found = node.cancel_top_up_ledger(ledger, address, wait_s)
+    emit(found, _described(found))
+    if wait_s > 0 and any(each.asset == address.lower() and int(each.announced) for each in found.assets):
+        not_yet(found, "not done", "ledger", wait_s)
 
 
 @ledger.command()
@@ -205,18 +225,6 @@ def recover(ledger: str, override: bool) -> None:
     emit(found, lambda: _described(found))
 
 
-def _by_asset(texts: tuple[str, ...], option: str) -> dict[str, int]:
-    from scapp.runtime.cli.amounts import parse_stake
-
-    found: dict[str, int] = {}
-    for text in texts:
-        asset, amount = parse_stake(text, option)
-        if asset in found:
-            raise click.BadParameter(f"asset {asset} is named twice", param_hint=option)
-        found[asset] = amount
-    return found
-
-
 def _settled(found: LedgerView, wanted: tuple[str, ...], wait_s: float) -> None:
     end(found, _described(found), "ledger", wanted, ("rejected",), wait_s)
 
@@ -245,16 +253,26 @@ def _described(found: LedgerView) -> str:
             ("leader", "this node" if found.leads else "the peer"),
             ("turn", "-" if found.turn is None else str(found.turn)),
             *(
-                (
-                    "holds",
-                    f"{amount_text(each.mine, each.asset)} of this node, {amount_text(each.theirs, each.asset)} of the "
-                    f"peer, {amount_text(each.locked, each.asset)} locked",
-                )
+                ("held" if found.phase in OVER else "holds", _shares(each, locked=found.phase not in OVER))
                 for each in found.assets
+                if found.phase != "rejected"
             ),
             *(("funds", channel) for channel in found.channels),
             ("unsigned", f"{found.queued} changes" if found.queued else ""),
             ("challenge", f"{found.challenge_duration_s} s"),
             *(chain_lines(found.chain, amount_text, time_text) if found.chain else ()),
         ]
+    )
+
+
+def _shares(each: LedgerAssetView, *, locked: bool) -> str:
+    """What each has of an asset; of a ledger that is over, what its newest co-signed state gave them."""
+    from scapp.runtime.cli.amounts import amount_text
+
+    mine, theirs, bound = (amount_text(text, each.asset) for text in (each.mine, each.theirs, each.locked))
+    text = f"{mine} of this node, {theirs} of the peer"
+    return (
+        f"{text}, {bound} locked"
+        if locked
+        else f"{text} by the last state of both" + (f", {bound} in channels that it funded" if int(each.locked) else "")
     )

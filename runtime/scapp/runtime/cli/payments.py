@@ -9,6 +9,7 @@ import click
 
 from scapp.runtime.cli.common import Problem, common, emit, settings, short, table, waiting
 from scapp.runtime.cli.described import described, end, wait_option
+from scapp.runtime.cli.invoices import WAIT_S, invoice, invoices, locked, pay_invoice
 from scapp.runtime.cli.route import AUTO
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ OPEN_WAIT_S = 90.0
 def payments() -> None:
     """Payment channels: opened, paid in and closed over ledgers, without a transaction.
 
-    A CHANNEL is its id or the beginning of it."""
+    A CHANNEL is its id, the beginning of it, or its other end (address or name) when there is only one with it."""
 
 
 @payments.command("open")
@@ -44,6 +45,7 @@ def payments() -> None:
     "--challenge-duration", type=click.IntRange(1), default=86_400, show_default=True, metavar="SECONDS",
     help="How long a dispute on chain waits for an answer",
 )  # fmt: skip
+@click.option("--locks", is_flag=True, help="One that takes hash locks: it pays invoices, from hub to hub")
 @wait_option(OPEN_WAIT_S)
 def open_(
     payee: str,
@@ -52,6 +54,7 @@ def open_(
     fees: tuple[str, ...],
     fee_max: str | None,
     challenge_duration: int,
+    locks: bool,
     wait_s: float,
 ) -> None:
     """Open a payment channel to PAYEE (address or name) in which up to AMOUNT can be paid.
@@ -75,6 +78,7 @@ def open_(
             routed=routed,
             fee_max=None if fee_max is None else parse_amount(fee_max, coin=asset == COIN, option="--fee-max"),
             challenge_duration_s=challenge_duration,
+            locks=locks,
             wait_s=wait_s,
         )
     _settled(found, "running", wait_s)
@@ -174,22 +178,34 @@ def challenge(channel: str, yes: bool, wait_s: float) -> None:
 
 @click.command()
 @common
-@click.argument("to", metavar="PAYEE|CHANNEL")
-@click.argument("amount", metavar="AMOUNT[:ASSET]")
+@click.argument("to", metavar="PAYEE|CHANNEL|INVOICE")
+@click.argument("amount", metavar="AMOUNT[:ASSET]", required=False)
+@click.option("--via", "via", multiple=True, metavar="HUB", help="Of an invoice: hubs in order, or auto")
+@click.option("--fee-max", metavar="AMOUNT", help="Of an invoice: most to pay all hubs together  [nothing]")
 @click.option(
-    "--wait", "wait_s", type=click.FloatRange(0, 300), default=0.0, show_default=True,
-    help="Seconds to wait for the payee to hold it as well",
+    "--wait", "wait_s", type=click.FloatRange(0, 300), metavar="SECONDS",
+    help="Wait for the payee to hold it as well  [0; an invoice: 30]",
 )  # fmt: skip
-def pay(to: str, amount: str, wait_s: float) -> None:
-    """Pay AMOUNT in a payment channel that is open, named by its payee (address or name) or by itself.
+def pay(to: str, amount: str | None, via: tuple[str, ...], fee_max: str | None, wait_s: float | None) -> None:
+    """Pay AMOUNT in a payment channel that is open, named by its payee (address or name) or by itself; or pay an
+    INVOICE (`scapp payments invoice`), over payment channels that take locks.
 
-    The payment is durable at this node when the command ends, and valid from then on."""
+    A payment in a channel is durable at this node when the command ends, and valid from then on. That of an invoice
+    happens on its whole way or not at all; the same invoice again is the same payment."""
+    from scapp.channels.payments.locked.invoice import is_invoice
     from scapp.runtime.cli.amounts import amount_text, parse_stake
 
+    if is_invoice(to):
+        if amount is not None:
+            raise click.UsageError("an invoice says its amount itself")
+        pay_invoice(to, via, fee_max, WAIT_S if wait_s is None else wait_s)
+        return
+    if amount is None or via or fee_max is not None:
+        raise click.UsageError("a payment in a channel needs AMOUNT, and neither --via nor --fee-max")
     asset, number = parse_stake(amount, "AMOUNT")
     with settings().client() as node:
         channel = channel_to(node, to, asset, number)
-        found = node.pay(channel, number, wait_s)
+        found = node.pay(channel, number, wait_s or 0.0)
 
     def text(found: PaymentView = found) -> str:
         paid, together, rest = (amount_text(n, asset) for n in (found.amount, found.paid, found.remaining))
@@ -199,6 +215,8 @@ def pay(to: str, amount: str, wait_s: float) -> None:
     emit(found, text)
 
 
+for _command in (invoice, invoices, locked):
+    payments.add_command(_command)
 _ADDRESS = re.compile("0x[0-9a-fA-F]{40}")
 OVER = ("released", "rejected", "failed")
 
@@ -211,7 +229,7 @@ def channel_to(node: Client, to: str, asset: str, amount: int) -> str:
     address = (peer or to).lower()
     usable = [
         each for each in node.virtuals("payment")
-        if each.role == "payer" and each.participants[-1].lower() == address
+        if each.role == "payer" and not each.locks and each.participants[-1].lower() == address
         and each.phase == "running" and each.assets[0].asset == asset.lower()
     ]  # fmt: skip
     if peer is None and not usable and not _ADDRESS.fullmatch(to):
@@ -269,6 +287,8 @@ def _described(found: VirtualView) -> str:
             ),
             ("holds", _whole(found)),
             ("paid", _paid(found)),
+            ("locked", amount_text(found.locked, asset) if int(found.locked) else ""),
+            ("takes", "hash locks" if found.locks else ""),
             *(("fee", f"{amount_text(fee, asset)} to hub {i}") for i, fee in enumerate(found.fees, 1) if int(fee)),
             ("challenge", f"{found.challenge_duration_s} s"),
         ]

@@ -20,6 +20,7 @@ import msgspec
 
 from scapp.channels.errors import LocalError
 from scapp.runtime.client import LOCK_FILE, NODE_FILE, Client
+from scapp.runtime.client_answers import decoded
 from scapp.runtime.config import CONFIG_FILE
 from scapp.runtime.documents import NodeFile
 
@@ -79,7 +80,7 @@ class NodeChild:
     def file(self) -> NodeFile | None:
         """What the running node says of itself."""
         try:
-            return msgspec.json.decode((self.home / NODE_FILE).read_bytes(), type=NodeFile)
+            return decoded((self.home / NODE_FILE).read_bytes(), NodeFile)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 

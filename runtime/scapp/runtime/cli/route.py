@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 import click
 
 from scapp.channels.routing.paths import HUBS_SEARCHED_MAX, HUBS_USUAL
-from scapp.runtime.cli.common import REFUSED, Problem, common, emit, settings, short, table
-
-if TYPE_CHECKING:
-    from scapp.runtime.client import Client
+from scapp.runtime.cli.common import REFUSED, common, emit, settings, short, table
 
 AUTO = "auto"
 """In place of hubs: those of the best route."""
@@ -63,18 +57,3 @@ def route(to: str, amount: str, peer_amount: str, fee_max: str | None, hubs_max:
     emit({"routes": found}, text)
     if not found:
         click.get_current_context().exit(REFUSED)
-
-
-def best_route(
-    node: Client, to: str, stakes: Mapping[str, int], challenge_duration_s: int
-) -> tuple[list[str], list[int]]:
-    """Hubs and fees of the best way for a channel to which both put the same. Raises Problem if none is known."""
-    funds = {asset: (amount, amount) for asset, amount in stakes.items()}
-    found = node.routes(to, funds, challenge_duration_s=challenge_duration_s)
-    if not found:
-        raise Problem(
-            f"no way to {to} is known for these stakes",
-            code="refused",
-            hint=f"`scapp route {to} AMOUNT` with less shows what there is; --via HUB names the hubs",
-        )
-    return found[0].hubs, list(map(int, found[0].fees))

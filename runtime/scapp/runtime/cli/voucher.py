@@ -19,7 +19,7 @@ VOUCHER_BYTES_MAX = 1_024
 def voucher() -> None:
     """Vouchers as files: a payment may reach its payee in any way, and counts once.
 
-    A CHANNEL is the id of a payment channel or the beginning of it."""
+    A CHANNEL is the id of a payment channel, the beginning of it, or its other end when there is only one with it."""
 
 
 @voucher.command()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -89,12 +89,51 @@ def write(connection: Connection, commit: Commit, *, notify: bool, confirmed: Ca
     with connection.transaction() as transaction:
         if not _execute(connection, commit, [part for part in parts if not part[2].copy], notify):
             return False
-        for target, table, change in streams:
-            _copy_in(connection, target, table, change)
+        _copy_all(connection, streams)
         if confirmed is None or confirmed():
             return True
         raise psycopg.Rollback(transaction)
     return False
+
+
+def write_early(
+    connection: Connection,
+    channel_id: ChannelId,
+    expected: Cursor,
+    home: str,
+    messages: Iterable[bytes],
+    rest: Callable[[], Commit | None],
+    *,
+    few: bool,
+    notify: bool,
+    confirmed: Callable[[], bool],
+) -> bool:
+    """`write`, begun before the commit is known: parts of the messages' COPY stream come first and may take their time,
+    then `rest` is asked for everything else, None to give it up. `few`: the messages are fewer than COPY should buffer.
+
+    False when the cursor does not stand at `expected`, or the commit was given up or not confirmed; then nothing was
+    changed."""
+    binary.register(connection)
+    with connection.transaction() as transaction:
+        if not _hold(connection, channel_id, expected, home):
+            return False
+        _copy_in(connection, f"{home}messages", MESSAGES, messages, few=few)
+        commit = rest()
+        if commit is not None:
+            parts = list(_parts(commit))
+            moved = _execute(connection, commit, [part for part in parts if not part[2].copy], notify)
+            assert moved, "nobody moves a cursor that is held"
+            _copy_all(connection, [part for part in parts if part[2].copy])
+            if confirmed():
+                return True
+        raise psycopg.Rollback(transaction)
+    return False
+
+
+def _hold(connection: Connection, channel_id: ChannelId, expected: Cursor, home: str) -> bool:
+    parameters = [Raw(channel_id), binary.int8(expected.sequence), Raw(expected.log_root), binary.int8(expected.turn)]
+    statement = sql.text("cursor_hold", home).encode()
+    return psycopg.RawCursor(connection).execute(statement, parameters).rowcount == 1
 
 
 def quoted(name: str) -> str:
@@ -130,14 +169,20 @@ def _execute(connection: Connection, commit: Commit, parts: Sequence[_Part], not
     return psycopg.RawCursor(connection).execute(_statement(shape, notify, commit.home), parameters).rowcount == 1
 
 
-def _copy_in(connection: Connection, target: str, table: Table, change: TableChange) -> None:
+def _copy_all(connection: Connection, parts: Sequence[_Part]) -> None:
+    for target, table, change in parts:
+        _copy_in(connection, target, table, [change.copy], few=change.upserts < COPY_BUFFERED_ROWS_MIN)
+
+
+def _copy_in(connection: Connection, target: str, table: Table, tuples: Iterable[bytes], *, few: bool) -> None:
     names = ", ".join(("channel_id", *(quoted(column.name) for column in table.columns)))
     # Rows are not buffered below a condition that is volatile.
-    unbuffered = " WHERE random() >= 0" if change.upserts < COPY_BUFFERED_ROWS_MIN else ""
+    unbuffered = " WHERE random() >= 0" if few else ""
     statement = f"COPY {target} ({names}) FROM STDIN (FORMAT binary){unbuffered}".encode()
     with connection.cursor() as cursor, cursor.copy(statement) as stream:
         stream.write(binary.COPY_HEADER)
-        stream.write(change.copy)
+        for part in tuples:
+            stream.write(part)
         stream.write(binary.COPY_TRAILER)
 
 

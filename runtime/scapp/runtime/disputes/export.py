@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import aiohttp
 
+from scapp.channels.books.defending import Defences
 from scapp.channels.chain.rpc_link import shown_endpoint
+from scapp.channels.crypto import keccak256
 from scapp.channels.errors import ScappError
 from scapp.channels.service import NodeEvent, NodeService
 from scapp.channels.types import Address, ChannelId
-from scapp.runtime.disputes.packages import encode_package, make_package
+from scapp.runtime.disputes.packages import encode_package, make_package, make_stack_package
 from scapp.runtime.keys_file import write_private
 from scapp.runtime.state_documents import as_text
 
-_NEWS = frozenset(("opened", "supported", "closed", "funded", "settled"))
+_NEWS = frozenset(("opened", "supported", "closed", "funded", "settled", "paid"))
 _GATHER_S = 1.0
 _RETRY_S, _RETRY_MAX_S = 5.0, 300.0
 _TIMEOUT = aiohttp.ClientTimeout(total=30)
@@ -33,14 +35,22 @@ class DisputeExport:
     """Belongs to the node's event loop. `folder` gets one file per channel, gone once the channel is settled."""
 
     def __init__(
-        self, service: NodeService, chain_id: int, adjudicator: Address, folder: Path, towers: tuple[str, ...]
+        self,
+        service: NodeService,
+        defences: Defences | None,
+        chain_id: int,
+        adjudicator: Address,
+        folder: Path,
+        towers: tuple[str, ...],
     ) -> None:
-        """`towers`: `http(s)://TOKEN@host:port`."""
+        """`defences`: of the node's ledgers; `towers`: `http(s)://TOKEN@host:port`."""
         self._service = service
+        self._defences = defences
         self._chain = (chain_id, adjudicator)
         self._folder = folder
         self._towers = [_Tower(url) for url in towers]
         self._changed: set[ChannelId] = set()
+        self._newest: dict[ChannelId, bytes] = {}  # what was written last, hashed
         self._wake = asyncio.Event()
         self._end: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -50,6 +60,9 @@ class DisputeExport:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._end = self._service.subscribe(self._hear)
         self._changed |= {info.channel_id for info in self._service.channels() if info.chain is not None}
+        if self._defences is not None:
+            self._defences.on_change.append(self._changed_in_books)
+            self._changed.update(self._defences.channels())
         self._wake.set()
         self._task = asyncio.create_task(self._export_forever(), name="scapp-disputes")
         for tower in self._towers:
@@ -71,6 +84,10 @@ class DisputeExport:
             self._changed.add(event.channel_id)
             self._wake.set()
 
+    def _changed_in_books(self, channels: Iterable[ChannelId]) -> None:
+        self._changed.update(channels)
+        self._wake.set()
+
     async def _export_forever(self) -> None:
         while True:
             await self._wake.wait()
@@ -83,22 +100,36 @@ class DisputeExport:
     async def _export(self, channel: ChannelId) -> None:
         path = self._folder / f"{as_text(channel)}.json"
         try:
-            info = self._service.channel(channel)
-            if info.chain is None:
-                return
-            if info.chain.settled:
+            data = self._package(channel)
+            if data is None:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
+                self._newest.pop(channel, None)
                 return
-            signed = self._service.enforceable_state(channel)
-            if signed is None:
+            if not data or self._newest.get(channel) == (digest := keccak256(data)):
                 return
-            data = encode_package(make_package(*self._chain, signed))
             await asyncio.to_thread(write_private, path, data.decode(), replace=True)
+            self._newest[channel] = digest
         except (ScappError, OSError) as error:
             _log.error("channel %s: no dispute package could be written: %s", as_text(channel), error)
             return
         for tower in self._towers:
             tower.push(channel, data)
+
+    def _package(self, channel: ChannelId) -> bytes | None:
+        """Its newest package, empty where there is none to write now; None where it needs none any more."""
+        defences = self._defences
+        if defences is not None and defences.knows(channel):
+            if defences.is_over(channel):
+                return None
+            found = defences.of(channel)
+            return encode_package(make_stack_package(*self._chain, found)) if found is not None else b""
+        info = self._service.channel(channel)
+        if info.chain is None:
+            return b""
+        if info.chain.settled:
+            return None
+        signed = self._service.enforceable_state(channel)
+        return encode_package(make_package(*self._chain, signed)) if signed is not None else b""
 
 
 class _Tower:

@@ -164,7 +164,7 @@ class Crossing:
         if collision:
             raise ValueError(f"unique violation: {self._index_name(collision)}")
         self._kernel("scapp_finish")
-        self._kernel("scapp_commit", 0)
+        self._kernel("scapp_commit", 0, 1)
 
     def _rows(self, number: int) -> Iterator[bytes]:
         after = number.to_bytes(2, "big")

@@ -28,6 +28,7 @@ from scapp.runtime.native import layout
 from scapp.runtime.native.crossing import NO_MEMORY, Crossing
 from scapp.runtime.native.explain import explain
 from scapp.runtime.native.layout import REASON, Report
+from scapp.runtime.proofs import Proof
 
 ACCEPTED, REJECTED, COLLIDED, MALFORMED, TRAPPED, LEFT_OUT = 1, 2, 3, 4, 5, 9  # batch.zig `Status`
 IDLE = 0  # state.zig `Phase`
@@ -71,7 +72,7 @@ class NativeKernel(Crossing):
     def _fresh(self) -> None:
         self._open = False
         self._late = False  # the open batch's root is to come after the commit
-        self._owed = False  # it is committed
+        self._owed = False  # of one that is committed
         self._count = 0
         self._written: tuple[bytes, ...] | None = None  # entries that lie in the kernel, for the next `run`
         self._trapped: dict[int, Refusal] = {}
@@ -81,7 +82,8 @@ class NativeKernel(Crossing):
 
     def run(self, first_sequence: int, entries: Sequence[bytes], *, budget: Budget, late: bool = False) -> BatchResult:
         self._check_whole()
-        self._check_owed()
+        if not late:
+            self._check_owed()
         self._open = False
         try:
             self._write_entries(entries)
@@ -103,16 +105,17 @@ class NativeKernel(Crossing):
         root = b"" if self._late else report.state_root
         return BatchResult(result.accepted, result.refusals, root, self._amounts(report.amounts), result.logs)
 
-    def commit(self, turn: int) -> None:
+    def commit(self, turn: int, *, messages: bool = True) -> None:
         if not self._open:
             raise KernelFault("commit without a batch; run one first")
-        self._kernel("scapp_commit", turn)
+        self._kernel("scapp_commit", turn, int(messages))
         self._open = False
-        self._owed, self._late = self._late, False
+        self._owed, self._late = self._owed or self._late, False
 
     def late_root(self) -> bytes:
         if not self._owed:
             raise KernelFault("no root is owed")
+        self._open = False
         self._kernel("scapp_settle_root")
         self._owed = False
         return self._report().base_state_root
@@ -125,9 +128,17 @@ class NativeKernel(Crossing):
         self._kernel("scapp_take", min(copy_rows_min, 2**32 - 1))
         return layout.read_changes(self._output(), self.tables)
 
+    def held_bytes(self) -> int:
+        return self._kernel("scapp_held")
+
+    def messages(self, first_sequence: int, turn: int, entries: Sequence[bytes]) -> bytes:
+        self.rollback()
+        self._write_entries(entries)
+        self._kernel("scapp_messages", first_sequence, turn)
+        return bytes(self._output())
+
     def rollback(self) -> None:
         """Forget the uncommitted batch, if any."""
-        self._check_owed()
         self._open = self._late = False
         self._kernel("scapp_close")
 
@@ -142,7 +153,13 @@ class NativeKernel(Crossing):
         self._check_owed()
         return self._report().base_state_root
 
+    def prove(self, table_position: int, key: bytes) -> tuple[bytes | None, Proof]:
+        """Committed row of an encoded key, or None, with the proof of it."""
+        self._check_owed()
+        return super().prove(table_position, key)
+
     def export_state(self) -> bytes:
+        self._check_owed()
         rows = tuple(tuple(self._rows(number)) for number in range(len(self.tables)))
         return encode_export(self._context, self.event_root(), self.amounts(), rows, self.state_root())
 
@@ -192,6 +209,7 @@ class NativeKernel(Crossing):
         if self._late:
             self._kernel("scapp_finish_late")
         else:
+            self._check_owed()  # a refusal has it come at once
             self.finish()
         report = self._report()
         result = Pass(state_root=report.state_root, amounts=self._amounts(report.amounts))

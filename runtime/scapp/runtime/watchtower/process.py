@@ -12,7 +12,7 @@ from scapp.channels.errors import LocalError
 from scapp.channels.log.rocks import RocksLog
 from scapp.runtime import logs
 from scapp.runtime.api.auth import TokenStore
-from scapp.runtime.chain_setup import no_challenges, open_chain
+from scapp.runtime.chain_setup import chain_settings, no_challenges, open_chain
 from scapp.runtime.config import Config
 from scapp.runtime.disputes.packages import PackageStore
 from scapp.runtime.home_lock import lock_home
@@ -39,7 +39,8 @@ async def _until_told(home: Path, config: Config, listen: str, channels_max: int
         chain = open_chain(config.chain, home, log, lambda: ask_password(config, CHAIN_KEY), no_challenges)
         if chain is None:
             raise LocalError(f"no chain to watch: chain.urls is empty (settings of {home})")
-        store = PackageStore(home / "packages", chain.chain_id, chain.adjudicator, channels_max)
+        apps = chain_settings(config.chain).apps
+        store = PackageStore(home / "packages", chain.chain_id, chain.adjudicator, channels_max, apps)
         tower = Watchtower(chain, store)
         undo.push_async_callback(tower.stop)
         await tower.start()

@@ -79,9 +79,13 @@ class Watchtower:
 
     def keep(self, data: bytes) -> bool:
         """Take a package; False when one as good is here. Raises PackageRefused."""
-        defence = self._store.keep(data)
-        if defence is None:
+        kept = self._store.keep(data)
+        if kept is None:
             return False
+        known, defence = kept
+        for channel in self._store.released(known, defence) if known is not None else ():
+            _log.info("channel %s ended off chain: nothing is left to answer", as_text(channel))
+            self._forget(channel)
         self._chain.watch(defence.channel, ())
         self._answer(defence.channel)
         return True
@@ -122,16 +126,19 @@ class Watchtower:
         view, defence, now = self._views.get(channel), self._store.defences.get(channel), self._chain.head_time_s
         if view is None or defence is None or now is None:
             return
-        wanted = answer_to(defence.state, view, now)
+        wanted = answer_to(defence, view, now)
         self._chain.want(channel, wanted)
         if wanted:
             self._tell(channel, view, defence.state.turn)
         if view.confirmed.mode(now) is Mode.FINALIZED:
             _log.info("channel %s is finalized: nothing is left to answer", as_text(channel))
-            self._chain.unwatch(channel)
-            self._views.pop(channel, None)
-            self._told.pop(channel, None)
-            self._store.drop(channel)
+            self._forget(channel)
+
+    def _forget(self, channel: ChannelId) -> None:
+        self._chain.unwatch(channel)
+        self._views.pop(channel, None)
+        self._told.pop(channel, None)
+        self._store.drop(channel)
 
     def _tell(self, channel: ChannelId, view: ChainView, turn: int) -> None:
         """Log a challenge and what becomes of the answer, each once."""
@@ -157,7 +164,7 @@ class Watchtower:
                 WatchedView(
                     channel_id=as_text(channel),
                     turn=defence.state.turn,
-                    is_final=defence.state.is_final,
+                    is_final=defence.concludes,
                     mode="unknown" if there is None else there.mode(now).value,
                     turn_record=None if there is None else there.status.turn_record,
                     finalizes_at_s=None if there is None else there.status.finalizes_at,

@@ -16,12 +16,15 @@ export function boardParts() {
 /**
  * `seat`: whose eyes, null for a spectator's. `names`: by seat. `own`: the card this seat has hidden, if known.
  * `open`: a round that is over and stays on the table for a moment, else null. `amounts`: what everybody is owed now.
+ * `away`: seats whose nodes are not there. `trouble`: what stands in the way of the next step, else empty.
+ * `ended`: no card will be played, though the match is not over.
  */
-export function drawBoard(parts, { match, seat, names, own = null, open = null, amounts = [] }) {
+export function drawBoard(parts, { match, seat, names, own = null, open = null, amounts = [], away = [], trouble = "", ended = false }) {
   const round = open ?? match.round;
-  keep(parts.head, [match.round, match.phase, match.cards, open, waitText(match, seat, names)], () => head(match, seat, names, open));
+  const wait = (match.phase !== "over" && trouble) || waitText(match, seat, names);
+  keep(parts.head, [match.round, match.phase, match.cards, open, wait], () => head(match, wait, names, open));
   keep(parts.track, [match.rounds, match.phase === "over" ? 0 : round], () => track(match, round, names));
-  felt(parts.felt, match, { seat, names, own, open, round, amounts });
+  felt(parts.felt, match, { seat, names, own, open, round, amounts, away, ended });
   keep(parts.last, lastRound(match) ?? null, () => lastText(match, names));
 }
 
@@ -41,11 +44,11 @@ function waitText(match, seat, names) {
   return missing.length ? `Waiting for ${missing.map((player) => names[player.seat]).join(" and ")}` : "";
 }
 
-function head(match, seat, names, open) {
+function head(match, wait, names, open) {
   const over = match.phase === "over";
   return [
     h("h1", {}, over ? "Match over" : `Round ${open ?? match.round} of ${match.cards}`),
-    h("p.wait", {}, open && !over ? resultText(match, open, names) : waitText(match, seat, names)),
+    h("p.wait", {}, open && !over ? resultText(match, open, names) : wait),
   ];
 }
 
@@ -110,7 +113,7 @@ function prize(parts, match, { round, open }) {
   keep(parts.text, label, () => h("p", {}, over ? `best: ${standings(match)[0].score}` : carried ? `${pot} in the pot` : "prize"));
 }
 
-function place(parts, match, player, { names, own, open, round, amounts, seat }) {
+function place(parts, match, player, { names, own, open, round, amounts, away, ended, seat }) {
   const name = names[player.seat];
   const bid = bidOf(match, player.seat, round);
   const out = player.status === "forfeited";
@@ -119,7 +122,7 @@ function place(parts, match, player, { names, own, open, round, amounts, seat })
   parts.root.classList.toggle("winner", best);
   parts.root.classList.toggle("out", out);
   keep(parts.card, [round, bid?.card ?? (bid ? "hidden" : ""), mine, out, name], () => played(bid, mine, name, out));
-  const doing = stateText(match, player, open);
+  const doing = ended ? "" : away.includes(player.seat) ? "away" : stateText(match, player, open);
   keep(parts.text, [name, player.score, doing, player.hand.length, amounts[player.seat]], () => [
     h("strong.name", {}, name),
     h("span.score", { title: "points" }, String(player.score), h("span.hidden", {}, " points")),

@@ -6,11 +6,14 @@ import { bidOf, hasMoved, lastRound, readMatch, standings, waitingFor } from "./
 import { challenge } from "./lobby.js";
 import { amountText, moneyText, stakesLike } from "./money.js";
 import { cardBehind, hide, show } from "./secrets.js";
-import { channelOf, listen, mayOpen, mayPlay, nameOf, node, refresh, state } from "./session.js";
+import { channelOf, inNames, isAway, listen, mayOpen, mayPlay, nameOf, node, refresh, state } from "./session.js";
 import { sidePanels } from "./side.js";
 
 const SHOWDOWN_MS = 2600;
 const TICK_PAUSE_MS = 3000;
+const LATE_MS = 1500;
+/** Of a channel whose last step is signed, or that is taken to the chain as it stands. */
+const ENDING = ["disputed", "closing", "closed", "settled"];
 
 export function matchView(place, id) {
   const view = new MatchView(id);
@@ -33,6 +36,7 @@ class MatchView {
     this.told = null; // what was said of the match so far
     this.revealing = 0; // round whose card is on its way
     this.tickedAt = 0;
+    this.waits = { text: "", since: 0, seen: false }; // what the node waits for, and whether that was read again since
     this.board = boardParts();
     this.hand = h("div.handplace");
     this.clock = h("p.clock", { role: "timer" });
@@ -56,6 +60,7 @@ class MatchView {
   }
 
   news(item) {
+    if (item && this.waits.text) void refresh(); // it may be over
     if (!item || item.channel_id === this.id || !item.channel_id) void this.look();
   }
 
@@ -152,6 +157,7 @@ class MatchView {
   /** The clock, and the tick that makes a passed deadline count. Time is that of the signed entries: the node refuses
    * a tick that is too early. */
   clockwork() {
+    this.watchWaits();
     const { match, me } = this;
     const left = match?.deadlineMs && match.phase !== "over" ? match.deadlineMs - Date.now() : null;
     const text = left === null ? "" : left <= 0 ? "time is up" : clockText(left);
@@ -165,13 +171,38 @@ class MatchView {
 
   /** Send and wait for the decision; raises an Error with the reason of a refusal. */
   async submit(message) {
-    const receipt = await node.send(this.id, message);
+    const late = setTimeout(refresh, LATE_MS); // to see whom it waits for
+    const receipt = await node.send(this.id, message).finally(() => clearTimeout(late));
     if (receipt.status === "refused") throw new Error(receipt.reason);
     if (receipt.status === "pending") note("Not signed by everybody yet; it stays on its way.", "info");
     return receipt;
   }
 
   // -- what is seen --------------------------------------------------------------------------------------------------
+
+  get ends() {
+    const { phase, backing, chain } = this.channel;
+    return ENDING.includes(phase) || Boolean((backing ?? chain)?.exit_reason);
+  }
+
+  /** What stands in the way of the next step; empty when it is for the players to move. */
+  get trouble() {
+    const { channel } = this;
+    if (channel.phase === "settled" || channel.phase === "closed") return "Ended before the last round";
+    if (this.ends) return "Left before the last round";
+    const away = channel.participants.filter(isAway).map(nameOf);
+    if (away.length) return `${away.join(" and ")} ${away.length > 1 ? "are" : "is"} away`;
+    return this.waits.text && this.waits.seen ? `Waits for ${inNames(this.waits.text, channel)}` : "";
+  }
+
+  /** Every step waits for somebody for a moment: what is read twice, with a pause between, is worth saying. */
+  watchWaits() {
+    const text = this.channel?.waiting_for ?? "";
+    if (text !== this.waits.text) this.waits = { text, since: Date.now(), seen: false };
+    if (!text || this.waits.seen || Date.now() - this.waits.since < LATE_MS) return;
+    this.waits.seen = true;
+    void refresh();
+  }
 
   draw() {
     const { channel, match, me } = this;
@@ -188,14 +219,16 @@ class MatchView {
     const bid = me && bidOf(match, me.seat);
     const own = bid && bid.card === null ? cardBehind(this.id, me, bid) : null;
     const amounts = channel.slots.map((slot, at) => amountText(channel.amounts[at], slot.asset));
-    drawBoard(this.board, { match, seat: this.seat, names: this.names, own, open: this.open, amounts });
-    const kind = match.phase === "over" ? "over" : !me ? "watch" : me.status !== "playing" ? "out" : hasMoved(match, me.seat) || match.phase === "reveal" ? "wait" : "choose";
+    drawBoard(this.board, { match, seat: this.seat, names: this.names, own, open: this.open, amounts, trouble: this.trouble, ended: this.ends,
+      away: channel.participants.flatMap((address, seat) => (isAway(address) ? [seat] : [])) });
+    const kind = match.phase === "over" ? "over" : this.ends ? "left" : !me ? "watch" : me.status !== "playing" ? "out" : hasMoved(match, me.seat) || match.phase === "reveal" ? "wait" : "choose";
     this.table.classList.toggle("done", kind === "over");
     keep(this.hand, [kind, me?.hand, me?.status, own, kind === "over" && [channel.phase, match.players]], () => this.handOf(kind, own));
   }
 
   handOf(kind, own) {
     if (kind === "over") return this.over();
+    if (kind === "left") return h("p.empty", {}, "No card is played any more: what the last step that all signed says counts.");
     if (kind === "watch") return h("p.empty", {}, "You are watching.");
     if (kind === "out") return h("p.empty", {}, "You ran out of time and forfeited; you can still watch and chat.");
     const choosing = kind === "choose";

@@ -1,7 +1,7 @@
 // Money of a match: what is staked when it is opened, and how it stands on the chain or in ledgers afterwards.
 
 import { h } from "./dom.js";
-import { mayStake, nameOf, node, state } from "./session.js";
+import { inNames, isAway, mayStake, nameOf, node, state } from "./session.js";
 
 const COIN = `0x${"0".repeat(40)}`;
 /** The bonds' slot pays an address that nobody has the key of: what is left there is lost to all. */
@@ -131,7 +131,7 @@ function ledgerLines(channel) {
   const asset = slots[0].asset;
   const sum = slots.reduce((total, slot) => total + BigInt(slot.amount), 0n).toString();
   const lines = [`${STAGES[backing.stage](channel, amountText(sum, asset))}${backing.detail && ` (${backing.detail})`}.`];
-  backing.hubs.forEach((hub, at) => backing.fees[at] !== "0" && lines.push(`${nameOf(hub)} gets ${amountText(backing.fees[at], asset)} from ${nameOf(participants[0])}.`));
+  backing.hubs.forEach((hub, at) => backing.fees[at] !== "0" && lines.push(`${nameOf(hub)} gets ${amountText(backing.fees[at], asset)} from ${me ? nameOf(participants[0]) : "you"}.`));
   const neighbour = backing.hubs.at(me ? -1 : 0) ?? participants[1 - me];
   const ledger = state.ledgers.findLast(({ peer }) => peer === neighbour);
   const mine = ledger?.assets.find((each) => each.asset === asset)?.mine;
@@ -154,8 +154,11 @@ export function moneyText(channel) {
   const { chain, backing, phase } = channel;
   if (!chain && !backing) return null;
   const lines = backing ? ledgerLines(channel) : chainLines(channel);
-  const { exit_reason: leaves } = backing ?? chain;
-  if (leaves) lines.push(`Your node leaves: ${leaves}.`);
-  if (phase !== "settled" && channel.waiting_for) lines.push(`Waits for ${channel.waiting_for}.`);
+  if (phase !== "settled") {
+    const { exit_reason: leaves } = backing ?? chain;
+    if (leaves) lines.push(`Your node leaves: ${inNames(leaves, channel)}.`);
+    else if (phase === "running" && channel.participants.some(isAway)) lines.push(`To end the match without who is away, in a terminal: scapp channel challenge ${channel.channel_id.slice(0, 10)}. It pays what the last step that all signed says.`);
+    if (channel.waiting_for) lines.push(`Waits for ${inNames(channel.waiting_for, channel)}.`);
+  }
   return { title: backing ? "In the ledgers" : "On the chain", lines };
 }

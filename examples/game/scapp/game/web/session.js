@@ -93,6 +93,18 @@ export function nameOf(address) {
   return peer?.name || `${address.slice(0, 6)}…${address.slice(-4)}`;
 }
 
+/** Whether a player's node is not connected to ours, so that nothing can be signed. */
+export const isAway = (address) => address !== state.address && !state.peers.some((peer) => peer.address === address && peer.connected);
+
+/** What a node says of a channel, with names in place of numbers and addresses. */
+export function inNames(text, channel) {
+  const seats = (list) => list.split(", ").map((seat) => nameOf(channel.participants[seat])).join(", ");
+  return text
+    .replace(/participants? (\d+(?:, \d+)*)/g, (_, list) => seats(list))
+    .replace(/the sequencer/g, nameOf(channel.participants[0]))
+    .replace(/0x[0-9a-f]{40}/g, nameOf);
+}
+
 /** The name this player goes by in invitations. */
 export const ownName = {
   get: () => localStorage.getItem("scapp.goofspiel.name") ?? "",

@@ -1,0 +1,1 @@
+"""Payments under hash locks over several channels: invoices, who passes on what, and what is claimed on chain."""

@@ -1,0 +1,93 @@
+"""Lanes after a restore from a backup: nothing is signed in one before its other party has told what it knows. Pure.
+
+What this node had promised, and which lock it passed on for which, comes back from its neighbours: locks of both lanes
+meet under their hash. It acts on none that it does not remember; but what it is shown the preimage of, it claims.
+"""
+
+from __future__ import annotations
+
+from scapp.channels.errors import PeerError
+from scapp.channels.payments.events import amount_bytes, amount_of
+from scapp.channels.payments.locked.book import LockBook
+from scapp.channels.payments.locked.events import LockArrived, LockFailed, LockPassed, PaymentBegun, SecretLearned
+from scapp.channels.payments.locked.messages import PREIMAGES_MAX, LaneHeld
+from scapp.channels.payments.locked.records import Lane
+from scapp.channels.payments.locked.state import locks_of, wire_locks
+from scapp.channels.payments.locked.taking import keep
+from scapp.channels.payments.locks import Lock, LockedVoucher, hash_of, locked_voucher_hash
+from scapp.channels.payments.messages import NO_TOKEN
+from scapp.channels.types import Address
+
+_FORGOTTEN = "a node on the way was restored from a backup and does not remember the payment"
+
+
+def answer(book: LockBook, lane: Lane, token: bytes) -> LaneHeld:
+    """What this node knows of a lane, for one who asks: its newest voucher, and preimages that may still be needed."""
+    voucher = lane.voucher
+    preimages = [
+        transit.preimage
+        for transit in book.state.transits.values()
+        if transit.preimage
+        and any(
+            leg is not None and leg.channel == lane.channel and leg.expiry_s >= book.chain.head_s
+            for leg in (transit.incoming, transit.outgoing)
+        )
+    ]
+    return LaneHeld(
+        lane.channel,
+        NO_TOKEN if lane.token else token,  # one that recovers does not know either
+        lane.number,
+        amount_bytes(lane.paid),
+        wire_locks(lane.locks),
+        voucher.signature if voucher is not None else b"",
+        tuple(preimages[-PREIMAGES_MAX:]),
+    )
+
+
+def held(book: LockBook, peer: Address, message: LaneHeld) -> None:
+    """The other party tells what it knows of a lane that recovers. Raises PeerError, and then it goes on recovering."""
+    lane = book.shared(peer, message.channel)
+    if not lane.token:
+        return
+    if message.number > lane.number:
+        amount, locks = amount_of(message.amount), locks_of(message.locks)
+        voucher = LockedVoucher(lane.channel, amount, locks, message.signature)
+        if lane.payer == book.me:
+            _recall(book, lane, message.number, voucher)
+        else:
+            keep(book, lane, message.number, voucher)
+    for lock in book.lane(lane.channel).locks:
+        _adopt(book, book.lane(lane.channel), lock)
+    for preimage in message.preimages:
+        transit = book.state.transits.get(hash_of(preimage))
+        if transit is not None and not transit.preimage:
+            book.do(SecretLearned(transit.hash, preimage, book.now_ms))
+    if message.token == lane.token:
+        book.recovered(lane.channel, by_operator=False)
+
+
+def _recall(book: LockBook, lane: Lane, number: int, voucher: LockedVoucher) -> None:
+    """A voucher of this node's own that its log does not hold."""
+    signed = book.verifier(book.me).signed(locked_voucher_hash(voucher), voucher.signature)
+    if not signed or voucher.most > lane.start or voucher.amount < lane.paid:
+        raise PeerError(f"a voucher for {voucher.amount} given back to its payer, who did not sign it")
+    book.recall(lane, number, voucher)
+
+
+def _adopt(book: LockBook, lane: Lane, lock: Lock) -> None:
+    """A lock that is in a lane's voucher and that this node may have forgotten."""
+    transit = book.state.transits.get(lock.hash)
+    legs = (transit.incoming, transit.outgoing) if transit is not None else ()
+    if any(leg is not None and leg.is_of(lane.channel, lock) for leg in legs):
+        return
+    if lane.payer == book.me:
+        if transit is None or transit.over:
+            book.do(PaymentBegun(lock.hash, "", (), book.now_ms))
+        book.do(LockPassed(lock.hash, lane.channel, book.now_ms))
+    elif transit is None or transit.over or transit.incoming is None:
+        book.do(LockArrived(lock.hash, lane.channel, (), book.now_ms))
+        invoice = book.state.invoices.get(lock.hash)
+        if invoice is not None:
+            book.do(SecretLearned(lock.hash, invoice.preimage, book.now_ms))
+        elif transit is None or transit.over:
+            book.do(LockFailed(lock.hash, _FORGOTTEN, book.now_ms))

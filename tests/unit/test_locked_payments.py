@@ -1,0 +1,322 @@
+"""Payments under hash locks: every crash, refusals that reach the payer, deadlines, restores; no hop loses anything."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec.structs import replace
+
+from scapp.channels.errors import LocalError
+from scapp.channels.log.memory import MemoryLog
+from scapp.channels.payments.events import amount_bytes
+from scapp.channels.payments.locked import speaking
+from scapp.channels.payments.locked.messages import Ask, encode_lock_message
+from scapp.channels.payments.locked.records import Status
+from scapp.channels.payments.locks import hash_of
+from scapp.channels.restoring import mark_restored
+from scapp.channels.types import ZERO_ADDRESS
+from tests.support.locked import FEE, MARGIN_S, PREIMAGE, LockNet, LockNode
+
+
+@pytest.fixture
+async def net() -> AsyncIterator[LockNet]:
+    made = await LockNet().start()
+    try:
+        yield made
+    finally:
+        await made.end()
+
+
+def paid(net: LockNet) -> list[tuple[int, int]]:
+    """Of each lane what its payer has promised for good, and what its payee holds."""
+    return [
+        (payer.lane(channel).paid, payee.lane(channel).paid)
+        for channel, payer, payee in zip(net.lanes, net.nodes, net.nodes[1:], strict=False)
+    ]
+
+
+def statuses(net: LockNet) -> list[Status | None]:
+    return [transit.status if (transit := node.transit()) is not None else None for node in net.nodes]
+
+
+async def test_a_payment_over_a_hub(net: LockNet) -> None:
+    """The payer has its receipt, the hub its fee, and no lock is left."""
+    assert await net.pay(await net.invoiced()) == ""
+    assert paid(net) == [(30 + FEE, 30 + FEE), (30, 30)]
+    assert statuses(net) == ["paid"] * 3
+    payer = net.nodes[0].transit()
+    assert payer is not None
+    assert payer.preimage == PREIMAGE
+    assert not any(node.book.state.locked() for node in net.nodes)
+
+
+async def test_over_three_hubs() -> None:
+    net = await LockNet(5).start()
+    assert await net.pay(await net.invoiced(), fee=FEE) == ""
+    assert [mine for mine, _ in paid(net)] == [36, 34, 32, 30]
+    await net.end()
+
+
+async def test_nobody_pays_an_invoice_twice(net: LockNet) -> None:
+    """Neither its payer, nor another one: a hash is paid once, and a second lock on it would be a gift."""
+    invoice = await net.invoiced()
+    assert await net.pay(invoice) == ""
+    assert "a payment with that hash is known" in await net.pay(invoice)
+    with pytest.raises(LocalError, match="never used"):
+        await net.invoiced()
+    assert paid(net) == [(32, 32), (30, 30)]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("who", [0, 1, 2])
+async def test_whoever_dies_at_whichever_append_the_payment_is_made_once(who: int, lost: bool) -> None:
+    """Right before it is written and right after: after a restart, and the payer's next attempt, all have it alike."""
+    at = 0
+    while True:
+        at += 1
+        net = await LockNet().start()
+        invoice, victim = await net.invoiced(), net.nodes[who]
+        first = victim.disk.appends
+        victim.disk.fails_at, victim.disk.lost = first + at, lost
+        fault = await _attempt(net, invoice)
+        reached = victim.disk.appends >= first + at
+        if reached:
+            await victim.restart()
+            await net.idle()
+            for _ in range(3):
+                await net.later(3)
+            known = net.nodes[0].transit()
+            if known is None:  # it never left
+                assert fault
+                assert await _attempt(net, invoice) == ""
+            for _ in range(3):
+                await net.later(3)
+        assert statuses(net) == ["paid"] * 3, (at, fault)
+        assert paid(net) == [(32, 32), (30, 30)], at
+        await net.end()
+        if not reached:
+            assert at > 2
+            return
+
+
+async def _attempt(net: LockNet, invoice: object) -> str:
+    try:
+        return await net.pay(invoice)  # type: ignore[arg-type]
+    except Exception as error:  # the payer's own disk
+        return str(error)
+
+
+def _poor(net: LockNet) -> None:
+    net.nodes[1].settings = replace(net.nodes[1].settings, locked_max={ZERO_ADDRESS: 29})
+
+
+def _no_hub(net: LockNet) -> None:
+    net.nodes[1].settings = replace(net.nodes[1].settings, schedules=())
+
+
+def _dear(net: LockNet) -> None:
+    (schedule,) = net.nodes[1].settings.schedules
+    net.nodes[1].settings = replace(net.nodes[1].settings, schedules=(replace(schedule, base=FEE + 1),))
+
+
+def _slow(net: LockNet) -> None:
+    net.nodes[1].settings = replace(net.nodes[1].settings, margin_s=MARGIN_S + 1)
+
+
+def _busy(net: LockNet) -> None:
+    net.nodes[2].settings = replace(net.nodes[2].settings, locks_max=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_poor, "30 would be locked for .*; this node allows 29"),
+        (_no_hub, "does not forward"),
+        (_dear, "fee too low: 2; this hub asks 3"),
+        (_slow, "100 s between two locks; this hub wants 101"),
+        (_busy, "not enough capacity, or too many locks"),
+    ],
+)
+async def test_refusals_reach_the_payer_before_anything_is_locked(change: object, says: str) -> None:
+    net = LockNet()
+    change(net)  # type: ignore[operator]
+    await net.start()
+    fault = await net.pay(await net.invoiced())
+    assert re.search(says, fault), fault
+    assert statuses(net) == [None] * 3
+    await net.end()
+
+
+async def test_what_the_payee_does_not_take(net: LockNet) -> None:
+    """Less than the invoice, an unknown one, one that has expired, more than a lane holds."""
+    invoice = await net.invoiced()
+    assert "the invoice is over 30" in await net.pay(replace(invoice, amount=29))
+    assert "no invoice of the payee" in await net.pay(replace(invoice, hash=b"\x12" * 32))
+    assert "not enough capacity" in await net.pay(replace(invoice, amount=99))
+    net.head_s += 3_601
+    net.now_ms += 3_601_000
+    assert "expired" in await net.pay(invoice)
+    net.network.partition([net.nodes[1].address], [net.nodes[2].address])
+    await net.idle()
+    assert f"0x{net.nodes[2].address.hex()} is not connected" in await net.pay(
+        replace(invoice, expires_s=net.head_s + 9_999)
+    )
+    assert statuses(net) == [None] * 3
+
+
+async def test_a_hub_that_does_not_answer_is_given_up(net: LockNet) -> None:
+    """The one before it says so, in time for its own answer to count."""
+    net.nodes[2].deaf.add("k:ask")
+    waiting = asyncio.ensure_future(net.pay(await net.invoiced()))
+    await net.idle()
+    net.now_ms += 8_000
+    net.nodes[1].runner.tick()
+    assert f"0x{net.nodes[2].address.hex()} does not answer" in await waiting
+
+
+async def test_a_lock_that_nobody_opens_comes_back_when_the_chain_has_passed_its_end(net: LockNet) -> None:
+    """Not before: what was signed cannot be taken back. The payer hears at once that it fails, and why."""
+    invoice = await net.invoiced()
+    net.nodes[2].book.settings = replace(net.nodes[2].book.settings, margin_s=10**6)
+    hub = net.nodes[1]
+    hub.runner.asks.on_ask = lambda peer, ask: _agree(hub, peer, ask)  # type: ignore[method-assign]
+    assert await net.pay(invoice) == ""
+    assert statuses(net) == ["failing", "failing", "failing"]
+    payer = net.nodes[0].transit()
+    assert payer is not None
+    assert "a lock that ends in 200 s" in payer.fault
+    assert net.nodes[0].lane(net.lanes[0]).known.free == 68
+    await net.later(200)
+    assert statuses(net) == ["failing", "failing", "failing"]
+    await net.later(1)
+    assert statuses(net)[1:] == ["failing", "failed"]
+    await net.later(100)
+    assert statuses(net) == ["failed"] * 3
+    assert paid(net) == [(0, 0), (0, 0)]
+    assert net.nodes[0].lane(net.lanes[0]).known.free == 100
+    net.nodes[2].book.settings = replace(net.nodes[2].book.settings, margin_s=MARGIN_S)
+    assert await net.pay(invoice) == ""  # the same invoice, now that no lock on it may be opened any more
+    assert paid(net) == [(32, 32), (30, 30)]
+
+
+async def test_a_payee_that_hears_late_of_a_lock_that_has_ended_is_paid_by_the_next_attempt(net: LockNet) -> None:
+    """The old voucher was on its way when the payee was down: the lock in it is taken and told to have failed, and is
+    not confused with the later one on the same hash."""
+    invoice, (_, hub, bob) = await net.invoiced(), net.nodes
+    bob.deaf.add("k:locked")
+    assert await net.pay(invoice) == ""
+    (late,) = speaking.pending(hub.book, hub.lane(net.lanes[1]), 0)
+    await net.later(201)
+    await net.later(100)
+    assert statuses(net) == ["failed", "failed", None]
+    bob.deaf.clear()
+    bob.runner.receive(hub.address, encode_lock_message(late))
+    await net.idle()
+    assert bob.lane(net.lanes[1]).locks
+    await net.later(3)
+    assert await net.pay(invoice) == ""
+    for _ in range(4):
+        await net.later(3)
+    assert statuses(net) == ["paid"] * 3
+    assert paid(net) == [(32, 32), (30, 30)]
+
+
+async def test_the_same_when_the_next_attempt_comes_before_the_chain_has_told_of_the_end(net: LockNet) -> None:
+    invoice, (_, hub, bob) = await net.invoiced(), net.nodes
+    bob.deaf.add("k:locked")
+    assert await net.pay(invoice) == ""
+    (late,) = speaking.pending(hub.book, hub.lane(net.lanes[1]), 0)
+    await net.later(201)
+    await net.later(100)
+    assert await net.pay(invoice) == ""
+    bob.deaf.clear()
+    bob.runner.receive(hub.address, encode_lock_message(late))
+    for _ in range(6):
+        await net.later(3)
+    assert statuses(net) == ["paid"] * 3
+    assert paid(net) == [(32, 32), (30, 30)]
+
+
+def _agree(node: LockNode, peer: object, ask: Ask) -> None:
+    from scapp.channels.payments.locked.messages import Answer
+
+    node.runner._tell(peer, Answer(ask.hash, node.address, "", amount_bytes(0)))  # type: ignore[arg-type]
+
+
+async def test_a_hub_that_hears_no_preimage_is_paid_by_the_chain(net: LockNet) -> None:
+    """Bob reveals half a margin before his lock ends; that opens all locks on the hash, the hub's as well."""
+    net.nodes[1].deaf.add("k:secret")
+    assert await net.pay(await net.invoiced()) == ""
+    assert statuses(net) == ["locked", "locked", "locked"]
+    await net.later(140)
+    assert net.registry == {}
+    await net.later(15)
+    assert hash_of(PREIMAGE) in net.registry
+    await net.later(12)
+    assert statuses(net) == ["paid"] * 3
+    assert paid(net) == [(32, 32), (30, 30)]
+
+
+async def test_a_hub_whose_payer_does_not_pay_reveals_the_preimage(net: LockNet) -> None:
+    """Alice hears nothing of it; the hub has paid Bob, and takes Alice's lock on chain, where she sees it."""
+    net.nodes[0].deaf.add("k:secret")
+    assert await net.pay(await net.invoiced()) == ""
+    assert statuses(net) == ["locked", "locked", "paid"]
+    await net.later(255)
+    assert net.nodes[1].revealed == [PREIMAGE]
+    await net.later(12)
+    assert paid(net) == [(32, 32), (30, 30)]
+
+
+async def test_a_channel_with_open_locks_is_not_ended(net: LockNet) -> None:
+    """Neither by its payer nor by its payee; it takes no further lock meanwhile, and ends once they are over."""
+    invoice, channel = await net.invoiced(), net.lanes[1]
+    net.nodes[1].deaf.add("k:secret")
+    assert await net.pay(invoice) == ""
+    for node in net.nodes[1:]:
+        with pytest.raises(LocalError, match="1 locks are open in this payment channel, until 1700000200"):
+            await node.runner.input(lambda book: book.close(channel, None))
+    net.nodes[1].deaf.clear()
+    await net.later(3)
+    for node in net.nodes[1:]:
+        await node.runner.input(lambda book: book.close(channel, None))
+        assert (node.lane(channel).phase, node.lane(channel).final) == ("closed", 30)
+
+
+@pytest.mark.parametrize("who", [0, 1, 2])
+async def test_a_restored_node_is_told_what_it_has_signed(net: LockNet, who: int) -> None:
+    """From before the payment: it signs nothing until its neighbours have told, and then knows what they do; a hub that
+    has forgotten everything still takes from upstream what was taken from it downstream."""
+    invoice, node = await net.invoiced(), net.nodes[who]
+    old = node.log.durable_copy()
+    net.nodes[0].deaf.add("k:secret")
+    assert await net.pay(invoice) == ""
+    assert statuses(net) == ["locked", "locked", "paid"]
+    mark_restored(old, b"\x05" * 16, net.now_ms, net.now_ms)
+    node.log = old
+    net.nodes[0].deaf.clear()
+    await node.restart()
+    await net.idle()
+    for _ in range(4):
+        await net.later(3)
+    assert paid(net) == [(32, 32), (30, 30)]
+    assert not any(lane.token for each in net.nodes for lane in each.book.state.lanes.values())
+
+
+async def test_a_restored_payer_offers_nothing_before_it_has_recovered(net: LockNet) -> None:
+    invoice, alice = await net.invoiced(), net.nodes[0]
+    old: MemoryLog = alice.log.durable_copy()
+    mark_restored(old, b"\x05" * 16, net.now_ms, net.now_ms)
+    alice.log = old
+    alice.deaf.add("k:held")
+    await alice.restart()
+    await net.idle()
+    assert "is open to" in str(alice.book.lane_to(net.nodes[1].address, ZERO_ADDRESS, 1, own=True))
+    with pytest.raises(LocalError, match="restored from a backup"):
+        await alice.runner.input(lambda book: book.close(net.lanes[0], None))
+    alice.deaf.clear()
+    await net.later(3)
+    assert await net.pay(invoice) == ""
