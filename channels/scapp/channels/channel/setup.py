@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -82,7 +83,7 @@ class Setup:
     def to_others(self, send: Callable[[int, int], Send], turn: int) -> tuple[Send, ...]:
         """One send about the turn to everyone else."""
         others = self.others
-        return (send(others[0], turn),) if len(others) == 1 else tuple(send(peer, turn) for peer in others)
+        return (send(others[0], turn),) if len(others) == 1 else tuple(map(send, others, itertools.repeat(turn)))
 
     def verify(self, index: int, state_hash: Hash, signature: bytes) -> bool:
         """Is this participant `index`'s signature under the hash, with the v that the contracts need?"""
