@@ -153,6 +153,7 @@ class Life:
 
 @pytest.mark.parametrize("seed", range(LIVES))
 def test_nobody_loses_whatever_happens(seed: int) -> None:
+    """All that was put up is paid out, to whom the last states say, and every log keeps the rules."""
     life = Life(seed)
     life.play(60)
     life.finish()
