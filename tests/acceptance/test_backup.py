@@ -107,7 +107,7 @@ def test_the_operator_may_go_on_alone_and_a_stopped_node_can_be_backed_up() -> N
         shutil.rmtree(home)
         restored = scapp("-C", str(home), "restore", str(backup))
         assert restored.returncode == 0, restored.stderr
-        assert f"put it to {home}/key" in restored.stdout
+        assert f"put the channel key to {home}/key" in restored.stdout
         (home / "key").write_text(key)
         (home / "key").chmod(0o600)
         nodes.start("alice")

@@ -34,6 +34,7 @@ from scapp.channels.channel.opening import created_from_proposal
 from scapp.channels.channel_snapshots import Loaded
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.types import Address
+from tests.fuzz.chains import chain_data, endpoint_answers, paywall_texts
 from tests.fuzz.ledgers import ledger_facts, ledger_messages
 from tests.fuzz.locked import invoices, lock_events, lock_messages
 from tests.fuzz.virtuals import virtual_facts, virtual_messages
@@ -543,6 +544,7 @@ def _allowed_api() -> tuple[type[Exception], ...]:
 def targets() -> list[Target]:
     """All of them, in the order in which they run."""
     from scapp.channels.abi import InvalidValue
+    from scapp.channels.chain.client import Unavailable
     from scapp.reducers.manifest import ManifestError
     from scapp.runtime.module import ModuleRefused
     from scapp.runtime.proof_documents import ProofRefused
@@ -578,6 +580,9 @@ def targets() -> list[Target]:
         Target("app-data", app_data, (InvalidValue,), bytes_max=512),
         Target("api", api_bodies, _allowed_api()),
         Target("backups", backups, (LocalError,)),
+        Target("endpoint", endpoint_answers, (ValueError, Unavailable, RecursionError)),
+        Target("chain", chain_data, (InvalidValue,)),
+        Target("paywall", paywall_texts, (ValueError, LocalError), bytes_max=1100),
     ]
 
 

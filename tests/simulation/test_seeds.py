@@ -16,12 +16,15 @@ import pytest
 
 from tests.simulation import bugs, run
 from tests.simulation.conditions import CONDITIONS
+from tests.simulation.hubs.life import play_hubs
 from tests.simulation.life import Life, play
 from tests.simulation.plan import Plan, draw_plan
+from tests.simulation.run import plans_of
 from tests.simulation.shrink import failure, shrink
 from tests.simulation.transcript import transcript
 
 SAMPLE = 60
+HUB_SAMPLE = 3
 KEPT = Path(__file__).parent / "kept"
 
 
@@ -30,6 +33,8 @@ def test_a_sample_of_networks_stays_safe_and_recovers() -> None:
     seen: set[str] = set()
     for seed in range(SAMPLE):
         seen |= play(seed)
+    for seed in range(HUB_SAMPLE):
+        seen |= play_hubs(seed)
     assert len(seen & set(CONDITIONS)) > len(CONDITIONS) // 2
 
 
@@ -51,7 +56,7 @@ def test_a_seed_plays_the_same_life_in_every_process(hash_seed: str) -> None:
 
 def story() -> str:
     """What some lives came to, of every kind, as a number."""
-    lines = [line for seed in range(12) for line in transcript(draw_plan(seed))]
+    lines = [line for seed in range(8) for plan in plans_of(seed) for line in transcript(plan)]
     return f"{crc32(chr(10).join(lines).encode()):08x}"
 
 

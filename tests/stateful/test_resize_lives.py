@@ -19,7 +19,7 @@ from tests.support.sim_chain import running
 
 BROUGHT = 20
 KINDS = ("say", "say", "block", "block", "block", "tick", "resize", "resize", "crash", "reorg", "odd")
-LIVES = int(os.environ.get("SCAPP_RESIZE_LIVES", "12"))
+LIVES = int(os.environ.get("SCAPP_RESIZE_LIVES", "5"))
 
 
 class Life:

@@ -35,7 +35,7 @@ def home(tmp_path: Path) -> Path:
     (home / "pg").mkdir()
     (home / "pg" / "table").write_text("derived")
     (home / "scapp.toml").write_text("[log]\n")
-    for name in ("key", "api.token", "tokens.json"):
+    for name in ("key", "chain-key", "api.token", "tokens.json"):
         (home / name).write_text(f"secret {name}")
         (home / name).chmod(0o600)
     with RocksLog(home / "log") as log:
@@ -66,7 +66,9 @@ def test_what_was_backed_up_is_there_after_a_restore(home: Path, tmp_path: Path,
     new = tmp_path / "new"
     assert (new / "scapp.toml").read_text() == "[log]\n"
     assert (new / "deployments" / "app.json").read_text() == "{}"
-    assert not [each for each in ("key", "api.token", "tokens.json", "pg", MANIFEST) if (new / each).exists()]
+    assert not [
+        each for each in ("key", "chain-key", "api.token", "tokens.json", "pg", MANIFEST) if (new / each).exists()
+    ]
     with RocksLog(new / "log") as log:
         for stream in (A, B):
             events = [decode_event(data) for page in log.read(stream) for data in page.events]
@@ -84,7 +86,7 @@ def test_keys_are_in_a_backup_only_on_request(home: Path, tmp_path: Path) -> Non
     made = back_up(home, tmp_path / "with", keys=True)
     assert made.has_keys
     put_back(tmp_path / "with", tmp_path / "new")
-    for name in ("key", "api.token", "tokens.json"):
+    for name in ("key", "chain-key", "api.token", "tokens.json"):
         assert (tmp_path / "new" / name).read_text() == f"secret {name}"
         assert (tmp_path / "new" / name).stat().st_mode & 0o077 == 0
     assert (tmp_path / "with").stat().st_mode & 0o077 == 0

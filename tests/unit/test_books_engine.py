@@ -12,7 +12,7 @@ import pytest
 
 from scapp.channels.books import engine
 from scapp.channels.books.engine import Books
-from scapp.channels.books.events import BooksRestored, decode_event, encode_event
+from scapp.channels.books.events import decode_event, encode_event
 from scapp.channels.books.messages import encode_message, prefix_of
 from scapp.channels.books.retries import FIRST_MS, LONGEST_MS, Retries
 from scapp.channels.books.step import Note, Step
@@ -161,13 +161,6 @@ def test_one_decoder_reads_the_facts_of_both_kinds(kind: str) -> None:
         assert encode_event(decode_event(data)) == data, name
     with pytest.raises(CorruptionError, match="cannot be read"):
         decode_event(b"\x91\xabl:created.9")
-
-
-def test_the_fact_of_a_restore_keeps_its_bytes() -> None:
-    """A new shape would need a new tag."""
-    stored = bytes.fromhex("94b0626f6f6b732e726573746f7265642e31c41005050505050505050505050505050505cd03e81e")
-    assert decode_event(stored) == BooksRestored(b"\x05" * 16, 1_000, 30)
-    assert encode_event(BooksRestored(b"\x05" * 16, 1_000, 30)) == stored
 
 
 @pytest.mark.parametrize(

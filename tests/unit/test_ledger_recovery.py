@@ -336,3 +336,26 @@ def test_old_countersignatures_mean_nothing_after_a_restore(pair: LedgerPair) ->
     reunite(pair)
     old = Agree(pair.channel, 5, bytes(65))
     assert receiving.receive(pair.leader.it, pair.leader.session, old, pair.leader.context).events == ()
+
+
+def test_two_that_were_restored_say_so_and_an_override_at_one_frees_both(pair: LedgerPair) -> None:
+    """Neither waits for what the other cannot tell without naming the way out."""
+    pay(pair, 0)
+    for party, token in zip(pair.parties, (TOKEN_A, TOKEN_B), strict=True):
+        party.restore(len(party.log), token)
+    pair.collect()
+    for party in pair.parties:
+        assert "to tell where the ledger stands" in waiting_for(party.it, party.session)
+        party.say_again()
+    pair.collect()
+    pair.quiet()
+    command = f"scapp ledger recover 0x{pair.channel.hex()} --override"
+    for party in pair.parties:
+        text = waiting_for(party.it, party.session)
+        assert "was restored as well" in text
+        assert command in text
+    pair.leader.override()
+    pair.follower.say_again()
+    pair.collect()
+    pair.quiet()
+    assert [party.it.phase for party in pair.parties] == ["running", "running"]

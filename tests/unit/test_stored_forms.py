@@ -9,6 +9,9 @@ import msgspec
 import pytest
 
 from scapp.channels.adjudicator_status import Status
+from scapp.channels.books.events import BooksEvent, BooksRestored, Forgotten
+from scapp.channels.books.events import decode_event as decode_books_event
+from scapp.channels.books.events import encode_event as encode_books_event
 from scapp.channels.chain import events as chain_events
 from scapp.channels.channel.effects import STORED, SendDecisions, SendRejected, StoredSend, outbox_row, parse_outbox_row
 from scapp.channels.channel.events import (
@@ -145,6 +148,10 @@ CHAIN_EVENTS: dict[str, chain_events.ChainEvent] = {
     ),
     "chain.ended.1": chain_events.TransactionEnded(3, PURPOSE, "main", b"\x02" * 32, b"\x03" * 32, True, 17, 60_000),
 }
+BOOKS_EVENTS: dict[str, BooksRestored | Forgotten] = {
+    "books.restored.1": BooksRestored(b"\x05" * 16, 1_000, 30),
+    "books.forgotten.1": Forgotten((b"\x01" * 32, b"\x02" * 32), 1_700_000_000_000),
+}
 NODE_EVENTS: dict[str, NodeFact] = {"node.restored.1": NodeRestored(1_700_000_000_000, 1_600_000_000_000)}
 PURSE_EVENTS: dict[str, PurseEvent] = {
     msgspec.inspect.type_info(type(event)).tag: event  # type: ignore[attr-defined]
@@ -186,6 +193,13 @@ def test_the_nodes_own_events_keep_their_bytes(name: str) -> None:
     assert decode_node_event(bytes.fromhex(GOLDEN[name])) == NODE_EVENTS[name]
 
 
+@pytest.mark.parametrize("name", BOOKS_EVENTS)
+def test_events_of_the_books_keep_their_bytes(name: str) -> None:
+    """The same for what concerns all ledgers; each ledger's and channel's own stand in files of their own."""
+    assert encode_books_event(BOOKS_EVENTS[name]).hex() == GOLDEN[name]
+    assert decode_books_event(bytes.fromhex(GOLDEN[name])) == BOOKS_EVENTS[name]
+
+
 @pytest.mark.parametrize("name", PURSE_EVENTS)
 def test_events_of_purses_keep_their_bytes(name: str) -> None:
     """The same for payment channels, whose streams are told from others by their first event."""
@@ -205,7 +219,7 @@ def test_events_of_locked_payments_keep_their_bytes(name: str) -> None:
 @pytest.mark.parametrize("data", [b"", b"\x90", b"\x93\xafnode.restored.2\x01\x02", b"\x91" * 5_000])
 def test_an_event_that_cannot_be_read_is_never_skipped(data: bytes) -> None:
     """An event of a newer release halts the start, naming its first bytes, rather than being passed over."""
-    for decode in (decode_event, decode_node_event, decode_purse_event, decode_locks_event):
+    for decode in (decode_event, decode_node_event, decode_books_event, decode_purse_event, decode_locks_event):
         with pytest.raises(CorruptionError, match=f"stored event.* cannot be read: .*{data[:24].hex()}"):
             decode(data)
 
@@ -234,5 +248,14 @@ def test_no_stored_type_is_without_its_bytes() -> None:
     assert set(NODE_EVENTS) == {msgspec.inspect.type_info(NodeFact).tag}  # type: ignore[attr-defined]
     assert {type(event) for event in PURSE_EVENTS.values()} == set(get_args(PurseEvent))
     assert {type(event) for event in LOCK_EVENTS.values()} == set(get_args(LocksEvent))
-    known = (EVENTS, CHAIN_EVENTS, SENDS, NODE_EVENTS, PURSE_EVENTS, LOCK_EVENTS)
+    known = (EVENTS, CHAIN_EVENTS, SENDS, NODE_EVENTS, BOOKS_EVENTS, PURSE_EVENTS, LOCK_EVENTS)
     assert set(GOLDEN) == {name for each in known for name in each}
+
+
+def test_no_fact_of_the_books_is_without_its_bytes() -> None:
+    """Whatever the books' stream may hold has a golden encoding under its tag, in one of three files."""
+    golden = set(GOLDEN)
+    for kind in ("ledger", "virtual"):
+        golden |= set(json.loads((ROOT / "tests" / "golden" / f"{kind}-forms.json").read_text()))
+    tags = {msgspec.inspect.type_info(kind).tag for kind in get_args(BooksEvent)}  # type: ignore[attr-defined]
+    assert tags <= {name.partition(" ")[0] for name in golden}

@@ -21,7 +21,7 @@ FORMAT = "scapp-backup"
 VERSION = 1
 SETTINGS = ("scapp.toml", "peers.json")
 FOLDERS = ("deployments", "projections")
-SECRETS = ("key", "key.json", "api.token", "tokens.json")
+SECRETS = ("key", "key.json", "chain-key", "chain-key.json", "api.token", "tokens.json")
 _CHUNK = 1 << 20
 
 

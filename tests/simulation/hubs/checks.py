@@ -36,6 +36,7 @@ from scapp.channels.payments.events import (
     decode_purse_event,
     is_purse_event,
 )
+from scapp.channels.payments.locked.events import LOCKS_STREAM
 from scapp.channels.reading import SignedState
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual.agreement import unpack_amounts
@@ -117,7 +118,7 @@ class Checks:
             kept.unstored -= {each for each in kept.unstored if each in data}
             if stream == BOOKS_STREAM:
                 self._book(node, kept, data)
-            elif stream != NODE_STREAM:
+            elif stream not in (NODE_STREAM, LOCKS_STREAM):
                 self._purse(node, kept, stream, data)
 
     # Ledgers and virtual channels
@@ -225,7 +226,7 @@ class Checks:
     def logs(self, node: HubNode) -> None:
         """Its app channels, each by itself."""
         for stream in node.log.streams():
-            if stream in (BOOKS_STREAM, NODE_STREAM) or stream in self.of[node.index].purses:
+            if stream in (BOOKS_STREAM, NODE_STREAM, LOCKS_STREAM) or stream in self.of[node.index].purses:
                 continue
             first = next((page.events[0] for page in node.log.read(stream)), None)
             if first is not None:

@@ -20,7 +20,7 @@ from scapp.channels.onchain import Challenge
 from scapp.channels.payments.events import amount_bytes
 from scapp.channels.payments.messages import Vouchers, encode_payment_message
 from scapp.channels.payments.vouchers import sign_voucher
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
+from scapp.channels.types import ZERO_ADDRESS, Address
 from scapp.channels.virtual.agreement import pack_amounts
 from scapp.channels.virtual.messages import Final, Said
 from scapp.channels.virtual.record import VirtualRecord
@@ -129,7 +129,9 @@ class Mallory:
             self.node.signer.sign(digest) if index == record.my_index else b""
             for index in range(len(record.agreement.participants))
         )
-        said = Said(record.channel_id, record.prefund.signatures, final=Final(2, pack_amounts(amounts), b"", signatures))
+        said = Said(
+            record.channel_id, record.prefund.signatures, final=Final(2, pack_amounts(amounts), b"", signatures)
+        )
         for peer in record.peers:
             self._say(peer, encode_message(said))
         return True
@@ -200,5 +202,3 @@ class Mallory:
         )
         self._say(record.peer, encode_message(msgspec.structs.replace(told)))
         return True
-
-

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
@@ -22,6 +21,7 @@ from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import CorruptionError, LocalError, ScappError
 from scapp.channels.log.port import Append, LogClosed
 from scapp.channels.node import Node
+from scapp.channels.onchain import Transaction
 from scapp.channels.restoring import mark_restored
 from scapp.channels.routing.fees import Schedule
 from scapp.channels.routing.own import HubTerms
@@ -29,6 +29,7 @@ from scapp.channels.signing import Signer
 from scapp.channels.transport.fake import FakeNetwork, FakeTransport
 from scapp.channels.types import ZERO_ADDRESS, Address, Hash, Signature
 from scapp.channels.virtual.opening import Apps
+from tests.simulation.hubs.committer import Committer
 from tests.support.disk import DiskLog, SimDisk
 from tests.support.fakes import SumAdmission
 from tests.support.ledger_scene import PAYMENT_APP, TWO_PARTY_APP, Willing
@@ -64,58 +65,6 @@ class NotedSigner(Signer):
         made = super().sign(h)
         self.node.net.watch.signed(self.node, made)
         return made
-
-
-class Committer:
-    """`log.committer.Committer` without its thread: appends that wait for the same step of the loop are one write."""
-
-    def __init__(self, node: HubNode, log: DiskLog) -> None:
-        self.node, self.log = node, log
-        self.dead = False
-        self._jobs: deque[tuple[Append, asyncio.Future[None]]] = deque()
-        self._due = False
-
-    async def append(self, append: Append) -> None:
-        if self.dead:
-            raise LogClosed("the process is gone")
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        self._jobs.append((append, done))
-        if not self._due:
-            self._due = True
-            loop.call_later(self.log.disk.slow_ms / 1_000, self._commit)
-        await done
-
-    def die(self) -> None:
-        """Who waits learns nothing but that the process is gone."""
-        self.dead = True
-        for _, done in self._jobs:
-            if not done.done():
-                done.set_exception(LogClosed("the process is gone"))
-        self._jobs.clear()
-
-    def _commit(self) -> None:
-        self._due = False
-        if self.dead:
-            return
-        if self.node.counts_down("before"):
-            return
-        jobs, self._jobs = list(self._jobs), deque()
-        outcomes: Sequence[BaseException | None]
-        try:
-            outcomes = self.log.append_group([append for append, _ in jobs])
-        except Exception as error:  # every waiter hears of it
-            outcomes = [error] * len(jobs)
-        for (append, _), outcome in zip(jobs, outcomes, strict=True):
-            if outcome is None:
-                self.node.net.watch.stored(self.node, append)
-        if self.node.counts_down("after"):
-            for _, done in jobs:
-                done.set_exception(LogClosed("the process is gone"))
-            return
-        for (_, done), outcome in zip(jobs, outcomes, strict=True):
-            if not done.done():
-                done.set_result(None) if outcome is None else done.set_exception(outcome)
 
 
 class Network(FakeNetwork):
@@ -164,6 +113,14 @@ class Service(PlainService):
     sparse = True
     blind = False
     clock: Callable[[], int]
+    node: HubNode
+
+    def send(self) -> None:
+        """As the node's `act` says; it may die over it."""
+        for channel, wants in list(self.wants.items()):
+            for wanted in wants:
+                for _ in range(self.node.act(wanted)):
+                    self._chain.carry_out(self._signer, channel, wanted)
 
     def look(self) -> None:
         if not self.blind and self._on_view is not None:
@@ -189,6 +146,7 @@ class HubNode:
         self.fault = ""  # why it does not start
         self.counters: dict[str, int] = {}  # of its earlier lives
         self.tap: Callable[[Address, bytes], Sequence[bytes]] = lambda peer, message: (message,)
+        self.act: Callable[[Transaction], int] = lambda wanted: 1  # how often a transaction is sent now
 
     @property
     def up(self) -> bool:
@@ -213,11 +171,12 @@ class HubNode:
             self.fault = str(error)
             return
         self.net.watch.begun(self)
-        self.committer = Committer(self, self.log)
+        self.committer = Committer(self.log, self.counts_down, lambda append: self.net.watch.stored(self, append))
         self.transport = Transport(self.net.network, self.address)
         self.transport.node = self
         self.service = Service(self.net.chain, self.signer)
         self.service.clock = self.now
+        self.service.node = self
         nonces = itertools.count(self.index * 1_000_000 + self.net.random.getrandbits(16))
         node = Node(
             signer=self.signer,
@@ -225,7 +184,7 @@ class HubNode:
             committer=self.committer,
             transport=self.transport,
             admission=SumAdmission(),
-            policy=FixedPolicy("accept"),
+            policy=FixedPolicy("accept", []),
             clock_ms=self.now,
             nonce=lambda: next(nonces),
             chain=self.service,

@@ -110,6 +110,6 @@ def _act(draw: random.Random, *, hostile: bool, restores: bool, bad_disks: bool)
     return draw.choice(
         [
             "transfer", "top up", "reset", "part", "stop", "slow disk", "clock", "later", "reorganisation", "blind",
-            "leave", "close",
+            "leave", "close", "ledger",
         ]
     ), draw.randrange(1, 40), ""  # fmt: skip

@@ -47,6 +47,17 @@ def on_view(
     return Step((fact, *_confirmed_update(record, latest.registered)))
 
 
+def on_head(record: LedgerRecord, context: Context) -> Step:
+    """The chain's clock goes on. A ledger that was finalized before anybody had deposited has ended then: no payout
+    will ever show that."""
+    chain = record.chain
+    if chain is None or chain.ended or any(map(any, (*chain.latest.holdings, *chain.confirmed.holdings))):
+        return NOTHING
+    if not chain.seen.finalized_for_good(context.head_time_s - context.terms.conclude_delay_s):
+        return NOTHING
+    return Step((msgspec.structs.replace(chain, ended=True),))
+
+
 def _concluded(fact: LedgerSeen) -> object:
     return fact.ended, fact.held, fact.owed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scapp.channels.books.step import NOTHING, Context, Step
+from scapp.channels.ledger.chain_view import on_head
 from scapp.channels.ledger.closing import finish
 from scapp.channels.ledger.funding import is_funded
 from scapp.channels.ledger.opening import sign_stage
@@ -15,6 +16,8 @@ def crank(record: LedgerRecord, context: Context) -> Step:
     """The next facts; called until it gives nothing more. Signs nothing while this node recovers."""
     if record.recovering or record.rejected_by is not None:
         return NOTHING
+    if record.phase == "disputed" and (ended := on_head(record, context)).events:
+        return ended
     if record.closing_by is not None:
         return finish(record, context)
     if record.phase == "funding":

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 @click.command()
 @common
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--keys", is_flag=True, help="With the channel key and the API tokens: whoever has the backup is you")
+@click.option("--keys", is_flag=True, help="With the keys and the API tokens: whoever has the backup is you")
 def backup(target: Path, keys: bool) -> None:
     """Back up the node to TARGET, a new directory or a file `….tar`, while it runs or not.
 
-    Without --keys keep the channel key elsewhere: without it a backup is of no use."""
+    Without --keys keep the channel key and the chain key elsewhere: without the first a backup is of no use."""
     from scapp.runtime.client import NodeUnreachable
 
     target = target.absolute()
@@ -34,7 +34,7 @@ def backup(target: Path, keys: bool) -> None:
     emit(
         made,
         f"{made.path}: {made.files} files, {made.bytes:,} bytes, {made.channels} channels"
-        + ("" if made.has_keys else "; without the channel key: keep that elsewhere"),
+        + ("" if made.has_keys else "; without the keys: keep those elsewhere"),
     )
 
 
@@ -74,8 +74,14 @@ def restore(source: Path) -> None:
         done = restore_backup(source.absolute(), home, now_ms=now_ms(), meter=meter)
     lines = [f"{home}: node {done.address}, {done.channels} channels, {done.bytes:,} bytes, restored"]
     if not done.has_keys:
-        lines.append(f"The channel key of {done.address} was not in the backup: put it to {home}/key before the start.")
+        lines.append(
+            f"The keys of {done.address} were not in the backup: before the start put the channel key to {home}/key, "
+            f"and the chain key, if it had one, to {home}/chain-key."
+        )
     lines.append("Never start the node that this backup was made of again: two of them would contradict each other.")
-    lines.append(f"Next: scapp -C {home} node; `scapp channel list` shows what is still recovering, and from whom.")
+    lines.append(
+        f"Next: scapp -C {home} node; `scapp channel list`, `scapp ledger list` and `scapp payments list` show what is "
+        "still recovering, and from whom."
+    )
     lines += [f"channel {channel} cannot be read: {printable(fault)}" for channel, fault in done.unreadable.items()]
     emit(done, "\n".join(lines))
