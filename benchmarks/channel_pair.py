@@ -23,13 +23,15 @@ from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import ChannelDriver, Do, Store
+from scapp.channels.driver import Ask, ChannelDriver, Store
 from scapp.channels.entries import Kind
 from scapp.channels.log.rocks import RocksLog
 from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS
 
 NOW_MS = 1_700_000_000_000
+SAID = frozenset(PENDING)
+ACCEPTED = tuple(range(10_000))
 
 
 class Side:
@@ -46,31 +48,24 @@ class Side:
         """Answer the driver's requests in place."""
         driver = self.driver
         assert driver is not None
-        answer: Admitted | None = None
-        send = driver.run(step, NOW_MS).send
-        try:
-            while True:
-                request = send(answer)
-                answer = None
-                kind = type(request)
-                if kind is Do:
-                    for effect in request.effects:  # type: ignore[union-attr]
-                        if type(effect) in PENDING:
-                            self.out += driver.engine.materialize(effect)  # type: ignore[arg-type]  # one of PENDING
-                        elif type(effect) is SendNow:
-                            self.out.append(effect.message)
-                elif kind is Store:
-                    self.log.append(request.append, durable=False)  # type: ignore[union-attr]
-                else:
-                    answer = self._admit(request.batch.candidates)  # type: ignore[union-attr]
-        except StopIteration:
-            return
+        run = driver.run(step, NOW_MS)
+        for request in run:
+            while isinstance(request, Ask):
+                request = run.send(self._admit(request.batch.candidates))
+            if isinstance(request, Store):
+                self.log.append(request.append, durable=False)
+                continue
+            for effect in request.effects:
+                if type(effect) in SAID:
+                    self.out += driver.engine.materialize(effect)  # type: ignore[arg-type]  # one of PENDING
+                elif type(effect) is SendNow:
+                    self.out.append(effect.message)
 
     def _admit(self, candidates: tuple[bytes, ...]) -> Admitted:
         """A state root that depends on the batch, in place of a reducer."""
         if candidates:
             self.root = keccak256(self.root + candidates[-1])
-        return Admitted(tuple(range(len(candidates))), (), self.root, ())
+        return Admitted(ACCEPTED[: len(candidates)], (), self.root, ())
 
     def receive(self, index: int, data: bytes) -> None:
         """One message of the other side."""

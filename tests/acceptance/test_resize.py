@@ -38,6 +38,22 @@ def paid(nodes: FundedCluster) -> dict[str, str]:
     return {nodes.addresses[name]: account for name, account in PAID.items()}
 
 
+def check_rows(nodes: FundedCluster, *channels: str) -> None:
+    """The old channel's tables end with what everybody was owed, the successor's begin with what was kept, and both are
+    what their logs give."""
+    sql = "SELECT is_final, amounts::text FROM scapp.cursors WHERE channel_id = $1::bytea"
+    ends = [True, f"{{{STAKE - MOVED},{STAKE + MOVED}}}"], [False, f"{{{STAKE - MOVED - 2 * OUT},{MOVED - OUT}}}"]
+    for name in nodes.names:
+        for channel, end in zip(channels, ends, strict=True):
+            eventually(
+                lambda name=name, channel=channel, end=end: (  # type: ignore[misc]
+                    nodes.rows(name, sql, "\\x" + channel[2:]) == [end] or None
+                ),
+                lambda name=name, channel=channel: str(nodes.rows(name, sql, "\\x" + channel[2:])),  # type: ignore[misc]
+            )
+            assert nodes.client(name).verify(channel).ok
+
+
 def deployed(chain: devchain.Chain) -> dict[str, bytes]:
     from tests.chain import published
 
@@ -53,9 +69,10 @@ def deployed(chain: devchain.Chain) -> dict[str, bytes]:
 )
 def test_both_take_something_out_and_play_on(ours: bool) -> None:
     """Bob asks, Alice proposes with her own part, one transaction moves and pays; Bob is killed meanwhile."""
+    published, backend = (None, "embedded") if ours else (deployed, "none")
     with (
         quick_chain() as chain,
-        funded_cluster(2, chain, published=None if ours else deployed(chain)) as nodes,
+        funded_cluster(2, chain, published=published and published(chain), backend=backend) as nodes,
     ):
         nodes.deploy(library.wasm_bytes("ledger"))
         alice = nodes.client("alice")
@@ -88,6 +105,8 @@ def test_both_take_something_out_and_play_on(ours: bool) -> None:
         assert nodes.balance(PAID["bob"]) == STAKE + OUT
         assert nodes.held(channel) == 0
         assert nodes.held(successor) == STAKE - 3 * OUT
+        if ours:
+            check_rows(nodes, channel, successor)
         (receipt,) = nodes.client("bob").send(
             successor, {"transfer": {"to": nodes.addresses["alice"], "amount": MOVED - OUT}}
         )

@@ -126,6 +126,26 @@ def test_nobody_guarantees_channels_on_the_published_contracts(chain: Chain) -> 
         deployed[name] = bytes.fromhex(receipt["contractAddress"][2:])
     with funded_cluster(2, chain, published=deployed) as nodes:
         open_ledger(nodes, "alice", "bob")
-        assert set(nodes.client("alice").chain().unprotected) == {"payment", "app"}
+        assert set(nodes.client("alice").chain().unprotected) == {"payment", "app", "locks"}
         with pytest.raises(ScappError, match=r"chain\.adjudicator.*ledgers\.unprotected_guarantees"):
             nodes.client("alice").open_payments("bob", COIN, 1_000)
+
+
+def test_a_top_up_that_cannot_pay_its_fees_is_taken_back(chain: Chain) -> None:
+    """All but one wei of the account is announced: nothing is left to send it with. Taken back, it hinders nobody; more
+    than the account has is refused at once."""
+    with funded_cluster(2, chain) as nodes:
+        before = {who: nodes.balance(nodes.addresses[who]) for who in nodes.names}
+        ledger, alice = open_ledger(nodes, "alice", "bob"), nodes.client("alice")
+        has = nodes.balance(nodes.accounts["alice"])
+        with pytest.raises(ScappError, match="too little to deposit"):
+            alice.top_up_ledger("bob", COIN, has)
+        alice.top_up_ledger("bob", COIN, has - 1)
+        wait_ledger(nodes, "alice", ledger, lambda now: now.assets[0].announced == str(has - 1))
+        found = alice.cancel_top_up_ledger("bob", COIN, 30)
+        assert (found.assets[0].announced, found.assets[0].mine) == ("0", str(DEPOSIT)), shown(nodes)
+        assert nodes.client("bob").top_up_ledger("alice", COIN, 7, 60).assets[0].mine == str(DEPOSIT + 7)
+        assert nodes.held(ledger) == 2 * DEPOSIT + 7
+        settle(nodes, ledger, "alice", "bob")
+        gained = {who: nodes.balance(nodes.addresses[who]) - before[who] for who in nodes.names}
+        assert gained == {"alice": DEPOSIT, "bob": DEPOSIT + 7}

@@ -34,7 +34,9 @@ async def bench() -> AsyncIterator[TcpBench]:
 class TestTcpTransport(TransportContract):
     """The contract over real sockets."""
 
-    async def test_an_acknowledgement_travels_with_an_answer(self, bench: TcpBench, monkeypatch) -> None:
+    async def test_an_acknowledgement_travels_with_an_answer(
+        self, bench: TcpBench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """What is answered soon is acknowledged with the answer, in one write."""
         written: list[bytes] = []
         write = Link.write

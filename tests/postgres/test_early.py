@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -98,7 +99,7 @@ def test_a_long_log_is_written_in_large_commits(embedded: EmbeddedBackend, log: 
 def test_messages_are_in_the_database_before_they_are_derived(
     embedded: EmbeddedBackend, log: SignedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch is not derived before its messages were handed over, and nobody else sees them before the commit."""
+    """Their transaction is open while a batch is run, and nobody else sees them before the commit."""
     arrived = threading.Event()
     write_early, check_result = writing.write_early, replica.check_result
 
@@ -131,6 +132,24 @@ def test_messages_are_in_the_database_before_they_are_derived(
     status = run(worker_for(log, embedded)).status()[ONE.channel_id]
     assert status.state is State.FOLLOWING, status.detail
     assert agrees(embedded, log)
+
+
+@pytest.mark.parametrize(("at", "lost"), [(1, False), (3, False), (3, True), (6, True), (8, False), (-1, False)])
+def test_a_wrong_log_root_is_found_beside_the_kernel(
+    embedded: EmbeddedBackend, log: SignedLog, monkeypatch: pytest.MonkeyPatch, at: int, lost: bool
+) -> None:
+    """In any batch of a commit, also when the connection is lost before anybody looked at it."""
+    batches = log.batches_of[ONE.channel_id]
+    batches[at] = wrong = msgspec.structs.replace(batches[at], log_root=bytes(32))
+    worker = worker_for(log, embedded)
+    if lost:
+        failing = Lost(monkeypatch, "begin", 1)
+        worker.run_once()
+        assert failing.times == 1
+    status = run(worker).status()[ONE.channel_id]
+    assert status.cursor is not None
+    assert (status.halt, status.cursor.sequence) == (Halt.CORRUPT, wrong.first_sequence)
+    assert "log root after turn" in status.detail
 
 
 @pytest.mark.parametrize("lie", [4, 20, 44])

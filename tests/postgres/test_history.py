@@ -172,9 +172,9 @@ def test_a_write_whose_answer_is_lost_gives_no_version_twice(
     life.batch(10)
     written = follow.write
 
-    def once(connection: Any, commit: Any, *, notify: bool) -> bool:
+    def once(connection: Any, commit: Any, *, notify: bool, **confirmed: Any) -> bool:
         monkeypatch.undo()
-        written(connection, commit, notify=notify)
+        written(connection, commit, notify=notify, **confirmed)
         connection.close()
         raise psycopg.OperationalError("the connection is lost")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scapp.channels.chain import calls
+from scapp.channels.chain_link import at_stake_in
 from scapp.channels.channel.setup import SetupError
 from scapp.channels.channel.shares import with_room
 from scapp.channels.errors import LocalError
@@ -291,3 +292,20 @@ def test_slots_that_begin_with_more_are_room_only_in_its_form(wrong: str) -> Non
     made = tuple((asset, destination, amount.to_bytes(32, "big")) for asset, destination, amount in slots)
     with pytest.raises(SetupError, match="nobody deposits for it"):
         sim.nodes[0].open(sim.nodes[1:], made=made, app_definition=CONSENSUS, challenge_duration=DURATION_S)
+
+
+def test_what_was_added_counts_as_put_up() -> None:
+    """For the limits of other channels: what is approved, announced and used, and no less than what was brought."""
+    sim, channel = with_top_ups(5, 3)
+    state = lambda: sim.nodes[1].engine(channel).state  # noqa: E731 - as it stands at each point
+    assert at_stake_in(state()) == {ZERO_ADDRESS: 3}
+    approve(sim.nodes[1], channel, 5)
+    assert at_stake_in(state()) == {ZERO_ADDRESS: 8}
+    say(sim, channel, 1, TOP_UP)
+    assert at_stake_in(state()) == {ZERO_ADDRESS: 8}
+    sim.until(lambda: held(sim, channel) == 13)
+    sim.blocks(5)
+    say(sim, channel, 1, USE)
+    assert at_stake_in(state()) == {ZERO_ADDRESS: 8}
+    say(sim, channel, 1, b"move:1:0:6")
+    assert at_stake_in(state()) == {ZERO_ADDRESS: 3}

@@ -19,7 +19,7 @@ from tests.support.sim_chain import running
 
 BROUGHT = 20
 KINDS = ("say", "say", "block", "block", "block", "tick", "resize", "resize", "crash", "reorg", "odd")
-LIVES = int(os.environ.get("SCAPP_RESIZE_LIVES", "12"))
+LIVES = int(os.environ.get("SCAPP_RESIZE_LIVES", "5"))
 
 
 class Life:
@@ -153,6 +153,7 @@ class Life:
 
 @pytest.mark.parametrize("seed", range(LIVES))
 def test_nobody_loses_whatever_happens(seed: int) -> None:
+    """All that was put up is paid out, to whom the last states say, and every log keeps the rules."""
     life = Life(seed)
     life.play(60)
     life.finish()

@@ -10,7 +10,7 @@ from scapp.channels.books.info import LedgerInfo, LedgerRequest, PaymentChannelR
 from scapp.channels.books.policy import Decision, LedgerOffer
 from scapp.channels.books.service import NodeBooks
 from scapp.channels.books.setup import BooksSetup
-from scapp.channels.books.step import BooksTerms
+from scapp.channels.books.step import BOOKS_STREAM, BooksTerms
 from scapp.channels.chain.support import App
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.log.memory import MemoryLog
@@ -156,6 +156,12 @@ class LedgerScene:
         """Has it ended without having been funded, and is nothing locked for it?"""
         found = [info for index in of for info in self.books(index).ledgers() if channel in info.channels]
         return not found and self.virtual_phase(channel, "failed", of)
+
+    def is_stored(self, index: int) -> bool:
+        """Is all that the books show in their log? They are ahead of it while an append is on its way."""
+        runner = self.books(index)._runner
+        assert runner is not None
+        return bool(self.logs[index].version(BOOKS_STREAM) == runner.books.state.version)
 
     def save_snapshot(self, index: int) -> None:
         """Of the books as they stand."""

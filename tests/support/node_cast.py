@@ -31,10 +31,10 @@ DEPLOYMENT = Deployment(bytes(32))
 class FixedPolicy:
     """Always the same answer."""
 
-    def __init__(self, answer: str, stakes: list[Stakes]) -> None:
-        """Whose deposits it was asked about is kept in `stakes`."""
+    def __init__(self, answer: str, stakes: list[Stakes] | None = None) -> None:
+        """Whose deposits it was asked about is added to `stakes`."""
         self.answer = answer
-        self.stakes = stakes
+        self.stakes = stakes if stakes is not None else []
 
     def decide(self, proposer: Address, deployment: Deployment, created: ChannelCreated) -> str:
         return self.answer

@@ -149,7 +149,6 @@ async def test_the_oldest_settled_purses_are_forgotten_and_none_is_opened_again(
             if again:
                 await scene.restart(who)
             books = scene.books(who)
-            books._purses._forget_at = 0
             await scene.until(lambda: scene.virtual(who, channels[2]).phase == "released")  # noqa: B023 - awaited here
             books._purses.forget_old()
             books._after(tuple(channels))

@@ -71,12 +71,14 @@ def test_a_lock_is_offered_taken_opened_and_paid() -> None:
     ],
 )
 def test_locks_that_nobody_offers(lock: Lock, says: str) -> None:
+    """Over nothing, on what is no hash, of more than there is, too short or too long."""
     with pytest.raises(LocalError, match=says):
         offered(lock)
 
 
 @pytest.mark.parametrize(("amount", "says"), [(0, "a lock over 0"), (101, "101 promised under 1 locks, of 100")])
 def test_locks_that_nobody_takes(amount: int, says: str) -> None:
+    """Over nothing, or more than there is."""
     refuses(says, sign_locked(FIRST.channel, 0, [Lock(amount, HASH, HEAD + 400)], ALICE))
 
 

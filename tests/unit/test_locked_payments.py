@@ -11,10 +11,13 @@ from msgspec.structs import replace
 
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
+from scapp.channels.log.port import Append, Snapshot
 from scapp.channels.payments.events import amount_bytes
 from scapp.channels.payments.locked import speaking
-from scapp.channels.payments.locked.messages import Ask, encode_lock_message
+from scapp.channels.payments.locked.events import LOCKS_STREAM
+from scapp.channels.payments.locked.messages import Ask, Locked, encode_lock_message
 from scapp.channels.payments.locked.records import Status
+from scapp.channels.payments.locked.stored import load_locks, save_locks
 from scapp.channels.payments.locks import hash_of
 from scapp.channels.restoring import mark_restored
 from scapp.channels.types import ZERO_ADDRESS
@@ -54,6 +57,7 @@ async def test_a_payment_over_a_hub(net: LockNet) -> None:
 
 
 async def test_over_three_hubs() -> None:
+    """Each keeps its fee, and the payer pays all of them."""
     net = await LockNet(5).start()
     assert await net.pay(await net.invoiced(), fee=FEE) == ""
     assert [mine for mine, _ in paid(net)] == [36, 34, 32, 30]
@@ -304,6 +308,58 @@ async def test_a_restored_node_is_told_what_it_has_signed(net: LockNet, who: int
         await net.later(3)
     assert paid(net) == [(32, 32), (30, 30)]
     assert not any(lane.token for each in net.nodes for lane in each.book.state.lanes.values())
+
+
+async def test_a_snapshot_is_the_fold_of_its_events(net: LockNet) -> None:
+    """With a lock that stands, one that is over, and an invoice; a node begins from it, one of another shape is passed
+    over."""
+    assert await net.pay(await net.invoiced()) == ""
+    net.nodes[2].deaf.add("k:locked")
+    hub = net.nodes[1]
+    folded, version = load_locks(hub.log)
+    save_locks(hub.log, folded, version)
+    again, at = load_locks(hub.log)
+    assert at == version
+    for each in ("lanes", "invoices", "transits", "live_lanes", "locked_lanes", "open_transits", "version"):
+        assert getattr(again, each) == getattr(folded, each)
+    hub.log.save_snapshot(LOCKS_STREAM, Snapshot(version, b"{}"), "channel")
+    assert load_locks(hub.log)[0].lanes == folded.lanes
+
+
+async def test_nothing_is_said_of_what_is_not_durable_yet(net: LockNet) -> None:
+    """A link that comes up, and time that passes, while an append is on its way."""
+    alice, release = net.nodes[0], asyncio.Event()
+    invoice, append = await net.invoiced(), alice.disk.append
+
+    async def slow(what: Append) -> None:
+        await release.wait()
+        await append(what)
+
+    alice.disk.append = slow  # type: ignore[method-assign]
+    paying_it = asyncio.ensure_future(net.pay(invoice))
+    await net.idle()
+    for _ in range(3):
+        await net.later(3)
+        alice.runner.link(net.nodes[1].address, True)
+        await net.idle()
+    assert alice.lane(net.lanes[0]).locks  # decided, and not stored
+    assert statuses(net)[1:] == [None, None]
+    release.set()
+    assert await paying_it == ""
+    await net.later(3)
+    assert statuses(net) == ["paid"] * 3
+
+
+async def test_a_payer_that_says_the_same_under_new_numbers_fills_no_disk(net: LockNet) -> None:
+    assert await net.pay(await net.invoiced()) == ""
+    alice, hub = net.nodes[:2]
+    (said,) = speaking.pending(alice.book, alice.lane(net.lanes[0]), 0)
+    assert isinstance(said, Locked)
+    before = hub.log.version(LOCKS_STREAM)
+    for number in range(10, 20):
+        hub.runner.receive(alice.address, encode_lock_message(replace(said, number=number)))
+    await net.idle()
+    assert hub.log.version(LOCKS_STREAM) == before
 
 
 async def test_a_restored_payer_offers_nothing_before_it_has_recovered(net: LockNet) -> None:

@@ -371,6 +371,7 @@ async def test_what_policy_turns_down_is_not_stored(scene: LedgerScene) -> None:
     await scene.ledger(ALICE, HUB)
     await scene.ledger(HUB, BOB)
     scene.policies[HUB].answers["hub"] = ("reject", "not today")
+    await scene.until(lambda: scene.is_stored(HUB))
     before = scene.logs[HUB].version(BOOKS_STREAM)
     for _ in range(3):
         channel = await scene.open_payments((ALICE, HUB, BOB), 50)

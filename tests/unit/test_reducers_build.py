@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,6 +62,17 @@ def test_the_kept_artifacts_are_what_their_sources_build_to(source: str, artifac
         assert str(path).encode() not in out.read_bytes()
     assert b".zig" not in out.read_bytes()
     assert b"producers" not in out.read_bytes()
+
+
+def test_the_zig_package_has_the_flags_of_the_build() -> None:
+    """`addReducer` of its build.zig, whose own compilation takes minutes."""
+    package = (ROOT / "reducers" / "zig" / "sdk" / "build.zig").read_text()
+    features = package.partition("featureSet(&.{")[2].partition("}")[0]
+    assert set(re.findall(r"\.(\w+)", features)) == set(zig._FEATURES.split("+")[1:])
+    for flag in (f".stack_size = {toolchain.STACK_BYTES:_}", f".max_memory = {toolchain.MEMORY_BYTES_MAX:_}"):
+        assert f"reducer{flag};" in package
+    exports = package.partition("export_symbol_names = &.{")[2].partition("}")[0]
+    assert tuple(re.findall(r'"(\w+)"', exports)) == toolchain.EXPORTS
 
 
 @pytest.mark.parametrize("language", slow_in_node([(each,) for each in build.LANGUAGES.values()], str))

@@ -26,10 +26,11 @@ class BatchIndex(msgspec.Struct, array_like=True, gc=False):
     def add(self, first: int, end: int, version: int) -> None:
         """A state became supported whose batch has entries `first .. end-1`; `version` is that of the stream then."""
         if end > first:
-            if self.batches % BATCHES_PER_MARK == 0:
+            batches = self.batches
+            if not batches % BATCHES_PER_MARK:
                 self.starts.append(first)
                 self.positions.append(self.after_last)
-            self.batches += 1
+            self.batches = batches + 1
             self.end = end
         self.after_last = version
 

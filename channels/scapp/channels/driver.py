@@ -9,7 +9,8 @@ at once, and by itself when nothing does. Until then nothing leaves the node, an
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -18,7 +19,6 @@ from scapp.channels.batch_index import BatchIndex
 from scapp.channels.channel.effects import (
     STORED,
     Effect,
-    StoredSend,
     TryBatch,
     outbox_row,
 )
@@ -81,6 +81,8 @@ class Do(msgspec.Struct, frozen=True, gc=False):
     notices: Sequence[Notice] = ()
 
 
+_NO_ROWS: Mapping[bytes, bytes | None] = MappingProxyType({})
+
 Request = Store | Ask | Do
 Run = Generator[Request, object, None]
 
@@ -114,56 +116,49 @@ class ChannelDriver:
                         yield self._store(NOTHING)
                         yield Do((), self._told())
                     return
-            events = step.events
-            effects = step.effects
+            events, effects, ask = step.events, step.effects, step.ask
             notices: Sequence[Notice] = ()
             if events:
                 if step.joins:
-                    self._held.extend(map(encode_event, events))
+                    self._held += map(encode_event, events)
                     self._held_notices += self._fold(events)
                 else:
                     yield self._store(step)
                     notices = self._told() + self._fold(events) if self._held else self._fold(events)
-            elif effects and self._must_store(effects):
+            # Only admission, which is undone by a crash, may run while folded events are held back.
+            elif effects and (self._held or self._rows(effects)):
                 yield self._store(step)
                 notices = self._told()
-            step = None
-            if effects:
-                last = effects[-1]
-                if type(last) is TryBatch:  # an engine asks once per step, and at its end
-                    if notices or len(effects) > 1:
-                        yield Do(effects[:-1], notices)
-                    step = self._admitted((yield Ask(last)), now_ms)
-                    continue
-            elif not notices:
+            if effects or notices:
+                yield Do(effects, notices)
+            if ask is None:
+                step = None
                 continue
-            yield Do(effects, notices)
+            answer = yield Ask(ask)
+            if type(answer) is Admitted:
+                step = engine.admitted(answer, now_ms)
+            else:
+                assert isinstance(answer, AdmissionError)
+                step = engine.admission_failed(str(answer))
 
-    def _must_store(self, effects: Sequence[Effect]) -> bool:
-        """Do effects without events need an append? Stored sends do; and only admission, which is undone by a crash,
-        may run while folded events are held back."""
-        if not self._held:
-            return not STORED.isdisjoint(map(type, effects))
-        return len(effects) > 1 or type(effects[0]) is not TryBatch
-
-    def _admitted(self, answer: object, now_ms: int) -> Step:
-        if type(answer) is Admitted:
-            return self.engine.admitted(answer, now_ms)
-        assert isinstance(answer, AdmissionError)
-        return self.engine.admission_failed(str(answer))
+    def _rows(self, effects: Sequence[Effect]) -> Mapping[bytes, bytes | None]:
+        """What the effects keep in the outbox."""
+        rows = _NO_ROWS
+        for effect in effects:
+            if type(effect) in STORED:
+                key, value = outbox_row(self.stream, effect)  # type: ignore[arg-type]  # its type was compared above
+                rows = {**rows, key: value}
+        return rows
 
     def _store(self, step: Step) -> Store:
         """One append of all events held and those of the step."""
         held = self._held
-        version = self.version - len(held)
-        events = (*held, *map(encode_event, step.events))
-        effects = step.effects
-        rows: dict[bytes, bytes] = {}
-        if not STORED.isdisjoint(map(type, effects)):
-            rows = dict(outbox_row(self.stream, e) for e in effects if isinstance(e, StoredSend))
+        events = [*held, *map(encode_event, step.events)]
+        rows = self._rows(step.effects)
         if not events:
             return Store(Append((), rows), False)
-        return Store(Append((StreamWrite(self.stream, version, events),), rows), step.durable or bool(held))
+        write = StreamWrite(self.stream, self.version - len(held), events)
+        return Store(Append((write,), rows), step.durable or bool(held))
 
     def _told(self) -> list[Notice]:
         """The held events are stored: what listeners hear of them now."""
@@ -175,18 +170,15 @@ class ChannelDriver:
         """Fold the events; returns what listeners hear of them."""
         notices: list[Notice] = []
         engine = self.engine
-        apply = engine.apply
         for event in events:
             self.version += 1
-            advanced = apply(event)
+            advanced = engine.apply(event)
             if advanced is not None:
-                self.index.add(advanced.sequence - len(advanced.entries), advanced.sequence, self.version)
+                sequence = advanced.sequence
+                self.index.add(sequence - len(advanced.entries), sequence, self.version)
                 notices.append(Advanced(advanced))
             elif type(event) is SubmissionsRefused:
-                me = engine.state.setup.my_index
-                mine = tuple(r for r in event.refused if r.author == me)
-                if mine:
-                    notices.append(Refusals(mine))
+                notices += _refusals_of(engine.state.setup.my_index, event)
         return notices
 
     def position_of(self, sequence: int) -> int:
@@ -200,6 +192,11 @@ class ChannelDriver:
         loaded = Loaded(self.stream, self.engine.state, self.index)
         loaded.version = self.version
         return loaded
+
+
+def _refusals_of(author: int, event: SubmissionsRefused) -> list[Refusals]:
+    mine = tuple(r for r in event.refused if r.author == author)
+    return [Refusals(mine)] if mine else []
 
 
 class _Advances:

@@ -158,12 +158,13 @@ class DirectBackend(PublicBackend):
         # The C functions read 32 bytes whatever they are given.
         if len(digest) != 32 or len(secret) != 32:
             raise ValueError(f"digest of {len(digest)} and secret of {len(secret)} bytes; both must have 32")
-        buffers = self._mine.buffers
+        buffers, context, null = self._mine.buffers, self._context, self._null
+        signature, recovery_id = buffers.signature, buffers.recovery_id
         # Two nulls: the library's default nonce function, which is RFC 6979, without extra data.
-        if not self._sign(self._context, buffers.signature, digest, secret, self._null, self._null):
+        if not self._sign(context, signature, digest, secret, null, null):
             raise ValueError("the secret is not a valid key")
-        self._serialize(self._context, buffers.compact, buffers.recovery_id, buffers.signature)
-        return buffers.compact_view[:] + _V_OF_ID[buffers.recovery_id[0]]  # type: ignore[no-any-return]
+        self._serialize(context, buffers.compact, recovery_id, signature)
+        return buffers.compact_view[:] + _V_OF_ID[recovery_id[0]]  # type: ignore[no-any-return]
 
     def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
         if len(digest) != 32 or len(signature) < _COMPACT_BYTES or not 0 <= recovery_id <= 3:
@@ -321,11 +322,12 @@ class Verifier:
 
         What passes here passes `completed` as well: exactly one v recovers the address. (Not so for the r below
         `_R_MIN`, which might stand for two points each; nobody is known to be able to make such a signature.)"""
-        if self._parsed is None or len(h) != 32:
+        parsed = self._parsed
+        if parsed is None or len(h) != 32:
             return self._signed_by_unknown_key(h, signature)
         if len(signature) != SIGNATURE_BYTES or signature[64] not in _ID_OF_V or signature < _R_MIN:
             return False
-        return _BACKEND.check(keccak256(_HASH_PREFIX + h), signature, self._parsed)
+        return _BACKEND.check(keccak256(_HASH_PREFIX + h), signature, parsed)
 
     def _signed_by_unknown_key(self, h: Hash, signature: bytes) -> bool:
         try:

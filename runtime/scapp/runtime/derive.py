@@ -34,15 +34,25 @@ def check_batch(at: Cursor, batch: SupportedBatch, kernel: Kernel) -> None:
     """The batch, which `kernel` is to run, must follow the cursor without a gap and reach its own log root.
 
     Raises DerivationHalted (corrupt), KernelFault."""
+    check_follows(at, batch)
+    check_log_root(at.log_root, batch, kernel)
+
+
+def check_log_root(before: bytes, batch: SupportedBatch, kernel: Kernel) -> None:
+    """The batch's entries must lead from the log root before them to its own; any kernel says so.
+
+    Raises DerivationHalted (corrupt), KernelFault."""
+    found = kernel.log_root(before, batch.entries) if batch.entries else before
+    if found != batch.log_root:
+        raise _root_mismatch("log root", batch, bytes(found), batch.log_root)
+
+
+def check_follows(at: Cursor, batch: SupportedBatch) -> None:
+    """The batch must follow the cursor without a gap. Raises DerivationHalted (corrupt)."""
     if batch.first_sequence != at.sequence:
         raise DerivationHalted(
             Halt.CORRUPT, f"the log goes on at sequence {batch.first_sequence}, expected {at.sequence}: entries missing"
         )
-    if not batch.entries and batch.log_root != at.log_root:
-        raise _root_mismatch("log root", batch, bytes(at.log_root), batch.log_root)
-    found = kernel.log_root(at.log_root, batch.entries) if batch.entries else at.log_root
-    if found != batch.log_root:
-        raise _root_mismatch("log root", batch, found, batch.log_root)
     if batch.time_ms > TIME_MS_MAX:
         raise DerivationHalted(Halt.CORRUPT, f"time {batch.time_ms} ms of turn {batch.turn} is beyond {TIME_MS_MAX}")
 

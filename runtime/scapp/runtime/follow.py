@@ -1,6 +1,5 @@
 """One channel's derivation: from supported batches through its kernel into its tables, one call at a time.
-`derive.py` judges the results, `loading.py` fills a kernel that starts late, `database/write.py` writes, `worker.py`
-decides when and for which channels.
+`derive.py` judges, `loading.py` fills a kernel that starts late, `writing.py` writes, `worker.py` decides when.
 
 Crash-safe without any care of its own: what it knows is the cursor in the database, which moves with the rows. When
 much is waiting, one commit is written while the next is derived; never more than these two are in memory.
@@ -20,12 +19,12 @@ from scapp.channels.admission import ChannelContext
 from scapp.channels.errors import CorruptionError
 from scapp.channels.reading import EntrySource, SupportedBatch
 from scapp.channels.types import ChannelId
-from scapp.runtime.changes import COPY_NEVER, MESSAGES, BatchChanges, TableChange
+from scapp.runtime.changes import COPY_NEVER, BatchChanges
 from scapp.runtime.database.write import COPY_BUFFERED_ROWS_MIN, COPY_ROWS_MIN, Commit, Cursor, read_cursor, write
 from scapp.runtime.derive import DerivationHalted, Halt, check_cursor
 from scapp.runtime.kernel import Kernel, KernelFault
 from scapp.runtime.loading import CursorMoved, load_tables
-from scapp.runtime.lookahead import CommitSize, Lookahead
+from scapp.runtime.lookahead import CommitSize, Lookahead, batch_at
 from scapp.runtime.replica import derive_batch
 from scapp.runtime.schema import AppSchema, register_channel
 from scapp.runtime.writing import EarlyWrite, Writing
@@ -33,10 +32,8 @@ from scapp.runtime.writing import EarlyWrite, Writing
 ENTRIES_FIRST, ENTRIES_MAX = 2000, 32_000
 """Entries of a commit at least, while there are more behind it, and at most. In between a quarter of what the pass has
 derived before it: the last commit, which nothing is derived beside, must be a small part of the whole."""
-LATE_ENTRIES_MIN = 100
-"""Entries of a pass's last batch from which on its state root is computed while its rows are written."""
-BYTES_PER_COMMIT = 16 * 2**20
-"""Changes of one commit, roughly: the next one's entries are fewer when this one's changes were more."""
+LATE_ENTRIES_MIN = 100  # of a pass's last batch, from which on its root is computed while its rows are written
+BYTES_PER_COMMIT = 16 * 2**20  # changes, roughly
 EARLY_ENTRIES_MIN, EARLY_AFTER, EARLY_ENTRIES_MAX = 500, ENTRIES_FIRST, 16_000
 """Entries of a batch, or derived before in a pass, from which on messages are written before they are derived; and
 entries of such a commit at most. With more of them its root costs hardly less, and the kernel needs more memory."""
@@ -68,6 +65,7 @@ class ChannelFollower:
         self._source = source
         self._make_kernel = make_kernel
         self._kernel: Kernel | None = None
+        self._log_kernel: Kernel | None = None  # runs nothing: for log roots and messages, beside the other
         self._at: Cursor | None = None  # what the kernel's tables stand at
         self._known: Cursor | None = None  # a cursor of the database that the log agrees with …
         self._known_position = 0  # … and where it goes on after it
@@ -80,7 +78,8 @@ class ChannelFollower:
     @property
     def kernel_bytes(self) -> int | None:
         """Memory of the kernel, None without one."""
-        return None if self._kernel is None else self._kernel.memory_bytes()
+        kernels = [kernel for kernel in (self._kernel, self._log_kernel) if kernel is not None]
+        return sum(kernel.memory_bytes() for kernel in kernels) if kernels else None
 
     def advance(self, writing: Writing) -> Iterator[Committed]:
         """Derive and write all that is supported; one item per commit.
@@ -158,42 +157,47 @@ class ChannelFollower:
         assert self.cursor is not None
         batch = batches.take()
         few = batches.next is None and len(batch.entries) < COPY_BUFFERED_ROWS_MIN
-        early = EarlyWrite(writing, self.context.channel_id, self.cursor, self._schema.home, few=few)
-        parts: list[bytes] = []
-        entries, counts = 0, False
+        self._log_kernel = self._log_kernel or self._make_kernel()
+        channel_id, home = self.context.channel_id, self._schema.home
+        early = EarlyWrite(writing, self._log_kernel, channel_id, self.cursor, home, few=few)
+        counts = False
         try:
             while True:
+                early.send(batch)
+                self._derive(batch, late=True, log_apart=True)
                 assert self._kernel is not None
-                if batch.entries:
-                    parts.append(self._kernel.messages(batch.first_sequence, batch.turn, batch.entries))
-                    early.send(parts[-1])
-                    entries += len(batch.entries)
-                self._derive(batch, late=True, messages=False)
-                held = self._kernel.held_bytes() + sum(map(len, parts))
-                if batches.next is None or entries >= EARLY_ENTRIES_MAX or held >= BYTES_PER_COMMIT or early.is_over:
+                size = early.size + self._kernel.held_bytes()
+                enough = early.entries >= EARLY_ENTRIES_MAX or size >= BYTES_PER_COMMIT
+                if enough or early.is_over or batches.next is None:
                     break
                 batch = batches.take()
-            commit = self._take(writing)
-            early.end(commit)
+            early.end(self._take(writing))
             counts = not self._owed or self._confirm()
             early.answer(counts)
         except (DerivationHalted, KernelFault):
             if self._interrupted:
                 raise
-            self._may_be_late = False
         finally:
             if not counts:
                 early.abandon()
-                self._forget()
-        if not counts:
-            return None
+                self._distrust()
+        return self._settle_early(writing, early) if counts else None
+
+    def _settle_early(self, writing: Writing, early: EarlyWrite) -> Committed | None:
+        """As `_settle`; a commit whose write failed is kept for another, now with its messages."""
         try:
             return self._settle(writing, early.result())
-        except BaseException:  # it may be written again, and then all of it
-            messages = TableChange(MESSAGES.name, entries, 0, copy=b"".join(parts))
-            changes = msgspec.structs.replace(commit.changes, messages=messages)
-            if self._unwritten:
-                self._unwritten[0] = msgspec.structs.replace(commit, changes=changes)
+        except (DerivationHalted, KernelFault):  # a log root
+            self._distrust()
+            return None
+        except BaseException:
+            early.abandon()
+            try:
+                for place, kept in enumerate(self._unwritten):  # one at most
+                    changes = msgspec.structs.replace(kept.changes, messages=early.messages())
+                    self._unwritten[place] = msgspec.structs.replace(kept, changes=changes)
+            except (DerivationHalted, KernelFault):
+                self._distrust()
             raise
 
     def _write_last(self, writing: Writing, commit: Commit) -> Committed | None:
@@ -219,9 +223,12 @@ class ChannelFollower:
             if self._kernel.late_root() == self._at.state_root:
                 self._owed = False
                 return True
+        self._distrust()
+        return False
+
+    def _distrust(self) -> None:
         self._forget()
         self._may_be_late = False
-        return False
 
     def doubt(self) -> None:
         """The database went away: it may come back without its last commits, so look at the cursor again."""
@@ -239,9 +246,10 @@ class ChannelFollower:
         root is still to come."""
         if self._owed and self._unwritten:
             self._unwritten.pop()
-        if self._kernel is not None:
-            self._kernel.close()
-        self._kernel = self._at = None
+        for kernel in (self._kernel, self._log_kernel):
+            if kernel is not None:
+                kernel.close()
+        self._kernel = self._log_kernel = self._at = None
         self._owed = False
 
     def _forget(self) -> None:
@@ -333,13 +341,13 @@ class ChannelFollower:
             raise DerivationHalted(Halt.CORRUPT, str(error)) from error
 
     def _log_position(self, cursor: Cursor) -> int:
-        """Where the log goes on after a cursor, found by the batch that the cursor stands at.
-
-        Raises DerivationHalted when the log has no such batch, or another."""
+        """Where the log goes on after a cursor, whose batch must be in it. Raises DerivationHalted."""
         if cursor.turn < 0:
             return 0
         if cursor != self._known:
-            batch = self._batch_of(cursor, cursor.batch_position) or self._batch_of(cursor, 0)
+            places = (cursor.batch_position, 0)
+            found = (batch_at(self._source, self.context.channel_id, cursor.turn, place) for place in places)
+            batch = next(filter(None, found), None)
             self._check_cursor(cursor, batch)
             assert batch is not None
             self._known, self._known_position = cursor, batch.position
@@ -348,12 +356,6 @@ class ChannelFollower:
     def _check_cursor(self, cursor: Cursor, batch: SupportedBatch | None) -> None:
         """Does the log agree with the database? Raises DerivationHalted."""
         check_cursor(cursor, batch)
-
-    def _batch_of(self, cursor: Cursor, position: int) -> SupportedBatch | None:
-        for batch in self._source.batches(self.context.channel_id, position):
-            if batch.turn >= cursor.turn:
-                return batch if batch.turn == cursor.turn else None
-        return None
 
     def _load(self, writing: Writing, at: Cursor) -> None:
         """A kernel with the tables that the database has at its cursor."""
@@ -371,12 +373,12 @@ class ChannelFollower:
         """The tables a kernel is filled from."""
         return self._schema
 
-    def _derive(self, batch: SupportedBatch, *, late: bool, messages: bool = True) -> None:
+    def _derive(self, batch: SupportedBatch, *, late: bool, log_apart: bool = False) -> None:
         """Run one batch on the kernel and make it part of its base, if it gives what was signed. With `late` the state
-        root may be left out; `_owed` says so. Without `messages` somebody else sees to them."""
+        root may be left out; `_owed` says so. `log_apart` as in `derive_batch`."""
         assert self._kernel is not None
         assert self._at is not None
-        self._at, owed = derive_batch(self._kernel, self._at, batch, late=late, messages=messages)
+        self._at, owed = derive_batch(self._kernel, self._at, batch, late=late, log_apart=log_apart)
         self._owed = self._owed or owed
 
     # -- writing ----------------------------------------------------------------------------------------------------
@@ -396,6 +398,4 @@ class ChannelFollower:
 
 
 def _write(writing: Writing, commit: Commit, confirmed: Callable[[], bool] | None = None) -> bool:
-    if confirmed is None:
-        return write(writing.connection, commit, notify=writing.notify)
     return write(writing.connection, commit, notify=writing.notify, confirmed=confirmed)

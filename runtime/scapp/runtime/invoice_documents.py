@@ -34,7 +34,7 @@ class InvoiceView(Document, frozen=True, kw_only=True):
 
 
 class InvoiceList(Document, frozen=True, kw_only=True):
-    """Oldest first."""
+    """The newest thousand, oldest first."""
 
     invoices: list[InvoiceView]
 
@@ -74,6 +74,6 @@ class LockedPaymentView(Document, frozen=True, kw_only=True):
 
 
 class LockedPaymentList(Document, frozen=True, kw_only=True):
-    """Oldest first."""
+    """The newest thousand, oldest first."""
 
     payments: list[LockedPaymentView]

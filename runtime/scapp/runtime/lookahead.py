@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scapp.channels.reading import SupportedBatch
+from scapp.channels.reading import EntrySource, SupportedBatch
+from scapp.channels.types import ChannelId
 from scapp.runtime.derive import DerivationHalted
 
 
@@ -61,3 +62,11 @@ class CommitSize:
         self.derived += entries
         fitting = self._bytes_max * max(entries, 1) // max(size, 1)
         self.entries = max(1, min(max(self._first, self.derived // 4), self._most, fitting))
+
+
+def batch_at(source: EntrySource, channel_id: ChannelId, turn: int, position: int) -> SupportedBatch | None:
+    """The batch of a turn, looked for from a place in the log; None when there is none."""
+    for batch in source.batches(channel_id, position):
+        if batch.turn >= turn:
+            return batch if batch.turn == turn else None
+    return None

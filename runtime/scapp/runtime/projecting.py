@@ -80,7 +80,7 @@ class ProjectionFollower(ChannelFollower):
                 f"the projection stands at turn {cursor.turn}, sequence {cursor.sequence}, which is not in this log",
             )
 
-    def _derive(self, batch: SupportedBatch, *, late: bool, messages: bool = True) -> None:
+    def _derive(self, batch: SupportedBatch, *, late: bool, log_apart: bool = False) -> None:
         assert self._kernel is not None
         assert self._at is not None
         try:

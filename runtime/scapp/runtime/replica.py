@@ -12,7 +12,7 @@ from scapp.channels.errors import CorruptionError
 from scapp.channels.reading import EntrySource, SupportedBatch
 from scapp.channels.types import ZERO_HASH
 from scapp.runtime.database.write import Cursor
-from scapp.runtime.derive import DerivationHalted, Halt, check_batch, check_result, next_cursor
+from scapp.runtime.derive import DerivationHalted, Halt, check_batch, check_follows, check_result, next_cursor
 from scapp.runtime.kernel import Budget, Kernel, KernelFault
 
 
@@ -45,16 +45,19 @@ class Replica:
 
 
 def derive_batch(
-    kernel: Kernel, at: Cursor, batch: SupportedBatch, *, late: bool = False, messages: bool = True
+    kernel: Kernel, at: Cursor, batch: SupportedBatch, *, late: bool = False, log_apart: bool = False
 ) -> tuple[Cursor, bool]:
     """Run one batch on a kernel that stands at `at` and make it part of its base, if it gives what was signed; the
     cursor after it, and whether its root is still to be compared, which only happens with `late` (`Kernel.run`).
-    Without `messages` its entries are not among the changes.
+    With `log_apart` somebody else checks its log root and sees to its messages, which are not among the changes.
 
     Raises DerivationHalted, and then the kernel stands where it did, unless it is broken."""
     owed = False
     try:
-        check_batch(at, batch, kernel)
+        if log_apart:
+            check_follows(at, batch)
+        else:
+            check_batch(at, batch, kernel)
         if batch.entries:
             result = kernel.run(batch.first_sequence, batch.entries, budget=Budget.DERIVE, late=late)
             owed = not result.state_root
@@ -63,7 +66,7 @@ def derive_batch(
             except DerivationHalted:
                 kernel.rollback()
                 raise
-            kernel.commit(batch.turn, messages=messages)
+            kernel.commit(batch.turn, messages=not log_apart)
         elif batch.state_root != (at.state_root if at.turn >= 0 else kernel.state_root()):
             raise DerivationHalted(Halt.CORRUPT, f"turn {batch.turn} has no entries and another state root")
     except KernelFault as error:

@@ -7,9 +7,10 @@ through, and take those to the chain.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import TypeVar
 
 import msgspec
 
@@ -39,9 +40,11 @@ from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual import settling
 from scapp.channels.virtual.record import VirtualRecord
 
-logger = logging.getLogger("scapp.books")
+T = TypeVar("T")
 
 WAYS_MAX = 4
+SHOWN_MAX = 1_000
+"""Invoices, or payments, in one answer."""
 
 
 def lock_runner(shared: Shared, desk: ChainDesk, settings: LockSettings) -> LockRunner:
@@ -189,8 +192,8 @@ class BooksLocks:
         return self._invoice_info(self._locks.book.state.invoices[found[0]])
 
     def invoices(self) -> list[InvoiceInfo]:
-        """All that this node has made, oldest first."""
-        return [self._invoice_info(each) for each in self._locks.book.state.invoices.values()]
+        """The newest that this node has made, oldest first."""
+        return [self._invoice_info(each) for each in _newest(self._locks.book.state.invoices)]
 
     def _invoice_info(self, invoiced: Invoiced) -> InvoiceInfo:
         transit = self._locks.book.state.transits.get(invoiced.hash)
@@ -219,8 +222,8 @@ class BooksLocks:
         )
 
     def payments(self) -> list[LockedInfo]:
-        """All locked payments that this node has had part in, oldest first."""
-        return [self._info(each) for each in self._locks.book.state.transits.values()]
+        """The newest locked payments that this node has had part in, oldest first."""
+        return [self._info(each) for each in _newest(self._locks.book.state.transits)]
 
     def payment(self, name: bytes) -> LockedInfo:
         """Raises LocalError for a hash without payment."""
@@ -346,6 +349,11 @@ class BooksLocks:
     async def recover(self, channel: ChannelId) -> None:
         """End a restored lane's recovery without the other's answer, at the operator's risk."""
         await self._locks.input(lambda book: book.recovered(channel, by_operator=True))
+
+
+def _newest(known: dict[bytes, T]) -> list[T]:
+    """Those that came last, the newest at the end."""
+    return list(islice(reversed(known.values()), SHOWN_MAX))[::-1]
 
 
 def _raised(hubs: tuple[Address, ...], fees: tuple[int, ...], reply: Reply) -> tuple[int, ...] | None:

@@ -62,7 +62,7 @@ class Purses:
         self._locks = locks
         self._tasks: dict[ChannelId, asyncio.Task[None]] = {}
         self._told: dict[ChannelId, str] = {}  # why a step of a channel failed last
-        self._forget_at = SETTLED_KEPT
+        self._settled = SETTLED_KEPT  # purses, since it was looked what may be forgotten
         self._kept: set[ChannelId] = set()  # channels that are on chain, in which this node redeems nothing
 
     def update(self, channels: Iterable[ChannelId]) -> None:
@@ -76,8 +76,9 @@ class Purses:
     def forget_old(self) -> None:
         """Memory holds the newest of what is settled, so that it does not grow with all that was ever paid. A channel
         never opens a second purse (`_next`), because its record says that it is over, or is forgotten itself."""
-        if self._payments.count < self._forget_at:
+        if self._settled < SETTLED_KEPT // 2:
             return
+        self._settled = 0
         virtuals = self._runner.books.state.virtuals
         settled = [
             purse
@@ -86,7 +87,6 @@ class Purses:
         ]
         settled.sort(key=lambda purse: purse.opened_ms, reverse=True)
         self._payments.forget(purse.channel for purse in settled[SETTLED_KEPT:])
-        self._forget_at = self._payments.count + SETTLED_KEPT // 2
 
     async def stop(self) -> None:
         """Break off what is under way: it begins again at the next start."""
@@ -167,6 +167,7 @@ class Purses:
         return restore_token(restored_ms) if restored_ms and before else b""
 
     async def _settle(self, record: VirtualRecord) -> None:
+        self._settled += 1
         await (self._locks if self._locks.keeps(record) else self._payments).settle(record.channel_id)
 
     def _ends_on_chain(self, record: VirtualRecord) -> bool:

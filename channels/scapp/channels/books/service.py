@@ -327,6 +327,8 @@ class NodeBooks:
             await self._payments.recover(channel_id)
 
     async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
+        if self.locked.purse(channel_id) is not None:
+            raise LocalError("this payment channel takes locks; `scapp payments locked --all` shows what is paid in it")
         return await self._payments.history(channel_id, from_version, rows_max)
 
     async def close_virtual(self, channel_id: ChannelId) -> None:

@@ -98,20 +98,21 @@ def _in_flight(state: ChannelState, peer: int, newest: Signed) -> list[PendingSe
 
 def materialize(state: ChannelState, session: Session, send: Send) -> list[bytes]:
     """The encoded messages a send stands for now; empty when it no longer matters."""
-    channel = state.setup.channel_id
-    message: Message | None = None
-    if type(send) is SendPropose:
-        encoded = _propose(state, session, send.peer, send.turn)
+    kind = type(send)
+    if kind is SendPropose:
+        encoded = _propose(state, session, send.peer, send.turn)  # type: ignore[union-attr]
         return [encoded] if encoded is not None else []
-    if type(send) is SendCountersign:
-        signature = _my_signature(state, send.turn)
-        return [encode_message(Countersign(channel, send.turn, signature))] if signature else []
+    channel = state.setup.channel_id
+    if kind is SendCountersign:
+        turn = send.turn  # type: ignore[union-attr]
+        signature = _my_signature(state, turn)
+        return [encode_message(Countersign(channel, turn, signature))] if signature else []
+    message: Message | None = None
     match send:
         case SendSubmit(_, first_counter):
             return _submits(state, first_counter)
         case SendDecisions(peer, counter):
-            refused = [r for r in state.remembered if r.author == peer and r.counter >= counter]
-            message = Decisions(channel, tuple(refused[:DECISIONS_MAX])) if refused else None
+            message = _decisions(state, peer, counter)
         case SendSupported(_, turn):
             full = newest_full(state)
             encoded = supported_message(state, session) if full is not None and full.turn >= turn else None
@@ -121,6 +122,11 @@ def materialize(state: ChannelState, session: Session, send: Send) -> list[bytes
         case SendRejected(_):
             message = Rejected(channel, state.rejected) if state.rejected is not None else None
     return [encode_message(message)] if message is not None else []
+
+
+def _decisions(state: ChannelState, peer: int, counter: int) -> Decisions | None:
+    refused = [r for r in state.remembered if r.author == peer and r.counter >= counter]
+    return Decisions(state.setup.channel_id, tuple(refused[:DECISIONS_MAX])) if refused else None
 
 
 def _propose(state: ChannelState, session: Session, peer: int, turn: int) -> bytes | None:

@@ -14,7 +14,7 @@ from scapp.channels.channel import succession, top_ups
 from scapp.channels.channel.chain_rules import Hindrance
 from scapp.channels.channel.decided import OMITTED, RESTORED, keys, left_out, settled_by
 from scapp.channels.channel.effects import (
-    CommitBatch,
+    COMMIT,
     RollbackBatch,
     SendCountersign,
     SendNow,
@@ -53,16 +53,17 @@ def receive_propose(state: ChannelState, session: Session, message: Propose, now
     """Check the sequencer's proposal up to the point where the reducer must run.
 
     Raises PeerError for what nobody honest sends; answers with Refuse what an honest sequencer can mend."""
+    turn = message.turn
     if state.head is None or state.rejected is not None:
-        raise PeerError(f"proposal of turn {message.turn} in a channel that is {state.phase}")
-    mine = state.candidate(message.turn)
+        raise PeerError(f"proposal of turn {turn} in a channel that is {state.phase}")
+    mine = state.candidate(turn) if state.candidates else None
     if mine is not None:
         return _again(mine, message)
-    if message.turn <= state.turn or message.first_sequence < state.sequence:
+    if turn <= state.turn or message.first_sequence < state.sequence:
         return _answer_with_full_set(state, session)
-    if message.turn > state.turn + TURN_LEAD_MAX:
-        raise PeerError(f"turn {message.turn} is more than {TURN_LEAD_MAX} above supported turn {state.turn}")
-    if state.recovering:
+    if turn > state.turn + TURN_LEAD_MAX:
+        raise PeerError(f"turn {turn} is more than {TURN_LEAD_MAX} above supported turn {state.turn}")
+    if state.recovery.token:
         return NOTHING  # it comes again when we ask, after we have recovered
     if session.failure:
         return refuse_proposal(message.channel, message.turn, Fault("halted", session.failure))
@@ -113,32 +114,33 @@ def _answer_with_full_set(state: ChannelState, session: Session) -> Step:
 
 
 def _check(state: ChannelState, session: Session, message: Propose, now_ms: int) -> Step:
-    proposed = Signed(
-        turn=message.turn,
-        is_final=message.is_final,
-        entries=message.entries,
-        sequence=state.sequence + len(message.entries),
-        log_root=message.log_root,
-        state_root=message.state_root,
-        amounts=message.amounts,
-        time_ms=message.time_ms,
-        signatures=with_signature(state.setup.unsigned, SEQUENCER, message.signature),
-        last=state.included,  # filled in when the entries are checked
-    )
-    fault = state.setup.amounts_fault(message.amounts)
+    setup, turn, entries, signature = state.setup, message.turn, message.entries, message.signature
+    fault = setup.amounts_fault(message.amounts)
     if fault:
         raise PeerError(fault)
-    state_hash = state.setup.hash(proposed)
-    if not state.setup.signed(SEQUENCER, state_hash, message.signature):
-        raise PeerError(f"wrong signature under the proposal of turn {message.turn}")
+    sequence = state.sequence + len(entries)
+    state_hash = setup.hash_at(message, sequence)
+    if not setup.signed(SEQUENCER, state_hash, signature):
+        raise PeerError(f"wrong signature under the proposal of turn {turn}")
     last = list(state.included)
-    found = _find_fault(state, proposed, message.refused, now_ms, last)
+    found = _find_fault(state, message, message.refused, now_ms, last)
     if found is not None:
-        return refuse_proposal(message.channel, message.turn, found)
-    proposed = msgspec.structs.replace(proposed, last=tuple(last))
-    session.hashes[message.turn] = state_hash
+        return refuse_proposal(message.channel, turn, found)
+    proposed = Signed(
+        turn,
+        message.is_final,
+        entries,
+        sequence,
+        message.log_root,
+        message.state_root,
+        message.amounts,
+        message.time_ms,
+        with_signature(setup.unsigned, SEQUENCER, signature),
+        tuple(last),
+    )
+    session.hashes[turn] = state_hash
     session.work = Checking(proposed, message.refused)
-    return Step(effects=(TryBatch(state.sequence, message.entries, strict=True),))
+    return Step((), (), TryBatch(state.sequence, entries, True))
 
 
 def refuse_proposal(channel: bytes, turn: int, fault: Fault) -> Step:
@@ -149,7 +151,7 @@ def refuse_proposal(channel: bytes, turn: int, fault: Fault) -> Step:
 
 
 def _find_fault(
-    state: ChannelState, proposed: Signed, refused: tuple[Refused, ...], now_ms: int, last: list[int]
+    state: ChannelState, proposed: Propose, refused: tuple[Refused, ...], now_ms: int, last: list[int]
 ) -> Fault | None:
     """The signed bytes are the sequencer's; are they ones we may sign as well?"""
     try:
@@ -181,7 +183,7 @@ def _find_fault(
     return check_entries(state, proposed, refused, last)
 
 
-def _same_content(proposed: Signed, known: Signed | Head) -> bool:
+def _same_content(proposed: Propose, known: Signed | Head) -> bool:
     return (proposed.log_root, proposed.state_root, proposed.amounts, proposed.time_ms, proposed.is_final) == (
         known.log_root,
         known.state_root,
@@ -191,14 +193,16 @@ def _same_content(proposed: Signed, known: Signed | Head) -> bool:
     )
 
 
-def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused, ...], last: list[int]) -> Fault | None:
+def check_entries(
+    state: ChannelState, proposed: Propose, refused: tuple[Refused, ...], last: list[int]
+) -> Fault | None:
     """Safety rule 3: own entries unaltered and complete, counters increase, times never decrease.
 
     `last` holds each author's highest counter so far and is moved on."""
     setup = state.setup
     me = setup.my_index
     own = {s.counter: s for s in state.outstanding} if state.outstanding else {}
-    gone = {r.counter for r in (*refused, *own_refusals(state, refused)) if r.author == me} if refused else set()
+    gone = _refused_counters(state, refused) if refused else ()
     payload_max = setup.limits.payload_bytes_max
     count = setup.count
     time_before, time_last = state.time_ms, proposed.time_ms
@@ -232,10 +236,19 @@ def check_entries(state: ChannelState, proposed: Signed, refused: tuple[Refused,
                 return Fault("entry", f"entry {counter} of ours is included and refused at once", position)
     if proposed.is_final != (proposed.entries[0][0] == CLOSE):
         return Fault("entry", "a state is final exactly when its batch is a close")
-    skipped = [c for c in own if c < last[me] and c not in gone] if own else []
-    if skipped:
-        return Fault(OMITTED, f"our submission {skipped[0]} is left out and not refused")
+    if not own:
+        return None
+    below = last[me]
+    for counter in own:
+        if counter < below and counter not in gone:
+            return Fault(OMITTED, f"our submission {counter} is left out and not refused")
     return None
+
+
+def _refused_counters(state: ChannelState, refused: tuple[Refused, ...]) -> set[int]:
+    """Our submissions that the sequencer says it refused."""
+    me = state.setup.my_index
+    return {r.counter for r in (*refused, *own_refusals(state, refused)) if r.author == me}
 
 
 def checked(state: ChannelState, session: Session, signer: StateSigner, work: Checking, result: Admitted) -> Step:
@@ -270,11 +283,13 @@ def countersign(
     signed = sign_state(state, session, signer, with_early, session.hashes.get(turn))
     session.layer = turn
     left = _own_left_out(state, proposed, refused) if refused else ()
-    sends = [SendCountersign(peer, turn) for peer in state.setup.others]
+    sends = state.setup.to_others(SendCountersign, turn)
     if b"" in signed.signatures:
-        return Step((*left, StateSigned(signed)), tuple(sends))
+        return Step((*left, StateSigned(signed)), sends)
     settled = settled_by(functools.reduce(evolve, left, state) if left else state, signed)
-    return Step((*left, StateCompleted(signed), *settled), (*sends, CommitBatch()))
+    completed = StateCompleted(signed)
+    events = (*left, completed, *settled) if left or settled else (completed,)
+    return Step(events, sends + COMMIT)
 
 
 def _own_left_out(state: ChannelState, proposed: Signed, refused: tuple[Refused, ...]) -> tuple[Event, ...]:

@@ -6,6 +6,7 @@ submission was refused while a signed proposal of ours contains it: it is *dropp
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 
 from scapp.channels.channel.events import Event, Refused, Signed, SubmissionsDropped, SubmissionsRefused
@@ -21,18 +22,24 @@ OMITTED = "omitted"
 """The code with which an author refuses a proposal that passes over a submission of its own and does not refuse it."""
 
 
+_KEY = operator.itemgetter(1, 2)  # author and counter of a header
+
+
 def keys(entries: Iterable[bytes]) -> set[tuple[int, int]]:
     """(author, counter) of each entry."""
-    return {HEADER.unpack_from(entry)[1:3] for entry in entries}
+    return set(map(_KEY, map(HEADER.unpack_from, entries)))
 
 
 def last_counters(included: tuple[int, ...], entries: Sequence[bytes]) -> tuple[int, ...]:
     """Per author: the highest counter in the log after the entries, whose counters increase per author."""
     last = list(included)
-    unpack = HEADER.unpack_from
-    for author, counter in dict([unpack(entry)[1:3] for entry in entries]).items():
+    if len(entries) == 1:
+        _, author, counter, _ = HEADER.unpack_from(entries[0])
         last[author] = counter
-    return tuple(last)
+    else:
+        for author, counter in dict(map(_KEY, map(HEADER.unpack_from, entries))).items():
+            last[author] = counter
+    return (*last,)
 
 
 def left_out(state: ChannelState, refused: Sequence[Refused]) -> tuple[Event, ...]:

@@ -112,6 +112,7 @@ Effect = Send | SendNow | LoadAdmission | TryBatch | CommitBatch | RollbackBatch
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(StoredSend)
 
+COMMIT = (CommitBatch(),)
 STORED = frozenset((SendRejected, SendDecisions))
 PENDING = (SendProposal, SendPropose, SendCountersign, SendSubmit, SendSupported)
 

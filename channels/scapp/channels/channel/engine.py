@@ -4,7 +4,7 @@
 2. store `step.events` in the channel's stream together with the outbox rows of its stored sends, durably when
    `step.durable`;
 3. `apply` each of `step.events`;
-4. carry out `step.effects` in order; the answer to `TryBatch` is the next input;
+4. carry out `step.effects` in order, then ask admission `step.ask`, if anything; the answer is the next input;
 5. call `follow_up` until it returns None.
 
 A step that `joins` may be folded and carried out before it is stored, as long as its events stand in the next append
@@ -132,29 +132,32 @@ class Engine:
         """Own submissions: the first counter they get, and the step. Raises LocalError when they can never be ordered.
 
         The sequencer's own, a wish to close included, go straight into its queue: its signed proposal is the record."""
-        phase = self.phase
+        state, session = self.state, self.session
+        phase = "halted" if session.failure else state.phase
         if phase in STOPPED or phase == "proposed":
-            raise LocalError(f"the channel is {phase}" + (f": {self.session.failure}" if self.session.failure else ""))
-        if self.state.exit_reason and kind != Kind.CLOSE:
-            raise LocalError(f"this node leaves the channel: {self.state.exit_reason}")
-        fault = ordering.payloads_fault(kind, payloads, self.state.setup.limits.payload_bytes_max)
+            raise LocalError(f"the channel is {phase}" + (f": {session.failure}" if session.failure else ""))
+        if state.exit_reason and kind != Kind.CLOSE:
+            raise LocalError(f"this node leaves the channel: {state.exit_reason}")
+        fault = ordering.payloads_fault(kind, payloads, state.setup.limits.payload_bytes_max)
         if fault:
             raise LocalError(fault)
-        waiting = len(self.session.queue) + len(self.state.outstanding)
+        waiting = len(session.queue) + len(state.outstanding)
         if waiting + len(payloads) > OWN_OUTSTANDING_MAX:
             raise LocalError(f"{waiting} submissions are waiting, at most {OWN_OUTSTANDING_MAX} may; try again later")
         first = self._take_counters(len(payloads))
         if not self.is_sequencer:
             event = Submitted(first, int(kind), tuple(payloads))
             return first, Step((event,), (SendSubmit(0, first),))
-        ordering.enqueue_own(self.state, self.session, first, int(kind), payloads)
+        ordering.enqueue_own(session, first, int(kind), payloads)
         return first, NOTHING
 
     def _take_counters(self, count: int) -> int:
         """The first of so many own counters."""
         # What was adopted or recalled after a restore may hold counters of ours that we did not know.
         taken = self.session.queued[0] + 1 if self.is_sequencer else 0
-        first = max(self._next_own, self.state.next_counter, taken)
+        first, known = self._next_own, self.state.next_counter
+        if first < taken or first < known:
+            first = max(taken, known)
         self._next_own = first + count
         return first
 
@@ -307,8 +310,7 @@ class Engine:
         """Admission's answer to the last `TryBatch`."""
         state, session, signer = self.state, self.session, self.signer
         work = session.work
-        session.work = None
-        session.layer = None  # an earlier layer is gone; the decision says whose this one is
+        session.work = session.layer = None  # an earlier layer is gone; the decision says whose this one is
         if isinstance(work, Checking):  # these two are every batch
             return checking.checked(state, session, signer, work, result)
         if isinstance(work, Ordering):
@@ -339,23 +341,22 @@ class Engine:
         state, session = self.state, self.session
         if state.recovery.token:
             return recovery.conclude(state, session) if state.phase == "recovering" else None
-        if state.setup.funded and state.candidates:
-            step = chain_view.finalized_below(state, session)
+        funded = state.setup.funded
+        if funded:
+            step = chain_view.finalized_below(state, session) if state.candidates else None
             if step is not None:
                 return step
-        if state.backed is not None and state.backed.stage == "failed":
-            return backed.follow_failure(state)
+            if state.backed is not None and state.backed.stage == "failed":
+                return backed.follow_failure(state)
         if not self.is_sequencer:
             return self._held(session.held, now_ms) if session.held is not None else None
         if session.work is not None or session.failure or state.rejected is not None:
             return None
-        if state.setup.funded and hindrance(state, session, is_final=False) is not None:
+        if funded and hindrance(state, session, is_final=False) is not None:
             return ordering.hindered_batch(state, session, now_ms)
         candidates = state.candidates
-        if len(candidates) == 1:  # in flight, and waited for; a fork takes two
-            return None
-        if candidates:
-            return ordering.propose_over_fork(state, session, self.signer)
+        if candidates:  # one is in flight, and waited for; a fork takes two
+            return ordering.propose_over_fork(state, session, self.signer) if len(candidates) > 1 else None
         if state.turn == 0:
             return ordering.propose_postfund(state, session, self.signer)
         if succession.stands_still(state, session):
@@ -367,7 +368,7 @@ class Engine:
         somebody has asked for goes first, and is the end of both."""
         state, session = self.state, self.session
         if succession.tail(state, session) and not any(queued.kind == Kind.CLOSE for queued in session.queue):
-            ordering.enqueue_own(state, session, self._take_counters(1), int(Kind.CLOSE), (b"",))
+            ordering.enqueue_own(session, self._take_counters(1), int(Kind.CLOSE), (b"",))
         return ordering.final_batch(state, session, now_ms)
 
     def _held(self, held: Propose, now_ms: int) -> Step | None:

@@ -256,9 +256,9 @@ encode_event = _encoder.encode
 
 def with_signature(signatures: tuple[bytes, ...], index: int, signature: bytes) -> tuple[bytes, ...]:
     """The signatures with one of them put in."""
-    items = list(signatures)
-    items[index] = signature
-    return tuple(items)
+    if len(signatures) == 2:  # as in most channels
+        return (signatures[0], signature) if index else (signature, signatures[1])
+    return (*signatures[:index], signature, *signatures[index + 1 :])
 
 
 def decode_event(data: bytes) -> Event:

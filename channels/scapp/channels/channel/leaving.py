@@ -6,7 +6,7 @@ from scapp.channels.channel import catchup
 from scapp.channels.channel.chain_rules import holds
 from scapp.channels.channel.events import ExitStarted
 from scapp.channels.channel.model import ChannelState
-from scapp.channels.channel.session import NOTHING, Session, Step
+from scapp.channels.channel.session import NOTHING, OWN_ACCEPTANCE, Session, Step
 from scapp.channels.errors import LocalError
 
 REASON_MAX = 256
@@ -48,7 +48,8 @@ def exit_due(state: ChannelState, session: Session) -> str:
 def silence_due(state: ChannelState, session: Session, now_s: int) -> str:
     """Why a running channel should be left for the others' silence, or an empty string."""
     ended = state.exit_reason or state.turn < 1 or state.phase in ("closed", "rejected", "settled", "recovering")
-    if ended or not catchup.unsettled(state, session):
+    ours = session.successor is not None and session.successor.waits == OWN_ACCEPTANCE  # the others wait for us
+    if ended or ours or not catchup.unsettled(state, session):
         session.unsettled_since_s = 0
         return ""
     session.unsettled_since_s = session.unsettled_since_s or now_s

@@ -199,10 +199,10 @@ def create(created: ChannelCreated) -> ChannelState:
 
 def evolve(state: ChannelState, event: Event) -> ChannelState:
     """The next state. Raises CorruptionError when the event cannot follow (the log contradicts itself)."""
-    fold = _FOLDS.get(type(event))
-    if fold is None:
-        raise CorruptionError(f"event {type(event).__name__} cannot follow the creation of a channel")
-    return fold(state, event)
+    kind = type(event)
+    if kind not in _FOLDS:
+        raise CorruptionError(f"event {kind.__name__} cannot follow the creation of a channel")
+    return _FOLDS[kind](state, event)
 
 
 _replace = msgspec.structs.replace
@@ -227,12 +227,14 @@ def _recovered(state: ChannelState, event: Recovered) -> ChannelState:
 
 
 def _signed(state: ChannelState, event: StateSigned | StateRecalled) -> ChannelState:
-    _check_above_signed(state, event.state)
-    return _replace(state, candidates=(*state.candidates, event.state))
+    new, candidates = event.state, state.candidates
+    _check_above_signed(state, new)
+    return _replace(state, candidates=(*candidates, new) if candidates else (new,))
 
 
 def _check_above_signed(state: ChannelState, new: Signed) -> None:
-    if new.turn <= state.signed_turn:
+    candidates = state.candidates
+    if new.turn <= (candidates[-1].turn if candidates else state.turn):
         raise CorruptionError(f"turn {new.turn} signed after turn {state.signed_turn}")
 
 
@@ -272,43 +274,45 @@ def _adopted(state: ChannelState, event: StateAdopted) -> ChannelState:
 
 def _advance(state: ChannelState, to: Signed, signatures: tuple[bytes, ...]) -> ChannelState:
     """`to` becomes the head; its entries join the log, and what they decide is settled."""
-    head = Head(to.turn, to.is_final, to.sequence, to.log_root, to.state_root, to.amounts, to.time_ms, signatures)
+    turn, sequence, log_root, time_ms = to.turn, to.sequence, to.log_root, to.time_ms
+    head = Head(turn, to.is_final, sequence, log_root, to.state_root, to.amounts, time_ms, signatures)
     included, decided, outstanding, next_counter = state.included, state.decided, state.outstanding, state.next_counter
     if to.entries:
+        last = to.last
         # One object as long as nothing is refused beyond what is included, and mostly they are.
-        decided = to.last if decided is included else tuple(map(max, decided, to.last))
-        included = to.last
-        mine = included[state.setup.my_index]
+        decided = last if decided is included else tuple(map(max, decided, last))
+        included = last
+        mine = last[state.setup.my_index]
         if outstanding and outstanding[0].counter <= mine:
-            outstanding = tuple(s for s in outstanding if s.counter > mine)
-        next_counter = max(next_counter, mine + 1)
-    backed = state.backed
-    if backed is not None and (to.turn <= 1 or to.is_final):
-        signed = merged(backed.signed, ((to.turn, state.setup.in_place(signatures)),))
-        backed = _replace(backed, signed=signed)
-    return ChannelState(
-        state.setup,
-        state.prefund,
-        head,
-        (),
-        included,
-        decided,
-        outstanding,
-        next_counter,
-        (),
-        (),
-        state.remembered,
-        state.rejected,
-        to.turn,
-        to.sequence,
-        to.log_root,
-        to.time_ms,
-        state.chain,
-        state.exit_reason,
-        state.recovery,
-        _allowances_left(state, to) if state.allowances else (),
-        backed,
+            outstanding = _beyond(outstanding, mine)
+        if next_counter <= mine:
+            next_counter = mine + 1
+    advanced = _replace(
+        state,
+        head=head,
+        candidates=(),
+        included=included,
+        decided=decided,
+        outstanding=outstanding,
+        next_counter=next_counter,
+        since_head=(),
+        dropped=(),
+        turn=turn,
+        sequence=sequence,
+        log_root=log_root,
+        time_ms=time_ms,
     )
+    if state.allowances:
+        advanced = _replace(advanced, allowances=_allowances_left(state, to))
+    backed = state.backed
+    if backed is not None and (turn <= 1 or to.is_final):
+        signed = merged(backed.signed, ((turn, state.setup.in_place(signatures)),))
+        advanced = _replace(advanced, backed=_replace(backed, signed=signed))
+    return advanced
+
+
+def _beyond(outstanding: tuple[Submission, ...], counter: int) -> tuple[Submission, ...]:
+    return tuple(s for s in outstanding if s.counter > counter)
 
 
 def _allowances_left(state: ChannelState, to: Signed) -> tuple[int, ...]:

@@ -185,7 +185,7 @@ def accept(state: ChannelState, session: Session) -> Step:
     if state.phase != "proposed" or session.work is not None:
         raise LocalError(f"channel is {state.phase}, there is nothing to accept")
     session.work = Opening()
-    return Step(effects=(LoadAdmission(), TryBatch(0, state.prefund.entries, strict=True)))
+    return Step((), (LoadAdmission(),), TryBatch(0, state.prefund.entries, strict=True))
 
 
 def accepted(state: ChannelState, session: Session, signer: StateSigner, result: Admitted) -> Step:

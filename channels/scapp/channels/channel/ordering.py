@@ -45,8 +45,10 @@ def payload_fault(kind: int, payload: bytes, payload_bytes_max: int) -> str:
 
 def payloads_fault(kind: int, payloads: Sequence[bytes], payload_bytes_max: int) -> str:
     """The first fault of several payloads of one kind, or an empty string."""
-    if kind == MESSAGE and len(max(payloads, key=len, default=b"")) <= payload_bytes_max:
-        return ""
+    if kind == MESSAGE:
+        longest = payloads[0] if len(payloads) == 1 else max(payloads, key=len, default=b"")
+        if len(longest) <= payload_bytes_max:
+            return ""
     return next(filter(None, (payload_fault(kind, payload, payload_bytes_max) for payload in payloads)), "")
 
 
@@ -100,14 +102,13 @@ def count_in_flight(state: ChannelState, session: Session) -> None:
             session.queued[author] = max(session.queued[author], counter)
 
 
-def enqueue_own(
-    state: ChannelState, session: Session, first_counter: int, kind: int, payloads: Iterable[bytes]
-) -> None:
+def enqueue_own(session: Session, first_counter: int, kind: int, payloads: Iterable[bytes]) -> None:
     """Queue our own submissions (checked before)."""
-    me = state.setup.my_index
-    for counter, payload in enumerate(payloads, first_counter):
-        session.queue.append(Queued(me, counter, kind, payload))
-        session.queued[me] = counter
+    counter, append = first_counter, session.queue.append
+    for payload in payloads:
+        append(Queued(0, counter, kind, payload))
+        counter += 1
+    session.queued[0] = counter - 1
 
 
 def refuse(
@@ -186,20 +187,25 @@ def _take(state: ChannelState, session: Session) -> list[Queued]:
 def _try(
     state: ChannelState, session: Session, items: Sequence[Queued], dropped: tuple[Refused, ...], now_ms: int
 ) -> Step:
-    time_ms = max(now_ms, state.time_ms)
+    time_ms = state.time_ms
+    if time_ms < now_ms:
+        time_ms = now_ms
     pack = HEADER.pack
-    entries = tuple([pack(q.kind, q.author, q.counter, time_ms) + q.payload for q in items])
-    session.work = Ordering(tuple(items), entries, time_ms, dropped)
-    return Step(effects=(TryBatch(state.sequence, entries, strict=False),))
+    packed: list[bytes] = []
+    for item in items:  # a comprehension would be a function of its own, with cells, for what is mostly one item
+        packed.append(pack(item.kind, item.author, item.counter, time_ms) + item.payload)
+    entries = (*packed,)
+    session.work = Ordering((*items,), entries, time_ms, dropped)
+    return Step((), (), TryBatch(state.sequence, entries, False))
 
 
 def ordered(
     state: ChannelState, session: Session, signer: StateSigner, work: Ordering, result: Admitted, now_ms: int
 ) -> Step:
     """Admission has decided: propose the accepted entries, refuse the others."""
-    step, entries = NOTHING, work.entries
-    amounts = state.setup.pack(result.amounts)
-    if state.setup.funded:
+    step, entries, setup = NOTHING, work.entries, state.setup
+    amounts = setup.pack(result.amounts)
+    if setup.funded:
         hindered = top_ups.hindrance(state, amounts)
         alone = len(work.items) == 1 or bool(state.candidates)
         if hindered is not None and alone:
@@ -209,23 +215,23 @@ def ordered(
     if work.dropped or result.refusals:
         step = refuse(state, session, [*work.dropped, *_refused(work, result)], now_ms)
     if len(result.accepted) != len(entries):
-        entries = tuple(entries[i] for i in result.accepted)
+        entries = (*map(entries.__getitem__, result.accepted),)
     if not entries and not state.candidates:
         return Step(step.events, (RollbackBatch(), *step.effects))
-    is_final = bool(entries) and entries[-1][0] == Kind.CLOSE
-    if is_final and state.setup.shares is not None:
+    is_final = bool(entries) and entries[-1][0] == CLOSE
+    if is_final and setup.shares is not None:
         amounts += succession.tail(state, session)
     proposal = Signed(
-        turn=state.next_turn,
-        is_final=is_final,
-        entries=entries,
-        sequence=state.sequence + len(entries),
-        log_root=extend_log_root(state.log_root, entries),
-        state_root=result.state_root,
-        amounts=amounts,
-        time_ms=work.time_ms if entries else state.time_ms,
-        signatures=state.setup.unsigned,
-        last=last_counters(state.included, entries),
+        state.next_turn,
+        is_final,
+        entries,
+        state.sequence + len(entries),
+        extend_log_root(state.log_root, entries),
+        result.state_root,
+        amounts,
+        work.time_ms if entries else state.time_ms,
+        setup.unsigned,
+        last_counters(state.included, entries),
     )
     return _propose(state, session, signer, proposal, step)
 
@@ -255,7 +261,9 @@ def _refused(work: Ordering, result: Admitted) -> Iterable[Refused]:
 def _propose(state: ChannelState, session: Session, signer: StateSigner, proposal: Signed, before: Step) -> Step:
     signed = sign_state(state, session, signer, proposal)
     session.layer = signed.turn
-    sends = [SendPropose(peer, signed.turn) for peer in state.setup.others]
+    sends = state.setup.to_others(SendPropose, signed.turn)
+    if before is NOTHING:
+        return Step((StateSigned(signed),), sends)
     return Step((*before.events, StateSigned(signed)), (*before.effects, *sends))
 
 

@@ -9,7 +9,7 @@ from collections import deque
 
 import msgspec
 
-from scapp.channels.channel.effects import Effect
+from scapp.channels.channel.effects import Effect, TryBatch
 from scapp.channels.channel.events import Event, Refused, Signed
 from scapp.channels.channel.messages import Propose, Status
 from scapp.channels.channel.terms import ChainTerms
@@ -18,13 +18,15 @@ from scapp.channels.types import Address, ChannelId, Hash
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
-    """A decision: facts to store, then orders to carry out. With `durable` the orders wait for the disk.
+    """A decision: facts to store, then orders to carry out, and what to ask admission at the end. With `durable` the
+    orders wait for the disk.
 
     With `joins` nothing leaves the node because of it and a peer would bring it back if it were lost: its events may
     be folded and its effects carried out at once, and the events stored with those of what follows from it."""
 
     events: tuple[Event, ...] = ()
     effects: tuple[Effect, ...] = ()
+    ask: TryBatch | None = None
     durable: bool = True
     joins: bool = False
 
@@ -74,6 +76,9 @@ class Rebasing(msgspec.Struct, frozen=True, gc=False):
 
 
 Work = Opening | Ordering | Checking | Adopting | Rebasing
+
+
+OWN_ACCEPTANCE = "this node's acceptance"
 
 
 class Successor(msgspec.Struct, frozen=True, gc=False):
@@ -127,19 +132,21 @@ class Session:
 
     def settle(self, turn: int) -> None:
         """Forget what concerns turns up to `turn`."""
+        hashes, wire = self.hashes, self.wire
+        hashes.pop(turn, None)
+        wire.pop(turn, None)
+        if hashes or wire or self.early or self.refusals or self.wanted is not None:
+            self._forget(turn)
+        self.retimed = self.unsettled_since_s = self.status_wait_ms = 0
+
+    def _forget(self, turn: int) -> None:
+        """The same of what is there less often."""
         for known in (self.hashes, self.wire):
-            if known:
-                known.pop(turn, None)
-                for old in [t for t in known if t < turn] if known else ():
-                    del known[old]
-        if self.early:
-            for key in [k for k in self.early if k[0] <= turn]:
-                del self.early[key]
-        if self.refusals:
-            self.refusals = {i: r for i, r in self.refusals.items() if r[0] > turn}
+            for old in [t for t in known if t < turn]:
+                del known[old]
+        for key in [k for k in self.early if k[0] <= turn]:
+            del self.early[key]
+        self.refusals = {i: r for i, r in self.refusals.items() if r[0] > turn}
         if self.wanted is not None and self.wanted.turn <= turn:
             self.wanted = None
             self.fetched = []
-        self.retimed = 0
-        self.unsettled_since_s = 0
-        self.status_wait_ms = 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Callable
+from typing import TypeVar
 
 from scapp.channels.admission import ChannelContext
 from scapp.channels.backing import HUBS_MAX, VirtualTerms
@@ -20,6 +23,7 @@ from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signatu
 
 SLOTS_MAX = 256
 PARTICIPANTS_MAX = 255
+Send = TypeVar("Send")
 
 
 class SetupError(LocalError):
@@ -61,7 +65,8 @@ class Setup:
         self._start_blob = pack_amounts(self.start_amounts)
         self.others = tuple(i for i in range(self.count) if i != self.my_index)  # indices of everyone else
         self.unsigned: tuple[bytes, ...] = (b"",) * self.count  # signatures of a state that nobody has signed
-        self.hash = AppStateHasher(self.channel_id, self.deployment_id, self.slots).hash
+        hasher = AppStateHasher(self.channel_id, self.deployment_id, self.slots)
+        self.hash, self.hash_at = hasher.hash, hasher.hash_at
         self._verifiers = tuple(Verifier(p) for p in self.participants)
         self._signed = tuple(verifier.signed for verifier in self._verifiers)
 
@@ -74,6 +79,11 @@ class Setup:
     def virtual_terms(self) -> VirtualTerms:
         """Of a virtual channel: what is asked of the ledgers."""
         return VirtualTerms(self.channel_id, self.fixed.participants, self.fees, self.slots)
+
+    def to_others(self, send: Callable[[int, int], Send], turn: int) -> tuple[Send, ...]:
+        """One send about the turn to everyone else."""
+        others = self.others
+        return (send(others[0], turn),) if len(others) == 1 else tuple(map(send, others, itertools.repeat(turn)))
 
     def verify(self, index: int, state_hash: Hash, signature: bytes) -> bool:
         """Is this participant `index`'s signature under the hash, with the v that the contracts need?"""
@@ -109,7 +119,7 @@ class Setup:
         """Amounts from their blob, without the tail of a redirect; the caller has checked its length."""
         if amounts == self._start_blob:
             return self.start_amounts
-        return tuple(int.from_bytes(amounts[i : i + 32], "big") for i in range(0, len(self._start_blob), 32))
+        return _amounts_of(amounts[: len(self._start_blob)])
 
     def redirect(self, amounts: bytes) -> Redirect | None:
         """What a final state with this blob passes on to a successor channel; None in any other."""
@@ -144,6 +154,10 @@ class Setup:
             if after[asset] != total:
                 return f"outcome pays {after[asset]} of asset 0x{asset.hex()}, the channel holds {total}"
         return ""
+
+
+def _amounts_of(blob: bytes) -> tuple[int, ...]:
+    return tuple(int.from_bytes(blob[i : i + 32], "big") for i in range(0, len(blob), 32))
 
 
 def pack_amounts(amounts: tuple[int, ...]) -> bytes:

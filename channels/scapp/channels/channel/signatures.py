@@ -7,7 +7,16 @@ import struct
 from scapp.channels.admission import Admitted
 from scapp.channels.channel.checking import compare
 from scapp.channels.channel.decided import authors_to_tell, last_counters, settled_by
-from scapp.channels.channel.effects import CommitBatch, Effect, RollbackBatch, SendDecisions, SendNow, Tell, TryBatch
+from scapp.channels.channel.effects import (
+    COMMIT,
+    CommitBatch,
+    Effect,
+    RollbackBatch,
+    SendDecisions,
+    SendNow,
+    Tell,
+    TryBatch,
+)
 from scapp.channels.channel.events import Event, SignatureSeen, Signed, StateAdopted, StateSupported, with_signature
 from scapp.channels.channel.messages import Countersign, Entries, EntriesWanted, Supported, encode_message
 from scapp.channels.channel.model import ChannelState
@@ -23,7 +32,7 @@ def receive_countersign(state: ChannelState, session: Session, index: int, messa
     """One participant's signature. Raises PeerError when it is not valid for the state we know."""
     candidate = state.candidate(message.turn)
     if candidate is None:
-        if message.turn > state.signed_turn and sum(1 for _, i in session.early if i == index) < EARLY_TURNS_MAX:
+        if message.turn > state.signed_turn and [i for _, i in session.early].count(index) < EARLY_TURNS_MAX:
             session.early[(message.turn, index)] = message.signature
         return NOTHING
     if candidate.signatures[index]:
@@ -49,36 +58,36 @@ def support(state: ChannelState, session: Session, candidate: Signed, signatures
     event: Event = StateSupported(candidate.turn, signatures)
     if state.signed_turn > candidate.turn:
         return Step((event,), (Tell("refused", f"turn {candidate.turn} was completed after it was replaced"),))
-    effect = base_effect(state, session, candidate)
     settled = settled_by(state, candidate)
-    if settled:
-        return Step((event, *settled), (*_told(state, settled), effect))
-    # Committing the layer tells nobody anything, and whoever countersigned gives the signatures again (Status), so
-    # the sequencer, who orders the next batch at once, may store both in one append.
-    return Step((event,), (effect,), joins=type(effect) is CommitBatch and state.setup.my_index == 0)
+    if session.layer == candidate.turn and not settled:
+        # Committing the layer tells nobody anything, and whoever countersigned gives the signatures again (Status), so
+        # the sequencer, who orders the next batch at once, may store both in one append.
+        return Step((event,), COMMIT, None, True, state.setup.my_index == 0)
+    base = _follow(state, session, candidate)
+    return Step((event, *settled), (*_told(state, settled), *base.effects), base.ask)
 
 
 def support_finalized(state: ChannelState, session: Session, candidate: Signed) -> Step:
     """The chain has finalized a fully signed state that lies below what we have signed: it joins the log after all
     (safety rule 4). Nothing is signed in its channel any more."""
     settled = settled_by(state, candidate)
-    effects = (*_told(state, settled), base_effect(state, session, candidate))
-    return Step((StateAdopted(candidate), *settled), effects)
+    base = _follow(state, session, candidate)
+    return Step((StateAdopted(candidate), *settled), (*_told(state, settled), *base.effects), base.ask)
 
 
 def _told(state: ChannelState, settled: tuple[Event, ...]) -> tuple[Effect, ...]:
     return tuple(SendDecisions(author, counter) for author, counter in authors_to_tell(state, settled).items())
 
 
-def base_effect(state: ChannelState, session: Session, supported: Signed) -> Effect:
+def _follow(state: ChannelState, session: Session, supported: Signed) -> Step:
     """Bring the admission base to the supported state: commit its layer, or run the batch again when the layer is
     of another batch (`rebased` compares, then commits)."""
     if session.layer == supported.turn:
-        return CommitBatch()
+        return Step(effects=COMMIT)
     if not supported.entries:
-        return RollbackBatch()
+        return Step(effects=(RollbackBatch(),))
     session.work = Rebasing(supported)
-    return TryBatch(state.sequence, supported.entries, strict=True)
+    return Step(ask=TryBatch(state.sequence, supported.entries, strict=True))
 
 
 def rebased(state: ChannelState, session: Session, work: Rebasing, result: Admitted) -> Step:
@@ -178,7 +187,7 @@ def adopt_when_complete(state: ChannelState, session: Session) -> Step:
         last=_last(state, entries),
     )
     session.work = Adopting(adopted)
-    return Step(effects=(TryBatch(state.sequence, entries, strict=True),))
+    return Step(ask=TryBatch(state.sequence, entries, strict=True))
 
 
 def _last(state: ChannelState, entries: tuple[bytes, ...]) -> tuple[int, ...]:

@@ -25,16 +25,13 @@ _OUTCOME = _APP_DATA + APP_DATA_BYTES
 
 
 class Committed(Protocol):
-    """What a state's hash depends on, besides its channel: `events.Signed` and `model.Head` have it."""
+    """What a state's hash depends on, besides its channel and where it ends: `messages.Propose` has it."""
 
     @property
     def turn(self) -> int: ...
 
     @property
     def is_final(self) -> bool: ...
-
-    @property
-    def sequence(self) -> int: ...
 
     @property
     def log_root(self) -> bytes: ...
@@ -47,6 +44,13 @@ class Committed(Protocol):
 
     @property
     def time_ms(self) -> int: ...
+
+
+class Placed(Committed, Protocol):
+    """The same with the length of the log after it: `events.Signed` and `model.Head` have it."""
+
+    @property
+    def sequence(self) -> int: ...
 
 
 class AppStateHasher:
@@ -65,10 +69,14 @@ class AppStateHasher:
         # The outcome asked for last: a pair replaced as a whole, so that no thread sees half of it.
         self._outcome = bytes(WORD * len(slots)), encoded[_OUTCOME:]
 
-    def hash(self, state: Committed) -> Hash:
+    def hash(self, state: Placed) -> Hash:
         """State hash of Nitro's variable part that `state` stands for; raises `InvalidValue` for a value outside its
         field."""
-        turn, sequence, time_ms = state.turn, state.sequence, state.time_ms
+        return self.hash_at(state, state.sequence)
+
+    def hash_at(self, state: Committed, sequence: int) -> Hash:
+        """The same of a state after which the log has `sequence` entries."""
+        turn, time_ms = state.turn, state.time_ms
         log_root, state_root = state.log_root, state.state_root
         amounts, outcome = self._outcome
         if (
@@ -78,12 +86,12 @@ class AppStateHasher:
             or len(log_root) != 32
             or len(state_root) != 32
         ):
-            return self._general(state)
+            return self._general(state, sequence)
         packed = self._pack(self._head, turn, state.is_final, self._app_head, sequence, log_root, state_root, time_ms)
         return keccak256(packed + outcome)
 
-    def _general(self, state: Committed) -> Hash:
-        app_data = encode_app_data(self._deployment, state.sequence, state.log_root, state.state_root, state.time_ms)
+    def _general(self, state: Committed, sequence: int) -> Hash:
+        app_data = encode_app_data(self._deployment, sequence, state.log_root, state.state_root, state.time_ms)
         blob = state.amounts
         amounts = tuple(int.from_bytes(blob[i : i + WORD], "big") for i in range(0, len(blob), WORD))
         redirect = redirect_of(blob, len(self._slots))

@@ -13,7 +13,7 @@ from scapp.channels.channel import chain_rules
 from scapp.channels.channel.chain_rules import Hindrance
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.redirect import Redirect
-from scapp.channels.channel.session import Session, Successor
+from scapp.channels.channel.session import OWN_ACCEPTANCE, Session, Successor
 from scapp.channels.channel.setup import Setup
 from scapp.channels.types import ChannelId
 
@@ -69,7 +69,9 @@ def seen_by_old(state: ChannelState, session: Session, old: Setup) -> Successor 
     if state.rejected is not None or setup.renews is None:
         return None
     waits = ""
-    if state.head is None:
+    if state.phase == "proposed":
+        waits = OWN_ACCEPTANCE
+    elif state.head is None:
         waits = "everybody's signature under the prefund state"
     elif state.exit_reason or state.recovering:
         waits = f"nothing: it is {state.phase}"

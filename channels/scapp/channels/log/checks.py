@@ -36,9 +36,13 @@ def check_append(append: Append) -> None:
             or type(version) is not int
             or version >> VERSION_BITS  # too large, or negative
             or type(events) not in _SEQUENCES
-            # One pass in C over a thousand events instead of a Python loop.
-            or (events and {*map(type, events)} != _ONLY_BYTES)
         ):
+            _refuse_write(write)
+        if len(events) == 1:
+            if type(events[0]) is not bytes:
+                _refuse_write(write)
+        # One pass in C over a thousand events instead of a Python loop.
+        elif events and {*map(type, events)} != _ONLY_BYTES:
             _refuse_write(write)
     if len(writes) > 1:
         _check_distinct(writes)

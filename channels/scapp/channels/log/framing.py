@@ -29,7 +29,9 @@ _ARRAY_OF_3 = 0x93
 _UINT32 = 0xCE
 _PREFIX = struct.Struct(">BBI")  # array of 3, previous chain
 _SUFFIX = struct.Struct(">BI")  # chain
+_pack_prefix, _pack_suffix = _PREFIX.pack, _SUFFIX.pack
 _VERSION = struct.Struct(">Q")
+_pack_version = _VERSION.pack
 _NUMBERS = struct.Struct(">QI")
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -81,7 +83,7 @@ _decode_snapshot = msgspec.msgpack.Decoder(_SnapshotRow).decode
 
 def page_key(stream: bytes, version: int) -> bytes:
     """40 bytes that sort by stream, then by version; also the key of a snapshot."""
-    return stream + _VERSION.pack(version)
+    return stream + _pack_version(version)
 
 
 def key_version(key: bytes) -> int:
@@ -94,7 +96,7 @@ def frame_page(key: bytes, events: Sequence[bytes], previous_chain: int) -> tupl
     """Value of a new page and its chain."""
     body = _encode(events)
     chain = crc32(body, crc32(key, previous_chain))
-    return _PREFIX.pack(_ARRAY_OF_3, _UINT32, previous_chain) + body + _SUFFIX.pack(_UINT32, chain), chain
+    return b"".join((_pack_prefix(_ARRAY_OF_3, _UINT32, previous_chain), body, _pack_suffix(_UINT32, chain))), chain
 
 
 def unframe_page(key: bytes, value: bytes) -> StoredPage:

@@ -150,11 +150,13 @@ class RocksLog:
 
     def _write(self, append: Append, durable: bool) -> VersionConflict | None:
         """One append: a single row when it is one page within a stride, else a batch."""
-        if self._failure is not None or not self._store.is_open:
+        store = self._store
+        if self._failure is not None or not store.is_open:
             self._check_writable()
-        if len(append.writes) != 1 or append.outbox:
+        writes = append.writes
+        if len(writes) != 1 or append.outbox:
             return self._write_batch((append,), durable)[0]
-        (write,) = append.writes
+        write = writes[0]
         stream, version, events = write.stream, write.expected_version, write.events
         before = self._heads.get(stream) or self._head(stream)
         if before.version != version:
@@ -165,7 +167,7 @@ class RocksLog:
         key = page_key(stream, version)
         value, chain = frame_page(key, events, before.chain)
         try:
-            self._store.put_page(key, value, durable)
+            store.put_page(key, value, durable)
         except LogWriteFailed as error:
             self._failure = error
             raise

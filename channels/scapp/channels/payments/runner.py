@@ -101,11 +101,6 @@ class PaymentRunner:
             raise LocalError(f"payment channel 0x{channel.hex()} is being opened")
         return self._talk.info(purse)
 
-    @property
-    def count(self) -> int:
-        """How many purses this node remembers."""
-        return len(self._store.durable)
-
     def purses(self) -> list[PurseInfo]:
         """All that this node remembers."""
         return [self._talk.info(purse) for purse in self._store.durable.values()]
@@ -175,10 +170,8 @@ class PaymentRunner:
     def forget(self, channels: Iterable[ChannelId]) -> None:
         """These purses, as far as they are settled, are not remembered any more; what was paid stays in the log."""
         for channel in channels:
-            durable = self._store.durable.get(channel)
-            if durable is not None and durable.phase == "settled":
-                self._book.forget(channel)
-                self._store.forget(channel)
+            self._book.forget(channel)
+            self._store.forget(channel)
 
     async def recover(self, channel: ChannelId) -> None:
         """End a restored purse's recovery without the other's answer, at the operator's risk."""

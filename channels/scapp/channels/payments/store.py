@@ -110,7 +110,10 @@ class PurseStore:
                 logger.warning("payment channel 0x%s: no snapshot: %s", purse.channel.hex(), error)
 
     def forget(self, channel: ChannelId) -> None:
-        """Nothing more is stored of this purse."""
+        """Nothing more is stored of this purse, if it is settled."""
+        purse = self.durable.get(channel)
+        if purse is None or purse.phase != "settled":
+            return
         for known in (self.durable, self._versions, self._snapshots):
             known.pop(channel, None)
 

@@ -1,7 +1,8 @@
 """What defends a channel or ledger without any key: its latest state, as a file (docs/reference/watchtower.md).
 
-A package is public data: whoever has it can clear a stale challenge or conclude a closed channel, and nothing else. It
-tells how the channel stands, so it goes to nobody who should not know that.
+A package is public data: whoever has it can clear a stale challenge or conclude a closed channel, and nothing else; but
+for a payee's redemptions, which end the payments. It tells how the channel stands, so it goes to nobody who should not
+know that.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from scapp.channels.payments.locked.terms import ChainClock, LockSettings
 from scapp.channels.payments.locks import Lock, LockedVoucher, hash_of
 from scapp.channels.payments.vouchers import VoucherSigner
 from scapp.channels.signing import Verifier
-from scapp.channels.types import U256_MAX, ZERO_ADDRESS, Address, ChannelId, asset_unit
+from scapp.channels.types import U256_MAX, Address, ChannelId, asset_unit
 
 
 class LockBook:
@@ -209,7 +209,7 @@ class LockBook:
             raise LocalError(f"a memo of {len(memo.encode())} bytes; allowed are {MEMO_MAX}")
         if len(preimage) != 32 or name in self.state.invoices or name in self.state.transits:
             raise LocalError("an invoice needs a preimage of 32 bytes that was never used")
-        self.do(InvoiceMade(name, preimage, asset or ZERO_ADDRESS, amount_bytes(amount), expires_s, memo, self.now_ms))
+        self.do(InvoiceMade(name, preimage, asset, amount_bytes(amount), expires_s, memo, self.now_ms))
         return name
 
     # Time

@@ -108,6 +108,7 @@ class LockRunner:
         # What the inputs at hand answer, and lanes to speak of, once all of it is durable.
         self._replies: list[tuple[Address, LockMessage]] = []
         self._again: dict[ChannelId, None] = {}
+        self._storing = False  # the book is ahead of the disk: nothing may be said of it
         self._stored = 0
         self._saved = 0
         self._polled_s = 0
@@ -211,8 +212,7 @@ class LockRunner:
     def _take(self, book: LockBook, peer: Address, message: Locked) -> None:
         try:
             if taking.take(book, peer, message):
-                lane = book.shared(peer, message.channel)
-                self._replies.append((peer, LockedSeen(lane.channel, lane.number)))
+                self._replies.append((peer, LockedSeen(message.channel, message.number)))
         except LockRefused as refused:
             self._counters["locks_refused"] += 1
             refusal = LockedRefusal(message.channel, message.number, str(refused)[: payer.REASON_MAX])
@@ -261,6 +261,7 @@ class LockRunner:
         events = self.book.take()
         if events:
             write = StreamWrite(LOCKS_STREAM, self._stored, [encode_locks_event(event) for event in events])
+            self._storing = True
             try:
                 await self._committer.append(Append([write]))
             except Exception as error:
@@ -271,6 +272,7 @@ class LockRunner:
             else:
                 self._stored += len(events)
                 self._counters["locks_events"] += len(events)
+        self._storing = bool(self.failure)
         if not self.failure:
             self._after(events)
         for item, outcome in zip(taken, outcomes, strict=True):
@@ -316,8 +318,14 @@ class LockRunner:
 
     async def _follow(self) -> None:
         """Until nothing newer is known; a chain that does not answer is asked again at the next tick."""
-        while self._head_s() > self._polled_s and await self._look(self._head_s()):
-            pass
+        try:
+            while self._head_s() > self._polled_s and await self._look(self._head_s()):
+                pass
+        except ScappError as error:  # the node stops, or its disk has failed
+            logger.debug("locks are not looked after: %s", error)
+        except Exception:
+            logger.exception("a bug in looking after locks")
+            self._counters["locks_bugs"] += 1
 
     async def _look(self, head_s: int) -> bool:
         """Ask the chain for every hash that matters now, and draw the consequences; has it answered?"""
@@ -352,6 +360,9 @@ class LockRunner:
     # Saying
 
     def _say(self, lanes: Sequence[Lane], *, again: bool = False) -> None:
+        if self._storing:
+            self._again.update(dict.fromkeys(lane.channel for lane in lanes))
+            return
         for lane in lanes:
             found = speaking.pending(self.book, lane, self._seen.get(lane.channel, 0))
             if not found:

@@ -101,13 +101,13 @@ def take(book: LockBook, peer: Address, message: Locked) -> bool:
     lane = book.shared(peer, message.channel)
     if peer != lane.payer:
         raise PeerError("the payee of a channel sends a voucher to its payer")
-    if message.number <= lane.number:
+    voucher = LockedVoucher(lane.channel, amount_of(message.amount), locks_of(message.locks), message.signature)
+    if message.number <= lane.number or voucher == lane.voucher:
         return True
     if lane.phase != "open":
         raise LockRefused(f"the channel is {lane.phase}")
     if lane.token:
         raise PeerError("this node was restored from a backup, and has not recovered yet")
-    voucher = LockedVoucher(lane.channel, amount_of(message.amount), locks_of(message.locks), message.signature)
     keep(book, lane, message.number, voucher)
     onward = {name: hops_of(hops) for name, hops in message.onward}
     _act(book, lane, onward)
