@@ -44,10 +44,10 @@ def chain_data() -> tuple[Decode, list[bytes]]:
     from scapp.channels.chain.judging import channel_of, state_hash_of
     from scapp.channels.outcome import encode_outcome
     from scapp.channels.reading import SignedState
-    from scapp.channels.types import Address, ChannelId
+    from scapp.channels.types import Address, ChannelId, Signature
 
     people = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
-    signatures = (b"\x04" * 64 + b"\x1b",) * 2
+    signatures = (Signature(b"\x04" * 64 + b"\x1b"),) * 2
     state = SignedState(people, 7, Address(b"\x0c" * 20), 600, b"data", encode_outcome(()), 3, False, signatures)
     channel, coin = ChannelId(b"\xc0" * 32), Address(bytes(20))
     calls = [

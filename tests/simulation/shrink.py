@@ -42,7 +42,7 @@ _CALM_HUBS: dict[str, object] = {
     "hostile": -1,
     "restored": (),
 }
-AnyPlan = TypeVar("AnyPlan", Plan, HubPlan)
+AnyPlan = TypeVar("AnyPlan", bound=Plan | HubPlan)
 
 
 def failure(plan: Plan | HubPlan) -> str:

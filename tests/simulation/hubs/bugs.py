@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -42,11 +41,11 @@ def vouchers_leave_before_they_are_stored(patch: pytest.MonkeyPatch) -> None:
     """Whoever waits for an append hears at once that it is done."""
     original = PurseStore.commit
 
-    def commit(self: PurseStore, then: Callable[[ScappError | None], None]) -> asyncio.Task[None]:
+    def commit(self: PurseStore, then: Callable[[ScappError | None], None]) -> None:
         for purse, _ in self._touched:
             self.durable[purse.channel] = purse
         then(None)
-        return original(self, lambda error: None)
+        original(self, lambda error: None)
 
     patch.setattr(PurseStore, "commit", commit)
 

@@ -181,6 +181,11 @@ class Ending:
                     self.net.saw("hubs: a ledger was disputed")
                 if ledger.phase in ("running", "funding", "opening"):
                     self.net.spawn(self._close(node, ledger))
+        await self._until(self._settled, blocks=20)
+        for node in self.honest if self.plan.restored else ():  # a backup may not know the whole ledger
+            for ledger in node.books.ledgers():
+                if ledger.phase in ("closing", "funding", "opening"):
+                    self.net.spawn(node.books.challenge_ledger(ledger.channel_id))
         await self._until(self._settled, blocks=60)
         if len(self.plan.restored) > 1 and self._forgotten_by_both():
             self.net.saw("hubs: two backups in a row forgot a channel")

@@ -163,7 +163,7 @@ class Mallory:
     def _stale_ledger(self, books: Books) -> bool:
         """A ledger is challenged with any state that both have ever signed."""
         kept = self.checks.of[self.node.index]
-        ledgers = [channel for channel in kept.states if channel in books.state.ledgers]
+        ledgers = [channel for channel, found in kept.states.items() if found and channel in books.state.ledgers]
         if not ledgers:
             return False
         channel = self.net.random.choice(ledgers)
@@ -174,7 +174,7 @@ class Mallory:
     def _stale_channel(self, books: Books) -> bool:
         """A virtual channel is challenged with the state in which nothing is paid."""
         kept = self.checks.of[self.node.index]
-        channels = [channel for channel in kept.states if channel in books.state.virtuals]
+        channels = [channel for channel, found in kept.states.items() if found and channel in books.state.virtuals]
         if not channels:
             return False
         channel = self.net.random.choice(channels)

@@ -197,7 +197,9 @@ class HubLife(Ending):
                 self.net.spawn(books.top_up(draw.choice(running).channel_id, ZERO_ADDRESS, act.number))
             case "ledger":  # with a node that may have one already
                 other = draw.choice([each for each in self.net.nodes if each is not node])
-                other.policy.answers = {"ledger": ("reject", "no")} if draw.random() < 0.5 else {}
+                other.policy.answers.clear()
+                if draw.random() < 0.5:
+                    other.policy.answers["ledger"] = ("reject", "no")
                 self.net.spawn(books.open_ledger(self._ledger_request(other)))
             case "close" if running and draw.random() < 0.3:
                 self.net.spawn(books.close_ledger(draw.choice(running).channel_id))
