@@ -125,8 +125,7 @@ class ChannelFollower:
                     except DerivationHalted as error:
                         halted = error
                 if running is not None:
-                    done = self._settle(writing, running.result())
-                    running = None
+                    done, running = self._settle(writing, running.result()), None
                     if done is None:
                         return False
                     yield done

@@ -18,8 +18,7 @@ from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.errors import LocalError, ScappError
 from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.payments.book import PurseTerms
-from scapp.channels.payments.purse import Purse
-from scapp.channels.payments.receipts import PurseInfo
+from scapp.channels.payments.purse import Purse, PurseInfo
 from scapp.channels.payments.runner import PaymentRunner
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import settling

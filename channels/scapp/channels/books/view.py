@@ -10,7 +10,7 @@ from scapp.channels.ledger import standing as ledger_standing
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER
 from scapp.channels.ledger.proposals import Remove
 from scapp.channels.ledger.record import LedgerRecord
-from scapp.channels.payments.receipts import PurseInfo
+from scapp.channels.payments.purse import PurseInfo
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import standing as virtual_standing
 from scapp.channels.virtual.crank import ledger_wants

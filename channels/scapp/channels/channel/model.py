@@ -361,19 +361,11 @@ def _dropped(state: ChannelState, event: SubmissionsDropped) -> ChannelState:
     return _replace(state, since_head=state.since_head + event.refused, dropped=state.dropped + event.refused)
 
 
-def _chain_seen(state: ChannelState, event: ChainSeen) -> ChannelState:
-    return _replace(state, chain=event)
-
-
 def _backing_seen(state: ChannelState, event: BackingSeen) -> ChannelState:
     if state.backed is None:
         raise CorruptionError("a backing is recorded of a channel that is not virtual")
     signed = merged(state.backed.signed, event.signatures)
     return _replace(state, backed=Backed(event.stage, event.detail, signed))
-
-
-def _exit_started(state: ChannelState, event: ExitStarted) -> ChannelState:
-    return _replace(state, exit_reason=event.reason)
 
 
 def _top_up_approved(state: ChannelState, event: TopUpApproved) -> ChannelState:
@@ -393,9 +385,9 @@ _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     Submitted: _submitted,
     SubmissionsRefused: _refused,
     SubmissionsDropped: _dropped,
-    ChainSeen: _chain_seen,
+    ChainSeen: lambda state, event: _replace(state, chain=event),
     BackingSeen: _backing_seen,
-    ExitStarted: _exit_started,
+    ExitStarted: lambda state, event: _replace(state, exit_reason=event.reason),
     TopUpApproved: _top_up_approved,
     Restored: _restored,
     RestoreSeen: _restore_seen,

@@ -116,3 +116,12 @@ def _larger(purse: Purse, total: bytes, signature: bytes) -> Voucher:
             f"purse 0x{purse.channel.hex()}: a voucher for {amount} after {purse.paid}, of {purse.start}"
         )
     return Voucher(purse.channel, amount, signature)
+
+
+class PurseInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A purse as its owner sees it. `seen`: what the payee has said that it holds since this node started; in the
+    payee's own purse what is paid. `waiting_for` says in words what it waits for, or is empty."""
+
+    purse: Purse
+    seen: int
+    waiting_for: str

@@ -7,7 +7,6 @@ import asyncio
 import msgspec
 
 from scapp.channels.errors import LocalError, ScappError
-from scapp.channels.payments.purse import Purse
 from scapp.channels.payments.vouchers import Voucher
 
 
@@ -19,15 +18,6 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
     total: int
     voucher: Voucher
     seen: bool
-
-
-class PurseInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A purse as its owner sees it. `seen`: what the payee has said that it holds since this node started; in the
-    payee's own purse what is paid. `waiting_for` says in words what it waits for, or is empty."""
-
-    purse: Purse
-    seen: int
-    waiting_for: str
 
 
 class PaymentRefused(LocalError):

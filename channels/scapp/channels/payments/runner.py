@@ -25,8 +25,8 @@ from scapp.channels.payments.messages import (
     VoucherWanted,
     decode_payment_message,
 )
-from scapp.channels.payments.purse import Purse
-from scapp.channels.payments.receipts import Asked, Payment, PurseInfo
+from scapp.channels.payments.purse import Purse, PurseInfo
+from scapp.channels.payments.receipts import Asked, Payment
 from scapp.channels.payments.store import PurseStore
 from scapp.channels.payments.talk import PaymentTalk
 from scapp.channels.payments.vouchers import Voucher, VoucherRefused, VoucherSigner, redemption_app_data

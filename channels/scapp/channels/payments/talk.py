@@ -19,8 +19,8 @@ from scapp.channels.payments.messages import (
     VoucherWanted,
     encode_payment_message,
 )
-from scapp.channels.payments.purse import Purse
-from scapp.channels.payments.receipts import Asked, PaymentRefused, PurseInfo
+from scapp.channels.payments.purse import Purse, PurseInfo
+from scapp.channels.payments.receipts import Asked, PaymentRefused
 from scapp.channels.payments.resending import Resending
 from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.types import Address, ChannelId
