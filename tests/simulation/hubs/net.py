@@ -154,7 +154,8 @@ class HubNode:
 
     @property
     def books(self) -> NodeBooks:
-        assert self.node is not None
+        if self.node is None:
+            raise LocalError("the process is gone")
         assert self.node.books is not None
         return self.node.books
 
