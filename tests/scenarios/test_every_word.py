@@ -16,7 +16,7 @@ import pytest
 
 from scapp.channels.books.messages import BooksMessage, decode_message, prefix_of
 from scapp.channels.channel.messages import MalformedMessage
-from scapp.channels.onchain import Transaction, Transfer
+from scapp.channels.onchain import Reveal, Transaction, Transfer
 from scapp.channels.payments.messages import PaymentMessage, decode_payment_message
 from scapp.channels.routing.messages import Message as RouteMessage
 from scapp.channels.routing.messages import decode_message as decode_route_message
@@ -26,9 +26,9 @@ from tests.simulation.hubs.net import HubNet, HubNode
 from tests.simulation.hubs.plan import draw_hub_plan
 
 WORDS: tuple[type, ...] = (*get_args(BooksMessage), *get_args(PaymentMessage), *get_args(RouteMessage))
-ELSEWHERE = {Transfer}
+ELSEWHERE = {Transfer, Reveal}
 """A payout of a part while a guarantee waits for its channel: `tests/unit/test_ledger_settling.py`; lives seldom are
-so unlucky. Payments under locks have `tests/scenarios` of their own."""
+so unlucky. Payments under locks, their words and reveals: `test_locked_payments.py` and `test_node_locks.py` there."""
 DEEDS: tuple[type, ...] = tuple(kind for kind in get_args(Transaction) if kind not in ELSEWHERE)
 SEEDS = range(240)
 FIRST = {

@@ -117,7 +117,7 @@ def test_values_outside_their_type_are_not_encoded():
 
 def test_calls_and_events_are_those_of_the_compiled_contracts():
     """Every function and event known here is in the contracts' ABI, with these types."""
-    items = [item for name in ("NitroAdjudicator", "Token") for item in contracts.load(name).abi]
+    items = [item for name in ("NitroAdjudicator", "Token", "HashLockPaymentApp") for item in contracts.load(name).abi]
     known = {(item["name"], f"({','.join(map(type_of, item['inputs']))})") for item in items if "name" in item}
     assert set(FUNCTIONS.values()) <= known
     assert {(kind.__name__, f"(bytes32,{types[1:]}") for kind, types in DATA.items()} <= known
