@@ -124,7 +124,7 @@ def test_rule_8_nothing_is_signed_before_funding_or_under_a_challenge(contracts)
 
 
 def test_rule_9_a_channel_that_was_paid_has_no_second_life(contracts) -> None:
-    """The contract has forgotten it: an older state can be registered, and money deposited. Nobody signs or deposits."""
+    """The contract has forgotten it: an older state can be registered, and money deposited. Nobody signs anything."""
     sim, channel = running(BROUGHT[:2])
     play(sim, channel, *MOVES)
     close(sim, channel)
