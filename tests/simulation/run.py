@@ -35,6 +35,7 @@ SEEDS_PER_PIECE = 20
 SHRUNK_MAX = 3
 LISTED_MAX = 20
 KEPT = Path(__file__).parent / "kept"
+KEPT_HUBS = KEPT / "hubs"
 TRANSCRIPT_LINES_MAX = 200
 
 
@@ -151,11 +152,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("first", type=int, nargs="?", default=0)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--transcript", action="store_true", help="print the transcript of the first seed and end")
-    parser.add_argument("--keep", metavar="NAME", help="shrink the first seed's failure into kept/NAME.json and end")
+    parser.add_argument("--keep", metavar="NAME", help="shrink the first seed's failure below kept/, and end")
     chosen = parser.parse_args(arguments)
     if chosen.keep:
-        plan = msgspec.json.format(msgspec.json.encode(shrink(_failing(chosen.first))), indent=1)
-        (KEPT / f"{chosen.keep}.json").write_bytes(plan + b"\n")
+        plan = shrink(_failing(chosen.first))
+        folder = KEPT if isinstance(plan, Plan) else KEPT_HUBS
+        text = msgspec.json.format(msgspec.json.encode(plan), indent=1)
+        (folder / f"{chosen.keep}.json").write_bytes(text + b"\n")
         return 0
     if chosen.transcript:
         print("\n".join(line for plan in plans_of(chosen.first) for line in transcript(plan)))

@@ -16,16 +16,16 @@ import pytest
 
 from tests.simulation import bugs, run
 from tests.simulation.conditions import CONDITIONS
-from tests.simulation.hubs.life import play_hubs
+from tests.simulation.hubs.life import HubLife, play_hubs
+from tests.simulation.hubs.plan import HubPlan
 from tests.simulation.life import Life, play
 from tests.simulation.plan import Plan, draw_plan
-from tests.simulation.run import plans_of
+from tests.simulation.run import KEPT, KEPT_HUBS, plans_of
 from tests.simulation.shrink import failure, shrink
 from tests.simulation.transcript import transcript
 
 SAMPLE = 60
 HUB_SAMPLE = 3
-KEPT = Path(__file__).parent / "kept"
 
 
 def test_a_sample_of_networks_stays_safe_and_recovers() -> None:
@@ -115,3 +115,9 @@ def test_a_plan_is_the_seeds_alone() -> None:
 def test_what_once_failed_is_kept_as_a_plan(plan: Path) -> None:
     """Shrunk plans of failures (`--keep`): their seeds mean something else by now, they do not."""
     Life(msgspec.json.decode(plan.read_bytes(), type=Plan)).play()
+
+
+@pytest.mark.parametrize("plan", sorted(KEPT_HUBS.glob("*.json")), ids=lambda path: path.stem)
+def test_what_once_failed_among_nodes_with_ledgers_is_kept_as_a_plan(plan: Path) -> None:
+    """The same for lives of nodes with ledgers."""
+    HubLife(msgspec.json.decode(plan.read_bytes(), type=HubPlan)).play()

@@ -6,9 +6,9 @@ import pytest
 
 from scapp.channels.errors import LocalError
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
-from scapp.channels.virtual import defunding
+from scapp.channels.virtual import defunding, opening
 from scapp.channels.virtual.backing import backing
-from tests.support.virtual_net import TOKEN, Net, Party, describe
+from tests.support.virtual_net import APPS, TOKEN, Net, Party, describe
 
 FEES = {0: (), 1: (7,), 2: (7, 11)}
 STEP = {0: 1, 1: 1, 2: 4}  # how many messages apart the moments are
@@ -162,3 +162,26 @@ def test_what_has_ended_is_not_ended_twice() -> None:
     end(net, net.parties[0], channel)
     with pytest.raises(LocalError, match="has ended"):
         defunding.end(net.parties[0].records[channel], "again")
+
+
+@pytest.mark.parametrize("left_leads", [True, False])
+@pytest.mark.parametrize("hubs", [0, 1, 2])
+def test_nobody_waits_for_ever_for_a_party_whose_node_never_took_it_up(hubs: int, left_leads: bool, seed: str) -> None:
+    """It signed the prefund state in its app channel; its node has no ledger for it, and signs no end. All others hear
+    that. They wait only for what their own ledgers hold, which may need the chain, and afterwards for nothing."""
+    net = Net(hubs + 2, seed, leads=[left_leads] * (hubs + 1), lossy=True)
+    *others, gone = net.parties
+    gone.decide = lambda _: "there is no ledger"
+    agreement = net.agreement("app", ((60, 40),), fees=FEES[hubs])
+    signatures = net.app_signatures(agreement, "prefund")
+    first, right = net.parties[0], net.parties[0].side(net.parties[1].address)
+    first.take(opening.propose(agreement, None, right, APPS, first.context, signatures))
+    net.run()
+    records = [record for party in others for record in party.records.values()]
+    assert len(records) == len(others)
+    assert not gone.records
+    assert all(record.aborting and record.refusers == (hubs + 1,) for record in records), describe(net)
+    for party, record in zip(others, records, strict=True):
+        for at, _ in record.sides:
+            party.take(defunding.ledger_settled(party.records[record.channel_id], at))
+    assert all(party.records[records[0].channel_id].over for party in others), describe(net)

@@ -36,6 +36,7 @@ FACTS: list[VirtualEvent] = [
     ),
     events.Signed(CHANNEL, "final", 9, AMOUNTS, b"app data", (SIGNATURE, b"", b"\x05" * 65)),
     events.Rejected(CHANNEL, 2, "too small a fee"),
+    events.JoiningRefused(CHANNEL, 2),
     events.EndWanted(CHANNEL, "its owner wants it to end"),
     events.TotalKnown(CHANNEL, HASH),
     events.GuaranteeHeld(CHANNEL, 1),

@@ -76,6 +76,14 @@ class Rejected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:re
     reason: str
 
 
+class JoiningRefused(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:refused.1"):
+    """Participant `by` does not take the channel up though the prefund state is complete here: its node has no ledger
+    for it, or knows it no more. Of an app party that signed through its app channel, this is no contradiction."""
+
+    channel: bytes
+    by: int
+
+
 class EndWanted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="v:end.1"):
     """A participant wants the channel to end: funded, with its final state; not yet funded, by whoever may abort."""
 
@@ -143,6 +151,7 @@ VirtualEvent = (
     VirtualCreated
     | Signed
     | Rejected
+    | JoiningRefused
     | EndWanted
     | TotalKnown
     | GuaranteeHeld

@@ -52,7 +52,17 @@ def messages_for(record: VirtualRecord, peer: Address) -> tuple[VirtualMessage, 
     index = record.my_index + (1 if record.right is not None and record.right.peer == peer else -1)
     if not record.prefund.signatures[index] and not record.recovering:
         return (to_message(record.channel_id, record.agreement, record.prefund.signatures),)
-    return (say(record, peer),)
+    return (say(record, peer), *_refusals(record, index))
+
+
+def _refusals(record: VirtualRecord, index: int) -> tuple[Refused, ...]:
+    """Who does not take up the channel that is given up, for the neighbour of that index, on the other side: so that it
+    does not wait for what cannot come."""
+    if record.aborted is None or record.aborted.complete:
+        return ()
+    reason = record.reason[:REASON_MAX]
+    beyond = (each for each in record.refusers if (each > record.my_index) != (index > record.my_index))
+    return tuple(Refused(record.channel_id, each, reason) for each in beyond)
 
 
 def news(before: VirtualRecord | None, after: VirtualRecord, but: Address | None = None) -> tuple[Send, ...]:

@@ -25,6 +25,7 @@ from scapp.channels.virtual.defunding import final_fault
 from scapp.channels.virtual.events import (
     EndWanted,
     GuaranteeGone,
+    JoiningRefused,
     NeighbourReady,
     NeighbourTold,
     Rejected,
@@ -73,7 +74,10 @@ def _refused(record: VirtualRecord, peer: Address, message: Refused) -> Iterator
     reason = message.reason or "a participant does not join"
     if not record.prefund.complete:
         yield Rejected(record.channel_id, message.by, reason)
-    elif not record.end_wanted:
+        return
+    if message.by not in record.refusers and not record.signed(record.aborted, message.by):
+        yield JoiningRefused(record.channel_id, message.by)
+    if not record.end_wanted:
         yield EndWanted(record.channel_id, reason)
 
 

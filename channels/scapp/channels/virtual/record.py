@@ -17,6 +17,7 @@ from scapp.channels.virtual.events import (
     EndWanted,
     GuaranteeGone,
     GuaranteeHeld,
+    JoiningRefused,
     Milestone,
     NeighbourReady,
     NeighbourTold,
@@ -53,7 +54,7 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `held` and `gone` say for (left, right) whether the guarantee has ever stood in that ledger, and whether it is out
     of it for good, `unrefunded` whether it went without fees being returned. `left_held` and `right_cleared` are what
-    the neighbours said of their other ledgers."""
+    the neighbours said of their other ledgers. `refusers` are the participants that do not take it up (`reachable`)."""
 
     channel_id: ChannelId
     agreement: Agreement
@@ -66,6 +67,7 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     final: Signatures | None = None
     aborted: Signatures | None = None
     rejected_by: int = -1
+    refusers: tuple[int, ...] = ()
     reason: str = ""  # why it was rejected, or shall end
     end_wanted: bool = False
     total: int | None = None
@@ -164,9 +166,19 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def over(self) -> bool:
         """Is there nothing left to be done here, unless a neighbour asks? Whoever has had no guarantee passes on the
-        signatures under the aborted state until all are there: those further on may have one."""
-        unpassed = self.aborted is not None and not self.aborted.complete and self.on_chain is None
-        return self.rejected or (self.cleared and not unpassed)
+        signatures under the aborted state until all are there that can come: those further on may have one."""
+        missing = self.aborted is not None and any(not self.aborted.signatures[index] for index in self.reachable)
+        return self.rejected or (self.cleared and not (missing and self.on_chain is None))
+
+    @property
+    def reachable(self) -> range:
+        """The participants who may still sign or need what is passed on: up to the first one on either side that does
+        not take the channel up. Nothing gets beyond that one."""
+        if not self.refusers:
+            return range(self.agreement.count)
+        before = max((index for index in self.refusers if index < self.my_index), default=-1)
+        behind = min((index for index in self.refusers if index > self.my_index), default=self.agreement.count)
+        return range(before + 1, behind)
 
     @property
     def disputed(self) -> bool:
@@ -232,6 +244,8 @@ def evolve(record: VirtualRecord, event: VirtualEvent) -> VirtualRecord:
             return _replace(record, **{event.milestone: state})
         case Rejected(by=by, reason=reason):
             return _replace(record, rejected_by=by, reason=reason)
+        case JoiningRefused(by=by):
+            return _replace(record, refusers=(*record.refusers, by))
         case EndWanted(reason=reason):
             return _replace(record, end_wanted=True, reason=reason)
         case TotalKnown(total=total):
