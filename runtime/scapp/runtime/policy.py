@@ -58,8 +58,8 @@ class FundingPolicy:
         if asked or self._successors == "accept":
             return ""
         return (
-            "it takes over from a channel of ours, whose app begins anew; just that, from the newest state, was not asked "
-            "for here, and funding.successors is ask"
+            "it takes over from a channel of ours, whose app begins anew; just that, from the newest state, was not "
+            "asked for here, and funding.successors is ask"
         )
 
     def why_not(
