@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -29,10 +30,10 @@ def books_say_before_they_store(patch: pytest.MonkeyPatch) -> None:
     """What a batch has to say leaves before its facts are on the disk."""
     original = BooksRunner._store
 
-    async def store(self: BooksRunner, step: Step) -> None:
+    def store(self: BooksRunner, step: Step) -> asyncio.Future[None] | None:
         for send in step.sends:
             self._shared.send(send.peer, encode_message(send.message))
-        await original(self, step)
+        return original(self, step)
 
     patch.setattr(BooksRunner, "_store", store)
 
