@@ -64,7 +64,7 @@ def older(sim: ChainSim, channel: bytes, turn: int) -> None:
     register(sim, sim.nodes[-1], channel, states[turn])
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_rule_5_a_final_state_is_paid_whatever_older_one_is_shown(contracts, count: int) -> None:
     """A stale challenge stands when everybody has closed: the final state ends it at once, and nothing comes after."""
     sim, channel = running(BROUGHT[:count])
@@ -83,7 +83,7 @@ def test_rule_5_a_final_state_is_paid_whatever_older_one_is_shown(contracts, cou
     on_contracts(sim, contracts, channel)
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_rule_7_an_older_state_is_answered_and_who_is_left_alone_is_paid(contracts, count: int) -> None:
     """By one participant alone: every other is silent, and the last one has tried each of its older states."""
     sim, channel = running(BROUGHT[:count])
