@@ -75,6 +75,6 @@ class SuccessionLink:
         now, known = seen_by_old(successor.state, successor.session, old.state.setup), old.session.successor
         if now != known and (known is None or known.channel == setup.channel_id):  # one at a time
             self._put(setup.renews[0], lambda engine, _: engine.on_successor(now))
-        reason = (over(old.state, successor.state) or undecided(old.session)) if now is not None else ""
+        reason = (over(old.state, successor.state) or undecided(old.session, now)) if now is not None else ""
         if reason:
             self._put(setup.channel_id, lambda engine, _: engine.on_renewed(reason))

@@ -6,7 +6,7 @@ from scapp.channels.channel import catchup
 from scapp.channels.channel.chain_rules import holds
 from scapp.channels.channel.events import ExitStarted
 from scapp.channels.channel.model import ChannelState
-from scapp.channels.channel.session import NOTHING, OWN_ACCEPTANCE, Session, Step
+from scapp.channels.channel.session import NOTHING, OWN_ACCEPTANCE, Session, Step, Successor
 from scapp.channels.errors import LocalError
 
 REASON_MAX = 256
@@ -53,7 +53,7 @@ def silence_due(state: ChannelState, session: Session, now_s: int) -> str:
         session.excused = False
         return ""
     session.unsettled_since_s = session.unsettled_since_s or now_s
-    session.excused = session.excused or _asks_us(session)
+    session.excused = session.excused or _asks_us(session.successor)
     waited_s, limit_s = now_s - session.unsettled_since_s, session.terms.silence_timeout_s
     # Twice the time, not for ever: else whoever proposes a successor to a node without its operator could fall silent.
     if not limit_s or waited_s < limit_s * (1 + session.excused):
@@ -61,18 +61,18 @@ def silence_due(state: ChannelState, session: Session, now_s: int) -> str:
     return f"no answer from the others for {waited_s} seconds"
 
 
-def undecided(session: Session) -> str:
-    """Why this node should turn a successor down that others wait for, or an empty string: its operator has not decided
-    for as long as it would wait for others."""
+def undecided(session: Session, successor: Successor) -> str:
+    """Why this node should turn down a successor of the channel, or an empty string: its operator has not decided for
+    as long as it would wait for others."""
     since_s, limit_s = session.unsettled_since_s, session.terms.silence_timeout_s
-    if not (_asks_us(session) and limit_s and since_s and session.head_time_s - since_s >= limit_s):
+    if not (_asks_us(successor) and limit_s and since_s and session.head_time_s - since_s >= limit_s):
         return ""
     return f"not decided here within {limit_s} seconds, disputes.silence_timeout_s"
 
 
-def _asks_us(session: Session) -> bool:
+def _asks_us(successor: Successor | None) -> bool:
     """Do the others wait for our operator's decision about a successor?"""
-    return session.successor is not None and session.successor.waits == OWN_ACCEPTANCE
+    return successor is not None and successor.waits == OWN_ACCEPTANCE
 
 
 def _is_in(state: ChannelState) -> bool:
