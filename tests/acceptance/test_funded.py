@@ -144,7 +144,8 @@ def test_three_participants(chain: Chain) -> None:
 
 
 @pytest.mark.published_contracts
-def test_the_published_contracts_work_as_well(chain: Chain) -> None:
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_published_contracts_work_as_well(chain: Chain, count: int) -> None:
     """The same nodes with the addresses of the published adjudicator and consensus app."""
     from tests.chain import published
 
@@ -152,9 +153,10 @@ def test_the_published_contracts_work_as_well(chain: Chain) -> None:
     for name in ("NitroAdjudicator", "ConsensusApp"):
         receipt = chain.send(devchain.DEPLOYER, None, published.load(name).creation_code())
         deployed[name] = bytes.fromhex(receipt["contractAddress"][2:])
-    with funded_cluster(2, chain, published=deployed) as nodes:
+    with funded_cluster(count, chain, published=deployed) as nodes:
         nodes.deploy(CONFORMANCE)
-        close_and_compare(nodes, open_both(nodes), {"alice": (0, 200), "bob": (2 * STAKE, 0)})
+        expected = {"alice": (0, 100 * count), "bob": (2 * STAKE, 0), "carol": (STAKE * (count - 2), 0)}
+        close_and_compare(nodes, open_both(nodes), {name: expected[name] for name in nodes.names})
 
 
 def test_a_watchtower_answers_for_a_node_that_is_away(chain: Chain, tmp_path: Path) -> None:

@@ -420,17 +420,48 @@ def test_a_node_that_was_restored_to_before_it_is_paid_by_the_others() -> None:
     sim.until(lambda: gains(sim) == [-4, 4])
 
 
-def test_nobody_leaves_for_the_silence_of_its_own_operator() -> None:
-    """Bob's submission waits because he has not decided about the successor; the time-out is for others' silence."""
+def undecided() -> tuple[ChainSim, bytes, bytes]:
+    """Bob's submission waits because he has not decided about the successor; his time-out is for others' silence."""
     sim, channel = running([(10,), (10,)], terms=msgspec.structs.replace(TERMS, silence_timeout_s=300))
     sim.nodes[1].accept = False
     new = sim.resize(channel, {0: {COIN: 1}})
     sim.nodes[1].submit(channel, b"move:0:1:1")
-    sim.blocks(60)
+    sim.blocks(20)
     assert sim.phases(channel) == ["running", "running"]
+    return sim, channel, new
+
+
+def test_nobody_leaves_for_the_silence_of_its_own_operator() -> None:
+    sim, _, new = undecided()
     sim.nodes[1].input(new, lambda engine, _: engine.accept())
     sim.until(lambda: set(sim.phases(new)) == {"running"})
     assert gains(sim) == [-9, -10]
+
+
+def test_an_operator_who_does_not_decide_holds_the_channel_up_for_the_time_out_only() -> None:
+    """Then its node turns the successor down, and what was said meanwhile is ordered."""
+    sim, channel, new = undecided()
+    sim.blocks(10)
+    assert sim.phases(new) == ["rejected", "rejected"]
+    assert "not decided here within 300 seconds" in str(sim.nodes[1].engine(new).state.rejected)
+    sim.blocks(60)
+    assert sim.phases(channel) == ["running", "running"]
+    assert amounts(sim, channel, 1) == (9, 11)
+
+
+def test_proposing_successors_is_no_way_to_be_silent_for_ever() -> None:
+    """Alice proposes one after the other to a node without its operator, and answers nothing else: it leaves."""
+    sim, channel, _ = undecided()
+    alice, bob = sim.nodes
+    old = alice.engine(channel).state
+    sim.tap = lambda sender, to, data: data if sender == 1 or b"open.3" in data[:16] else None
+    for nonce in range(40):
+        alice.begin(draft_successor(old, {0: {COIN: 1}}, None, nonce, alice.now()))
+        sim.run()
+        sim.blocks(1)
+    assert bob.engine(channel).state.exit_reason.startswith("no answer from the others for 6")
+    sim.silence(alice)
+    sim.until(lambda: gains(sim)[1] == 0, seconds=120)
 
 
 @pytest.mark.parametrize("shown", [calls.Checkpoint, calls.Challenge])

@@ -529,6 +529,25 @@ STORIES = {
         sending.chain.mine(),
         sending.want(onchain.Conclude(story.state(5, story.outcome(3, 2), final=True))),
     ),
+    "challenge": lambda sending: (
+        story.deposit(sending.chain, 5),
+        sending.chain.mine(),
+        sending.want(onchain.Challenge(story.state(3, story.outcome(3, 2)))),
+    ),
+    "answer": lambda sending: (
+        story.deposit(sending.chain, 5),
+        sending.chain.mine(),
+        story.do(sending.chain, story.challenge_with(story.state(3, story.outcome(3, 2)))),
+        sending.chain.mine(),
+        sending.want(onchain.Checkpoint(story.state(4, story.outcome(2, 3)))),
+    ),
+    "payout": lambda sending: (
+        story.deposit(sending.chain, 5),
+        sending.chain.mine(),
+        story.do(sending.chain, Conclude(story.state(5, story.outcome(3, 2), final=True))),
+        sending.chain.mine(),
+        sending.want(onchain.TransferAll(story.outcome(3, 2), ZERO_HASH)),
+    ),
     "stuck": lambda sending: (sending.want(DEPOSIT), setattr(sending.chain, "base_fee", 10**9)),
 }
 
@@ -558,6 +577,7 @@ async def test_a_kill_at_any_step_loses_and_doubles_nothing(name):
     plain, requests = await run_story(name)
     wanted = plain.included()
     assert wanted
+    assert {reason for _, reason in wanted} == {None}
     for at in range(1, requests + 1):
         for after in (False, True):
             sending, _ = await run_story(name, at, after)

@@ -9,12 +9,14 @@ import pytest
 
 from scapp.channels.adjudicator_status import Status
 from scapp.channels.app_data import encode_app_data
+from scapp.channels.channel.redirect import Redirect, outcome_with
 from scapp.channels.cosigned import encode_slots_outcome
 from scapp.channels.crypto import keccak256
 from scapp.channels.onchain import ChainView, ChannelOnChain, Checkpoint, Conclude
+from scapp.channels.outcome import encode_outcome
 from scapp.channels.reading import SignedState
 from scapp.channels.state import FixedPart, channel_id, encode_state_of_outcome
-from scapp.channels.types import ZERO_ADDRESS, Address, Hash
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash
 from scapp.runtime.disputes.packages import (
     PACKAGE_BYTES_MAX,
     Defence,
@@ -33,13 +35,22 @@ NOW_S = 1_000_000
 
 
 def signed(
-    turn: int, *, is_final: bool = False, app: Address = APP, nonce: int = 1, more_slots: int = 0
+    turn: int,
+    *,
+    is_final: bool = False,
+    app: Address = APP,
+    nonce: int = 1,
+    more_slots: int = 0,
+    redirect: Redirect | None = None,
 ) -> SignedState:
     fixed = FixedPart(PARTICIPANTS, nonce, app, 3_600)
     slots = tuple((bytes(20), bytes(12) + participant, 5) for participant in PARTICIPANTS)
     slots += slots[:1] * more_slots
     app_data = encode_app_data(bytes(32), 3, bytes(32), bytes(32), 7)
-    outcome = encode_slots_outcome(slots, (7, 3, *(0,) * more_slots))
+    amounts = (7, 3, *(0,) * more_slots)
+    outcome = encode_slots_outcome(slots, amounts)
+    if redirect is not None:
+        outcome = encode_outcome(outcome_with(slots, amounts, redirect))
     encoded = encode_state_of_outcome(channel_id(fixed), app_data, outcome, turn, is_final=is_final)
     signatures = tuple(signer.sign(Hash(keccak256(encoded))) for signer in SIGNERS)
     return SignedState(PARTICIPANTS, nonce, app, 3_600, app_data, outcome, turn, is_final, signatures)
@@ -66,6 +77,11 @@ def refused(data: bytes, says: str) -> None:
 def test_what_is_made_is_read() -> None:
     state = signed(5)
     assert read_package(package(state), CHAIN_ID, ADJUDICATOR).state == state
+
+
+def test_a_final_state_that_moves_money_into_a_successor_is_concluded() -> None:
+    state = signed(9, is_final=True, redirect=Redirect(ChannelId(b"\x66" * 32), (5, 3)))
+    assert answer_to(defence_of(state), challenged(4), NOW_S) == (Conclude(state),)
 
 
 def test_what_is_no_package() -> None:

@@ -310,7 +310,7 @@ async def test_whoever_is_not_the_sequencer_asks_it(scene: Scene) -> None:
     scene.cast.stakes.clear()
     assert await bob.resize(channel, {ZERO_ADDRESS: 2}) is None
     await scene.block()
-    assert alice.channel(channel).waiting_for == f"participant 1 wants to take out 2 of asset 0x{bytes(20).hex()}"
+    assert alice.channel(channel).waiting_for == "participant 1 wants to take out 2 wei"
     new = await alice.resize(channel, {})
     assert new is not None
     await scene.until(new, "running")
@@ -320,6 +320,21 @@ async def test_whoever_is_not_the_sequencer_asks_it(scene: Scene) -> None:
         await bob.resize(new, {ZERO_ADDRESS: 2})
     with pytest.raises(LocalError, match="the sequencer's to say"):
         await bob.resize(new, {ZERO_ADDRESS: 1}, {"pot": 1})
+
+
+async def test_a_wish_is_not_kept_for_a_better_moment(scene: Scene) -> None:
+    """What was asked for at another state is the policy's or the operator's to decide, until it is asked for again."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    scene.cast.stakes.clear()
+    await bob.resize(channel, {ZERO_ADDRESS: 2})
+    await alice.submit(channel, [b"move:0:1:1"])
+    new = await alice.resize(channel, {})
+    assert new is not None
+    await scene.until(new, "running")
+    assert scene.gains() == [-5, -1]
+    assert [each.renews for each in scene.cast.stakes] == ["proposed"]
 
 
 async def test_a_successor_that_nobody_asked_for_says_so_to_the_policy(scene: Scene) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import SuccessorCreated
+from scapp.channels.channel.leaving import undecided
 from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.shares import Renews
@@ -74,6 +75,6 @@ class SuccessionLink:
         now, known = seen_by_old(successor.state, successor.session, old.state.setup), old.session.successor
         if now != known and (known is None or known.channel == setup.channel_id):  # one at a time
             self._put(setup.renews[0], lambda engine, _: engine.on_successor(now))
-        reason = over(old.state, successor.state) if now is not None else ""
+        reason = (over(old.state, successor.state) or undecided(old.session, now)) if now is not None else ""
         if reason:
             self._put(setup.channel_id, lambda engine, _: engine.on_renewed(reason))

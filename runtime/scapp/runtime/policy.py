@@ -57,7 +57,10 @@ class FundingPolicy:
         """The same for a successor of a channel of ours, in which the app begins anew with what it takes over."""
         if asked or self._successors == "accept":
             return ""
-        return "it takes over from a channel of ours, whose app begins anew, and funding.successors is ask"
+        return (
+            "it takes over from a channel of ours, whose app begins anew; just that, from the newest state, was not "
+            "asked for here, and funding.successors is ask"
+        )
 
     def why_not(
         self,

@@ -2,7 +2,8 @@
 
 The published adjudicator pays virtual channels out, so both ends of one can make the intermediary pay twice; ours looks
 for the app's `isVirtual` and does not. No call tells that before it is too late, but the deployed code is known byte
-for byte: it holds no immutable values, and `make check-artifacts` proves where it comes from.
+for byte: it holds no immutable values, and `make check-artifacts` proves where it comes from. With what storage a
+contract began, which is its creator's choice, no code tells.
 """
 
 from __future__ import annotations

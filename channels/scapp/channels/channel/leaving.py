@@ -6,7 +6,7 @@ from scapp.channels.channel import catchup
 from scapp.channels.channel.chain_rules import holds
 from scapp.channels.channel.events import ExitStarted
 from scapp.channels.channel.model import ChannelState
-from scapp.channels.channel.session import NOTHING, OWN_ACCEPTANCE, Session, Step
+from scapp.channels.channel.session import NOTHING, OWN_ACCEPTANCE, Session, Step, Successor
 from scapp.channels.errors import LocalError
 
 REASON_MAX = 256
@@ -48,15 +48,31 @@ def exit_due(state: ChannelState, session: Session) -> str:
 def silence_due(state: ChannelState, session: Session, now_s: int) -> str:
     """Why a running channel should be left for the others' silence, or an empty string."""
     ended = state.exit_reason or state.turn < 1 or state.phase in ("closed", "rejected", "settled", "recovering")
-    ours = session.successor is not None and session.successor.waits == OWN_ACCEPTANCE  # the others wait for us
-    if ended or ours or not catchup.unsettled(state, session):
+    if ended or not catchup.unsettled(state, session):
         session.unsettled_since_s = 0
+        session.excused = False
         return ""
     session.unsettled_since_s = session.unsettled_since_s or now_s
+    session.excused = session.excused or _asks_us(session.successor)
     waited_s, limit_s = now_s - session.unsettled_since_s, session.terms.silence_timeout_s
-    if not limit_s or waited_s < limit_s:
+    # Twice the time, not for ever: else whoever proposes a successor to a node without its operator could fall silent.
+    if not limit_s or waited_s < limit_s * (1 + session.excused):
         return ""
     return f"no answer from the others for {waited_s} seconds"
+
+
+def undecided(session: Session, successor: Successor) -> str:
+    """Why this node should turn down a successor of the channel, or an empty string: its operator has not decided for
+    as long as it would wait for others."""
+    since_s, limit_s = session.unsettled_since_s, session.terms.silence_timeout_s
+    if not (_asks_us(successor) and limit_s and since_s and session.head_time_s - since_s >= limit_s):
+        return ""
+    return f"not decided here within {limit_s} seconds, disputes.silence_timeout_s"
+
+
+def _asks_us(successor: Successor | None) -> bool:
+    """Do the others wait for our operator's decision about a successor?"""
+    return successor is not None and successor.waits == OWN_ACCEPTANCE
 
 
 def _is_in(state: ChannelState) -> bool:

@@ -103,6 +103,7 @@ class Session:
         self.conclude_now = False  # the operator will not wait for the participants before us
         self.checkpoint_turn = 0  # the operator wants this turn recorded on chain
         self.unsettled_since_s = 0  # head time since which a running channel waits for others, 0 while it does not
+        self.excused = False  # meanwhile others have waited for our operator's decision about a successor
         self.queue: deque[Queued] = deque()
         self.queued = [0] * count  # highest counter queued per author
         self.work: Work | None = None
@@ -123,6 +124,7 @@ class Session:
         self.successor: Successor | None = None  # what is known of a channel that renews this one
         self.resizing = False  # one is being made
         self.wishes: dict[int, dict[Address, int]] = {}  # index: what that participant wants to take out, by asset
+        self.wished_turn = -1  # the newest turn that was signed here when our operator wanted something out
         self.singly = 0  # so many of the queue's first go into a batch of their own
         self.retimed = 0  # times in a row that a proposal was replaced because of its clock
         self.refusal_times: list[deque[int]] = [deque() for _ in range(count)]
@@ -138,6 +140,7 @@ class Session:
         if hashes or wire or self.early or self.refusals or self.wanted is not None:
             self._forget(turn)
         self.retimed = self.unsettled_since_s = self.status_wait_ms = 0
+        self.excused = False
 
     def _forget(self, turn: int) -> None:
         """The same of what is there less often."""

@@ -1,7 +1,8 @@
 """What participants want to take out of a running channel: asked of the sequencer, which proposes a successor.
 
 A wish binds nobody and is not stored: after a restart it is asked again or it is not. It is what the asking node's
-operator has agreed to, so that the very successor that was asked for is accepted at once.
+operator has agreed to, so that the very successor that was asked for is accepted at once: from the state that the
+operator saw. A successor makes the app begin anew, and a sequencer could keep a wish until it profits by that.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from scapp.channels.channel.opening import opening_params
 from scapp.channels.channel.session import NOTHING, Session, Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.errors import LocalError, PeerError
-from scapp.channels.types import Address
+from scapp.channels.types import Address, asset_unit
 
 
 def ask(state: ChannelState, session: Session, withdrawn: Mapping[Address, int]) -> Step:
@@ -24,6 +25,7 @@ def ask(state: ChannelState, session: Session, withdrawn: Mapping[Address, int])
     if found:
         raise LocalError(found)
     session.wishes[state.setup.my_index] = dict(withdrawn)
+    session.wished_turn = state.signed_turn
     return Step(effects=again(state, session, 0))
 
 
@@ -50,15 +52,15 @@ def receive(state: ChannelState, session: Session, index: int, message: ResizeAs
 
 def described(index: int, withdrawn: Mapping[Address, int]) -> str:
     """For people."""
-    amounts = " and ".join(f"{amount} of asset 0x{asset.hex()}" for asset, amount in withdrawn.items())
+    amounts = " and ".join(f"{amount} {asset_unit(asset)}" for asset, amount in withdrawn.items())
     return f"participant {index} wants to take out {amounts}"
 
 
 def grants(old: ChannelState, session: Session, new: Setup, entry: bytes) -> bool:
-    """Is the successor `new`, which begins with that entry, just what our operator has asked for?"""
+    """Is the successor `new`, which begins with that entry, just what our operator has asked for, and of that state?"""
     setup, shares, head = old.setup, old.setup.shares, old.head
     wish = session.wishes.get(setup.my_index)
-    if shares is None or head is None or not wish:
+    if shares is None or head is None or not wish or head.turn != session.wished_turn:
         return False
     places = {asset: shares.position(setup.my_index, asset) for asset in shares.assets}
     owed = setup.unpack(head.amounts)
@@ -77,5 +79,5 @@ def fault(state: ChannelState, index: int, withdrawn: Mapping[Address, int]) -> 
         at = shares.position(index, asset)
         if at is None or not 0 < amount <= owed[at]:
             has = owed[at] if at is not None else 0
-            return f"participant {index} takes out {amount} of asset 0x{asset.hex()}, it has {has}"
+            return f"participant {index} takes out {amount} {asset_unit(asset)}, it has {has}"
     return "" if withdrawn else "nobody takes anything out"
