@@ -33,6 +33,7 @@ class Ending:
     promised: dict[ChannelId, int]
     seen_by_payee: dict[ChannelId, int]
     overridden: bool
+    died: bool = False  # somebody, of a fault, while all was to end
 
     def _look(self) -> None:
         """What the watch found may have been taken by a node for an error of its own."""
@@ -128,6 +129,7 @@ class Ending:
             await net.pass_time(12)
             await self._block(12)
             self._look()
+        await self._revive()
         await self._override()
         for node in self.honest:
             self._conditions(node)
@@ -174,14 +176,18 @@ class Ending:
 
     async def _end(self) -> None:
         """All channels and ledgers end: with everybody's help among honest nodes, on chain where Mallory is in it."""
+        await self._revive()
         await self._end_channels()
-        for node in self.honest:
-            for ledger in node.books.ledgers():
-                if ledger.phase == "disputed":
-                    self.net.saw("hubs: a ledger was disputed")
-                if ledger.phase in ("running", "funding", "opening"):
-                    self.net.spawn(self._close(node, ledger))
-        await self._until(self._settled, blocks=20)
+        for _ in range(2):  # again where a node died before it had stored that it was asked
+            for node in self.honest:
+                for ledger in node.books.ledgers():
+                    if ledger.phase == "disputed":
+                        self.net.saw("hubs: a ledger was disputed")
+                    if ledger.phase in ("running", "funding", "opening"):
+                        self.net.spawn(self._close(node, ledger))
+            await self._until(self._settled, blocks=20)
+            if not self.died:
+                break
         for node in self.honest if self.plan.restored else ():  # a backup may not know the whole ledger
             for ledger in node.books.ledgers():
                 if ledger.phase in ("closing", "funding", "opening"):
@@ -242,7 +248,15 @@ class Ending:
                 return
             await self.net.pass_time(6)
             await self._block(120)
+            await self._revive()
             self._look()
+
+    async def _revive(self) -> None:
+        """Whoever has died of a fault at the end is started again."""
+        for node in self.honest:
+            if not node.up:
+                self.died = True
+                await node.start()
 
     def _no_channels(self) -> bool:
         return not any(self._open_channels(node) for node in self.honest)
