@@ -75,8 +75,8 @@ def _code(call: object) -> str:
 
 
 def test_channels_that_nobody_would_guarantee_are_refused(apart: FundedCluster) -> None:
-    """Without a ledger with the first on the way, or between the hub and the payee; above the hub's limit, below its
-    fee, for more than the payer has. Nothing stays locked."""
+    """Without a ledger with the first on the way, or between the hub and the payee; below the hub's fee, for more than
+    the payer has. Nothing stays locked."""
     alice, carol = apart.client("alice"), apart.addresses["carol"]
     with pytest.raises(ClientError, match="no running ledger"):
         alice.open_payments(carol, COIN, 1_000)
@@ -87,16 +87,13 @@ def test_channels_that_nobody_would_guarantee_are_refused(apart: FundedCluster) 
     found = alice.open_payments(carol, COIN, 1_000, via=["bob"], fees=[7], wait_s=30)
     assert (found.phase, found.reason[:18]) == ("rejected", "there is no ledger")
     _guaranteed(apart)
-    for amount, fee, phase, reason in (
-        (2 * 10**18, 7, "rejected", "this hub forwards 0 to 1000000000000000000"),
-        (1_000, 6, "rejected", "a fee of 6; this hub asks 7 wei"),
-        (DEPOSIT - 6, 7, "failed", "insufficient funds"),
-    ):
-        found = alice.open_payments(carol, COIN, amount, via=["bob"], fees=[fee], wait_s=30)
-        assert found.phase == phase, found
-        assert reason in found.reason
-        assert _code(lambda it=found.channel_id: alice.pay(it, 1)) == "refused"
-    for name in ("alice", "carol"):  # the hub may have guaranteed before it heard that Alice cannot
+    with pytest.raises(ClientError, match=f"{DEPOSIT + 1} wei are needed, fees included; this node has {DEPOSIT}"):
+        alice.open_payments(carol, COIN, DEPOSIT - 6, via=["bob"], fees=[7])
+    found = alice.open_payments(carol, COIN, 1_000, via=["bob"], fees=[6], wait_s=30)
+    assert found.phase == "rejected", found
+    assert "a fee of 6; this hub asks 7 wei" in found.reason
+    assert _code(lambda: alice.pay(found.channel_id, 1)) == "refused"
+    for name in ("alice", "carol"):
         (ledger,) = apart.client(name).ledgers()
         wait_ledger(apart, name, ledger.channel_id,
                     lambda now: [(it.mine, it.locked) for it in now.assets] == [(str(DEPOSIT), "0")])  # fmt: skip
