@@ -43,7 +43,7 @@ A sample of each stage is in `.ci/run`.
 | contracts | {stories} random lives of 150 calls on our contracts and on the published ones | 10 lives |
 | properties | all tests with 2,000 examples per property instead of 25 | 50 examples |
 | fuzz | {fuzz} inputs for each decoder of foreign bytes, half from a mutator and half from atheris | 20,000 each |
-| slow | tests marked slow | the same, with one in 61 amounts of fuel, at most 18 minutes |
+| slow | tests marked slow | the same, with one in 61 amounts of fuel, at most 22 minutes |
 
 ## Last result
 """
