@@ -14,7 +14,7 @@ from tests.support.cluster import eventually
 from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
 from tests.support.ledger_cluster import DEPOSIT, open_ledger, sent, settle, shown, wait_ledger, wait_virtual
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 MARGIN_S, DURATION_S = 12, 70
 SETTINGS = """
