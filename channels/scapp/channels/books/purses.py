@@ -98,7 +98,8 @@ class Purses:
         """The purse of a channel, as far as it is durable, and what it waits for; None where there is none."""
         lane = self._locks.purse(channel)
         if lane is not None:
-            return PurseInfo(purse=lane, seen=lane.credited, waiting_for="")
+            waiting_for = "the other end to say which vouchers and locks it holds" if lane.recovering else ""
+            return PurseInfo(purse=lane, seen=lane.credited, waiting_for=waiting_for)
         try:
             return self._payments.purse(channel)
         except LocalError:
