@@ -61,8 +61,18 @@ def test_whoever_gives_it_up_and_whenever_all_deposits_and_fees_come_back(hubs: 
 
 @pytest.mark.parametrize("number", range(30))
 def test_it_can_be_given_up_by_several_at_once_over_a_bad_network(number: int, seed: str) -> None:
+    given_up_by_several(f"{seed}/{number}", number)
+
+
+@pytest.mark.parametrize("kept", ["353/x/23", "563/x/23"])
+def test_a_question_reaches_who_refused_before_it_knew_of_the_complete_prefund_state(kept: str) -> None:
+    """The hub between them waits for nothing any more, and what it had told that one was lost."""
+    given_up_by_several(kept, 23)
+
+
+def given_up_by_several(seed: str, number: int) -> None:
     hubs = 1 + number % 2
-    net = Net(hubs + 2, f"{seed}/{number}", lossy=True)
+    net = Net(hubs + 2, seed, lossy=True)
     for party in net.parties:
         party.crashing = True
     channel = net.open(net.agreement(fees=FEES[hubs]))

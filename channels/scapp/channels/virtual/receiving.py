@@ -58,7 +58,7 @@ def receive(record: VirtualRecord, peer: Address, message: VirtualMessage) -> St
         after = evolve(after, event)
     sends = news(record, after, but=peer) if events else ()
     if peer in record.peers:
-        sends += _answer(after, peer, message)
+        sends += _answer(after, peer, message) + _asked_further(after, peer, message)
     return Step(events, sends) if events or sends else NOTHING
 
 
@@ -200,4 +200,17 @@ def _answer(record: VirtualRecord, peer: Address, message: VirtualMessage) -> tu
     return tuple(
         Send(peer, msgspec.structs.replace(each, answer=False, echo=echo) if isinstance(each, Said) else each)
         for each in messages
+    )
+
+
+def _asked_further(record: VirtualRecord, peer: Address, message: VirtualMessage) -> tuple[Send, ...]:
+    """A question about a channel that is given up, which this node waits for no answer to itself, goes
+    on to the other neighbour. That one may have refused before it knew that everybody had signed the prefund state:
+    then it signs, if this is what lets it know."""
+    if not (isinstance(message, Said) and message.answer and record.over):
+        return ()
+    if record.aborted is None or record.aborted.complete or not record.prefund.complete:
+        return ()
+    return tuple(
+        Send(each, msgspec.structs.replace(say(record, each), answer=True)) for each in record.peers if each != peer
     )
