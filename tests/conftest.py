@@ -11,7 +11,7 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,18 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("SCAPP_SEED", str(secrets.randbits(32)))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Modules and tests stay to the end: the garbage collector need not walk them, now or while the tests run."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Coverage counts what tests of single parts reach. Whole lives, contracts on an EVM and drawn examples run the
     same lines thousands of times; traced, they take three times as long."""
@@ -42,12 +54,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in NOT_TRACED or is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker("no_cover")
-
-
-def pytest_collection_finish() -> None:
-    """What thousands of tests have imported stays to the end: the garbage collector need not walk it each time."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
