@@ -63,6 +63,7 @@ class Books:
         self._proposed: dict[ChannelId, None] = {}
         self._undecided: dict[ChannelId, None] = {}  # proposed, to be judged when time has passed
         self._sessions: dict[ChannelId, LedgerSession] = {}
+        self._phases: dict[ChannelId, str] = {}  # of records that have changed since the start
         self._retries = Retries()
         self._dirty: dict[ChannelId, None] = {}
         self._impossible: dict[ChannelId, str] = {}
@@ -144,7 +145,14 @@ class Books:
             gone = [ChannelId(channel) for channel in fact.channels]
             self.index.forget(gone)
             for channel in gone:
-                for known in (self._sessions, self._impossible, self._dirty, self._proposed, self._undecided):
+                for known in (
+                    self._sessions,
+                    self._impossible,
+                    self._dirty,
+                    self._proposed,
+                    self._undecided,
+                    self._phases,
+                ):
                     known.pop(channel, None)
                 self._touched.pop(channel, None)
                 self._retries.end(channel)
@@ -317,7 +325,9 @@ class Books:
         self._sends += step.sends
         self._notes += step.notes
         for channel, (ledger, virtual) in before.items():
-            was = ledger.phase if ledger is not None else phase(virtual) if virtual is not None else ""
+            was = self._phases.get(channel)
+            if was is None:
+                was = ledger.phase if ledger is not None else phase(virtual) if virtual is not None else ""
             self._changed(channel, was)
 
     def _changed(self, channel: ChannelId, was: str) -> None:
@@ -330,7 +340,7 @@ class Books:
             self.index.put_virtual(virtual)
         else:
             self.index.put_ledger(self.state.ledgers[channel])
-        now = self._phase(channel)
+        now = self._phases[channel] = phase(virtual) if virtual is not None else self.state.ledgers[channel].phase
         if now == was:
             return
         if virtual is None:
