@@ -22,7 +22,7 @@ from scapp.channels.ledger import resending as ledger_resending
 from scapp.channels.ledger import updating
 from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.ledger.consensus import Ledger
-from scapp.channels.ledger.events import Countersigned, FollowerSigned
+from scapp.channels.ledger.events import Countersigned, FollowerSigned, ProposalSigned
 from scapp.channels.ledger.proposals import Proposal, Remove
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
@@ -354,8 +354,8 @@ class Books:
     def _confirm(
         self, event: BooksEvent, before: dict[ChannelId, tuple[LedgerRecord | None, VirtualRecord | None]]
     ) -> None:
-        """Crank the virtual channels of which a guarantee has come or gone by both signatures."""
-        if isinstance(event, Countersigned):
+        """Crank the virtual channels of which a guarantee was proposed here, or has come or gone by both signatures."""
+        if isinstance(event, Countersigned | ProposalSigned):
             targets: list[bytes] = [getattr(event.proposal, "target", b"")]
         elif isinstance(event, FollowerSigned):
             ledger = before[ChannelId(event.channel)][0]
