@@ -32,7 +32,7 @@ MESSAGES, TO_PAYEE, APPENDS = 6, 2, 7
 SINGLE = 30
 OPEN = 1_000
 TOGETHER = 64
-TIMERS = 100
+BARE = 7  # timers and syncs for each single channel
 HUB, PAIRS = 0, ((1, 2), (3, 4), (5, 6), (7, 8))
 
 
@@ -111,8 +111,12 @@ async def _measured(root: Path) -> tuple[float, float, float, float]:
             await scene.ledger(HUB, payee, (10**9, 10**9))
         network.delay_s = LATENCY_S
         await _opened(scene)
-        alone = statistics.median([await _opened(scene) for _ in range(SINGLE)])
-        bare, timer = fdatasync_p50(root, 200), await _timer_p50()
+        singles, syncs, timers = [], [], []
+        for _ in range(SINGLE):  # by turns, for whatever else the machine does comes and goes
+            singles.append(await _opened(scene))
+            syncs.append(fdatasync_p50(root, BARE))
+            timers.append(await _timer_p50())
+        alone, bare, timer = map(statistics.median, (singles, syncs, timers))
         for round_ in range(OPEN // TOGETHER + 1):
             await asyncio.gather(*(_opened(scene, PAIRS[round_ % len(PAIRS)]) for _ in range(TOGETHER)))
         among = statistics.median([await _opened(scene) for _ in range(SINGLE)])
@@ -127,7 +131,7 @@ async def _timer_p50() -> float:
     """Seconds that a message's timer takes in this loop while nothing else happens."""
     loop = asyncio.get_running_loop()
     times: list[float] = []
-    for _ in range(TIMERS):
+    for _ in range(BARE):
         rang: asyncio.Future[float] = loop.create_future()
         began = time.perf_counter()
         loop.call_later(LATENCY_S, lambda rang: rang.set_result(time.perf_counter()), rang)
