@@ -156,6 +156,7 @@ class Books:
                     known.pop(channel, None)
                 self._touched.pop(channel, None)
                 self._retries.end(channel)
+                self.disputes.forget(channel)
         self._forget_at = len(state.ledgers) + len(state.virtuals) + forgetting.KEPT_MAX // 2
 
     def _leave_silent(self, channel: ChannelId) -> None:
