@@ -291,6 +291,8 @@ class Books:
 
     def _fold(self, step: Step) -> None:
         """Fold a step's events, all or none of them; what it says waits until they are stored."""
+        if step is NOTHING:
+            return
         if not step.events:
             self._sends += step.sends
             self._notes += step.notes
