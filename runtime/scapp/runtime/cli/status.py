@@ -80,7 +80,8 @@ def _lag(derived: object, sequence: int) -> str:
     from scapp.runtime.documents import DerivedView
 
     assert isinstance(derived, DerivedView)
-    return f"database at {derived.sequence} of {sequence}: {derived.state} {derived.detail}".rstrip()
+    why = f": {derived.detail}" if derived.detail else ""
+    return f"database at {derived.sequence} of {sequence}, {derived.state}{why}"
 
 
 @click.group()
