@@ -148,6 +148,7 @@ class Books:
                     known.pop(channel, None)
                 self._touched.pop(channel, None)
                 self._retries.end(channel)
+                self.disputes.forget(channel)
         self._forget_at = len(state.ledgers) + len(state.virtuals) + forgetting.KEPT_MAX // 2
 
     def _leave_silent(self, channel: ChannelId) -> None:
@@ -290,6 +291,8 @@ class Books:
 
     def _fold(self, step: Step) -> None:
         """Fold a step's events, all or none of them; what it says waits until they are stored."""
+        if step is NOTHING:
+            return
         if not step.events:
             self._sends += step.sends
             self._notes += step.notes

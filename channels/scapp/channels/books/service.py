@@ -96,7 +96,7 @@ class NodeBooks:
         self._volumes = Volumes(setup.volume)
         self.defences = Defences(self._open_books, lambda channel: self._purses.plain(channel), setup.presigns)
         self._payments = payments
-        self._locks = lock_runner(shared, desk, setup.locks)
+        self._locks = lock_runner(shared, desk, setup.locks, self._limited)
         self._locked: BooksLocks | None = None
         self._nonce = nonce
         self._runner: BooksRunner | None = None
@@ -185,8 +185,12 @@ class NodeBooks:
         message = decode_message(data)
         if self._runner is None:
             raise PeerError(self.fault or "the books are not open yet")
-        limited = self._volumes.count(peer, len(data), self._shared.clock_ms())
+        limited = self._limited(peer, len(data))
         await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules, limited), len(data))
+
+    def _limited(self, peer: Address, size: int) -> str:
+        """Why nothing new is begun for a peer that says so many bytes more, or ""."""
+        return self._volumes.count(peer, size, self._shared.clock_ms())
 
     def on_link(self, peer: Address, connected: bool) -> None:
         """A link has come up or gone down."""
