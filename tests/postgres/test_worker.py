@@ -345,6 +345,10 @@ def test_a_database_that_comes_back_empty_is_filled_again(embedded: EmbeddedBack
     worker.run_once()
     with embedded.connect() as connection:
         connection.execute("DROP SCHEMA shop CASCADE")
+    log.append(TWO, [put(TAGS, "more", 3)])
+    worker.run_once()
+    assert halted(worker, TWO)[0] is Halt.REFUSED
+    with embedded.connect() as connection:
         connection.execute("DROP SCHEMA scapp CASCADE")
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -250,6 +250,8 @@ class Worker:
             follower.doubt()
         self._prepared = False  # whatever comes back may be an older copy, or an empty one
         self._schemas.clear()
+        with self._changed:  # who was refused may ask it again
+            self._status = {of: status for of, status in self._status.items() if status.halt is not Halt.REFUSED}
         self._retry_s = min(max(RETRY_FIRST_S, self._retry_s * 2), RETRY_MAX_S)
         self._set_database("down", reason)
 
