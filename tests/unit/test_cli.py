@@ -409,6 +409,14 @@ def test_what_others_wrote_cannot_command_the_terminal(node: Harness) -> None:
         assert not set(text) & set("\x1b\x07\x9b\r")
 
 
+def test_a_log_that_takes_no_more_writes_is_shown(node: Harness) -> None:
+    """Everything else looks well on a node that cannot sign."""
+    assert "SIGNED" not in run("status", home=node.home).stdout
+    node.log_failure = "log: the disk refused a write"
+    assert "NOTHING IS SIGNED until the next start: log: the disk refused a write" in run("status", home=node.home).stdout
+    assert document(run("status", "--json", home=node.home))["log_failure"] == node.log_failure
+
+
 def test_a_corrupt_channel_is_shown_and_not_unknown(node: Harness) -> None:
     """`status` names it with what is wrong; every command about it says so, by id or its beginning."""
     node.service.damaged[ChannelId(b"\xcc" * 32)] = "page at version 5: checksum expected 9845bbca, found 64ad6da7"
