@@ -93,9 +93,7 @@ def _proposed(record: VirtualRecord, message: Proposed) -> Iterator[VirtualEvent
         yield event
 
 
-def _said(
-    record: VirtualRecord, peer: Address, message: Said
-) -> tuple[tuple[VirtualEvent, ...], VirtualRecord]:
+def _said(record: VirtualRecord, peer: Address, message: Said) -> tuple[tuple[VirtualEvent, ...], VirtualRecord]:
     """Each part is judged by what the parts before it have added. The record with all that is new in it as well."""
     parts: tuple[Callable[[VirtualRecord, Address, Said], Iterator[VirtualEvent]], ...] = (
         _milestones,
