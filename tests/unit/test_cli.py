@@ -413,7 +413,8 @@ def test_a_log_that_takes_no_more_writes_is_shown(node: Harness) -> None:
     """Everything else looks well on a node that cannot sign."""
     assert "SIGNED" not in run("status", home=node.home).stdout
     node.log_failure = "log: the disk refused a write"
-    assert "NOTHING IS SIGNED until the next start: log: the disk refused a write" in run("status", home=node.home).stdout
+    shown = run("status", home=node.home).stdout
+    assert "NOTHING IS SIGNED until the next start: log: the disk refused a write" in shown
     assert document(run("status", "--json", home=node.home))["log_failure"] == node.log_failure
 
 
