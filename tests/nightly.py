@@ -1,7 +1,8 @@
 """What does not fit into continuous integration: `python -m tests.nightly [--fresh] [--only STAGE]`, or `make nightly`.
 
-Runs stage after stage, each in pieces. Finished pieces are remembered per commit in `.nightly/`, so an interrupted
-run goes on where it stopped. The table in docs/reference/qualification.md is rewritten after every piece.
+Runs stage after stage, each in pieces, and notes after every piece in tests/qualification.json how it ended and on
+which commit. An interrupted run goes on where it stopped; `--take FILE` adds what another machine's run has noted.
+docs/reference/qualification.md is the same as a table.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fuzz.targets import targets
 
 ROOT = Path(__file__).resolve().parent.parent
-STATE = ROOT / ".nightly"
+LOGS = ROOT / ".nightly"
+RECORD = ROOT / "tests" / "qualification.json"
 PAGE = ROOT / "docs" / "reference" / "qualification.md"
+WRITTEN = tuple(str(each.relative_to(ROOT)) for each in (RECORD, PAGE))
 SEEDS, SEEDS_PER_PIECE = 20_000, 2_000  # from 2,000 on, every condition must be reached
 KILLS, KILL_RUNS = 120, 3
 FAULTS, CHAOS_RUNS = 300, 8  # a fault takes about three seconds
@@ -32,7 +35,8 @@ FUZZ_INPUTS, FUZZ_INPUTS_PER_PIECE = 1_000_000, 250_000
 HEAD = """# Qualification
 
 What `make nightly` last ran, and how it ended. It is resumable: finished pieces are not run again for the same commit.
-A sample of each stage is in `.ci/run`.
+A sample of each stage is in `.ci/run`. A whole run takes about ten hours, so its pieces may come from several commits
+and machines: the table says from which. Every piece's own result is in `tests/qualification.json`.
 
 | stage | what | sample in `.ci/run` |
 |---|---|---|
@@ -45,40 +49,51 @@ A sample of each stage is in `.ci/run`.
 | fuzz | {fuzz} inputs for each decoder of foreign bytes, half from a mutator and half from atheris | 20,000 each |
 | slow | tests marked slow | the same, with one in 61 amounts of fuel, at most 22 minutes |
 
-## Last result
+## Last result of each piece
 """
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One command; `name` is its key in the state. `module` is what Python runs."""
+    """One command; `name` is its key in the record, `row` its row of the table. `module` is what Python runs."""
 
     stage: str
     name: str
     arguments: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     module: tuple[str, ...] = ("pytest", "-q", "-p", "no:cacheprovider")
+    row: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.stage}/{self.name}"
+
+
+Record = dict[str, dict[str, object]]
+"""Of each piece that was ever run: `commit`, `at` (UTC), `python`, `ok`, `seconds`, and `summary`, the last line of
+what it printed."""
 
 
 def pieces() -> Iterator[Piece]:
     """Everything a whole run does, in order."""
     for first in range(0, SEEDS, SEEDS_PER_PIECE):
         seeds = (str(SEEDS_PER_PIECE), str(first))
-        yield Piece("simulation", f"seeds {first}", seeds, module=("tests.simulation.run",))
+        yield Piece("simulation", f"seeds {first}", seeds, module=("tests.simulation.run",), row="seeds")
     yield Piece("power", "every write", (), module=("tests.simulation.killed",))
     for run in range(KILL_RUNS):
-        yield Piece("kills", f"run {run}", ("tests/acceptance/test_kill.py", "-s"), {"SCAPP_KILLS": str(KILLS)})
+        test = ("tests/acceptance/test_kill.py", "-s")
+        yield Piece("kills", f"run {run}", test, {"SCAPP_KILLS": str(KILLS)}, row="runs")
     for run in range(CHAOS_RUNS):
         test = ("tests/acceptance/test_chaos.py", "-s", "-m", "slow")
-        yield Piece("chaos", f"run {run}", test, {"SCAPP_CHAOS": str(FAULTS)})
+        yield Piece("chaos", f"run {run}", test, {"SCAPP_CHAOS": str(FAULTS)}, row="runs")
     for first in range(0, STORIES, STORIES_PER_PIECE):
         stories = {"SCAPP_CHAIN_FIRST": str(first), "SCAPP_CHAIN_STORIES": str(STORIES_PER_PIECE)}
-        test = "tests/chain/test_differential.py"
-        yield Piece("contracts", f"stories {first}", (test, "-m", "slow", "--timeout", "7200"), stories)
+        test = ("tests/chain/test_differential.py", "-m", "slow", "--timeout", "7200")
+        yield Piece("contracts", f"stories {first}", test, stories, row="stories")
     for target in targets():
         for first in range(0, FUZZ_INPUTS, FUZZ_INPUTS_PER_PIECE):
             asked = ("--inputs", str(FUZZ_INPUTS_PER_PIECE), "--first", str(first), "--only", target.name)
-            yield Piece("fuzz", f"{target.name} {first}", asked, module=("tests.fuzz",))
+            yield Piece("fuzz", f"{target.name} {first}", asked, module=("tests.fuzz",), row=target.name)
     profile = {"SCAPP_HYPOTHESIS_PROFILE": "nightly"}
     for folder in ("spec", "unit", "contracts", "stateful", "scenarios", "simulation", "postgres", "acceptance"):
         yield Piece("properties", folder, (f"tests/{folder}", "-m", "not slow", "--timeout", "7200"), profile)
@@ -90,11 +105,11 @@ def commit() -> str:
     git = ("git", "-C", str(ROOT))
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
     changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True)
-    others = [line for line in changed.stdout.splitlines() if not line.endswith("docs/reference/qualification.md")]
+    others = [line for line in changed.stdout.splitlines() if not line.endswith(WRITTEN)]
     return head.strip() + ("+changes" if others else "")
 
 
-def run_piece(piece: Piece, log: Path) -> dict[str, object]:
+def run_piece(piece: Piece, version: str, log: Path) -> dict[str, object]:
     """Run one piece; what it printed goes to `log`."""
     command = [sys.executable, "-m", *piece.module, *piece.arguments]
     began = time.monotonic()
@@ -102,15 +117,32 @@ def run_piece(piece: Piece, log: Path) -> dict[str, object]:
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, **piece.environment}, stdout=out, stderr=out)
     lines = log.read_text().strip().splitlines()
     return {
-        "stage": piece.stage,
+        "commit": version,
+        "at": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%MZ"),
+        "python": platform.python_version(),
         "ok": done.returncode == 0,
         "seconds": round(time.monotonic() - began),
         "summary": lines[-1].strip("= ") if lines else "nothing was printed",
     }
 
 
-def write_page(version: str, results: dict[str, dict[str, object]], total: int) -> None:
-    """The page says what ran, not what should have run."""
+def is_done(record: Record, piece: Piece, version: str) -> bool:
+    """Is it green on this commit? A changed tree is another one each time."""
+    last = record.get(piece.key)
+    return last is not None and last["ok"] is True and last["commit"] == version and "+" not in version
+
+
+def newest(one: Record, other: Record) -> Record:
+    """The later result of each piece."""
+    return {key: max((each[key] for each in (one, other) if key in each), key=_when) for key in {**one, **other}}
+
+
+def _when(result: dict[str, object]) -> str:
+    return str(result["at"])
+
+
+def page(record: Record, everything: Sequence[Piece]) -> str:
+    """The table: what ran, not what should have run."""
     head = HEAD.format(
         seeds=f"{SEEDS:,}",
         runs=KILL_RUNS,
@@ -121,41 +153,60 @@ def write_page(version: str, results: dict[str, dict[str, object]], total: int) 
         stories=STORIES,
         fuzz=f"{FUZZ_INPUTS:,}",
     )
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    lines = [f"Commit `{version}`, {today}, Python {platform.python_version()}; {len(results)} of {total} pieces.", ""]
-    lines += ["| stage | piece | result | seconds | closing line |", "|---|---|---|---|---|"]
-    for name, result in results.items():
-        stage, _, piece = name.partition("/")
-        verdict = "ok" if result["ok"] else "**FAILED**"
-        lines.append(f"| {stage} | {piece} | {verdict} | {result['seconds']} | {result['summary']} |")
-    PAGE.write_text(head + "\n".join(lines) + "\n")
+    lines = ["| stage | pieces | green | seconds | commit | date | last line |", "|---|---|---|---|---|---|---|"]
+    rows: dict[tuple[str, str], list[Piece]] = {}
+    for piece in everything:
+        rows.setdefault((piece.stage, piece.row or piece.name), []).append(piece)
+    for (stage, row), members in rows.items():
+        results = [record[each.key] for each in members if each.key in record]
+        failed = [each.name for each in members if each.key in record and not record[each.key]["ok"]]
+        green = f"{len(results) - len(failed)} of {len(members)}" + (
+            f", **FAILED**: {', '.join(failed)}" if failed else ""
+        )
+        seconds = sum(int(str(each["seconds"])) for each in results)
+        commits = ", ".join(f"`{each}`" for each in dict.fromkeys(str(each["commit"]) for each in results))
+        last = max(results, key=_when) if results else {"at": "", "summary": "not run yet"}
+        lines.append(
+            f"| {stage} | {row} | {green} | {seconds:,} | {commits} | {_when(last)[:10]} | {last['summary']} |"
+        )
+    return head + "\n".join(lines) + "\n"
 
 
 def main() -> int:
     """Exit status 0 when every piece of the chosen stages is green."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fresh", action="store_true", help="forget what an earlier run of this commit finished")
+    parser.add_argument("--fresh", action="store_true", help="run again what is green on this commit")
     parser.add_argument("--only", help="one stage of those in the table, such as fuzz")
+    parser.add_argument(
+        "--take", type=Path, metavar="FILE", help="only add the results of another run's qualification.json"
+    )
     chosen = parser.parse_args()
     version = commit()
-    folder = STATE / version
-    folder.mkdir(parents=True, exist_ok=True)
-    state = folder / "results.json"
-    results: dict[str, dict[str, object]] = {}
-    if state.exists() and not chosen.fresh:
-        results = {name: r for name, r in json.loads(state.read_text()).items() if r["ok"]}
+    logs = LOGS / version
+    logs.mkdir(parents=True, exist_ok=True)
+    record: Record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     everything = list(pieces())
-    for piece in everything:
-        name = f"{piece.stage}/{piece.name}"
-        if chosen.only not in (None, piece.stage) or name in results:
+
+    def note(more: Record) -> None:
+        known = {**record, **more}
+        record.clear()
+        record.update({each.key: known[each.key] for each in everything if each.key in known})
+        RECORD.write_text(json.dumps(record, indent=1) + "\n")
+        PAGE.write_text(page(record, everything))
+
+    if chosen.take is not None:
+        note(newest(record, json.loads(chosen.take.read_text())))
+        return 0
+    asked = [piece for piece in everything if chosen.only in (None, piece.stage)]
+    for piece in asked:
+        if not chosen.fresh and is_done(record, piece, version):
             continue
-        print(f"{name} …", flush=True)
-        results[name] = run_piece(piece, folder / f"{name.replace('/', '-').replace(' ', '-')}.log")
-        print(f"  {'ok' if results[name]['ok'] else 'FAILED'}: {results[name]['summary']}", flush=True)
-        state.write_text(json.dumps(results, indent=1))
-        write_page(version, results, len(everything))
-    failed = [name for name, result in results.items() if not result["ok"]]
-    print(f"{len(results)} pieces, {len(failed)} failed" + "".join(f"\n  {name}" for name in failed))
+        print(f"{piece.key} …", flush=True)
+        result = run_piece(piece, version, logs / f"{piece.key.replace('/', '-').replace(' ', '-')}.log")
+        print(f"  {'ok' if result['ok'] else 'FAILED'}: {result['summary']}", flush=True)
+        note({piece.key: result})
+    failed = [piece.key for piece in asked if not record[piece.key]["ok"]]
+    print(f"{len(asked)} pieces, {len(failed)} failed" + "".join(f"\n  {name}" for name in failed))
     return 1 if failed else 0
 
 

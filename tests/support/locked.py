@@ -25,6 +25,7 @@ from scapp.channels.payments.locked.events import (
     LockOver,
     LockPassed,
     LocksEvent,
+    LocksForgotten,
     LocksRestored,
     PaymentBegun,
     SecretLearned,
@@ -71,6 +72,7 @@ def every_event() -> list[LocksEvent]:
         LocksRestored(b"\x07" * 16, HEAD_S * 1_000, HEAD_S * 1_000 - 1),
         LaneClosed(out, amount, HEAD_S * 1_000),
         LaneSettled(out, HEAD_S * 1_000),
+        LocksForgotten((out,), (name,), HEAD_S * 1_000),
     ]
 
 
@@ -100,6 +102,7 @@ class LockNode:
         self.address = self.signer.address
         self.counters: Counter[str] = Counter()
         self.deaf: set[str] = set()  # tags of messages that it does not hear
+        self.limited: dict[Address, str] = {}  # peers for whom it begins nothing, and why
         self.settings = SETTINGS
         self.revealed: list[bytes] = []
 
@@ -115,6 +118,7 @@ class LockNode:
             clock_ms=lambda: self.net.now_ms,
             head_s=lambda: self.net.head_s,
             revealed=self.net.revealed,
+            limit=lambda peer, _: self.limited.get(peer, ""),
             counters=self.counters,
         )
         await self.runner.start()

@@ -387,6 +387,43 @@ def _first_id(node: Harness, name: str, start: str) -> str:
                 return line[3:].strip()
 
 
+def test_going_on_after_any_event_of_a_commit_gives_the_rest_of_it(node: Harness) -> None:
+    """Rows come first, then events, two of one message among them; a connection may end after each."""
+    channel = node.channel()
+    name = "0x" + channel.hex()
+    events = [AppEvent(0, 0, "a", b"\xc0"), AppEvent(2, 0, "b", b"\xc0"), AppEvent(2, 1, "c", b"\xc0")]
+    node.run(lambda: node.derived.derive(Committed(channel, 0, 4, 1, changes_of(events=events))))
+    whole = _read_events(node, name, f"{name}:0:0", 4)
+    assert [(kind, topic) for kind, topic, _ in whole] == [("rows", None), ("app", "a"), ("app", "b"), ("app", "c")]
+    assert [place.removeprefix(name) for _, _, place in whole] == [":1:0", ":1:1", "", ":1:4"]
+    for seen in (0, 1):
+        rest = _read_events(node, name, whole[seen][2], 4 - seen)
+        assert [topic for _, topic, _ in rest if topic] == ["a", "b", "c"][seen:]
+    node.run(lambda: node.derived.derive(derivation(channel, 4, 5)))
+    assert _read_events(node, name, whole[3][2], 1) == [("rows", None, f"{name}:1:4")]
+
+
+def _read_events(node: Harness, name: str, start: str, count: int) -> list[tuple[str, str | None, str]]:
+    """Kind, topic and id of what comes first of rows and app events."""
+    request = urllib.request.Request(
+        f"{node.url}/v1/stream?channel={name}&from={start}&kinds=rows,app",
+        headers={"Authorization": f"Bearer {node.operator}"},
+    )
+    found: list[tuple[str, str | None, str]] = []
+    with urllib.request.urlopen(request, timeout=10) as response:
+        place = ""
+        while len(found) < count:
+            line = response.readline().decode().strip()
+            if line.startswith("id:"):
+                place = line[3:].strip()
+            elif line.startswith("data:"):
+                item = json.loads(line[5:])
+                found.append((item["kind"], item["topic"], place))
+            elif not line:
+                place = ""
+    return found
+
+
 def test_a_stop_of_the_node_ends_streams(tmp_path: Path) -> None:
     """Followers see the end at once; the stop does not wait for them."""
     with served(tmp_path) as harness:

@@ -13,14 +13,15 @@ from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import Append, Snapshot
 from scapp.channels.payments.events import amount_bytes
-from scapp.channels.payments.locked import speaking
+from scapp.channels.payments.locked import paying, speaking
 from scapp.channels.payments.locked.events import LOCKS_STREAM
+from scapp.channels.payments.locked.invoice import Invoice
 from scapp.channels.payments.locked.messages import Ask, Locked, encode_lock_message
-from scapp.channels.payments.locked.records import Status
+from scapp.channels.payments.locked.records import Hop, Status
 from scapp.channels.payments.locked.stored import load_locks, save_locks
 from scapp.channels.payments.locks import hash_of
 from scapp.channels.restoring import mark_restored
-from scapp.channels.types import ZERO_ADDRESS
+from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH
 from tests.support.locked import FEE, MARGIN_S, PREIMAGE, LockNet, LockNode
 
 
@@ -376,3 +377,37 @@ async def test_a_restored_payer_offers_nothing_before_it_has_recovered(net: Lock
     alice.deaf.clear()
     await net.later(3)
     assert await net.pay(invoice) == ""
+
+
+async def test_who_has_said_too_much_begins_nothing_and_ends_what_it_has() -> None:
+    """Its questions are refused with the reason, its locks wait until it may speak again; a lock that stands is paid,
+    and nobody else is held up."""
+    net = await LockNet().start()
+    alice, hub, bob = net.nodes
+    bob.deaf = {"k:locked"}
+    assert await net.pay(await net.invoiced()) == ""
+    bob.deaf = set()
+    hub.limited = {alice.address: "has said too much"}
+    await net.later(3)  # Bob hears of the lock, and opens it; Alice's next voucher has one lock less
+    assert [node.transit().status for node in net.nodes] == ["paid"] * 3  # type: ignore[union-attr]
+    await bob.runner.input(lambda book: _void(book.invoice(b"\x22" * 32, ZERO_ADDRESS, 1, net.head_s + 60, "")))
+    name = hash_of(b"\x22" * 32)
+    hops = (Hop(hub.address, 1 + FEE, net.head_s + 3 * MARGIN_S), Hop(bob.address, 1, net.head_s + 2 * MARGIN_S))
+    reply = await alice.runner.asks.ask(name, ZERO_ADDRESS, hops)
+    assert (reply.by, reply.fault) == (hub.address, "has said too much")
+    invoice = Invoice(
+        network=ZERO_HASH, app=ZERO_ADDRESS, payee=bob.address, asset=ZERO_ADDRESS, amount=1, hash=name,
+        expires_s=net.head_s + 60,
+    )  # fmt: skip
+    await alice.runner.input(lambda book: paying.begin(book, invoice, "scapp1", hops))
+    await net.later(3)
+    assert hub.book.state.transits.get(name) is None
+    assert hub.counters["locks_refused"] > 0
+    hub.limited = {}
+    await net.later(30)
+    assert alice.book.state.transits[name].status == "paid"
+    await net.end()
+
+
+def _void(_: object) -> None:
+    """What a decision gives is not needed."""

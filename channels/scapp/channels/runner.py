@@ -92,15 +92,15 @@ class Shared:
     async def store(self, append: Append, *, durable: bool) -> None:
         """Append, together with the removal of outbox rows that are done."""
         if durable:
-            await self.begin_to_store(append)
+            await self.committer.append(self._with_done(append))
             return
         append = self._with_done(append)
         if append.writes or append.outbox:
             await asyncio.to_thread(self.log.append, append, durable=False)
 
-    def begin_to_store(self, append: Append) -> asyncio.Future[None]:
-        """The same durably, begun when this returns and done when the future is."""
-        return self.committer.append(self._with_done(append))
+    def enqueue(self, append: Append, then: Callable[[Exception | None], None]) -> None:
+        """The same durably, begun when this returns; see `Committer.enqueue`."""
+        self.committer.enqueue(self._with_done(append), then)
 
     def _with_done(self, append: Append) -> Append:
         done = self.deliveries.take_done()

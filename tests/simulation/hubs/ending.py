@@ -10,7 +10,7 @@ from typing import Any
 
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerInfo, VirtualInfo
-from scapp.channels.types import ChannelId
+from scapp.channels.types import Address, ChannelId
 from tests.simulation.hubs.checks import Checks
 from tests.simulation.hubs.hostile import Mallory
 from tests.simulation.hubs.net import HubNet, HubNode
@@ -188,9 +188,11 @@ class Ending:
             await self._until(self._settled, blocks=20)
             if not self.died:
                 break
-        for node in self.honest if self.plan.restored else ():  # a backup may not know the whole ledger
+        for node in self.honest:
             for ledger in node.books.ledgers():
-                if ledger.phase in ("closing", "funding", "opening"):
+                # A backup may not know the whole ledger; Mallory signs no end of one that was being closed before.
+                alone = bool(self.plan.restored) or self._is_mallory(ledger.peer)
+                if alone and ledger.phase in ("closing", "funding", "opening"):
                     self.net.spawn(node.books.challenge_ledger(ledger.channel_id))
         await self._until(self._settled, blocks=60)
         if len(self.plan.restored) > 1 and self._forgotten_by_both():
@@ -235,9 +237,11 @@ class Ending:
         else:
             await node.books.close_virtual(channel.channel_id)
 
+    def _is_mallory(self, peer: Address) -> bool:
+        return self.mallory is not None and peer == self.mallory.node.address
+
     async def _close(self, node: HubNode, ledger: LedgerInfo) -> None:
-        hostile = self.mallory is not None and ledger.peer == self.mallory.node.address
-        if hostile or self._open_channels(node):
+        if self._is_mallory(ledger.peer) or self._open_channels(node):
             await node.books.challenge_ledger(ledger.channel_id)
         else:
             await node.books.close_ledger(ledger.channel_id)

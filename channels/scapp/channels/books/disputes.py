@@ -64,6 +64,12 @@ class Disputes:
         """Is a preimage to be revealed for it?"""
         return channel in self._reveals
 
+    def forget(self, channel: ChannelId) -> None:
+        """It has ended, and is not kept any more."""
+        self._redemptions.pop(channel, None)
+        self._reveals.pop(channel, None)
+        self._hasty.discard(channel)
+
     def hasten(self, ledger: ChannelId) -> None:
         """The operator will not wait for the other party to have the ledger paid out."""
         self._hasty.add(ledger)

@@ -10,8 +10,8 @@ from scapp.channels.ledger.leaving import waits_for_peer
 from scapp.channels.ledger.proposals import Proposal
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.types import Address, ChannelId
+from scapp.channels.virtual import standing as virtual_standing
 from scapp.channels.virtual.record import VirtualRecord
-from scapp.channels.virtual.standing import ending, phase
 
 
 class Index:
@@ -30,6 +30,7 @@ class Index:
         self.promised: defaultdict[ChannelId, int] = defaultdict(int)
         self.proposed: set[ChannelId] = set()
         self.unfunded: defaultdict[ChannelId, set[ChannelId]] = defaultdict(set)
+        self._standing: dict[ChannelId, tuple[bool, bool, bool]] = {}  # of a virtual channel, as it was put last
         for ledger in state.ledgers.values():
             self.put_ledger(ledger)
         for virtual in state.virtuals.values():
@@ -37,44 +38,53 @@ class Index:
 
     def put_ledger(self, record: LedgerRecord) -> None:
         """The record as it is now."""
-        channel = record.channel
+        channel, phase = record.channel, record.phase
+        is_open = phase not in ("rejected", "settled")
         known = self.ledgers_with[record.peer]
-        if record.is_open:
+        if is_open:
             known[channel] = None
         else:
             known.pop(channel, None)
-        if record.phase == "proposed":
+        if phase == "proposed":
             self.proposed.add(channel)
         else:
             self.proposed.discard(channel)
-        self._rest(channel, restless=record.is_open and (record.phase != "running" or waits_for_peer(record) != ""))
+        self._rest(channel, restless=is_open and (phase != "running" or waits_for_peer(record) != ""))
 
     def put_virtual(self, record: VirtualRecord) -> None:
         """The record as it is now."""
-        channel = record.channel_id
+        channel, over = record.channel_id, record.over
+        unfunded = not over and not record.funded
+        restless = not over and (
+            unfunded or virtual_standing.phase(record) != "running" or virtual_standing.ending(record)
+        )
+        standing = over, unfunded, restless
+        if self._standing.get(channel) == standing:  # most steps change nothing that is kept here
+            return
+        self._standing[channel] = standing
         for _, side in record.sides:
             ledger = ChannelId(side.ledger)
             users = self.users[ledger]
-            if record.over:
+            if over:
                 self.promised[ledger] -= len(record.agreement.assets) if channel in users else 0
                 users.pop(channel, None)
             else:
                 self.promised[ledger] += len(record.agreement.assets) if channel not in users else 0
                 users[channel] = None
-            if record.over or record.funded:
-                self.unfunded[ledger].discard(channel)
-            else:
+            if unfunded:
                 self.unfunded[ledger].add(channel)
-        if record.is_hub and not record.over:
+            else:
+                self.unfunded[ledger].discard(channel)
+        if record.is_hub and not over:
             self.forwarded.add(channel)
         else:
             self.forwarded.discard(channel)
-        self._rest(channel, restless=not record.over and (phase(record) != "running" or ending(record)))
+        self._rest(channel, restless=restless)
 
     def forget(self, channels: Iterable[ChannelId]) -> None:
         """These have ended and are not kept any more."""
         for channel in channels:
-            for known in (self.users, self.wants, self.unfunded, self.promised):
+            for known in (self.users, self.wants, self.unfunded, self.promised, self._standing):
                 known.pop(channel, None)
         for peer in [peer for peer, known in self.ledgers_with.items() if not known]:
             del self.ledgers_with[peer]

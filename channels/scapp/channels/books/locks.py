@@ -26,9 +26,9 @@ from scapp.channels.payments.locked import claims
 from scapp.channels.payments.locked import paying as payer
 from scapp.channels.payments.locked.asking import Reply
 from scapp.channels.payments.locked.book import LockBook
-from scapp.channels.payments.locked.events import LockOver, LocksEvent
+from scapp.channels.payments.locked.events import LaneSettled, LockOver, LocksEvent
 from scapp.channels.payments.locked.invoice import Invoice, read_invoice, write_invoice
-from scapp.channels.payments.locked.records import Hop, Invoiced, Lane, Transit
+from scapp.channels.payments.locked.records import Hop, Invoiced, Lane, Status, Transit
 from scapp.channels.payments.locked.runner import LockRunner
 from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.payments.purse import Purse
@@ -47,7 +47,9 @@ SHOWN_MAX = 1_000
 """Invoices, or payments, in one answer."""
 
 
-def lock_runner(shared: Shared, desk: ChainDesk, settings: LockSettings) -> LockRunner:
+def lock_runner(
+    shared: Shared, desk: ChainDesk, settings: LockSettings, limit: Callable[[Address, int], str]
+) -> LockRunner:
     """The locked payments of a node with a chain, not started."""
     return LockRunner(
         signer=shared.signer,
@@ -58,12 +60,13 @@ def lock_runner(shared: Shared, desk: ChainDesk, settings: LockSettings) -> Lock
         clock_ms=shared.clock_ms,
         head_s=lambda: desk.head_time_s,
         revealed=desk.revealed,
+        limit=limit,
         counters=shared.counters,
     )
 
 
 class BooksLocks:
-    """Belongs to the node's event loop; implements `locked.runner.LockPort`. `app` is the contract of hash locks, zero
+    """Belongs to the node's event loop; implements `locked.port.LockPort`. `app` is the contract of hash locks, zero
     where there is none; `find` gives ways to a payee by announcements."""
 
     def __init__(
@@ -95,9 +98,17 @@ class BooksLocks:
 
     def over(self, events: Sequence[LocksEvent]) -> None:
         for event in events:
-            if isinstance(event, LockOver) and event.fate != "ended":
-                self._tell(self._locks.book.state.transits[event.hash], ChannelId(event.channel))
+            if isinstance(event, LaneSettled):
+                self._redeemed.pop(ChannelId(event.channel), None)
+            elif isinstance(event, LockOver) and event.fate != "ended":
+                transit = self._locks.book.state.transits.get(event.hash)
+                if transit is not None:  # None: forgotten by now
+                    self._tell(transit, ChannelId(event.channel))
         self._runner.wake()
+
+    def is_over(self, channel: ChannelId) -> bool:
+        record = self._runner.books.state.virtuals.get(channel)
+        return record is None or record.over
 
     def _tell(self, transit: Transit, channel: ChannelId) -> None:
         leg = transit.incoming
@@ -342,9 +353,13 @@ class BooksLocks:
             return
         try:
             async with asyncio.timeout(wait_s):
-                await self._runner.wait_until(lambda: self._locks.book.state.transits[name].status != "locked")
+                await self._runner.wait_until(lambda: self._status(name) != "locked")
         except TimeoutError:
             return
+
+    def _status(self, name: bytes) -> Status | None:
+        transit = self._locks.book.state.transits.get(name)
+        return transit.status if transit is not None else None
 
     async def recover(self, channel: ChannelId) -> None:
         """End a restored lane's recovery without the other's answer, at the operator's risk."""

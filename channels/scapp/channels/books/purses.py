@@ -86,6 +86,7 @@ class Purses:
         ]
         settled.sort(key=lambda purse: purse.opened_ms, reverse=True)
         self._payments.forget(purse.channel for purse in settled[SETTLED_KEPT:])
+        self._kept.intersection_update(virtuals)
 
     async def stop(self) -> None:
         """Break off what is under way: it begins again at the next start."""

@@ -1,15 +1,19 @@
-"""The books at run time: one task that takes all waiting inputs at once and stores what follows from them together.
+"""The books at run time: all waiting inputs are taken at once, and what follows from them is stored together.
 
 However many inputs wait, they cost one durable append: the more there is to do, the less each costs. Nothing is sent
-and nobody is told before that append is done. `engine.py` decides; `service.py` owns the one `BooksRunner` of a node.
+and nobody is told before that append is done; nothing more is decided meanwhile. Turns are callbacks, without a task
+or a future: each of those costs a lone message a turn of the event loop. `engine.py` decides; `service.py` owns the one
+`BooksRunner` of a node.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.events import encode_event
@@ -20,7 +24,7 @@ from scapp.channels.errors import LocalError, PeerError, ScappError
 from scapp.channels.log.port import Append, StreamWrite
 from scapp.channels.runner import Shared
 from scapp.channels.service import NodeEvent
-from scapp.channels.types import ChannelId
+from scapp.channels.types import Address, ChannelId
 
 logger = logging.getLogger("scapp.books")
 
@@ -59,25 +63,29 @@ class BooksRunner:
         self._followed_ms = followed_ms
         self._inbox: deque[_Waiting] = deque()
         self._inbox_bytes = 0
-        self._work = asyncio.Event()
+        self._at_hand: list[_Waiting] | None = None  # inputs whose turn has begun, or is about to
+        self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
         self._changed = asyncio.Event()
-        self._stopping = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = self._ended = False
         self._ticking = False
         self.failure = ""  # why the books stand still
         self.snapshots = BooksSnapshots(shared.log, books.state, codec)
-        self._task = asyncio.create_task(self._serve(), name="scapp-books")
+        self._saving: asyncio.Task[None] | None = None
 
     async def stop(self) -> None:
         """Finish the inputs at hand, then end."""
         self._stopping = True
-        self._work.set()
-        await asyncio.wait([self._task], timeout=FINISH_SECONDS)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        for waiting in self._inbox:
-            if waiting.done is not None and not waiting.done.done():
-                waiting.done.set_exception(LocalError("the node stops"))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), FINISH_SECONDS)
+        self._ended = True
+        if self._saving is not None:
+            await asyncio.gather(self._saving, return_exceptions=True)
+        left, self._at_hand = [*(self._at_hand or ()), *self._inbox], None
+        self._inbox.clear()
+        _answer(left, [LocalError("the node stops")] * len(left))
         save = None if self.failure else self.snapshots.at_end()
         if save is not None:
             await asyncio.to_thread(save)
@@ -116,55 +124,97 @@ class BooksRunner:
 
     def _put(self, waiting: _Waiting) -> None:
         self._inbox.append(waiting)
-        self._work.set()
+        self._go_on()
+
+    # Turns
+
+    def _go_on(self) -> None:
+        """Have what waits taken soon, with all that comes until then."""
+        if self._at_hand is not None:
+            return
+        if self._inbox:
+            self._at_hand = []
+            self._idle.clear()
+            self._loop.call_soon(self._turn)
+        else:
+            self._idle.set()
 
     def _take(self) -> list[_Waiting]:
         taken = [self._inbox.popleft() for _ in range(min(len(self._inbox), INPUTS_MAX))]
         self._inbox_bytes -= sum(each.size for each in taken)
         self._room.set()
-        if not self._inbox:
-            self._work.clear()
         return taken
 
-    async def _serve(self) -> None:
-        while not (self._stopping and not self._inbox):
-            await self._work.wait()
-            taken = self._take()
-            if self.failure:
-                _answer(taken, [ScappError(self.failure)] * len(taken))
-                continue
-            outcomes: list[ScappError | None]
-            try:
-                outcomes = await self._run(taken)
-            except Exception as error:  # of the log, or a bug in what is none of one record's
-                if not isinstance(error, ScappError):
-                    logger.exception("a bug stopped the books")
-                self._fail(str(error) or repr(error))
-                outcomes = [ScappError(self.failure)] * len(taken)
-            _answer(taken, outcomes)
-            self.wake()
-
-    async def _run(self, taken: list[_Waiting]) -> list[ScappError | None]:
-        """Decide each input, follow up, store, then say."""
+    def _turn(self) -> None:
+        """Decide each input, follow up, store; `_stored` goes on."""
+        self._at_hand = taken = self._take()
+        if self._ended or self.failure:
+            self._end_turn([LocalError("the node stops") if self._ended else ScappError(self.failure)] * len(taken))
+            return
         books = self.books
-        books.at(self._shared.clock_ms(), self._head_time_s())
-        outcomes = [self._decide(each.decide) for each in taken]
-        books.crank()
-        self._log_faults()
-        step, touched = books.take()
-        stored = self._store(step)
-        messages = [(send.peer, encode_message(send.message)) for send in step.sends]  # while the disk is at work
-        if stored is not None:
-            await stored
-        for peer, message in messages:
-            self._shared.send(peer, message)
-        for note in step.notes:
-            self._tell(note.channel, note.kind, note.detail)
-        if touched:
-            self._after(touched)
+        try:
+            books.at(self._shared.clock_ms(), self._head_time_s())
+            outcomes = [self._decide(each.decide) for each in taken]
+            books.crank()
+            self._log_faults()
+            step, touched = books.take()
+            messages: list[tuple[Address, bytes]] = []
+            then = partial(self._stored, outcomes, step, messages, touched)
+            if step.events:
+                self._store(step, then)
+            messages += [(send.peer, encode_message(send.message)) for send in step.sends]  # while the disk is at work
+        except Exception as error:
+            self._broken(error)
+            return
+        if not step.events:
+            then(None)
+
+    def _stored(
+        self,
+        outcomes: list[ScappError | None],
+        step: Step,
+        messages: list[tuple[Address, bytes]],
+        touched: tuple[ChannelId, ...],
+        failed: Exception | None,
+    ) -> None:
+        """Say what follows from a step, once it is durable."""
+        if self._ended or self.failure:
+            return
+        try:
+            if failed is not None:
+                raise failed
+            for peer, message in messages:
+                self._shared.send(peer, message)
+            for note in step.notes:
+                self._tell(note.channel, note.kind, note.detail)
+            if touched:
+                self._after(touched)
+        except Exception as error:
+            self._broken(error)
+            return
         if self.snapshots.is_due:
-            await asyncio.to_thread(self.snapshots.take())
-        return outcomes
+            self._saving = self._loop.create_task(self._save(outcomes))
+        else:
+            self._end_turn(outcomes)
+
+    async def _save(self, outcomes: list[ScappError | None]) -> None:
+        """Save a snapshot before the next turn."""
+        await asyncio.to_thread(self.snapshots.take())
+        self._saving = None
+        self._end_turn(outcomes)
+
+    def _broken(self, error: Exception) -> None:
+        """Of the log, or a bug in what is none of one record's."""
+        if not isinstance(error, ScappError):
+            logger.error("a bug stopped the books", exc_info=error)
+        self._fail(str(error) or repr(error))
+        self._end_turn([ScappError(self.failure)] * len(self._at_hand or ()))
+
+    def _end_turn(self, outcomes: list[ScappError | None]) -> None:
+        taken, self._at_hand = self._at_hand or [], None
+        _answer(taken, outcomes)
+        self.wake()
+        self._go_on()
 
     def _decide(self, decide: Input) -> ScappError | None:
         """One input's decision; what it is refused for changes nothing."""
@@ -192,16 +242,13 @@ class BooksRunner:
             self._shared.counters["books_bugs"] += 1
         self.books.faults.clear()
 
-    def _store(self, step: Step) -> asyncio.Future[None] | None:
-        """Begin to store the facts of a step; None where there are none."""
-        if not step.events:
-            return None
-        state = self.books.state
-        first = state.version - len(step.events)
+    def _store(self, step: Step, then: Callable[[Exception | None], None]) -> None:
+        """Begin to store the facts of a step."""
+        first = self.books.state.version - len(step.events)
         self._shared.counters["books_appends"] += 1
         self._shared.counters["books_events"] += len(step.events)
         events = tuple(map(encode_event, step.events))
-        return self._shared.begin_to_store(Append((StreamWrite(BOOKS_STREAM, first, events),)))
+        self._shared.enqueue(Append((StreamWrite(BOOKS_STREAM, first, events),)), then)
 
     def _fail(self, reason: str) -> None:
         """What is in memory may be ahead of the log: nothing more is decided, and nothing was said of it."""

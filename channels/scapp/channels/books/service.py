@@ -96,7 +96,7 @@ class NodeBooks:
         self._volumes = Volumes(setup.volume)
         self.defences = Defences(self._open_books, lambda channel: self._purses.plain(channel), setup.presigns)
         self._payments = payments
-        self._locks = lock_runner(shared, desk, setup.locks)
+        self._locks = lock_runner(shared, desk, setup.locks, self._limited)
         self._locked: BooksLocks | None = None
         self._nonce = nonce
         self._runner: BooksRunner | None = None
@@ -172,21 +172,26 @@ class NodeBooks:
     async def on_message(self, peer: Address, data: bytes) -> None:
         """A message whose tag begins with one of PREFIXES; returns when it is queued: what is said is said again until
         it is answered. Raises PeerError for one that cannot be read or taken now."""
-        if prefix_of(data) == b"p:":
+        prefix = prefix_of(data)
+        if prefix == b"p:":
             self._payments.receive(peer, data)
             return
-        if prefix_of(data) == b"k:":
+        if prefix == b"k:":
             self._running()
             self._locks.receive(peer, data)
             return
-        if prefix_of(data) == b"r:":
+        if prefix == b"r:":
             self._routes.receive(peer, data)
             return
         message = decode_message(data)
         if self._runner is None:
             raise PeerError(self.fault or "the books are not open yet")
-        limited = self._volumes.count(peer, len(data), self._shared.clock_ms())
+        limited = self._limited(peer, len(data))
         await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules, limited), len(data))
+
+    def _limited(self, peer: Address, size: int) -> str:
+        """Why nothing new is begun for a peer that says so many bytes more, or ""."""
+        return self._volumes.count(peer, size, self._shared.clock_ms())
 
     def on_link(self, peer: Address, connected: bool) -> None:
         """A link has come up or gone down."""

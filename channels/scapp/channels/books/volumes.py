@@ -2,6 +2,7 @@
 
 Everything that a peer says counts, but only what begins something new waits for the bucket: what is under way ends.
 Payments are not counted here. Whoever makes them pays, and however many come, a channel stores them once per sync.
+Those under locks are: each is stored on its own, and costs nothing while its lock comes back.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ guarantee lies between the ledger's own two parties, its target is a channel. Th
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from scapp.channels.errors import PeerError
@@ -86,8 +88,29 @@ class Retract(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="retra
 Proposal = Add | Remove | Transfer | Expand | Merge | Retract
 
 
+class _Same:
+    """Balances as a key: the very same ones. They are values, but with hundreds of guarantees dear to compare."""
+
+    __slots__ = ("balances",)
+
+    def __init__(self, balances: Balances) -> None:
+        self.balances = balances
+
+    def __hash__(self) -> int:
+        return id(self.balances)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.balances is other.balances
+
+
 def apply(balances: Balances, proposal: Proposal) -> Balances:
     """The ledger after the proposal. Raises ProposalRefused."""
+    return _applied(_Same(balances), proposal)
+
+
+@lru_cache(maxsize=32)  # whoever signs a proposal folds it right afterwards
+def _applied(before: _Same, proposal: Proposal) -> Balances:
+    balances = before.balances
     if balances.turn >= U48_MAX:
         raise ProposalRefused("the ledger has no turn numbers left")
     match proposal:

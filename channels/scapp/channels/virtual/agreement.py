@@ -6,6 +6,7 @@ the last one's. The hubs' ledgers guarantee the whole of it, so any outcome with
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -145,11 +146,13 @@ def opened_ms(nonce: int) -> int:
     return nonce >> _NONCE_RANDOM_BITS
 
 
+@lru_cache(maxsize=512)  # the same few go through every message and event of a channel
 def pack_amounts(amounts: Amounts) -> bytes:
     """One blob, 64 bytes per asset."""
     return b"".join(to_wire_amount(amount) for pair in amounts for amount in pair)
 
 
+@lru_cache(maxsize=512)
 def unpack_amounts(data: bytes) -> Amounts:
     """Inverse of `pack_amounts`. Raises InvalidValue for a length that is no multiple of 64."""
     if len(data) % 64:

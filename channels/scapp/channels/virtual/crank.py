@@ -39,14 +39,16 @@ def place_of(record: VirtualRecord, at: int, ledger: Ledger | None) -> Place:
     side = record.right if at == RIGHT else record.left
     if side is None or ledger is None or ledger.channel_id != side.ledger:
         return "unknown"
-    wanted = funding.guarantee(record, at, side)
     held = {each.asset: each.find(record.channel_id) for each in ledger.current.assets}
     if any(held.values()):
+        wanted = funding.guarantee(record, at, side)
         expected = [Guarantee(wanted.target, part.amount, wanted.left, wanted.right) for part in wanted.parts]
         found = [held.get(part.asset) for part in wanted.parts]
         return "held" if found == expected else "unknown"
-    queued = (each.proposal for each in ledger.queue)
-    return "queued" if any(isinstance(each, Add) and each.target == record.channel_id for each in queued) else "absent"
+    for each in ledger.queue:
+        if isinstance(each.proposal, Add) and each.proposal.target == record.channel_id:
+            return "queued"
+    return "absent"
 
 
 def crank(record: VirtualRecord, places: Funding, context: Context) -> Step:
@@ -67,7 +69,7 @@ def _next(record: VirtualRecord, places: Funding, context: Context) -> VirtualEv
         return noted
     return (
         abort.decide(record, places.impossible, context)
-        or funding.decide(record, context)
+        or funding.decide(record, context, proposed=places.right == "queued")
         or defunding.decide(record, context)
     )
 

@@ -44,18 +44,21 @@ def receive(record: VirtualRecord, peer: Address, message: VirtualMessage) -> St
         raise PeerError(f"0x{peer.hex()} has no part in virtual channel 0x{message.channel.hex()}")
     if message.channel != record.channel_id:
         raise PeerError(f"a message about channel 0x{message.channel.hex()}")
+    events: tuple[VirtualEvent, ...]
+    after: VirtualRecord | None = None
     match message:
         case Refused():
-            events: tuple[VirtualEvent, ...] = tuple(_refused(record, peer, message))
+            events = tuple(_refused(record, peer, message))
         case Proposed():
             events = tuple(_proposed(record, message))
         case Said():
-            events = _said(record, peer, message)
+            events, after = _said(record, peer, message)
         case Unknown():
             events = tuple(_told(record, peer, message))
-    after = record
-    for event in events:
-        after = evolve(after, event)
+    if after is None:
+        after = record
+        for event in events:
+            after = evolve(after, event)
     sends = news(record, after, but=peer) if events else ()
     if peer in record.peers:
         sends += _answer(after, peer, message) + _asked_further(after, peer, message)
@@ -90,8 +93,8 @@ def _proposed(record: VirtualRecord, message: Proposed) -> Iterator[VirtualEvent
         yield event
 
 
-def _said(record: VirtualRecord, peer: Address, message: Said) -> tuple[VirtualEvent, ...]:
-    """Each part is judged by what the parts before it have added."""
+def _said(record: VirtualRecord, peer: Address, message: Said) -> tuple[tuple[VirtualEvent, ...], VirtualRecord]:
+    """Each part is judged by what the parts before it have added. The record with all that is new in it as well."""
     parts: tuple[Callable[[VirtualRecord, Address, Said], Iterator[VirtualEvent]], ...] = (
         _milestones,
         _final,
@@ -104,7 +107,7 @@ def _said(record: VirtualRecord, peer: Address, message: Said) -> tuple[VirtualE
         for event in part(record, peer, message):
             record = evolve(record, event)
             found.append(event)
-    return tuple(found)
+    return tuple(found), record
 
 
 def _milestones(record: VirtualRecord, _: Address, message: Said) -> Iterator[VirtualEvent]:

@@ -3,6 +3,7 @@ anything."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -116,7 +117,7 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def accepted(self) -> bool:
         """Has this node signed the prefund state?"""
-        return self.signed(self.prefund)
+        return self.prefund.signatures[self.my_index] != b""
 
     @property
     def rejected(self) -> bool:
@@ -133,7 +134,7 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def funded(self) -> bool:
         """Has everybody signed the postfund state: may it be used, until its end? Not once somebody has signed that it
         is not funded: that one must not have signed both."""
-        return self.postfund is not None and self.postfund.complete and self.aborted is None
+        return self.postfund is not None and self.aborted is None and b"" not in self.postfund.signatures
 
     @property
     def aborting(self) -> bool:
@@ -161,14 +162,16 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def cleared(self) -> bool:
         """Is the guarantee gone from every ledger that this node has a part in?"""
-        return self._on_each_side(self.gone)
+        return (self.gone[LEFT] or self.gone[RIGHT]) and self._on_each_side(self.gone)
 
     @property
     def over(self) -> bool:
         """Is there nothing left to be done here, unless a neighbour asks? Whoever has had no guarantee passes on the
         signatures under the aborted state until all are there that can come: those further on may have one."""
+        if not self.cleared:  # asked for at each step, and usually no
+            return self.rejected
         missing = self.aborted is not None and any(not self.aborted.signatures[index] for index in self.reachable)
-        return self.rejected or (self.cleared and not (missing and self.on_chain is None))
+        return self.rejected or not (missing and self.on_chain is None)
 
     @property
     def reachable(self) -> range:
@@ -215,7 +218,15 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def hash_of(self, milestone: Milestone, turn: int, amounts: Amounts, app_data: bytes) -> Hash:
         """What is signed for such a state."""
-        return state_hash(self.channel_id, agreements.state_of(self.agreement, milestone, turn, amounts, app_data))
+        return _hash_of(self.channel_id, self.agreement, milestone, turn, amounts, app_data)
+
+
+@lru_cache(maxsize=512)
+def _hash_of(
+    channel: ChannelId, agreement: Agreement, milestone: Milestone, turn: int, amounts: Amounts, app_data: bytes
+) -> Hash:
+    """Asked for once for each signature, one's own and the others'."""
+    return state_hash(channel, agreements.state_of(agreement, milestone, turn, amounts, app_data))
 
 
 def create(event: VirtualCreated) -> VirtualRecord:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterable
 
 import msgspec
@@ -177,14 +178,20 @@ class _Follower:
                 yield sent
         for derivation in self._hub.derived_since(channel_id, self._at[channel_id][1]):
             entries, derived = self._at[channel_id]
-            self._at[channel_id] = (entries, derivation.end_sequence)
-            resume = self._resume(channel_id)
+            wanted = derivation.changes.app_events() if "app" in self._wish.kinds else ()
+            events = [event for event in wanted if event.sequence >= derived]
+            # Who goes on after the rows still gets the events, so what comes first must not stand for the rest.
             if "rows" in self._wish.kinds:
-                yield Sent(rows_item(derivation, app), resume)
-            if "app" in self._wish.kinds:
-                for event in derivation.changes.app_events():
-                    if event.sequence >= derived:
-                        yield Sent(app_event_item(channel_id, event, encoding), resume)
+                yield Sent(
+                    rows_item(derivation, app), self._resume(channel_id, derived if events else derivation.end_sequence)
+                )
+            for event, after in itertools.zip_longest(events, events[1:]):
+                item = app_event_item(channel_id, event, encoding)
+                following = derivation.end_sequence if after is None else event.sequence + 1
+                # In the middle of a message's events there is no place to go on from.
+                has_place = after is None or after.sequence > event.sequence
+                yield Sent(item, self._resume(channel_id, following) if has_place else "")
+            self._at[channel_id] = (entries, derivation.end_sequence)
 
     async def _horizon(self, channel_id: ChannelId) -> int:
         """The sequence from which on derivations are at hand; everything before must come from the database."""
@@ -232,9 +239,10 @@ class _Follower:
             item = StreamItem(kind="reset", channel_id=hexed(channel_id), sequence=horizon, detail=detail)
             yield Sent(item, self._resume(channel_id))
 
-    def _resume(self, channel_id: ChannelId) -> str:
-        entries, derived = self._at[channel_id]
-        return f"{hexed(channel_id)}:{entries}:{derived}"
+    def _resume(self, channel_id: ChannelId, derived: int | None = None) -> str:
+        """The place at which the follower is, or is once it has seen the first `derived` entries' changes."""
+        entries, at = self._at[channel_id]
+        return f"{hexed(channel_id)}:{entries}:{at if derived is None else derived}"
 
 
 def _node_item(event: NodeEvent) -> StreamItem:

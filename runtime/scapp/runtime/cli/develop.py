@@ -88,7 +88,9 @@ def test(app: Path, tests: tuple[Path, ...], determinism: bool, stall: bool) -> 
     document: dict[str, Any] = {"tests": {n: r.failures for n, r in reports.items()}, "uncovered": missing}
     if stall:
         document["stalls"] = {name: report.stalls for name, report in reports.items()}
-    emit(document, lambda: _text(reports, missing) + (stall_text(reports) if stall else ""))
+    if determinism:
+        document["determinism"] = all(not report.failures for report in reports.values())
+    emit(document, lambda: _text(reports, missing, determinism) + (stall_text(reports) if stall else ""))
     return REFUSED if any(report.failures for report in reports.values()) else 0
 
 
@@ -97,10 +99,11 @@ def _uncovered(checked: CheckedModule, reports: dict[str, Report]) -> list[str]:
     return [message.name for message in checked.manifest.messages if message.name not in seen]
 
 
-def _text(reports: dict[str, Report], missing: list[str]) -> str:
+def _text(reports: dict[str, Report], missing: list[str], determinism: bool) -> str:
     lines = []
     for name, report in reports.items():
-        lines.append(f"{'FAILED' if report.failures else 'ok    '}  {name}  {report.steps} steps")
+        proved = ", the same in every way" if determinism and not report.failures else ""
+        lines.append(f"{'FAILED' if report.failures else 'ok    '}  {name}  {report.steps} steps{proved}")
         lines += [f"  {failure}" for failure in report.failures]
     covered = "every message was accepted at least once" if not missing else f"never accepted: {', '.join(missing)}"
     return "\n".join([*lines, covered])

@@ -71,6 +71,10 @@ class Asks:
         finally:
             self._asked.pop((name, first.peer), None)
 
+    def refuse(self, peer: Address, ask: Ask, why: str) -> None:
+        """Answer without a look."""
+        self._answer(peer, ask.hash, Reply(why, self._book.me))
+
     def on_ask(self, peer: Address, ask: Ask) -> None:
         """Judge, then answer or ask the next one."""
         verdict = judge_ask(self._book, peer, ask)

@@ -20,6 +20,7 @@ from scapp.channels.payments.locked.events import (
     LaneSettled,
     LockOver,
     LocksEvent,
+    LocksForgotten,
     VoucherPromised,
 )
 from scapp.channels.payments.locked.invoice import MEMO_MAX
@@ -143,6 +144,15 @@ class LockBook:
         """The channel is gone for good."""
         if self.lane(channel).phase != "settled":
             self.do(LaneSettled(channel, self.now_ms))
+
+    def forget(self, fact: LocksForgotten) -> None:
+        """Of what `forgetting.py` has found."""
+        payers = {self.lane(channel).payer for channel in fact.lanes}
+        self.do(fact)
+        self.draining.difference_update(map(ChannelId, fact.lanes))
+        for payer in payers:
+            if not self.state.with_peer(payer):
+                self._verifiers.pop(payer, None)
 
     def recovered(self, channel: ChannelId, *, by_operator: bool) -> None:
         """A restored lane goes on. Raises LocalError when it does not recover."""

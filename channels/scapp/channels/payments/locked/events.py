@@ -156,6 +156,15 @@ class LaneRecovered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
     at_ms: int
 
 
+class LocksForgotten(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="locks.forgotten.1"):
+    """These lanes are settled and these payments and invoices are over for good: nothing is known of them from here
+    on."""
+
+    lanes: tuple[bytes, ...]
+    hashes: tuple[bytes, ...]
+    at_ms: int
+
+
 LocksEvent = (
     LaneOpened
     | LaneClosed
@@ -171,6 +180,7 @@ LocksEvent = (
     | LockOver
     | LocksRestored
     | LaneRecovered
+    | LocksForgotten
 )
 
 encode_locks_event = msgspec.msgpack.Encoder().encode

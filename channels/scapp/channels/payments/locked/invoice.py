@@ -76,10 +76,8 @@ def read_invoice(text: str) -> Invoice:
     text = text.strip()
     if len(text) > TEXT_MAX or not is_invoice(text):
         raise LocalError(f"an invoice begins with {PREFIX} and has {TEXT_MAX} characters at most")
-    encoded = text[len(PREFIX) :].upper()
     try:
-        data = base64.b32decode(encoded + "=" * (-len(encoded) % 8))
-        body, signature = data[:-_SIGNATURE_BYTES], data[-_SIGNATURE_BYTES:]
+        body, signature = _parts(text)
         found = _decode(body)
         signed = recover(_digest(body), Signature(signature)) == found.payee
     except (ValueError, binascii.Error, RecursionError, InvalidSignature):  # msgspec's own errors are ValueErrors
@@ -102,6 +100,21 @@ def read_invoice(text: str) -> Invoice:
         expires_s=found.expires_s,
         memo=found.memo,
     )
+
+
+def expires_s(text: str) -> int:
+    """When an invoice expires, whoever signed it; 0 for text that can never be paid."""
+    try:
+        return _decode(_parts(text)[0]).expires_s
+    except (ValueError, binascii.Error, RecursionError):
+        return 0
+
+
+def _parts(text: str) -> tuple[bytes, bytes]:
+    """What is signed, and the signature."""
+    encoded = text[len(PREFIX) :].upper()
+    data = base64.b32decode(encoded + "=" * (-len(encoded) % 8))
+    return data[:-_SIGNATURE_BYTES], data[-_SIGNATURE_BYTES:]
 
 
 def is_invoice(text: str) -> bool:

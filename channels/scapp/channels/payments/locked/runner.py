@@ -10,13 +10,12 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
 
 from scapp.channels.errors import LocalError, PeerError, ScappError
 from scapp.channels.log.port import Append, Committer, EventLog, StreamWrite
 from scapp.channels.onchain import Revealed
 from scapp.channels.payments.hops import LockRefused
-from scapp.channels.payments.locked import claims, recovering, speaking, taking
+from scapp.channels.payments.locked import claims, forgetting, recovering, speaking, taking
 from scapp.channels.payments.locked import paying as payer
 from scapp.channels.payments.locked.asking import Asks
 from scapp.channels.payments.locked.book import LockBook
@@ -35,6 +34,7 @@ from scapp.channels.payments.locked.messages import (
     decode_lock_message,
     encode_lock_message,
 )
+from scapp.channels.payments.locked.port import LockPort
 from scapp.channels.payments.locked.records import Lane
 from scapp.channels.payments.locked.stored import load_locks, save_locks
 from scapp.channels.payments.locked.terms import ChainClock, LockSettings
@@ -47,20 +47,10 @@ logger = logging.getLogger("scapp.payments")
 INBOX_MAX = 10_000
 """Messages of peers that wait; what is beyond is dropped, for it is said again."""
 SNAPSHOT_EVENTS = 4_096
+_COUNTED = Ask | Locked | LaneWanted | LaneHeld
+"""What a peer may say as often as it likes, and makes this node store or work; the rest answers what was begun."""
 
 Decide = Callable[[LockBook], None]
-
-
-class LockPort(Protocol):
-    """What happens around locked payments, in the node's books."""
-
-    def changed(self, lanes: Sequence[Lane]) -> None:
-        """These lanes have changed, durably, or the chain says more of their locks."""
-        ...
-
-    def over(self, events: Sequence[LocksEvent]) -> None:
-        """These facts are durable."""
-        ...
 
 
 class _Input:
@@ -74,8 +64,9 @@ class _Input:
 
 class LockRunner:
     """Belongs to the node's event loop. `send` queues a message for a peer and says whether it could; `head_s` is the
-    newest block's timestamp, 0 while unknown, `revealed` asks the chain. Of the node's `counters` those that begin
-    with "locks_" are counted here."""
+    newest block's timestamp, 0 while unknown, `revealed` asks the chain. `limit` counts a message of so many bytes and
+    says why nothing new is begun for the peer, or "". Of the node's `counters` those that begin with "locks_" are
+    counted here."""
 
     def __init__(
         self,
@@ -88,6 +79,7 @@ class LockRunner:
         clock_ms: Callable[[], int],
         head_s: Callable[[], int],
         revealed: Callable[[Sequence[bytes]], Awaitable[Revealed]],
+        limit: Callable[[Address, int], str],
         counters: Counter[str],
     ) -> None:
         self.book = LockBook(signer, settings)
@@ -100,6 +92,7 @@ class LockRunner:
         self._clock_ms = clock_ms
         self._head_s = head_s
         self._revealed = revealed
+        self._limit = limit
         self._counters = counters
         self._inbox: deque[_Input] = deque()
         self._work = asyncio.Event()
@@ -111,6 +104,7 @@ class LockRunner:
         self._storing = False  # the book is ahead of the disk: nothing may be said of it
         self._stored = 0
         self._saved = 0
+        self._forget_at = 0  # how much is remembered when it is time to look for what may be forgotten
         self._polled_s = 0
         self._poll: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -155,7 +149,10 @@ class LockRunner:
         """A message whose tag begins "k:". Raises PeerError for what is refused at once; what is taken is decided soon,
         and a crash before that loses nothing: the peer says it again."""
         message = decode_lock_message(data)
-        if isinstance(message, Ask):
+        limited = self._limit(peer, len(data)) if isinstance(message, _COUNTED) else ""
+        if isinstance(message, Ask) and limited:
+            self.asks.refuse(peer, message, limited)
+        elif isinstance(message, Ask):
             self._now()
             self.asks.on_ask(peer, message)
         elif isinstance(message, Answer):
@@ -166,8 +163,10 @@ class LockRunner:
             self._on_refusal(peer, message)
         elif len(self._inbox) >= INBOX_MAX:
             self._counters["locks_dropped"] += 1
+        elif limited and not isinstance(message, Locked):
+            raise PeerError(limited)
         else:
-            self._put(_Input(lambda book: self._decide_message(book, peer, message), None, peer))
+            self._put(_Input(lambda book: self._decide_message(book, peer, message, limited), None, peer))
 
     def link(self, peer: Address, connected: bool) -> None:
         """A link has come up or gone down: say what the peer may lack."""
@@ -183,6 +182,8 @@ class LockRunner:
         state = self.book.state
         due = [state.lanes[channel] for channel in self._resending.due(self._clock_ms()) if channel in state.lanes]
         self._say(due, again=True)
+        if forgetting.size(self.book) >= self._forget_at:
+            self._put(_Input(self._forget, None))
         self.on_head()
 
     def on_head(self) -> None:
@@ -194,10 +195,10 @@ class LockRunner:
         self._inbox.append(item)
         self._work.set()
 
-    def _decide_message(self, book: LockBook, peer: Address, message: LockMessage) -> None:
+    def _decide_message(self, book: LockBook, peer: Address, message: LockMessage, limited: str) -> None:
         match message:
             case Locked():
-                self._take(book, peer, message)
+                self._take(book, peer, message, limited)
             case Secret(channel, preimage):
                 lane = payer.secret_told(book, peer, channel, preimage)
                 self._seen.pop(lane.channel, None)  # it lacks the voucher, perhaps one that was made long ago
@@ -209,9 +210,18 @@ class LockRunner:
             case LaneHeld():
                 recovering.held(book, peer, message)
 
-    def _take(self, book: LockBook, peer: Address, message: Locked) -> None:
+    def _forget(self, book: LockBook) -> None:
+        fact = forgetting.forgettable(book, self.port.is_over) if self.port is not None else None
+        if fact is not None:
+            book.forget(fact)
+            for channel in map(ChannelId, fact.lanes):
+                self._seen.pop(channel, None)
+                self._resending.done(channel)
+        self._forget_at = forgetting.size(book) + forgetting.KEPT_MAX // 2
+
+    def _take(self, book: LockBook, peer: Address, message: Locked, limited: str) -> None:
         try:
-            if taking.take(book, peer, message):
+            if taking.take(book, peer, message, limited):
                 self._replies.append((peer, LockedSeen(message.channel, message.number)))
         except LockRefused as refused:
             self._counters["locks_refused"] += 1

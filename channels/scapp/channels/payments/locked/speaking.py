@@ -66,7 +66,7 @@ def touched(book: LockBook, events: Iterable[LocksEvent]) -> list[ChannelId]:
         if isinstance(event, VoucherPromised | VoucherTaken | LaneOpened):
             found[event.channel] = None
         elif isinstance(event, LockArrived | SecretLearned | LockFailed):
-            incoming = book.state.transits[event.hash].incoming
-            if incoming is not None:
-                found[incoming.channel] = None
-    return list(map(ChannelId, found))
+            transit = book.state.transits.get(event.hash)  # perhaps forgotten by now
+            if transit is not None and transit.incoming is not None:
+                found[transit.incoming.channel] = None
+    return [ChannelId(channel) for channel in found if channel in book.state.lanes]

@@ -20,6 +20,7 @@ from scapp.channels.payments.locked.events import (
     LockOver,
     LockPassed,
     LocksEvent,
+    LocksForgotten,
     LocksRestored,
     PaymentBegun,
     SecretLearned,
@@ -106,6 +107,8 @@ class LocksState:
                     self._put(replace(self.lanes[channel], token=token))
             case LaneRecovered(channel):
                 self._put(replace(self._lane(channel), token=b""))
+            case LocksForgotten(lanes, hashes):
+                self._forget(lanes, hashes)
         self.version += 1
 
     def locked(self) -> list[Lane]:
@@ -126,6 +129,9 @@ class LocksState:
                 index.pop(lane.channel, None)
             else:
                 index[lane.channel] = None
+        for party in (lane.payer, lane.payee):
+            if not self._by_party[party]:
+                del self._by_party[party]
         if lane.locks and lane.phase != "settled":
             self.locked_lanes[lane.channel] = None
         else:
@@ -137,6 +143,18 @@ class LocksState:
             self.open_transits.pop(transit.hash, None)
         else:
             self.open_transits[transit.hash] = None
+
+    def _forget(self, lanes: Iterable[bytes], hashes: Iterable[bytes]) -> None:
+        for channel in lanes:
+            if self._lane(channel).phase != "settled":
+                raise CorruptionError(f"payment channel 0x{channel.hex()} is forgotten, and not settled")
+            del self.lanes[ChannelId(channel)]
+        for name in hashes:
+            transit, invoiced = self.transits.pop(name, None), self.invoices.pop(name, None)
+            if transit is None and invoiced is None:
+                raise CorruptionError(f"nothing is known of the hash 0x{name.hex()}, which is forgotten")
+            if transit is not None and not transit.over:
+                raise CorruptionError(f"the payment 0x{name.hex()} is forgotten, and not over")
 
     def _leg(self, channel: bytes, name: bytes) -> Leg:
         lane = self._lane(channel)

@@ -95,9 +95,10 @@ def _judge_passing(book: LockBook, lane: Lane, lock: Lock, hops: Sequence[Hop]) 
     return Verdict(lock_fault(to.known, outgoing) or book.time_fault(to, outgoing), lane=to)
 
 
-def take(book: LockBook, peer: Address, message: Locked) -> bool:
+def take(book: LockBook, peer: Address, message: Locked, limited: str = "") -> bool:
     """The payer's newest voucher: is it known already, or an older one? Else it is taken, and its new locks are opened,
-    passed on, or refused. Raises PeerError; LockRefused for a voucher that this node does not take."""
+    passed on, or refused. `limited`: why only one that ends locks is taken now. Raises PeerError; LockRefused for a
+    voucher that this node does not take."""
     lane = book.shared(peer, message.channel)
     if peer != lane.payer:
         raise PeerError("the payee of a channel sends a voucher to its payer")
@@ -106,6 +107,8 @@ def take(book: LockBook, peer: Address, message: Locked) -> bool:
         return True
     if lane.phase != "open":
         raise LockRefused(f"the channel is {lane.phase}")
+    if limited and not set(voucher.locks) < set(lane.locks):
+        raise LockRefused(limited)
     if lane.token:
         raise PeerError("this node was restored from a backup, and has not recovered yet")
     keep(book, lane, message.number, voucher)
