@@ -115,7 +115,7 @@ class LedgerScene:
 
     async def until(self, happened: Callable[[], bool], *, blocks: bool = False, seconds: int = 12) -> None:
         """Wait for it; with `blocks` the chain goes on meanwhile, by so many seconds each."""
-        for _ in range(300):
+        for _ in range(300 if blocks else 3_000):
             if happened():
                 return
             if blocks:
