@@ -22,8 +22,9 @@ from scapp.reducers.manifest import HISTORY_COLUMNS, HISTORY_PREFIX, Column, Man
 from scapp.runtime.database import binary, sql
 from scapp.runtime.database.binary import Raw
 from scapp.runtime.database.connecting import Connection
+from scapp.runtime.database.phrases import quoted
 from scapp.runtime.database.port import READER, Backend, Capability, DatabaseError, ForeignDatabase
-from scapp.runtime.database.write import LIVE, quoted
+from scapp.runtime.database.write import LIVE
 from scapp.runtime.history import history_table
 
 AS_OF_PREFIX = "scapp_as_of_"
