@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from scapp.runtime.cli.processes import free_ports
 from tests.support.snippets import blocks
 from tests.support.tree import ROOT
 
@@ -23,8 +24,8 @@ def test_the_tutorial_works_as_written(tmp_path: Path) -> None:
     (source,) = blocks(TUTORIAL, "zig")
     (tmp_path / "tally.zig").write_text(source)
     script = "set -e\ntrap 'kill $ALICE_NODE $BOB_NODE 2>/dev/null || true' EXIT\n" + "\n".join(blocks(TUTORIAL, "sh"))
-    for port in ("7701", "7702", "7801", "7802"):
-        script = script.replace(f":{port}", f":{free_ports(1)[0]}")
+    for port, free in zip(("7701", "7702", "7801", "7802"), free_ports(4), strict=True):
+        script = script.replace(f":{port}", f":{free}")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", script],
