@@ -6,11 +6,12 @@ draws itself (fixture `seed`); without it each run draws a new one and prints it
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,18 @@ settings.load_profile(os.environ.get("SCAPP_HYPOTHESIS_PROFILE", "dev"))
 def pytest_configure(config: pytest.Config) -> None:
     """Draw the run's seed in the controlling process; workers inherit it through the environment."""
     os.environ.setdefault("SCAPP_SEED", str(secrets.randbits(32)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Modules and tests stay to the end: the garbage collector need not walk them, now or while the tests run."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -246,7 +246,7 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(found, ignore_errors=True)
 
 
-@pytest.mark.parametrize("players", [2, 3])
+@pytest.mark.parametrize("players", [pytest.param(2, marks=pytest.mark.slow), 3])  # fast with two: test_in_process
 def test_the_demo(players: int, open_folder: Path) -> None:
     """`scapp demo`: a game to its end, equal standings by SQL, equal roots, a directory to go on with."""
     command = [sys.executable, "-m", "scapp.runtime.cli.main", "demo", "--players", str(players), "--cards", "3"]

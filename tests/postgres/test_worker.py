@@ -339,6 +339,30 @@ def test_a_connection_lost_in_the_middle_costs_nothing(
     assert agrees(embedded, log)
 
 
+def test_a_database_that_comes_back_empty_is_filled_again(embedded: EmbeddedBackend, log: SignedLog) -> None:
+    """What the worker knows of schemas is as old as its connection."""
+    worker = worker_for(log, embedded)
+    worker.run_once()
+    with embedded.connect() as connection:
+        connection.execute("DROP SCHEMA shop CASCADE")
+    log.append(TWO, [put(TAGS, "more", 3)])
+    worker.run_once()
+    assert halted(worker, TWO)[0] is Halt.REFUSED
+    with embedded.connect() as connection:
+        connection.execute("DROP SCHEMA scapp CASCADE")
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND application_name = 'scapp'"
+        )
+    log.append(ONE, [account(3, 3)])
+    worker.run_once()
+    assert worker.database().state == "down"
+    assert "\n" not in worker.database().detail
+    run(worker)
+    assert agrees(embedded, log)
+    assert agrees(embedded, log, TWO)
+
+
 def test_an_answer_lost_after_the_commit_is_not_a_second_write(embedded: EmbeddedBackend, log: SignedLog) -> None:
     """The batch is in the database, the worker does not know: its retry finds the cursor moved."""
     worker = worker_for(log, embedded)

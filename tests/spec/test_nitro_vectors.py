@@ -216,6 +216,7 @@ def test_parts_of_the_wrong_type_fail(document):
 def test_missing_sections_count_zero():
     """An empty file has nothing that could fail."""
     found, complaints = counts({})
+    assert {"onchain", "goLedger.ledgers", "known.keys", "channelId"} <= set(found)
     assert {name: found[name] for name in GENERATED} == dict.fromkeys(GENERATED, (0, 0, 0))
     assert complaints == []
 

@@ -22,7 +22,7 @@ from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual.opening import Apps, HubRequest
 from tests.support.node_cast import DEPLOYMENT, START_MS, Cast
-from tests.support.plain_chain import PlainChain, PlainService
+from tests.support.plain_chain import PlainChain, PlainService, answered
 
 PAYMENT_APP, TWO_PARTY_APP, LOCK_APP = (Address(bytes([number]) * 20) for number in (0xA1, 0xA2, 0xA3))
 TERMS = ChainTerms(challenge_duration_min_s=600, conclude_delay_s=3_600)
@@ -99,6 +99,7 @@ class LedgerScene:
         self.chain.chain.mine(self.chain.chain.head.time_s + seconds)
         for service in self.services.values():
             service.look()
+        await answered(self.services.values())
         await asyncio.sleep(0.01)
 
     async def until(self, happened: Callable[[], bool], *, blocks: bool = False, seconds: int = 12) -> None:

@@ -68,7 +68,8 @@ class DatabaseView(Document, frozen=True, kw_only=True):
 
 
 class Status(Document, frozen=True, kw_only=True):
-    """`channels`: how many by phase; `corrupt`: those that stay closed, with what is wrong, not among them."""
+    """`channels`: how many by phase; `corrupt`: those that stay closed, with what is wrong, not among them;
+    `log_failure`: why the log takes no more writes, and so nothing is signed, if that is so."""
 
     address: AddressText
     version: str
@@ -83,6 +84,7 @@ class Status(Document, frozen=True, kw_only=True):
     apps: int
     policy: str
     corrupt: dict[str, str] = {}
+    log_failure: str = ""
 
 
 class PeerView(Document, frozen=True, kw_only=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -30,10 +29,10 @@ def books_say_before_they_store(patch: pytest.MonkeyPatch) -> None:
     """What a batch has to say leaves before its facts are on the disk."""
     original = BooksRunner._store
 
-    def store(self: BooksRunner, step: Step) -> asyncio.Future[None] | None:
+    def store(self: BooksRunner, step: Step, then: Callable[[Exception | None], None]) -> None:
         for send in step.sends:
             self._shared.send(send.peer, encode_message(send.message))
-        return original(self, step)
+        original(self, step, then)
 
     patch.setattr(BooksRunner, "_store", store)
 

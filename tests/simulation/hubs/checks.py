@@ -172,7 +172,7 @@ class Checks:
             self._sign(node, event.channel, event.turn, digest)
         told = node.index == self.hostile or node.restores  # a restored node may be told of what it had signed
         if event.milestone == "postfund" and event.signatures[record.my_index] and not told:
-            held = all(record.held[at] for at, _ in record.sides)
+            held = all(record.held[at] for at, _ in record.sides) or _has_proposed(kept.books, record)
             require(held, f"8: {node.name} signs turn 1 without its guarantees")
         postfund = milestone_state(record, "postfund")
         if postfund is not None and all(postfund.signatures):
@@ -240,3 +240,13 @@ def kind_of(message: bytes) -> str:
         return type(decode_message(message)).__name__
     except Exception:
         return prefix_of(message).decode("latin1")
+
+
+def _has_proposed(books: BooksState, record: VirtualRecord) -> bool:
+    """Is this node the payer, which has signed its guarantee as the ledger's leader? It is the only one to whom that is
+    enough."""
+    side = record.right
+    if record.agreement.kind != "payment" or record.my_index or side is None:
+        return False
+    ledger = books.ledgers[ChannelId(side.ledger)].ledger
+    return ledger is not None and any(each.find(record.channel_id) for each in ledger.proposed.assets)

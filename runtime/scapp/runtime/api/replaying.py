@@ -11,13 +11,14 @@ from scapp.channels.deployment import deployment_id
 from scapp.channels.reading import EntrySource
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.errors import ApiError
+from scapp.runtime.database.connecting import one_line
 from scapp.runtime.database.port import Backend, DatabaseError
 from scapp.runtime.derived_documents import ReplayAnswer, ReplayRequest, difference_view
 from scapp.runtime.modules import Modules
 from scapp.runtime.progress import Meters
 from scapp.runtime.replay import Replay
 from scapp.runtime.schema import ensure_deployment
-from scapp.runtime.worker import Worker
+from scapp.runtime.worker import DATABASE_CURE, Worker
 
 
 class Replaying:
@@ -51,11 +52,10 @@ class Replaying:
             return self._replay(channel_id, request)
         except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseError) as error:
             hint = "what was replayed stays; the same command goes on from there"
-            raise ApiError("database_down", f"the database cannot answer now: {error}", hint) from None
+            raise ApiError("database_down", f"the database cannot answer now: {one_line(error)}", hint) from None
         except psycopg.Error as error:
-            raise ApiError(
-                "refused", f"the database refuses: {error}", "nothing of the live rows was changed"
-            ) from None
+            hint = f"nothing of the live rows was changed; {DATABASE_CURE}"
+            raise ApiError("refused", f"the database refuses: {one_line(error)}", hint) from None
         finally:
             with self._lock:
                 self._busy.discard(channel_id)

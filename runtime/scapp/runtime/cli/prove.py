@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scapp.runtime.cli.common import MISMATCH, Problem, common, emit, printable, settings, tell, waiting
+from scapp.runtime.cli.common import MISMATCH, Problem, cell, common, emit, printable, settings, tell, waiting
 
 if TYPE_CHECKING:
     from scapp.runtime.proof_documents import CheckedProof
@@ -120,5 +120,8 @@ def _line(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(value)
     if isinstance(value, dict):
-        return printable(", ".join(f"{name} {shown}" for name, shown in value.items()))
+        shown = ((name, "NULL" if each is None else cell(each)) for name, each in value.items())
+        return printable(", ".join(f"{name} {text}" for name, text in shown))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "absent" if value is None else printable(str(value))
