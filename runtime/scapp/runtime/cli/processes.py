@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from scapp.runtime.documents import NodeFile
 
 LOG_FILE = "node.log"
 _POLL_S = 0.02
+PORTS = range(20_000, 32_000)  # below those that Linux and macOS give to whoever asks for any
 
 
 class NodeChild:
@@ -144,12 +146,18 @@ def stop_all(children: Iterable[NodeChild]) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of 127.0.0.1 that nobody uses now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """TCP ports of 127.0.0.1 that nobody uses now, drawn from `PORTS`: while a node is down, the system gives its port
+    to no other. Raises LocalError."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        if len(found) == count:
+            break
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            found.append(port)
+    if len(found) < count:
+        raise LocalError(f"only {len(found)} of {count} ports from {PORTS[0]} to {PORTS[-1]} are free")
+    return found
 
 
 def write_settings(home: Path, listen_port: int, api_port: int, more: str = "") -> None:
