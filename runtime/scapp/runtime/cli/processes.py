@@ -26,8 +26,8 @@ from scapp.runtime.config import CONFIG_FILE
 from scapp.runtime.documents import NodeFile
 
 LOG_FILE = "node.log"
+PORTS_FIRST = 10_000
 _POLL_S = 0.02
-PORTS = range(20_000, 32_000)  # below those that Linux and macOS give to whoever asks for any
 
 
 class NodeChild:
@@ -146,18 +146,35 @@ def stop_all(children: Iterable[NodeChild]) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of 127.0.0.1 that nobody uses now, drawn from `PORTS`: while a node is down, the system gives its port
-    to no other. Raises LocalError."""
+    """TCP ports of 127.0.0.1 that nobody uses now. They are not among those that the system gives to connections which
+    leave this machine: nobody would keep one for a node that is away for a moment."""
     found: list[int] = []
-    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        if len(found) == count:
-            break
-        with socket.socket() as tried, contextlib.suppress(OSError):
-            tried.bind(("127.0.0.1", port))
-            found.append(port)
-    if len(found) < count:
-        raise LocalError(f"only {len(found)} of {count} ports from {PORTS[0]} to {PORTS[-1]} are free")
+    drawn = range(PORTS_FIRST, max(_outgoing_ports_first(), PORTS_FIRST + 1_000))
+    with contextlib.ExitStack() as stack:
+        while len(found) < count:
+            one = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", random.choice(drawn)))  # noqa: S311 - no secret
+                found.append(one.getsockname()[1])
     return found
+
+
+def _outgoing_ports_first() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32_768  # of Linux
+
+
+def is_free(port: int) -> bool:
+    """Whether this TCP port of 127.0.0.1 can be listened on now."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a node does
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def write_settings(home: Path, listen_port: int, api_port: int, more: str = "") -> None:
