@@ -59,7 +59,7 @@ class Health(Document, frozen=True, kw_only=True):
 
 
 class DatabaseView(Document, frozen=True, kw_only=True):
-    """`state`: off, starting, up or down; `url` connects a read-only client (psql, an ORM)."""
+    """`state`: off, starting, up, down or foreign (another node's); `url` connects a reader (psql, an ORM)."""
 
     backend: str
     state: str

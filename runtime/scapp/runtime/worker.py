@@ -26,7 +26,7 @@ from scapp.channels.reading import EntrySource
 from scapp.channels.types import Address, ChannelId
 from scapp.reducers.manifest import Manifest
 from scapp.runtime.database.connecting import Connection, one_line
-from scapp.runtime.database.port import Backend, Capability, DatabaseError
+from scapp.runtime.database.port import Backend, Capability, DatabaseError, ForeignDatabase
 from scapp.runtime.database.rejections import Rejection, store_rejections
 from scapp.runtime.database.write import Cursor
 from scapp.runtime.derive import DerivationHalted, Halt
@@ -64,7 +64,7 @@ class ChannelStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 class DatabaseStatus(msgspec.Struct, frozen=True, gc=False):
-    """`state`: starting, up or down; `detail` is the last error of a database that is down."""
+    """`state`: starting, up, down, or foreign, which is another node's; `detail` is the last error of the last two."""
 
     backend: str
     state: str
@@ -168,7 +168,9 @@ class Worker:
         """Wait until a worker that is starting has the database, and in it what was in the log; at most `timeout`
         seconds, and not for a database that is down."""
         with self._changed:
-            self._changed.wait_for(lambda: self._first_round_done or self._database.state == "down", timeout)
+            self._changed.wait_for(
+                lambda: self._first_round_done or self._database.state in ("down", "foreign"), timeout
+            )
 
     def wait_for(self, channel_id: ChannelId, sequence: int, timeout: float) -> bool:
         """Wait until `sequence` entries of the channel are in the database; False after `timeout` seconds.
@@ -238,13 +240,13 @@ class Worker:
                 self._first_round_done = True
                 self._changed.notify_all()
         except (*TRANSIENT, psycopg.Error) as error:  # a right that the role lacks is retried too: it may be granted
-            self._retry_later(one_line(error))
+            self._retry_later(one_line(error), "foreign" if isinstance(error, ForeignDatabase) else "down")
             _log.warning("database: %s (retried in %.1f s)", one_line(error), self._retry_s)
         except Exception as error:  # no channel's, so it must not end the thread for all of them
             self._retry_later(f"unexpected {type(error).__name__}: {error}")
             _log.exception("derivation failed (retried in %.1f s)", self._retry_s)
 
-    def _retry_later(self, reason: str) -> None:
+    def _retry_later(self, reason: str, state: str = "down") -> None:
         self._close()
         for follower in self._followers.values():
             follower.doubt()
@@ -253,7 +255,7 @@ class Worker:
         with self._changed:  # who was refused may ask it again
             self._status = {of: status for of, status in self._status.items() if status.halt is not Halt.REFUSED}
         self._retry_s = min(max(RETRY_FIRST_S, self._retry_s * 2), RETRY_MAX_S)
-        self._set_database("down", reason)
+        self._set_database(state, reason)
 
     def _writing(self) -> Writing:
         if not self._prepared:

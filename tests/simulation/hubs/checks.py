@@ -37,12 +37,14 @@ from scapp.channels.payments.events import (
     is_purse_event,
 )
 from scapp.channels.payments.locked.events import LOCKS_STREAM
+from scapp.channels.payments.locked.state import LocksState
 from scapp.channels.reading import SignedState
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual.agreement import unpack_amounts
 from scapp.channels.virtual.chain_view import milestone_state
 from scapp.channels.virtual.events import Signed
 from scapp.channels.virtual.record import VirtualRecord
+from tests.simulation.hubs.locked import KeptLocks, worth
 from tests.simulation.hubs.net import HubNet, HubNode
 from tests.support.checkers import check_log, require
 
@@ -63,6 +65,7 @@ class Kept:
         self.states: dict[ChannelId, list[SignedState]] = defaultdict(
             list
         )  # under everybody's signatures, oldest first
+        self.locks = KeptLocks()
         self.virtuals: dict[ChannelId, VirtualRecord] = {}  # as they stood last, also those that were forgotten
 
 
@@ -83,7 +86,7 @@ class Checks:
         """The shadow begins where the disk does, with what a failed sync may have left there; what was signed and held
         before is not forgotten."""
         kept = self.of[node.index]
-        kept.books, kept.purses = BooksState(), set()
+        kept.books, kept.purses, kept.locks.state = BooksState(), set(), LocksState()
         for stream in node.log.streams():
             for page in node.log.read(stream):
                 self._events(node, stream, page.events)
@@ -118,7 +121,9 @@ class Checks:
             kept.unstored -= {each for each in kept.unstored if each in data}
             if stream == BOOKS_STREAM:
                 self._book(node, kept, data)
-            elif stream not in (NODE_STREAM, LOCKS_STREAM):
+            elif stream == LOCKS_STREAM:
+                kept.locks.stored(data, self.net.saw)
+            elif stream != NODE_STREAM:
                 self._purse(node, kept, stream, data)
 
     # Ledgers and virtual channels
@@ -218,10 +223,15 @@ class Checks:
             if record.agreement.kind == "app":  # the app may have moved all that a party brought
                 total -= start[0] if record.left is None else start[1] if record.right is None else 0
             elif record.left is None:
-                total -= kept.paid.get(channel, 0)
+                total -= kept.paid.get(channel, 0) + worth(self.net, kept.locks.promised[channel].values())
             elif record.right is None and channel not in lost:
-                total += kept.taken.get(channel, 0)
+                total += kept.taken.get(channel, 0) + worth(self.net, kept.locks.taken[channel].values())
         return total
+
+    def lock_ends_s(self, now_s: int) -> int:
+        """When the next lock ends that an honest node gives or takes; 0 without any."""
+        honest = [kept for index, kept in self.of.items() if index != self.hostile]
+        return min((end for kept in honest if (end := kept.locks.ends_s(now_s))), default=0)
 
     def logs(self, node: HubNode) -> None:
         """Its app channels, each by itself."""

@@ -74,9 +74,7 @@ class Books:
         self._forget_at = 0  # how many records there are when it is time to look for what may be forgotten
         self._unseen: set[ChannelId] = set()  # of a hub, that the chain may have ended while this node was away
         self._followed_ms: int | None = None
-        self._withheld: dict[
-            ChannelId, None
-        ] = {}  # ledgers in which a hub would do more if its view of the chain were new
+        self._withheld: dict[ChannelId, None] = {}  # ledgers in which a newer view of the chain would let a hub do more
 
     # Reading
 
@@ -145,16 +143,10 @@ class Books:
             gone = [ChannelId(channel) for channel in fact.channels]
             self.index.forget(gone)
             for channel in gone:
-                for known in (
-                    self._sessions,
-                    self._impossible,
-                    self._dirty,
-                    self._proposed,
-                    self._undecided,
-                    self._phases,
-                ):
+                for known in (self._sessions, self._impossible, self._dirty, self._proposed, self._undecided):
                     known.pop(channel, None)
-                self._touched.pop(channel, None)
+                for other in (self._phases, self._touched):
+                    other.pop(channel, None)
                 self._retries.end(channel)
                 self.disputes.forget(channel)
         self._forget_at = len(state.ledgers) + len(state.virtuals) + forgetting.KEPT_MAX // 2

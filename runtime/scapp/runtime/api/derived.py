@@ -38,6 +38,13 @@ STARTING_S = 15.0  # a question right after the node's start waits for its datab
 _DOWN_HINT = "it is retried by itself, and signing goes on; `scapp status` shows its state"
 
 
+def must_be_ours(worker: Worker) -> None:
+    """Raises ApiError (database_down) for a database whose rows are another node's."""
+    status = worker.database()
+    if status.state == "foreign":
+        raise ApiError("database_down", status.detail, "set another database.url, or database.backend to embedded")
+
+
 class DerivedData:
     """Implements `context.Derived`."""
 
@@ -90,7 +97,7 @@ class DerivedData:
         return known
 
     def query(self, sql: str, params: Sequence[Any], rows_max: int, timeout_s: float) -> QueryAnswer:
-        self._worker.wait_started(STARTING_S)
+        self._ready()
         try:
             result = run_query(self._backend, sql, params, rows_max=rows_max, timeout_s=timeout_s)
         except BadQuery as error:
@@ -107,7 +114,7 @@ class DerivedData:
         return QueryAnswer(columns=columns, rows=[list(row) for row in result.rows], truncated=result.truncated)
 
     def verify(self, channel_id: ChannelId) -> VerifyAnswer:
-        self._worker.wait_started(STARTING_S)
+        self._ready()
         context = next((c for c in self._source.contexts() if c.channel_id == channel_id), None)
         if context is None:
             raise ApiError("refused", f"channel 0x{channel_id.hex()} has no co-signed state yet")
@@ -147,6 +154,10 @@ class DerivedData:
             notes=list(report.notes),
         )
 
+    def _ready(self) -> None:
+        self._worker.wait_started(STARTING_S)
+        must_be_ours(self._worker)
+
     @staticmethod
     def _identity(deployment: Any) -> bytes:
         from scapp.channels.deployment import deployment_id
@@ -154,6 +165,7 @@ class DerivedData:
         return bytes(deployment_id(deployment))
 
     def app_events(self, channel_id: ChannelId, first_sequence: int, end_sequence: int) -> list[AppEvent]:
+        must_be_ours(self._worker)
         try:
             with self._backend.connect_reader() as connection:
                 return list(read_events(connection, channel_id, first_sequence, end_sequence))

@@ -10,6 +10,7 @@ import psycopg
 from scapp.channels.deployment import deployment_id
 from scapp.channels.reading import EntrySource
 from scapp.channels.types import ChannelId
+from scapp.runtime.api.derived import must_be_ours
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.database.connecting import one_line
 from scapp.runtime.database.port import Backend, DatabaseError
@@ -63,6 +64,7 @@ class Replaying:
     def _replay(self, channel_id: ChannelId, request: ReplayRequest) -> ReplayAnswer:
         if self._backend is None or self._worker is None:
             raise ApiError("database_down", "this node runs without a database (database.backend is none)")
+        must_be_ours(self._worker)
         context = next((c for c in self._source.contexts() if c.channel_id == channel_id), None)
         app = None if context is None else self._modules.store.get(deployment_id(context.deployment))
         if context is None or app is None:
