@@ -49,7 +49,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Coverage counts what tests of single parts reach. Whole lives, contracts on an EVM and drawn examples run the
-    same lines thousands of times; traced, they take three times as long."""
+    same lines thousands of times; traced, they take three times as long. Others that do say so by the same mark."""
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in NOT_TRACED or is_hypothesis_test(getattr(item, "obj", None)):
