@@ -399,6 +399,9 @@ def test_going_on_after_any_event_of_a_commit_gives_the_rest_of_it(node: Harness
     for seen in (0, 1):
         rest = _read_events(node, name, whole[seen][2], 4 - seen)
         assert [topic for _, topic, _ in rest if topic] == ["a", "b", "c"][seen:]
+    items = node.client.stream(channels=[name], start=[f"{name}:0:0"], kinds=["rows", "app"])
+    assert [item.resume or "" for item in take(items, 4)] == [place for _, _, place in whole]
+    items.close()  # type: ignore[attr-defined]
     node.run(lambda: node.derived.derive(derivation(channel, 4, 5)))
     assert _read_events(node, name, whole[3][2], 1) == [("rows", None, f"{name}:1:4")]
 
