@@ -141,6 +141,21 @@ def copy_stream(transfers: Sequence[Transfer], first: int) -> bytes:
     return COPY_HEADER + b"".join(rows) + COPY_TRAILER
 
 
+def copy_whole_stream(transfers: Sequence[Transfer], first: int) -> bytes:
+    """The same for the wider `rival.message` of `same_tables.sql`."""
+    from scapp.runtime.database.binary import COPY_HEADER, COPY_TRAILER
+    from scapp.runtime.row_types import int_to_numeric
+
+    head, tail = struct.Struct(">hi32siqiqihih"), struct.Struct(">iqiiiiiq")
+    parts = [COPY_HEADER]
+    for sequence, (sender, recipient, amount) in enumerate(transfers, first):
+        counter = int_to_numeric(sequence % PER_BATCH)
+        parts.append(head.pack(10, 32, bytes(32), 8, sequence, 8, sequence // PER_BATCH, 2, 1, 2, 0))
+        parts.append(len(counter).to_bytes(4, "big") + counter)
+        parts.append(tail.pack(8, 1_700_000_000_000, 4, sender, 4, recipient, 8, amount))
+    return b"".join([*parts, COPY_TRAILER])
+
+
 def clean(backend: Any) -> None:
     """An empty database."""
     with backend.connect() as connection:

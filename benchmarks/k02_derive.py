@@ -1,4 +1,5 @@
-"""K2, K3, K4, K9: messages to committed PostgreSQL rows, against the same transfers done by triggers.
+"""K2, K3, K4, K9: messages to committed PostgreSQL rows, against the same transfers done by triggers. K3t, K9t: the
+same where the rivals' tables have the keys and columns of ours.
 
 Both sides begin with messages in memory and end with a commit that holds the message itself, a row of history and the
 balances, on the same server with the same `synchronous_commit`. Ours runs the reducer, checks the log root of every
@@ -14,7 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._server import folder, server
-from benchmarks._transfers import ACCOUNTS, Durable, Transfer, TransferLog, clean, copy_stream, draw, worker_over
+from benchmarks._transfers import (
+    ACCOUNTS,
+    Durable,
+    Transfer,
+    TransferLog,
+    clean,
+    copy_stream,
+    copy_whole_stream,
+    draw,
+    worker_over,
+)
 from benchmarks.runner import Measure, Result
 from benchmarks.timing import Comparison, Side, compare, median_seconds
 
@@ -46,6 +57,7 @@ class _Rival:
 
     def __init__(self, backend: Any, count: int, scripts: tuple[str, ...], feed: _Feed) -> None:
         self.connection = backend.connect()
+        self.stream_of = copy_whole_stream if scripts[0] == "same_tables" else copy_stream
         for script in scripts:
             self.connection.execute((_SQL / f"{script}.sql").read_bytes())
         self.count, self.feed, self.round, self.next = count, feed, 0, 0
@@ -55,7 +67,7 @@ class _Rival:
     def prepare(self) -> None:
         self.round += 1
         self.messages = draw(self.count, self.round)
-        self.stream = copy_stream(self.messages, self.next)
+        self.stream = self.stream_of(self.messages, self.next)
 
     def call(self) -> None:
         self.feed(self, self.messages, self.next)
@@ -117,6 +129,16 @@ _STATEMENT: dict[str, tuple[tuple[str, ...], _Feed]] = {
     "statement trigger, unbuffered COPY": (("row_trigger", "statement_trigger"), _by_unbuffered_copy),
     "statement trigger, unnest": (("row_trigger", "statement_trigger"), _by_unnest),
 }
+_SAME_ROW: dict[str, tuple[tuple[str, ...], _Feed]] = {
+    "upserts, COPY": (("same_tables",), _by_copy),
+    "updates, COPY": (("same_tables", "same_tables_updates"), _by_copy),
+    "upserts, unbuffered COPY": (("same_tables",), _by_unbuffered_copy),
+    "updates, unbuffered COPY": (("same_tables", "same_tables_updates"), _by_unbuffered_copy),
+}
+_SAME_STATEMENT: dict[str, tuple[tuple[str, ...], _Feed]] = {
+    "statement trigger, COPY": (("same_tables", "same_tables_statement"), _by_copy),
+    "statement trigger, unbuffered COPY": (("same_tables", "same_tables_statement"), _by_unbuffered_copy),
+}
 
 
 def _against(rivals: dict[str, tuple[tuple[str, ...], _Feed]], count: int, *, durable: bool = False) -> Result:
@@ -150,4 +172,6 @@ MEASURES = [
         1.0,
         lambda: _against(_STATEMENT, 10_000),
     ),
+    Measure("K3t", "K3, into tables with the keys and columns of ours", 2.5, lambda: _against(_SAME_ROW, 1_000)),
+    Measure("K9t", "K9, into tables with the keys and columns of ours", 1.0, lambda: _against(_SAME_STATEMENT, 10_000)),
 ]

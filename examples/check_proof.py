@@ -136,7 +136,11 @@ def check(document, two_party_app=None):
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1], encoding="utf-8") as file:
-        found_app = raw(sys.argv[2]) if len(sys.argv) > 2 else None
-        found_channel, found_turn, found_row = check(json.load(file), found_app)
+    need(len(sys.argv) in (2, 3), "call it with the document's FILE, and the two-party app's address if there is one")
+    try:
+        with open(sys.argv[1], encoding="utf-8") as file:
+            found_app = raw(sys.argv[2]) if len(sys.argv) > 2 else None
+            found_channel, found_turn, found_row = check(json.load(file), found_app)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise SystemExit(f"proves nothing: no proof document, {type(error).__name__}: {error}") from None
     print(f"channel 0x{found_channel.hex()}, turn {found_turn}:", "absent" if found_row is None else found_row.hex())

@@ -55,6 +55,7 @@ def test_a_full_disk_stops_signing_in_words_and_loses_nothing() -> None:
         assert "start the node again" in caught.value.hint
         with pytest.raises(NodeFailed, match="nothing is signed"):
             alice.health()
+        assert "the disk refused a write" in alice.status().log_failure
         assert alice.channel(channel).phase == "halted"
         with pytest.raises(NodeFailed, match="File too large") as refused:
             alice.add_peer("0x" + "11" * 20, "127.0.0.1:1", "carol")

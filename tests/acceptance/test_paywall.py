@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from scapp.runtime.cli.amounts import COIN
+from scapp.runtime.cli.processes import free_ports
 from tests.support.cluster import eventually
 from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
 from tests.support.tree import ROOT
@@ -37,11 +38,6 @@ def program(*arguments: str, cwd: Path = ROOT) -> Iterator[subprocess.Popen[byte
     finally:
         process.terminate()
         process.communicate(timeout=20)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def until_open(port: int) -> None:
@@ -65,7 +61,7 @@ def test_files_are_bought_over_a_payment_channel(tmp_path: Path) -> None:
     files, output = tmp_path / "files", tmp_path / "out"
     files.mkdir()
     (files / "data.bin").write_bytes(CONTENT)
-    service, front = free_port(), free_port()
+    service, front = free_ports(2)
     url = f"http://127.0.0.1:{front}/data.bin"
     with quick_chain() as chain, funded_cluster(2, chain) as nodes:
         alice, bob = nodes.client("alice"), nodes.client("bob")

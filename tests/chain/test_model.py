@@ -14,6 +14,7 @@ from tests.chain.draws import Draws
 from tests.chain.evm import Receipt
 from tests.chain.states import ADDRESSES
 
+LIVES, LIVES_MAX = 8, 24
 STEPS = 150
 MODELLED = {
     "deposit", "challenge", "checkpoint", "conclude", "concludeAndTransferAllAssets", "transferAllAssets", "transfer",
@@ -85,12 +86,16 @@ class ModelStory(Story):
 
 
 def test_model_and_contracts_agree(seed):
-    """Status words, holdings, balances, events and revert reasons, after each of many calls in several lives."""
+    """Status words, holdings, balances, events and revert reasons, after each of many calls in several lives; in more
+    of them when a call has not succeeded yet: in one of four no reclaim does."""
     reasons: set[str] = set()
-    for life in range(8):
+    succeeded = {f"{name}: None" for name in MODELLED}
+    for life in range(LIVES_MAX):
+        if life >= LIVES and succeeded <= reasons:
+            break
         story = ModelStory(f"{seed}/{life}", "payment" if life % 2 else "two-party")
         for _ in range(STEPS):
             story.step()
         reasons |= story.reasons
-    assert {f"{name}: None" for name in MODELLED} <= reasons
+    assert succeeded <= reasons
     assert len(reasons) > 20, reasons

@@ -56,7 +56,9 @@ def test_columns_parameters_and_truncation(backend: Backend) -> None:
     assert [(column.name, column.type) for column in result.columns] == [("number", "int4"), ("letter", "text")]
     assert result.rows == ((1, "t"), (2, "t"), (3, "t"))
     assert result.truncated
-    assert not run_query(backend, "SELECT 1 WHERE false").rows
+    empty = run_query(backend, "SELECT 1 AS one, 'é' AS \"é\" WHERE 1 = $1::int", [2])
+    assert not empty.rows
+    assert [(column.name, column.type) for column in empty.columns] == [("one", "int4"), ("é", "text")]
     assert not run_query(backend, "VALUES (1), (2)", rows_max=2).truncated
 
 

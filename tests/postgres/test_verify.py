@@ -152,6 +152,8 @@ def test_tampering_is_named(embedded: EmbeddedBackend, log: SignedLog, tampering
             "UPDATE shop.tag SET number = NULL",
             "shop.tag (name x, number NULL) is extra",
         ),
+        ("DROP TABLE shop.account", "", 'lacks what scapp made in it: relation "shop.account" does not exist'),
+        ("ALTER TABLE scapp.messages DROP payload", "", 'column "payload" does not exist'),
     ],
 )
 def test_tables_of_another_shape_are_named_too(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import msgspec
 import psycopg
@@ -10,6 +11,8 @@ import pytest
 
 from scapp.channels.admission import AdmissionError, ChannelContext
 from scapp.channels.types import Address
+from scapp.runtime.api.derived import DerivedData
+from scapp.runtime.api.errors import ApiError
 from scapp.runtime.database.embedded import EmbeddedBackend
 from scapp.runtime.database.port import DatabaseError
 from scapp.runtime.database.rejections import Rejection
@@ -17,6 +20,8 @@ from scapp.runtime.database.write import read_cursor
 from scapp.runtime.derive import DerivationHalted, Halt
 from scapp.runtime.follow import Committed
 from scapp.runtime.kernel import Kernel, KernelFault
+from scapp.runtime.modules import Modules
+from scapp.runtime.progress import Meters
 from scapp.runtime.schema import AppSchema, prepare_database
 from scapp.runtime.verify import verify_channel
 from scapp.runtime.worker import State, Worker
@@ -339,6 +344,30 @@ def test_a_connection_lost_in_the_middle_costs_nothing(
     assert agrees(embedded, log)
 
 
+def test_a_database_that_comes_back_empty_is_filled_again(embedded: EmbeddedBackend, log: SignedLog) -> None:
+    """What the worker knows of schemas is as old as its connection."""
+    worker = worker_for(log, embedded)
+    worker.run_once()
+    with embedded.connect() as connection:
+        connection.execute("DROP SCHEMA shop CASCADE")
+    log.append(TWO, [put(TAGS, "more", 3)])
+    worker.run_once()
+    assert halted(worker, TWO)[0] is Halt.REFUSED
+    with embedded.connect() as connection:
+        connection.execute("DROP SCHEMA scapp CASCADE")
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND application_name = 'scapp'"
+        )
+    log.append(ONE, [account(3, 3)])
+    worker.run_once()
+    assert worker.database().state == "down"
+    assert "\n" not in worker.database().detail
+    run(worker)
+    assert agrees(embedded, log)
+    assert agrees(embedded, log, TWO)
+
+
 def test_an_answer_lost_after_the_commit_is_not_a_second_write(embedded: EmbeddedBackend, log: SignedLog) -> None:
     """The batch is in the database, the worker does not know: its retry finds the cursor moved."""
     worker = worker_for(log, embedded)
@@ -371,7 +400,8 @@ def test_two_workers_on_one_database_end_with_the_right_rows(embedded: EmbeddedB
     assert agrees(embedded, log)
 
 
-def test_another_nodes_database_is_refused(embedded: EmbeddedBackend, log: SignedLog) -> None:
+def test_another_nodes_database_is_refused(embedded: EmbeddedBackend, log: SignedLog, tmp_path: Path) -> None:
+    """Its rows are not shown either."""
     run(worker_for(log, embedded))
     other = Worker(
         log,
@@ -383,8 +413,11 @@ def test_another_nodes_database_is_refused(embedded: EmbeddedBackend, log: Signe
     with pytest.raises(DatabaseError, match="belongs to node"):
         other.prepare()
     run(other)
-    assert other.database().state == "down"
+    assert other.database().state == "foreign"
     assert "every node needs a database of its own" in other.database().detail
+    with pytest.raises(ApiError, match="belongs to node") as refused:
+        DerivedData(other, embedded, log, Modules(tmp_path, tmp_path), Meters()).query("SELECT 1", [], 1, 1.0)
+    assert refused.value.code == "database_down"
 
 
 def test_rejections_are_kept_and_bounded(embedded: EmbeddedBackend, log: SignedLog) -> None:

@@ -50,6 +50,7 @@ class World:
             for _ in range(self.random.randint(1, 5)):
                 self.asked.append(asyncio.create_task(self._pay(channel, amount)))
         elif what == "crash":
+            node.log.fail_writes("it has crashed")  # before the copy: nobody is told of what that one lacks
             await self._restart(node, node.log.durable_copy())
         elif what == "cut":
             self.network.partition([PAYER.address], [PAYEE.address])

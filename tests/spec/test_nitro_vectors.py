@@ -80,8 +80,10 @@ FREE_TEXT = {"note", "channelNonceHex"}
 
 @pytest.mark.parametrize("section", GENERATED)
 def test_a_change_in_any_field_of_a_vector_is_noticed(golden, section):
-    """Field by field: the first entry is corrupted, and the section must count a failure for it."""
-    entry = golden["generated"][section][0]
+    """Field by field: the first entry is corrupted, and the section must count a failure for it. Of each section four
+    entries are there, which others may refer to."""
+    some = {name: entries[:4] for name, entries in golden["generated"].items()}
+    entry = some[section][0]
     for name in entry.keys() - FREE_TEXT:
         changed = copy.deepcopy(entry)
         # Nested fields: corrupt the first one inside.
@@ -89,10 +91,9 @@ def test_a_change_in_any_field_of_a_vector_is_noticed(golden, section):
         while isinstance(place[key], dict):
             place, key = place[key], next(inner for inner in place[key] if inner not in FREE_TEXT)
         place[key] = corrupted(place[key])
-        document = {"generated": {**golden["generated"], section: [changed, *golden["generated"][section][1:]]}}
-        found, complaints = counts(document)
+        found, complaints = counts({"generated": {**some, section: [changed, *some[section][1:]]}})
         assert found[section][1] >= 1, f"{section}: nobody noticed the change of {name}"
-        assert found[section][0] + found[section][1] == GENERATED[section]
+        assert found[section][0] + found[section][1] == 4
         assert any(line.startswith(f"{section}[0]") for line in complaints)
 
 
@@ -216,6 +217,7 @@ def test_parts_of_the_wrong_type_fail(document):
 def test_missing_sections_count_zero():
     """An empty file has nothing that could fail."""
     found, complaints = counts({})
+    assert {"onchain", "goLedger.ledgers", "known.keys", "channelId"} <= set(found)
     assert {name: found[name] for name in GENERATED} == dict.fromkeys(GENERATED, (0, 0, 0))
     assert complaints == []
 

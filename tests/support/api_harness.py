@@ -90,6 +90,7 @@ class Harness:
         (home / "projections").mkdir(exist_ok=True)
         (home / "projections" / "duel.json").write_bytes(msgspec.json.encode(projection))
         self.modules = Modules(home / "deployments", home / "modules")
+        self.log_failure = ""
         self.url = ""
         self.cleanup = ExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -141,7 +142,7 @@ class Harness:
                 ),
                 replaying=Replaying(None, None, self.service.source, self.modules, self.meters),
                 counters=lambda: self.service.counters(),
-                backup=self.backup,
+                backup=self.backup, log_failure=lambda: self.log_failure,
                 home=self.home, listen="127.0.0.1:7420",
                 policy="known-deployments", version="0.1.0", started_ms=NOW_MS, threads=threads,
             )  # fmt: skip

@@ -122,6 +122,11 @@ class BadNetwork:
 
         asyncio.run_coroutine_threadsafe(begin(), self._loop).result(10)
 
+    def slow(self, one: str, other: str, delay_s: float) -> None:
+        """From now on whatever the two say to each other takes at least so long."""
+        for link in ((one, other), (other, one)):
+            self._forwarders[link].delay_s = delay_s
+
     @property
     def passed(self) -> int:
         """Bytes that went through so far."""

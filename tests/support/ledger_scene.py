@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +11,10 @@ from scapp.channels.books.info import LedgerInfo, LedgerRequest, PaymentChannelR
 from scapp.channels.books.policy import Decision, LedgerOffer
 from scapp.channels.books.service import NodeBooks
 from scapp.channels.books.setup import BooksSetup
-from scapp.channels.books.step import BOOKS_STREAM, BooksTerms
+from scapp.channels.books.step import BOOKS_STREAM, NOTHING, BooksTerms
 from scapp.channels.chain.support import App
 from scapp.channels.channel.terms import ChainTerms
+from scapp.channels.errors import ScappError
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.node import Node
 from scapp.channels.payments.locked.terms import LockSettings
@@ -22,7 +24,7 @@ from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual.opening import Apps, HubRequest
 from tests.support.node_cast import DEPLOYMENT, START_MS, Cast
-from tests.support.plain_chain import PlainChain, PlainService
+from tests.support.plain_chain import PlainChain, PlainService, answered
 
 PAYMENT_APP, TWO_PARTY_APP, LOCK_APP = (Address(bytes([number]) * 20) for number in (0xA1, 0xA2, 0xA3))
 TERMS = ChainTerms(challenge_duration_min_s=600, conclude_delay_s=3_600)
@@ -99,11 +101,21 @@ class LedgerScene:
         self.chain.chain.mine(self.chain.chain.head.time_s + seconds)
         for service in self.services.values():
             service.look()
+        await self.decided()
         await asyncio.sleep(0.01)
+
+    async def decided(self) -> None:
+        """Until the nodes have decided on what the chain has shown them; those that cannot are left alone."""
+        await answered(self.services.values())
+        for index in self.nodes:
+            runner = self.books(index)._runner
+            if runner is not None:
+                with contextlib.suppress(ScappError, TimeoutError):
+                    await asyncio.wait_for(runner.input(lambda _: NOTHING), 1)
 
     async def until(self, happened: Callable[[], bool], *, blocks: bool = False, seconds: int = 12) -> None:
         """Wait for it; with `blocks` the chain goes on meanwhile, by so many seconds each."""
-        for _ in range(300):
+        for _ in range(300 if blocks else 3_000):
             if happened():
                 return
             if blocks:

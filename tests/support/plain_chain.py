@@ -6,7 +6,8 @@ at the newest block and some blocks below. Blocks are mined by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from scapp.channels.chain import calls
 from scapp.channels.chain.contract_events import ChallengeRegistered
@@ -209,6 +210,7 @@ class PlainService:
         self.wants: dict[ChannelId, tuple[Transaction, ...]] = {}
         self._chain, self._signer = chain, signer
         self._told: dict[ChannelId, object] = {}
+        self.unanswered: set[ChannelId] = set()  # channels with a view that no wants have answered yet
         self._on_view: Callable[[ChannelId, ChainView], None] | None = None
         self._on_head: Callable[[int], None] | None = None
 
@@ -218,6 +220,7 @@ class PlainService:
 
     async def stop(self) -> None:
         self._on_view = self._on_head = None
+        self.unanswered.clear()
 
     async def quiet(self) -> None: ...
 
@@ -235,6 +238,7 @@ class PlainService:
             said = [(at.holdings, at.status, at.registered, at.proof) for at in (view.latest, view.confirmed)]
             if self._told.get(channel) != (said if self.sparse else view):
                 self._told[channel] = said if self.sparse else view
+                self.unanswered.add(channel)
                 self._on_view(channel, view)
         self.followed_ms = START_MS  # tests let their nodes' clocks stand still, nearly
         self._on_head(self.head_time_s)
@@ -253,9 +257,11 @@ class PlainService:
     def unwatch(self, channel: ChannelId) -> None:
         self.watched.pop(channel, None)
         self._told.pop(channel, None)  # who watches it again is told again
+        self.unanswered.discard(channel)
 
     def want(self, channel: ChannelId, wanted: Sequence[Transaction]) -> None:
         self.wants[channel] = tuple(wanted)
+        self.unanswered.discard(channel)
 
     async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
         chain = self._chain.chain
@@ -268,3 +274,11 @@ class PlainService:
 
     def status(self) -> ChainStatus:
         raise AssertionError("nobody asks")
+
+
+async def answered(services: Collection[PlainService]) -> None:
+    """Until the nodes have answered all that they were told; one that does not answer is left alone after a second."""
+    for _ in range(1_000):
+        if not any(service.unanswered for service in services):
+            return
+        await asyncio.sleep(0.001)

@@ -41,47 +41,64 @@ class Import:
 
 
 @dataclass(frozen=True)
-class Module:
-    """One Python file of the package with its dotted name and syntax tree."""
+class Function:
+    """A function of a file, at whatever depth."""
 
     name: str
+    line: int
+    documented: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the tests ask of a Python file. Its syntax tree is not kept: all of them take half a gigabyte."""
+
     path: Path
-    tree: ast.Module
-
-    @property
-    def imports(self) -> tuple[Import, ...]:
-        """Every module this one may import; `from a import b` counts as `a.b` (a module or a name in one)."""
-        return tuple(_imports(self.tree, self._package, lazy=False))
-
-    @property
-    def _package(self) -> str:
-        return self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
+    documented: bool  # an empty file is, too
+    imports: tuple[Import, ...]  # every module it may import; `from a import b` counts as `a.b`
+    relative_imports: tuple[int, ...]  # their lines
+    functions: tuple[Function, ...]
 
 
 @functools.cache
-def modules() -> dict[str, Module]:
-    """All modules of the `scapp` packages by dotted name, whether committed yet or not."""
-    found = {}
+def source(path: Path) -> Source:
+    """A Python file, read and parsed once."""
+    tree = ast.parse(path.read_text(), str(path))
+    name = module_name(path)
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    nodes = list(ast.walk(tree))
+    return Source(
+        path,
+        not tree.body or ast.get_docstring(tree) is not None,
+        imports_of(tree, package),
+        tuple(node.lineno for node in nodes if isinstance(node, ast.ImportFrom) and node.level),
+        tuple(
+            Function(node.name, node.lineno, ast.get_docstring(node) is not None)
+            for node in nodes
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ),
+    )
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a module of the `scapp` packages; nothing for any other file."""
     for component in COMPONENTS:
-        for path in sorted((ROOT / component / "scapp").rglob("*.py")):
-            parts = list(path.relative_to(ROOT / component).with_suffix("").parts)
-            if parts[-1] == "__init__":
-                parts.pop()
-            name = ".".join(parts)
-            found[name] = Module(name, path, ast.parse(path.read_text(), str(path)))
-    return found
+        if path.is_relative_to(ROOT / component / "scapp"):
+            parts = path.relative_to(ROOT / component).with_suffix("").parts
+            return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return ""
 
 
-def test_files() -> Iterator[tuple[Path, ast.Module]]:
-    """Every Python file under tests/."""
-    for path in sorted((ROOT / "tests").rglob("*.py")):
-        yield path, ast.parse(path.read_text(), str(path))
+@functools.cache
+def modules() -> dict[str, Source]:
+    """All modules of the `scapp` packages by dotted name, whether committed yet or not."""
+    paths = (path for component in COMPONENTS for path in python_files(f"{component}/scapp"))
+    return {module_name(path): source(path) for path in paths}
 
 
-def python_trees(folder: str) -> Iterator[tuple[Path, ast.Module]]:
+def python_files(folder: str) -> list[Path]:
     """Every Python file under a folder of the repository."""
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        yield path, ast.parse(path.read_text(), str(path))
+    return sorted((ROOT / folder).rglob("*.py"))
 
 
 def imports_of(tree: ast.Module, package: str = "") -> tuple[Import, ...]:

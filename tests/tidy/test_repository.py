@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import tomllib
 
@@ -48,11 +47,6 @@ LARGER = {  # path -> why
 }
 
 PYTHON_FOLDERS = (*tree.COMPONENTS, "tests", "benchmarks")
-
-
-def python_files():
-    """Every Python file of the project with its tree."""
-    return [entry for folder in PYTHON_FOLDERS for entry in tree.python_trees(folder)]
 
 
 def test_no_registry_addresses_or_machine_paths():
@@ -114,20 +108,19 @@ def test_every_dependency_has_its_reason():
 
 def test_every_module_says_what_it_holds():
     """Each module opens with a docstring; an empty `__init__.py` needs none."""
-    silent = [tree.relative(path) for path, parsed in python_files() if parsed.body and not ast.get_docstring(parsed)]
-    assert not silent
+    paths = (path for folder in PYTHON_FOLDERS for path in tree.python_files(folder))
+    assert not [tree.relative(path) for path in paths if not tree.source(path).documented]
 
 
 def test_every_test_states_its_behaviour():
     """A test's docstring is the sentence it proves, unless its name already is one (of five words or more)."""
     silent = []
-    for path, parsed in tree.test_files():
-        for node in ast.walk(parsed) if path.name.startswith("test_") else ():
-            function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            if function and node.name.startswith("test_") and not ast.get_docstring(node):
-                words = node.name.removeprefix("test_").split("_")
+    for path in tree.python_files("tests"):
+        for function in tree.source(path).functions if path.name.startswith("test_") else ():
+            if function.name.startswith("test_") and not function.documented:
+                words = function.name.removeprefix("test_").split("_")
                 if len(words) < 5:
-                    silent.append(f"{tree.relative(path)}:{node.lineno} {node.name}")
+                    silent.append(f"{tree.relative(path)}:{function.line} {function.name}")
     assert not silent
 
 
@@ -135,7 +128,7 @@ def test_modules_stay_readable():
     """No product module grows beyond what one reads in a sitting."""
     long = []
     for folder in tree.COMPONENTS:
-        for path, _ in tree.python_trees(folder):
+        for path in tree.python_files(folder):
             lines = len(path.read_text().splitlines())
             if lines > LINES_MAX and tree.relative(path) not in LONGER:
                 long.append(f"{tree.relative(path)}: {lines} lines")
@@ -153,7 +146,7 @@ def test_nothing_is_left_to_do_in_code():
     marker = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|X" + r"XX)\b|NotImplementedError")
     found = []
     for folder in tree.COMPONENTS:
-        for path, _ in tree.python_trees(folder):
+        for path in tree.python_files(folder):
             lines = enumerate(path.read_text().splitlines(), 1)
             found += [f"{tree.relative(path)}:{number}" for number, line in lines if marker.search(line)]
     assert not found

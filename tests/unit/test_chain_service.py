@@ -239,6 +239,7 @@ async def test_after_news_nothing_is_deposited_before_the_node_has_answered():
         node.service.watch(story.channel(), (ZERO_ADDRESS,))
         await node.until(lambda: node.held() == (0, 0))
         node.client.faults.down = True
+        await node.until(lambda: "refused" in node.service.status().fault)  # no look from before goes on
         node.service.want(story.channel(), [DEPOSIT])
         for act in (lambda: story.deposit(chain, 2), lambda: story.do(chain, ConcludeAndTransfer(FINAL))):
             act()

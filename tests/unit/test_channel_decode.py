@@ -44,6 +44,7 @@ from scapp.channels.channel.messages import (
 from scapp.channels.deployment import Deployment, Limits, decode_deployment, encode_deployment
 from scapp.channels.entries import Kind, decode_entry, encode_entry
 from scapp.channels.errors import CorruptionError
+from scapp.channels.log.framing import Head, frame_head, frame_page, page_key
 
 CHANNEL = bytes(range(32))
 WORD = b"\x05" * 32
@@ -186,3 +187,16 @@ def test_an_independent_reader_sees_the_same_message(message: Message) -> None:
     assert fields[0] in TAGS
     assert fields[1] == CHANNEL
     assert decode_message(plain_msgpack(fields)) == message
+
+
+def test_an_independent_reader_sees_the_same_log() -> None:
+    """A page, its head, and in it each event, as `msgpack` reads what is stored."""
+    key = page_key(CHANNEL, 0)
+    page, chain = frame_page(key, ENCODED_EVENTS, 7)
+    before, stored, after = msgpack.unpackb(page)
+    assert (before, tuple(stored), after) == (7, ENCODED_EVENTS, chain)
+    assert msgpack.unpackb(frame_head(CHANNEL, Head(len(stored), chain)))[:2] == [len(stored), chain]
+    for event, data in zip(EVENTS, stored, strict=True):
+        fields = msgpack.unpackb(data)
+        assert isinstance(fields[0], int | str)
+        assert decode_event(plain_msgpack(fields)) == event

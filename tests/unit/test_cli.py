@@ -22,7 +22,7 @@ from scapp.runtime.cli import data
 from scapp.runtime.cli.common import printable, progress_line, table
 from scapp.runtime.cli.demo import command as demo_command
 from scapp.runtime.cli.main import COMMANDS, scapp
-from scapp.runtime.documents import DifferenceView, QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
+from scapp.runtime.documents import DerivedView, DifferenceView, QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
 from tests.support.api_harness import WASM, Harness, served
 from tests.support.fake_service import ALICE, BOB
 
@@ -93,6 +93,8 @@ def test_a_node_that_is_gone(node: Harness, tmp_path: Path) -> None:
         (["channel", "open", "bob", "--app", "duel", "--params", "{"], "--params"),
         (["channel", "open", "bob", "--app", "duel", "--slot", "a:b"], "ASSET:DESTINATION:AMOUNT"),
         (["keys", "token", "x", "-p", "everything"], "everything"),
+        (["log", "0xabcd", "--follow", "-n", "3"], "--follow has no end"),
+        (["check-proof", "-", "--channel", "0xabcd"], "whole channel id"),
         (["demo", "--players", "9"], "--players"),
         (["demo", "--players", "3", "--fund", "virtual"], "two parties"),
         (["node", "--set", "nonsense"], "SECTION.KEY=VALUE"),
@@ -318,7 +320,25 @@ def test_verify_exit_codes(node: Harness) -> None:
     assert "DIFFERENT" in result.stdout
     assert "row 1 differs" in result.stdout
     assert "0xaa" in result.stderr
-    assert document(run("verify", "--all", "--json", home=node.home)) == {"results": []}
+    assert document(run("verify", "--all", "--json", home=node.home)) == {"results": [], "refused": {}}
+
+
+def test_verify_of_all_goes_on_after_a_channel_that_cannot_be_looked_at(node: Harness) -> None:
+    """It is listed, and the exit code is 1 unless something differs."""
+    unknown, good = node.channel(), node.channel(number=2)
+    for channel in (unknown, good):
+        node.derived.cursors[channel] = DerivedView(sequence=1, turn=0, state_root="0x", state="following")
+    node.derived.verdicts[good] = VerifyAnswer(
+        channel_id="0x" + good.hex(), ok=True, sequence=1, turn=0, expected_root="0xaa", found_root="0xaa", rows=4
+    )
+    found = run("verify", "--all", home=node.home)
+    assert found.exit_code == 1
+    assert [line.split("  ")[0] for line in found.stdout.splitlines()[1:3]] == ["equal", "NOT CHECKED"]
+    assert "nothing of this channel is derived yet" in found.stdout
+    shown = json.loads(run("verify", "--all", "--json", home=node.home).stdout)
+    assert ([each["ok"] for each in shown["results"]], list(shown["refused"])) == ([True], ["0x" + unknown.hex()])
+    node.derived.verdicts[good] = msgspec.structs.replace(node.derived.verdicts[good], ok=False)
+    assert run("verify", "--all", home=node.home).exit_code == 5
 
 
 def test_verify_names_what_differs(node: Harness) -> None:
@@ -389,6 +409,15 @@ def test_what_others_wrote_cannot_command_the_terminal(node: Harness) -> None:
     assert "\\x1b1.wasm" in result.stderr
     for text in (described.output, result.output):
         assert not set(text) & set("\x1b\x07\x9b\r")
+
+
+def test_a_log_that_takes_no_more_writes_is_shown(node: Harness) -> None:
+    """Everything else looks well on a node that cannot sign."""
+    assert "SIGNED" not in run("status", home=node.home).stdout
+    node.log_failure = "log: the disk refused a write"
+    shown = run("status", home=node.home).stdout
+    assert "NOTHING IS SIGNED until the next start: log: the disk refused a write" in shown
+    assert document(run("status", "--json", home=node.home))["log_failure"] == node.log_failure
 
 
 def test_a_corrupt_channel_is_shown_and_not_unknown(node: Harness) -> None:

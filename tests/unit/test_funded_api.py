@@ -191,8 +191,8 @@ def test_money_on_chain_is_shown(node: Harness) -> None:
         )
     )
     shown = run(node, "channel", "show", "0x" + channel.hex()).stdout
-    assert "1 eth (confirmed: 0 wei); all deposits 1 eth, this node's 0.5 eth" in shown
-    assert f"7 of {TOKEN}; all deposits 14 of {TOKEN}" in shown
+    assert "1 eth (confirmed: 0 wei); first deposits 1 eth, this node's 0.5 eth" in shown
+    assert f"7 of {TOKEN}; first deposits 14 of {TOKEN}" in shown
     assert "challenge until 20" in shown
     found = node.client.channel("0x" + channel.hex()).chain
     assert found is not None

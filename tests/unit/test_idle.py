@@ -172,6 +172,9 @@ async def test_a_channel_with_a_batch_that_waits_for_signatures_is_not_unloaded(
     (pending,) = await alice.submit(waiting, [score("a", 2)], timeout=0.05)
     assert pending.status == "pending"
     base = alice._runners[waiting].base
+    async with asyncio.timeout(5):
+        while base.is_idle:  # noqa: ASYNC110  # it has no event
+            await asyncio.sleep(0.001)
     assert (base.loaded, base.is_idle) == (True, False)
     for points in range(3):
         for channel in others:

@@ -224,6 +224,20 @@ def test_vouchers_as_files(node: Harness, tmp_path: Path) -> None:
         assert says in run(node, "voucher", "import", str(file), code=1).stderr
 
 
+def test_a_voucher_is_redeemed_on_chain_from_its_file(node: Harness, tmp_path: Path) -> None:
+    """It is taken, and its channel goes to the chain, if the user agrees."""
+    node.books.put_virtual(7, CAROL, paid=0)
+    file = tmp_path / "voucher.json"
+    run(node, "voucher", "create", "carol", "7", "-o", str(file))
+    file.write_text(file.read_text().replace('"Amount":7', '"Amount":9'))
+    run(node, "voucher", "redeem", str(file), "--wait", "0", code=130)
+    assert node.client.virtual("0707").phase == "running"
+    found = json.loads(run(node, "voucher", "redeem", str(file), "--wait", "0", "--json").stdout)
+    assert (found["phase"], found["paid"]) == ("disputed", "9")
+    file.write_text("{")
+    assert "cannot be read" in run(node, "voucher", "redeem", str(file), "--yes", code=1).stderr
+
+
 def test_the_recovery_of_a_payment_channel_is_ended_only_on_purpose(node: Harness) -> None:
     """Not without saying so, over the API either."""
     node.books.put_virtual(7, CAROL, phase="recovering")
@@ -277,6 +291,10 @@ def test_open_a_payment_channel_over_hubs_that_the_node_finds(node: Harness) -> 
     assert "running" in run(node, "payments", "open", "carol", "100", "--via", "auto").stdout
     assert node.books.requests[1:] == [(U256_MAX, 90.0), PaymentChannelRequest(payee=CAROL, amount=100)]
     run(node, "payments", "open", "carol", "100", "--via", "bob", "--fee-max", "9", code=2)
+    run(node, "payments", "open", "carol", "100", "--via", "bob,auto", code=2)
+    node.client.add_peer("0x" + "99" * 20, "h:3", "dave")
+    run(node, "payments", "open", "carol", "100", "--via", "bob,dave")
+    assert node.books.requests[-1].via == (BOB, b"\x99" * 20)  # type: ignore[attr-defined]
     with pytest.raises(Refused, match="either names its hubs"):
         node.client.open_payments("carol", COIN, 5, via=["bob"], fees=[0], routed=True)
 

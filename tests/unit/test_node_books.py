@@ -176,14 +176,14 @@ async def test_who_has_too_little_signs_nothing(scene: LedgerScene) -> None:
     """Fees count. The hub, and the other party of an app channel, hear of nothing."""
     await scene.ledger(ALICE, HUB)
     await scene.ledger(HUB, BOB)
-    text = "1001 wei are needed, fees included; this node has 1000 free"
+    text = "1001 wei are needed, fees included; this node has 1000 wei free"
     with pytest.raises(LocalError, match=text):
         await scene.open_payments((ALICE, HUB, BOB), 998, (3,))
     with pytest.raises(LocalError, match=text):
         await scene.app_channel((ALICE, HUB, BOB), (998, 5), (3,))
     await scene.payments((ALICE, HUB, BOB), 997, (3,))
     assert [len(scene.books(who).virtuals()) for who in (ALICE, HUB, BOB)] == [1, 1, 1]
-    with pytest.raises(LocalError, match="5 wei are needed, fees included; this node has 0 free"):
+    with pytest.raises(LocalError, match="5 wei are needed, fees included; this node has 0 wei free"):
         await scene.app_channel((ALICE, HUB, BOB), (5, 5), (0,))
 
 

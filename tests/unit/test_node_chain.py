@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 import pytest
@@ -13,11 +13,12 @@ from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.node import Node
-from scapp.channels.service import NodeEvent, OpenRequest
+from scapp.channels.onchain import Transaction
+from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest
 from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from tests.support.node_cast import DEPLOYMENT, START_MS, Cast, until
-from tests.support.plain_chain import PlainChain, PlainService, account_of, challenger
+from tests.support.plain_chain import PlainChain, PlainService, account_of, answered, challenger
 
 DURATION_S = 3_600
 TERMS = ChainTerms(challenge_duration_min_s=600, conclude_delay_s=3_600)
@@ -71,14 +72,22 @@ class Scene:
         self.chain.chain.mine(self.chain.chain.head.time_s + seconds)
         for service in self.services:
             service.look()
+        await answered(self.services)
         await asyncio.sleep(0.01)
 
     async def until(self, channel: ChannelId, phase: str, *, of: Sequence[int] = (0, 1), seconds: int = 12) -> None:
+        await self.happens(lambda: all(self.info(index, channel).phase == phase for index in of), seconds)
+
+    async def happens(self, happened: Callable[[], bool], seconds: int = 12) -> None:
+        """Blocks until it has."""
         for _ in range(100):
-            if all(self.nodes[index].channel(channel).phase == phase for index in of):
+            if happened():
                 return
             await self.block(seconds)
-        raise AssertionError([self.nodes[index].channel(channel) for index in of])
+        raise AssertionError([node.channels() for node in self.nodes])
+
+    def info(self, index: int, channel: ChannelId) -> ChannelInfo:
+        return self.nodes[index].channel(channel)
 
     def request(self, **changes: object) -> OpenRequest:
         slots = tuple(
@@ -205,7 +214,7 @@ async def test_a_node_that_has_not_seen_the_chain_yet_cancels_nothing_and_signs_
     (receipt,) = await bob.submit(channel, [b"word"], timeout=0.2)
     assert receipt.status == "pending"
     scene.blind = False
-    await scene.block()
+    await scene.happens(lambda: channel in scene.services[0].wants)
     assert scene.services[0].wants[channel] == ()
     (receipt,) = await bob.submit(channel, [b"word"])
     assert receipt.status == "accepted"
@@ -218,12 +227,18 @@ async def test_every_view_is_answered_and_only_by_who_knows_it(scene: Scene) -> 
     await scene.until(channel, "running")
     service = scene.services[0]
     said: list[object] = []
-    service.want = lambda _, wanted: said.append(wanted)  # type: ignore[method-assign,assignment]
+    want = service.want
+
+    def hear(channel: ChannelId, wanted: Sequence[Transaction]) -> None:
+        said.append(wanted)
+        want(channel, wanted)
+
+    service.want = hear  # type: ignore[method-assign]
     for _ in range(2):  # the second view comes before the channel's task has taken the first
         scene.chain.chain.mine()
         service.look()
     assert not said
-    await asyncio.sleep(0.01)
+    await answered([service])
     assert said == [()]
     await scene.block()
     assert said == [(), ()]
@@ -275,6 +290,7 @@ async def test_a_proposal_that_cannot_be_funded_here_is_turned_down(scene: Scene
 async def test_deposits_wait_for_the_operator_where_the_policy_says_so(scene: Scene) -> None:
     alice, bob = (await scene.start(("accept", "ask"))).nodes
     channel = await alice.open_channel(scene.request())
+    await scene.happens(lambda: bool(bob.channels()))
     for _ in range(5):
         await scene.block()
     assert bob.channel(channel).phase == "proposed"
@@ -309,8 +325,7 @@ async def test_whoever_is_not_the_sequencer_asks_it(scene: Scene) -> None:
     await scene.until(channel, "running")
     scene.cast.stakes.clear()
     assert await bob.resize(channel, {ZERO_ADDRESS: 2}) is None
-    await scene.block()
-    assert alice.channel(channel).waiting_for == "participant 1 wants to take out 2 wei"
+    await scene.happens(lambda: scene.info(0, channel).waiting_for == "participant 1 wants to take out 2 wei")
     new = await alice.resize(channel, {})
     assert new is not None
     await scene.until(new, "running")
@@ -355,7 +370,7 @@ async def test_a_channel_goes_on_when_its_successor_is_turned_down(scene: Scene)
     """By the other's operator, and after restarts of both."""
     alice, bob = (await scene.start(("accept", "ask"))).nodes
     channel = await alice.open_channel(scene.request())
-    await bob.wait_phase(channel, ["proposed"], 5) if bob.channels() else await asyncio.sleep(0.05)
+    await scene.happens(lambda: bool(bob.channels()))
     await bob.accept(channel)
     await scene.until(channel, "running")
     new = await alice.resize(channel, {ZERO_ADDRESS: 1})

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from scapp.channels.books.info import InvoiceRequest, LockedInfo, PayInvoiceRequest
+from scapp.channels.books.locks import _raised
 from scapp.channels.errors import LocalError
+from scapp.channels.payments.locked.asking import Reply
 from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.routing.fees import Schedule
 from scapp.channels.routing.own import HubTerms
@@ -109,6 +111,15 @@ async def test_what_a_payer_is_told(scene: Scene) -> None:
         await alice.pay(scene.lanes[0], 1)
     assert alice.locked.payments() == []
     assert (await scene.pay(text, routed=True)).status == "paid"
+
+
+def test_an_answer_that_comes_twice_is_no_refusal() -> None:
+    """A hub that asks for what it is offered by now has answered the question before; without a price it refuses."""
+    hub, other = Address(b"\x01" * 20), Address(b"\x02" * 20)
+    assert _raised((hub,), (0,), Reply("fee too low", hub, 2)) == (2,)
+    assert _raised((hub,), (2,), Reply("fee too low", hub, 2)) == (2,)
+    assert _raised((hub,), (2,), Reply("no capacity", hub)) is None
+    assert _raised((hub,), (2,), Reply("fee too low", other, 9)) is None
 
 
 async def test_a_payee_whose_hub_does_not_pay_redeems_on_chain(scene: Scene) -> None:

@@ -81,10 +81,13 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def idle() -> None:
-    """Let everything in memory happen."""
-    for _ in range(50):
+async def idle(pair: Pair) -> None:
+    """Let everything in memory happen, and in the logs, however long those take."""
+    stores = [node.payments._store for node in (pair.payer, pair.payee)]
+    quiet = 0
+    while quiet < 50:
         await asyncio.sleep(0.0005)
+        quiet = 0 if any(store.on_their_way or store._saving for store in stores) else quiet + 1
 
 
 async def test_a_payment_is_durable_here_and_there(pair: Pair) -> None:
@@ -138,7 +141,7 @@ async def test_nothing_leaves_before_it_is_durable(pair: Pair) -> None:
         await pair.payer.payments.pay(CHANNEL, 1)
     with pytest.raises(ScappError):
         await pair.payer.payments.close(CHANNEL)
-    await idle()
+    await idle(pair)
     assert pair.at_payee() == 0
     assert pair.payer.payments.purse(CHANNEL).purse.paid == 0
     await pair.payer.restart(pair.payer.log.durable_copy())
@@ -167,7 +170,7 @@ async def test_what_is_lost_on_the_way_comes_with_the_next_link(pair: Pair) -> N
     pair.network.heal()
     await pair.until_taken(30)
     assert pair.payee.taken == [30]
-    await idle()
+    await idle(pair)
     assert pair.payer.payments.purse(CHANNEL).waiting_for == ""
 
 
@@ -180,7 +183,7 @@ async def test_what_cannot_be_queued_is_said_again_later(pair: Pair) -> None:
     pair.network.drop_link(PAYER.address, PAYEE.address)
     await pair.until_taken(10)
     before = pair.payer.counters["vouchers_said_again"]
-    await idle()
+    await idle(pair)
     pair.payer.later(60_000)
     assert pair.payer.counters["vouchers_said_again"] == before
     pair.part()
@@ -196,7 +199,7 @@ async def test_a_voucher_may_come_before_the_channel_is_open(pair: Pair) -> None
     """The payer hears first that everybody has signed."""
     await pair.payer.payments.open(terms(OTHER))
     receipt = pair.payer.payments.ask(OTHER, 5, wait=True)
-    await idle()
+    await idle(pair)
     assert pair.payee.counters["vouchers_early"] == 1
     await pair.payee.payments.open(terms(OTHER))
     assert (await receipt).seen
@@ -211,7 +214,7 @@ async def test_early_vouchers_are_few(pair: Pair) -> None:
     assert len(pair.payee.payments._early) == 256
     await pair.payer.payments.open(terms(OTHER))
     receipt = pair.payer.payments.ask(OTHER, 5, wait=True)
-    await idle()
+    await idle(pair)
     await pair.payee.payments.open(terms(OTHER))
     assert (await receipt).seen
 
@@ -223,7 +226,7 @@ async def test_a_voucher_of_another_peer_or_signer_is_refused(pair: Pair) -> Non
     assert pair.payee.counters["vouchers_foreign"] == 1
     forged = (CHANNEL, amount_bytes(5), sign_voucher(CHANNEL, 5, MALLORY).signature)
     pair.payee.payments.receive(PAYER.address, encode_payment_message(Vouchers((forged,))))
-    await idle()
+    await idle(pair)
     assert pair.payee.counters["vouchers_refused"] == 1
     assert pair.at_payee() == 0
     assert pair.payer.counters["vouchers_refused_by_payee"] == 1
@@ -327,7 +330,7 @@ async def test_a_caller_that_goes_away_takes_nothing_back(pair: Pair) -> None:
         task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking
-    await idle()
+    await idle(pair)
     assert pair.at_payee() == 12
     assert pair.payee.log.durable_copy().version(CHANNEL) == 2
     assert (await pair.payer.payments.pay(CHANNEL, 1)).total == 18
@@ -437,12 +440,12 @@ async def test_an_answer_of_before_the_restore_ends_nothing(pair: Pair) -> None:
     stale = VoucherHeld(CHANNEL, b"\x09" * 16, amount_bytes(0), b"")
     pair.payer.payments.receive(PAYEE.address, encode_payment_message(stale))
     pair.network.heal()
-    await idle()
+    await idle(pair)
     assert pair.payer.payments.purse(CHANNEL).purse.recovering
     assert pair.payee.payments.purse(CHANNEL).purse.recovering
     await pair.payer.payments.recover(CHANNEL)
     pair.payee.later(5_000)
-    await idle()
+    await idle(pair)
     assert not pair.payee.payments.purse(CHANNEL).purse.recovering
     with pytest.raises(LocalError, match="does not recover"):
         await pair.payer.payments.recover(CHANNEL)
@@ -457,7 +460,7 @@ async def test_a_voucher_that_the_payer_forgot_comes_back_when_it_is_seen(pair: 
     pair.network.heal()
     await pair.payer.payments.pay(CHANNEL, 5, wait_s=WAIT_S)
     await pair.payee.payments.take(voucher)
-    await idle()
+    await idle(pair)
     assert pair.payer.payments.purse(CHANNEL).purse.paid == 50
     assert (await pair.payer.payments.pay(CHANNEL, 1, wait_s=WAIT_S)).total == 51
 
@@ -467,7 +470,7 @@ async def test_a_purse_is_rebuilt_from_its_snapshot(pair: Pair, monkeypatch: pyt
     monkeypatch.setattr(store, "SNAPSHOT_EVENTS", 4)
     for _ in range(10):
         await pair.payer.payments.pay(CHANNEL, 1)
-    await idle()
+    await idle(pair)
     assert pair.payer.log.load_snapshot(CHANNEL, "channel") is not None
     before = pair.payer.payments.purse(CHANNEL).purse
     await pair.payer.restart()
@@ -506,7 +509,7 @@ async def test_a_node_that_stops_answers_everybody(pair: Pair) -> None:
     """Who waits for the payee has its receipt, who comes later a reason."""
     pair.part()
     waiting = pair.payer.payments.ask(CHANNEL, 1, wait=True)
-    await idle()
+    await idle(pair)
     await pair.payer.payments.stop()
     assert not (await waiting).seen
     with pytest.raises(LocalError, match="the node stops"):

@@ -228,6 +228,10 @@ def test_the_checker_runs_alone(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-I", "-S", CHECKER, file], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"channel 0x{ONE.channel_id.hex()}, turn 2: 0003")
+    file.write_text('{"format": "scapp-proof-1", "channel": 5}')
+    done = subprocess.run([sys.executable, "-I", "-S", CHECKER, file], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("proves nothing: no proof document, KeyError: ")
 
 
 # -- the prover -------------------------------------------------------------------------------------------------------

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from scapp.runtime.cli.processes import free_ports
 from tests.support.snippets import blocks
 from tests.support.tree import ROOT
 
@@ -19,19 +19,13 @@ pytest.importorskip("ziglang", reason="the Zig compiler is not installed: pip in
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-reducer.md"
 
 
-def free_port() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
-
-
 def test_the_tutorial_works_as_written(tmp_path: Path) -> None:
     """Only the four ports are replaced by free ones."""
     (source,) = blocks(TUTORIAL, "zig")
     (tmp_path / "tally.zig").write_text(source)
     script = "set -e\ntrap 'kill $ALICE_NODE $BOB_NODE 2>/dev/null || true' EXIT\n" + "\n".join(blocks(TUTORIAL, "sh"))
-    for port in ("7701", "7702", "7801", "7802"):
-        script = script.replace(f":{port}", f":{free_port()}")
+    for port, free in zip(("7701", "7702", "7801", "7802"), free_ports(4), strict=True):
+        script = script.replace(f":{port}", f":{free}")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", script],

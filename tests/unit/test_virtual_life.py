@@ -101,6 +101,26 @@ def test_an_app_channel_in_several_assets_ends_as_its_parties_say(seed: str) -> 
     assert net.gains(TOKEN) == [500, 0, 0, -500]
 
 
+@pytest.mark.parametrize("leads", [True, False])
+@pytest.mark.parametrize("kind", ["payment", "app"])
+def test_a_payer_that_leads_its_ledger_signs_the_postfund_state_with_its_proposal(kind: str, leads: bool) -> None:
+    """Nobody else, and no app party, signs before its ledgers hold the guarantee."""
+    net = Net(4, leads=[leads, True, False])
+    channel = net.open(net.agreement(kind, amounts=((60, 40 if kind == "app" else 0),)))
+    early: set[int] = set()
+
+    def runs() -> bool:
+        for number, party in enumerate(net.parties):
+            record = party.records.get(channel)
+            if record is not None and record.signed(record.postfund) and not record.guaranteed:
+                early.add(number)
+        return net.phases(channel) == ["running"] * 4
+
+    net.run(runs)
+    assert runs()
+    assert early == ({0} if leads and kind == "payment" else set())
+
+
 def test_a_network_that_loses_nothing_needs_few_messages() -> None:
     """Those of ledgers included. From each to all, go-nitro needs 6, 16 and 30 to open and 4, 10 and 18 to close."""
     counted = []

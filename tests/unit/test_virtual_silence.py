@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from scapp.channels.ledger.proposals import Add
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual.agreement import state_of
@@ -33,7 +34,8 @@ def guaranteed(party: Party, record: VirtualRecord) -> list[int]:
 
 def safe(net: Net, channel: ChannelId) -> None:
     """Whoever has a guarantee in a ledger has a state under all signatures that settles it; and nobody has bound itself
-    to a state that only one of its two ledgers would pay for."""
+    to a state that only one of its two ledgers would pay for, or, a payee, none. A payer, whom none pays, has proposed
+    its guarantee."""
     net.check()
     for party in others(net):
         record = party.records.get(channel)
@@ -41,8 +43,10 @@ def safe(net: Net, channel: ChannelId) -> None:
             continue
         held = guaranteed(party, record)
         assert not held or record.strongest is not None
-        if record.signed(record.postfund) and len(held) < len(record.sides):
-            assert record.ended is not None, describe(net)
+        if record.signed(record.postfund) and len(held) < len(record.sides) and record.ended is None:
+            queue = party.ledgers[Address(record.sides[0][1].peer)].queue
+            assert record.my_index == 0, describe(net)
+            assert any(isinstance(each.proposal, Add) and each.proposal.target == channel for each in queue)
         if record.signed(record.final):
             assert record.guaranteed
 
@@ -62,6 +66,7 @@ def settled(net: Net, channel: ChannelId, fees: tuple[int, ...], paid: int) -> N
 
 
 @pytest.mark.parametrize("hubs", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.no_cover
 def test_silence_while_it_is_funded(hubs: int) -> None:
     """From after each number of messages on, each participant; the others run into their time limit; it returns."""
     for who in range(hubs + 2):
@@ -82,6 +87,7 @@ def test_silence_while_it_is_funded(hubs: int) -> None:
 
 
 @pytest.mark.parametrize("hubs", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.no_cover
 def test_silence_while_it_ends(hubs: int) -> None:
     """The same while the final state goes round and the guarantees go."""
     for who in range(hubs + 2):
@@ -108,6 +114,7 @@ def test_silence_while_it_ends(hubs: int) -> None:
 
 
 @pytest.mark.parametrize("number", range(30))
+@pytest.mark.no_cover
 def test_silence_of_any_number_over_a_bad_network(number: int, seed: str) -> None:
     hubs = number % 3
     net = Net(hubs + 2, f"{seed}/{number}", lossy=True)

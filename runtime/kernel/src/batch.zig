@@ -447,6 +447,7 @@ fn mergeRow(item: *const record.Record) void {
         const leaf = if (late) late_rows.came() else item.link;
         const made = record.make(item.key(), item.row(), record.committed, leaf);
         _ = Base.insert(&state.base_root, made);
+        state.table_rows[item.number()] += 1;
         lookup.add(made);
         changes.came(record.of(made));
         if (leaf != 0) memory.at(merkle.Leaf, leaf).row = made;
@@ -457,6 +458,7 @@ fn mergeRow(item: *const record.Record) void {
     if (late) late_rows.changed(old.link);
     if (item.gone()) {
         if (late) late_rows.gone(old.link);
+        state.table_rows[item.number()] -= 1;
         lookup.replace(under, 0);
         changes.gone(old.next);
         record.drop(Base.remove(&state.base_root, item.key()));

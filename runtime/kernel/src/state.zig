@@ -31,6 +31,7 @@ pub const Phase = struct {
 pub var base_root: u32 = 0;
 pub var base_rows: u32 = 0;
 pub var base_bytes: u64 = 0;
+pub var table_rows: [64]u32 = @splat(0); // of `base_rows`, by table
 pub var base_amounts: u32 = 0;
 
 pub var now: State = .{};

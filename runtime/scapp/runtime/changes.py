@@ -60,7 +60,8 @@ class TableChange(msgspec.Struct, frozen=True, gc=False):
     Both in key-encoding order: `upsert_arrays` one array per column, `delete_arrays` one per primary key column, each
     with its header (`arrays.array`), and none where there is nothing. `copy` takes the place of `upsert_arrays` when
     no key of the change existed before, nothing is deleted, and the rows are many: COPY BINARY tuples with the channel
-    id as first field, without the file's header and trailer. Otherwise it is empty."""
+    id as first field, without the file's header and trailer. Otherwise it is empty.
+    `replaced_among`: how many rows the channel has in the table, when each upserted key had one before, else 0."""
 
     table: str
     upserts: int
@@ -68,6 +69,7 @@ class TableChange(msgspec.Struct, frozen=True, gc=False):
     upsert_arrays: tuple[bytes, ...] = ()
     delete_arrays: tuple[bytes, ...] = ()
     copy: bytes = b""
+    replaced_among: int = 0
 
     def rows(self) -> Iterator[bytes]:
         """The upserted rows, without channel id."""

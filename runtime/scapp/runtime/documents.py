@@ -59,7 +59,7 @@ class Health(Document, frozen=True, kw_only=True):
 
 
 class DatabaseView(Document, frozen=True, kw_only=True):
-    """`state`: off, starting, up or down; `url` connects a read-only client (psql, an ORM)."""
+    """`state`: off, starting, up, down or foreign (another node's); `url` connects a reader (psql, an ORM)."""
 
     backend: str
     state: str
@@ -68,7 +68,8 @@ class DatabaseView(Document, frozen=True, kw_only=True):
 
 
 class Status(Document, frozen=True, kw_only=True):
-    """`channels`: how many by phase; `corrupt`: those that stay closed, with what is wrong, not among them."""
+    """`channels`: how many by phase; `corrupt`: those that stay closed, with what is wrong, not among them;
+    `log_failure`: why the log takes no more writes, and so nothing is signed, if that is so."""
 
     address: AddressText
     version: str
@@ -83,6 +84,7 @@ class Status(Document, frozen=True, kw_only=True):
     apps: int
     policy: str
     corrupt: dict[str, str] = {}
+    log_failure: str = ""
 
 
 class PeerView(Document, frozen=True, kw_only=True):
@@ -363,7 +365,7 @@ class Counters(Document, frozen=True, kw_only=True):
 class StreamItem(Document, frozen=True, kw_only=True):
     """What one server-sent event carries, by `kind` (its SSE event name): `entries` (a co-signed batch), `rows`
     (tables changed), `app` (an event the reducer emitted), `node` (a change of phase, a refusal, a link),
-    `reset` (row changes before `sequence` are no longer at hand: read the tables, then go on)."""
+    `reset` (row changes before `sequence` are gone: read the tables). `resume` is the `from` to go on with after it."""
 
     kind: Literal["entries", "rows", "app", "node", "reset"]
     channel_id: str | None = None
@@ -377,6 +379,7 @@ class StreamItem(Document, frozen=True, kw_only=True):
     event: str | None = None
     peer: str | None = None
     detail: str | None = None
+    resume: str | None = None
 
 
 class TableChangeView(Document, frozen=True, kw_only=True):

@@ -61,7 +61,7 @@ class ChannelFollower:
     ) -> None:
         self.context = context
         self.cursor: Cursor | None = None  # as last read from or written to the database
-        self._schema = schema
+        self.schema = schema
         self._source = source
         self._make_kernel = make_kernel
         self._kernel: Kernel | None = None
@@ -69,7 +69,7 @@ class ChannelFollower:
         self._at: Cursor | None = None  # what the kernel's tables stand at
         self._known: Cursor | None = None  # a cursor of the database that the log agrees with …
         self._known_position = 0  # … and where it goes on after it
-        self._doubted = False
+        self.is_doubted = False
         self._owed = False  # the kernel still owes a root
         self._may_be_late = True
         self._interrupted = False
@@ -90,11 +90,11 @@ class ChannelFollower:
 
     def _pass(self, writing: Writing) -> Generator[Committed, None, bool]:
         """False when the database's cursor turned out to stand elsewhere and deriving starts over from there."""
-        if self.cursor is None or self._doubted:
+        if self.cursor is None or self.is_doubted:
             known = self.cursor
             if self._read_cursor(writing) != known:
                 self._forget()
-            self._doubted = False
+            self.is_doubted = False
         if self._owed and not self._confirm():
             return False
         while self._unwritten:
@@ -157,7 +157,7 @@ class ChannelFollower:
         batch = batches.take()
         few = batches.next is None and len(batch.entries) < COPY_BUFFERED_ROWS_MIN
         self._log_kernel = self._log_kernel or self._make_kernel()
-        channel_id, home = self.context.channel_id, self._schema.home
+        channel_id, home = self.context.channel_id, self.schema.home
         early = EarlyWrite(writing, self._log_kernel, channel_id, self.cursor, home, few=few)
         counts = False
         try:
@@ -231,7 +231,7 @@ class ChannelFollower:
 
     def doubt(self) -> None:
         """The database went away: it may come back without its last commits, so look at the cursor again."""
-        self._doubted = True
+        self.is_doubted = True
 
     def interrupt(self) -> None:
         """From any thread: break off what is being derived, before its next entry; nothing of it was written."""
@@ -262,8 +262,8 @@ class ChannelFollower:
         self._read_cursor(writing)
 
     def _read_cursor(self, writing: Writing) -> Cursor:
-        register_channel(writing.connection, self.context, self._schema.home)
-        self.cursor = read_cursor(writing.connection, self.context.channel_id, self._schema.home)
+        register_channel(writing.connection, self.context, self.schema.home)
+        self.cursor = read_cursor(writing.connection, self.context.channel_id, self.schema.home)
         assert self.cursor is not None, "a registered channel has a cursor"
         return self.cursor
 
@@ -308,12 +308,12 @@ class ChannelFollower:
         assert self._at is not None
         commit = Commit(
             channel_id=self.context.channel_id,
-            schema=self._schema.name,
-            manifest=self._schema.manifest,
+            schema=self.schema.name,
+            manifest=self.schema.manifest,
             expected=self._planned(),
             new=self._at,
             changes=self._changes(self._kernel, COPY_ROWS_MIN if writing.copy_in else COPY_NEVER),
-            home=self._schema.home,
+            home=self.schema.home,
         )
         self._unwritten.append(commit)
         return commit
@@ -370,7 +370,7 @@ class ChannelFollower:
 
     def _loaded_schema(self) -> AppSchema:
         """The tables a kernel is filled from."""
-        return self._schema
+        return self.schema
 
     def _derive(self, batch: SupportedBatch, *, late: bool, log_apart: bool = False) -> None:
         """Run one batch on the kernel and make it part of its base, if it gives what was signed. With `late` the state

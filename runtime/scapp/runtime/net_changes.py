@@ -85,6 +85,7 @@ def table_change(
     *,
     copy_rows_min: int,
     insert_only: bool = False,
+    replaced_among: int = 0,
 ) -> TableChange:
     """Rows and deleted keys, in key order, as buffers; `insert_only`: no key of `upserts` existed before."""
     count = len(upserts)
@@ -96,6 +97,7 @@ def table_change(
         len(deletes),
         _arrays([column.type for column in table.columns], upserts),
         _arrays([column.type for column in table.key_columns], deletes),
+        replaced_among=replaced_among,
     )
 
 
@@ -137,13 +139,15 @@ def _net(
     changed = [(key, old) for key, old in sorted(originals.items()) if rows.get(key) != old]
     if not changed:
         return None
+    upserts = [(rows[key], old is not None) for key, old in changed if key in rows]
     return table_change(
         channel_id,
         codec.table,
-        [rows[key] for key, _ in changed if key in rows],
+        [row for row, _ in upserts],
         [codec.key_tuple(old) for key, old in changed if old is not None and key not in rows],
         copy_rows_min=copy_rows_min,
         insert_only=all(old is None for _, old in changed),
+        replaced_among=len(rows) if upserts and all(existed for _, existed in upserts) else 0,
     )
 
 

@@ -64,8 +64,8 @@ class ProjectionFollower(ChannelFollower):
         self._skipped.clear()
 
     def _read_cursor(self, writing: Writing) -> Cursor:
-        register_channel(writing.connection, self._channel, self._schema.home)
-        self.cursor = read_cursor(writing.connection, self._channel.channel_id, self._schema.home)
+        register_channel(writing.connection, self._channel, self.schema.home)
+        self.cursor = read_cursor(writing.connection, self._channel.channel_id, self.schema.home)
         assert self.cursor is not None, "a registered channel has a cursor"
         return self.cursor
 

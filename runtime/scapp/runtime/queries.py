@@ -19,6 +19,7 @@ import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader, PyFormat, Transformer
 from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
 
 from scapp.channels.errors import LocalError
 from scapp.runtime.database.connecting import Connection
@@ -123,7 +124,20 @@ def _answer(
         if error.sqlstate is None:  # the client's own complaint: the statement gives no rows
             raise BadQuery("the statement returns no rows; allowed are statements that read, like SELECT") from error
         raise
-    return QueryResult(_columns(cursor), tuple(rows), truncated)
+    columns = _columns(cursor) if rows else _described(connection, statement, params)
+    return QueryResult(columns, tuple(rows), truncated)
+
+
+def _described(connection: Connection, statement: str, params: Sequence[Any]) -> tuple[Column, ...]:
+    """Columns of a statement that had no rows: a stream has nothing to ask for them then."""
+    adapt = Transformer(connection)
+    adapt.dump_sequence(params, [PyFormat.AUTO] * len(params))
+    result = connection.pgconn.prepare(b"", statement.encode(), adapt.types)
+    if result.status == ExecStatus.COMMAND_OK:
+        result = connection.pgconn.describe_prepared(b"")
+    if result.status != ExecStatus.COMMAND_OK:
+        raise psycopg.errors.error_from_result(result)
+    return _columns_of(connection, result)
 
 
 def _answer_at_once(connection: Connection, statement: str, params: Sequence[Any], rows_max: int) -> QueryResult:
@@ -138,15 +152,19 @@ def _answer_at_once(connection: Connection, statement: str, params: Sequence[Any
         raise BadQuery("the statement returns no rows; allowed are statements that read, like SELECT")
     adapt.set_pgresult(result)
     rows = adapt.load_rows(0, min(rows_max, result.ntuples), tuple)
-    columns = []
-    for index in range(result.nfields):
-        known = connection.adapters.types.get(result.ftype(index))
-        columns.append(Column((result.fname(index) or b"").decode(), known.name if known else str(result.ftype(index))))
     shown = tuple(tuple(to_json(value) for value in row) for row in rows)
     size = 0
     for row in shown:
         size = _grown(size, row)
-    return QueryResult(tuple(columns), shown, result.ntuples > rows_max)
+    return QueryResult(_columns_of(connection, result), shown, result.ntuples > rows_max)
+
+
+def _columns_of(connection: Connection, result: PGresult) -> tuple[Column, ...]:
+    columns = []
+    for index in range(result.nfields):
+        known = connection.adapters.types.get(result.ftype(index))
+        columns.append(Column((result.fname(index) or b"").decode(), known.name if known else str(result.ftype(index))))
+    return tuple(columns)
 
 
 def _grown(size: int, row: Sequence[Any]) -> int:

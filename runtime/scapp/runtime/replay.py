@@ -23,8 +23,9 @@ from scapp.reducers.manifest import Manifest, Table
 from scapp.runtime.changes import EVENTS, MESSAGES
 from scapp.runtime.database import sql
 from scapp.runtime.database.connecting import Connection
+from scapp.runtime.database.phrases import quoted
 from scapp.runtime.database.port import Backend, Capability
-from scapp.runtime.database.write import Cursor, quoted, read_cursor
+from scapp.runtime.database.write import Cursor, read_cursor
 from scapp.runtime.derive import DerivationHalted
 from scapp.runtime.differences import Difference, difference, differing, row_difference
 from scapp.runtime.follow import ChannelFollower

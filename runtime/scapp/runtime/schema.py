@@ -22,8 +22,9 @@ from scapp.reducers.manifest import HISTORY_COLUMNS, HISTORY_PREFIX, Column, Man
 from scapp.runtime.database import binary, sql
 from scapp.runtime.database.binary import Raw
 from scapp.runtime.database.connecting import Connection
-from scapp.runtime.database.port import READER, Backend, Capability, DatabaseError
-from scapp.runtime.database.write import LIVE, quoted
+from scapp.runtime.database.phrases import quoted
+from scapp.runtime.database.port import READER, Backend, Capability, DatabaseError, ForeignDatabase
+from scapp.runtime.database.write import LIVE
 from scapp.runtime.history import history_table
 
 AS_OF_PREFIX = "scapp_as_of_"
@@ -290,7 +291,7 @@ def _claim(connection: Connection, node: Address) -> None:
     assert row is not None
     assert isinstance(row[0], bytes)
     if row[0] != node:
-        raise DatabaseError(
+        raise ForeignDatabase(
             f"this database belongs to node 0x{row[0].hex()}, and this is 0x{node.hex()}: "
             "every node needs a database of its own"
         )

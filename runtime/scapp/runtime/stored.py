@@ -15,7 +15,8 @@ from scapp.reducers.manifest import Table
 from scapp.runtime.changes import AppEvent
 from scapp.runtime.database import binary
 from scapp.runtime.database.connecting import Connection
-from scapp.runtime.database.write import LIVE, quoted
+from scapp.runtime.database.phrases import quoted
+from scapp.runtime.database.write import LIVE
 
 _LENGTH = struct.Struct(">i")
 

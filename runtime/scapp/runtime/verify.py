@@ -23,6 +23,7 @@ from scapp.channels.reading import EntrySource, SupportedBatch
 from scapp.channels.types import ZERO_HASH
 from scapp.reducers.manifest import Table
 from scapp.runtime.changes import COPY_NEVER, AppEvent
+from scapp.runtime.database.connecting import one_line
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.write import read_cursor
 from scapp.runtime.derive import DerivationHalted
@@ -102,32 +103,59 @@ def verify_channel(
             if cursor is None or cursor.turn < 0:
                 raise NothingDerived(f"nothing of channel 0x{context.channel_id.hex()} is in the database yet")
             database = Stored(connection, schema, context, cursor)
-            compare_registration(database, findings)
-            signed = _compare_messages(database, source, findings, meter)
-            found_root, event_root, rows = _root(database, findings, meter)
-            compare_event_root(cursor, event_root, findings)
-            expected_root = cursor.state_root if signed is None else signed.state_root
-            if found_root != expected_root:
-                if make_kernel is not None and signed is not None:
-                    _compare_tables(database, source, make_kernel, findings, meter)
-                findings.notes.append(
-                    f"state root over the rows is 0x{found_root.hex()}, signed is 0x{expected_root.hex()}"
-                )
-            if make_kernel is not None and signed is not None and history_tables(schema.manifest):
-                meter.stage("comparing versions of rows with the log", "entries", cursor.sequence)
-                found = history_differences(connection, schema, context, source, make_kernel, cursor.turn, meter)
-                _add_all(found, findings, "versions are not compared")
+            looked = _Roots(cursor.state_root)
+            try:
+                with connection.transaction():
+                    _look(database, source, make_kernel, findings, meter, looked)
+            except psycopg.ProgrammingError as error:  # a table, a column, a right
+                findings.notes.append(f"the database lacks what scapp made in it: {one_line(error)}")
     return VerifyReport(
         ok=not findings.count and not findings.notes,
         sequence=cursor.sequence,
         turn=cursor.turn,
-        expected_root=expected_root,
-        found_root=found_root,
-        rows=rows,
+        expected_root=looked.expected,
+        found_root=looked.found,
+        rows=looked.rows,
         differences=tuple(findings.first),
         difference_count=findings.count,
         notes=tuple(findings.notes),
     )
+
+
+class _Roots(msgspec.Struct):
+    """What was seen before the end, or before something was not there."""
+
+    expected: bytes
+    found: bytes = ZERO_HASH
+    rows: int = 0
+
+
+def _look(
+    database: Stored,
+    source: EntrySource,
+    make_kernel: Callable[[], Kernel] | None,
+    findings: Findings,
+    meter: Meter,
+    looked: _Roots,
+) -> None:
+    compare_registration(database, findings)
+    signed = _compare_messages(database, source, findings, meter)
+    looked.found, event_root, looked.rows = _root(database, findings, meter)
+    compare_event_root(database.cursor, event_root, findings)
+    if signed is not None:
+        looked.expected = signed.state_root
+    if looked.found != looked.expected:
+        if make_kernel is not None and signed is not None:
+            _compare_tables(database, source, make_kernel, findings, meter)
+        findings.notes.append(
+            f"state root over the rows is 0x{looked.found.hex()}, signed is 0x{looked.expected.hex()}"
+        )
+    if make_kernel is not None and signed is not None and history_tables(database.schema.manifest):
+        meter.stage("comparing versions of rows with the log", "entries", database.cursor.sequence)
+        found = history_differences(
+            database.connection, database.schema, database.context, source, make_kernel, database.cursor.turn, meter
+        )
+        _add_all(found, findings, "versions are not compared")
 
 
 def _compare_messages(database: Stored, source: EntrySource, findings: Findings, meter: Meter) -> SupportedBatch | None:

@@ -15,7 +15,7 @@ from scapp.reducers.manifest import HISTORY_COLUMNS, Table
 from scapp.runtime.arrays import field_end
 from scapp.runtime.changes import COPY_NEVER
 from scapp.runtime.database.connecting import Connection
-from scapp.runtime.database.write import quoted
+from scapp.runtime.database.phrases import quoted
 from scapp.runtime.differences import Difference, row_difference
 from scapp.runtime.history import history_table
 from scapp.runtime.kernel import Kernel

@@ -25,8 +25,8 @@ from scapp.channels.errors import ScappError
 from scapp.channels.reading import EntrySource
 from scapp.channels.types import Address, ChannelId
 from scapp.reducers.manifest import Manifest
-from scapp.runtime.database.connecting import Connection
-from scapp.runtime.database.port import Backend, Capability, DatabaseError
+from scapp.runtime.database.connecting import Connection, one_line
+from scapp.runtime.database.port import Backend, Capability, DatabaseError, ForeignDatabase
 from scapp.runtime.database.rejections import Rejection, store_rejections
 from scapp.runtime.database.write import Cursor
 from scapp.runtime.derive import DerivationHalted, Halt
@@ -40,6 +40,7 @@ RETRY_FIRST_S, RETRY_MAX_S = 0.1, 10.0
 REJECTIONS_QUEUED_MAX = 1_000
 TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction, DatabaseError)
 """Errors of the database that pass: everything is retried until they do."""
+DATABASE_CURE = "give it back, or drop the database, and start the node again: the log fills it"
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +64,7 @@ class ChannelStatus(msgspec.Struct, frozen=True, gc=False):
 
 
 class DatabaseStatus(msgspec.Struct, frozen=True, gc=False):
-    """`state`: starting, up or down; `detail` is the last error of a database that is down."""
+    """`state`: starting, up, down, or foreign, which is another node's; `detail` is the last error of the last two."""
 
     backend: str
     state: str
@@ -167,7 +168,9 @@ class Worker:
         """Wait until a worker that is starting has the database, and in it what was in the log; at most `timeout`
         seconds, and not for a database that is down."""
         with self._changed:
-            self._changed.wait_for(lambda: self._first_round_done or self._database.state == "down", timeout)
+            self._changed.wait_for(
+                lambda: self._first_round_done or self._database.state in ("down", "foreign"), timeout
+            )
 
     def wait_for(self, channel_id: ChannelId, sequence: int, timeout: float) -> bool:
         """Wait until `sequence` entries of the channel are in the database; False after `timeout` seconds.
@@ -237,19 +240,22 @@ class Worker:
                 self._first_round_done = True
                 self._changed.notify_all()
         except (*TRANSIENT, psycopg.Error) as error:  # a right that the role lacks is retried too: it may be granted
-            self._retry_later(str(error))
-            _log.warning("database: %s (retried in %.1f s)", error, self._retry_s)
+            self._retry_later(one_line(error), "foreign" if isinstance(error, ForeignDatabase) else "down")
+            _log.warning("database: %s (retried in %.1f s)", one_line(error), self._retry_s)
         except Exception as error:  # no channel's, so it must not end the thread for all of them
             self._retry_later(f"unexpected {type(error).__name__}: {error}")
             _log.exception("derivation failed (retried in %.1f s)", self._retry_s)
 
-    def _retry_later(self, reason: str) -> None:
+    def _retry_later(self, reason: str, state: str = "down") -> None:
         self._close()
         for follower in self._followers.values():
             follower.doubt()
-        self._prepared = False  # whatever comes back may be an older copy
+        self._prepared = False  # whatever comes back may be an older copy, or an empty one
+        self._schemas.clear()
+        with self._changed:  # who was refused may ask it again
+            self._status = {of: status for of, status in self._status.items() if status.halt is not Halt.REFUSED}
         self._retry_s = min(max(RETRY_FIRST_S, self._retry_s * 2), RETRY_MAX_S)
-        self._set_database("down", reason)
+        self._set_database(state, reason)
 
     def _writing(self) -> Writing:
         if not self._prepared:
@@ -273,10 +279,8 @@ class Worker:
         known = self._status.get(channel_id)
         if known is not None and known.state is State.HALTED:
             return
-        follower = self._followers.get(channel_id)
         with self._classified(channel_id):
-            if follower is None:
-                follower = self._followers[channel_id] = self._follower(context, writing)
+            follower = self._follower_of(context, writing)
             progress = Progress()
             for committed in follower.advance(writing):
                 self._set(channel_id, State.FOLLOWING, progress.text(channel_id, committed))
@@ -292,19 +296,32 @@ class Worker:
         try:
             yield
         except TRANSIENT as error:
-            self._set(channel_id, State.RETRYING, str(error))
+            self._set(channel_id, State.RETRYING, one_line(error))
             raise
         except DerivationHalted as error:
             if self._stopping:  # most likely our own interruption; whatever it was, the next start meets it again
                 return
             self._halt(channel_id, error.kind, error.reason)
         except psycopg.Error as error:
-            self._halt(channel_id, Halt.REFUSED, f"the database refuses the write: {error}")
+            self._halt(channel_id, Halt.REFUSED, f"the database refuses it: {one_line(error)}; {DATABASE_CURE}")
         except (AdmissionError, ScappError) as error:
             self._set(channel_id, State.BLOCKED, str(error))
         except Exception as error:
             _log.exception("channel 0x%s: unexpected error in derivation", channel_id.hex())
             self._halt(channel_id, Halt.FAULT, f"unexpected {type(error).__name__}: {error}")
+
+    def _follower_of(self, context: ChannelContext, writing: Writing) -> ChannelFollower:
+        """The one there is, unless the database has come back without the tables that it writes to."""
+        known = self._followers.get(context.channel_id)
+        if known is not None and not known.is_doubted:
+            return known
+        made = self._follower(context, writing)
+        if known is not None:
+            if known.schema == made.schema:
+                return known
+            known.release()
+        self._followers[context.channel_id] = made
+        return made
 
     def _follower(self, context: ChannelContext, writing: Writing) -> ChannelFollower:
         identity = deployment_id(context.deployment)

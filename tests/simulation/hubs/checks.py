@@ -37,12 +37,14 @@ from scapp.channels.payments.events import (
     is_purse_event,
 )
 from scapp.channels.payments.locked.events import LOCKS_STREAM
+from scapp.channels.payments.locked.state import LocksState
 from scapp.channels.reading import SignedState
 from scapp.channels.types import Address, ChannelId
 from scapp.channels.virtual.agreement import unpack_amounts
 from scapp.channels.virtual.chain_view import milestone_state
 from scapp.channels.virtual.events import Signed
 from scapp.channels.virtual.record import VirtualRecord
+from tests.simulation.hubs.locked import KeptLocks, worth
 from tests.simulation.hubs.net import HubNet, HubNode
 from tests.support.checkers import check_log, require
 
@@ -63,6 +65,7 @@ class Kept:
         self.states: dict[ChannelId, list[SignedState]] = defaultdict(
             list
         )  # under everybody's signatures, oldest first
+        self.locks = KeptLocks()
         self.virtuals: dict[ChannelId, VirtualRecord] = {}  # as they stood last, also those that were forgotten
 
 
@@ -83,7 +86,7 @@ class Checks:
         """The shadow begins where the disk does, with what a failed sync may have left there; what was signed and held
         before is not forgotten."""
         kept = self.of[node.index]
-        kept.books, kept.purses = BooksState(), set()
+        kept.books, kept.purses, kept.locks.state = BooksState(), set(), LocksState()
         for stream in node.log.streams():
             for page in node.log.read(stream):
                 self._events(node, stream, page.events)
@@ -118,7 +121,9 @@ class Checks:
             kept.unstored -= {each for each in kept.unstored if each in data}
             if stream == BOOKS_STREAM:
                 self._book(node, kept, data)
-            elif stream not in (NODE_STREAM, LOCKS_STREAM):
+            elif stream == LOCKS_STREAM:
+                kept.locks.stored(data, self.net.saw)
+            elif stream != NODE_STREAM:
                 self._purse(node, kept, stream, data)
 
     # Ledgers and virtual channels
@@ -172,7 +177,7 @@ class Checks:
             self._sign(node, event.channel, event.turn, digest)
         told = node.index == self.hostile or node.restores  # a restored node may be told of what it had signed
         if event.milestone == "postfund" and event.signatures[record.my_index] and not told:
-            held = all(record.held[at] for at, _ in record.sides)
+            held = all(record.held[at] for at, _ in record.sides) or _has_proposed(kept.books, record)
             require(held, f"8: {node.name} signs turn 1 without its guarantees")
         postfund = milestone_state(record, "postfund")
         if postfund is not None and all(postfund.signatures):
@@ -218,10 +223,15 @@ class Checks:
             if record.agreement.kind == "app":  # the app may have moved all that a party brought
                 total -= start[0] if record.left is None else start[1] if record.right is None else 0
             elif record.left is None:
-                total -= kept.paid.get(channel, 0)
+                total -= kept.paid.get(channel, 0) + worth(self.net, kept.locks.promised[channel].values())
             elif record.right is None and channel not in lost:
-                total += kept.taken.get(channel, 0)
+                total += kept.taken.get(channel, 0) + worth(self.net, kept.locks.taken[channel].values())
         return total
+
+    def lock_ends_s(self, now_s: int) -> int:
+        """When the next lock ends that an honest node gives or takes; 0 without any."""
+        honest = [kept for index, kept in self.of.items() if index != self.hostile]
+        return min((end for kept in honest if (end := kept.locks.ends_s(now_s))), default=0)
 
     def logs(self, node: HubNode) -> None:
         """Its app channels, each by itself."""
@@ -240,3 +250,13 @@ def kind_of(message: bytes) -> str:
         return type(decode_message(message)).__name__
     except Exception:
         return prefix_of(message).decode("latin1")
+
+
+def _has_proposed(books: BooksState, record: VirtualRecord) -> bool:
+    """Is this node the payer, which has signed its guarantee as the ledger's leader? It is the only one to whom that is
+    enough."""
+    side = record.right
+    if record.agreement.kind != "payment" or record.my_index or side is None:
+        return False
+    ledger = books.ledgers[ChannelId(side.ledger)].ledger
+    return ledger is not None and any(each.find(record.channel_id) for each in ledger.proposed.assets)

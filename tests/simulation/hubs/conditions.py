@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.hubs.plan import HOSTILE_ACTS
+from tests.simulation.hubs.plan import HOSTILE_ACTS, LOCK_TRICKS
 
 HUB_CONDITIONS = (
     "hubs: a crash before a write",
@@ -28,5 +28,9 @@ HUB_CONDITIONS = (
     "hubs: a restored purse recovered",
     "hubs: an operator ended a recovery",
     "hubs: an honest node refused a peer's message",
-    *(f"hubs: Mallory: {kind}" for kind in HOSTILE_ACTS),
+    "hubs: an invoice was paid over a hub",
+    "hubs: a lock was opened on chain",
+    "hubs: a lock came back",
+    "hubs: a restored lane recovered",
+    *(f"hubs: Mallory: {kind}" for kind in (*HOSTILE_ACTS, *LOCK_TRICKS)),
 )

@@ -13,6 +13,7 @@ from scapp.channels.books.info import LedgerInfo, VirtualInfo
 from scapp.channels.types import Address, ChannelId
 from tests.simulation.hubs.checks import Checks
 from tests.simulation.hubs.hostile import Mallory
+from tests.simulation.hubs.locked import Paying
 from tests.simulation.hubs.net import HubNet, HubNode
 from tests.simulation.hubs.plan import HubPlan
 from tests.support.checkers import Broken, require
@@ -33,6 +34,7 @@ class Ending:
     promised: dict[ChannelId, int]
     seen_by_payee: dict[ChannelId, int]
     overridden: bool
+    paying: Paying
     died: bool = False  # somebody, of a fault, while all was to end
 
     def _look(self) -> None:
@@ -47,7 +49,7 @@ class Ending:
     # Chain
 
     async def _block(self, seconds: int, *, keep_out: bool = False) -> None:
-        ends = self.net.challenge_ends_s()
+        ends = self._ends_s()
         if ends and self.net.chain.chain.head.time_s + seconds > ends - AWAKE_S:
             await self._awake(ends)
             return
@@ -55,9 +57,14 @@ class Ending:
         await self.net.pass_time(0.2)
         self._note()
 
+    def _ends_s(self) -> int:
+        """When the first challenge or lock ends that somebody honest has to answer; 0 without any."""
+        ends = (self.net.challenge_ends_s(), self.checks.lock_ends_s(self.net.chain.chain.head.time_s))
+        return min((end for end in ends if end), default=0)
+
     async def _awake(self, ends: int) -> None:
-        """A challenge is about to end: everybody honest is there until it is over."""
-        while (now_ends := self.net.challenge_ends_s()) and now_ends <= ends:
+        """A challenge or a lock is about to end: everybody honest is there until it is over."""
+        while (now_ends := self._ends_s()) and now_ends <= ends:
             for node in self.honest:
                 await self._wake(node)
             self.net.network.heal()
@@ -81,7 +88,7 @@ class Ending:
     def _reorganise(self, depth: int) -> None:
         chain = self.net.chain.chain
         depth = min(depth, len(chain.blocks) - 1)
-        ends = self.net.challenge_ends_s()
+        ends = self._ends_s()
         if depth < 1 or (ends and ends - chain.head.time_s < AWAKE_S):
             return
         world = chain.blocks[-depth - 1].world
@@ -150,11 +157,10 @@ class Ending:
                 if "scapp payments recover" in channel.waiting_for:
                     self.overridden = True
                     await node.books.recover_payments(channel.channel_id)
-            assert node.node is not None
-            for app in node.node.channels():
+            for app in node.process.channels():
                 if "scapp channel recover" in app.waiting_for:
                     self.overridden = True
-                    await node.node.recover(app.channel_id)
+                    await node.process.recover(app.channel_id)
         if self.overridden:
             self.net.saw("hubs: an operator ended a recovery")
             for _ in range(8):
@@ -216,7 +222,7 @@ class Ending:
                         self.net.spawn(node.books.challenge_virtual(channel.channel_id))
                     else:
                         self.net.spawn(self._end_channel(node, channel))
-            await self._until(self._no_channels, blocks=8)
+            await self._until(self._no_channels, blocks=16 if self.plan.locks else 8)
         if self.mallory is None and not self.overridden:
             left = [(n.name, c.phase, c.waiting_for) for n in self.honest for c in self._open_channels(n)]
             disputed = any(each.phase == "disputed" for n in self.honest for each in n.books.ledgers())
@@ -231,9 +237,8 @@ class Ending:
         return any("does not hold its app channel" in text for text in waiting)
 
     async def _end_channel(self, node: HubNode, channel: VirtualInfo) -> None:
-        assert node.node is not None
         if channel.kind == "app" and channel.role == "party":
-            await node.node.close_channel(channel.channel_id)
+            await node.process.close_channel(channel.channel_id)
         else:
             await node.books.close_virtual(channel.channel_id)
 
@@ -305,19 +310,32 @@ class Ending:
             require(sum(gains.values()) == 0, f"7: {gains} was gained")
             if not self.overridden:
                 self._promises()
+        if not self.overridden:
+            self.paying.verdict(
+                self.honest, {each.index: self.checks.of[each.index].locks.state.transits for each in self.honest}
+            )
 
     def _gain(self, node: HubNode) -> int:
         """Paid out to its channel address, less all that its account has brought."""
         return self.net.chain.chain.world.balances.get(node.address, 0) + self.net.chain.gain(account_of(node.address))
 
     def _promises(self) -> None:
-        """A payment that was told as made is made: if the payee saw it, always; else unless the payer lost its disk."""
+        """A payment that was told as made is made: if the payee saw it, always; else unless the payer lost its disk, or
+        the payee was leaving and has refused it."""
         for channel, total in self.seen_by_payee.items():
             require(self._paid(channel) >= total, f"1: {total} was paid and seen, {self._paid(channel)} came of it")
         for channel, total in self.promised.items():
             payer = self.net.by_address[self._record(channel).agreement.participants[0]]
-            if not payer.restores:
+            if not payer.restores and not self._payee_left(channel):
                 require(self._paid(channel) >= total, f"1: {total} was paid, {self._paid(channel)} came of it")
+
+    def _payee_left(self, channel: ChannelId) -> bool:
+        """Has the payee itself taken the channel, or its ledger, to the chain?"""
+        payee = self.net.by_address[self._record(channel).agreement.participants[-1]]
+        kept = self.checks.of[payee.index]
+        record = kept.virtuals[channel]
+        ledgers = (kept.books.ledgers.get(ChannelId(side.ledger)) for _, side in record.sides)
+        return bool(record.exit_reason) or any(each is not None and each.exit_reason for each in ledgers)
 
     def _record(self, channel: ChannelId) -> Any:
         return next(kept.virtuals[channel] for kept in self.checks.of.values() if channel in kept.virtuals)

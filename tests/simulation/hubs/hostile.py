@@ -25,6 +25,7 @@ from scapp.channels.virtual.agreement import pack_amounts
 from scapp.channels.virtual.messages import Final, Said
 from scapp.channels.virtual.record import VirtualRecord
 from tests.simulation.hubs.checks import Checks, kind_of
+from tests.simulation.hubs.hostile_locks import MalloryLocks
 from tests.simulation.hubs.net import HubNet, HubNode
 from tests.simulation.plan import Act
 
@@ -39,6 +40,7 @@ class Mallory:
         self.net, self.node, self.checks = net, node, checks
         self.silent = False
         self.withheld = ""
+        self.locks = MalloryLocks(net, node)
         self.said: list[tuple[Address, bytes]] = []
         node.tap = self._tap
 
@@ -47,16 +49,19 @@ class Mallory:
             self.said.append((peer, message))
         if self.silent or (self.withheld and kind_of(message) == self.withheld):
             return ()
-        return (message,)
+        return self.locks.bent(peer, message)
 
     def repent(self) -> None:
         """She speaks again; what she has shown to the chain stands."""
-        self.silent, self.withheld = False, ""
+        self.silent, self.withheld, self.locks.bad = False, "", False
 
     async def act(self, act: Act) -> None:
-        """One of `HOSTILE_ACTS`."""
+        """One of `HOSTILE_ACTS`, or "bad locks"."""
         books = self.node.books._open_books() if self.node.up else None
         if books is None:
+            return
+        if act.text == "bad locks":
+            self.locks.bad = True
             return
         done = {
             "wrong guarantee": self._wrong_guarantee,

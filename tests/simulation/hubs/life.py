@@ -15,6 +15,7 @@ from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from tests.simulation.hubs.checks import Checks
 from tests.simulation.hubs.ending import Ending
 from tests.simulation.hubs.hostile import Mallory
+from tests.simulation.hubs.locked import SETTINGS, Paying
 from tests.simulation.hubs.net import CHALLENGE_S, HubNet, HubNode
 from tests.simulation.hubs.plan import HubPlan, draw_hub_plan
 from tests.simulation.plan import Act
@@ -52,6 +53,8 @@ class HubLife(Ending):
         self.net = net = HubNet(loop, plan.count, plan.seed, self.watched)
         assert isinstance(net.watch, Checks)
         self.checks = net.watch
+        net.locks = SETTINGS
+        self.paying = Paying(net, plan.hostile)
         self.honest = [node for node in net.nodes if node.index != plan.hostile]
         self.backups: dict[int, SimDisk] = {}
         self.promised: dict[ChannelId, int] = {}
@@ -154,6 +157,10 @@ class HubLife(Ending):
                 net.saw("hubs: a disk was full")
             case "clock":
                 node.clock_offset_ms += draw.choice([-90_000, -5_000, 5_000, 90_000])
+            case "lane":
+                self.paying.open_lane(node, net.nodes[act.number])
+            case "invoice":
+                self.paying.pay_invoice(act.number)
             case "backup":
                 if self.plan.restored:
                     chosen = net.nodes[self.plan.restored[act.number % len(self.plan.restored)]]
@@ -229,13 +236,12 @@ class HubLife(Ending):
             )
             await first.books.open_payments(request)
             return
-        assert first.node is not None
         slots = tuple((bytes(ZERO_ADDRESS), bytes(12) + each.address, amount) for each in (first, last))
         request_app = OpenRequest(
             peers=(last.address,), deployment=DEPLOYMENT, slots=slots, challenge_duration=CHALLENGE_S, fund="virtual",
             via=via, fees=fees,
         )  # fmt: skip
-        await first.node.open_channel(request_app)
+        await first.process.open_channel(request_app)
 
     async def _open_routed(self, node: HubNode, amount: int) -> None:
         others = [each for each in self.net.nodes if abs(each.index - node.index) > 1]
@@ -261,12 +267,11 @@ class HubLife(Ending):
             )
 
     def _say(self, node: HubNode) -> bool:
-        assert node.node is not None
-        running = [each.channel_id for each in node.node.channels() if each.phase == "running"]
+        running = [each.channel_id for each in node.process.channels() if each.phase == "running"]
         if running:
             draw = self.net.random
             payload = draw.choice([b"hello", b"bad", b"move:0:1:1", b"move:1:0:2"])
-            self.net.spawn(node.node.submit(draw.choice(running), [payload], timeout=20))
+            self.net.spawn(node.process.submit(draw.choice(running), [payload], timeout=20))
         return bool(running)
 
     async def _restore(self, number: int) -> None:

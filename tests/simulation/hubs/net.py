@@ -16,12 +16,14 @@ from typing import Any, Protocol
 from scapp.channels.books.service import NodeBooks
 from scapp.channels.books.setup import BooksSetup
 from scapp.channels.books.step import BooksTerms
+from scapp.channels.chain.client import Unavailable
 from scapp.channels.chain.support import App
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import CorruptionError, LocalError, ScappError
 from scapp.channels.log.port import Append, LogClosed
 from scapp.channels.node import Node
-from scapp.channels.onchain import Transaction
+from scapp.channels.onchain import Revealed, Transaction
+from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.restoring import mark_restored
 from scapp.channels.routing.fees import Schedule
 from scapp.channels.routing.own import HubTerms
@@ -32,7 +34,7 @@ from scapp.channels.virtual.opening import Apps
 from tests.simulation.hubs.committer import Committer
 from tests.support.disk import DiskLog, SimDisk
 from tests.support.fakes import SumAdmission
-from tests.support.ledger_scene import PAYMENT_APP, TWO_PARTY_APP, Willing
+from tests.support.ledger_scene import LOCK_APP, PAYMENT_APP, TWO_PARTY_APP, Willing
 from tests.support.node_cast import START_MS, FixedPolicy
 from tests.support.plain_chain import PlainChain, PlainService
 from tests.support.virtual_loop import VirtualLoop
@@ -127,6 +129,11 @@ class Service(PlainService):
             super().look()
             self.followed_ms = self.clock()
 
+    async def revealed(self, hashes: Sequence[bytes]) -> Revealed:
+        if self.blind:
+            raise Unavailable("the endpoint hangs")
+        return await super().revealed(hashes)
+
 
 class HubNode:
     """One node across its lives."""
@@ -153,11 +160,17 @@ class HubNode:
         return self.node is not None
 
     @property
-    def books(self) -> NodeBooks:
+    def process(self) -> Node:
+        """Raises LocalError, as whoever asks a process that is gone hears nothing else."""
         if self.node is None:
             raise LocalError("the process is gone")
-        assert self.node.books is not None
-        return self.node.books
+        return self.node
+
+    @property
+    def books(self) -> NodeBooks:
+        found = self.process.books
+        assert found is not None
+        return found
 
     def now(self) -> int:
         return self.net.now_ms + self.clock_offset_ms
@@ -192,8 +205,9 @@ class HubNode:
             terms=TERMS,
             books=BooksSetup(
                 policy=self.policy,
-                apps=Apps(PAYMENT_APP, TWO_PARTY_APP),
+                apps=Apps(PAYMENT_APP, TWO_PARTY_APP, LOCK_APP),
                 terms=BooksTerms(virtual_timeout_s=120, conclude_delay_s=120),
+                locks=self.net.locks,
                 hub=HubTerms(announce=True, schedules=(Schedule(ZERO_ADDRESS, 1, 0),), duration_min_s=600),
             ),
         )
@@ -291,8 +305,9 @@ class HubNet:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.nodes = [HubNode(self, index) for index in range(count)]
         self.by_address = {node.address: node for node in self.nodes}
-        apps: dict[bytes, App] = {PAYMENT_APP: "payment", TWO_PARTY_APP: "two-party"}
+        apps: dict[bytes, App] = {PAYMENT_APP: "payment", TWO_PARTY_APP: "two-party", LOCK_APP: "hash-lock"}
         self.chain = PlainChain([node.signer for node in self.nodes], START_MS // 1_000, apps=apps)
+        self.locks = LockSettings()
         self.watch = watch(self)
 
     @property

@@ -23,6 +23,8 @@ HOSTILE_ACTS = (
     "foreign voucher",
     "false standing",
 )
+LOCK_TRICKS = ("withheld payment", "withheld lock", "worse voucher", "false failure")
+"""What she does with locks now and then, from the act "bad locks" on."""
 
 
 class HubPlan(msgspec.Struct, frozen=True):
@@ -41,6 +43,7 @@ class HubPlan(msgspec.Struct, frozen=True):
     calm: bool  # the faults begin once the ledgers run
     leads: tuple[bool, ...]  # of each ledger: does the left node lead?
     acts: tuple[Act, ...]
+    locks: bool = False  # are invoices paid?
 
 
 def draw_hub_plan(seed: int) -> HubPlan:
@@ -55,6 +58,7 @@ def draw_hub_plan(seed: int) -> HubPlan:
     for _ in range(draw.randrange(10, 60)):
         kind, number, text = _act(draw, hostile=hostile >= 0, restores=restores, bad_disks=bad_disks)
         acts.append(Act(kind, draw.randrange(count), number, draw.getrandbits(32), text))
+    locks = _put_locks(acts, seed, count, hostile=hostile >= 0)
     return HubPlan(
         seed=seed,
         count=count,
@@ -68,7 +72,27 @@ def draw_hub_plan(seed: int) -> HubPlan:
         calm=draw.random() < 0.85,
         leads=tuple(_leads(draw, left, hostile) for left in range(count - 1)),
         acts=tuple(acts),
+        locks=locks,
     )
+
+
+def _put_locks(acts: list[Act], seed: int, count: int, *, hostile: bool) -> bool:
+    """Into some lives, between their other acts: lanes at first, then invoices. Does this one have them?"""
+    draw = random.Random(f"locks {seed}")
+    if draw.random() > 0.3:
+        return False
+    for _ in range(4):  # time in which locks end
+        acts.insert(draw.randrange(len(acts) + 1), Act("later", 0, 39, draw.getrandbits(32)))
+    for _ in range(draw.randrange(10, 30) if hostile else draw.randrange(6, 20)):
+        kind, text = "invoice", ""
+        if hostile and draw.random() < 0.2:
+            kind, text = "mallory", "bad locks"
+        act = Act(kind, draw.randrange(count), draw.randrange(1, 40), draw.getrandbits(32), text)
+        acts.insert(draw.randrange(len(acts) + 1), act)
+    for left in range(count - 1):
+        for payer, payee in ((left, left + 1), (left + 1, left)):
+            acts.insert(draw.randrange(4), Act("lane", payer, payee, draw.getrandbits(32)))
+    return True
 
 
 def _leads(draw: random.Random, left: int, hostile: int) -> bool:

@@ -11,6 +11,8 @@ from scapp.channels.books.messages import decode_message
 from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.log.port import Append
 from scapp.channels.payments.events import decode_purse_event, is_purse_event
+from scapp.channels.payments.locked.events import LOCKS_STREAM, decode_locks_event
+from scapp.channels.payments.locked.messages import decode_lock_message
 from scapp.channels.payments.messages import decode_payment_message
 from scapp.channels.types import Address
 from tests.simulation.hubs.checks import Checks
@@ -75,12 +77,14 @@ class _Writer(Checks):
 def _event(stream: bytes, data: bytes) -> str:
     if stream == BOOKS_STREAM:
         return _show(decode_event(data))
+    if stream == LOCKS_STREAM:
+        return _show(decode_locks_event(data))
     return _show(decode_purse_event(data)) if is_purse_event(data) else f"{len(data)} bytes of another stream"
 
 
 def _message(data: bytes) -> str:
     """Announcements are many and say little here."""
-    for decode in (decode_message, decode_payment_message):
+    for decode in (decode_message, decode_payment_message, decode_lock_message):
         try:
             return _show(decode(data))
         except Exception:

@@ -22,7 +22,7 @@ from scapp.channels.ledger import resending as ledger_resending
 from scapp.channels.ledger import updating
 from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.ledger.consensus import Ledger
-from scapp.channels.ledger.events import Countersigned, FollowerSigned
+from scapp.channels.ledger.events import Countersigned, FollowerSigned, ProposalSigned
 from scapp.channels.ledger.proposals import Proposal, Remove
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
@@ -63,6 +63,7 @@ class Books:
         self._proposed: dict[ChannelId, None] = {}
         self._undecided: dict[ChannelId, None] = {}  # proposed, to be judged when time has passed
         self._sessions: dict[ChannelId, LedgerSession] = {}
+        self._phases: dict[ChannelId, str] = {}  # of records that have changed since the start
         self._retries = Retries()
         self._dirty: dict[ChannelId, None] = {}
         self._impossible: dict[ChannelId, str] = {}
@@ -73,9 +74,7 @@ class Books:
         self._forget_at = 0  # how many records there are when it is time to look for what may be forgotten
         self._unseen: set[ChannelId] = set()  # of a hub, that the chain may have ended while this node was away
         self._followed_ms: int | None = None
-        self._withheld: dict[
-            ChannelId, None
-        ] = {}  # ledgers in which a hub would do more if its view of the chain were new
+        self._withheld: dict[ChannelId, None] = {}  # ledgers in which a newer view of the chain would let a hub do more
 
     # Reading
 
@@ -146,7 +145,8 @@ class Books:
             for channel in gone:
                 for known in (self._sessions, self._impossible, self._dirty, self._proposed, self._undecided):
                     known.pop(channel, None)
-                self._touched.pop(channel, None)
+                for other in (self._phases, self._touched):
+                    other.pop(channel, None)
                 self._retries.end(channel)
                 self.disputes.forget(channel)
         self._forget_at = len(state.ledgers) + len(state.virtuals) + forgetting.KEPT_MAX // 2
@@ -318,7 +318,9 @@ class Books:
         self._sends += step.sends
         self._notes += step.notes
         for channel, (ledger, virtual) in before.items():
-            was = ledger.phase if ledger is not None else phase(virtual) if virtual is not None else ""
+            was = self._phases.get(channel)
+            if was is None:
+                was = ledger.phase if ledger is not None else phase(virtual) if virtual is not None else ""
             self._changed(channel, was)
 
     def _changed(self, channel: ChannelId, was: str) -> None:
@@ -331,7 +333,7 @@ class Books:
             self.index.put_virtual(virtual)
         else:
             self.index.put_ledger(self.state.ledgers[channel])
-        now = self._phase(channel)
+        now = self._phases[channel] = phase(virtual) if virtual is not None else self.state.ledgers[channel].phase
         if now == was:
             return
         if virtual is None:
@@ -345,8 +347,8 @@ class Books:
     def _confirm(
         self, event: BooksEvent, before: dict[ChannelId, tuple[LedgerRecord | None, VirtualRecord | None]]
     ) -> None:
-        """Crank the virtual channels of which a guarantee has come or gone by both signatures."""
-        if isinstance(event, Countersigned):
+        """Crank the virtual channels of which a guarantee was proposed here, or has come or gone by both signatures."""
+        if isinstance(event, Countersigned | ProposalSigned):
             targets: list[bytes] = [getattr(event.proposal, "target", b"")]
         elif isinstance(event, FollowerSigned):
             ledger = before[ChannelId(event.channel)][0]

@@ -10,8 +10,8 @@ from scapp.channels.ledger.leaving import waits_for_peer
 from scapp.channels.ledger.proposals import Proposal
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.types import Address, ChannelId
+from scapp.channels.virtual import standing as virtual_standing
 from scapp.channels.virtual.record import VirtualRecord
-from scapp.channels.virtual.standing import ending, phase
 
 
 class Index:
@@ -38,23 +38,26 @@ class Index:
 
     def put_ledger(self, record: LedgerRecord) -> None:
         """The record as it is now."""
-        channel = record.channel
+        channel, phase = record.channel, record.phase
+        is_open = phase not in ("rejected", "settled")
         known = self.ledgers_with[record.peer]
-        if record.is_open:
+        if is_open:
             known[channel] = None
         else:
             known.pop(channel, None)
-        if record.phase == "proposed":
+        if phase == "proposed":
             self.proposed.add(channel)
         else:
             self.proposed.discard(channel)
-        self._rest(channel, restless=record.is_open and (record.phase != "running" or waits_for_peer(record) != ""))
+        self._rest(channel, restless=is_open and (phase != "running" or waits_for_peer(record) != ""))
 
     def put_virtual(self, record: VirtualRecord) -> None:
         """The record as it is now."""
         channel, over = record.channel_id, record.over
         unfunded = not over and not record.funded
-        restless = not over and (unfunded or phase(record) != "running" or ending(record))
+        restless = not over and (
+            unfunded or virtual_standing.phase(record) != "running" or virtual_standing.ending(record)
+        )
         standing = over, unfunded, restless
         if self._standing.get(channel) == standing:  # most steps change nothing that is kept here
             return

@@ -372,11 +372,12 @@ def _newest(known: dict[bytes, T]) -> list[T]:
 
 
 def _raised(hubs: tuple[Address, ...], fees: tuple[int, ...], reply: Reply) -> tuple[int, ...] | None:
-    """Fees with what the hub asks that was offered less; None when that is not what it said."""
-    if reply.by not in hubs or reply.fee <= fees[hubs.index(reply.by)]:
+    """Fees with what the hub asks that was offered less; None when that is not what it said. It may be the answer to a
+    question before, said twice: then they stay as they are."""
+    if reply.by not in hubs or not reply.fee:
         return None
     at = hubs.index(reply.by)
-    return (*fees[:at], reply.fee, *fees[at + 1 :])
+    return (*fees[:at], max(fees[at], reply.fee), *fees[at + 1 :])
 
 
 def _fee(transit: Transit, of_payer: int) -> int:

@@ -212,8 +212,8 @@ def poor_fault(books: Books, side: Side, needed: Mapping[Address, int]) -> str:
     for asset, amount in needed.items():
         has = free.get(asset, 0)
         if has < amount:
-            unit = asset_unit(asset)
-            return f"{amount} {unit} are needed, fees included; this node has {has} free with 0x{side.peer.hex()}"
+            unit, peer = asset_unit(asset), f"0x{side.peer.hex()}"
+            return f"{amount} {unit} are needed, fees included; this node has {has} {unit} free with {peer}"
     return ""
 
 

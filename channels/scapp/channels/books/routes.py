@@ -110,7 +110,10 @@ class BooksRoutes:
             self._router.failed(route, self._shared.clock_ms(), hub)
             attempts = attempts.failed(route, found.reason, hub)
         if not attempts.tried:
-            raise LocalError(f"no hub announces a way to {to} for that amount and fee; --via HUB names one")
+            raise LocalError(
+                f"no hub announces a way to {to} for that amount and fee; hubs and payee have to announce their "
+                f"ledgers (hub.announce), --via HUB needs no announcement"
+            )
         raise LocalError(f"no way to {to} is left: {attempts.account}")
 
     def _culprit(self, channel: ChannelId) -> Address | None:

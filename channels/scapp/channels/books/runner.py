@@ -199,9 +199,13 @@ class BooksRunner:
 
     async def _save(self, outcomes: list[ScappError | None]) -> None:
         """Save a snapshot before the next turn."""
-        await asyncio.to_thread(self.snapshots.take())
+        try:
+            await asyncio.to_thread(self.snapshots.take())
+        except Exception as error:
+            self._broken(error)
+        else:
+            self._end_turn(outcomes)
         self._saving = None
-        self._end_turn(outcomes)
 
     def _broken(self, error: Exception) -> None:
         """Of the log, or a bug in what is none of one record's."""

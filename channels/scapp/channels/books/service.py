@@ -172,14 +172,15 @@ class NodeBooks:
     async def on_message(self, peer: Address, data: bytes) -> None:
         """A message whose tag begins with one of PREFIXES; returns when it is queued: what is said is said again until
         it is answered. Raises PeerError for one that cannot be read or taken now."""
-        if prefix_of(data) == b"p:":
+        prefix = prefix_of(data)
+        if prefix == b"p:":
             self._payments.receive(peer, data)
             return
-        if prefix_of(data) == b"k:":
+        if prefix == b"k:":
             self._running()
             self._locks.receive(peer, data)
             return
-        if prefix_of(data) == b"r:":
+        if prefix == b"r:":
             self._routes.receive(peer, data)
             return
         message = decode_message(data)

@@ -73,6 +73,8 @@ class AssetBalances(msgspec.Struct, frozen=True, gc=False):
 
     def announced(self, party: int) -> tuple[int, int] | None:
         """From and to which holdings the party's announced deposit fills the ledger; None when none is announced."""
+        if not self.trailing:
+            return None
         before = self.total
         for each in self.trailing:
             if each.party == party:

@@ -90,8 +90,10 @@ class LedgerSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:
     @property
     def settled(self) -> bool:
         """Is everything paid out that can be, for good?"""
+        if not self.ended:
+            return False
         latest, confirmed = self.seen.latest, self.seen.confirmed
-        if not self.ended or latest.status != confirmed.status or latest.holdings != confirmed.holdings:
+        if latest.status != confirmed.status or latest.holdings != confirmed.holdings:
             return False
         return not latest.status.finalizes_at or not any(map(any, latest.holdings))
 

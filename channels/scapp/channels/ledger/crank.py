@@ -16,11 +16,12 @@ def crank(record: LedgerRecord, context: Context) -> Step:
     """The next facts; called until it gives nothing more. Signs nothing while this node recovers."""
     if record.recovering or record.rejected_by is not None:
         return NOTHING
-    if record.phase == "disputed" and (ended := on_head(record, context)).events:
+    phase = record.phase
+    if phase == "disputed" and (ended := on_head(record, context)).events:
         return ended
     if record.closing_by is not None:
         return finish(record, context)
-    if record.phase == "funding":
+    if phase == "funding":
         unsigned = not record.postfund[record.setup.my_index]
         return sign_stage(record, POSTFUND, context) if unsigned and is_funded(record) else NOTHING
     return merges(record, context)

@@ -111,13 +111,14 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Where the ledger is in its life; computed from what has happened."""
         if self.rejected_by is not None:
             return "rejected"
-        if self.recovering:
+        if self.token:
             return "recovering"
-        if self.chain is not None and self.chain.settled:
+        chain = self.chain
+        if chain is not None and chain.settled:
             return "settled"
         if self.final is not None and self.final.complete:
             return "settled" if self._holds_nothing else "closed"
-        if self.exit_reason or (self.chain is not None and self.chain.disputed):
+        if self.exit_reason or (chain is not None and chain.disputed):
             return "disputed"
         if self.final is not None or self.closing_by is not None:
             return "closing"

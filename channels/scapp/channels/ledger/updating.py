@@ -117,7 +117,9 @@ def updates_message(ledger: Ledger) -> Updates:
 def merges(record: LedgerRecord, context: Context) -> Step:
     """The leader proposes to merge each deposit that was announced and is confirmed."""
     ledger = record.ledger
-    if ledger is None or not record.leads or not record.usable:
+    if ledger is None or not record.leads or not any(each.trailing for each in ledger.current.assets):
+        return NOTHING
+    if not record.usable:
         return NOTHING
     before = ledger
     for each in ledger.current.assets:

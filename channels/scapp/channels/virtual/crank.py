@@ -69,7 +69,7 @@ def _next(record: VirtualRecord, places: Funding, context: Context) -> VirtualEv
         return noted
     return (
         abort.decide(record, places.impossible, context)
-        or funding.decide(record, context)
+        or funding.decide(record, context, proposed=places.right == "queued")
         or defunding.decide(record, context)
     )
 

@@ -15,11 +15,18 @@ from scapp.channels.virtual.milestones import sign
 from scapp.channels.virtual.record import LEFT, RIGHT, VirtualRecord
 
 
-def decide(record: VirtualRecord, context: Context) -> VirtualEvent | None:
-    """This node's postfund signature, once it may be given. In an app channel its two parties give theirs elsewhere."""
+def decide(record: VirtualRecord, context: Context, *, proposed: bool = False) -> VirtualEvent | None:
+    """This node's postfund signature, once it may be given. In an app channel its two parties give theirs elsewhere.
+    `proposed`: this node has signed, as leader, the change that puts the guarantee into its right ledger.
+
+    To a payer that is enough: it has nothing from the channel, so whoever let it run without the payer's guarantee
+    would pay for it (ADR 0068). Everybody else waits until its ledgers hold theirs."""
     if record.is_app_party or record.postfund is None or record.signed(record.postfund):
         return None
-    if not record.prefund.complete or not record.guaranteed or record.cleared or record.leaving:
+    pays = record.agreement.kind == "payment" and record.my_index == 0
+    if not (record.guaranteed or (pays and proposed)):
+        return None
+    if not record.prefund.complete or record.cleared or record.leaving:
         return None
     if record.aborting or record.end_wanted or record.final is not None or record.rejected_by >= 0:
         return None

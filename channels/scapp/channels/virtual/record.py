@@ -117,7 +117,7 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def accepted(self) -> bool:
         """Has this node signed the prefund state?"""
-        return self.signed(self.prefund)
+        return self.prefund.signatures[self.my_index] != b""
 
     @property
     def rejected(self) -> bool:
@@ -134,7 +134,7 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def funded(self) -> bool:
         """Has everybody signed the postfund state: may it be used, until its end? Not once somebody has signed that it
         is not funded: that one must not have signed both."""
-        return self.postfund is not None and self.postfund.complete and self.aborted is None
+        return self.postfund is not None and self.aborted is None and b"" not in self.postfund.signatures
 
     @property
     def aborting(self) -> bool:
@@ -162,7 +162,7 @@ class VirtualRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def cleared(self) -> bool:
         """Is the guarantee gone from every ledger that this node has a part in?"""
-        return self._on_each_side(self.gone)
+        return (self.gone[LEFT] or self.gone[RIGHT]) and self._on_each_side(self.gone)
 
     @property
     def over(self) -> bool:

@@ -14,6 +14,7 @@ from scapp.channels.types import ChannelId
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.changes import AppEvent
 from scapp.runtime.config import hide_password
+from scapp.runtime.database.connecting import one_line
 from scapp.runtime.database.port import Backend, DatabaseError
 from scapp.runtime.deployments import App
 from scapp.runtime.derived_documents import difference_view
@@ -31,10 +32,17 @@ from scapp.runtime.queries import BadQuery, DatabaseDown, QueryTimeout, run_quer
 from scapp.runtime.schema import AppSchema, ensure_deployment
 from scapp.runtime.stored import read_events
 from scapp.runtime.verify import NothingDerived, verify_channel
-from scapp.runtime.worker import Worker
+from scapp.runtime.worker import DATABASE_CURE, Worker
 
 STARTING_S = 15.0  # a question right after the node's start waits for its database
 _DOWN_HINT = "it is retried by itself, and signing goes on; `scapp status` shows its state"
+
+
+def must_be_ours(worker: Worker) -> None:
+    """Raises ApiError (database_down) for a database whose rows are another node's."""
+    status = worker.database()
+    if status.state == "foreign":
+        raise ApiError("database_down", status.detail, "set another database.url, or database.backend to embedded")
 
 
 class DerivedData:
@@ -89,7 +97,7 @@ class DerivedData:
         return known
 
     def query(self, sql: str, params: Sequence[Any], rows_max: int, timeout_s: float) -> QueryAnswer:
-        self._worker.wait_started(STARTING_S)
+        self._ready()
         try:
             result = run_query(self._backend, sql, params, rows_max=rows_max, timeout_s=timeout_s)
         except BadQuery as error:
@@ -101,12 +109,12 @@ class DerivedData:
         except QueryTimeout as error:
             raise ApiError("timeout", str(error), "ask for less, or allow more with timeout_s (--timeout)") from None
         except (DatabaseDown, DatabaseError) as error:
-            raise ApiError("database_down", str(error), _DOWN_HINT) from None
+            raise ApiError("database_down", one_line(error), _DOWN_HINT) from None
         columns = [QueryColumn(name=column.name, type=column.type) for column in result.columns]
         return QueryAnswer(columns=columns, rows=[list(row) for row in result.rows], truncated=result.truncated)
 
     def verify(self, channel_id: ChannelId) -> VerifyAnswer:
-        self._worker.wait_started(STARTING_S)
+        self._ready()
         context = next((c for c in self._source.contexts() if c.channel_id == channel_id), None)
         if context is None:
             raise ApiError("refused", f"channel 0x{channel_id.hex()} has no co-signed state yet")
@@ -126,7 +134,10 @@ class DerivedData:
         except NothingDerived as error:
             raise ApiError("refused", str(error), "`scapp status` shows how far the database is") from None
         except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseError) as error:
-            raise ApiError("database_down", f"the database cannot answer now: {error}", _DOWN_HINT) from None
+            raise ApiError("database_down", f"the database cannot answer now: {one_line(error)}", _DOWN_HINT) from None
+        except psycopg.Error as error:
+            said = f"the database lacks what scapp made in it: {one_line(error)}"
+            raise ApiError("refused", said, DATABASE_CURE) from None
         except AdmissionError as error:
             raise ApiError("refused", str(error)) from None
         return VerifyAnswer(
@@ -143,6 +154,10 @@ class DerivedData:
             notes=list(report.notes),
         )
 
+    def _ready(self) -> None:
+        self._worker.wait_started(STARTING_S)
+        must_be_ours(self._worker)
+
     @staticmethod
     def _identity(deployment: Any) -> bytes:
         from scapp.channels.deployment import deployment_id
@@ -150,11 +165,12 @@ class DerivedData:
         return bytes(deployment_id(deployment))
 
     def app_events(self, channel_id: ChannelId, first_sequence: int, end_sequence: int) -> list[AppEvent]:
+        must_be_ours(self._worker)
         try:
             with self._backend.connect_reader() as connection:
                 return list(read_events(connection, channel_id, first_sequence, end_sequence))
         except (psycopg.Error, DatabaseError) as error:
-            raise ApiError("database_down", f"the database cannot answer now: {error}", _DOWN_HINT) from None
+            raise ApiError("database_down", f"the database cannot answer now: {one_line(error)}", _DOWN_HINT) from None
 
     def subscribe(self, listener: Callable[[Committed], None]) -> Callable[[], None]:
         return self._worker.subscribe(listener)

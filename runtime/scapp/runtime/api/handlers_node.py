@@ -55,6 +55,7 @@ async def status(call: Call) -> Status:
         apps=len(context.apps.all()),
         policy=context.policy,
         corrupt={hexed(channel_id): reason for channel_id, reason in context.service.corrupt().items()},
+        log_failure=context.log_failure(),
     )
 
 

@@ -10,14 +10,16 @@ import psycopg
 from scapp.channels.deployment import deployment_id
 from scapp.channels.reading import EntrySource
 from scapp.channels.types import ChannelId
+from scapp.runtime.api.derived import must_be_ours
 from scapp.runtime.api.errors import ApiError
+from scapp.runtime.database.connecting import one_line
 from scapp.runtime.database.port import Backend, DatabaseError
 from scapp.runtime.derived_documents import ReplayAnswer, ReplayRequest, difference_view
 from scapp.runtime.modules import Modules
 from scapp.runtime.progress import Meters
 from scapp.runtime.replay import Replay
 from scapp.runtime.schema import ensure_deployment
-from scapp.runtime.worker import Worker
+from scapp.runtime.worker import DATABASE_CURE, Worker
 
 
 class Replaying:
@@ -51,11 +53,10 @@ class Replaying:
             return self._replay(channel_id, request)
         except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseError) as error:
             hint = "what was replayed stays; the same command goes on from there"
-            raise ApiError("database_down", f"the database cannot answer now: {error}", hint) from None
+            raise ApiError("database_down", f"the database cannot answer now: {one_line(error)}", hint) from None
         except psycopg.Error as error:
-            raise ApiError(
-                "refused", f"the database refuses: {error}", "nothing of the live rows was changed"
-            ) from None
+            hint = f"nothing of the live rows was changed; {DATABASE_CURE}"
+            raise ApiError("refused", f"the database refuses: {one_line(error)}", hint) from None
         finally:
             with self._lock:
                 self._busy.discard(channel_id)
@@ -63,6 +64,7 @@ class Replaying:
     def _replay(self, channel_id: ChannelId, request: ReplayRequest) -> ReplayAnswer:
         if self._backend is None or self._worker is None:
             raise ApiError("database_down", "this node runs without a database (database.backend is none)")
+        must_be_ours(self._worker)
         context = next((c for c in self._source.contexts() if c.channel_id == channel_id), None)
         app = None if context is None else self._modules.store.get(deployment_id(context.deployment))
         if context is None or app is None:

@@ -8,7 +8,7 @@ import click
 
 from scapp.runtime.cli.common import TIMEOUT, common, emit, settings, short, table, tell, waiting
 from scapp.runtime.cli.described import chain_lines, described, end, wait_option
-from scapp.runtime.cli.route import AUTO
+from scapp.runtime.cli.route import hubs_of
 
 if TYPE_CHECKING:
     from scapp.runtime.documents import ChannelView, SlotView
@@ -107,7 +107,8 @@ def open_(
         raise click.UsageError(f"--fund {fund} needs --stake, or --slot for unequal deposits")
     if via and fund != "virtual":
         raise click.UsageError("--via belongs to --fund virtual")
-    auto = via == (AUTO,)
+    named = hubs_of(via)
+    auto, hubs = named is None, named or []
     if auto and (fees or len(peers) != 1):
         raise click.UsageError("--via auto is for one PEER; it finds the fees as well")
     if fee_max is not None and not auto:
@@ -115,7 +116,6 @@ def open_(
     staked, headroom = by_asset(stakes, "--stake"), by_asset(rooms, "--headroom")
     if set(headroom) - set(staked):
         raise click.UsageError("--headroom is for an asset that --stake names")
-    hubs = [] if auto else list(via)
     paid = parse_fees(fees, len(hubs), next(iter(staked), ""))
     with settings().client() as node, waiting("opening the channel"):
         found = node.open_channel(

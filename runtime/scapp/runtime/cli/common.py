@@ -105,7 +105,7 @@ def tell(text: str) -> None:
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[int] = ()) -> str:
     """Aligned columns; `right`: columns aligned to the right. Control characters never reach the terminal."""
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[cell(value) for value in row] for row in rows]
     widths = [max([len(head), *(len(row[i]) for row in cells)]) for i, head in enumerate(headers)]
     rights = set(right)
 
@@ -117,10 +117,11 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Itera
     return "\n".join([head, *map(line, cells)])
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as people read it, on one line."""
     if value is None:
         return "-"
-    if isinstance(value, (dict, list)):
+    if isinstance(value, (bool, dict, list)):
         import msgspec
 
         value = msgspec.json.encode(value).decode()

@@ -98,6 +98,8 @@ def log(channel: str, start: int, limit: int | None, follow: bool) -> None:
     """Show the co-signed log of a channel.
 
     With --follow and --json each line is one JSON document."""
+    if follow and limit is not None:
+        raise click.UsageError("--follow has no end; leave --limit out")
     if follow:
         _follow(channel, start)
         return
@@ -198,21 +200,35 @@ def verify(channel: str | None, everything: bool) -> None:
     Exit code 5 when they differ."""
     if (channel is None) != everything:
         raise click.UsageError("name a CHANNEL, or --all")
+    from scapp.runtime.client import Refused
+
+    answers: list[VerifyAnswer] = []
+    refused: dict[str, str] = {}
     with settings().client() as node, waiting("comparing all rows", "verify"):
         names = [c.channel_id for c in node.channels() if c.derived] if everything else [str(channel)]
-        answers = [node.verify(name) for name in names]
-    rows = [
+        for name in names:
+            try:
+                answers.append(node.verify(name))
+            except Refused as error:  # one that cannot be looked at must not hide the others
+                if not everything:
+                    raise
+                refused[name] = error.message
+    rows: list[tuple[str, str, int | None, int | None, int | None, str | None]] = [
         ("equal" if a.ok else "DIFFERENT", short(a.channel_id, 12), a.sequence, a.turn, a.rows, a.found_root)
         for a in answers
     ]
+    rows += [("NOT CHECKED", short(name, 12), None, None, None, None) for name in refused]
     headers = ("result", "channel", "sequence", "turn", "rows", "root of the rows")
     shown = table(headers, rows, right=(2, 3, 4)) if rows else "no channels with derived rows"
-    emit({"results": answers} if everything else answers[0], "\n".join([shown, *_differences(answers)]))
+    lines = [shown, *_differences(answers), *map(printable, refused.values())]
+    emit({"results": answers, "refused": refused} if everything else answers[0], "\n".join(lines))
     if not all(answer.ok for answer in answers):
         for answer in answers:
             if not answer.ok and not settings().json:
                 click.echo(f"co-signed root: {answer.expected_root}", err=True)
         click.get_current_context().exit(MISMATCH)
+    if refused:
+        click.get_current_context().exit(REFUSED)
 
 
 def _differences(answers: Iterable[VerifyAnswer]) -> Iterable[str]:

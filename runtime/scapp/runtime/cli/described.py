@@ -73,7 +73,7 @@ def chain_lines(
             amount_text(text, asset.asset) for text in (asset.held, asset.confirmed, asset.needed, asset.own)
         )
         later = "" if held == confirmed else f" (confirmed: {confirmed})"
-        lines.append(("held", f"{held}{later}; all deposits {whole}, this node's {own}"))
+        lines.append(("held", f"{held}{later}; first deposits {whole}, this node's {own}"))
     for each in found.transactions:
         at = f" in block {each.block}" if each.block is not None else ""
         parts = (each.kind, each.status + at, each.transaction, each.detail)

@@ -8,7 +8,7 @@ import click
 
 from scapp.runtime.cli.common import REFUSED, TIMEOUT, common, emit, settings, short, table, tell, waiting
 from scapp.runtime.cli.described import described
-from scapp.runtime.cli.route import AUTO
+from scapp.runtime.cli.route import hubs_of
 
 if TYPE_CHECKING:
     from scapp.runtime.invoice_documents import InvoiceView, LockedPaymentView
@@ -81,11 +81,10 @@ def pay_invoice(text: str, via: tuple[str, ...], fee_max: str | None, wait_s: fl
     from scapp.runtime.cli.amounts import COIN, parse_amount
 
     asset = "0x" + read_invoice(text).asset.hex()
-    hubs = [name for each in via for name in each.split(",") if name]
-    routed = hubs == [AUTO]
+    hubs = hubs_of(via)
     allowed = parse_amount(fee_max, coin=asset == COIN, option="--fee-max") if fee_max is not None else 0
     with settings().client() as node, waiting("paying"):
-        found = node.pay_invoice(text, via=[] if routed else hubs, routed=routed, fee_max=allowed, wait_s=wait_s)
+        found = node.pay_invoice(text, via=hubs or (), routed=hubs is None, fee_max=allowed, wait_s=wait_s)
     emit(found, lambda: _described(found))
     if found.status in ("failing", "failed"):
         click.get_current_context().exit(REFUSED)

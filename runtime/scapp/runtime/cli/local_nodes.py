@@ -17,7 +17,7 @@ from scapp.runtime.cli.common import Problem
 if TYPE_CHECKING:
     from scapp.runtime.cli.processes import NodeChild
     from scapp.runtime.client import Client
-
+    from scapp.runtime.documents import NodeFile
 
 MARK = ".scapp-demo"  # of demo and game, which go on with each other's nodes
 
@@ -67,6 +67,36 @@ def child_in(name: str, folder: Path, more: str = "") -> NodeChild:
     return NodeChild(name, home)
 
 
+def _ready(child: NodeChild) -> NodeFile:
+    """What a started node says of itself. When somebody took a port of it before it could, on other ones."""
+    from scapp.channels.errors import LocalError
+
+    for _ in range(2):
+        try:
+            return child.wait_ready()
+        except LocalError:
+            if child.running or not move_ports(child.home):
+                raise
+            child.wait_stopped()
+            child.start()
+    return child.wait_ready()
+
+
+def move_ports(home: Path) -> bool:
+    """New ports in the settings in place of those that are taken; False when none is, and so none was the trouble."""
+    from scapp.runtime.cli.processes import free_ports, is_free
+    from scapp.runtime.config import CONFIG_FILE, load_config, parse_listen
+
+    known, settings = load_config(home, environ={}), home / CONFIG_FILE
+    ports = [parse_listen(text, "listen")[1] for text in (known.node.listen, known.api.listen)]
+    taken = [port for port in ports if not is_free(port)]
+    text = settings.read_text("utf-8")
+    for port, free in zip(taken, free_ports(len(taken)), strict=True):
+        text = text.replace(f'"127.0.0.1:{port}"', f'"127.0.0.1:{free}"')
+    settings.write_text(text, "utf-8")
+    return bool(taken)
+
+
 def remove_nodes(home: Path, children: Sequence[NodeChild]) -> None:
     """The directory, and what PostgreSQL had to put elsewhere."""
     from scapp.runtime.database.embedded import EmbeddedBackend
@@ -106,7 +136,7 @@ def terminable() -> Iterator[None]:
 
 def introduce(children: Sequence[NodeChild]) -> list[Client]:
     """Clients of nodes that have started, each of which now knows all others by their names."""
-    files = [child.wait_ready() for child in children]
+    files = [_ready(child) for child in children]
     clients = [child.client() for child in children]
     for client, own in zip(clients, files, strict=True):
         for child, other in zip(children, files, strict=True):

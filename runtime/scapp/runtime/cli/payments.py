@@ -10,7 +10,7 @@ import click
 from scapp.runtime.cli.common import Problem, common, emit, settings, short, table, waiting
 from scapp.runtime.cli.described import described, end, wait_option
 from scapp.runtime.cli.invoices import WAIT_S, invoice, invoices, locked, pay_invoice
-from scapp.runtime.cli.route import AUTO
+from scapp.runtime.cli.route import hubs_of
 
 if TYPE_CHECKING:
     from scapp.runtime.client import Client
@@ -64,18 +64,17 @@ def open_(
     from scapp.runtime.cli.amounts import COIN, parse_amount, parse_fees, parse_stake
 
     asset, number = parse_stake(amount, "AMOUNT")
-    routed = via == (AUTO,)
-    if fee_max is not None and not routed:
+    hubs = hubs_of(via)
+    if fee_max is not None and hubs is not None:
         raise click.UsageError("--fee-max belongs to --via auto")
-    hubs = () if routed else via
     with settings().client() as node, waiting("opening the payment channel"):
         found = node.open_payments(
             payee,
             asset,
             number,
-            via=hubs,
-            fees=parse_fees(fees, len(hubs), asset),
-            routed=routed,
+            via=hubs or (),
+            fees=parse_fees(fees, len(hubs or ()), asset),
+            routed=hubs is None,
             fee_max=None if fee_max is None else parse_amount(fee_max, coin=asset == COIN, option="--fee-max"),
             challenge_duration_s=challenge_duration,
             locks=locks,
@@ -168,6 +167,11 @@ def challenge(channel: str, yes: bool, wait_s: float) -> None:
 
     For when they are silent. The ledgers follow by themselves if their other parties answer; leave those that do not
     by `scapp ledger challenge`. There is no way back."""
+    settle_on_chain(channel, yes=yes, wait_s=wait_s)
+
+
+def settle_on_chain(channel: str, *, yes: bool, wait_s: float) -> None:
+    """End a payment channel by the chain, once the user has agreed."""
     with settings().client() as node:
         if not yes and not settings().json:
             click.confirm("Take this payment channel to the chain? Nothing more is paid in it", abort=True, err=True)
@@ -227,19 +231,21 @@ def channel_to(node: Client, to: str, asset: str, amount: int) -> str:
 
     peer = next((peer.address for peer in node.peers() if peer.name == to), None)
     address = (peer or to).lower()
-    usable = [
+    to_peer = [
         each for each in node.virtuals("payment")
-        if each.role == "payer" and not each.locks and each.participants[-1].lower() == address
+        if each.role == "payer" and each.participants[-1].lower() == address
         and each.phase == "running" and each.assets[0].asset == asset.lower()
     ]  # fmt: skip
+    usable = [each for each in to_peer if not each.locks]
     if peer is None and not usable and not _ADDRESS.fullmatch(to):
         return to  # a channel's id; the node says what is wrong with it
     fits = [each for each in usable if _left(each) >= amount]
     if not fits:
         most = amount_text(str(max(map(_left, usable))), asset) if usable else ""
+        but = "; the one that takes hash locks pays invoices alone" if to_peer else ""
         raise Problem(
             f"no payment channel to {to} has that much left; the most is {most}" if most
-            else f"no payment channel to {to} is open in that asset",
+            else f"no payment channel to {to} is open in that asset{but}",
             code="refused",
             hint=f"`scapp payments open {to} AMOUNT` opens one; `scapp payments list` shows what there is",
         )  # fmt: skip

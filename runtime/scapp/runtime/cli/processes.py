@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from scapp.runtime.config import CONFIG_FILE
 from scapp.runtime.documents import NodeFile
 
 LOG_FILE = "node.log"
+PORTS_FIRST = 10_000
 _POLL_S = 0.02
 
 
@@ -144,12 +146,35 @@ def stop_all(children: Iterable[NodeChild]) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of 127.0.0.1 that nobody uses now."""
+    """TCP ports of 127.0.0.1 that nobody uses now. They are not among those that the system gives to connections which
+    leave this machine: nobody would keep one for a node that is away for a moment."""
+    found: list[int] = []
+    drawn = range(PORTS_FIRST, max(_outgoing_ports_first(), PORTS_FIRST + 1_000))
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(found) < count:
+            one = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", random.choice(drawn)))  # noqa: S311 - no secret
+                found.append(one.getsockname()[1])
+    return found
+
+
+def _outgoing_ports_first() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32_768  # of Linux
+
+
+def is_free(port: int) -> bool:
+    """Whether this TCP port of 127.0.0.1 can be listened on now."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a node does
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def write_settings(home: Path, listen_port: int, api_port: int, more: str = "") -> None:

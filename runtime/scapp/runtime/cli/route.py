@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 
 from scapp.channels.routing.paths import HUBS_SEARCHED_MAX, HUBS_USUAL
@@ -9,6 +11,14 @@ from scapp.runtime.cli.common import REFUSED, common, emit, settings, short, tab
 
 AUTO = "auto"
 """In place of hubs: those of the best route."""
+
+
+def hubs_of(via: Iterable[str]) -> list[str] | None:
+    """The hubs that `--via` names, each by itself or with commas between them; None for AUTO."""
+    hubs = [name for each in via for name in each.split(",") if name]
+    if AUTO in hubs and len(hubs) > 1:
+        raise click.UsageError(f"--via {AUTO} finds all hubs; it stands alone")
+    return None if hubs == [AUTO] else hubs
 
 
 @click.command()
@@ -53,7 +63,8 @@ def route(to: str, amount: str, peer_amount: str, fee_max: str | None, hubs_max:
         )
         for each in found
     ]
-    text = table(("over", "fee", "hubs"), rows, right=(1,)) if rows else f"no way to {to} is known for that amount"
+    nothing = f"no way to {to} is known for that amount: the hubs on it and {to} itself have to announce their ledgers"
+    text = table(("over", "fee", "hubs"), rows, right=(1,)) if rows else nothing
     emit({"routes": found}, text)
     if not found:
         click.get_current_context().exit(REFUSED)

@@ -40,6 +40,11 @@ def status(counters: bool) -> None:
         ("home", found.home),
         ("listens", found.listen),
         ("version", f"{found.version} (pid {found.pid})"),
+        *(
+            [("log", f"NOTHING IS SIGNED until the next start: {found.log_failure}; mend the disk, start again")]
+            if found.log_failure
+            else []
+        ),
         ("database", f"{found.database.backend}: {found.database.state} {found.database.detail}".rstrip()),
         ("psql", f'psql "{found.database.url}"' if found.database.url else "-"),
         ("peers", f"{found.peers_connected} of {found.peers_known} connected"),
@@ -80,7 +85,8 @@ def _lag(derived: object, sequence: int) -> str:
     from scapp.runtime.documents import DerivedView
 
     assert isinstance(derived, DerivedView)
-    return f"database at {derived.sequence} of {sequence}: {derived.state} {derived.detail}".rstrip()
+    why = f": {derived.detail}" if derived.detail else ""
+    return f"database at {derived.sequence} of {sequence}, {derived.state}{why}"
 
 
 @click.group()

@@ -7,7 +7,8 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from scapp.runtime.cli.common import Problem, common, emit, settings, short, tell
-from scapp.runtime.cli.payments import channel_to
+from scapp.runtime.cli.described import wait_option
+from scapp.runtime.cli.payments import channel_to, settle_on_chain
 
 if TYPE_CHECKING:
     from scapp.runtime.ledger_documents import PaymentView, VoucherView
@@ -64,6 +65,20 @@ def import_(file: IO[str]) -> None:
         found = node.take_voucher(text)
     added, paid = (amount_text(n, found.asset) for n in (found.added, found.paid))
     emit(found, f"{added} more in {short(found.channel_id, 12)}, {paid} altogether, from {found.payer}")
+
+
+@voucher.command()
+@common
+@click.argument("file", type=click.File("r"))
+@click.option("--yes", is_flag=True, help="Do not ask")
+@wait_option(30.0)
+def redeem(file: IO[str], yes: bool, wait_s: float) -> None:
+    """Take the voucher in FILE to the chain, at the payee's node: its channel is settled there, without the others.
+
+    For when they are silent. `scapp payments close` gives the payee the same in its ledger, without a transaction."""
+    with settings().client() as node:
+        found = node.take_voucher(file.read(VOUCHER_BYTES_MAX + 1).strip())
+    settle_on_chain(found.channel_id, yes=yes, wait_s=wait_s)
 
 
 def _written(found: PaymentView | VoucherView, output: IO[str]) -> None:

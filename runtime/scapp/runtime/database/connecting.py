@@ -28,6 +28,12 @@ def connect(dsn: str, *, prepare: bool = True, **options: Any) -> Connection:
     return connection
 
 
+def one_line(error: Exception) -> str:
+    """What an error of the database says, without the statement that PostgreSQL shows below it."""
+    said = (error.diag.message_primary, error.diag.message_detail) if isinstance(error, psycopg.Error) else ()
+    return " ".join((": ".join(filter(None, said)) or str(error)).split())
+
+
 def check_server(connection: Connection) -> None:
     """Raises DatabaseError unless the server is PostgreSQL 15 or newer with UTF8 on both sides."""
     info = connection.info

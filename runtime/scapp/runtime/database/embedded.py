@@ -54,6 +54,8 @@ _SETTINGS = {
     "synchronous_commit": "off",
     "fsync": "on",
     "shared_buffers": "32MB",
+    # What one large commit writes ahead; with less, whoever inserts a row writes full pages out on the way.
+    "wal_buffers": "8MB",
     "max_wal_size": "256MB",
     "max_connections": "64",
     "unix_socket_permissions": "0700",

@@ -24,6 +24,10 @@ class DatabaseError(ScappError):
     """The database cannot be used as configured; the text says what was found and what to do."""
 
 
+class ForeignDatabase(DatabaseError):
+    """It belongs to another node, so nothing in it is this node's."""
+
+
 class Capability(enum.StrEnum):
     """What not every backend can do. A backend declares what it has; tests check that it declares the truth."""
 

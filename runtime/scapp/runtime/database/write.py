@@ -17,12 +17,12 @@ import msgspec
 import psycopg
 
 from scapp.channels.types import ChannelId
-from scapp.reducers.manifest import HISTORY_PREFIX, Column, Manifest, Table
-from scapp.runtime.arrays import BASE_TYPES
+from scapp.reducers.manifest import HISTORY_PREFIX, Manifest, Table
 from scapp.runtime.changes import EVENTS, MESSAGES, BatchChanges, TableChange
-from scapp.runtime.database import binary, sql
+from scapp.runtime.database import binary, replacing, sql
 from scapp.runtime.database.binary import Raw
 from scapp.runtime.database.connecting import Connection
+from scapp.runtime.database.phrases import quoted, unnested
 from scapp.runtime.history import history_tables
 
 NOTIFY_CHANNEL = "scapp_cursor"
@@ -82,14 +82,12 @@ def write(connection: Connection, commit: Commit, *, notify: bool, confirmed: Ca
 
     False when the cursor stood elsewhere, or the commit was not confirmed, and then nothing was changed."""
     binary.register(connection)
-    parts = list(_parts(commit))
-    streams = [(target, table, change) for target, table, change in parts if change.copy]
-    if not streams and confirmed is None:
-        return _execute(connection, commit, parts, notify)
+    parts = _sorted(commit)
+    if not parts.streamed and not parts.joined and confirmed is None:
+        return _execute(connection, commit, parts, notify) is not None
     with connection.transaction() as transaction:
-        if not _execute(connection, commit, [part for part in parts if not part[2].copy], notify):
+        if not _write_all(connection, commit, parts, notify):
             return False
-        _copy_all(connection, streams)
         if confirmed is None or confirmed():
             return True
         raise psycopg.Rollback(transaction)
@@ -120,10 +118,8 @@ def write_early(
         _copy_in(connection, f"{home}messages", MESSAGES, messages, few=few)
         commit = rest()
         if commit is not None:
-            parts = list(_parts(commit))
-            moved = _execute(connection, commit, [part for part in parts if not part[2].copy], notify)
+            moved = _write_all(connection, commit, _sorted(commit), notify)
             assert moved, "nobody moves a cursor that is held"
-            _copy_all(connection, [part for part in parts if part[2].copy])
             if confirmed():
                 return True
         raise psycopg.Rollback(transaction)
@@ -134,12 +130,6 @@ def _hold(connection: Connection, channel_id: ChannelId, expected: Cursor, home:
     parameters = [Raw(channel_id), binary.int8(expected.sequence), Raw(expected.log_root), binary.int8(expected.turn)]
     statement = sql.text("cursor_hold", home).encode()
     return psycopg.RawCursor(connection).execute(statement, parameters).rowcount == 1
-
-
-def quoted(name: str) -> str:
-    """A quoted identifier; names are checked by the manifest, so this cannot meet a quote."""
-    assert not set('"%') & set(name), name
-    return f'"{name}"'
 
 
 _Part = tuple[str, Table, TableChange]
@@ -160,18 +150,64 @@ def _parts(commit: Commit) -> Iterator[_Part]:
         yield f"{quoted(commit.schema)}.{quoted(change.table)}", histories[change.table], change
 
 
-def _execute(connection: Connection, commit: Commit, parts: Sequence[_Part], notify: bool) -> bool:
-    """Move the cursor and, if it moved, do all that comes in arrays."""
-    shape = tuple((target, table, bool(change.deletes), bool(change.upserts)) for target, table, change in parts)
-    parameters = _cursor_parameters(commit)
-    for _, _, change in parts:
-        parameters += map(Raw, change.delete_arrays + change.upsert_arrays)
-    return psycopg.RawCursor(connection).execute(_statement(shape, notify, commit.home), parameters).rowcount == 1
+class _Sorted(msgspec.Struct, frozen=True):
+    """A commit's parts by how they are written. What is upserted by a join has its deletes in arrays."""
+
+    arrays: tuple[_Part, ...]
+    joined: tuple[_Part, ...]
+    streamed: tuple[_Part, ...]
 
 
-def _copy_all(connection: Connection, parts: Sequence[_Part]) -> None:
-    for target, table, change in parts:
+def _sorted(commit: Commit) -> _Sorted:
+    arrays: list[_Part] = []
+    joined: list[_Part] = []
+    streamed: list[_Part] = []
+    for target, table, change in _parts(commit):
+        if change.copy:
+            streamed.append((target, table, change))
+        elif replacing.replaces_many(table, change):
+            joined.append((target, table, change))
+            if change.deletes:
+                rest = msgspec.structs.replace(change, upserts=0, upsert_arrays=())
+                arrays.append((target, table, rest))
+        else:
+            arrays.append((target, table, change))
+    return _Sorted(tuple(arrays), tuple(joined), tuple(streamed))
+
+
+def _write_all(connection: Connection, commit: Commit, parts: _Sorted, notify: bool) -> bool:
+    """In the caller's transaction; False, and nothing done, when the cursor stands elsewhere."""
+    roomless = _execute(connection, commit, parts, notify)
+    if roomless is None:
+        return False
+    for place in roomless:
+        replacing.give_room(connection, parts.joined[place][0])
+    for target, table, change in parts.joined:
+        if not replacing.replace(connection, commit.channel_id, target, table, change):
+            _upsert_all(connection, commit, target, table, change)
+    for target, table, change in parts.streamed:
         _copy_in(connection, target, table, [change.copy], few=change.upserts < COPY_BUFFERED_ROWS_MIN)
+    return True
+
+
+def _execute(connection: Connection, commit: Commit, parts: _Sorted, notify: bool) -> Sequence[int] | None:
+    """Move the cursor and, if it moved, do all that comes in arrays; None if it did not. The places of joined tables
+    that lack room."""
+    shape = tuple((target, table, bool(change.deletes), bool(change.upserts)) for target, table, change in parts.arrays)
+    parameters = _cursor_parameters(commit)
+    for _, _, change in parts.arrays:
+        parameters += map(Raw, change.delete_arrays + change.upsert_arrays)
+    statement = _statement(shape, tuple(target for target, _, _ in parts.joined), notify, commit.home)
+    cursor: psycopg.RawCursor[tuple[Any, ...]] = psycopg.RawCursor(connection)
+    row = cursor.execute(statement, parameters).fetchone()
+    return None if row is None else row[2] if parts.joined else ()
+
+
+def _upsert_all(connection: Connection, commit: Commit, target: str, table: Table, change: TableChange) -> None:
+    """Rows that should be there were taken away by somebody, so all of them are put."""
+    statement = "WITH moved AS (SELECT 1)\n" + _upsert(target, table, itertools.count(2))
+    parameters = [Raw(commit.channel_id), *map(Raw, change.upsert_arrays)]
+    psycopg.RawCursor(connection).execute(statement.encode(), parameters)
 
 
 def _copy_in(connection: Connection, target: str, table: Table, tuples: Iterable[bytes], *, few: bool) -> None:
@@ -210,8 +246,11 @@ def _cursor_parameters(commit: Commit) -> list[Raw | None]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _statement(shape: tuple[tuple[str, Table, bool, bool], ...], notify: bool, home: str) -> bytes:
-    """`shape`: by table its quoted name, and whether it has deletes and upserts."""
+def _statement(
+    shape: tuple[tuple[str, Table, bool, bool], ...], joined: tuple[str, ...], notify: bool, home: str
+) -> bytes:
+    """`shape`: by table its quoted name, and whether it has deletes and upserts. `joined` are to be replaced by joins
+    afterwards."""
     numbers = itertools.count(15)
     parts = [sql.text("cursor_move", home)]
     for position, (target, table, deletes, upserts) in enumerate(shape):
@@ -219,19 +258,14 @@ def _statement(shape: tuple[tuple[str, Table, bool, bool], ...], notify: bool, h
             parts.append(f"d{position} AS (\n{_delete(target, table, numbers)})")
         if upserts:
             parts.append(f"u{position} AS (\n{_upsert(target, table, numbers)})")
-    return (",\n".join(parts) + "\n" + _outcome(notify)).encode()
+    return (",\n".join(parts) + "\n" + _outcome(joined, notify)).encode()
 
 
-def _outcome(notify: bool) -> str:
+def _outcome(joined: tuple[str, ...], notify: bool) -> str:
     """One result row if the cursor moved, none if not."""
     told = f"pg_notify('{NOTIFY_CHANNEL}', encode(channel_id, 'hex') || ' ' || sequence)" if notify else "1"
-    return f"SELECT {told} FROM moved"  # noqa: S608 - no part comes from outside
-
-
-def _arrays(columns: Sequence[Column], numbers: Iterator[int]) -> str:
-    arrays = ", ".join(f"${next(numbers)}::{BASE_TYPES[column.type]}[]" for column in columns)
-    names = ", ".join(f"c{index}" for index in range(len(columns)))
-    return f"unnest({arrays}) AS u({names})"
+    wanted = f"{told}, {replacing.preparation(joined)}" if joined else told
+    return f"SELECT {wanted} FROM moved"  # noqa: S608 - no part comes from outside
 
 
 def _delete(target: str, table: Table, numbers: Iterator[int]) -> str:
@@ -239,7 +273,7 @@ def _delete(target: str, table: Table, numbers: Iterator[int]) -> str:
     match = " AND ".join(f"t.{quoted(column.name)} = u.c{index}" for index, column in enumerate(keys))
     # Identifiers are quoted and values are parameters.
     return (
-        f"DELETE FROM {target} AS t USING {_arrays(keys, numbers)}\n"  # noqa: S608
+        f"DELETE FROM {target} AS t USING {unnested(keys, numbers)}\n"  # noqa: S608
         f"WHERE EXISTS (SELECT FROM moved) AND t.channel_id = $1::bytea AND {match}"
     )
 
@@ -249,7 +283,7 @@ def _upsert(target: str, table: Table, numbers: Iterator[int]) -> str:
     picked = ", ".join(f"u.c{index}" for index in range(len(names)))
     return (
         f"INSERT INTO {target} (channel_id, {', '.join(names)})\n"  # noqa: S608
-        f"SELECT $1::bytea, {picked} FROM {_arrays(table.columns, numbers)} WHERE EXISTS (SELECT FROM moved)\n"
+        f"SELECT $1::bytea, {picked} FROM {unnested(table.columns, numbers)} WHERE EXISTS (SELECT FROM moved)\n"
         + _on_conflict(table, names)
     )
 

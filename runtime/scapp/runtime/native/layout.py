@@ -153,8 +153,7 @@ def _change(reader: _Reader, name: str, columns: int, key: int, upserts: int, de
     stream = reader.part() if copy else b""
     upserted = tuple(reader.part() for _ in range(columns)) if upserts and not copy else ()
     deleted = tuple(reader.part() for _ in range(key)) if deletes else ()
-    reader.word()
-    return TableChange(name, upserts, deletes, upserted, deleted, stream)
+    return TableChange(name, upserts, deletes, upserted, deleted, stream, reader.word())
 
 
 def read_notes(data: bytes) -> list[tuple[int, int, bytes]]:
