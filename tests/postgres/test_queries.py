@@ -125,5 +125,5 @@ def test_a_database_that_is_down_is_said_so() -> None:
 def test_a_result_is_bounded_in_bytes(embedded: EmbeddedBackend, statement: str) -> None:
     """Rows within the limit may still be larger than memory; the session is given up at once."""
     with pytest.raises(BadQuery, match="larger than 16777216 bytes"):
-        run_query(prepared(embedded), statement)
+        run_query(prepared(embedded), statement, timeout_s=60)
     assert run_query(embedded, "SELECT 1").rows == ((1,),)

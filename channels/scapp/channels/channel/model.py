@@ -134,9 +134,8 @@ class ChannelState(msgspec.Struct, frozen=True, gc=False):
     @property
     def next_turn(self) -> int:
         """The lowest turn for something new."""
-        candidates, floor = self.candidates, self.recovery.floor
-        signed = candidates[-1].turn if candidates else self.turn  # as `signed_turn`: a property within one costs twice
-        return (signed if signed > floor else floor) + 1
+        signed = self.candidates[-1].turn if self.candidates else self.turn  # `signed_turn`, which would cost as much
+        return (signed if signed > self.recovery.floor else self.recovery.floor) + 1
 
     @property
     def signed_turn(self) -> int:
