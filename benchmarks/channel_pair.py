@@ -46,20 +46,20 @@ class Side:
 
     def drive(self, step: Step | None) -> None:
         """Answer the driver's requests in place."""
-        driver = self.driver
+        driver, log, out = self.driver, self.log, self.out
         assert driver is not None
         run = driver.run(step, NOW_MS)
         for request in run:
-            while isinstance(request, Ask):
+            while type(request) is Ask:
                 request = run.send(self._admit(request.batch.candidates))
-            if isinstance(request, Store):
-                self.log.append(request.append, durable=False)
+            if type(request) is Store:
+                log.append(request.append, durable=False)
                 continue
             for effect in request.effects:
                 if type(effect) in SAID:
-                    self.out += driver.engine.materialize(effect)  # type: ignore[arg-type]  # one of PENDING
+                    out += driver.engine.materialize(effect)  # type: ignore[arg-type]  # one of PENDING
                 elif type(effect) is SendNow:
-                    self.out.append(effect.message)
+                    out.append(effect.message)
 
     def _admit(self, candidates: tuple[bytes, ...]) -> Admitted:
         """A state root that depends on the batch, in place of a reducer."""

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 RECURSION_LIMIT = sys.getrecursionlimit()
 ROOT = Path(__file__).resolve().parent.parent
-NOT_TRACED = {"chain", "scenarios", "simulation", "spec", "stateful"}  # folders without a share in coverage
+NOT_TRACED = {ROOT / "tests" / name for name in ("chain", "scenarios", "simulation", "spec", "stateful")}
 if str(ROOT) not in sys.path:  # `from tests.support…` also where pytest is started elsewhere
     sys.path.insert(0, str(ROOT))
 
@@ -49,10 +49,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Coverage counts what tests of single parts reach. Whole lives, contracts on an EVM and drawn examples run the
-    same lines thousands of times; traced, they take three times as long."""
+    same lines thousands of times; traced, they take three times as long. Others that do say so by the same mark."""
     for item in items:
-        folder = item.path.relative_to(ROOT / "tests").parts[0]
-        if folder in NOT_TRACED or is_hypothesis_test(getattr(item, "obj", None)):
+        if NOT_TRACED & set(item.path.parents) or is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker("no_cover")
 
 

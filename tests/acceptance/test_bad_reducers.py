@@ -11,7 +11,6 @@ import json
 import logging
 import shutil
 import struct
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from scapp.runtime.config import load_config
 from scapp.runtime.keys_file import key_info, new_key
 from tests.support import wat
 from tests.support.cluster import eventually
+from tests.support.folders import open_folder
 
 GOOD = (wat.MEMORY, wat.ALLOC, wat.ACCEPT)
 
@@ -97,16 +97,9 @@ class Pair:
         return list(found.document["receipts"])
 
 
-def new_folder() -> Path:
-    # Not pytest's own folder: PostgreSQL under root runs as another user, who may not enter that.
-    folder = Path(tempfile.mkdtemp(prefix="scapp-test-"))
-    folder.chmod(0o755)
-    return folder
-
-
 @contextlib.asynccontextmanager
 async def pair() -> AsyncIterator[Pair]:
-    folder = new_folder()
+    folder = open_folder("scapp-test-")
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         files = {}

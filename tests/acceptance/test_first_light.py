@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from scapp.reducers import library
 from scapp.runtime.cli.local_nodes import MARK
 from scapp.runtime.client import Refused
 from tests.support.cluster import Cluster, cluster, environment, eventually
+from tests.support.folders import open_folder
 
 LEDGER = library.wasm_bytes("ledger")
 SUPPLY = 10**18
@@ -238,19 +238,18 @@ def test_refusals_are_kept_for_whoever_asks(two: Cluster) -> None:
 
 
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
+def folder() -> Iterator[Path]:
     """A directory that PostgreSQL's own user may enter, also under root."""
-    found = Path(tempfile.mkdtemp(prefix="scapp-test-"))
-    found.chmod(0o755)
+    found = open_folder("scapp-test-")
     yield found
     shutil.rmtree(found, ignore_errors=True)
 
 
 @pytest.mark.parametrize("players", [pytest.param(2, marks=pytest.mark.slow), 3])  # fast with two: test_in_process
-def test_the_demo(players: int, open_folder: Path) -> None:
+def test_the_demo(players: int, folder: Path) -> None:
     """`scapp demo`: a game to its end, equal standings by SQL, equal roots, a directory to go on with."""
     command = [sys.executable, "-m", "scapp.runtime.cli.main", "demo", "--players", str(players), "--cards", "3"]
-    folder = open_folder / "demo"
+    folder = folder / "demo"
     done = subprocess.run(
         [*command, "--dir", str(folder), "--json"], capture_output=True, text=True, timeout=110, env=environment()
     )
@@ -272,9 +271,9 @@ def test_the_demo(players: int, open_folder: Path) -> None:
         pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
     ],
 )
-def test_the_demo_leaves_no_process_behind(number: signal.Signals, code: int, open_folder: Path) -> None:
+def test_the_demo_leaves_no_process_behind(number: signal.Signals, code: int, folder: Path) -> None:
     """Interrupted, terminated, even killed in the middle: nodes and databases stop, and the directory is reusable."""
-    folder = open_folder / "demo"
+    folder = folder / "demo"
     command = [sys.executable, "-m", "scapp.runtime.cli.main", "demo", "--cards", "13", "--dir", str(folder)]
     # Started in a shell's background, this process ignores SIGINT, and its children would do the same.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from scapp.runtime.client import Client
 from scapp.runtime.documents import ChannelView, SlotView
 from tests.support.browser import SHOTS, Tab, address_of, chromium, chromium_path, page_cluster
 from tests.support.cluster import Cluster, environment, eventually
+from tests.support.folders import open_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 expect.set_options(timeout=30_000)
@@ -459,8 +459,7 @@ def test_scapp_game_plays_against_its_bots(browser: Browser, money: str, bot: st
     """The one command: nodes, bots, page, with money a chain, and a bot that is a hub; a whole match on a phone's
     screen, touched and not clicked."""
     chromium_path()
-    folder = Path(tempfile.mkdtemp(prefix="scapp-game-"))
-    folder.chmod(0o755)
+    folder = open_folder("scapp-game-")
     command = [sys.executable, "-m", "scapp.runtime.cli.main", "--json", "game", "--bots", "2", "--no-open"]
     game = subprocess.Popen(
         [*command, "--dir", str(folder / "play"), *(["--money"] if money else [])],

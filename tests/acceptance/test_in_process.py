@@ -8,7 +8,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from scapp.runtime.config import Config, load_config
 from scapp.runtime.key_passwords import ask_password
 from scapp.runtime.keys_file import new_key
 from tests.support.cluster import eventually
+from tests.support.folders import open_folder
 
 T = TypeVar("T")
 CHECKER = Path(__file__).parents[2] / "examples" / "check_proof.py"
@@ -37,8 +37,7 @@ LEDGER = library.wasm_bytes("ledger")
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A directory that PostgreSQL's own user may enter, also under root."""
-    found = Path(tempfile.mkdtemp(prefix="scapp-test-"))
-    found.chmod(0o755)
+    found = open_folder("scapp-test-")
     yield found
     shutil.rmtree(found, ignore_errors=True)
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.cli.processes import free_ports
 from scapp.runtime.documents import SlotView
 from tests.support.cluster import cluster, environment
+from tests.support.folders import open_folder
 from tests.support.snippets import blocks
 from tests.support.tree import ROOT
 
@@ -29,8 +29,7 @@ PORTS = ("7430", "7431", "7440", "7441")
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A directory that PostgreSQL's own user may enter, also under root."""
-    found = Path(tempfile.mkdtemp(prefix="scapp-test-"))
-    found.chmod(0o755)
+    found = open_folder("scapp-test-")
     yield found
     shutil.rmtree(found, ignore_errors=True)
 

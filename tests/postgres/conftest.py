@@ -12,7 +12,8 @@ from scapp.runtime.database.embedded import EmbeddedBackend
 from scapp.runtime.database.pglite import PgliteBackend
 from scapp.runtime.database.port import Backend, Capability, DatabaseError
 from scapp.runtime.database.server import ServerBackend
-from tests.support.postgres import as_server, open_folder, reset, running_embedded
+from tests.support.folders import open_folder
+from tests.support.postgres import as_server, reset, running_embedded
 
 BACKENDS = ("embedded", "server", "pglite")
 

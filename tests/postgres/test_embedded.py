@@ -24,7 +24,8 @@ from scapp.runtime.database.open import open_backend
 from scapp.runtime.database.places import choose_places
 from scapp.runtime.database.port import DatabaseError
 from scapp.runtime.database.server import ServerBackend
-from tests.support.postgres import open_folder, rows_of
+from tests.support.folders import open_folder
+from tests.support.postgres import rows_of
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root must hand the server to another user")
 

@@ -17,7 +17,7 @@ from scapp.runtime.database import places, server_process
 from scapp.runtime.database.binaries import find_binaries
 from scapp.runtime.database.places import PidFile, Places, choose_places, is_running, read_pid_file
 from scapp.runtime.database.port import DatabaseError
-from tests.support.postgres import open_folder
+from tests.support.folders import open_folder
 
 NOBODY_KNOWN = 54_321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands the server to another user")

@@ -36,6 +36,7 @@ from scapp.channels.channel_snapshots import Loaded, StateCodec
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.driver import ChannelDriver, Do, Store
 from scapp.channels.log import framing, rocks
+from scapp.channels.signing import Verifier
 from tests.support import sim
 from tests.support.sim import SimNode
 
@@ -213,7 +214,7 @@ def signs_any_turn(patch: pytest.MonkeyPatch) -> None:
     """A countersigner signs below what it has signed, and its fold does not object."""
     for module in (checking, signing_rules):
         patch.setattr(module, "check_may_sign", lambda state, new: None)
-    patch.setattr(model, "_check_above_signed", lambda state, new: None)
+    patch.setattr(model, "_refuse_turn", lambda state, new: None)
 
 
 def final_is_not_final(patch: pytest.MonkeyPatch) -> None:
@@ -250,8 +251,8 @@ def skips_own_entries(patch: pytest.MonkeyPatch) -> None:
 
 def believes_any_signature(patch: pytest.MonkeyPatch) -> None:
     """Signatures of others are taken as they come."""
-    for check in ("verify", "signed"):
-        patch.setattr(Setup, check, lambda self, index, state_hash, signature: True)
+    for check in ("matches", "signed"):
+        patch.setattr(Verifier, check, lambda self, state_hash, signature: True)
 
 
 def full_sets_leave_as_stored(patch: pytest.MonkeyPatch) -> None:

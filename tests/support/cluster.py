@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from scapp.runtime.cli.processes import NodeChild, free_ports, stop_all, write_s
 from scapp.runtime.client import Client
 from scapp.runtime.documents import AppView, ChannelView
 from scapp.runtime.keys_file import key_info, new_key
+from tests.support.folders import open_folder
 
 NAMES = ("alice", "bob", "carol", "dave")
 PATIENCE_S = 60.0
@@ -140,9 +140,7 @@ def eventually(probe: Callable[[], T | None], what: Callable[[], str], patience_
 @contextlib.contextmanager
 def cluster(count: int, settings: str = "", *, introduced: bool = True) -> Iterator[Cluster]:
     """Running nodes that know each other unless told otherwise; everything is stopped and removed at the end."""
-    # Not pytest's own folder: PostgreSQL under root runs as another user, who may not enter that.
-    folder = Path(tempfile.mkdtemp(prefix="scapp-test-"))
-    folder.chmod(0o755)
+    folder = open_folder("scapp-test-")
     found = Cluster(folder, count, settings)
     try:
         found.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from scapp.runtime import devchain
 from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.keys_file import CHAIN_KEY, key_info, new_key
 from tests.support.cluster import Cluster
+from tests.support.folders import open_folder
 
 BLOCK_S = 0.4
 CONFIRMATIONS = 2
@@ -148,7 +148,7 @@ def funded_cluster(
     introduced: bool = True,
 ) -> Iterator[FundedCluster]:
     """Running nodes that know each other unless told otherwise; everything is stopped and removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="scapp-test-"))
+    folder = open_folder("scapp-test-")
     found = FundedCluster(folder, count, chain, published, more, backend)
     try:
         found.start()

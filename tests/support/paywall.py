@@ -114,10 +114,19 @@ class Service:
         return web.json_response({"method": request.method, "bytes": len(body), "headers": dict(request.headers)})
 
     def _file(self, request: web.BaseRequest) -> web.Response:
+        several = request.headers.get("Range", "").removeprefix("bytes=").split(",")
+        if len(several) > 1:
+            parts = [
+                f"--b\r\nContent-Range: bytes {each}/{len(BODY)}\r\n\r\n".encode() + _part(each) for each in several
+            ]
+            kind = {"Content-Type": "multipart/byteranges; boundary=b"}
+            return web.Response(status=206, body=b"\r\n".join((*parts, b"--b--\r\n")), headers=kind)
         wanted = request.http_range
         if wanted.start is None and wanted.stop is None:
             return web.Response(body=BODY, headers={"Accept-Ranges": "bytes", "Set-Cookie": "a=b"})
         start, stop, _ = wanted.indices(len(BODY))
+        if start >= stop:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{len(BODY)}"})
         headers = {"Content-Range": f"bytes {start}-{stop - 1}/{len(BODY)}"}
         return web.Response(status=206, body=BODY[start:stop], headers=headers)
 
@@ -128,6 +137,12 @@ class Service:
             await response.write(BODY[at : at + 1000])
             await asyncio.sleep(0)
         return response
+
+
+def _part(text: str) -> bytes:
+    """Of the file: `first-last`."""
+    first, last = map(int, text.split("-"))
+    return BODY[first : last + 1]
 
 
 class Shop:

@@ -7,13 +7,10 @@ worker and `verify` compare is the real thing.
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -47,6 +44,7 @@ from scapp.runtime.root import (
 )
 from scapp.runtime.rows import TableCodec, encode_key, encode_row
 from scapp.runtime.worker import Worker
+from tests.support.folders import open_folder
 
 NODE = Address(bytes.fromhex("a11ce00000000000000000000000000000000001"))
 OTHER_NODE = Address(bytes.fromhex("b0b0000000000000000000000000000000000002"))
@@ -360,17 +358,6 @@ class SignedLog:
 
 
 # -- backends ---------------------------------------------------------------------------------------------------------
-
-
-def open_folder(prefix: str) -> Path:
-    """A temporary folder that the server's own user can reach too, when the tests run as root.
-
-    In memory where there is plenty: dozens of servers that sync their files would wait for the disk."""
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * 1024**3
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=memory if roomy else None))
-    folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
-    return folder
 
 
 @contextmanager

@@ -334,6 +334,20 @@ def test_row_changes_that_are_gone_are_said_to_be_gone(node: Harness) -> None:
     items.close()  # type: ignore[attr-defined]
 
 
+def test_who_goes_on_right_after_the_nodes_start_does_not_wait_for_news(node: Harness) -> None:
+    """How far a channel is derived is known a moment later, and nothing new may come for long."""
+    channel = node.channel()
+    name = "0x" + channel.hex()
+    node.derived.events[channel] = [AppEvent(sequence, 0, "old", b"\xc0") for sequence in range(4)]
+    items = node.client.stream(channels=[name], start=[f"{name}:1:2"], kinds=["rows", "app"], idle_s=5)
+    known = DerivedView(sequence=4, turn=3, state_root="0x", state="following")
+    told = threading.Thread(target=lambda: (_until_followed(node), node.derived.cursors.update({channel: known})))
+    told.start()
+    assert [(item.kind, item.sequence) for item in take(items, 3)] == [("app", 2), ("app", 3), ("reset", 4)]
+    told.join()
+    items.close()  # type: ignore[attr-defined]
+
+
 def test_more_batches_than_are_kept(node: Harness) -> None:
     """A follower that was away too long gets all app events, in order, and one reset."""
     channel = node.channel()
@@ -399,6 +413,9 @@ def test_going_on_after_any_event_of_a_commit_gives_the_rest_of_it(node: Harness
     for seen in (0, 1):
         rest = _read_events(node, name, whole[seen][2], 4 - seen)
         assert [topic for _, topic, _ in rest if topic] == ["a", "b", "c"][seen:]
+    items = node.client.stream(channels=[name], start=[f"{name}:0:0"], kinds=["rows", "app"])
+    assert [item.resume or "" for item in take(items, 4)] == [place for _, _, place in whole]
+    items.close()  # type: ignore[attr-defined]
     node.run(lambda: node.derived.derive(derivation(channel, 4, 5)))
     assert _read_events(node, name, whole[3][2], 1) == [("rows", None, f"{name}:1:4")]
 

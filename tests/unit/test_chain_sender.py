@@ -572,6 +572,7 @@ async def run_story(name, at=None, after=False):
 
 
 @pytest.mark.parametrize("name", STORIES)
+@pytest.mark.no_cover
 async def test_a_kill_at_any_step_loses_and_doubles_nothing(name):
     """Killed before and after each single request of a life: the same transactions are on the chain, each once."""
     plain, requests = await run_story(name)
@@ -585,6 +586,7 @@ async def test_a_kill_at_any_step_loses_and_doubles_nothing(name):
             assert sending.chain.world.holdings == plain.chain.world.holdings
 
 
+@pytest.mark.no_cover
 async def test_any_life_ends_with_each_channel_funded_once(seed):
     """Kills, reorganisations, lost answers, failing endpoints, front-runners, changing fees: every channel ends at its
     target, by transactions that succeeded once for each missing part."""

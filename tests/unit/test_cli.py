@@ -93,6 +93,8 @@ def test_a_node_that_is_gone(node: Harness, tmp_path: Path) -> None:
         (["channel", "open", "bob", "--app", "duel", "--params", "{"], "--params"),
         (["channel", "open", "bob", "--app", "duel", "--slot", "a:b"], "ASSET:DESTINATION:AMOUNT"),
         (["keys", "token", "x", "-p", "everything"], "everything"),
+        (["log", "0xabcd", "--follow", "-n", "3"], "--follow has no end"),
+        (["check-proof", "-", "--channel", "0xabcd"], "whole channel id"),
         (["demo", "--players", "9"], "--players"),
         (["demo", "--players", "3", "--fund", "virtual"], "two parties"),
         (["node", "--set", "nonsense"], "SECTION.KEY=VALUE"),

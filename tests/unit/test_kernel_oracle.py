@@ -504,6 +504,7 @@ def test_versions_of_rows_that_go_are_the_same_whatever_comes_in_their_place() -
 
 
 @pytest.mark.parametrize("type_", TYPES)
+@pytest.mark.no_cover
 def test_both_kernels_take_the_same_values(pair: Pair, type_: str) -> None:
     """In a column; and where the type may be a key, in an index, whose order a scan shows."""
     place = TYPES.index(type_)

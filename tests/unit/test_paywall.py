@@ -149,6 +149,21 @@ async def test_a_part_costs_what_a_part_has(tmp_path: Path) -> None:
         assert it.spent() == 5 + 6 + 5
 
 
+async def test_several_parts_cost_their_bytes_and_a_wrong_part_costs_the_request(tmp_path: Path) -> None:
+    """What the service makes of them comes through as it is, its heads between the parts included."""
+    async with shop(tmp_path, PER_BYTE) as it:
+        status, body = await it.get("/file", await it.wallet.pay(WHOLE), Range="bytes=0-9,5000-5999")
+        assert (status, it.answer.content_type) == (206, "multipart/byteranges")
+        assert BODY[:10] in body
+        assert BODY[5_000:6_000] in body
+        assert len(body) < 1_200
+        assert it.spent() == 5 + -(-3 * len(body) // 1_000)
+        before = it.spent()
+        status, body = await it.get("/file", await it.wallet.voucher(), Range=f"bytes={len(BODY)}-")
+        assert (status, body, it.answer.headers["Content-Range"]) == (416, b"", f"bytes */{len(BODY)}")
+        assert it.spent() == before + 5
+
+
 async def test_a_body_that_pays_as_it_comes_is_cut_where_the_credit_ends(tmp_path: Path) -> None:
     """To the byte, and so that no client takes it for the whole; what was sent is charged and no more."""
     async with shop(tmp_path, PER_BYTE) as it:

@@ -71,6 +71,7 @@ def settled(net: Net, channel: ChannelId, fees: tuple[int, ...], paid: int) -> N
 
 
 @pytest.mark.parametrize("hubs", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.no_cover
 def test_silence_while_it_is_funded(hubs: int) -> None:
     """From after each number of messages on, each participant; the others run into their time limit; it returns."""
     for who in range(hubs + 2):
@@ -91,6 +92,7 @@ def test_silence_while_it_is_funded(hubs: int) -> None:
 
 
 @pytest.mark.parametrize("hubs", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.no_cover
 def test_silence_while_it_ends(hubs: int) -> None:
     """The same while the final state goes round and the guarantees go."""
     for who in range(hubs + 2):
@@ -117,6 +119,7 @@ def test_silence_while_it_ends(hubs: int) -> None:
 
 
 @pytest.mark.parametrize("number", range(30))
+@pytest.mark.no_cover
 def test_silence_of_any_number_over_a_bad_network(number: int, seed: str) -> None:
     silent_over_a_bad_network(f"{seed}/{number}", number)
 

@@ -20,6 +20,7 @@ from scapp.channels.types import ZERO_HASH, Hash
 
 HEADER = struct.Struct(">BBQQ")
 HEADER_BYTES = HEADER.size  # 18
+pack_header, unpack_header = HEADER.pack, HEADER.unpack_from  # kind, author, counter, time_ms
 
 
 class Kind(enum.IntEnum):
@@ -73,8 +74,8 @@ def decode_entry(data: bytes) -> Entry:
 def extend_log_root(root: bytes, entries: Iterable[bytes]) -> Hash:
     """The log root after appending `entries` to a log whose root is `root` (`ZERO_HASH` for an empty one)."""
     hash_ = keccak256
-    for entry_hash in map(hash_, entries):
-        root = hash_(root + entry_hash)
+    for entry in entries:
+        root = hash_(root + hash_(entry))
     return root  # type: ignore[return-value]  # a call of `Hash` costs as much as a short hash
 
 

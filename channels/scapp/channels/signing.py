@@ -160,10 +160,11 @@ class DirectBackend(PublicBackend):
             raise ValueError(f"digest of {len(digest)} and secret of {len(secret)} bytes; both must have 32")
         buffers, context, null = self._mine.buffers, self._context, self._null
         signature, recovery_id = buffers.signature, buffers.recovery_id
+        sign, serialize = self._sign, self._serialize  # called as `self._sign(…)` each would be looked for in the class
         # Two nulls: the library's default nonce function, which is RFC 6979, without extra data.
-        if not self._sign(context, signature, digest, secret, null, null):
+        if not sign(context, signature, digest, secret, null, null):
             raise ValueError("the secret is not a valid key")
-        self._serialize(context, buffers.compact, recovery_id, signature)
+        serialize(context, buffers.compact, recovery_id, signature)
         return buffers.compact_view[:] + _V_OF_ID[recovery_id[0]]  # type: ignore[no-any-return]
 
     def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
@@ -192,7 +193,8 @@ class DirectBackend(PublicBackend):
         if len(digest) != 32 or len(signature) < _COMPACT_BYTES:
             return False
         plain, context = self._mine.buffers.plain_signature, self._context
-        return bool(self._parse_plain(context, plain, signature) and self._verify(context, plain, digest, key))
+        parse, verify = self._parse_plain, self._verify  # as in `sign`
+        return bool(parse(context, plain, signature) and verify(context, plain, digest, key))
 
 
 def choose_backend() -> Backend:

@@ -365,7 +365,7 @@ class Counters(Document, frozen=True, kw_only=True):
 class StreamItem(Document, frozen=True, kw_only=True):
     """What one server-sent event carries, by `kind` (its SSE event name): `entries` (a co-signed batch), `rows`
     (tables changed), `app` (an event the reducer emitted), `node` (a change of phase, a refusal, a link),
-    `reset` (row changes before `sequence` are no longer at hand: read the tables, then go on)."""
+    `reset` (row changes before `sequence` are gone: read the tables). `resume` is the `from` to go on with after it."""
 
     kind: Literal["entries", "rows", "app", "node", "reset"]
     channel_id: str | None = None
@@ -379,6 +379,7 @@ class StreamItem(Document, frozen=True, kw_only=True):
     event: str | None = None
     peer: str | None = None
     detail: str | None = None
+    resume: str | None = None
 
 
 class TableChangeView(Document, frozen=True, kw_only=True):

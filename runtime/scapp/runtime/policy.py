@@ -31,7 +31,8 @@ class AcceptPolicy:
         if self._accept == "none":
             return "policy.accept is none: every channel waits for the operator"
         if self._apps.get(deployment_id) is None:
-            return f"deployment 0x{deployment_id.hex()} is not known here; `scapp deploy` its module first"
+            unknown = f"deployment 0x{deployment_id.hex()} is not known here"
+            return f"{unknown}; `scapp deploy` its module, or --from this channel, first"
         for participant in participants:
             if participant == self._own:
                 continue

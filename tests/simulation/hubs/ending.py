@@ -320,13 +320,22 @@ class Ending:
         return self.net.chain.chain.world.balances.get(node.address, 0) + self.net.chain.gain(account_of(node.address))
 
     def _promises(self) -> None:
-        """A payment that was told as made is made: if the payee saw it, always; else unless the payer lost its disk."""
+        """A payment that was told as made is made: if the payee saw it, always; else unless the payer lost its disk, or
+        the payee was leaving and has refused it."""
         for channel, total in self.seen_by_payee.items():
             require(self._paid(channel) >= total, f"1: {total} was paid and seen, {self._paid(channel)} came of it")
         for channel, total in self.promised.items():
             payer = self.net.by_address[self._record(channel).agreement.participants[0]]
-            if not payer.restores:
+            if not payer.restores and not self._payee_left(channel):
                 require(self._paid(channel) >= total, f"1: {total} was paid, {self._paid(channel)} came of it")
+
+    def _payee_left(self, channel: ChannelId) -> bool:
+        """Has the payee itself taken the channel, or its ledger, to the chain?"""
+        payee = self.net.by_address[self._record(channel).agreement.participants[-1]]
+        kept = self.checks.of[payee.index]
+        record = kept.virtuals[channel]
+        ledgers = (kept.books.ledgers.get(ChannelId(side.ledger)) for _, side in record.sides)
+        return bool(record.exit_reason) or any(each is not None and each.exit_reason for each in ledgers)
 
     def _record(self, channel: ChannelId) -> Any:
         return next(kept.virtuals[channel] for kept in self.checks.of.values() if channel in kept.virtuals)

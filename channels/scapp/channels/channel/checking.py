@@ -35,7 +35,7 @@ from scapp.channels.channel.signing_rules import (
     check_may_sign,
     sign_state,
 )
-from scapp.channels.entries import HEADER, HEADER_BYTES, extend_log_root
+from scapp.channels.entries import HEADER_BYTES, extend_log_root, unpack_header
 from scapp.channels.errors import PeerError
 
 SEQUENCER = 0
@@ -120,7 +120,7 @@ def _check(state: ChannelState, session: Session, message: Propose, now_ms: int)
         raise PeerError(fault)
     sequence = state.sequence + len(entries)
     state_hash = setup.hash_at(message, sequence)
-    if not setup.signed(SEQUENCER, state_hash, signature):
+    if not setup.signed[SEQUENCER](state_hash, signature):
         raise PeerError(f"wrong signature under the proposal of turn {turn}")
     last = list(state.included)
     found = _find_fault(state, message, message.refused, now_ms, last)
@@ -206,12 +206,11 @@ def check_entries(
     payload_max = setup.limits.payload_bytes_max
     count = setup.count
     time_before, time_last = state.time_ms, proposed.time_ms
-    unpack = HEADER.unpack_from
     for position, data in enumerate(proposed.entries):
         size = len(data) - HEADER_BYTES
         if size < 0:
             return Fault("entry", f"entry of {len(data)} bytes", position)
-        kind, author, counter, time_ms = unpack(data)
+        kind, author, counter, time_ms = unpack_header(data)
         if author >= count:
             return Fault("entry", f"author {author} of {count} participants", position)
         if kind != MESSAGE or size > payload_max:
@@ -320,6 +319,6 @@ def _add_early(state: ChannelState, session: Session, proposed: Signed) -> Signe
     state_hash = state.setup.hash(proposed)
     signatures = list(proposed.signatures)
     for index, signature in early.items():
-        if not signatures[index] and state.setup.signed(index, state_hash, signature):
+        if not signatures[index] and state.setup.signed[index](state_hash, signature):
             signatures[index] = signature
     return msgspec.structs.replace(proposed, signatures=tuple(signatures))

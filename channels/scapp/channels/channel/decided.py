@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from scapp.channels.channel.events import Event, Refused, Signed, SubmissionsDropped, SubmissionsRefused
 from scapp.channels.channel.model import ChannelState
-from scapp.channels.entries import HEADER
+from scapp.channels.entries import unpack_header
 
 RESTORED = "restored"
 """The code of a refusal by a sequencer that was restored. It knows only up to where the author's submissions were
@@ -27,17 +27,17 @@ _KEY = operator.itemgetter(1, 2)  # author and counter of a header
 
 def keys(entries: Iterable[bytes]) -> set[tuple[int, int]]:
     """(author, counter) of each entry."""
-    return set(map(_KEY, map(HEADER.unpack_from, entries)))
+    return set(map(_KEY, map(unpack_header, entries)))
 
 
 def last_counters(included: tuple[int, ...], entries: Sequence[bytes]) -> tuple[int, ...]:
     """Per author: the highest counter in the log after the entries, whose counters increase per author."""
     last = list(included)
     if len(entries) == 1:
-        _, author, counter, _ = HEADER.unpack_from(entries[0])
+        _, author, counter, _ = unpack_header(entries[0])
         last[author] = counter
     else:
-        for author, counter in dict(map(_KEY, map(HEADER.unpack_from, entries))).items():
+        for author, counter in dict(map(_KEY, map(unpack_header, entries))).items():
             last[author] = counter
     return (*last,)
 

@@ -166,12 +166,13 @@ class Engine:
     def receive(self, index: int, message: Message, now_ms: int) -> Step:
         """A message of participant `index` (proved by the transport). Raises PeerError when it changes nothing."""
         state, session = self.state, self.session
+        # These two are every batch. To compare types is several times faster than `isinstance` of a msgspec struct.
+        if type(message) is Propose:
+            self._only(index, 0, "propose")
+            return checking.receive_propose(state, session, message, now_ms)
+        if type(message) is Countersign:
+            return signatures.receive_countersign(state, session, index, message)
         match message:
-            case Propose():
-                self._only(index, 0, "propose")
-                return checking.receive_propose(state, session, message, now_ms)
-            case Countersign():
-                return signatures.receive_countersign(state, session, index, message)
             case Submit():
                 self._only(state.setup.my_index, 0, "be asked to order")
                 return ordering.receive_submit(state, session, index, message, now_ms)
@@ -311,9 +312,9 @@ class Engine:
         state, session, signer = self.state, self.session, self.signer
         work = session.work
         session.work = session.layer = None  # an earlier layer is gone; the decision says whose this one is
-        if isinstance(work, Checking):  # these two are every batch
+        if type(work) is Checking:  # these two are every batch
             return checking.checked(state, session, signer, work, result)
-        if isinstance(work, Ordering):
+        if type(work) is Ordering:
             return ordering.ordered(state, session, signer, work, result, now_ms)
         match work:
             case Opening():

@@ -5,7 +5,7 @@ Everything here is a peer's claim until `engine` has checked it. Decoding checks
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, final
 
 import msgspec
 
@@ -76,6 +76,7 @@ class Decisions(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="dec
     refused: tuple[Refused, ...]
 
 
+@final
 class Propose(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="propose"):
     """The sequencer's next state over the receiver's supported log, with its signature."""
 
@@ -92,6 +93,7 @@ class Propose(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="propo
     signature: B65
 
 
+@final
 class Countersign(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="sign"):
     """A participant's signature under the state of `turn`."""
 

@@ -19,7 +19,7 @@ from scapp.channels.channel.messages import Refuse, Submit
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import NOTHING, Ordering, Queued, Session, Step
 from scapp.channels.channel.signing_rules import REPLACED_MAX, StateSigner, sign_state
-from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, decode_entry, extend_log_root
+from scapp.channels.entries import HEADER, HEADER_BYTES, Kind, decode_entry, extend_log_root, pack_header
 from scapp.channels.errors import PeerError
 
 MESSAGE, CLOSE = int(Kind.MESSAGE), int(Kind.CLOSE)  # plain integers: members of an enumeration compare slower
@@ -125,9 +125,10 @@ def refuse(
 
 def next_batch(state: ChannelState, session: Session, now_ms: int) -> Step | None:
     """Hand the next batch to admission, or None when there is nothing to order now."""
-    if not session.queue or session.work is not None or state.candidates or session.failure:
+    head = state.head
+    if not session.queue or session.work is not None or state.candidates or session.failure or head is None:
         return None
-    if state.final_signed:
+    if head.is_final:
         rest = [Refused(q.author, q.counter, "closing", "the channel is closing") for q in session.queue]
         session.queue.clear()
         return refuse(state, session, rest, now_ms)
@@ -190,10 +191,9 @@ def _try(
     time_ms = state.time_ms
     if time_ms < now_ms:
         time_ms = now_ms
-    pack = HEADER.pack
     packed: list[bytes] = []
     for item in items:  # a comprehension would be a function of its own, with cells, for what is mostly one item
-        packed.append(pack(item.kind, item.author, item.counter, time_ms) + item.payload)
+        packed.append(pack_header(item.kind, item.author, item.counter, time_ms) + item.payload)
     entries = (*packed,)
     session.work = Ordering((*items,), entries, time_ms, dropped)
     return Step((), (), TryBatch(state.sequence, entries, False))

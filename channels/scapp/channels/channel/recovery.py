@@ -115,7 +115,7 @@ def receive_recall(state: ChannelState, session: Session, index: int, message: R
     )
     state_hash = setup.hash(held)
     for signer, signature in enumerate(message.signatures):
-        if (signature or signer == setup.my_index) and not setup.signed(signer, state_hash, signature):
+        if (signature or signer == setup.my_index) and not setup.signed[signer](state_hash, signature):
             raise PeerError(f"wrong signature of participant {signer} in the recall of turn {message.turn}")
     session.recalled[held.turn] = held
     return NOTHING

@@ -6,6 +6,7 @@ A restart begins with an empty session; status messages bring back whatever matt
 from __future__ import annotations
 
 from collections import deque
+from typing import final
 
 import msgspec
 
@@ -47,6 +48,7 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
     """Admission is looking at entry 0 of a channel proposed to us."""
 
 
+@final
 class Ordering(msgspec.Struct, frozen=True, gc=False):
     """Admission is looking at a batch that we, the sequencer, may propose."""
 
@@ -56,6 +58,7 @@ class Ordering(msgspec.Struct, frozen=True, gc=False):
     dropped: tuple[Refused, ...] = ()
 
 
+@final
 class Checking(msgspec.Struct, frozen=True, gc=False):
     """Admission is looking at the sequencer's proposal; `state` carries the sequencer's signature."""
 
@@ -93,6 +96,46 @@ class Successor(msgspec.Struct, frozen=True, gc=False):
 
 class Session:
     """Mutable and volatile. Belongs to one `engine.Engine`."""
+
+    # More attributes than CPython keeps outside a dictionary (30): without slots each access would look into one.
+    __slots__ = (
+        "asked",
+        "checkpoint_turn",
+        "conclude_now",
+        "early",
+        "excused",
+        "failure",
+        "fetched",
+        "full",
+        "hashes",
+        "head_time_s",
+        "heard",
+        "held",
+        "layer",
+        "news",
+        "next_status_ms",
+        "payout",
+        "peer_turns",
+        "queue",
+        "queued",
+        "recalled",
+        "recovers",
+        "refusal_times",
+        "refusals",
+        "resizing",
+        "retimed",
+        "seen_at_s",
+        "singly",
+        "status_wait_ms",
+        "successor",
+        "terms",
+        "unsettled_since_s",
+        "wanted",
+        "wire",
+        "wished_turn",
+        "wishes",
+        "work",
+    )
 
     def __init__(self, count: int, terms: ChainTerms | None = None) -> None:
         self.terms = terms or ChainTerms()

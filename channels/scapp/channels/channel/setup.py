@@ -68,7 +68,8 @@ class Setup:
         hasher = AppStateHasher(self.channel_id, self.deployment_id, self.slots)
         self.hash, self.hash_at = hasher.hash, hasher.hash_at
         self._verifiers = tuple(Verifier(p) for p in self.participants)
-        self._signed = tuple(verifier.signed for verifier in self._verifiers)
+        # Per participant: did it sign the hash? Its v is not looked at: `completed` finds the right one.
+        self.signed: tuple[Callable[[Hash, bytes], bool], ...] = tuple(one.signed for one in self._verifiers)
 
     @functools.cached_property
     def context(self) -> ChannelContext:
@@ -89,12 +90,8 @@ class Setup:
         """Is this participant `index`'s signature under the hash, with the v that the contracts need?"""
         return self._verifiers[index].matches(state_hash, signature)
 
-    def signed(self, index: int, state_hash: Hash, signature: bytes) -> bool:
-        """Did participant `index` sign the hash? Its v is not looked at: `completed` finds the right one."""
-        return self._signed[index](state_hash, signature)
-
     def signed_at(self, position: int, state_hash: Hash, signature: bytes) -> bool:
-        """The same for the participant at a position of the fixed part, hubs included."""
+        """As `signed`, for the participant at a position of the fixed part, hubs included."""
         return self._fixed_verifiers[position].signed(state_hash, signature)
 
     def in_place(self, signatures: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -37,7 +37,7 @@ def receive_countersign(state: ChannelState, session: Session, index: int, messa
         return NOTHING
     if candidate.signatures[index]:
         return NOTHING
-    if not state.setup.signed(index, candidate_hash(state, session, candidate), message.signature):
+    if not state.setup.signed[index](candidate_hash(state, session, candidate), message.signature):
         raise PeerError(f"wrong signature of participant {index} under turn {message.turn}")
     signatures = with_signature(candidate.signatures, index, message.signature)
     if b"" in signatures:
@@ -56,7 +56,7 @@ def candidate_hash(state: ChannelState, session: Session, candidate: Signed) -> 
 def support(state: ChannelState, session: Session, candidate: Signed, signatures: tuple[bytes, ...]) -> Step:
     """All signatures of one of our candidates are here."""
     event: Event = StateSupported(candidate.turn, signatures)
-    if state.signed_turn > candidate.turn:
+    if candidate is not state.candidates[-1]:
         return Step((event,), (Tell("refused", f"turn {candidate.turn} was completed after it was replaced"),))
     settled = settled_by(state, candidate)
     if session.layer == candidate.turn and not settled:

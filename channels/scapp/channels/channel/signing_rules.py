@@ -83,14 +83,15 @@ def sign_state(
 ) -> Signed:
     """`new` with our signature added. Raises MayNotSign."""
     check_may_sign(state, new)
-    if state.setup.funded and new.turn > 0:
+    setup, turn = state.setup, new.turn
+    if setup.funded and turn > 0:
         hindered = succession.hindrance(state, session, new.amounts, is_final=new.is_final)
         if hindered is None:
             hindered = top_ups.hindrance(state, new.amounts)
         if hindered is not None:
             raise MayNotSign(f"{hindered.reason} (rule 8)")
     if state_hash is None:
-        state_hash = state.setup.hash(new)
-    session.hashes[new.turn] = state_hash
-    signatures = with_signature(new.signatures, state.setup.my_index, signer.sign(state_hash))
+        state_hash = setup.hash_at(new, new.sequence)
+    session.hashes[turn] = state_hash
+    signatures = with_signature(new.signatures, setup.my_index, signer.sign(state_hash))
     return _replace(new, signatures=signatures)

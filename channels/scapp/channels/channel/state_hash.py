@@ -64,8 +64,10 @@ class AppStateHasher:
         encoded = self._hasher.encode(encode_app_data(deployment, 0, bytes(WORD), bytes(WORD), 0), amounts, 0, False)
         self._head = encoded[:_BEFORE_TURN]
         self._app_head = encoded[STATE_HEAD_BYTES:_SEQUENCE]  # length, version, deployment
-        # head, turn, final; app head, sequence, log root, state root, time: each number in the low bytes of its word
-        self._pack = struct.Struct(f">{len(self._head)}s24xQ31x?{len(self._app_head)}s24xQ32s32s24xQ").pack
+        # head, turn, final; app head, sequence, log root, state root, time: each number in the low bytes of its word;
+        # and the outcome, whose length is that of the slots
+        before, app_before, outcome = len(self._head), len(self._app_head), len(encoded) - _OUTCOME
+        self._pack = struct.Struct(f">{before}s24xQ31x?{app_before}s24xQ32s32s24xQ{outcome}s").pack
         # The outcome asked for last: a pair replaced as a whole, so that no thread sees half of it.
         self._outcome = bytes(WORD * len(slots)), encoded[_OUTCOME:]
 
@@ -79,6 +81,7 @@ class AppStateHasher:
         turn, time_ms = state.turn, state.time_ms
         log_root, state_root = state.log_root, state.state_root
         amounts, outcome = self._outcome
+        pack = self._pack
         if (
             amounts != state.amounts
             or turn >> TURN_BITS
@@ -87,8 +90,9 @@ class AppStateHasher:
             or len(state_root) != 32
         ):
             return self._general(state, sequence)
-        packed = self._pack(self._head, turn, state.is_final, self._app_head, sequence, log_root, state_root, time_ms)
-        return keccak256(packed + outcome)
+        return keccak256(
+            pack(self._head, turn, state.is_final, self._app_head, sequence, log_root, state_root, time_ms, outcome)
+        )
 
     def _general(self, state: Committed, sequence: int) -> Hash:
         app_data = encode_app_data(self._deployment, sequence, state.log_root, state.state_root, state.time_ms)

@@ -118,7 +118,8 @@ def successor_of(state: ChannelState, session: Session) -> ChannelId | None:
 def stands_still(state: ChannelState, session: Session) -> bool:
     """Is nothing but a final state ordered, because a successor is under way?"""
     known = session.successor
-    return not state.final_signed and (session.resizing or (known is not None and known.base_turn == state.turn))
+    under_way = session.resizing or (known is not None and known.base_turn == state.turn)
+    return under_way and not state.final_signed
 
 
 def tail(state: ChannelState, session: Session) -> bytes:

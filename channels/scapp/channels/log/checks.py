@@ -14,8 +14,7 @@ from scapp.channels.log.port import Append, StreamWrite, VersionConflict
 STREAM_BYTES = 32
 VERSION_BITS = 63
 VERSION_MAX = 2**VERSION_BITS - 1
-_SEQUENCES = (tuple, list)
-_ONLY_BYTES = {bytes}
+_SEQUENCES = (list, tuple)
 
 
 def check_stream(stream: bytes) -> None:
@@ -38,12 +37,9 @@ def check_append(append: Append) -> None:
             or type(events) not in _SEQUENCES
         ):
             _refuse_write(write)
-        if len(events) == 1:
-            if type(events[0]) is not bytes:
+        for event in events:
+            if event.__class__ is not bytes:  # half the time of a call of `type`, a thousand times in a large append
                 _refuse_write(write)
-        # One pass in C over a thousand events instead of a Python loop.
-        elif events and {*map(type, events)} != _ONLY_BYTES:
-            _refuse_write(write)
     if len(writes) > 1:
         _check_distinct(writes)
     if append.outbox:

@@ -150,15 +150,12 @@ class RocksLog:
 
     def _write(self, append: Append, durable: bool) -> VersionConflict | None:
         """One append: a single row when it is one page within a stride, else a batch."""
-        store = self._store
-        if self._failure is not None or not store.is_open:
-            self._check_writable()
         writes = append.writes
-        if len(writes) != 1 or append.outbox:
+        if len(writes) != 1 or append.outbox or self._failure is not None:
             return self._write_batch((append,), durable)[0]
         write = writes[0]
         stream, version, events = write.stream, write.expected_version, write.events
-        before = self._heads.get(stream) or self._head(stream)
+        before = self._heads.get(stream) or self._head(stream)  # raises when closed, for then no end is known
         if before.version != version:
             return conflict(write, before.version)
         end = version + len(events)
@@ -167,7 +164,7 @@ class RocksLog:
         key = page_key(stream, version)
         value, chain = frame_page(key, events, before.chain)
         try:
-            store.put_page(key, value, durable)
+            self._store.put_page(key, value, durable)
         except LogWriteFailed as error:
             self._failure = error
             raise

@@ -200,7 +200,8 @@ class ApiServer:
                     await response.write(b": still here\n\n")
                     continue
                 lines = f"id: {sent.resume}\n" if sent.resume else ""
-                data = msgspec.json.encode(sent.item).decode()  # one line: JSON escapes line breaks
+                item = msgspec.structs.replace(sent.item, resume=sent.resume or None)
+                data = msgspec.json.encode(item).decode()  # one line: JSON escapes line breaks
                 await response.write(f"{lines}event: {sent.item.kind}\ndata: {data}\n\n".encode())
         except ConnectionError:
             _log.debug("a follower of the stream went away")

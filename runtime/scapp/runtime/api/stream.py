@@ -28,7 +28,9 @@ RECENT_BATCHES = 1_024  # per channel
 RECENT_BYTES = 64 * 2**20  # of changes, in all channels together
 RECENT_EVENTS = 4_096  # per follower
 ENTRIES_PER_ITEM = 256
+HEARTBEAT_S = 15.0
 _ON_ITS_WAY_S = 0.05
+_LOOK_AGAIN_S = 0.5
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,18 +112,22 @@ class StreamHub:
         """Items as they come; None every 15 seconds without any, so that the server can probe the connection."""
         follower = _Follower(self._context, self, wish)
         self._followers.add(follower)
+        spoken = self._loop.time()
         try:
             while not self._closed:
                 follower.news.clear()
                 async for sent in follower.pull():
                     yield sent
+                    spoken = self._loop.time()
                 if follower.news.is_set():
                     continue
                 try:
-                    async with asyncio.timeout(15):
+                    async with asyncio.timeout(_LOOK_AGAIN_S if follower.is_early else HEARTBEAT_S):
                         await follower.news.wait()
                 except TimeoutError:
-                    yield None
+                    if self._loop.time() - spoken >= HEARTBEAT_S:
+                        yield None
+                        spoken = self._loop.time()
         finally:
             self._followers.discard(follower)
 
@@ -135,6 +141,7 @@ class _Follower:
 
     def __init__(self, context: ApiContext, hub: StreamHub, wish: Wish) -> None:
         self.news = asyncio.Event()
+        self.is_early = False  # of some channel it is not known yet how far it is derived, and nobody will tell
         self._context = context
         self._hub = hub
         self._wish = wish
@@ -153,6 +160,7 @@ class _Follower:
 
     async def pull(self) -> AsyncIterator[Sent]:
         """Everything that is new since the last call."""
+        self.is_early = False
         while self._events:
             yield Sent(_node_item(self._events.popleft()))
         for info in self._channels():
@@ -199,6 +207,8 @@ class _Follower:
         if oldest is not None:
             return oldest
         cursor = self._context.derived.cursor(channel_id)
+        if cursor is None and self._at[channel_id][0]:  # it has entries
+            self.is_early |= self._context.derived.view().state != "off"
         if cursor is None or cursor.sequence <= self._at[channel_id][1]:
             return 0
         await asyncio.sleep(_ON_ITS_WAY_S)  # the cursor shows a commit a moment before listeners hear of it

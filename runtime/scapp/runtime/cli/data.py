@@ -98,6 +98,8 @@ def log(channel: str, start: int, limit: int | None, follow: bool) -> None:
     """Show the co-signed log of a channel.
 
     With --follow and --json each line is one JSON document."""
+    if follow and limit is not None:
+        raise click.UsageError("--follow has no end; leave --limit out")
     if follow:
         _follow(channel, start)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,9 @@ def check_proof(file: Path, channel: str | None, module: Path | None, two_party_
     from scapp.runtime.proof_documents import ProofRefused, check, read_document
 
     app = None if two_party_app is None else read_address(two_party_app, "--two-party-app")
+    if channel is not None and not re.fullmatch("(0x)?[0-9a-fA-F]{64}", channel):
+        # Whoever makes a channel can choose how its id begins.
+        raise click.BadParameter(f"{channel!r} is no whole channel id: 64 hexadecimal digits", param_hint="--channel")
     data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     try:
         document = read_document(data)
