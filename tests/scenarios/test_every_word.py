@@ -39,7 +39,7 @@ FIRST = {
     "Challenge": 52,
     "Checkpoint": 36,
     "Conclude": 9,
-    "Decline": 50,
+    "Decline": 84,
     "Deposit": 9,
     "Known": 9,
     "OpenLedger": 9,

@@ -19,11 +19,7 @@ from scapp.channels.ledger import settling, updating
 from scapp.channels.payments.book import PaymentBook
 from scapp.channels.payments.events import PurseClosed, PurseEvent, amount_bytes
 from scapp.channels.payments.locked import claims, speaking
-from scapp.channels.payments.locked.book import LockBook
-from scapp.channels.payments.locked.events import Fate
-from scapp.channels.payments.locked.records import Lane
 from scapp.channels.payments.locked.runner import LockRunner
-from scapp.channels.payments.locks import Lock
 from scapp.channels.payments.store import PurseStore
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual.record import VirtualRecord
@@ -138,25 +134,12 @@ def preimages_are_not_revealed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(claims, "reveals", lambda book, lane: ())
 
 
-def locks_are_given_back_on_a_word(patch: pytest.MonkeyPatch) -> None:
-    """A lock whose payee says that it will not open it counts as ended."""
-    original = LockBook.fate
-
-    def fate(self: LockBook, lane: Lane, lock: Lock) -> Fate | None:
-        transit = self.state.transits.get(lock.hash)
-        failed = transit is not None and transit.fault and lane.payer == self.me
-        return "ended" if failed else original(self, lane, lock)
-
-    patch.setattr(LockBook, "fate", fate)
-
-
 HUB_BUGS: dict[str, tuple[Plant, str]] = {
     "rule 1: books say before they store": (books_say_before_they_store, "^1: .* on no disk"),
     "rule 1: vouchers leave unstored": (vouchers_leave_before_they_are_stored, "^1: .* on no disk"),
     "rule 1: receipts for more than was paid": (a_payment_is_counted_twice, "^1: .* was paid"),
     "rule 1: locks leave unstored": (locks_leave_before_they_are_stored, "^1: .* on no disk"),
     "rule 7: preimages are not revealed": (preimages_are_not_revealed, "^7: .* and was not paid"),
-    "rule 7: locks are given back on a word": (locks_are_given_back_on_a_word, "^7: .* is due|^7: .* was not paid"),
     "rule 7: any change is countersigned": (any_change_is_countersigned, "^7: .* is due"),
     "rule 7: any end is signed": (any_end_is_signed, "^7: .* is due"),
     "rule 7: stale ledgers stand": (stale_ledgers_stand, "^7: .* is due"),

@@ -35,6 +35,8 @@ LANE_S = 6 * MARGIN_S
 """The challenge duration of a lane: time for three hubs."""
 FEE_MAX = 10
 INVOICE_S = 10**6
+SEEN_S = 600
+"""In which the chain has confirmed a lock's end."""
 SETTINGS = LockSettings(margin_s=MARGIN_S, schedules=(Schedule(ZERO_ADDRESS, 1, 0),))
 UNASKED = -1
 """In place of how long a payer waits: it locks without asking, and for no fee, so a hub has to leave the lock alone."""
@@ -159,7 +161,7 @@ class Paying:
             for transit in transits[node.index].values():
                 self._look(node, transit)
                 if not node.restores:
-                    _none_loses(node, transit)
+                    _none_loses(node, transit, self.net.chain.chain.head.time_s)
         for index, name in self.receipts:
             payee = self.net.nodes[index]
             if payee in honest and not payee.restores:
@@ -183,9 +185,11 @@ def _begin(book: LockBook, text: str, hubs: Sequence[HubNode]) -> None:
     paying.begin(book, invoice, text, hops)
 
 
-def _none_loses(node: HubNode, transit: Transit) -> None:
+def _none_loses(node: HubNode, transit: Transit, head_s: int) -> None:
     name, incoming, outgoing = f"0x{transit.hash.hex()[:8]}", transit.incoming, transit.outgoing
-    require(transit.over, f"7: {node.name} still waits for the locks of {name}")
+    legs = [leg for leg in (incoming, outgoing) if leg is not None and leg.fate is None]
+    # One may be younger than its lane's end: its payee had closed the lane and has refused it.
+    require(all(leg.expiry_s > head_s - SEEN_S for leg in legs), f"7: {node.name} still waits for the locks of {name}")
     if transit.role == "payee" and transit.preimage and incoming is not None:
         require(_is_paid(incoming), f"7: {node.name} has shown the preimage of {name} and was not paid")
     if transit.role == "hub" and _is_paid(outgoing):

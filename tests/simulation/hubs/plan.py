@@ -89,6 +89,7 @@ def _put_locks(acts: list[Act], seed: int, count: int, *, hostile: bool) -> bool
             kind, text = "mallory", "bad locks"
         act = Act(kind, draw.randrange(count), draw.randrange(1, 40), draw.getrandbits(32), text)
         acts.insert(draw.randrange(len(acts) + 1), act)
+    acts += [Act("later", 0, 39, draw.getrandbits(32)) for _ in range(2)]
     for left in range(count - 1):
         for payer, payee in ((left, left + 1), (left + 1, left)):
             acts.insert(draw.randrange(4), Act("lane", payer, payee, draw.getrandbits(32)))
