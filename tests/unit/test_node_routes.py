@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -155,6 +156,28 @@ async def test_a_hub_that_is_silent_is_named_and_the_call_ends_in_time(scene: Le
     runner = scene.books(ALICE)._runner
     assert runner is not None
     assert culprit(runner.books.state.virtuals[channel]) == scene.address(CHEAP)
+
+
+async def test_a_hub_that_falls_silent_with_the_guarantee_proposed_does_not_hold_up_the_next_route(
+    scene: LedgerScene,
+) -> None:
+    """The payer has signed the postfund state and can only ask for the end."""
+    await both_known(scene)
+    hear = scene.books(CHEAP).on_message
+
+    async def until_proposed(peer: Address, data: bytes) -> None:
+        if peer == scene.address(BOB) or isinstance(decode_message(data), Proposed):
+            await hear(peer, data)
+
+    scene.books(CHEAP).on_message = until_proposed  # type: ignore[method-assign]
+    opened = asyncio.create_task(scene.books(ALICE).open_payments_routed(wish(scene), U256_MAX, 10))
+    await scene.until(lambda: [each.phase for each in scene.books(ALICE).virtuals()] == ["funding"])
+    (stuck,) = scene.books(ALICE).virtuals()
+    await scene.books(ALICE).close_virtual(stuck.channel_id)  # as when the time for funding is over
+    channel = await opened
+    assert scene.virtual(ALICE, stuck.channel_id).phase == "funding"
+    info = scene.virtual(ALICE, channel)
+    assert (info.phase, info.participants[1]) == ("running", scene.address(DEAR))
 
 
 async def test_who_kept_a_channel_from_being_funded(scene: LedgerScene) -> None:

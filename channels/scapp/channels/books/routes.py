@@ -75,7 +75,10 @@ class BooksRoutes:
             return await books.open_payments(msgspec.structs.replace(request, via=route.hubs, fees=route.fees))
 
         async def end(channel: ChannelId, route: Route, left_s: float) -> WayEnd:
-            info = await books.wait_virtual(channel, lambda now: now.phase not in _UNDECIDED, left_s)
+            # Who proposed the guarantee waits for its hub's word to end it (ADR 0068), but not with the next route.
+            info = await books.wait_virtual(
+                channel, lambda now: now.phase not in _UNDECIDED or now.reason != "", left_s
+            )
             return WayEnd(runs=info.phase == "running", reason=info.reason)
 
         question = RouteRequest(
