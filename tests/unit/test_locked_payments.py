@@ -291,6 +291,26 @@ async def test_a_channel_with_open_locks_is_not_ended(net: LockNet) -> None:
         assert (node.lane(channel).phase, node.lane(channel).final) == ("closed", 30)
 
 
+async def test_a_payee_whose_channel_is_on_chain_signs_no_end_below_what_its_locks_are_worth_there(
+    net: LockNet,
+) -> None:
+    """Its payer has challenged with an old state and offers to end the channel with what is paid so far."""
+    invoice, channel = await net.invoiced(), net.lanes[1]
+    hub, bob = net.nodes[1:]
+    hub.deaf.add("k:secret")
+    assert await net.pay(invoice) == ""
+    await bob.runner.input(lambda book: book.end_on_chain(channel))
+    for total in (None, 0, 30):
+        with pytest.raises(LocalError, match="a lock is open in this payment channel, until 1700000200"):
+            await bob.runner.input(lambda book, total=total: book.close(channel, total))
+    for seconds in (140, 15, 12):
+        await net.later(seconds)
+    assert hash_of(PREIMAGE) in net.registry
+    with pytest.raises(LocalError, match="29 to the payee, to whom 30 is due"):
+        await bob.runner.input(lambda book: book.close(channel, 29))
+    await bob.runner.input(lambda book: book.close(channel, 30))
+
+
 @pytest.mark.parametrize("who", [0, 1, 2])
 async def test_a_restored_node_is_told_what_it_has_signed(net: LockNet, who: int) -> None:
     """From before the payment: it signs nothing until its neighbours have told, and then knows what they do; a hub that

@@ -99,7 +99,10 @@ class BackingLink:
         if not states:
             return
         if before is None or not _has_prefund(before[0]):
-            source.open(state.setup.virtual_terms, states)
+            if states[0].turn == 0:
+                source.open(state.setup.virtual_terms, states)
+            else:  # restored to a later one: the neighbours tell the ledgers of the channel, with its prefund state
+                source.offer(channel, states)
         elif before[0] is None or state.backed is None or _own(before[0]) != _own(state.backed):
             source.offer(channel, states)
         if state.exit_reason and (before is None or not before[2]):

@@ -116,9 +116,11 @@ class LockBook:
         locks may still open, and for a total that loses what was promised; the lane gets no further lock meanwhile."""
         lane = self.lane(channel)
         final = lane.paid if total is None else total
+        if lane.phase == "closed" and self.me == lane.payee:
+            self._check_due(lane, final)
+            return
         if lane.phase != "open":
-            more = self.me == lane.payee and lane.phase == "closed" and final > (lane.final or 0)
-            if lane.final == final or more:
+            if lane.final == final:
                 return
             raise LocalError(f"payment channel 0x{channel.hex()} is {lane.phase} with {lane.final} to the payee")
         if lane.token:
@@ -133,6 +135,18 @@ class LockBook:
         if self.me == lane.payer and final != lane.paid:
             raise LocalError(f"a final state with {final} to the payee, who was promised {lane.paid}")
         self.do(LaneClosed(channel, amount_bytes(final), self.now_ms))
+
+    def _check_due(self, lane: Lane, final: int) -> None:
+        """A payee whose lane takes no voucher any more signs a final state only once all locks are over, with what was
+        opened on chain: until then its vouchers are worth more there."""
+        due = lane.paid
+        for lock in lane.locks:
+            fate = self.fate(lane, lock)
+            if fate is None:
+                raise LocalError(f"a lock is open in this payment channel, until {lock.expiry_s} at the latest")
+            due += lock.amount if fate != "ended" else 0
+        if not max(due, lane.final or 0) <= final <= lane.start:
+            raise LocalError(f"a final state with {final} to the payee, to whom {max(due, lane.final or 0)} is due")
 
     def end_on_chain(self, channel: ChannelId) -> None:
         """The channel is being settled on chain: nothing is promised or taken in it any more. Its locks still open."""
