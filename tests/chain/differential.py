@@ -259,7 +259,9 @@ class Story(Draws):
             "only simple allocations allowed",
         }  # fmt: skip
         if reason and there.reason in (None, "only native asset allowed", "Alice not adjusted correctly",
-                                       "Bob not adjusted correctly", "panic 0x32", "panic 0x11"):  # fmt: skip
+                                       "Bob not adjusted correctly", "panic 0x32", "panic 0x11",
+                                       "Challenger is not a participant"):  # fmt: skip
+            # Theirs may go on to what is refused later.
             return reason.pop()
         if there.reason == "only native asset allowed":
             return "vouchers over tokens"
