@@ -132,8 +132,11 @@ class Checks:
         event = decode_event(data)
         if isinstance(event, ProposalSigned):
             self._sign(node, event.channel, event.turn, event.state_hash)
-        if isinstance(event, LedgerRecovered) and not event.by_operator:
-            self.net.saw("hubs: a restored ledger recovered")
+        if isinstance(event, LedgerRecovered):
+            if event.by_operator:  # at the risk of signing a turn twice that neither node remembers (recovery.md)
+                kept.signed = {key: digest for key, digest in kept.signed.items() if key[0] != event.channel}
+            else:
+                self.net.saw("hubs: a restored ledger recovered")
         kept.books.fold(event)
         channel = ChannelId(getattr(event, "channel", b""))
         ledger, virtual = kept.books.ledgers.get(channel), kept.books.virtuals.get(channel)

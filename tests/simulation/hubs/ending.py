@@ -10,6 +10,7 @@ from typing import Any
 
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerInfo, VirtualInfo
+from scapp.channels.ledger.chain_pause import NOTHING_THERE
 from scapp.channels.types import Address, ChannelId
 from tests.simulation.hubs.checks import Checks
 from tests.simulation.hubs.hostile import Mallory
@@ -277,14 +278,14 @@ class Ending:
         return [each for each in node.books.virtuals() if not books.state.virtuals[each.channel_id].over]
 
     def _settled(self) -> bool:
-        return all(each.phase in ("settled", "rejected") for node in self.honest for each in node.books.ledgers())
+        return all(map(_is_over, (each for node in self.honest for each in node.books.ledgers())))
 
     def _settled_or_raise(self) -> None:
         left = [
             (node.name, each.phase, each.waiting_for, each.reason)
             for node in self.honest
             for each in node.books.ledgers()
-            if each.phase not in ("settled", "rejected")
+            if not _is_over(each)
         ]
         require(not left, f"ledgers do not end: {left}")
 
@@ -348,6 +349,11 @@ class Ending:
         if now.on_chain is not None:
             return int(now.on_chain[0][1])
         return int(now.ended.amounts[0][1]) if now.ended is not None else 0
+
+
+def _is_over(ledger: LedgerInfo) -> bool:
+    """Settled or rejected; or left, and nobody has deposited: a deposit may still come."""
+    return ledger.phase in ("settled", "rejected") or ledger.waiting_for == NOTHING_THERE
 
 
 def _named(hint: str) -> str:
