@@ -114,12 +114,16 @@ def _fastest(backend: Any, count: int, rivals: dict[str, tuple[tuple[str, ...], 
     return min(times, key=lambda name: times[name])
 
 
-_ROW: dict[str, tuple[tuple[str, ...], _Feed]] = {
-    "upserts, COPY": (("row_trigger",), _by_copy),
-    "updates, COPY": (("row_trigger", "row_trigger_updates"), _by_copy),
-    "upserts, unbuffered COPY": (("row_trigger",), _by_unbuffered_copy),
-    "updates, unbuffered COPY": (("row_trigger", "row_trigger_updates"), _by_unbuffered_copy),
-}
+def _row_rivals(upserts: str, updates: str) -> dict[str, tuple[tuple[str, ...], _Feed]]:
+    """Row triggers of two scripts, the second of which replaces the first's, fed by both kinds of COPY."""
+    return {
+        f"{way}, {feed}": (scripts, call)
+        for feed, call in (("COPY", _by_copy), ("unbuffered COPY", _by_unbuffered_copy))
+        for way, scripts in (("upserts", (upserts,)), ("updates", (upserts, updates)))
+    }
+
+
+_ROW = _row_rivals("row_trigger", "row_trigger_updates")
 _SINGLE: dict[str, tuple[tuple[str, ...], _Feed]] = {
     "upserts, row by row": (("row_trigger",), _row_by_row),
     "updates, row by row": (("row_trigger", "row_trigger_updates"), _row_by_row),
@@ -129,12 +133,7 @@ _STATEMENT: dict[str, tuple[tuple[str, ...], _Feed]] = {
     "statement trigger, unbuffered COPY": (("row_trigger", "statement_trigger"), _by_unbuffered_copy),
     "statement trigger, unnest": (("row_trigger", "statement_trigger"), _by_unnest),
 }
-_SAME_ROW: dict[str, tuple[tuple[str, ...], _Feed]] = {
-    "upserts, COPY": (("same_tables",), _by_copy),
-    "updates, COPY": (("same_tables", "same_tables_updates"), _by_copy),
-    "upserts, unbuffered COPY": (("same_tables",), _by_unbuffered_copy),
-    "updates, unbuffered COPY": (("same_tables", "same_tables_updates"), _by_unbuffered_copy),
-}
+_SAME_ROW = _row_rivals("same_tables", "same_tables_updates")
 _SAME_STATEMENT: dict[str, tuple[tuple[str, ...], _Feed]] = {
     "statement trigger, COPY": (("same_tables", "same_tables_statement"), _by_copy),
     "statement trigger, unbuffered COPY": (("same_tables", "same_tables_statement"), _by_unbuffered_copy),

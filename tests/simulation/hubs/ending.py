@@ -278,7 +278,7 @@ class Ending:
         return [each for each in node.books.virtuals() if not books.state.virtuals[each.channel_id].over]
 
     def _settled(self) -> bool:
-        return all(map(_is_over, (each for node in self.honest for each in node.books.ledgers())))
+        return all(_is_over(each) for node in self.honest for each in node.books.ledgers())
 
     def _settled_or_raise(self) -> None:
         left = [

@@ -207,9 +207,9 @@ def _answer(record: VirtualRecord, peer: Address, message: VirtualMessage) -> tu
 
 
 def _asked_further(record: VirtualRecord, peer: Address, message: VirtualMessage) -> tuple[Send, ...]:
-    """A question about a channel that is given up, which this node waits for no answer to itself, goes
-    on to the other neighbour. That one may have refused before it knew that everybody had signed the prefund state:
-    then it signs, if this is what lets it know."""
+    """A question about a channel that is given up goes on to the other neighbour where this node has nothing more to
+    wait for and would not ask by itself. That one may have refused before it knew that everybody had signed the prefund
+    state; it signs once it hears of that."""
     if not (isinstance(message, Said) and message.answer and record.over):
         return ()
     if record.aborted is None or record.aborted.complete or not record.prefund.complete:

@@ -145,8 +145,9 @@ class LockBook:
             if fate is None:
                 raise LocalError(f"a lock is open in this payment channel, until {lock.expiry_s} at the latest")
             due += lock.amount if fate != "ended" else 0
-        if not max(due, lane.final or 0) <= final <= lane.start:
-            raise LocalError(f"a final state with {final} to the payee, to whom {max(due, lane.final or 0)} is due")
+        due = max(due, lane.final or 0)
+        if not due <= final <= lane.start:
+            raise LocalError(f"a final state with {final} to the payee, to whom {due} is due")
 
     def end_on_chain(self, channel: ChannelId) -> None:
         """The channel is being settled on chain: nothing is promised or taken in it any more. Its locks still open."""
