@@ -531,6 +531,10 @@ def test_every_view_is_accessible(browser: Browser, three: Cluster) -> None:
     page = tab.page
     found = {}
 
+    base = page.url.partition("#")[0]
+    page.goto("about:blank")
+    page.goto(f"{base}#join=0x{'ab' * 20}@192.0.2.1:9735&name=dave")
+    page.get_by_role("heading", name="dave invites you").wait_for()
     page.get_by_role("heading", name="You are challenged").wait_for()
     page.get_by_role("link", name="Open").first.wait_for()
     fields = {"input[type=text]": "borderTopColor", "select": "borderTopColor"}
@@ -573,7 +577,7 @@ def test_every_view_is_accessible(browser: Browser, three: Cluster) -> None:
     tab.go(f"#/replay/{over}")
     page.locator(".caption .good").wait_for()
     found["replay"] = complaints(page, axe)
-    assert found == dict.fromkeys(found, [])
+    assert {view: lines for view, lines in found.items() if lines} == {}
     assert tab.problems == []
     tab.context.close()
     three.client("bob").close_channel(going, wait_s=20)

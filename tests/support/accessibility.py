@@ -21,8 +21,9 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 RUN = """async ({ options, unsure }) => {
     await Promise.allSettled(document.getAnimations().map(animation => animation.finished));
     const { violations, incomplete } = await axe.run(options);
-    return [...violations, ...(unsure ? incomplete : [])].flatMap(({ id, nodes }) => nodes.map(
-        ({ html, any, all, none }) => [id, html, ...[...any, ...all, ...none].map(check => check.message)].join(" | ")));
+    const found = unsure ? [...violations, ...incomplete] : violations;
+    return found.flatMap(({ id, nodes }) => nodes.map(({ html, any, all, none }) =>
+        [id, html, ...[...any, ...all, ...none].map(({ message }) => message)].join(" | ")));
 }"""
 STRUCTURE = {
     "options": {"runOnly": TAGS, "rules": {"color-contrast": {"enabled": False}}},
@@ -51,7 +52,7 @@ LAY_OPEN = """end => {
 """Nothing is scrolled away or covered, and each gradient is the colour at one end of it: 0 the first, -1 the last."""
 
 PUT_BACK = "() => document.querySelectorAll('[style]').forEach(element => element.removeAttribute('style'))"
-"""The page's policy allows no `style` attributes: all that there are come from `LAY_OPEN`."""
+"""The page itself sets no `style` attributes: all that there are come from `LAY_OPEN`."""
 
 MARKS = """marks => {
     const { Color, flattenColors, getContrast, getOwnBackgroundColor } = axe.commons.color;
