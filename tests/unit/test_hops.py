@@ -90,6 +90,15 @@ def test_a_lock_is_taken_whatever_its_time_and_then_not_acted_on() -> None:
     assert time_fault(LOCK, HEAD, HEAD, TERMS) == ""
 
 
+def test_what_time_is_left_counts_from_the_clock_and_a_lock_that_ends_too_late_from_the_block() -> None:
+    """The next block may come with the time of the clock, or right behind the one before."""
+    assert time_fault(LOCK, HEAD, LOCK.expiry_s - 100, TERMS) == ""
+    fault = time_fault(LOCK, HEAD, LOCK.expiry_s - 99, TERMS)
+    assert "a lock that ends in 99 s; allowed are 100 to 900" in fault
+    assert f"the newest block known here is {LOCK.expiry_s - 99 - HEAD} s old" in fault
+    assert "ends in 901 s" in time_fault(Lock(1, HASH, HEAD + 901), HEAD, HEAD + 50, TERMS)
+
+
 def test_one_hash_locks_once_and_locks_are_few() -> None:
     """Or one preimage would open two payments, and a redemption outgrow a block."""
     with pytest.raises(LocalError, match="a second lock on one hash"):
@@ -159,6 +168,8 @@ def test_a_preimage_goes_on_chain_when_waiting_becomes_dangerous() -> None:
     assert must_reveal(payee, known, LOCK.expiry_s - 50, LOCK.expiry_s - 50, TERMS) == [HASH]
     assert must_reveal(payee, known, LOCK.expiry_s, LOCK.expiry_s, TERMS) == [HASH]
     assert must_reveal(payee, known, LOCK.expiry_s + 1, LOCK.expiry_s + 1, TERMS) == []
+    assert must_reveal(payee, known, HEAD, LOCK.expiry_s - 50, TERMS) == [HASH]
+    assert must_reveal(payee, known, LOCK.expiry_s, LOCK.expiry_s + 99, TERMS) == [HASH]
     assert must_reveal(payee, NONE_ENDED, LOCK.expiry_s, LOCK.expiry_s, TERMS) == []
 
 
