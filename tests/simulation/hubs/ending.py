@@ -312,9 +312,7 @@ class Ending:
             if not self.overridden:
                 self._promises()
         if not self.overridden:
-            self.paying.verdict(
-                self.honest, {each.index: self.checks.of[each.index].locks.state.transits for each in self.honest}
-            )
+            self.paying.verdict(self.honest, {index: kept.locks for index, kept in self.checks.of.items()})
 
     def _gain(self, node: HubNode) -> int:
         """Paid out to its channel address, less all that its account has brought."""
