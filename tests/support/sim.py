@@ -297,7 +297,9 @@ class SimNode:
             try:
                 request = run.send(answer)
             except StopIteration:
-                require(driver.engine.session.work is None, "liveness: the answer of admission is waited for, unasked")
+                session = driver.engine.session
+                going = session.work is None or session.failure != ""
+                require(going, "liveness: the answer of admission is waited for, unasked")
                 return
             answer = self._answer(driver, request)
 
