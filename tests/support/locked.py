@@ -105,6 +105,7 @@ class LockNode:
         self.limited: dict[Address, str] = {}  # peers for whom it begins nothing, and why
         self.settings = SETTINGS
         self.revealed: list[bytes] = []
+        self.sees_chain = True
 
     async def live(self) -> LockNode:
         self.disk = Disk(self.log)
@@ -116,7 +117,7 @@ class LockNode:
             committer=self.disk,
             send=self._send,
             clock_ms=lambda: self.net.now_ms,
-            head_s=lambda: self.net.head_s,
+            head_s=lambda: self.net.head_s if self.sees_chain else 0,
             revealed=self.net.revealed,
             limit=lambda peer, _: self.limited.get(peer, ""),
             counters=self.counters,

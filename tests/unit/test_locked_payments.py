@@ -107,6 +107,24 @@ async def test_whoever_dies_at_whichever_append_the_payment_is_made_once(who: in
             return
 
 
+@pytest.mark.parametrize("who", [1, 2])
+async def test_a_lock_waits_for_a_node_that_comes_back_and_has_not_seen_its_chain_yet(net: LockNet, who: int) -> None:
+    """It can judge no lock's time then, and would give up a payment whose lock stands for hours."""
+    back = net.nodes[who]
+    back.deaf = {"k:locked"}
+    assert await net.pay(await net.invoiced()) == ""
+    back.deaf, back.sees_chain = set(), False
+    await back.restart()
+    await net.idle()
+    assert back.transit() is None
+    assert back.counters["locks_refused"] > 0
+    back.sees_chain = True
+    for _ in range(2):
+        await net.later(3)
+    assert statuses(net) == ["paid"] * 3
+    assert paid(net) == [(32, 32), (30, 30)]
+
+
 async def _attempt(net: LockNet, invoice: object) -> str:
     try:
         return await net.pay(invoice)  # type: ignore[arg-type]

@@ -32,6 +32,8 @@ from scapp.channels.payments.vouchers import VoucherSigner
 from scapp.channels.signing import Verifier
 from scapp.channels.types import U256_MAX, Address, ChannelId, asset_unit
 
+CHAIN_UNSEEN = "this node has not seen its chain yet"
+
 
 class LockBook:
     """`me` is the node's address, `signer` signs as that. `draining`: lanes that this node wants to end; they get no
@@ -201,7 +203,7 @@ class LockBook:
     def time_fault(self, lane: Lane, lock: Lock) -> str:
         """As `hops.time_fault`, by the chain's clock as this node knows it."""
         if not self.chain.head_s:
-            return "this node has not seen its chain yet"
+            return CHAIN_UNSEEN
         return time_fault(lock, self.chain.head_s, self.settings.of(lane))
 
     def promise(self, lane: Lane, known: Conditional) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.payments.hops import fulfil, offer
-from scapp.channels.payments.locked.book import LockBook
+from scapp.channels.payments.locked.book import CHAIN_UNSEEN, LockBook
 from scapp.channels.payments.locked.events import LockFailed, LockPassed, PaymentBegun, SecretLearned
 from scapp.channels.payments.locked.invoice import Invoice
 from scapp.channels.payments.locked.messages import HOPS_MAX, Failed
@@ -21,7 +21,7 @@ REASON_MAX = 200
 def plan(book: LockBook, invoice: Invoice, hubs: Sequence[Address], fees: Sequence[int]) -> tuple[Hop, ...]:
     """The locks along a way: each hub has its fee, each lock ends a margin before the one before. Raises LocalError."""
     if not book.chain.head_s:
-        raise LocalError("this node has not seen its chain yet")
+        raise LocalError(CHAIN_UNSEEN)
     path = (book.me, *hubs, invoice.payee)
     if len(set(path)) != len(path) or len(hubs) >= HOPS_MAX:
         raise LocalError(f"a way names everybody once, and {HOPS_MAX - 1} hubs at most")

@@ -13,7 +13,7 @@ import msgspec
 from scapp.channels.errors import PeerError
 from scapp.channels.payments.events import amount_bytes, amount_of
 from scapp.channels.payments.hops import LockRefused, accept, forward_fault, lock_fault, offer
-from scapp.channels.payments.locked.book import LockBook
+from scapp.channels.payments.locked.book import CHAIN_UNSEEN, LockBook
 from scapp.channels.payments.locked.events import LockArrived, LockFailed, LockPassed, SecretLearned, VoucherTaken
 from scapp.channels.payments.locked.messages import Ask, Locked
 from scapp.channels.payments.locked.records import Hop, Lane
@@ -107,8 +107,10 @@ def take(book: LockBook, peer: Address, message: Locked, limited: str = "") -> b
         return True
     if lane.phase != "open":
         raise LockRefused(f"the channel is {lane.phase}")
-    if limited and not set(voucher.locks) < set(lane.locks):
-        raise LockRefused(limited)
+    # A lock that has arrived is judged once, and stands until its end if it fails: not before its time can be judged.
+    unready = limited or ("" if book.chain.head_s else CHAIN_UNSEEN)
+    if unready and not set(voucher.locks) < set(lane.locks):
+        raise LockRefused(unready)
     if lane.token:
         raise PeerError("this node was restored from a backup, and has not recovered yet")
     keep(book, lane, message.number, voucher)
