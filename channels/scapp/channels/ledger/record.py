@@ -118,9 +118,9 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             return "settled"
         if self.final is not None and self.final.complete:
             return "settled" if self._holds_nothing else "closed"
-        if self.left_unfunded:
-            return "settled"
-        if self.exit_reason or (chain is not None and chain.disputed):
+        if self.exit_reason:
+            return "settled" if self.left_unfunded else "disputed"
+        if chain is not None and chain.disputed:
             return "disputed"
         if self.final is not None or self.closing_by is not None:
             return "closing"
