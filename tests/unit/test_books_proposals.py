@@ -32,9 +32,7 @@ async def scene() -> AsyncIterator[LedgerScene]:
 
 
 def books_of(scene: LedgerScene, index: int) -> Books:
-    runner = scene.books(index)._runner
-    assert runner is not None
-    return runner.books
+    return scene.books(index)._running().books
 
 
 def proposal(scene: LedgerScene, first: int, signers: tuple[int, ...]) -> Proposed:
