@@ -181,8 +181,9 @@ class BooksLocks:
             return info
         lane = self._locks.book.state.lanes.get(record.channel_id)
         locks = self._locks.book.pending(lane) if lane is not None and lane.phase == "open" else []
-        waiting_for = recovering.cannot_tell(self._locks.book, lane) if lane is not None else ""
-        waiting_for = waiting_for or info.waiting_for
+        waiting_for = info.waiting_for
+        if lane is not None and info.phase == "recovering" and not record.recovering:
+            waiting_for = recovering.cannot_tell(self._locks.book, lane) or waiting_for
         if locks and (record.end_wanted or record.final is not None) and info.phase in ("running", "closing"):
             waiting_for = f"{len(locks)} locks, which end at {max(lock.expiry_s for lock in locks)} at the latest"
         locked = sum(lock.amount for lock in locks)
