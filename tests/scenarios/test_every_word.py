@@ -20,7 +20,6 @@ import msgspec
 import pytest
 
 import scapp.channels
-
 from scapp.channels.books.messages import BooksMessage, decode_message, prefix_of
 from scapp.channels.channel.messages import MalformedMessage
 from scapp.channels.ledger.messages import Updates
