@@ -15,7 +15,9 @@ from scapp.channels.chain import calls
 from scapp.channels.errors import LocalError
 from scapp.channels.ledger.balances import Parties, opening_balances
 from scapp.channels.ledger.messages import Agree, Ask, OpenLedger, RejectLedger, SignFinal, Update, Updates
+from scapp.channels.ledger.opening import open_again
 from scapp.channels.ledger.proposals import Part, Remove
+from scapp.channels.ledger.signed import newest_enforceable
 from scapp.channels.ledger.wire import to_wire
 from scapp.channels.onchain import Challenge
 from scapp.channels.outcome import address_to_destination
@@ -29,7 +31,7 @@ from scapp.channels.virtual.messages import Final, Proposed, Refused, Said
 from tests.support.hostile_scene import ALICE, BOB, IRENE, MALLORY, HostileScene
 from tests.support.ledger_scene import DURATION_S, PAYMENT_APP
 from tests.support.node_cast import START_MS
-from tests.support.plain_chain import CONSENSUS, account_of
+from tests.support.plain_chain import CONSENSUS, account_of, challenger
 from tests.support.tree import ROOT
 
 JUNK = b"\x5a" * 65
@@ -270,4 +272,36 @@ async def test_a_challenge_with_foreign_signatures_and_doubled_ones_is_read(scen
     done = lambda: scene.virtual_phase(channel, "released", (ALICE, IRENE, BOB))  # noqa: E731
     await scene.until(done, blocks=True, seconds=600)
     assert scene.worth() == [988, 2_000, 1_012]
+    await scene.works()
+
+
+async def test_a_ledger_that_was_paid_out_has_no_second_life(scene: HostileScene) -> None:
+    """The contract forgets a ledger with its last payout: strangers pay in, show an older state and the final one,
+    and Alice proposes it once more. Nobody deposits or signs, and what came late goes where the end says."""
+    record = scene.ledger_record(ALICE, scene.left)
+    older, again = newest_enforceable(record), encode_message(open_again(record))
+    assert older is not None
+    await scene.books(ALICE).transfer(scene.left, ZERO_ADDRESS, 100)
+    await scene.until(lambda: scene.money(IRENE, scene.left) == (1_100, 900, 0))
+    await scene.books(ALICE).close_ledger(scene.left)
+    await scene.until(lambda: scene.has_phase(scene.left, "settled", (ALICE, IRENE)), blocks=True)
+    chain, stranger = scene.chain, account_of(scene.address(BOB))
+    concluded = next(
+        each.call for block in chain.chain.blocks for each in block.transactions
+        if isinstance(each.call, calls.ConcludeAndTransfer)
+    )  # fmt: skip
+    sent, paid_in = len(chain.sent), 500
+    chain.raw(stranger, calls.Deposit(ZERO_ADDRESS, scene.left, 0, paid_in), paid_in)
+    chain.raw(stranger, calls.Challenge((), older, challenger(scene.signers[ALICE], scene.left, older)))
+    for _ in range(5):
+        await scene.block()
+    await scene.ignores(IRENE, again, ALICE)
+    assert (chain.held(scene.left), len(chain.sent)) == (paid_in, sent)
+    chain.raw(stranger, concluded)
+    for _ in range(5):
+        await scene.block()
+    assert [scene.gain(index) for index in (ALICE, IRENE)] == [900 + paid_in, 1_100]
+    assert len(chain.sent) == sent
+    assert scene.has_phase(scene.left, "settled", (ALICE, IRENE))
+    scene.left = await scene.ledger(ALICE, IRENE)
     await scene.works()
