@@ -16,7 +16,7 @@ from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger import receiving as ledger_receiving
 from scapp.channels.ledger import record as ledger_record
 from scapp.channels.ledger.events import LedgerCreated
-from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedger
+from scapp.channels.ledger.messages import AskStanding, LedgerMessage, OpenLedger, RejectLedger
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.ledger.proposals import room_fault
 from scapp.channels.ledger.record import LedgerRecord
@@ -34,6 +34,7 @@ from scapp.channels.virtual.pending import REASON_MAX
 from scapp.channels.virtual.record import VirtualRecord
 
 PROPOSALS_MAX = 256  # ledgers that wait for the operator
+UNKNOWN = "opened after the backup that was restored here, or over and forgotten"
 OPENING_MAX = 1_024  # channels over one ledger that are not funded yet: each is looked at whenever time passes
 
 
@@ -70,6 +71,8 @@ def receive(
         raise PeerError(limited)
     if isinstance(message, OpenLedger):
         return _proposed_ledger(books, peer, message, record, rules)
+    if record is None and isinstance(message, AskStanding):  # by a restored node, which signs nothing until it is told
+        return Step(sends=(Send(peer, RejectLedger(message.channel, UNKNOWN)),))
     if record is None:
         raise PeerError(f"{type(message).__name__} of unknown ledger 0x{message.channel.hex()}")
     if peer != record.peer:
