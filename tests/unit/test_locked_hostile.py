@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +27,9 @@ from scapp.channels.signing import Signer
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 
 ALICE, HUB, BOB = (Signer(bytes((number,)) * 32) for number in (1, 2, 3))
-FIRST, SECOND = ChannelId(b"\xc1" * 32), ChannelId(b"\xc2" * 32)
+FIRST, SECOND, THIRD, FOURTH = (ChannelId(bytes([number]) * 32) for number in range(0xC1, 0xC5))
+LANES = {FIRST: (ALICE, HUB, 100), THIRD: (ALICE, HUB, 70), SECOND: (HUB, BOB, 100), FOURTH: (HUB, BOB, 30)}
+INCOMING, OUTGOING = (FIRST, THIRD), (SECOND, FOURTH)
 HEAD, MARGIN_S, LATENCY_S, LAG_S = 1_700_000_000, 100, 20, 12
 PREIMAGES = [bytes((number,)) * 32 for number in range(2)]
 SETTINGS = LockSettings(margin_s=MARGIN_S, schedules=(Schedule(ZERO_ADDRESS, 1, 0),))
@@ -45,23 +46,19 @@ class World:
         self.log: list[bytes] = []
         self.book = LockBook(HUB, SETTINGS)
         self.promised: list[LockedVoucher] = []
-        self.alice = sign_locked(FIRST, 0, [], ALICE)
+        self.alice = {channel: sign_locked(channel, 0, [], ALICE) for channel in INCOMING}
         self.number = 0
-        for channel, payer, payee in ((FIRST, ALICE, HUB), (SECOND, HUB, BOB)):
-            self.book.open(
-                PurseTerms(
-                    channel=channel, payer=payer.address, payee=payee.address, asset=ZERO_ADDRESS, start=100
-                ),
-                1_000,
-            )  # fmt: skip
+        for channel, (payer, payee, start) in LANES.items():
+            terms = PurseTerms(
+                channel=channel, payer=payer.address, payee=payee.address, asset=ZERO_ADDRESS, start=start
+            )
+            self.book.open(terms, 1_000)
         self.look()
 
     def stored(self) -> None:
         events: list[LocksEvent] = self.book.take()
         self.log += [encode_locks_event(event) for event in events]
-        self.promised += [
-            voucher_of(event) for event in events if isinstance(event, VoucherPromised) and event.channel == SECOND
-        ]
+        self.promised += [voucher_of(event) for event in events if isinstance(event, VoucherPromised)]
 
     def look(self) -> None:
         """The hub sees the newest block, and what is confirmed of the chain; or an old block, and its clock."""
@@ -97,15 +94,16 @@ class World:
     def from_alice(self, voucher: LockedVoucher, onward: Any = ()) -> None:
         self.number += 1
         message = Locked(
-            FIRST, self.number, amount_bytes(voucher.amount), wire_locks(voucher.locks), voucher.signature, onward
-        )
+            voucher.channel, self.number, amount_bytes(voucher.amount), wire_locks(voucher.locks), voucher.signature,
+            onward,
+        )  # fmt: skip
         try:
             taking.take(self.book, ALICE.address, message)
         except PeerError:
             return
         finally:
             self.stored()
-        self.alice = voucher
+        self.alice[voucher.channel] = voucher
 
     def near(self, at: int, offset_s: int) -> None:
         """Wait until about the end of what the hub has passed on, block by block."""
@@ -114,35 +112,35 @@ class World:
         while self.head_s < until:
             self.wait(min(25, until - self.head_s))
 
-    def lock(self, at: int, amount: int, ends_in: int, cut: int, ends_before: int) -> None:
-        passed, name = max(0, amount - cut), hash_of(PREIMAGES[at])
+    def lock(self, at: int, which: int, amount: int, ends_in: int, cut: int, ends_before: int) -> None:
+        passed, name, alice = max(0, amount - cut), hash_of(PREIMAGES[at]), self.alice[INCOMING[which]]
         lock = Lock(amount, name, self.head_s + ends_in)
         hops = ((BOB.address, amount_bytes(passed), max(0, lock.expiry_s - ends_before)),)
-        locks = [each for each in self.alice.locks if each.hash != name] + [lock]
-        self.from_alice(sign_locked(FIRST, self.alice.amount, locks, ALICE), ((name, hops),))
+        locks = [each for each in alice.locks if each.hash != name] + [lock]
+        self.from_alice(sign_locked(alice.channel, alice.amount, locks, ALICE), ((name, hops),))
 
-    def drop(self, at: int, *, pays: bool) -> None:
-        name = hash_of(PREIMAGES[at])
-        gone = [each for each in self.alice.locks if each.hash == name]
-        amount = self.alice.amount + (sum(each.amount for each in gone) if pays else 0)
-        rest = [each for each in self.alice.locks if each.hash != name]
-        self.from_alice(sign_locked(FIRST, amount, rest, ALICE))
+    def drop(self, at: int, which: int, *, pays: bool) -> None:
+        name, alice = hash_of(PREIMAGES[at]), self.alice[INCOMING[which]]
+        gone = [each for each in alice.locks if each.hash == name]
+        amount = alice.amount + (sum(each.amount for each in gone) if pays else 0)
+        rest = [each for each in alice.locks if each.hash != name]
+        self.from_alice(sign_locked(alice.channel, amount, rest, ALICE))
 
-    def tell(self, at: int) -> None:
+    def tell(self, at: int, which: int) -> None:
         try:
-            paying.secret_told(self.book, BOB.address, SECOND, PREIMAGES[at])
+            paying.secret_told(self.book, BOB.address, OUTGOING[which], PREIMAGES[at])
         except PeerError:
             return
         finally:
             self.stored()
 
-    def fail(self, at: int) -> None:
+    def fail(self, at: int, which: int) -> None:
         try:
             name = hash_of(PREIMAGES[at])
             transit = self.book.state.transits.get(name)
             leg = transit.outgoing if transit is not None else None
             expiry_s = leg.expiry_s if leg is not None else 0
-            paying.failure_told(self.book, BOB.address, Failed(SECOND, name, expiry_s, "no"))
+            paying.failure_told(self.book, BOB.address, Failed(OUTGOING[which], name, expiry_s, "no"))
         except PeerError:
             return
         finally:
@@ -155,22 +153,24 @@ class World:
 
 
 AT = st.integers(0, 1)
+LANE = st.sampled_from([0, 0, 1])
 STEP = st.one_of(
     st.tuples(
-        st.just("lock"), AT, st.integers(0, 60), st.sampled_from([300, 200, 199, 450, 900, 901]),
+        st.just("lock"), AT, LANE, st.integers(0, 60), st.sampled_from([300, 200, 199, 450, 900, 901]),
         st.integers(0, 2), st.sampled_from([100, 0, 50, 99, 150]),
     ),
     st.tuples(st.just("near"), AT, st.integers(-30, 30) | st.integers(95, 130)),
-    st.tuples(st.sampled_from(["tell", "reveal", "pay", "drop", "fail", "crash", "blind", "sees"]), AT),
-    st.tuples(st.just("tell"), AT),
+    st.tuples(st.sampled_from(["tell", "reveal", "pay", "drop", "fail", "crash", "blind", "sees"]), AT, LANE),
+    st.tuples(st.just("tell"), AT, LANE),
     st.tuples(st.just("wait"), st.integers(1, 25)),
 )  # fmt: skip
 
 
 @given(st.lists(STEP, min_size=5, max_size=30))
 def test_a_hub_has_at_least_what_it_gives(steps: list[tuple[Any, ...]]) -> None:
-    """Whatever Alice locks, pays, drops, and Bob tells or reveals, at any moment, with the hub's transactions and its
-    view of the chain behind, or of an old block: in the end its best voucher is worth what any that it has signed is worth to Bob."""
+    """Whatever Alice locks, pays, drops, and Bob tells or reveals, in any of their lanes, at any moment, with the hub's
+    transactions and its view of the chain behind, or of an old block: in the end its best vouchers are worth what any
+    that it has signed are worth to Bob."""
     world = World()
     for name, *values in steps:
         if name == "lock":
@@ -184,28 +184,31 @@ def test_a_hub_has_at_least_what_it_gives(steps: list[tuple[Any, ...]]) -> None:
         elif name in ("blind", "sees"):
             world.blind = name == "blind"
         elif name in ("pay", "drop"):
-            world.drop(values[0], pays=name == "pay")
+            world.drop(*values, pays=name == "pay")
         else:
-            getattr(world, name)(values[0])
+            getattr(world, name)(*values)
     world.blind = False
     for _ in range(50):
         world.wait(25)
-    held = world.book.state.lanes[FIRST].voucher
-    given = max(map(world.worth, world.promised), default=0)
-    assert (world.worth(held) if held is not None else 0) >= given
-    assert not world.promised or msgspec.structs.asdict(world.promised[-1])["amount"] <= 100
+    held = [world.book.state.lanes[channel].voucher for channel in INCOMING]
+    given = [
+        max((world.worth(each) for each in world.promised if each.channel == channel), default=0)
+        for channel in OUTGOING
+    ]
+    assert sum(world.worth(each) for each in held if each is not None) >= sum(given)
+    assert all(each.most <= LANES[each.channel][2] for each in world.promised)
 
 
 def test_the_property_sees_payments() -> None:
     """An ordinary one goes through in this world, or the test above proves nothing."""
     world = World()
-    world.lock(0, 30, 300, 1, 100)
-    world.tell(0)
-    assert [voucher.amount for voucher in world.promised] == [0, 29]
-    world.drop(0, pays=False)
+    world.lock(0, 0, 31, 300, 1, 100)
+    world.tell(0, 1)
+    assert [voucher.amount for voucher in world.promised] == [0, 30]
+    world.drop(0, 0, pays=False)
     for _ in range(20):
         world.wait(25)
     assert world.revealed
     held = world.book.state.lanes[FIRST].voucher
     assert held is not None
-    assert world.worth(held) == 30
+    assert world.worth(held) == 31
