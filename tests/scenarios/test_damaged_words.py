@@ -30,7 +30,7 @@ from tests.support.ledger_scene import DURATION_S
 from tests.support.odd_values import damaged, odd_values
 
 encode = msgspec.msgpack.encode
-EACH_MAX = 8
+EACH_MAX = 5
 """Damaged ones of one kind from one sender, and as many made up."""
 
 
