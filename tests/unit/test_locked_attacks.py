@@ -1,5 +1,5 @@
 """Neighbours who choose their moment: a lock that has ended is not paid and its preimage not told, whatever a node can
-see of its chain; many small locks, and many words, are no reason to serve nobody else."""
+see of its chain; small, worthless and endless locks, and many words, are no reason to serve nobody else."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from scapp.channels.payments.locks import Lock, sign_locked
 from scapp.channels.payments.messages import NO_TOKEN
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from tests.support.locked import DURATION_S, HEAD_S, PREIMAGE, LockNet, LockNode
+
+EXTRA = ChannelId(b"\xee" * 32)
 
 
 @pytest.fixture
@@ -84,22 +86,52 @@ async def open_lane(net: LockNet, payer: LockNode, payee: LockNode, channel: Cha
         await node.runner.input(lambda book: book.open(terms, DURATION_S))
 
 
+async def put(node: LockNode, channel: ChannelId, *locks: Lock) -> None:
+    """The payer's owner signs them into its lane, whatever its node thinks of them."""
+    lane = node.lane(channel)
+    known = replace(lane.known, voucher=sign_locked(channel, lane.paid, (*lane.locks, *locks), node.signer))
+    await node.runner.input(lambda book: book.promise(lane, known))
+
+
 async def test_a_channel_full_of_small_locks_does_not_keep_a_payment_from_another(net: LockNet) -> None:
     """Payments go through the channel with the least room that fits, unless it has no place for one more lock."""
     alice, hub, bob = net.nodes
-    await open_lane(net, hub, bob, ChannelId(b"\xee" * 32), 1_000)
+    await open_lane(net, hub, bob, EXTRA, 1_000)
     hub.book.settings = replace(hub.book.settings, locks_max=2)
-    lane = hub.lane(net.lanes[1])
-    locks = tuple(Lock(1, bytes([number]) * 32, HEAD_S + 200) for number in (1, 2))
-    full = replace(lane.known, voucher=sign_locked(lane.channel, 0, locks, hub.signer))
-    await hub.runner.input(lambda book: book.promise(lane, full))
+    await put(hub, net.lanes[1], *(Lock(1, bytes([number]) * 32, HEAD_S + 200) for number in (1, 2)))
     assert await net.pay(await net.invoiced()) == ""
-    assert bob.lane(ChannelId(b"\xee" * 32)).paid == 30
+    assert bob.lane(EXTRA).paid == 30
     hub.book.settings = replace(hub.book.settings, locks_max=0)
     assert "locks stand in that payment channel already" in str(
         hub.book.lane_to(bob.address, ZERO_ADDRESS, 1, own=False)
     )
     assert alice.lane(net.lanes[0]).paid == 32
+
+
+@pytest.mark.parametrize("who", [1, 2])
+async def test_a_lock_that_is_not_acted_on_keeps_no_other_one_from_its_hash(net: LockNet, who: int) -> None:
+    """Whoever has seen the hash of an invoice puts a worthless lock on it at the payee, or at a hub on the way: the
+    invoice is paid all the same."""
+    alice, other = net.nodes[0], net.nodes[who]
+    await open_lane(net, alice, other, EXTRA, 20)
+    invoice = await net.invoiced()
+    await put(alice, EXTRA, Lock(1, invoice.hash, HEAD_S + 1_500))
+    await net.idle()
+    assert other.transit() is not None
+    assert await net.pay(invoice) == ""
+    assert (net.nodes[1].lane(net.lanes[0]).paid, net.nodes[2].lane(net.lanes[1]).paid) == (32, 30)
+    await net.later(3)
+    assert [node.transit().status for node in net.nodes] == ["paid"] * 3  # type: ignore[union-attr]
+
+
+async def test_a_lock_that_outlasts_every_dispute_is_not_taken(net: LockNet) -> None:
+    """It would keep the channel from being closed for as long as its payer likes."""
+    alice, hub = net.nodes[:2]
+    await put(alice, net.lanes[0], Lock(1, b"\x31" * 32, 2**48 - 1))
+    await net.idle()
+    assert hub.counters["locks_refused"] == 1
+    await hub.runner.input(lambda book: book.close(net.lanes[0], None))
+    assert hub.lane(net.lanes[0]).phase == "closed"
 
 
 async def test_whoever_floods_a_node_keeps_nobody_elses_words_from_it(
