@@ -24,12 +24,14 @@ _FORGOTTEN = "a node on the way was restored from a backup and does not remember
 def answer(book: LockBook, lane: Lane, token: bytes) -> LaneHeld:
     """What this node knows of a lane, for one who asks: its newest voucher, and preimages that may still be needed."""
     voucher = lane.voucher
+    # Its payer hears no preimage of a lock that may have ended, whatever it says of a restore (`speaking`).
+    since_s = book.time_s if lane.payee == book.me else book.chain.head_s
     preimages = [
         transit.preimage
         for transit in book.state.transits.values()
         if transit.preimage
         and any(
-            leg is not None and leg.channel == lane.channel and leg.expiry_s >= book.chain.head_s
+            leg is not None and leg.channel == lane.channel and leg.expiry_s >= since_s
             for leg in (transit.incoming, transit.outgoing)
         )
     ]
