@@ -99,6 +99,7 @@ class NodeBooks:
         self._locks = lock_runner(shared, desk, setup.locks, self._limited)
         self._locked: BooksLocks | None = None
         self._nonce = nonce
+        self._read: tuple[BooksState, BooksCodec] | None = None  # until the start
         self._runner: BooksRunner | None = None
         self.fault = ""  # why the books stay closed
         self.backing = BooksBacking(shared.signer.address, rules, apps, self._open_books, self._put)
@@ -106,18 +107,34 @@ class NodeBooks:
 
     # Life
 
-    async def start(self) -> None:
-        """Rebuild the books from the log, before the node talks to the chain and to peers."""
+    async def read(self) -> frozenset[ChannelId]:
+        """Rebuild the books from the log, first of all. The channels over ledgers that they know: of the purses that
+        are settled nobody asks for another one."""
         codec = BooksCodec()
         try:
             state = await asyncio.to_thread(load_books, self._shared.log, codec, self._shared.signer.address)
+        except CorruptionError as error:
+            self._stay_closed(error)
+            return frozenset()
+        self._read = state, codec
+        return frozenset(state.virtuals)
+
+    async def start(self) -> None:
+        """Go on where the log ends (`read`, `load_purse`), before the node talks to the chain and to peers."""
+        if self._read is None:
+            return
+        try:
             await self._locks.start()
         except CorruptionError as error:
-            self.fault = f"the books are corrupt and stay closed: {error}"
-            self._shared.counters["books_corrupt"] += 1
-            logger.error("%s", self.fault)
+            self._stay_closed(error)
             return
-        self._begin(state, codec)
+        self._begin(*self._read)
+        self._read = None
+
+    def _stay_closed(self, error: CorruptionError) -> None:
+        self.fault = f"the books are corrupt and stay closed: {error}"
+        self._shared.counters["books_corrupt"] += 1
+        logger.error("%s", self.fault)
 
     def load_purse(self, stream: bytes) -> None:
         """Rebuild the purse of a stream (`is_purse`), before `start`. Raises CorruptionError."""
