@@ -52,11 +52,10 @@ from scapp.runtime.documents import (
     SlotView,
     Status,
     StreamItem,
-    WorkList,
-    WorkView,
 )
 from scapp.runtime.keys_file import check_private
 from scapp.runtime.recovery_documents import BackupView
+from scapp.runtime.work_documents import WorkList, WorkView
 
 T = TypeVar("T")
 NODE_FILE = "node.json"
