@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from scapp.runtime.sizes import log_bytes
-from tests.support.api_harness import BOB, Harness, served
+from tests.support.api_harness import Harness, served
+from tests.support.fake_service import BOB
 from tests.support.tree import ROOT
 
 SAMPLE = re.compile(r'(scapp_\w+)(\{(?:\w+="(?:[^"\\]|\\.)*",?)+\})? (-?\d+(?:\.\d+)?)')
