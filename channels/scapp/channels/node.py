@@ -132,7 +132,7 @@ class Node:
         for stream in sorted(streams - (await asyncio.to_thread(settled_purses, self._log, streams) - known)):
             await self._load(stream)
         if self.books is not None:
-            await self.books.start()
+            await self.books.start(frozenset(self._corrupt))
         await self._chain.start()
         self._backing.start()
         self._proposals.restored_ms = await asyncio.to_thread(restored_ms, self._log)

@@ -119,8 +119,9 @@ class NodeBooks:
         self._read = state, codec
         return frozenset(state.virtuals)
 
-    async def start(self) -> None:
-        """Go on where the log ends (`read`, `load_purse`), before the node talks to the chain and to peers."""
+    async def start(self, damaged: frozenset[ChannelId]) -> None:
+        """Go on where the log ends (`read`, `load_purse`), before the node talks to the chain and to peers; without the
+        purses whose streams are damaged."""
         if self._read is None:
             return
         try:
@@ -128,7 +129,7 @@ class NodeBooks:
         except CorruptionError as error:
             self._stay_closed(error)
             return
-        self._begin(*self._read)
+        self._begin(*self._read, damaged)
         self._read = None
 
     def _stay_closed(self, error: CorruptionError) -> None:
@@ -140,7 +141,7 @@ class NodeBooks:
         """Rebuild the purse of a stream (`is_purse`), before `start`. Raises CorruptionError."""
         self._payments.load(stream)
 
-    def _begin(self, state: BooksState, codec: BooksCodec) -> None:
+    def _begin(self, state: BooksState, codec: BooksCodec, damaged: frozenset[ChannelId]) -> None:
         books = Books(
             state,
             self._shared.signer,
@@ -156,7 +157,7 @@ class NodeBooks:
         network = network_of(desk.chain_id, desk.adjudicator)
         self._locked = BooksLocks(self._shared, runner, self._locks, network, self._rules.apps.locks, self._ways)
         desk.on_head.append(lambda _: self._locks.on_head())
-        self._purses = Purses(runner, self._payments, self._locked)
+        self._purses = Purses(runner, self._payments, self._locked, damaged)
         runner.try_input(lambda books: books.start())
 
     def _ways(self, to: Address, asset: Address, amount: int, fee_max: int) -> list[Route]:
@@ -258,7 +259,8 @@ class NodeBooks:
     def virtual(self, channel_id: ChannelId) -> VirtualInfo:
         books = self._running().books
         record = wishes.virtual_of(books, channel_id)
-        info = virtual_info(books, record, self._purses.info(channel_id), app_lost=self.backing.is_lost(record))
+        purse, damaged = self._purses.info(channel_id), channel_id in self._purses.damaged
+        info = virtual_info(books, record, purse, app_lost=self.backing.is_lost(record), damaged=damaged)
         return self.locked.shown(record, info)
 
     async def open_ledger(self, request: LedgerRequest) -> ChannelId:

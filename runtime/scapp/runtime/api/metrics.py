@@ -57,7 +57,7 @@ def metrics_text(context: ApiContext, now_s: Callable[[], float]) -> str:
     peers = context.service.peers()
     text.one("peers_known", "Peers it has an address of", len(peers))
     text.one("peers_connected", "Peers it has a link with", sum(peer.connected for peer in peers))
-    _chain(text, context)
+    _chain(text, context, now_s())
     if context.books is not None:
         with contextlib.suppress(ScappError):  # corrupt: `corrupt_channels` tells
             _books(text, context.books)
@@ -88,13 +88,14 @@ def _database(text: _Text, context: ApiContext) -> None:
     text.one("database_behind_entries", "Signed entries whose rows the database lacks", behind)
 
 
-def _chain(text: _Text, context: ApiContext) -> None:
+def _chain(text: _Text, context: ApiContext, now_s: float) -> None:
     chain = chain_status_view(context.chain)
     if not chain.connected:
         return
     text.one("chain_up", "1 while an endpoint of the chain answers as it should", not chain.fault)
     text.one("chain_block", "The newest block", chain.head)
-    text.one("chain_age_seconds", "How much older than the node's clock that is", chain.behind_s)
+    age_s = None if chain.head_time_s is None else int(now_s) - chain.head_time_s
+    text.one("chain_age_seconds", "How much older than the node's clock that is", age_s)
     text.one("chain_lag_blocks", "Blocks seen and not processed yet", chain.lag_blocks)
     text.one("chain_balance", "Coin of the chain account, in wei", _number(chain.balance))
     text.one("chain_transactions", "Transactions under way", chain.pending)
