@@ -173,6 +173,17 @@ REFUSED_AT_DEPLOY: dict[str, tuple[bytes, str]] = {
 }
 
 
+OF_ITS_MANIFEST = {
+    "a manifest that is no JSON",
+    "a manifest nested deeply",
+    "a manifest of another app format",
+    "a table without columns",
+    "a table in SQL",
+    "a column PostgreSQL has itself",
+}
+"""Refused for what the manifest says: the reader is sent to its page, and to that of the ABI for anything else."""
+
+
 async def test_what_is_refused_at_deploy_says_why_and_leaves_no_trace() -> None:
     """Every offence that can be seen before the module runs; the node knows no app afterwards."""
     async with pair() as nodes:
@@ -181,6 +192,8 @@ async def test_what_is_refused_at_deploy_says_why_and_leaves_no_trace() -> None:
             assert answer.code == 1, name
             assert answer.document["error"]["code"] == "bad_module", name
             assert words in answer.message, name
+            page = "reference/manifest.md" if name in OF_ITS_MANIFEST else "reference/abi.md"
+            assert page in answer.document["error"]["hint"], name
         assert (await nodes.json("alice", "deploy", "--list")).document["deployments"] == []
 
 

@@ -78,10 +78,17 @@ def _project(node: Client, channel: str) -> None:
     eventually(lambda: node.projection("wrong").following is None or None, lambda: str(node.projections()))
     assert node.query("select balance from scapp_projection_wrong.account where balance > 0").rows == [["5"]]
     assert [each.name for each in node.remove_projection("wrong")] == ["copy"]
-    with pytest.raises(Refused, match="no projection 'wrong'"):
-        node.projection("wrong")
-    with pytest.raises(Refused, match="module"):
+    for unknown in (
+        lambda: node.projection("wrong"),
+        lambda: node.upgrade_projection("wrong", LEDGER),
+        lambda: node.remove_projection("wrong"),
+    ):
+        with pytest.raises(Refused, match="no projection 'wrong'") as caught:
+            unknown()
+        assert caught.value.code == "unknown_projection"
+    with pytest.raises(Refused, match="not a WebAssembly module") as caught:
         node.add_projection("bad", "ledger", b"no module")
+    assert (caught.value.code, "abi.md" in caught.value.hint) == ("bad_module", True)
 
 
 def _replay(node: Client, channel: str) -> None:

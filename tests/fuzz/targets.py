@@ -48,7 +48,7 @@ GOLDEN = ROOT / "tests" / "golden"
 @dataclass(frozen=True)
 class Target:
     """`make` gives the decoder and good inputs; it imports what only this decoder needs. `allowed` are the documented
-    errors; whatever else comes out is a finding. `seconds`: the longest that one input may take."""
+    errors; whatever else comes out is a finding. `seconds` of processor time: the longest that one input may take."""
 
     name: str
     make: Callable[[], tuple[Decode, list[bytes]]]

@@ -181,7 +181,7 @@ class Party:
         self.settle()
 
     def close(self) -> None:
-        self.commit(closing.close(self.it, self.context))
+        self.commit(closing.close(self.it))
         self.settle()
 
     def say_again(self) -> None:

@@ -44,6 +44,7 @@ from scapp.channels.restoring import mark_restored, restored_ms
 from scapp.channels.signing import Signer
 from scapp.channels.state_snapshots import StateSnapshots
 from scapp.channels.types import ZERO_ADDRESS, Address
+from tests.support.checkers import require
 from tests.support.disk import DiskLog, SimDisk
 from tests.support.fakes import SumAdmission
 
@@ -296,6 +297,9 @@ class SimNode:
             try:
                 request = run.send(answer)
             except StopIteration:
+                session = driver.engine.session
+                going = session.work is None or session.failure != ""
+                require(going, "liveness: the answer of admission is waited for, unasked")
                 return
             answer = self._answer(driver, request)
 

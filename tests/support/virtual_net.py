@@ -74,6 +74,7 @@ class Party:
         self.confirmed: dict[Address, SignedProposal] = {}  # this follower's newest countersignature
         self.sends: list[Send] = []
         self.decide: Callable[[opening.HubRequest], str] = lambda _: ""
+        self.gives_up = False  # what it does not want though its app channel has signed; else it refuses it
         self.promised: dict[ChannelId, int] = {}  # vouchers that this end of a payment channel has given or holds
         self.crashing = False
         self.refused: list[str] = []
@@ -140,6 +141,9 @@ class Party:
             self.take(step)
             return
         reason = self.decide(opening.request_of(record))
+        if reason and self.gives_up and record.is_app_party:
+            self.take(opening.give_up(step, reason))
+            return
         if reason:
             self.take(opening.refuse(record.channel_id, record.my_index, peer, reason))
             return

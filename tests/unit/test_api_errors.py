@@ -324,6 +324,10 @@ def test_a_bad_module_is_refused_with_the_reason(shared: Harness) -> None:
     assert shared.apps.all() == before
 
 
+def test_a_projection_that_is_not_here_is_not_found(shared: Harness) -> None:
+    assert "known: duel" in refused(ask(shared, "GET", "/v1/projections/nobody"), "unknown_projection")
+
+
 def test_database_trouble_has_its_own_codes(shared: Harness) -> None:
     """Bad SQL is the caller's, a database that is down is not; signing goes on in both cases."""
     channel = shared.channel(number=0x67)

@@ -36,14 +36,15 @@ def played() -> tuple[ChainSim, bytes]:
     return sim, channel
 
 
-def early(sim: ChainSim, channel: bytes, node: SimNode, turn: int) -> Engine:
-    """The node's engine as it was when that turn became supported, and nothing above it was signed."""
+def early(sim: ChainSim, channel: bytes, node: SimNode, turn: int, *, signed: bool = False) -> Engine:
+    """The node's engine as it was when that turn became supported, and nothing above it was signed; or when it was
+    `signed` here, and nothing more."""
     state: ChannelState | None = None
     for page in node.log.read(channel):
         for data in page.events:
             event = decode_event(data)
             state = evolve(state, event) if state is not None else create(event)  # type: ignore[arg-type]
-            if state.turn == turn:
+            if state.signed_turn == turn and (signed or state.turn == turn):
                 return Engine(state, node.signer, sim.terms)
     raise AssertionError(f"turn {turn} was never supported")
 
@@ -103,6 +104,20 @@ def test_a_full_state_on_chain_is_adopted_like_one_from_a_peer(played: tuple[Cha
     (answer,) = engine.wanted(101, 0)
     assert isinstance(answer, Checkpoint)
     assert answer.candidate.turn == shown.turn
+
+
+def test_a_proposal_that_the_chain_completes_runs_again_after_a_restart(played: tuple[ChainSim, bytes]) -> None:
+    """Its layer is gone with the process, so admission is asked: what waits for the answer would wait for ever."""
+    sim, channel = played
+    shown = newest(sim, channel)
+    engine = early(sim, channel, sim.nodes[0], shown.turn, signed=True)
+    candidate = engine.state.candidates[-1]
+    step = engine.on_chain(view(channel, shown), 100)
+    assert step.ask is not None
+    assert (step.ask.first_sequence, step.ask.candidates) == (engine.state.sequence, candidate.entries)
+    for event in step.events:
+        engine.apply(event)
+    assert engine.state.turn == shown.turn
 
 
 @pytest.mark.parametrize("missing", [0, 1])

@@ -567,8 +567,20 @@ def test_print_config_reads_back(tmp_path: Path) -> None:
     assert again["database"]["backend"] == "url"
 
 
-def test_a_node_needs_a_key_and_a_directory_of_its_own(tmp_path: Path) -> None:
-    refused(run("node", "--database", "none", "--api", "127.0.0.1:0", home=tmp_path), 1, "keys new")
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [(("node", "--database", "none", "--api", "127.0.0.1:0"), "keys new"), (("watchtower",), "keys new --chain")],
+)
+def test_a_node_or_watchtower_without_a_key_is_refused_and_makes_no_directory(
+    command: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    """Nor does it write into one that is there."""
+    home = tmp_path / "new"
+    refused(run(*command, home=home), 1, says)
+    assert not home.exists()
+    home.mkdir()
+    refused(run(*command, home=home), 1, says)
+    assert list(home.iterdir()) == []
 
 
 def test_every_command_has_help() -> None:

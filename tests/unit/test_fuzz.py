@@ -53,7 +53,7 @@ def test_the_mutator_repeats_itself() -> None:
 
 
 def fuzz(tmp_path: Path, body: str, engine: str, seconds: int = 60) -> subprocess.CompletedProcess[str]:
-    """One run over a decoder that does `body` when it meets the byte 0x2a; an input that takes longer is a hang."""
+    """One run over a decoder that does `body` when it meets the byte 0x2a; `seconds` of processor time are a hang."""
     program = f"""
 import sys, time
 from pathlib import Path
@@ -76,8 +76,12 @@ main("planted", 100000, 0, Path(sys.argv[1]), {engine!r})
 @pytest.mark.parametrize("engine", ["plain", "atheris"])
 @pytest.mark.parametrize(
     ("body", "seconds"),
-    [("raise KeyError('undocumented')", 60), ("time.sleep(60)", 1)],
-    ids=["another error", "a hang"],
+    [
+        ("raise KeyError('undocumented')", 60),
+        ("while True: pass", 1),
+        pytest.param("time.sleep(600)", 1, marks=pytest.mark.slow),
+    ],
+    ids=["another error", "a loop without end", "a wait without end"],
 )
 def test_a_decoder_that_fails_is_found(tmp_path: Path, body: str, seconds: int, engine: str) -> None:
     """By either engine, with the input kept."""

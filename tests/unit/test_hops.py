@@ -86,8 +86,17 @@ def test_a_lock_is_taken_whatever_its_time_and_then_not_acted_on() -> None:
     """A voucher that was signed has to be known, or the next one could not be taken either."""
     late = Lock(1, HASH, HEAD + 99)
     assert taken(sign_locked(FIRST.channel, 0, [late], ALICE)).locks == (late,)
-    assert time_fault(late, HEAD, TERMS) == "a lock that ends in 99 s; allowed are 100 to 900"
-    assert time_fault(LOCK, HEAD, TERMS) == ""
+    assert time_fault(late, HEAD, HEAD, TERMS) == "a lock that ends in 99 s; allowed are 100 to 900"
+    assert time_fault(LOCK, HEAD, HEAD, TERMS) == ""
+
+
+def test_what_time_is_left_counts_from_the_clock_and_a_lock_that_ends_too_late_from_the_block() -> None:
+    """The next block may come with the time of the clock, or right behind the one before."""
+    assert time_fault(LOCK, HEAD, LOCK.expiry_s - 100, TERMS) == ""
+    fault = time_fault(LOCK, HEAD, LOCK.expiry_s - 99, TERMS)
+    assert "a lock that ends in 99 s; allowed are 100 to 900" in fault
+    assert f"the newest block known here is {LOCK.expiry_s - 99 - HEAD} s old" in fault
+    assert "ends in 901 s" in time_fault(Lock(1, HASH, HEAD + 901), HEAD, HEAD + 50, TERMS)
 
 
 def test_one_hash_locks_once_and_locks_are_few() -> None:
@@ -155,11 +164,13 @@ def test_a_hub_passes_on_what_leaves_it_time_and_fee(outgoing: Lock, says: str) 
 def test_a_preimage_goes_on_chain_when_waiting_becomes_dangerous() -> None:
     """Not before half the margin is left, not for a lock whose preimage is unknown, not when it is paid or over."""
     payee, known = taken(offered().voucher), frozenset((HASH,))
-    assert must_reveal(payee, known, LOCK.expiry_s - 51, TERMS) == []
-    assert must_reveal(payee, known, LOCK.expiry_s - 50, TERMS) == [HASH]
-    assert must_reveal(payee, known, LOCK.expiry_s, TERMS) == [HASH]
-    assert must_reveal(payee, known, LOCK.expiry_s + 1, TERMS) == []
-    assert must_reveal(payee, NONE_ENDED, LOCK.expiry_s, TERMS) == []
+    assert must_reveal(payee, known, LOCK.expiry_s - 51, LOCK.expiry_s - 51, TERMS) == []
+    assert must_reveal(payee, known, LOCK.expiry_s - 50, LOCK.expiry_s - 50, TERMS) == [HASH]
+    assert must_reveal(payee, known, LOCK.expiry_s, LOCK.expiry_s, TERMS) == [HASH]
+    assert must_reveal(payee, known, LOCK.expiry_s + 1, LOCK.expiry_s + 1, TERMS) == []
+    assert must_reveal(payee, known, HEAD, LOCK.expiry_s - 50, TERMS) == [HASH]
+    assert must_reveal(payee, known, LOCK.expiry_s, LOCK.expiry_s + 99, TERMS) == [HASH]
+    assert must_reveal(payee, NONE_ENDED, LOCK.expiry_s, LOCK.expiry_s, TERMS) == []
 
 
 class Registry:
@@ -208,7 +219,7 @@ class Hub:
         """What the hub does at each block: it learns from the chain, drops what ended, reveals what is due."""
         self.preimages |= set(registry.revealed)
         self.second = drop(self.second, registry.opened(self.second), registry.ended(self.second, head_s), HUB)
-        for hash_ in must_reveal(self.first, frozenset(self.preimages), head_s, TERMS):
+        for hash_ in must_reveal(self.first, frozenset(self.preimages), head_s, head_s, TERMS):
             registry.reveal(hash_, head_s + latency_s)
 
 

@@ -294,9 +294,9 @@ def test_the_newest_state_is_the_one_to_enforce(pair: LedgerPair) -> None:
 
 
 def test_a_wish_to_close_is_said_again(pair: LedgerPair) -> None:
-    step = closing.close(pair.follower.it, pair.follower.context)
+    step = closing.close(pair.follower.it)
     assert step.events == (CloseRequested(pair.channel, 1),)
     pair.follower.commit(Step(step.events))
     assert pending(pair.follower.it)[-1] == AskClose(pair.channel)
-    assert closing.close(pair.follower.it, pair.follower.context) == Step()
+    assert closing.close(pair.follower.it) == Step()
     assert not any(isinstance(event, Countersigned) for event in step.events)

@@ -153,7 +153,7 @@ def test_a_follower_that_deposits_first_is_not_left() -> None:
     pair.follower.see()
     assert [type(each) for each in wanted(pair.follower.it, pair.follower.context)] == [Deposit]
     with pytest.raises(PeerError, match="that is funding"):
-        opening.receive_rejected(pair.follower.it, RejectLedger(pair.channel, "no"))
+        opening.receive_rejected(pair.follower.it, pair.follower.session, RejectLedger(pair.channel, "no"))
 
 
 def test_signatures_of_the_first_states_are_checked() -> None:

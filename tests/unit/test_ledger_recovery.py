@@ -10,14 +10,14 @@ import pytest
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.ledger import receiving
 from scapp.channels.ledger.consensus import QUEUE_MAX
-from scapp.channels.ledger.messages import ASKS_MAX, Agree, AskStanding, OpenLedger, TellStanding
+from scapp.channels.ledger.messages import ASKS_MAX, Agree, AskStanding, OpenLedger, RejectLedger, TellStanding
 from scapp.channels.ledger.proposals import Add, Expand, Part, Transfer
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.resending import pending
 from scapp.channels.ledger.standing import waiting_for
 from scapp.channels.ledger.wire import balances_to_wire
 from scapp.channels.types import ChannelId
-from tests.support.ledger_pair import COIN, LedgerPair, Party, decode_message
+from tests.support.ledger_pair import COIN, LedgerPair, Party, decode_message, encode
 
 TOKEN_A, TOKEN_B = b"a" * 16, b"b" * 16
 _replace = msgspec.structs.replace
@@ -359,3 +359,32 @@ def test_two_that_were_restored_say_so_and_an_override_at_one_frees_both(pair: L
     pair.collect()
     pair.quiet()
     assert [party.it.phase for party in pair.parties] == ["running", "running"]
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_restored_party_whose_ledger_the_other_does_not_know_names_the_way_out(who: int) -> None:
+    """It believes nobody that there is no ledger: it may have deposited and forgotten that. Its operator decides."""
+    pair = LedgerPair()
+    pair.quiet()
+    party, other = pair.parties[who], pair.parties[1 - who]
+    party.restore(len(party.log), TOKEN_A)
+    log = len(party.log)
+    party.hear(other.address, encode(RejectLedger(pair.channel, "opened after a backup")))
+    assert (party.it.phase, len(party.log)) == ("recovering", log)
+    text = waiting_for(party.it, party.session)
+    assert "has no such ledger (opened after a backup)" in text
+    assert f"scapp ledger recover 0x{pair.channel.hex()} --override" in text
+    reunite(pair)  # it has only forgotten for a while
+    assert party.it.phase == "funding"
+    assert party.session.denied == ""
+
+
+def test_a_ledger_that_was_rejected_is_rejected_once_the_operator_has_ended_the_recovery() -> None:
+    pair = LedgerPair()
+    pair.leader.restore(1, TOKEN_A)
+    refused = encode(RejectLedger(pair.channel, "no thanks"))
+    pair.leader.hear(pair.follower.address, refused)
+    assert "has no such ledger (no thanks)" in waiting_for(pair.leader.it, pair.leader.session)
+    pair.leader.override()
+    pair.leader.hear(pair.follower.address, refused)
+    assert pair.leader.it.phase == "rejected"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -14,15 +14,31 @@ from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import Append, Snapshot
 from scapp.channels.payments.events import amount_bytes
 from scapp.channels.payments.locked import paying, speaking
-from scapp.channels.payments.locked.events import LOCKS_STREAM
+from scapp.channels.payments.locked.events import LOCKS_STREAM, LocksEvent
 from scapp.channels.payments.locked.invoice import Invoice
 from scapp.channels.payments.locked.messages import Ask, Locked, encode_lock_message
-from scapp.channels.payments.locked.records import Hop, Status
+from scapp.channels.payments.locked.records import Hop, Lane, Status
 from scapp.channels.payments.locked.stored import load_locks, save_locks
 from scapp.channels.payments.locks import hash_of
 from scapp.channels.restoring import mark_restored
-from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH
+from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, ChannelId
 from tests.support.locked import FEE, MARGIN_S, PREIMAGE, LockNet, LockNode
+
+
+class _Claims:
+    """A `LockPort`: what is due on chain goes there as soon as there is word of it."""
+
+    def __init__(self, node: LockNode) -> None:
+        self.node = node
+
+    def changed(self, lanes: Sequence[Lane]) -> None:
+        self.node.reveal_due()
+
+    def over(self, events: Sequence[LocksEvent]) -> None:
+        pass
+
+    def is_over(self, channel: ChannelId) -> bool:
+        return False
 
 
 @pytest.fixture
@@ -292,6 +308,50 @@ async def test_a_hub_whose_payer_does_not_pay_reveals_the_preimage(net: LockNet)
     assert net.nodes[1].revealed == [PREIMAGE]
     await net.later(12)
     assert paid(net) == [(32, 32), (30, 30)]
+
+
+async def test_no_preimage_is_shown_for_a_lock_that_the_next_block_may_end(net: LockNet) -> None:
+    """The newest block is 1,000 s old, and so is a lock that its payer counts from it: there is no time to reveal."""
+    invoice, bob = await net.invoiced(), net.nodes[2]
+    net.now_ms += 1_000_000
+    hops = (Hop(bob.address, invoice.amount, net.head_s + 2 * MARGIN_S),)
+    hub = net.nodes[1]
+    await hub.runner.input(lambda book: paying.begin(book, invoice, "scapp1", hops))
+    await net.idle()
+    transit = bob.transit()
+    assert transit is not None
+    assert (
+        transit.fault
+        == "a lock that ends in -800 s; allowed are 100 to 1900; the newest block known here is 1000 s old"
+    )
+    assert not transit.preimage
+    assert statuses(net)[1:] == ["failing", "failing"]
+
+
+async def test_invoices_are_paid_while_a_chain_makes_no_blocks(net: LockNet) -> None:
+    """Locks then count from the clock: up to the time that a dispute leaves."""
+    invoice = await net.invoiced()
+    net.now_ms += 1_000_000
+    assert await net.pay(invoice) == ""
+    assert statuses(net) == ["paid"] * 3
+    net.now_ms += 700_000
+    assert "a lock that ends in 1950 s; allowed are 100 to 1900; the newest" in await net.pay(
+        replace(invoice, hash=b"\x12" * 32)
+    )
+
+
+async def test_a_preimage_goes_on_chain_though_no_block_comes(net: LockNet) -> None:
+    """By the clock its lock ends soon; the next block may be too late."""
+    net.nodes[1].deaf.add("k:secret")
+    assert await net.pay(await net.invoiced()) == ""
+    bob = net.nodes[2]
+    bob.runner.port = _Claims(bob)
+    for seconds, revealed in ((149, []), (1, [PREIMAGE])):
+        net.now_ms += seconds * 1_000
+        bob.runner.tick()
+        assert bob.revealed == revealed
+    await net.later(12)
+    assert statuses(net) == ["paid"] * 3
 
 
 async def test_a_channel_with_open_locks_is_not_ended(net: LockNet) -> None:

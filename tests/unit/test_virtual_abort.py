@@ -195,3 +195,31 @@ def test_nobody_waits_for_ever_for_a_party_whose_node_never_took_it_up(hubs: int
         for at, _ in record.sides:
             party.take(defunding.ledger_settled(party.records[record.channel_id], at))
     assert all(party.records[records[0].channel_id].over for party in others), describe(net)
+
+
+@pytest.mark.parametrize("left_leads", [True, False])
+@pytest.mark.parametrize("hubs", [0, 1, 2])
+def test_a_party_whose_ledger_ends_gives_up_what_it_has_signed_with_the_others(
+    hubs: int, left_leads: bool, seed: str
+) -> None:
+    """It signed the prefund state in its app channel; the ledger that its node would need takes nothing new, but is
+    there. Everybody ends the channel without the chain, and no ledger waits for a guarantee."""
+    for by_its_app in (True, False):  # or by its neighbour's proposal
+        net = Net(hubs + 2, f"{seed}/{by_its_app}", leads=[left_leads] * (hubs + 1), lossy=True)
+        first, last = net.parties[0], net.parties[-1]
+        last.decide, last.gives_up = (lambda _: "the ledger ends"), True
+        agreement = net.agreement("app", ((60, 40),), fees=FEES[hubs])
+        signatures = net.app_signatures(agreement, "prefund")
+        right, left = first.side(net.parties[1].address), last.side(net.parties[-2].address)
+        if by_its_app:
+            step = opening.propose(agreement, left, None, APPS, last.context, signatures)
+            last.take(opening.give_up(step, "the ledger ends"))
+            last.settle()
+        first.take(opening.propose(agreement, None, right, APPS, first.context, signatures))
+        first.settle()
+        net.flush()
+        net.run(rounds=400)
+        (channel,) = last.records
+        assert len(net.phases(channel)) >= hubs + 1, describe(net)
+        assert undone(net, channel, FEES[hubs]) in ("failed", "rejected")
+        assert not any(ledger.queue for party in net.parties for ledger in party.ledgers.values()), describe(net)

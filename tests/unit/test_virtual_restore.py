@@ -8,10 +8,10 @@ from scapp.channels.errors import LocalError
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual import defunding, opening
 from scapp.channels.virtual.crank import ledger_wants
-from scapp.channels.virtual.events import NeighbourTold, VirtualRestored
-from scapp.channels.virtual.record import evolve
+from scapp.channels.virtual.events import EndWanted, GuaranteeGone, GuaranteeHeld, NeighbourTold, VirtualRestored
+from scapp.channels.virtual.record import create, evolve
 from scapp.channels.virtual.standing import phase, waiting_for
-from tests.support.virtual_net import Net, describe
+from tests.support.virtual_net import STORED, Net, describe
 
 
 def wake(net: Net, channel: ChannelId) -> None:
@@ -96,6 +96,24 @@ def test_it_wants_nothing_of_its_ledgers_meanwhile() -> None:
     record = hub.records[channel]
     assert ledger_wants(record)
     assert ledger_wants(evolve(record, VirtualRestored(channel, b"\x01" * 16))) == ()
+
+
+def test_a_leader_that_has_forgotten_a_guarantee_and_its_end_does_not_propose_it_again() -> None:
+    """Its neighbours tell it of the final state; its ledger, which has recovered, is looked at afterwards. The follower
+    would never sign a second guarantee, and the ledger's queue would wait for that."""
+    net = Net(3, leads=[False, True])
+    channel = net.open(net.agreement())
+    net.run()
+    wake(net, channel)
+    net.run()
+    hub = net.parties[1]
+    created, *events = (STORED.decode(data) for data in hub.events)
+    record = create(created)
+    for event in events:
+        if not isinstance(event, EndWanted | GuaranteeHeld | GuaranteeGone):
+            record = evolve(record, event)
+    assert record.ended is not None
+    assert all(peer != record.right.peer for peer, _ in ledger_wants(record) if record.right is not None)
 
 
 def test_it_signs_nothing_meanwhile_and_says_whom_it_waits_for() -> None:

@@ -60,7 +60,7 @@ from scapp.runtime.disputes.export import DisputeExport
 from scapp.runtime.documents import NodeFile
 from scapp.runtime.home_lock import lock_home
 from scapp.runtime.key_passwords import ask_password
-from scapp.runtime.keys_file import CHAIN_KEY, CHANNEL_KEY, load_key
+from scapp.runtime.keys_file import CHAIN_KEY, CHANNEL_KEY, load_key, require_key
 from scapp.runtime.listening import listening
 from scapp.runtime.modules import Modules
 from scapp.runtime.node_parts import Commits, NodePolicy, books_setup, chain_terms, warnings
@@ -104,7 +104,7 @@ class NodeProcess:
 
     async def _start(self) -> NodeFile:
         started_ms = now_ms()
-        self.home.mkdir(parents=True, exist_ok=True)
+        require_key(self.home)  # without one the directory need not be there, and is left as it is
         self._undo.callback(lock_home(self.home))
         secret = load_key(self.home, lambda: self._password(CHANNEL_KEY))
         logs.hide(secret)

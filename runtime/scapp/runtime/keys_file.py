@@ -115,7 +115,7 @@ def find_key(home: Path, role: str = CHANNEL_KEY) -> Path | None:
 
 def key_info(home: Path, role: str = CHANNEL_KEY) -> KeyInfo:
     """What can be said of the key without a password. Raises LocalError."""
-    path = _require(home, role)
+    path = require_key(home, role)
     check_private(path)
     if path.name == role:
         return KeyInfo(path, "raw", address_of(_read_raw(path)))
@@ -124,7 +124,7 @@ def key_info(home: Path, role: str = CHANNEL_KEY) -> KeyInfo:
 
 def load_key(home: Path, password: Callable[[], str], role: str = CHANNEL_KEY) -> bytes:
     """The 32-byte private key; `password` is asked only for a keystore. Raises LocalError."""
-    path = _require(home, role)
+    path = require_key(home, role)
     check_private(path)
     if path.name == role:
         return _read_raw(path)
@@ -134,7 +134,8 @@ def load_key(home: Path, password: Callable[[], str], role: str = CHANNEL_KEY) -
         raise LocalError(f"{path} cannot be unlocked: {error}. Is the password right?") from None
 
 
-def _require(home: Path, role: str) -> Path:
+def require_key(home: Path, role: str = CHANNEL_KEY) -> Path:
+    """The file of that key in a node directory. Raises LocalError when there is none, or no directory."""
     path = find_key(home, role)
     if path is None:
         what = "key" if role == CHANNEL_KEY else "chain key"

@@ -42,6 +42,10 @@ class ModuleRefused(LocalError, ValueError):
     """The module may not be deployed; the text names the offender and what is allowed."""
 
 
+class ManifestRefused(ModuleRefused):
+    """It may not be deployed for what its manifest says."""
+
+
 class CheckedModule:
     """A module that passed every check, compiled, with its manifest. Immutable and shared between channels."""
 
@@ -157,7 +161,7 @@ def _read_manifest(module: Module, limits: Limits) -> Manifest:
     try:
         return parse_manifest(_manifest_document(imports, module, limits))
     except ManifestError as error:
-        raise ModuleRefused(str(error)) from None
+        raise ManifestRefused(str(error)) from None
     except (GuestTrap, ImportTrap) as error:
         raise ModuleRefused(f"scapp_manifest failed: {fault_text(error)}") from None
     except EngineError as error:

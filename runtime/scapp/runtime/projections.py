@@ -42,6 +42,10 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _log = logging.getLogger(__name__)
 
 
+class UnknownProjection(LocalError):
+    """No projection of that name is kept here."""
+
+
 class Record(msgspec.Struct, frozen=True):
     """What is kept of one projection: ids of the app it follows, of the version that answers, and of the one that is
     being derived to take its place."""
@@ -262,7 +266,7 @@ class Projections:
     def _record(self, name: str) -> Record:
         if name not in self._records:
             known = ", ".join(sorted(self._records)) or "none"
-            raise LocalError(f"no projection {name[:80]!r} at this node (known: {known})")
+            raise UnknownProjection(f"no projection {name[:80]!r} at this node (known: {known})")
         return self._records[name]
 
     def _store(self, record: Record) -> None:

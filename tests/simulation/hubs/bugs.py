@@ -18,9 +18,12 @@ from scapp.channels.errors import ScappError
 from scapp.channels.ledger import settling, updating
 from scapp.channels.payments.book import PaymentBook
 from scapp.channels.payments.events import PurseClosed, PurseEvent, amount_bytes
-from scapp.channels.payments.locked import claims, speaking
+from scapp.channels.payments.hops import Conditional
+from scapp.channels.payments.locked import claims, speaking, taking
 from scapp.channels.payments.locked.runner import LockRunner
+from scapp.channels.payments.locks import LockedVoucher
 from scapp.channels.payments.store import PurseStore
+from scapp.channels.signing import Verifier
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual.record import VirtualRecord
 
@@ -134,12 +137,23 @@ def preimages_are_not_revealed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(claims, "reveals", lambda book, lane: ())
 
 
+def locks_are_given_back(patch: pytest.MonkeyPatch) -> None:
+    """A payee takes a voucher without locks that have not ended."""
+    original = taking.accept
+
+    def accept(known: Conditional, voucher: LockedVoucher, verifier: Verifier, _: frozenset[bytes]) -> Conditional:
+        return original(known, voucher, verifier, frozenset(lock.hash for lock in known.locks))
+
+    patch.setattr(taking, "accept", accept)
+
+
 HUB_BUGS: dict[str, tuple[Plant, str]] = {
     "rule 1: books say before they store": (books_say_before_they_store, "^1: .* on no disk"),
     "rule 1: vouchers leave unstored": (vouchers_leave_before_they_are_stored, "^1: .* on no disk"),
     "rule 1: receipts for more than was paid": (a_payment_is_counted_twice, "^1: .* was paid"),
     "rule 1: locks leave unstored": (locks_leave_before_they_are_stored, "^1: .* on no disk"),
     "rule 7: preimages are not revealed": (preimages_are_not_revealed, "^7: .* and was not paid"),
+    "rule 7: locks are given back": (locks_are_given_back, "^7: .* for paid, and holds vouchers for"),
     "rule 7: any change is countersigned": (any_change_is_countersigned, "^7: .* is due"),
     "rule 7: any end is signed": (any_end_is_signed, "^7: .* is due"),
     "rule 7: stale ledgers stand": (stale_ledgers_stand, "^7: .* is due"),

@@ -10,7 +10,6 @@ from typing import Any
 
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerInfo, VirtualInfo
-from scapp.channels.ledger.chain_pause import NOTHING_THERE
 from scapp.channels.types import Address, ChannelId
 from tests.simulation.hubs.checks import Checks
 from tests.simulation.hubs.hostile import Mallory
@@ -312,9 +311,7 @@ class Ending:
             if not self.overridden:
                 self._promises()
         if not self.overridden:
-            self.paying.verdict(
-                self.honest, {each.index: self.checks.of[each.index].locks.state.transits for each in self.honest}
-            )
+            self.paying.verdict(self.honest, {index: kept.locks for index, kept in self.checks.of.items()})
 
     def _gain(self, node: HubNode) -> int:
         """Paid out to its channel address, less all that its account has brought."""
@@ -352,8 +349,7 @@ class Ending:
 
 
 def _is_over(ledger: LedgerInfo) -> bool:
-    """Settled or rejected; or left, and nobody has deposited: a deposit may still come."""
-    return ledger.phase in ("settled", "rejected") or ledger.waiting_for == NOTHING_THERE
+    return ledger.phase in ("settled", "rejected")
 
 
 def _named(hint: str) -> str:

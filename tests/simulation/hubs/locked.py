@@ -7,7 +7,7 @@ Locks end by the chain's clock, and whoever has to answer one there must be awak
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from scapp.channels.books.info import PayInvoiceRequest, PaymentChannelRequest
@@ -154,19 +154,30 @@ class Paying:
 
     # The end
 
-    def verdict(self, honest: Sequence[HubNode], transits: dict[int, dict[bytes, Transit]]) -> None:
+    def verdict(self, honest: Sequence[HubNode], kept: Mapping[int, KeptLocks]) -> None:
         """Who has paid has passed it on or has its receipt; whoever has shown a preimage is paid. Nodes that were
         restored may have forgotten a payment, so they are not asked."""
         for node in honest:
-            for transit in transits[node.index].values():
+            locks = kept[node.index]
+            for transit in locks.state.transits.values():
                 self._look(node, transit)
                 if not node.restores:
                     _none_loses(node, transit, self.net.chain.chain.head.time_s)
+            if not node.restores:
+                self._holds_what_was_paid(node, locks)
         for index, name in self.receipts:
             payee = self.net.nodes[index]
             if payee in honest and not payee.restores:
-                incoming = transits[index][name].incoming
+                incoming = kept[index].state.transits[name].incoming
                 require(_is_paid(incoming), f"1: {payee.name} was not paid for a receipt of 0x{name.hex()[:8]}")
+
+    def _holds_what_was_paid(self, node: HubNode, locks: KeptLocks) -> None:
+        """What a node takes for paid has to be in a voucher."""
+        legs = [transit.incoming for transit in locks.state.transits.values() if _is_paid(transit.incoming)]
+        for lane in {leg.channel for leg in legs if leg is not None}:
+            paid = sum(leg.amount for leg in legs if leg is not None and leg.channel == lane)
+            held = worth(self.net, locks.taken[lane].values())
+            require(held >= paid, f"7: {node.name} takes {paid} for paid, and holds vouchers for {held}")
 
     def _look(self, node: HubNode, transit: Transit) -> None:
         legs = (transit.incoming, transit.outgoing)

@@ -14,7 +14,7 @@ from typing import Protocol
 from scapp.channels.abi import InvalidValue
 from scapp.channels.backing import Backing, VirtualTerms
 from scapp.channels.books.engine import Books, Input
-from scapp.channels.books.proposals import Rules, age_fault, full_fault, poor_fault, side_with
+from scapp.channels.books.proposals import Rules, age_fault, full_fault, poor_fault, side_with, sides_of
 from scapp.channels.books.step import NOTHING, Step
 from scapp.channels.chain.calls import decode_outcome
 from scapp.channels.errors import LocalError, ScappError
@@ -25,7 +25,7 @@ from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Destination
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual import opening as virtual_opening
-from scapp.channels.virtual.agreement import Agreement, Asset
+from scapp.channels.virtual.agreement import Agreement, Asset, opened_ms
 from scapp.channels.virtual.backing import backing
 from scapp.channels.virtual.record import VirtualRecord
 
@@ -163,13 +163,13 @@ class BooksBacking:
             return NOTHING
         if fault := age_fault(books, prefund.nonce):
             raise LocalError(fault)
-        left, right = (
-            None if neighbour is None else side_with(books, neighbour)
-            for neighbour in _neighbours(terms.participants, self._me)
-        )
-        return virtual_opening.propose(
+        # A restored node may have signed more of a channel from before than it knows: it gives nothing up by itself.
+        signed = opened_ms(prefund.nonce) > books.state.restored_ms
+        left, right, unusable = sides_of(books, _neighbours(terms.participants, self._me), signed=signed)
+        step = virtual_opening.propose(
             _agreement(terms, prefund), left, right, self._rules.apps, books.context, prefund.signatures
         )
+        return virtual_opening.give_up(step, unusable) if unusable else step
 
 
 def _neighbours(participants: tuple[Address, ...], me: Address) -> tuple[Address | None, Address | None]:

@@ -107,6 +107,8 @@ class Books:
             channel for channel in self.index.forwarded if self.state.virtuals[channel].prefund.complete
         )
         self._touched.update(self._dirty)  # the chain, purses and app channels hear of all that is not over
+        # A deposit that was sent before its ledger ended may still arrive: the chain is asked whether one is under way.
+        self._touched.update((channel, None) for channel, each in self.state.ledgers.items() if not each.is_open)
         for channel in self._dirty:
             if self._phase(channel) == "proposed":
                 self._proposed[channel] = None

@@ -16,7 +16,7 @@ from scapp.channels.ledger import opening as ledger_opening
 from scapp.channels.ledger import receiving as ledger_receiving
 from scapp.channels.ledger import record as ledger_record
 from scapp.channels.ledger.events import LedgerCreated
-from scapp.channels.ledger.messages import LedgerMessage, OpenLedger, RejectLedger
+from scapp.channels.ledger.messages import AskStanding, LedgerMessage, OpenLedger, RejectLedger
 from scapp.channels.ledger.opening import LedgerRules
 from scapp.channels.ledger.proposals import room_fault
 from scapp.channels.ledger.record import LedgerRecord
@@ -25,7 +25,6 @@ from scapp.channels.onchain import Protection
 from scapp.channels.types import Address, ChannelId, asset_unit
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual import receiving as virtual_receiving
-from scapp.channels.virtual import record as virtual_record
 from scapp.channels.virtual.agreement import opened_ms
 from scapp.channels.virtual.events import Side
 from scapp.channels.virtual.messages import Proposed, Refused, Said, VirtualMessage
@@ -34,6 +33,7 @@ from scapp.channels.virtual.pending import REASON_MAX
 from scapp.channels.virtual.record import VirtualRecord
 
 PROPOSALS_MAX = 256  # ledgers that wait for the operator
+UNKNOWN = "opened after the backup that was restored here, or over and forgotten"
 OPENING_MAX = 1_024  # channels over one ledger that are not funded yet: each is looked at whenever time passes
 
 
@@ -70,6 +70,8 @@ def receive(
         raise PeerError(limited)
     if isinstance(message, OpenLedger):
         return _proposed_ledger(books, peer, message, record, rules)
+    if record is None and isinstance(message, AskStanding):  # by a restored node, which signs nothing until it is told
+        return Step(sends=(Send(peer, RejectLedger(message.channel, UNKNOWN)),))
     if record is None:
         raise PeerError(f"{type(message).__name__} of unknown ledger 0x{message.channel.hex()}")
     if peer != record.peer:
@@ -130,29 +132,29 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
         raise PeerError(f"proposes a virtual channel with the id of a ledger, 0x{channel.hex()}")
     me = books.context.signer.address
     left, right = virtual_opening.neighbours_of(message, me)
+    index = message.participants.index(me)
     if reason := limited or age_fault(books, message.nonce):
-        return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
-    sides: list[Side | None] = []
-    for neighbour in (left, right):
-        side = side_with(books, neighbour) if neighbour is not None else None
-        if neighbour is not None and side is None:
-            reason = f"there is no ledger that runs between 0x{me.hex()} and 0x{neighbour.hex()}"
-            return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
-        sides.append(side)
-    for side in sides:
+        return virtual_opening.refuse(channel, index, peer, reason)
+    signed = len(message.prefund) > index and message.prefund[index] != b""
+    left_side, right_side, unusable = sides_of(books, (left, right), signed=signed)
+    if (left is not None and left_side is None) or (right is not None and right_side is None):
+        return virtual_opening.refuse(channel, index, peer, unusable)
+    for side in (left_side, right_side):
         if side is not None and len(books.index.unfunded[ChannelId(side.ledger)]) >= OPENING_MAX:
             reason = f"{OPENING_MAX} channels are being opened over one ledger already"
-            return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
+            return virtual_opening.refuse(channel, index, peer, reason)
     step = virtual_opening.receive_proposal(
-        peer, message, sides[0], sides[1], rules.apps, books.context, restored_ms, restore_token(restored_ms)
+        peer, message, left_side, right_side, rules.apps, books.context, restored_ms, restore_token(restored_ms)
     )
-    proposed = _record_of(step)
-    decision, reason = _decided(books, proposed, rules)
+    proposed = virtual_opening.begun_by(step)
+    if unusable and proposed.is_app_party and not proposed.recovering:
+        return virtual_opening.give_up(step, unusable)
+    decision, reason = ("reject", unusable) if unusable else _decided(books, proposed, rules)
     faults = (full_fault(books, side, len(proposed.agreement.assets)) for _, side in proposed.sides)
     if not proposed.recovering and (fault := next(filter(None, faults), "")):
         decision, reason = "reject", fault
     if decision == "reject":  # nothing is stored for it, for nothing was signed
-        return virtual_opening.refuse(channel, message.participants.index(me), peer, reason)
+        return virtual_opening.refuse(channel, index, peer, reason)
     return step
 
 
@@ -163,15 +165,6 @@ def _note_restored(books: Books, record: VirtualRecord, peer: Address) -> None:
             books.session(ChannelId(side.ledger)).peer_recovers = True
 
 
-def _record_of(step: Step) -> VirtualRecord:
-    """What a proposal's facts come to."""
-    first, *others = step.events
-    record = virtual_record.create(first)
-    for event in others:
-        record = virtual_record.evolve(record, event)
-    return record
-
-
 def restore_token(restored_ms: int) -> bytes:
     """Of a channel, or a purse, that the last restore has forgotten altogether: what the others repeat to have told
     all."""
@@ -180,13 +173,36 @@ def restore_token(restored_ms: int) -> bytes:
 
 def side_with(books: Books, neighbour: Address) -> Side | None:
     """The running ledger with a neighbour, as a virtual channel names it; None where there is none."""
-    for record in books.ledgers_with(neighbour):
-        if record.usable:
-            setup = record.setup
-            parties = setup.opening.parties
-            mine, theirs = parties.of(setup.my_index), parties.of(1 - setup.my_index)
-            return Side(neighbour, record.channel, mine, theirs, record.leads)
-    return None
+    return next((_side(record) for record in books.ledgers_with(neighbour) if record.usable), None)
+
+
+def sides_of(
+    books: Books, neighbours: tuple[Address | None, Address | None], *, signed: bool
+) -> tuple[Side | None, Side | None, str]:
+    """The ledgers of a virtual channel with this node's neighbours left and right, None where there is no neighbour or
+    no ledger; and why the channel can get no guarantee in them, an empty string otherwise.
+
+    `signed`: this node has signed the prefund state, as an app party does before its ledgers are asked. Then one will
+    do that ends, so that the channel can be given up with the others (ADR 0015)."""
+    found: list[Side | None] = []
+    fault = ""
+    for neighbour in neighbours:
+        side = side_with(books, neighbour) if neighbour is not None else None
+        if neighbour is not None and side is None:
+            fault = (
+                f"there is no ledger that runs between 0x{books.context.signer.address.hex()} and 0x{neighbour.hex()}"
+            )
+            begun = (each for each in books.ledgers_with(neighbour) if each.phase not in ("proposed", "opening"))
+            side = next((_side(each) for each in begun if signed), None)
+        found.append(side)
+    return found[0], found[1], fault
+
+
+def _side(record: LedgerRecord) -> Side:
+    setup = record.setup
+    parties = setup.opening.parties
+    mine, theirs = parties.of(setup.my_index), parties.of(1 - setup.my_index)
+    return Side(record.peer, record.channel, mine, theirs, record.leads)
 
 
 def full_fault(books: Books, side: Side, assets: int) -> str:

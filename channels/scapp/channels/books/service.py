@@ -292,7 +292,7 @@ class NodeBooks:
         await self._input(lambda books: wishes.transfer(books, channel_id, asset, amount))
 
     async def close_ledger(self, channel_id: ChannelId) -> None:
-        await self._input(lambda books: closing.close(wishes.ledger_of(books, channel_id), books.context))
+        await self._input(lambda books: closing.close(wishes.ledger_of(books, channel_id)))
 
     async def challenge_ledger(self, channel_id: ChannelId) -> None:
         await self._input(

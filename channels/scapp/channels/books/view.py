@@ -86,7 +86,7 @@ def virtual_info(
     purse = info.purse if info is not None else None
     phase, waiting_for = virtual_standing.phase(record), virtual_standing.waiting_for(record)
     if record.recovering:
-        waiting_for = _restored_both(books, record) or waiting_for
+        waiting_for = _cannot_be_told(books, record) or waiting_for
     if books.is_blind(record) and any(isinstance(change, Remove) for _, change in ledger_wants(record)):
         waiting_for = "the chain to answer: no guarantee is taken out on a view of it that is too old"
     if damaged and not record.over:
@@ -117,13 +117,13 @@ def virtual_info(
     )
 
 
-def _restored_both(books: Books, record: VirtualRecord) -> str:
-    """Does this restored node wait for a neighbour that was restored as well? Then what to do, else nothing."""
+def _cannot_be_told(books: Books, record: VirtualRecord) -> str:
+    """Does this restored node wait for a neighbour that cannot tell it? Then what to do, else nothing."""
     for at, side in record.sides:
         ledger = ChannelId(side.ledger)
-        if not record.told[at] and books.session(ledger).peer_recovers:
-            hint = ledger_standing.override_hint(ledger)
-            return f"nothing: 0x{side.peer.hex()} was restored as well and cannot tell either; {hint}"
+        found = ledger_standing.cannot_tell(ledger, books.session(ledger), f"0x{side.peer.hex()}")
+        if found and not record.told[at]:
+            return found
     return ""
 
 

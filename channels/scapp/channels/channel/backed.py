@@ -48,7 +48,7 @@ def on_backing(state: ChannelState, session: Session, backing: Backing) -> Step:
     if backing.stage != "released" or backing.settled is None:
         return Step((seen,), told)
     adopted = shown(state, session, backing.settled, finalized=True)
-    return Step((seen, *adopted.events), (*told, *adopted.effects))
+    return Step((seen, *adopted.events), (*told, *adopted.effects), adopted.ask)
 
 
 def _news(backed: Backed, backing: Backing) -> list[str]:

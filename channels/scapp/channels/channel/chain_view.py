@@ -53,7 +53,7 @@ def on_chain(state: ChannelState, session: Session, view: ChainView, head_time_s
         effects.append(Tell("cleared"))
     effects.append(Tell("chain"))
     adopted = _adopt(state, session, latest.registered)
-    return Step((seen, *adopted.events), (*effects, *adopted.effects))
+    return Step((seen, *adopted.events), (*effects, *adopted.effects), adopted.ask)
 
 
 def finalized_below(state: ChannelState, session: Session) -> Step | None:
@@ -229,5 +229,5 @@ def _adopt(state: ChannelState, session: Session, shown: Signed | None) -> Step:
             return Step(effects=(Tell("refused", f"registered on chain: {error}"),))
         effects.extend(step.effects)
         if step.events or session.work is not None:
-            return Step(step.events, tuple(effects))
+            return Step(step.events, tuple(effects), step.ask)
     return Step(effects=tuple(effects))

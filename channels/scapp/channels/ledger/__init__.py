@@ -12,7 +12,7 @@ Pure. Read `balances` (who has what, and the bytes under the signatures), then `
 - `updating.pursue(record, session, wants, context) -> Pursuit`: this node's wants, into signed changes;
 - `asking.request(record, proposal, context) -> Step`: a transfer or a deposit that the operator wants;
   `asking.confirm(record, session, proposal) -> Step`: one that a restore has made this node forget;
-- `closing.close(record, context) -> Step`; `recovery.override(record) -> Step`;
+- `closing.close(record) -> Step`; `recovery.override(record) -> Step`;
 - `resending.pending(record) -> tuple[LedgerMessage, ...]`: all that the other party may lack, and
   `resending.waits_for_peer(record)`: whether to say it again after a while;
 - `funding.wanted(record, context) -> tuple[Transaction, ...]`; `standing.waiting_for(record, session) -> str`.

@@ -7,8 +7,6 @@ from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.settling import guaranteed
 from scapp.channels.ledger.signed import newest_enforceable
 
-NOTHING_THERE = "nothing: nobody has deposited, so there is nothing to take out; what should come is challenged for"
-
 
 def chain_pause(record: LedgerRecord) -> str:
     """The pause point of a disputed ledger."""
@@ -24,7 +22,7 @@ def chain_pause(record: LedgerRecord) -> str:
     if not status.finalizes_at:
         if record.exit_reason and newest.turn >= status.turn_record:
             if not any(map(any, seen.latest.holdings)):
-                return NOTHING_THERE
+                return "nothing: no money is there, so there is nothing to take out; what comes is challenged for"
             return f"our challenge with turn {newest.turn} to be registered"
         return "the end of the challenge to be confirmed"
     challenged = f"the challenge of turn {status.turn_record}"

@@ -14,13 +14,15 @@ from scapp.channels.ledger.messages import AskClose, SignFinal
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.signed import TURN_LEAD_MAX, check_signature, final_hash, last_turn
 
+_GOES_ON = ("running", "funding", "disputed")
 
-def close(record: LedgerRecord, context: Context) -> Step:
+
+def close(record: LedgerRecord) -> Step:
     """The operator wants the ledger to end. Raises LocalError while guarantees stand, or when there is nothing to
     end."""
     if record.closing_by is not None or record.final is not None:
         return NOTHING
-    if record.phase not in ("running", "funding", "disputed"):
+    if record.phase not in _GOES_ON:
         raise LocalError(f"ledger is {record.phase}, it cannot be closed")
     if record.has_guarantees:
         raise LocalError("guarantees for virtual channels stand in the ledger; close those first: `scapp ledger show`")
@@ -34,7 +36,7 @@ def receive_ask_close(record: LedgerRecord) -> Step:
     """The follower wants the ledger to end: nothing new begins, and once the last guarantee is gone it ends."""
     if not record.leads:
         raise PeerError("asks the follower for a final state")
-    if record.closing_by is not None or record.phase not in ("running", "funding", "disputed"):
+    if record.closing_by is not None or not (record.left_unfunded or record.phase in _GOES_ON):
         return NOTHING
     return Step((CloseRequested(record.channel, FOLLOWER),), notes=(Note(record.channel, "closing"),))
 
@@ -44,7 +46,9 @@ def finish(record: LedgerRecord, context: Context) -> Step:
     ledger = record.ledger
     if not record.leads or record.closing_by is None or record.final is not None:
         return NOTHING
-    if record.phase not in ("closing", "disputed") or record.has_guarantees or (ledger is not None and ledger.queue):
+    if not (record.left_unfunded or record.phase in ("closing", "disputed")):
+        return NOTHING
+    if record.has_guarantees or (ledger is not None and ledger.queue):
         return NOTHING
     turn = last_turn(record) + 1
     signature = context.signer.sign(final_hash(record, turn))

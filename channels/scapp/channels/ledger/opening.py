@@ -17,6 +17,7 @@ from scapp.channels.ledger.consensus import FOLLOWER, LEADER
 from scapp.channels.ledger.events import LedgerCreated, LedgerRejected, StageSigned
 from scapp.channels.ledger.messages import FUNDS_MAX, OpenLedger, RejectLedger, SignStage
 from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.ledger.session import LedgerSession
 from scapp.channels.ledger.setup import POSTFUND, PREFUND, LedgerNotAllowed, setup_of
 from scapp.channels.ledger.signed import check_signature, stage_hash
 from scapp.channels.types import Address, Destination
@@ -188,9 +189,13 @@ def reject(record: LedgerRecord, reason: str) -> Step:
     )
 
 
-def receive_rejected(record: LedgerRecord, message: RejectLedger) -> Step:
-    """The other party does not join. Raises PeerError once this node may have deposited in good faith."""
+def receive_rejected(record: LedgerRecord, session: LedgerSession, message: RejectLedger) -> Step:
+    """The other party does not join, or does not know the ledger. Raises PeerError once this node may have deposited in
+    good faith. One that recovers may have forgotten that, so its operator decides."""
     if record.rejected_by is not None:
+        return NOTHING
+    if record.recovering:
+        session.denied = message.reason or "no reason given"
         return NOTHING
     if record.phase not in ("proposed", "opening") and not _may_be_left(record):
         raise PeerError(f"rejected a ledger that is {record.phase}")

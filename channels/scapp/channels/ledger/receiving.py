@@ -32,7 +32,7 @@ def receive(record: LedgerRecord, session: LedgerSession, message: LedgerMessage
         case OpenLedger():
             raise PeerError("proposes a ledger that is known; only its leader may")
         case RejectLedger():
-            return opening.receive_rejected(record, message)
+            return opening.receive_rejected(record, session, message)
         case SignStage():
             return opening.receive_stage(record, message)
         case Updates():

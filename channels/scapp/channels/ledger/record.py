@@ -118,7 +118,9 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
             return "settled"
         if self.final is not None and self.final.complete:
             return "settled" if self._holds_nothing else "closed"
-        if self.exit_reason or (chain is not None and chain.disputed):
+        if self.exit_reason:
+            return "settled" if self.left_unfunded else "disputed"
+        if chain is not None and chain.disputed:
             return "disputed"
         if self.final is not None or self.closing_by is not None:
             return "closing"
@@ -129,8 +131,15 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return "opening" if self.prefund[self.setup.my_index] else "proposed"
 
     @property
+    def left_unfunded(self) -> bool:
+        """Does this node leave it, with no end that both have signed, though nobody has deposited? There is nothing to
+        take out then, and what each deposits all the same it can take back alone: with that it is disputed again."""
+        ended = self.final is not None and self.final.complete
+        return self.exit_reason != "" and self.ledger is None and not ended and self._holds_nothing
+
+    @property
     def _holds_nothing(self) -> bool:
-        """Is nothing on chain, for good? So it is when a ledger was closed before anybody had deposited."""
+        """Is nothing on chain, for good? So it is when a ledger was ended before anybody had deposited."""
         if self.chain is None or self.chain.disputed:
             return False
         seen = self.chain

@@ -89,7 +89,7 @@ def receive_standing(record: LedgerRecord, session: LedgerSession, message: Tell
     finals = _finals(record, message, context)
     for event in finals:
         record = evolve(record, event)
-    session.queue = ()
+    session.queue, session.denied = (), ""
     sends = tuple(Send(record.peer, each) for each in pending(record))
     note = Note(record.channel, "recovered", f"the other party was heard; changes go on above turn {last_turn(record)}")
     return Step((*known, *finals), sends, (note,))

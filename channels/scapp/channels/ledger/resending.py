@@ -14,7 +14,7 @@ from scapp.channels.ledger.updating import agreed, updates_message
 
 def pending(record: LedgerRecord) -> tuple[LedgerMessage, ...]:
     """In the order in which it is to be said."""
-    if record.phase in ("rejected", "settled", "proposed"):
+    if _is_over(record):
         return ()
     if record.recovering:
         # What is proposed again may never have arrived, and then nobody could answer.
@@ -32,6 +32,11 @@ def pending(record: LedgerRecord) -> tuple[LedgerMessage, ...]:
     if record.closing_by == FOLLOWER and not record.leads:
         found.append(AskClose(record.channel))
     return tuple(found)
+
+
+def _is_over(record: LedgerRecord) -> bool:
+    """Is there nothing to say, or nothing yet? Of one that was left unfunded the other party may not know."""
+    return record.phase in ("rejected", "proposed") or (record.phase == "settled" and not record.left_unfunded)
 
 
 def _of_final(record: LedgerRecord) -> tuple[LedgerMessage, ...]:
@@ -56,7 +61,7 @@ def _of_opening(record: LedgerRecord) -> tuple[LedgerMessage, ...]:
 
 def waits_for_peer(record: LedgerRecord) -> bool:
     """Is it the other party's turn to answer, so that what is pending is worth saying again?"""
-    if record.phase in ("rejected", "settled", "proposed"):
+    if _is_over(record):
         return False
     if record.recovering:
         return True

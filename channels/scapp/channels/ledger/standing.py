@@ -35,14 +35,20 @@ def waiting_for(record: LedgerRecord, session: LedgerSession) -> str:
 
 
 def _recovering(record: LedgerRecord, session: LedgerSession, peer: str) -> str:
+    waits = f"{peer} to tell where the ledger stands; this node was restored and signs nothing before"
+    return cannot_tell(record.channel, session, peer) or waits
+
+
+def cannot_tell(ledger: ChannelId, session: LedgerSession, peer: str) -> str:
+    """Why the other party of a restored node's ledger cannot tell it where that stands, and what its operator can do;
+    or nothing."""
+    command = f"scapp ledger recover 0x{ledger.hex()} --override"
     if session.peer_recovers:
-        return f"nothing: {peer} was restored as well and cannot tell either; {override_hint(record.channel)}"
-    return f"{peer} to tell where the ledger stands; this node was restored and signs nothing before"
-
-
-def override_hint(ledger: ChannelId) -> str:
-    """What an operator can do where two restored nodes wait for each other."""
-    return f"only an override helps, at one of the two: scapp ledger recover 0x{ledger.hex()} --override"
+        helps = f"only an override helps, at one of the two: {command}"
+        return f"nothing: {peer} was restored as well and cannot tell either; {helps}"
+    if session.denied:
+        return f"nothing: {peer} has no such ledger ({session.denied}); only an override helps: {command}"
+    return ""
 
 
 def _funding(record: LedgerRecord, peer: str) -> str:

@@ -5,7 +5,9 @@ for an unconditional voucher, H does the same with A; whoever meets a neighbour 
 chain before the lock ends. So a hub that had to pay late downstream still has the margin to be paid upstream.
 
 A node's view of one channel's locks is a `Conditional`, a value; each function gives the next one. `head_s` is the
-timestamp of the chain's newest block, the only clock that counts. `locked/` has the payments that are made of it.
+timestamp of the newest block that this node knows: by blocks alone a lock ends. `time_s` is the later of that and the
+node's own clock: the next block may come with that timestamp, so nobody counts on more time than is left by it
+(docs/adrs/0073-locks-by-two-clocks.md). `locked/` has the payments that are made of it.
 """
 
 from __future__ import annotations
@@ -66,8 +68,8 @@ class Conditional(msgspec.Struct, frozen=True, gc=False):
 
 
 def offer(known: Conditional, lock: Lock, signer: VoucherSigner, head_s: int, terms: LockTerms) -> Conditional:
-    """One more lock. Raises LocalError."""
-    fault = lock_fault(known, lock) or time_fault(lock, head_s, terms)
+    """One more lock. Raises LocalError. Its time is its payee's risk, not its payer's: the chain's clock will do."""
+    fault = lock_fault(known, lock) or time_fault(lock, head_s, head_s, terms)
     if signer.address != known.payer:
         fault = "only the payer of a channel can pay in it"
     if fault:
@@ -141,13 +143,16 @@ def lock_fault(known: Conditional, lock: Lock) -> str:
     return ""
 
 
-def time_fault(lock: Lock, head_s: int, terms: LockTerms) -> str:
+def time_fault(lock: Lock, head_s: int, time_s: int, terms: LockTerms) -> str:
     """Why nobody should offer the lock, pass it on or open it, or "": too little time to answer on chain, or so much
-    that it could open when a dispute over its channel has been paid out."""
+    that it could open when a dispute over its channel has been paid out. The one counts from `time_s`, the other from
+    the newest block: a challenge in the next one may begin right behind it."""
     least, most = terms.margin_s, terms.challenge_duration_s - terms.margin_s
-    if not least <= lock.expiry_s - head_s <= most:
-        return f"a lock that ends in {lock.expiry_s - head_s} s; allowed are {least} to {most}"
-    return ""
+    left_s, ends_s = lock.expiry_s - time_s, lock.expiry_s - head_s
+    if left_s >= least and ends_s <= most:
+        return ""
+    old = f"; the newest block known here is {time_s - head_s} s old" if time_s - head_s >= least else ""
+    return f"a lock that ends in {left_s if left_s < least else ends_s} s; allowed are {least} to {most}{old}"
 
 
 # The hub
@@ -164,9 +169,11 @@ def forward_fault(incoming: Lock, outgoing: Lock, fee: int, terms: LockTerms) ->
     return ""
 
 
-def must_reveal(known: Conditional, preimages: frozenset[bytes], head_s: int, terms: LockTerms) -> list[bytes]:
+def must_reveal(
+    known: Conditional, preimages: frozenset[bytes], head_s: int, time_s: int, terms: LockTerms
+) -> list[bytes]:
     """Hashes of locks of a channel that pays us, to be revealed on chain now: we know the preimage (`preimages` are
     their hashes), the payer has not made them unconditional, and there is no time left to wait for that. Half the
     margin remains to get the transaction into a block."""
-    due = head_s + terms.margin_s // 2
+    due = time_s + terms.margin_s // 2
     return [lock.hash for lock in known.locks if lock.hash in preimages and head_s <= lock.expiry_s <= due]

@@ -47,6 +47,8 @@ def wants_guarantee(record: VirtualRecord, at: int, side: Side) -> bool:
         return True
     if record.aborting or record.end_wanted or record.rejected_by >= 0 or record.leaving:
         return False
+    if record.final is not None:
+        return False  # it was there before anybody signed that state: a restored leader has forgotten it, and its end
     # The payer of this fee, to the left, agrees only when it has been paid itself; the queue must not wait for that.
     return not (at == LEFT and fee and record.my_index > 1 and not record.left_held)
 

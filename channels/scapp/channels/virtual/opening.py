@@ -202,6 +202,23 @@ def refuse(channel: ChannelId, my_index: int, peer: Address, reason: str) -> Ste
     return Step(sends=(Send(peer, Refused(channel, my_index, reason[:REASON_MAX])),))
 
 
+def give_up(step: Step, reason: str) -> Step:
+    """What begins a channel that cannot be put into this node's ledgers, though it has signed the prefund state: it is
+    given up at once. So the node signs the aborted state, should everybody else have signed the prefund state too."""
+    record = begun_by(step)
+    event = Rejected(record.channel_id, record.my_index, reason)
+    return Step((*step.events, event), news(None, evolve(record, event)))
+
+
+def begun_by(step: Step) -> VirtualRecord:
+    """The record to which the facts of a new channel come."""
+    created, *others = step.events
+    record = create(created)
+    for event in others:
+        record = evolve(record, event)
+    return record
+
+
 def _begun(record: VirtualRecord, created: VirtualCreated, first: VirtualEvent) -> Step:
     return Step((created, first), news(None, evolve(record, first)))
 

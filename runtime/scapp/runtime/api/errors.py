@@ -31,6 +31,7 @@ STATUS_OF_CODE = {
     "unknown_channel": 404,
     "unknown_app": 404,
     "unknown_peer": 404,
+    "unknown_projection": 404,
     "ambiguous": 409,
     "method_not_allowed": 405,
     "refused": 409,

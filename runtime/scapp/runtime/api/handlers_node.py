@@ -10,9 +10,8 @@ import msgspec
 
 from scapp.channels.deployment import Limits
 from scapp.channels.errors import ScappError
-from scapp.reducers.manifest import ManifestError
 from scapp.runtime.api.call import Call, address_of, find_app
-from scapp.runtime.api.errors import STORAGE_HINT, ApiError, as_api_error
+from scapp.runtime.api.errors import STORAGE_HINT, ApiError
 from scapp.runtime.api.metrics import metrics_text
 from scapp.runtime.api.views import app_view, chain_status_view, hexed, peer_view
 from scapp.runtime.chain_documents import ChainStatusView
@@ -28,6 +27,7 @@ from scapp.runtime.documents import (
     Status,
     WaitRequest,
 )
+from scapp.runtime.module import ManifestRefused
 from scapp.runtime.recovery_documents import BackupRequest, BackupView
 from scapp.runtime.sizes import disk_free_bytes, log_bytes
 
@@ -142,10 +142,15 @@ async def deploy_of_channel(call: Call) -> AppView:
 async def _deployed(call: Call, wasm: bytes, limits: Limits) -> AppView:
     try:
         app = await call.context.blocking(call.context.apps.add, wasm, limits)
-    except (ScappError, ManifestError, ValueError) as error:
-        known = as_api_error(error) if isinstance(error, ApiError) else None
-        raise known or ApiError("bad_module", str(error), "docs/reference/abi.md says what a module must be") from error
+    except (ScappError, ValueError) as error:
+        raise bad_module(error) from error
     return await _view(call, app)
+
+
+def bad_module(error: Exception) -> ApiError:
+    """The answer for a module that was not taken, with the page that says what it must be like."""
+    page, what = ("manifest", "manifest") if isinstance(error, ManifestRefused) else ("abi", "module")
+    return ApiError("bad_module", str(error), f"docs/reference/{page}.md says what a {what} must be")
 
 
 def limits_of(text: str | None) -> Limits:

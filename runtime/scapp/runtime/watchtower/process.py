@@ -17,7 +17,7 @@ from scapp.runtime.config import Config
 from scapp.runtime.disputes.packages import PackageStore
 from scapp.runtime.home_lock import lock_home
 from scapp.runtime.key_passwords import ask_password
-from scapp.runtime.keys_file import CHAIN_KEY
+from scapp.runtime.keys_file import CHAIN_KEY, require_key
 from scapp.runtime.state_documents import as_text
 from scapp.runtime.watchtower.tower import TowerServer, Watchtower, check_tokens
 
@@ -53,10 +53,11 @@ async def _until_told(home: Path, config: Config, listen: str, channels_max: int
 
 def _open(home: Path, undo: contextlib.AsyncExitStack) -> tuple[TokenStore, RocksLog]:
     """The directory, for this process alone. The log holds its transactions, so that each is sent once."""
-    (home / "log").mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_key(home, CHAIN_KEY)  # without one the directory need not be there, and is left as it is
     undo.callback(lock_home(home))
     tokens = TokenStore(home)
     check_tokens(tokens)
+    (home / "log").mkdir(mode=0o700, exist_ok=True)
     log = RocksLog(home / "log")
     undo.callback(log.close)
     return tokens, log

@@ -67,6 +67,11 @@ class LockBook:
             verifier = self._verifiers[payer] = Verifier(payer)
         return verifier
 
+    @property
+    def time_s(self) -> int:
+        """What the next block's timestamp may be: the newest block's, or this node's clock where that is ahead."""
+        return max(self.chain.head_s, self.now_ms // 1_000)
+
     # Lanes
 
     def lane(self, channel: bytes) -> Lane:
@@ -201,10 +206,10 @@ class LockBook:
         return lane
 
     def time_fault(self, lane: Lane, lock: Lock) -> str:
-        """As `hops.time_fault`, by the chain's clock as this node knows it."""
+        """As `hops.time_fault`, by what this node knows of the time."""
         if not self.chain.head_s:
             return CHAIN_UNSEEN
-        return time_fault(lock, self.chain.head_s, self.settings.of(lane))
+        return time_fault(lock, self.chain.head_s, self.time_s, self.settings.of(lane))
 
     def promise(self, lane: Lane, known: Conditional) -> None:
         """Store the voucher that `hops` made for a lane of which this node is the payer."""

@@ -23,7 +23,7 @@ def reveals(book: LockBook, lane: Lane) -> tuple[bytes, ...]:
     if lane.phase == "closed":
         due = [lock.hash for lock in lane.locks if lock.hash in known and head_s <= lock.expiry_s]
     else:
-        due = must_reveal(lane.known, known, head_s, book.settings.of(lane))
+        due = must_reveal(lane.known, known, head_s, book.time_s, book.settings.of(lane))
     return tuple(preimages[name] for name in due)
 
 

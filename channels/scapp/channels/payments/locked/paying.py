@@ -28,7 +28,10 @@ def plan(book: LockBook, invoice: Invoice, hubs: Sequence[Address], fees: Sequen
     if len(fees) != len(hubs) or min(fees, default=0) < 0:
         raise LocalError(f"{len(fees)} fees for {len(hubs)} hubs")
     margin_s = book.settings.margin_s
-    amount, expiry_s = invoice.amount, book.chain.head_s + 2 * margin_s  # the payee wants one of them, and time passes
+    # The payee wants one margin, by its own clock too, and time passes. From the newest block, as long as that is not
+    # old: every node on the way knows it, and reads its own clock.
+    from_s = max(book.chain.head_s, book.time_s - margin_s // 2)
+    amount, expiry_s = invoice.amount, from_s + 2 * margin_s
     hops = [Hop(invoice.payee, amount, expiry_s)]
     for hub, fee in zip(reversed(hubs), reversed(fees), strict=True):
         amount, expiry_s = amount + fee, expiry_s + margin_s

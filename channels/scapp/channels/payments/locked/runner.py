@@ -47,6 +47,7 @@ logger = logging.getLogger("scapp.payments")
 INBOX_MAX = 10_000
 """Messages of peers that wait; what is beyond is dropped, for it is said again."""
 SNAPSHOT_EVENTS = 4_096
+HEAD_OLD_S = 60
 _COUNTED = Ask | Locked | LaneWanted | LaneHeld
 """What a peer may say as often as it likes, and makes this node store or work; the rest answers what was begun."""
 
@@ -185,6 +186,9 @@ class LockRunner:
         if forgetting.size(self.book) >= self._forget_at:
             self._put(_Input(self._forget, None))
         self.on_head()
+        self._now()
+        if self.port is not None and not self._storing and self.book.time_s > self.book.chain.head_s + HEAD_OLD_S:
+            self.port.changed(state.locked())  # no block comes, and a preimage is due on chain all the same
 
     def on_head(self) -> None:
         """There may be a new block: ask the chain, if anything depends on it."""

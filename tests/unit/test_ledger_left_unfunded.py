@@ -1,0 +1,155 @@
+"""A ledger that is left before anybody has deposited: it is over at once, the pair may open another, and a deposit that
+was on its way all the same comes back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from scapp.channels.ledger import leaving, opening
+from scapp.channels.ledger.messages import AskClose, SignFinal
+from scapp.channels.ledger.opening import LedgerOrder
+from scapp.channels.ledger.resending import pending, waits_for_peer
+from scapp.channels.onchain import Purpose
+from scapp.channels.outcome import address_to_destination
+from scapp.channels.types import ZERO_ADDRESS
+from tests.support.ledger_pair import COIN, RULES, LedgerPair, Party
+from tests.support.ledger_scene import LedgerScene
+from tests.support.plain_chain import CONFIRMATIONS, PlainService, account_of
+
+ALICE, BOB = 0, 1
+
+
+@pytest.fixture
+def pair() -> LedgerPair:
+    """Both have signed the prefund state and seen the chain; the leader's deposit is wanted and was not sent."""
+    made = LedgerPair()
+    made.quiet()
+    for party in made.parties:
+        party.see()
+    assert phases(made) == ["funding", "funding"]
+    return made
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[LedgerScene]:
+    made = await LedgerScene(2).start()
+    try:
+        yield made
+    finally:
+        await made.end()
+
+
+def phases(pair: LedgerPair) -> list[str]:
+    return [party.it.phase for party in pair.parties]
+
+
+def leave(party: Party) -> None:
+    party.commit(leaving.leave(party.it, "enough"))
+    party.settle()
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_it_ends_at_both_without_a_transaction_and_the_pair_may_open_another(pair: LedgerPair, who: int) -> None:
+    leave(pair.parties[who])
+    assert pair.parties[who].it.phase == "settled"
+    pair.collect()
+    pair.quiet()
+    assert phases(pair) == ["settled", "settled"]
+    pair.mine(CONFIRMATIONS)
+    assert pair.chain.sent == {}
+    for party in pair.parties:
+        assert (pending(party.it) == () or not waits_for_peer(party.it), party.it.is_open) == (True, False)
+        other = pair.parties[1 - party.index].address
+        ends = (address_to_destination(party.address), address_to_destination(other))
+        order = LedgerOrder(peer=other, nonce=8, challenge_duration_s=600, funds=((COIN, 1, 1),), pays_to=ends)
+        assert opening.propose(order, [party.it], RULES, party.context).events
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_silent_peer_holds_nobody_up_and_ends_it_once_it_hears(pair: LedgerPair, who: int) -> None:
+    """What it is told is said again, for nothing on chain tells it."""
+    party, other = pair.parties[who], pair.parties[1 - who]
+    leave(party)
+    pair.collect()
+    pair.bag.clear()
+    assert (party.it.is_open, other.it.phase) == (False, "funding")
+    assert waits_for_peer(party.it)
+    assert isinstance(pending(party.it)[-1], AskClose if who else SignFinal)
+    party.say_again()
+    pair.collect()
+    pair.quiet()
+    assert phases(pair) == ["settled", "settled"]
+    assert not waits_for_peer(party.it)
+
+
+def test_one_that_was_left_still_ends_it_when_the_other_asks(pair: LedgerPair) -> None:
+    """Its own request was lost, and the other's operator ends it for itself."""
+    leave(pair.leader)
+    pair.collect()
+    pair.bag.clear()
+    pair.follower.close()
+    pair.collect()
+    pair.quiet()
+    pair.leader.say_again()
+    pair.collect()
+    pair.quiet()
+    assert phases(pair) == ["settled", "settled"]
+
+
+def test_a_deposit_that_was_on_its_way_is_challenged_for_and_comes_back(pair: LedgerPair) -> None:
+    """The other says nothing more. Meanwhile the ledger is not over, unless the chain takes the deposit back."""
+    pair.leader.act()  # the deposit is sent
+    leave(pair.leader)
+    pair.leader.outbox.clear()
+    assert pair.leader.it.phase == "settled"
+    pair.chain.chain.mine()
+    pair.leader.see()
+    assert pair.leader.it.phase == "disputed"
+    assert pair.leader.it.is_open
+    pair.chain.chain.roll_back(1)
+    pair.leader.see()
+    assert pair.leader.it.phase == "settled"
+    for step_s in (12, 12, 700, *[12] * 2 * CONFIRMATIONS, 12):
+        pair.leader.act()
+        pair.chain.chain.mine(pair.chain.chain.head.time_s + step_s)
+        pair.leader.now_ms = pair.chain.chain.head.time_s * 1_000
+        pair.leader.see()
+    assert any(purpose.kind == "challenge" for _, purpose, _ in pair.chain.sent)
+    assert pair.leader.it.phase == "settled"
+    assert pair.chain.gain(account_of(pair.leader.address), COIN) == 0
+
+
+def test_one_that_somebody_has_paid_into_is_not_over(pair: LedgerPair) -> None:
+    """Neither where the deposit is not confirmed yet."""
+    pair.leader.act()
+    pair.chain.chain.mine()
+    for party in pair.parties:
+        party.see()
+        leave(party)
+        assert (party.it.phase, party.it.is_open, party.it.closing_by) == ("disputed", True, None)
+
+
+async def test_a_deposit_that_was_sent_before_is_found_after_a_restart(
+    scene: LedgerScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other is away until it is challenged for. Then the ledger ends at both, who open another, and nothing of the
+    deposit is missing."""
+    left = await scene.propose_ledger(ALICE, BOB)
+    await scene.until(lambda: scene.has_phase(left, "funding", (ALICE, BOB)))
+    await scene.until(lambda: bool(scene.services[ALICE].wants.get(left)))
+    scene.services[ALICE].send()
+    await scene.nodes[BOB].stop()
+    await scene.books(ALICE).challenge_ledger(left)
+    assert scene.has_phase(left, "settled", (ALICE,))
+    monkeypatch.setattr(PlainService, "pending", (Purpose(left, "deposit", ZERO_ADDRESS),))
+    await scene.restart(ALICE)
+    await scene.until(lambda: scene.has_phase(left, "disputed", (ALICE,)), blocks=True)
+    await scene.node(BOB)
+    monkeypatch.setattr(PlainService, "pending", ())
+    await scene.until(lambda: scene.has_phase(left, "settled", (ALICE, BOB)), blocks=True, seconds=600)
+    account, paid_to = account_of(scene.address(ALICE)), scene.address(ALICE)
+    assert (scene.chain.gain(account), scene.chain.chain.world.balances[paid_to]) == (-1_000, 1_000)
+    again = await scene.ledger(ALICE, BOB)
+    assert again != left
