@@ -91,6 +91,19 @@ def test_a_peer_keeps_its_name_and_names_are_unique(node: Harness) -> None:
         client.add_peer("0x" + ALICE.hex(), "h:3")
 
 
+def test_a_peer_is_removed_by_its_name(node: Harness) -> None:
+    """Its link stays, as its listing says."""
+    client = node.client
+    client.add_peer("0x" + BOB.hex(), "h:1", "bob")
+    removed = client.remove_peer("bob")
+    assert (removed.address, removed.connected) == ("0x" + BOB.hex(), True)
+    assert BOB not in node.peers
+    with pytest.raises(Refused, match="no peer's name"):
+        client.remove_peer("bob")
+    with pytest.raises(Refused, match="not in the peers list"):
+        client.remove_peer("0x" + BOB.hex())
+
+
 def test_deploy_is_idempotent_and_limits_make_another_deployment(node: Harness) -> None:
     first = node.client.deploy(WASM)
     assert first == node.client.deploy(WASM) == node.client.deployment("duel")

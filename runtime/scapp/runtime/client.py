@@ -127,6 +127,10 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
     def add_peer(self, address: str, endpoint: str, name: str | None = None) -> PeerView:
         return self._post("/v1/peers", PeerView, {"address": address, "endpoint": endpoint, "name": name})
 
+    def remove_peer(self, peer: str) -> PeerView:
+        """By address or name: policies trust it no longer."""
+        return self._post(f"/v1/peers/{quoted(peer)}/remove", PeerView, {})
+
     def deployments(self) -> list[AppView]:
         return self._get("/v1/deployments", AppList).deployments
 

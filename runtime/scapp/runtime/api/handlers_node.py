@@ -10,7 +10,7 @@ import msgspec
 
 from scapp.channels.deployment import Limits
 from scapp.channels.errors import ScappError
-from scapp.runtime.api.call import Call, address_of, find_app
+from scapp.runtime.api.call import Call, address_of, find_app, find_peer
 from scapp.runtime.api.errors import STORAGE_HINT, ApiError
 from scapp.runtime.api.metrics import metrics_text
 from scapp.runtime.api.views import app_view, chain_status_view, hexed, peer_view
@@ -87,6 +87,13 @@ async def add_peer(call: Call) -> PeerView:
         raise ApiError("refused", f"{request.address} is this node itself", "add the other node's address")
     peer = await call.context.blocking(call.context.peers.add, address, request.endpoint, request.name)
     call.context.service.add_peer(address, request.endpoint)
+    return peer_view(peer, next((s for s in call.context.service.peers() if s.address == address), None))
+
+
+async def remove_peer(call: Call) -> PeerView:
+    """Out of the list that policies trust. A link that there is stays, and is dialled until the next start."""
+    address = find_peer(call.context, call.path["peer"])
+    peer = await call.context.blocking(call.context.peers.remove, address)
     return peer_view(peer, next((s for s in call.context.service.peers() if s.address == address), None))
 
 

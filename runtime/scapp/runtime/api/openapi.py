@@ -15,6 +15,7 @@ _BINARY = {"application/wasm": {"schema": {"type": "string", "format": "binary"}
 _PATH_PARAMETERS = {
     "channel": "channel id, or a unique beginning of it (at least 4 hex digits)",
     "ledger": "ledger id, or a unique beginning of it (at least 4 hex digits)",
+    "peer": "address of a peer, or its name",
     "projection": "name of a projection",
     "app": "app name (the latest deployed of that name) or the beginning of its deployment id (8 hex digits)",
 }

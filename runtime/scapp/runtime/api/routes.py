@@ -79,6 +79,10 @@ ROUTES: tuple[Route, ...] = (
         request=PeerRequest, response=PeerView, handler=handlers_node.add_peer,
     ),
     Route(
+        method="POST", path="/v1/peers/{peer}/remove", name="remove_peer", permission="channels",
+        summary="Take a peer out of the list that policies trust", response=PeerView, handler=handlers_node.remove_peer,
+    ),
+    Route(
         method="GET", path="/v1/deployments", name="list_deployments", summary="Apps known to this node",
         response=AppList, handler=handlers_node.deployments,
     ),

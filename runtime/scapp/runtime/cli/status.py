@@ -145,6 +145,17 @@ def add(address: str, endpoint: str, name: str | None) -> None:
     emit(peer, f"{peer.name or peer.address} at {peer.endpoint}")
 
 
+@peers.command()
+@common
+@click.argument("peer")
+def remove(peer: str) -> None:
+    """Take PEER (address or name) out of the list: it is not trusted any more, and not dialled after the next start.
+    What runs with it goes on."""
+    with settings().client() as node:
+        removed = node.remove_peer(peer)
+    emit(removed, f"{removed.name or removed.address} is not in the peers list any more")
+
+
 @peers.command("list")
 @common
 def list_() -> None:
