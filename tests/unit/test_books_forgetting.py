@@ -17,6 +17,7 @@ from scapp.channels.books.state import BooksState
 from scapp.channels.books.step import BOOKS_STREAM, NOTHING, Step
 from scapp.channels.errors import CorruptionError
 from scapp.channels.ledger.opening import open_again
+from scapp.channels.restoring import mark_restored
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual.agreement import opened_ms, to_message
 from scapp.channels.virtual.messages import Said
@@ -122,6 +123,12 @@ async def test_what_an_open_ledger_has_guaranteed_is_kept(scene: LedgerScene, mo
     await looked(scene, ALICE)
     await looked(scene, ALICE)
     assert (books.virtuals, books.ledgers) == ({}, {})
+    await scene.restart(ALICE)
+    assert scene.books(ALICE)._payments.purses() == []
+    log = scene.logs[ALICE].durable_copy()
+    before = log.version(used)
+    assert mark_restored(log, bytes(16), 1, 1) == {}
+    assert (log.version(used), log.version(BOOKS_STREAM) > 0) == (before, True)
 
 
 async def test_a_ledger_is_kept_as_long_as_a_channel_names_it(
