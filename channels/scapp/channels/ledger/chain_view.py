@@ -72,6 +72,7 @@ def _expected(record: LedgerRecord) -> Expected:
     final = record.final
     return Expected(
         totals=tuple(each.total for each in record.balances.assets),
+        claims=tuple(each.total + sum(item.amount for item in each.trailing) for each in record.balances.assets),
         deposits=tuple(min(filter(None, (of[k].amount for of in shares.of))) for k in range(len(shares.assets))),
         challenge_duration=record.setup.fixed.challenge_duration,
         final_signed=final is not None and bool(final.signatures[record.setup.my_index]),
