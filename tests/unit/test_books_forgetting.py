@@ -160,6 +160,7 @@ async def test_the_oldest_settled_purses_are_forgotten_and_none_is_opened_again(
             books._purses.forget_old()
             books._after(tuple(channels))
             assert {each.purse.channel for each in books._payments.purses()} == {channels[2], open_now}
+            assert set(books._payments._talk._seen) <= {channels[2], open_now}
             assert [scene.virtual(who, channel).paid for channel in channels] == [4, 4, 4]
     await scene.books(ALICE).pay(open_now, 1)
     assert not scene.nodes[ALICE].books.fault  # type: ignore[union-attr]
