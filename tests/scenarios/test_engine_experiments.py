@@ -13,116 +13,35 @@ from scapp.channels.books.info import PaymentChannelRequest
 from scapp.channels.books.messages import encode_message
 from scapp.channels.chain import calls
 from scapp.channels.errors import LocalError
-from scapp.channels.ledger import consensus
 from scapp.channels.ledger.balances import Parties, opening_balances
 from scapp.channels.ledger.messages import Agree, Ask, OpenLedger, RejectLedger, SignFinal, Update, Updates
+from scapp.channels.ledger.opening import open_again
 from scapp.channels.ledger.proposals import Part, Remove
-from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.ledger.signed import newest_enforceable
 from scapp.channels.ledger.wire import to_wire
 from scapp.channels.onchain import Challenge
 from scapp.channels.outcome import address_to_destination
 from scapp.channels.payments.messages import Vouchers, encode_payment_message
 from scapp.channels.payments.vouchers import sign_voucher
-from scapp.channels.signing import Signer
 from scapp.channels.state import FixedPart, check_fixed_part
-from scapp.channels.transport.fake import FakeTransport
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual.agreement import Agreement, Asset, nonce_at, to_message
 from scapp.channels.virtual.chain_view import milestone_state
 from scapp.channels.virtual.messages import Final, Proposed, Refused, Said
-from scapp.channels.virtual.record import VirtualRecord
-from tests.support.ledger_scene import DURATION_S, PAYMENT_APP, LedgerScene
+from tests.support.hostile_scene import ALICE, BOB, IRENE, MALLORY, HostileScene
+from tests.support.ledger_scene import DURATION_S, PAYMENT_APP
 from tests.support.node_cast import START_MS
-from tests.support.plain_chain import CONSENSUS, account_of
+from tests.support.plain_chain import CONSENSUS, account_of, challenger
 from tests.support.tree import ROOT
 
-ALICE, IRENE, BOB = 0, 1, 2
-MALLORY = Signer(b"\xde\xad" * 16)
 JUNK = b"\x5a" * 65
 UNKNOWN = ChannelId(b"\x99" * 32)
 WEI = 10**18
 
 
-class Scene(LedgerScene):
-    """Alice pays Bob through Irene; Mallory, a stranger with a key of her own, reaches them all."""
-
-    left: ChannelId
-    right: ChannelId
-
-    async def ready(self) -> Scene:
-        await self.start()
-        self.mallory = FakeTransport(self.cast.network, MALLORY.address)
-        await self.mallory.start(_hear, lambda peer, connected: None)
-        for index in self.nodes:
-            self.mallory.add_peer(self.address(index), "fake:1")
-        self.left, self.right = await self.ledger(ALICE, IRENE), await self.ledger(IRENE, BOB)
-        return self
-
-    async def refuses(self, index: int, data: bytes, sender: int | None = None) -> None:
-        """The node gets the message from Mallory, or with another node's key; it refuses it, as no bug of its own."""
-        node = self.nodes[index]
-        before, bugs = node.counters(), node.counters().get("books_bugs", 0)
-        self.say(index, data, sender)
-        await self.until(lambda: node.counters().get("messages_refused", 0) > before.get("messages_refused", 0))
-        assert node.counters().get("books_bugs", 0) == bugs
-
-    async def ignores(self, index: int, data: bytes, sender: int | None = None) -> None:
-        """The same for what means nothing to the node, refused or not."""
-        node = self.nodes[index]
-        before, bugs = node.counters()["messages_received"], node.counters().get("books_bugs", 0)
-        self.say(index, data, sender)
-        await self.until(lambda: node.counters()["messages_received"] > before)
-        assert node.counters().get("books_bugs", 0) == bugs
-
-    def say(self, index: int, data: bytes, sender: int | None) -> None:
-        transport = self.mallory if sender is None else self.nodes[sender]._transport
-        transport.send(self.address(index), data)
-
-    async def works(self) -> None:
-        """Everybody is alive: a new channel through all of them, a payment, its end."""
-        failures = [self.nodes[index]._transport for index in self.nodes]
-        assert [each.handler_failures for each in failures if isinstance(each, FakeTransport)] == [0] * len(failures)
-        before = self.worth()
-        channel = await self.payments((ALICE, IRENE, BOB), 10)
-        await self.books(ALICE).pay(channel, 7)
-        await self.until(lambda: self.virtual(BOB, channel).paid == 7)
-        await self.books(ALICE).close_virtual(channel)
-        await self.until(lambda: self.virtual_phase(channel, "released", (ALICE, IRENE, BOB)))
-        assert self.worth() == [before[0] - 7, before[1], before[2] + 7]
-
-    def worth(self) -> list[int]:
-        """What each has in its ledgers, guarantees left out."""
-        return [
-            sum(each.assets[0].mine for each in self.books(index).ledgers() if each.phase == "running")
-            for index in (ALICE, IRENE, BOB)
-        ]
-
-    def ledger_record(self, index: int, ledger: ChannelId) -> LedgerRecord:
-        runner = self.books(index)._runner
-        assert runner is not None
-        return runner.books.state.ledgers[ledger]
-
-    def virtual_record(self, index: int, channel: ChannelId) -> VirtualRecord:
-        runner = self.books(index)._runner
-        assert runner is not None
-        return runner.books.state.virtuals[channel]
-
-    def removal(self, channel: ChannelId, first: int) -> Updates:
-        """Alice, who leads, signs that the guarantee of 40 gives her so much back."""
-        ledger = self.ledger_record(ALICE, self.left).ledger
-        assert ledger is not None
-        remove = Remove(channel, (Part(ZERO_ADDRESS, 40, first),))
-        _, signed = consensus.propose(ledger, remove, self.signers[ALICE])
-        return Updates(self.left, (Update(signed.turn, to_wire(remove), signed.signature),))
-
-
-async def _hear(peer: Address, data: bytes) -> None:
-    """Mallory does not care."""
-
-
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    made = Scene(3)
+async def scene() -> AsyncIterator[HostileScene]:
+    made = HostileScene(3)
     await made.ready()
     try:
         yield made
@@ -146,7 +65,7 @@ def test_every_experiment_has_its_test() -> None:
     assert {each["name"] for each in vectors["goEngineExperiments"]} == set(tried)
 
 
-async def test_a_forged_final_state_frees_no_guarantee(scene: Scene) -> None:
+async def test_a_forged_final_state_frees_no_guarantee(scene: HostileScene) -> None:
     """Alice has paid 12 of 40. She says that all three have signed that nothing was paid, then takes the guarantee
     back with a change that she, the leader, has truly signed."""
     channel = await scene.payments((ALICE, IRENE, BOB), 40)
@@ -169,7 +88,7 @@ async def test_a_forged_final_state_frees_no_guarantee(scene: Scene) -> None:
 
 
 def proposed(
-    scene: Scene, first: int, last: int, app: Address = PAYMENT_APP, path: tuple[int, ...] = (0, 1, 2)
+    scene: HostileScene, first: int, last: int, app: Address = PAYMENT_APP, path: tuple[int, ...] = (0, 1, 2)
 ) -> bytes:
     """Alice proposes a channel with amounts modulo 2^256, rightly signed as far as they can be."""
     people = tuple(scene.address(index) for index in path)
@@ -204,7 +123,7 @@ def proposed(
     ],
 )  # fmt: skip
 async def test_a_channel_of_negative_or_foreign_money_is_not_joined(
-    scene: Scene, make: Callable[[Scene], bytes]
+    scene: HostileScene, make: Callable[[HostileScene], bytes]
 ) -> None:
     await scene.refuses(IRENE, make(scene), ALICE)
     assert scene.books(IRENE).virtuals() == []
@@ -212,7 +131,7 @@ async def test_a_channel_of_negative_or_foreign_money_is_not_joined(
     await scene.works()
 
 
-async def test_a_stranger_makes_nobody_deposit(scene: Scene) -> None:
+async def test_a_stranger_makes_nobody_deposit(scene: HostileScene) -> None:
     """A ledger with 10^18 of Bob's: without time for a dispute it is refused, else it is his operator's to decide."""
     scene.policies[BOB].answers["ledger"] = ("ask", "by hand")
     for duration_s in (0, 1, DURATION_S):
@@ -243,7 +162,7 @@ async def test_a_stranger_makes_nobody_deposit(scene: Scene) -> None:
     await scene.works()
 
 
-async def test_a_forged_end_closes_no_ledger(scene: Scene) -> None:
+async def test_a_forged_end_closes_no_ledger(scene: HostileScene) -> None:
     """From a stranger, and from the other party with signatures that nobody made."""
     final = encode_message(SignFinal(scene.left, 9, JUNK, answer=True))
     await scene.refuses(IRENE, final)
@@ -256,7 +175,7 @@ async def test_a_forged_end_closes_no_ledger(scene: Scene) -> None:
     await scene.works()
 
 
-async def test_nobody_cancels_what_is_not_its_own(scene: Scene) -> None:
+async def test_nobody_cancels_what_is_not_its_own(scene: HostileScene) -> None:
     """A stranger rejects a ledger and a channel; a party those that run. A refusal is in nobody else's name."""
     channel = await scene.payments((ALICE, IRENE, BOB), 40)
     reject = encode_message(RejectLedger(scene.left, "no"))
@@ -270,7 +189,7 @@ async def test_nobody_cancels_what_is_not_its_own(scene: Scene) -> None:
     await scene.works()
 
 
-async def test_no_message_crashes_a_node(scene: Scene) -> None:
+async def test_no_message_crashes_a_node(scene: HostileScene) -> None:
     """Unknown ids, unknown kinds, a voucher above the balance, bytes that are no message, lists that are empty."""
     channel = await scene.payments((ALICE, IRENE, BOB), 40)
     too_much = sign_voucher(channel, 41, scene.signers[ALICE])
@@ -301,12 +220,12 @@ async def test_no_message_crashes_a_node(scene: Scene) -> None:
     await scene.works()
 
 
-def _open_of(scene: Scene, channel: ChannelId) -> Proposed:
+def _open_of(scene: HostileScene, channel: ChannelId) -> Proposed:
     record = scene.virtual_record(ALICE, channel)
     return to_message(channel, record.agreement, record.prefund.signatures)
 
 
-async def test_no_call_crashes_a_node(scene: Scene) -> None:
+async def test_no_call_crashes_a_node(scene: HostileScene) -> None:
     """To pay more than there is, to close twice, to open a channel where there is no ledger."""
     alice = scene.books(ALICE)
     channel = await scene.payments((ALICE, IRENE), 40, fees=())
@@ -327,7 +246,7 @@ async def test_no_call_crashes_a_node(scene: Scene) -> None:
     assert scene.gain(ALICE) == 1_000 - 7
 
 
-async def test_a_deposit_by_a_stranger_holds_up_no_ledger(scene: Scene) -> None:
+async def test_a_deposit_by_a_stranger_holds_up_no_ledger(scene: HostileScene) -> None:
     """One wei just before the leader's deposit: it deposits what is missing."""
     await scene.books(ALICE).close_ledger(scene.left)
     await scene.until(lambda: scene.has_phase(scene.left, "settled", (ALICE, IRENE)), blocks=True)
@@ -340,7 +259,7 @@ async def test_a_deposit_by_a_stranger_holds_up_no_ledger(scene: Scene) -> None:
     await scene.works()
 
 
-async def test_a_challenge_with_foreign_signatures_and_doubled_ones_is_read(scene: Scene) -> None:
+async def test_a_challenge_with_foreign_signatures_and_doubled_ones_is_read(scene: HostileScene) -> None:
     """The contract takes them in any order, with others among them: the hub and the payee still answer."""
     channel = await scene.payments((ALICE, IRENE, BOB), 40)
     await scene.books(ALICE).pay(channel, 12)
@@ -353,4 +272,36 @@ async def test_a_challenge_with_foreign_signatures_and_doubled_ones_is_read(scen
     done = lambda: scene.virtual_phase(channel, "released", (ALICE, IRENE, BOB))  # noqa: E731
     await scene.until(done, blocks=True, seconds=600)
     assert scene.worth() == [988, 2_000, 1_012]
+    await scene.works()
+
+
+async def test_a_ledger_that_was_paid_out_has_no_second_life(scene: HostileScene) -> None:
+    """The contract forgets a ledger with its last payout: strangers pay in, show an older state and the final one,
+    and Alice proposes it once more. Nobody deposits or signs, and what came late goes where the end says."""
+    record = scene.ledger_record(ALICE, scene.left)
+    older, again = newest_enforceable(record), encode_message(open_again(record))
+    assert older is not None
+    await scene.books(ALICE).transfer(scene.left, ZERO_ADDRESS, 100)
+    await scene.until(lambda: scene.money(IRENE, scene.left) == (1_100, 900, 0))
+    await scene.books(ALICE).close_ledger(scene.left)
+    await scene.until(lambda: scene.has_phase(scene.left, "settled", (ALICE, IRENE)), blocks=True)
+    chain, stranger = scene.chain, account_of(scene.address(BOB))
+    concluded = next(
+        each.call for block in chain.chain.blocks for each in block.transactions
+        if isinstance(each.call, calls.ConcludeAndTransfer)
+    )  # fmt: skip
+    sent, paid_in = len(chain.sent), 500
+    chain.raw(stranger, calls.Deposit(ZERO_ADDRESS, scene.left, 0, paid_in), paid_in)
+    chain.raw(stranger, calls.Challenge((), older, challenger(scene.signers[ALICE], scene.left, older)))
+    for _ in range(5):
+        await scene.block()
+    await scene.ignores(IRENE, again, ALICE)
+    assert (chain.held(scene.left), len(chain.sent)) == (paid_in, sent)
+    chain.raw(stranger, concluded)
+    for _ in range(5):
+        await scene.block()
+    assert [scene.gain(index) for index in (ALICE, IRENE)] == [900 + paid_in, 1_100]
+    assert len(chain.sent) == sent
+    assert scene.has_phase(scene.left, "settled", (ALICE, IRENE))
+    scene.left = await scene.ledger(ALICE, IRENE)
     await scene.works()

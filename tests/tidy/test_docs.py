@@ -107,6 +107,21 @@ def test_accepted_decisions_name_what_checks_them():
         assert named or status(record) != "accepted", f"{record.name} names no test"
 
 
+def test_named_tests_exist():
+    """Tests that the documentation names, by function or by file."""
+    files = [path for path in tree.tracked_files() if tree.relative(path).startswith("tests/") and path.suffix == ".py"]
+    known = {path.stem for path in files}
+    known.update(name for path in files for name in re.findall(r"\bdef (test_\w+)", path.read_text()))
+    pages = [path for path in tree.tracked_files() if path.suffix == ".md"]
+    missing = [
+        f"{tree.relative(page)}: {name}"
+        for page in pages
+        for name in re.findall(r"\btest_\w*[a-z0-9]\b", page.read_text())
+        if name not in known
+    ]
+    assert not missing
+
+
 def test_readme_opens_with_what_it_is_and_the_two_commands():
     """The first screen (40 lines) of the README names the purpose and the commands that run and test it."""
     first = (tree.ROOT / "README.md").read_text().splitlines()[:40]

@@ -135,6 +135,20 @@ async def test_what_another_channel_pays_in_shows_without_an_event(depth):
     assert [watching.views[story.channel(n)].latest.holdings for n in (1, 2)] == [(7,), (0,)]
 
 
+async def test_a_payout_is_read_without_a_look_at_its_transaction():
+    """Whoever made it, by whatever contract: the channel's own state says what is left."""
+    chain = story.new_chain(blocks=5)
+    watching = Watching(chain, channels=[1])
+    story.deposit(chain, 7)
+    chain.mine()
+    await watching.settle()
+    story.do(chain, ConcludeAndTransfer(story.state(9, story.outcome(3, 4), final=True)))
+    chain.mine()
+    await watching.settle()
+    assert watching.views[story.channel(1)].latest.holdings == (0,)
+    assert "calldata" not in watching.client.requests
+
+
 async def test_nothing_is_read_where_nothing_happens():
     """A block without events of watched channels costs one question for the head, one for logs."""
     chain = story.new_chain(blocks=5)

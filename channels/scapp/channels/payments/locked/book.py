@@ -37,7 +37,8 @@ CHAIN_UNSEEN = "this node has not seen its chain yet"
 
 class LockBook:
     """`me` is the node's address, `signer` signs as that. `draining`: lanes that this node wants to end; they get no
-    further lock."""
+    further lock. `peer_recovers`: lanes whose other party has said, while this node recovers, that it was restored as
+    well."""
 
     def __init__(self, signer: VoucherSigner, settings: LockSettings, state: LocksState | None = None) -> None:
         self.me = signer.address
@@ -47,6 +48,7 @@ class LockBook:
         self.now_ms = 0
         self.chain = ChainClock()
         self.draining: set[ChannelId] = set()
+        self.peer_recovers: set[ChannelId] = set()
         self._fresh: list[LocksEvent] = []
         self._verifiers: dict[Address, Verifier] = {}
 
@@ -118,6 +120,11 @@ class LockBook:
                 return leg.fate
         return self.chain.fate(lock)
 
+    def may_open(self, lock: Lock) -> bool:
+        """Can the payee still count on the lock? What its payer is paid for it lasts a margin longer and no more, so
+        nothing is paid beyond the end, be the chain slow to confirm that, or out of sight."""
+        return self.chain.head_s > 0 and self.time_s <= lock.expiry_s
+
     def close(self, channel: ChannelId, total: int | None) -> None:
         """Before a final state that gives the payee `total` (None: what is paid) is signed. Raises LocalError while
         locks may still open, and for a total that loses what was promised; the lane gets no further lock meanwhile."""
@@ -171,7 +178,8 @@ class LockBook:
         """Of what `forgetting.py` has found."""
         payers = {self.lane(channel).payer for channel in fact.lanes}
         self.do(fact)
-        self.draining.difference_update(map(ChannelId, fact.lanes))
+        for channels in (self.draining, self.peer_recovers):
+            channels.difference_update(map(ChannelId, fact.lanes))
         for payer in payers:
             if not self.state.with_peer(payer):
                 self._verifiers.pop(payer, None)
@@ -183,7 +191,8 @@ class LockBook:
         self.do(LaneRecovered(channel, by_operator, self.now_ms))
 
     def lane_to(self, peer: Address, asset: Address, amount: int, *, own: bool) -> Lane | str:
-        """The lane in which this node locks `amount` for a peer, the one with the least room that fits; or why none."""
+        """The lane in which this node locks `amount` for a peer: of those with a place for one more, the one with
+        the least room that fits; or why none."""
         lanes = [
             lane
             for lane in self.state.with_peer(peer)
@@ -196,9 +205,10 @@ class LockBook:
         if not fits:
             most = max(lane.known.free for lane in lanes)
             return f"not enough capacity: {most} {asset_unit(asset)} left in the payment channels to 0x{peer.hex()}"
-        lane = min(fits, key=lambda lane: lane.known.free)
-        if len(lane.locks) >= self.settings.locks_max:
-            return f"{len(lane.locks)} locks stand in that payment channel already"
+        places = [lane for lane in fits if len(lane.locks) < self.settings.locks_max]
+        if not places:
+            return f"{len(fits[0].locks)} locks stand in that payment channel already"
+        lane = min(places, key=lambda lane: lane.known.free)
         limit = self.settings.most(asset, own=own)
         locked = sum(lock.amount for each in lanes for lock in each.locks)
         if limit is not None and locked + amount > limit:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from scapp.channels.payments.hops import must_reveal
 from scapp.channels.payments.locked.book import LockBook
-from scapp.channels.payments.locked.records import Lane
+from scapp.channels.payments.locked.records import Lane, Leg
+from scapp.channels.payments.locks import Lock
 
 
 def reveals(book: LockBook, lane: Lane) -> tuple[bytes, ...]:
@@ -18,6 +19,7 @@ def reveals(book: LockBook, lane: Lane) -> tuple[bytes, ...]:
         if (transit := book.state.transits.get(lock.hash)) is not None
         and transit.preimage
         and book.fate(lane, lock) is None
+        and not _is_paid(transit.incoming, lane, lock)
     }
     known, head_s = frozenset(preimages), book.chain.head_s
     if lane.phase == "closed":
@@ -25,6 +27,13 @@ def reveals(book: LockBook, lane: Lane) -> tuple[bytes, ...]:
     else:
         due = must_reveal(lane.known, known, head_s, book.time_s, book.settings.of(lane))
     return tuple(preimages[name] for name in due)
+
+
+def _is_paid(leg: Leg | None, lane: Lane, lock: Lock) -> bool:
+    """Is the payment got in another lane, and no less of it? A second lock on its hash is not worth a transaction."""
+    if leg is None or leg.fate not in ("paid", "opened"):
+        return False
+    return not leg.is_of(lane.channel, lock) and lock.amount <= leg.amount
 
 
 def opened(book: LockBook, lane: Lane) -> frozenset[bytes]:

@@ -89,9 +89,8 @@ def secret_told(book: LockBook, peer: Address, channel: bytes, preimage: bytes) 
     if not transit.preimage:
         book.do(SecretLearned(name, preimage, book.now_ms))
     lock = lane.known.lock(name)
-    # A lane that ends on chain is paid there, a lock that has ended is not. A restored payer has first to hear what
-    # it has signed.
-    if lock is not None and lane.phase == "open" and not lane.token and book.fate(lane, lock) != "ended":
+    # A lane that ends on chain is paid there. A restored payer has first to hear what it has signed.
+    if lock is not None and lane.phase == "open" and not lane.token and book.may_open(lock):
         book.promise(lane, fulfil(lane.known, preimage, book.signer))
         book.over(lane, lock, "paid")
     return book.lane(channel)

@@ -112,6 +112,11 @@ class Transit(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tr
         return "hub" if self.hops or self.outgoing is not None else "payee"
 
     @property
+    def left_alone(self) -> bool:
+        """Has this node only refused it: neither passed it on nor known its preimage?"""
+        return bool(self.fault) and self.outgoing is None and not self.preimage
+
+    @property
     def over(self) -> bool:
         """Is nothing locked for it any more, or will it be claimed as it stands?"""
         return all(leg is None or leg.fate is not None for leg in (self.incoming, self.outgoing))

@@ -44,8 +44,8 @@ from scapp.channels.types import Address, ChannelId
 
 logger = logging.getLogger("scapp.payments")
 
-INBOX_MAX = 10_000
-"""Messages of peers that wait; what is beyond is dropped, for it is said again."""
+WAITING_MAX = 1_000
+"""Messages of one peer that wait; what is beyond is dropped, for it is said again."""
 SNAPSHOT_EVENTS = 4_096
 HEAD_OLD_S = 60
 _COUNTED = Ask | Locked | LaneWanted | LaneHeld
@@ -96,6 +96,7 @@ class LockRunner:
         self._limit = limit
         self._counters = counters
         self._inbox: deque[_Input] = deque()
+        self._waiting: Counter[Address] = Counter()  # how many of them are of which peer
         self._work = asyncio.Event()
         self._seen: dict[ChannelId, int] = {}  # number of the newest voucher that the payee of a lane holds
         self._resending = Resending()
@@ -162,11 +163,12 @@ class LockRunner:
             self._on_seen(peer, message)
         elif isinstance(message, LockedRefusal):
             self._on_refusal(peer, message)
-        elif len(self._inbox) >= INBOX_MAX:
+        elif self._waiting[peer] >= WAITING_MAX:
             self._counters["locks_dropped"] += 1
         elif limited and not isinstance(message, Locked):
             raise PeerError(limited)
         else:
+            self._waiting[peer] += 1
             self._put(_Input(lambda book: self._decide_message(book, peer, message, limited), None, peer))
 
     def link(self, peer: Address, connected: bool) -> None:
@@ -260,6 +262,7 @@ class LockRunner:
             await self._work.wait()
             taken = list(self._inbox)
             self._inbox.clear()
+            self._waiting.clear()
             self._work.clear()
             if self._stopping:
                 self._work.set()
@@ -377,6 +380,7 @@ class LockRunner:
         if self._storing:
             self._again.update(dict.fromkeys(lane.channel for lane in lanes))
             return
+        self._now()
         for lane in lanes:
             found = speaking.pending(self.book, lane, self._seen.get(lane.channel, 0))
             if not found:

@@ -54,8 +54,8 @@ def _of_lock(book: LockBook, lane: Lane, lock: Lock) -> LockMessage | None:
         return Failed(lane.channel, lock.hash, lock.expiry_s, _IN_USE)
     if leg.fate is not None:
         return None  # by a voucher, which the payer knows, or by the chain, which it sees
-    if transit.preimage:
-        return Secret(lane.channel, transit.preimage)
+    if transit.preimage:  # behind the lock's end it would be given away: the payer has one that lasts longer
+        return Secret(lane.channel, transit.preimage) if book.time_s <= lock.expiry_s else None
     return Failed(lane.channel, lock.hash, lock.expiry_s, transit.fault) if transit.fault else None
 
 

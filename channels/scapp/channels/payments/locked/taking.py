@@ -58,9 +58,10 @@ def judge_ask(book: LockBook, peer: Address, ask: Ask) -> Verdict:
 
 def _use_fault(book: LockBook, name: bytes) -> str:
     """Why a lock on that hash is not acted on: another one may still be opened, or was. A preimage is worth one
-    payment; whoever locks a second one on its hash pays that for nothing."""
+    payment; whoever locks a second one on its hash pays that for nothing. One that this node has left alone is in
+    nobody's way, or whoever knows a hash could keep it from being paid."""
     known = book.state.transits.get(name)
-    if known is not None and (not known.over or known.status == "paid"):
+    if known is not None and not known.left_alone and (not known.over or known.status == "paid"):
         return "a payment with that hash is known here already"
     return ""
 
@@ -113,6 +114,9 @@ def take(book: LockBook, peer: Address, message: Locked, limited: str = "") -> b
         raise LockRefused(unready)
     if lane.token:
         raise PeerError("this node was restored from a backup, and has not recovered yet")
+    ends_s = max((lock.expiry_s for lock in voucher.locks if lock not in lane.locks), default=0) - book.time_s
+    if ends_s > lane.challenge_duration_s:  # it would stand, and keep the channel open, as long as its payer likes
+        raise LockRefused(f"a lock that ends in {ends_s} s; a dispute over its channel ends before")
     keep(book, lane, message.number, voucher)
     onward = {name: hops_of(hops) for name, hops in message.onward}
     _act(book, lane, onward)

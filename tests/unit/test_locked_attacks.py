@@ -1,0 +1,156 @@
+"""Neighbours who choose their moment: a lock that has ended is not paid and its preimage not told, whatever a node can
+see of its chain; small, worthless and endless locks, and many words, are no reason to serve nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec.structs import replace
+
+from scapp.channels.payments.book import PurseTerms
+from scapp.channels.payments.locked import runner, speaking
+from scapp.channels.payments.locked.messages import LaneWanted, Secret, encode_lock_message
+from scapp.channels.payments.locks import Lock, sign_locked
+from scapp.channels.payments.messages import NO_TOKEN
+from scapp.channels.types import ZERO_ADDRESS, ChannelId
+from tests.support.locked import DURATION_S, HEAD_S, PREIMAGE, LockNet, LockNode
+
+EXTRA = ChannelId(b"\xee" * 32)
+
+
+@pytest.fixture
+async def net() -> AsyncIterator[LockNet]:
+    made = await LockNet().start()
+    try:
+        yield made
+    finally:
+        await made.end()
+
+
+def pass_time(net: LockNet, seconds: int) -> None:
+    """Without that anybody looks."""
+    net.head_s += seconds
+    net.now_ms += seconds * 1_000
+
+
+@pytest.mark.parametrize("sees", ["nothing", "an old block"])
+async def test_a_hub_that_cannot_see_the_end_of_a_lock_does_not_pay_for_it(net: LockNet, sees: str) -> None:
+    """It was away until both locks had ended, or its endpoint hangs: the payee comes with the preimage when the payer's
+    own lock gives nothing any more."""
+    _, hub, bob = net.nodes
+    hub.deaf.add("k:secret")
+    assert await net.pay(await net.invoiced()) == ""
+    hub.deaf.clear()
+    await bob.die()
+    pass_time(net, 1_000)
+    if sees == "nothing":
+        hub.sees_chain = False
+        await hub.restart()
+    else:
+        hub.runner._head_s = lambda: HEAD_S
+    hub.runner.receive(bob.address, encode_lock_message(Secret(net.lanes[1], PREIMAGE)))
+    await net.idle()
+    assert hub.lane(net.lanes[1]).paid == 0
+    await bob.live()
+
+
+@pytest.mark.parametrize("asks", [False, True])
+async def test_a_preimage_is_not_told_when_its_lock_has_ended(net: LockNet, asks: bool) -> None:
+    """The payee dies before it has told it, and comes back too late. Its hub, whom a lock pays that lasts longer, would
+    be paid for it."""
+    _, hub, bob = net.nodes
+    hub.deaf.add("k:secret")
+    assert await net.pay(await net.invoiced()) == ""
+    await bob.die()
+    pass_time(net, 210)
+    hub.deaf.clear()
+    bob.sees_chain = False
+    await bob.live()
+    await net.idle()
+    if asks:
+        bob.runner.receive(hub.address, encode_lock_message(LaneWanted(net.lanes[1], NO_TOKEN)))
+        heard = []
+        hub.runner.receive = lambda peer, data: heard.append(data)  # type: ignore[method-assign]
+        await net.idle()
+        assert heard
+        assert not any(PREIMAGE in data for data in heard)
+    transit = hub.transit()
+    assert transit is not None
+    assert not transit.preimage
+
+
+async def open_lane(net: LockNet, payer: LockNode, payee: LockNode, channel: ChannelId, start: int) -> None:
+    terms = PurseTerms(channel=channel, payer=payer.address, payee=payee.address, asset=ZERO_ADDRESS, start=start)
+    for node in (payer, payee):
+        await node.runner.input(lambda book: book.open(terms, DURATION_S))
+
+
+async def put(node: LockNode, channel: ChannelId, *locks: Lock) -> None:
+    """The payer's owner signs them into its lane, whatever its node thinks of them."""
+    lane = node.lane(channel)
+    known = replace(lane.known, voucher=sign_locked(channel, lane.paid, (*lane.locks, *locks), node.signer))
+    await node.runner.input(lambda book: book.promise(lane, known))
+
+
+async def test_a_channel_full_of_small_locks_does_not_keep_a_payment_from_another(net: LockNet) -> None:
+    """Payments go through the channel with the least room that fits, unless it has no place for one more lock."""
+    alice, hub, bob = net.nodes
+    await open_lane(net, hub, bob, EXTRA, 1_000)
+    hub.book.settings = replace(hub.book.settings, locks_max=2)
+    await put(hub, net.lanes[1], *(Lock(1, bytes([number]) * 32, HEAD_S + 200) for number in (1, 2)))
+    assert await net.pay(await net.invoiced()) == ""
+    assert bob.lane(EXTRA).paid == 30
+    hub.book.settings = replace(hub.book.settings, locks_max=0)
+    assert "locks stand in that payment channel already" in str(
+        hub.book.lane_to(bob.address, ZERO_ADDRESS, 1, own=False)
+    )
+    assert alice.lane(net.lanes[0]).paid == 32
+
+
+@pytest.mark.parametrize("who", [1, 2])
+async def test_a_lock_that_is_not_acted_on_keeps_no_other_one_from_its_hash(net: LockNet, who: int) -> None:
+    """Whoever has seen the hash of an invoice puts a worthless lock on it at the payee, or at a hub on the way: the
+    invoice is paid all the same."""
+    alice, other = net.nodes[0], net.nodes[who]
+    await open_lane(net, alice, other, EXTRA, 20)
+    invoice = await net.invoiced()
+    await put(alice, EXTRA, Lock(1, invoice.hash, HEAD_S + 1_500))
+    await net.idle()
+    assert other.transit() is not None
+    assert await net.pay(invoice) == ""
+    assert (net.nodes[1].lane(net.lanes[0]).paid, net.nodes[2].lane(net.lanes[1]).paid) == (32, 30)
+    await net.later(3)
+    assert [node.transit().status for node in net.nodes] == ["paid"] * 3  # type: ignore[union-attr]
+
+
+async def test_a_lock_that_outlasts_every_dispute_is_not_taken(net: LockNet) -> None:
+    """It would keep the channel from being closed for as long as its payer likes."""
+    alice, hub = net.nodes[:2]
+    await put(alice, net.lanes[0], Lock(1, b"\x31" * 32, 2**48 - 1))
+    await net.idle()
+    assert hub.counters["locks_refused"] == 1
+    await hub.runner.input(lambda book: book.close(net.lanes[0], None))
+    assert hub.lane(net.lanes[0]).phase == "closed"
+
+
+async def test_whoever_floods_a_node_keeps_nobody_elses_words_from_it(
+    net: LockNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one peer says beyond a bound while the node is busy is dropped; what others say is decided."""
+    monkeypatch.setattr(runner, "WAITING_MAX", 20)
+    alice, hub, bob = net.nodes
+    alice.deaf.add("k:seen")
+    hub.deaf.add("k:locked")
+    assert await net.pay(await net.invoiced()) == ""
+    (lock,) = speaking.pending(alice.book, alice.lane(net.lanes[0]), 0)
+    junk = encode_lock_message(Secret(net.lanes[1], b"\x77" * 32))
+    for _ in range(25):
+        hub.runner.receive(bob.address, junk)
+    hub.runner.receive(alice.address, encode_lock_message(lock))
+    await net.idle()
+    assert hub.counters["locks_dropped"] == 5
+    assert bob.lane(net.lanes[1]).paid == 30
+    hub.runner.receive(bob.address, junk)
+    await net.idle()
+    assert hub.counters["locks_dropped"] == 5
