@@ -191,8 +191,7 @@ class PaymentRunner:
         return purse.paid, redemption_app_data(purse.largest, self._book.verifier(purse.payer))
 
     async def history(self, channel: ChannelId, from_version: int = 0, rows_max: int = 100) -> list[PaymentRow]:
-        """Stored facts of a purse, oldest first. Raises LocalError, CorruptionError."""
-        self._book.purse(channel)
+        """Stored facts of a purse, also of one that is forgotten, oldest first. Raises LocalError, CorruptionError."""
         return await asyncio.to_thread(read_history, self._log, channel, from_version, rows_max)
 
     # Peers
