@@ -17,12 +17,14 @@ import pytest
 
 from scapp.channels.books.info import InvoiceRequest, PayInvoiceRequest
 from scapp.channels.books.messages import prefix_of
+from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.ledger.messages import AskClose, AskStanding
+from scapp.channels.log.port import Append, StreamWrite
 from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.routing.fees import Schedule
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.transport.fake import FakeTransport
-from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual.messages import Said
 from tests.scenarios.test_every_word import DECODERS, WORDS, name_of
 from tests.support.hostile_scene import ALICE, BOB, IRENE, HostileScene
@@ -134,3 +136,20 @@ async def test_no_damaged_message_costs_anything_or_is_taken_for_a_bug(scene: Sc
     assert scene.worth() == before
     assert scene.virtual_phase(scene.virtual_id, "running", (ALICE, IRENE, BOB))
     await scene.works()
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_node_whose_books_are_corrupt_refuses_every_kind(scene: Scene) -> None:
+    """It lives, and says to whoever asks what is wrong; no message makes it stumble."""
+    known, log = scene.known(), scene.logs[IRENE]
+    await scene.nodes[IRENE].stop()
+    log.append(Append((StreamWrite(BOOKS_STREAM, log.version(BOOKS_STREAM), (b"\x91\xa5l:odd",)),)))
+    node = await scene.node(IRENE)
+    before, acked = node.counters().get("messages_refused", 0), list[None]()
+    for kind in WORDS:
+        transport = scene.nodes[ALICE]._transport
+        transport.send(scene.address(IRENE), encode(odd_values(kind, known)[0]), lambda: acked.append(None))
+    await scene.until(lambda: len(acked) == len(WORDS))
+    assert not scene.bugs()
+    assert node.counters()["messages_refused"] > before
+    assert "the books are corrupt" in node.corrupt()[ChannelId(BOOKS_STREAM)]
