@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from scapp.channels.payments.book import PurseTerms
+from scapp.channels.payments.events import amount_bytes
 from scapp.channels.payments.locked import runner, speaking
-from scapp.channels.payments.locked.messages import LaneWanted, Secret, encode_lock_message
+from scapp.channels.payments.locked.messages import Ask, LaneWanted, Secret, encode_lock_message
 from scapp.channels.payments.locks import Lock, sign_locked
 from scapp.channels.payments.messages import NO_TOKEN
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
@@ -132,6 +133,27 @@ async def test_a_lock_that_outlasts_every_dispute_is_not_taken(net: LockNet) -> 
     assert hub.counters["locks_refused"] == 1
     await hub.runner.input(lambda book: book.close(net.lanes[0], None))
     assert hub.lane(net.lanes[0]).phase == "closed"
+
+
+async def test_whoever_asks_about_a_hash_keeps_nobody_else_from_asking(net: LockNet) -> None:
+    """Mallory was on a way that was tried before, and asks the hub about the same invoice again and again, with an
+    amount that its payee refuses: Alice's question goes through, and has its own answer."""
+    _, hub, bob = net.nodes
+    mallory = await LockNode(net, 9).live()
+    hub.transport.add_peer(mallory.address, "sim:1")
+    await open_lane(net, mallory, hub, EXTRA, 50)
+    invoice = await net.invoiced()
+    hops = ((bob.address, amount_bytes(1), HEAD_S + 200),)
+    question = Ask(invoice.hash, ZERO_ADDRESS, amount_bytes(4), HEAD_S + 300, hops, 7)
+    bob.deaf.add("k:ask")
+    await net.idle()
+    mallory.transport.send(hub.address, encode_lock_message(question))
+    await net.idle()
+    bob.deaf.clear()
+    mallory.transport.send(hub.address, encode_lock_message(replace(question, number=8)))
+    assert await net.pay(invoice) == ""
+    assert bob.lane(net.lanes[1]).paid == 30
+    await mallory.die()
 
 
 async def test_whoever_floods_a_node_keeps_nobody_elses_words_from_it(

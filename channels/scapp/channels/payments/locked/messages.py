@@ -24,22 +24,25 @@ Locks = Annotated[tuple[tuple[B32, B32, U48], ...], msgspec.Meta(max_length=LOCK
 
 class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="k:ask"):
     """Would you take a lock of `amount` on that hash, which ends at `expiry_s`, and pass it on along `hops` (none: is
-    it for you)? Nothing is promised by it."""
+    it for you)? Nothing is promised by it. `number` is the asker's own."""
 
     hash: B32
     asset: B20
     amount: B32
     expiry_s: U48
     hops: Hops
+    number: U63
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="k:answer"):
-    """`by` would not, or everybody would (`reason` empty). `fee`: what that hub asks, where it was offered less."""
+    """`by` would not, or everybody would (`reason` empty). `fee`: what that hub asks, where it was offered less.
+    `number` is that of the question."""
 
     hash: B32
     by: B20
     reason: Short
     fee: B32
+    number: U63
 
 
 class Locked(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="k:locked"):
