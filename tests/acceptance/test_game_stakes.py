@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, expect
 from scapp.game import commitment
 from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.documents import SlotView
+from tests.support.accessibility import axe_core, complaints
 from tests.support.browser import SHOTS, Tab, address_of, chromium
 from tests.support.cluster import eventually
 from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
@@ -92,6 +93,14 @@ def test_a_match_for_stakes_from_the_form_to_the_payout(two: FundedCluster, tabs
     after = paid(two)
     assert [after[name] - before[name] for name in two.names] == amounts[:2]
     assert two.held(match[1]) == 0
+
+
+def test_the_form_for_stakes_is_accessible(tabs: dict[str, Tab]) -> None:
+    """Its fields, also those that a stake makes appear."""
+    page = tabs["alice"].page
+    page.get_by_role("textbox", name="Stake of each").fill("0.5")
+    expect(page.get_by_role("combobox", name="Bond")).to_be_visible()
+    assert complaints(page, axe_core(), {"form select": "borderTopColor"}) == []
 
 
 def test_a_node_killed_after_commit_and_before_reveal_gains_nothing(two: FundedCluster, tabs: dict[str, Tab]) -> None:

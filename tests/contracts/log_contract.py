@@ -215,6 +215,15 @@ class LogContract:
             assert log.version(stream) == 3
             assert log.load_snapshot(stream) is None
 
+    def test_the_last_event_of_a_stream_is_its_own(self, log: EventLog) -> None:
+        """Of a page with several events the last one; none of a stream that is not there, whatever its neighbours."""
+        log.append(write(A, 0, b"a0"))
+        log.append(write(A, 1, b"a1", b"a2"))
+        log.append(write(bytes([0x0A] * 31 + [0x0C]), 0, b"c0"))
+        assert log.last_event(A) == b"a2"
+        assert log.last_event(bytes([0x0A] * 31 + [0x0B])) is None
+        assert log.last_event(b"\x00" * 32) is None
+
     def test_an_unknown_neighbour_of_a_stream_is_empty(self, log: EventLog) -> None:
         """An unknown neighbour of a stream is empty."""
         log.append(write(A, 0, b"0"))
@@ -339,6 +348,7 @@ class LogContract:
             log.streams,
             lambda: list(log.read(A)),
             lambda: next(reading),
+            lambda: log.last_event(A),
             log.outbox,
             lambda: log.save_snapshot(A, Snapshot(1, b"")),
             lambda: log.load_snapshot(A),

@@ -397,3 +397,11 @@ def test_an_independent_decoder_reads_every_stored_value(tmp_path: Path) -> None
     assert [msgpack.unpackb(value)[:2] for _, value in rows] == [[4, pages[1][1][2]], [1, pages[2][1][2]]]
     assert [(key, row[0]) for key, row in outbox] == [(b"k", b"v")]
     assert (snapshot_key, snapshot[:2]) == (A + bytes(7) + b"\x03", [b"snap", pages[0][1][2]])
+
+
+def test_rocksdbs_own_notes_stay_small(tmp_path: Path) -> None:
+    """Whatever it notes in all the years of a process: the oldest files go."""
+    with RocksLog(tmp_path / "log"):
+        options = next((tmp_path / "log").glob("OPTIONS-*")).read_text()
+    values = dict(re.findall(r"^\s*(keep_log_file_num|max_log_file_size)=(\d+)", options, re.M))
+    assert int(values["keep_log_file_num"]) * int(values["max_log_file_size"]) == 16 * 1024 * 1024

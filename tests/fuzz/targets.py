@@ -428,12 +428,19 @@ def payment_messages() -> tuple[Decode, list[bytes]]:
 
 def purse_events() -> tuple[Decode, list[bytes]]:
     """Stored facts of a purse, and what follows of them."""
-    from scapp.channels.payments.events import PurseEvent, decode_purse_event, encode_purse_event, is_purse_event
+    from scapp.channels.payments.events import (
+        PurseEvent,
+        decode_purse_event,
+        encode_purse_event,
+        ends_purse,
+        is_purse_event,
+    )
     from scapp.channels.payments.purse import create, evolve
     from tests.support.payments import every_event
 
     def decode(data: bytes) -> None:
         is_purse_event(data)
+        ends_purse(data)
         event: PurseEvent = decode_purse_event(data)
         evolve(create(every_event()[0]), event)
 

@@ -372,16 +372,6 @@ def plays_on_under_a_challenge(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ChainSeen, "disputed", property(lambda self: False))
 
 
-def admission_is_not_asked(patch: pytest.MonkeyPatch) -> None:
-    """A full set that the chain shows is adopted, and its batch does not run here."""
-    original = chain_view._adopt
-
-    def adopt(state: Any, session: Any, shown: Any) -> Step:
-        return msgspec.structs.replace(original(state, session, shown), ask=None)
-
-    patch.setattr(chain_view, "_adopt", adopt)
-
-
 def _without_hindrance(*stages: str) -> Plant:
     """As if the ledgers had said "complete" wherever they say one of these."""
     original = chain_rules._backing_hindrance
@@ -430,7 +420,6 @@ BUGS: dict[str, tuple[Plant, str]] = {
     "rule 8: plays on in a dispute": (_without_hindrance("disputed"), "^8: .* while the channel is disputed"),
     "rule 8: given up too late": (gives_up_at_any_time, "^8: (given up|rejected) after"),
     "rule 7: deadline": (stale_challenges_stand, "^7: .* has gained"),
-    "rule 7: admission is not asked": (admission_is_not_asked, "^liveness: the answer of admission"),
     "rule 10: no restore is noted": (restored_as_if_nothing_happened, "^2: "),
     "rule 10: nobody is heard": (recovery_hears_nobody, "^2: "),
     "rule 2: a state snapshot forgets": (state_snapshot_forgets, "^2: |CorruptionError|signed|follows"),

@@ -21,7 +21,6 @@ RARE = {
     "rule 6: any log root",
     "rule 6: counters reused",
     "rule 7: any v",
-    "rule 7: admission is not asked",
     "rule 7: deadline",
     "rule 8: given up too late",
     "rule 8: plays on in a dispute",

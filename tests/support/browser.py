@@ -21,7 +21,6 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 PATIENCE_MS = 60_000
-CONTROLS = ("button", "checkbox", "combobox", "link", "radio", "slider", "spinbutton", "textbox")
 SHOTS = os.environ.get("SCAPP_SCREENSHOTS")
 
 
@@ -75,15 +74,6 @@ class Tab:
     def heading(self, text: str) -> None:
         """Wait until the table says this."""
         self.page.get_by_role("heading", level=1, name=text).wait_for()
-
-    def unnamed(self) -> list[str]:
-        """Roles of controls that a screen reader could not name."""
-        session = self.context.new_cdp_session(self.page)
-        nodes = session.send("Accessibility.getFullAXTree")["nodes"]
-        session.detach()
-        controls = [node for node in nodes if not node["ignored"] and node["role"]["value"] in CONTROLS]
-        assert controls, "every view has some"
-        return [node["role"]["value"] for node in controls if not node["name"]["value"].strip()]
 
     def shot(self, name: str) -> None:
         """A picture for the documentation, when they are made."""

@@ -52,7 +52,7 @@ def test_answers_follow_the_openapi_document(node: Harness) -> None:
     with urllib.request.urlopen(node.url + "/v1/openapi.json", timeout=10) as response:
         document = json.load(response)
     for route in ROUTES:
-        if route.method != "GET" or route.response in (None, bytes) or route.name == "stream":
+        if route.method != "GET" or route.response in (None, bytes, str) or route.name == "stream":
             continue
         shown = virtual if route.path.startswith("/v1/virtual") else channel
         path = (
@@ -89,6 +89,19 @@ def test_a_peer_keeps_its_name_and_names_are_unique(node: Harness) -> None:
         client.add_peer("0x" + CAROL.hex(), "h:3", "bob")
     with pytest.raises(Refused, match="itself"):
         client.add_peer("0x" + ALICE.hex(), "h:3")
+
+
+def test_a_peer_is_removed_by_its_name(node: Harness) -> None:
+    """Its link stays, as its listing says."""
+    client = node.client
+    client.add_peer("0x" + BOB.hex(), "h:1", "bob")
+    removed = client.remove_peer("bob")
+    assert (removed.address, removed.connected) == ("0x" + BOB.hex(), True)
+    assert BOB not in node.peers
+    with pytest.raises(Refused, match="no peer's name"):
+        client.remove_peer("bob")
+    with pytest.raises(Refused, match="not in the peers list"):
+        client.remove_peer("0x" + BOB.hex())
 
 
 def test_deploy_is_idempotent_and_limits_make_another_deployment(node: Harness) -> None:

@@ -61,7 +61,7 @@ def refused(answer: tuple[int, dict[str, Any], Any], code: str) -> str:
 def test_every_path_but_two_needs_a_token(shared: Harness, route: Any) -> None:
     """No token, a wrong one, and a scheme that is not Bearer: all 401, before anything else is looked at."""
     path = route.path.replace("{channel}", "0xabcd").replace("{ledger}", "0xabcd")
-    path = path.replace("{app}", "duel").replace("{projection}", "duel")
+    path = path.replace("{app}", "duel").replace("{projection}", "duel").replace("{peer}", "bob")
     refused(ask(shared, route.method, path, token=None), "unauthorized")
     answer = ask(shared, route.method, path, token="scapp_wrong")
     refused(answer, "unauthorized")

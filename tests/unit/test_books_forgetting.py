@@ -14,11 +14,13 @@ from scapp.channels.books.loading import load_books
 from scapp.channels.books.messages import encode_message
 from scapp.channels.books.snapshots import BooksCodec
 from scapp.channels.books.state import BooksState
-from scapp.channels.books.step import BOOKS_STREAM, Step
+from scapp.channels.books.step import BOOKS_STREAM, NOTHING, Step
 from scapp.channels.errors import CorruptionError
 from scapp.channels.ledger.opening import open_again
+from scapp.channels.restoring import mark_restored
 from scapp.channels.types import ChannelId
 from scapp.channels.virtual.agreement import opened_ms, to_message
+from scapp.channels.virtual.messages import Said
 from tests.support.ledger_scene import LedgerScene
 
 ALICE, HUB, BOB = 0, 1, 2
@@ -121,6 +123,34 @@ async def test_what_an_open_ledger_has_guaranteed_is_kept(scene: LedgerScene, mo
     await looked(scene, ALICE)
     await looked(scene, ALICE)
     assert (books.virtuals, books.ledgers) == ({}, {})
+    await scene.restart(ALICE)
+    assert scene.books(ALICE)._payments.purses() == []
+    log = scene.logs[ALICE].durable_copy()
+    before = log.version(used)
+    assert mark_restored(log, bytes(16), 1, 1) == {}
+    assert (log.version(used), log.version(BOOKS_STREAM) > 0) == (before, True)
+
+
+async def test_a_ledger_is_kept_as_long_as_a_channel_names_it(
+    scene: LedgerScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer may still have something to say of a channel that is over: here all prefund signatures."""
+    monkeypatch.setattr(forgetting, "AT_LEAST_MS", -60_000)  # clocks of nodes are apart here
+    monkeypatch.setattr(forgetting, "KEPT_MAX", 1)
+    left = await scene.ledger(ALICE, HUB)
+    unused = await scene.open_payments((ALICE, HUB, BOB), 10)  # the hub has no ledger with the payee
+    await scene.until(lambda: scene.virtual_phase(unused, "rejected", (ALICE,)))
+    await scene.books(ALICE).close_ledger(left)
+    books = state(scene, ALICE)
+    await scene.until(lambda: not any(each.is_open for each in books.ledgers.values()), blocks=True, seconds=600)
+    await looked(scene, ALICE)
+    record = books.virtuals[unused]
+    digest = record.hash_of("prefund", 0, record.prefund.amounts, record.prefund.app_data)
+    said = Said(unused, tuple(signer.sign(digest) for signer in scene.signers))
+    await scene.books(ALICE).on_message(scene.address(HUB), encode_message(said))
+    await scene.books(ALICE)._input(lambda _: NOTHING)
+    assert books.virtuals[unused].prefund.complete
+    assert not scene.nodes[ALICE].counters().get("books_bugs")
 
 
 def test_the_fact_keeps_its_bytes_and_must_follow() -> None:

@@ -32,9 +32,7 @@ async def scene() -> AsyncIterator[LedgerScene]:
 
 
 def books_of(scene: LedgerScene, index: int) -> Books:
-    runner = scene.books(index)._runner
-    assert runner is not None
-    return runner.books
+    return scene.books(index)._running().books
 
 
 def proposal(scene: LedgerScene, first: int, signers: tuple[int, ...]) -> Proposed:
@@ -87,13 +85,19 @@ async def test_what_it_has_not_signed_is_refused_and_nothing_stored(scene: Ledge
     assert not books_of(scene, BOB).state.virtuals
 
 
-async def test_without_any_ledger_or_after_a_restore_it_is_refused(scene: LedgerScene) -> None:
-    """A restored node may have signed more of the channel than it knows."""
+async def test_without_any_ledger_it_is_refused(scene: LedgerScene) -> None:
     (send,) = heard(scene, proposal(scene, CAROL, (CAROL, BOB)), CAROL)
     assert isinstance(send.message, Refused)
+    assert not books_of(scene, BOB).state.virtuals
+
+
+async def test_what_a_restored_node_has_signed_comes_back_over_a_ledger_that_is_left(scene: LedgerScene) -> None:
+    """It may have signed more than it knows: it recovers, and gives nothing up by itself."""
     ledger = await scene.ledger(ALICE, BOB)
     await scene.books(BOB).challenge_ledger(ledger)
     books_of(scene, BOB).state.restored_ms = books_of(scene, BOB).context.now_ms + 1
-    (send,) = heard(scene, proposal(scene, ALICE, (ALICE, BOB)))
-    assert isinstance(send.message, Refused)
-    assert not books_of(scene, BOB).state.virtuals
+    message = proposal(scene, ALICE, (ALICE, BOB))
+    heard(scene, message)
+    record = books_of(scene, BOB).state.virtuals[ChannelId(message.channel)]
+    assert record.recovering
+    assert not record.aborting

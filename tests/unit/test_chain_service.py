@@ -133,6 +133,35 @@ async def test_a_look_counts_from_its_beginning_and_once_all_is_told():
         assert node.service.followed_ms == 2_000
 
 
+async def test_who_cannot_pay_for_a_dispute_is_told_once(caplog):
+    """Only with something to defend, and again after there was enough."""
+    caplog.set_level(logging.WARNING, "scapp.chain")
+    chain = story.new_chain()
+    rich = chain.world.balances[story.PAYER.address]
+    async with Node(chain) as node:
+        chain.world.balances[story.PAYER.address] = 9
+        await node.mine(2)
+        told = []
+        node.service.watch(story.channel(), (ZERO_ADDRESS,))
+        for balance in (7, 8, rich, rich + 1, 0):
+            chain.world.balances[story.PAYER.address] = balance
+            await node.mine()
+            await node.until(lambda balance=balance: node.service.status().balance == balance)
+            told.append(sum("send it some" in text for text in caplog.messages))
+    assert told == [1, 1, 1, 1, 2]
+
+
+async def test_a_chain_that_answers_again_is_said(caplog):
+    caplog.set_level(logging.INFO, "scapp.chain")
+    async with Node(story.new_chain(), poll_seconds=0.01) as node:
+        await node.until(lambda: node.heads)
+        node.client.faults.down = True
+        await node.until(lambda: node.service.status().fault)
+        node.client.faults.down = False
+        await node.until(lambda: not node.service.status().fault)
+        assert sum("answers again" in text for text in caplog.messages) == 1
+
+
 async def test_an_endpoint_that_answers_from_the_past_is_said_once(caplog):
     """By this node's clock, and again after it was well; the status has the age."""
     caplog.set_level(logging.WARNING, "scapp.chain")

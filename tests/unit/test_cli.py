@@ -257,6 +257,7 @@ def test_text_for_people(node: Harness) -> None:
         (["status"], ["0x" + ALICE.hex(), "1 running", "known-deployments"]),
         (["status", "--counters"], ["batches"]),
         (["peers", "list"], ["bob", "up", "h:1"]),
+        (["peers", "remove", "bob"], ["is not in the peers list any more"]),
         (["deploy", "--list"], ["duel", "1.2.0"]),
         (["channel", "list"], [channel[:12], "running"]),
         (["channel", "show", channel], [channel, "(this node)", "nothing derived yet"]),

@@ -137,6 +137,18 @@ def test_peers_survive_a_restart(tmp_path: Path) -> None:
     assert (tmp_path / "peers.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_peer_that_is_removed_is_trusted_no_longer(tmp_path: Path) -> None:
+    """Now and after a restart; one of the configuration only there."""
+    book = PeerBook(tmp_path, Config(peers={"carol": f"0x{CAROL.hex()}@h:3"}))
+    book.add(BOB, "h:1", "bob")
+    assert book.remove(BOB).name == "bob"
+    for each in (book, PeerBook(tmp_path)):
+        assert BOB not in each
+    for address, says in ((BOB, "not in the peers list"), (CAROL, r"carol stands in \[peers\]")):
+        with pytest.raises(LocalError, match=says):
+            book.remove(address)
+
+
 def test_configured_peers_stay_out_of_the_file(tmp_path: Path) -> None:
     """They win over the stored ones, and go with the setting."""
     config = Config(peers={"robert": f"0x{BOB.hex()}@new:2"})

@@ -202,6 +202,8 @@ def test_a_hub_does_not_say_what_was_paid_before_the_end(node: Harness) -> None:
     """It sees no voucher, so it shows no amount."""
     node.books.put_virtual(7, CAROL, paid=0, role="hub")
     assert "unknown to hubs" in run(node, "payments", "show", "0707").stdout
+    for command in (("payments", "history"), ("voucher", "show")):
+        assert "only its payer and its payee see" in run(node, *command, "0707", code=1).stderr
     node.books.put_virtual(7, CAROL, phase="released", paid=40, role="hub")
     assert "40 wei" in run(node, "payments", "show", "0707").stdout
 

@@ -131,23 +131,29 @@ def test_one_that_somebody_has_paid_into_is_not_over(pair: LedgerPair) -> None:
         assert (party.it.phase, party.it.is_open, party.it.closing_by) == ("disputed", True, None)
 
 
+@pytest.mark.parametrize("closed", [False, True])
 async def test_a_deposit_that_was_sent_before_is_found_after_a_restart(
-    scene: LedgerScene, monkeypatch: pytest.MonkeyPatch
+    scene: LedgerScene, monkeypatch: pytest.MonkeyPatch, closed: bool
 ) -> None:
-    """The other is away until it is challenged for. Then the ledger ends at both, who open another, and nothing of the
-    deposit is missing."""
+    """Left while the other is away, even where nothing of it is under way as far as the node knows; or closed by both.
+    The deposit comes back, and the two may open another ledger."""
     left = await scene.propose_ledger(ALICE, BOB)
     await scene.until(lambda: scene.has_phase(left, "funding", (ALICE, BOB)))
     await scene.until(lambda: bool(scene.services[ALICE].wants.get(left)))
     scene.services[ALICE].send()
-    await scene.nodes[BOB].stop()
-    await scene.books(ALICE).challenge_ledger(left)
-    assert scene.has_phase(left, "settled", (ALICE,))
-    monkeypatch.setattr(PlainService, "pending", (Purpose(left, "deposit", ZERO_ADDRESS),))
+    if closed:
+        monkeypatch.setattr(PlainService, "pending", (Purpose(left, "deposit", ZERO_ADDRESS),))
+        await scene.books(ALICE).close_ledger(left)
+        await scene.until(lambda: scene.has_phase(left, "settled", (ALICE, BOB)))
+    else:
+        await scene.nodes[BOB].stop()
+        await scene.books(ALICE).challenge_ledger(left)
+        assert scene.has_phase(left, "settled", (ALICE,))
     await scene.restart(ALICE)
-    await scene.until(lambda: scene.has_phase(left, "disputed", (ALICE,)), blocks=True)
-    await scene.node(BOB)
+    await scene.until(lambda: scene.has_phase(left, "closed" if closed else "disputed", (ALICE,)), blocks=True)
     monkeypatch.setattr(PlainService, "pending", ())
+    if not closed:
+        await scene.node(BOB)
     await scene.until(lambda: scene.has_phase(left, "settled", (ALICE, BOB)), blocks=True, seconds=600)
     account, paid_to = account_of(scene.address(ALICE)), scene.address(ALICE)
     assert (scene.chain.gain(account), scene.chain.chain.world.balances[paid_to]) == (-1_000, 1_000)

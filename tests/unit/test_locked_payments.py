@@ -13,7 +13,7 @@ from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import Append, Snapshot
 from scapp.channels.payments.events import amount_bytes
-from scapp.channels.payments.locked import paying, speaking
+from scapp.channels.payments.locked import paying, recovering, speaking
 from scapp.channels.payments.locked.events import LOCKS_STREAM, LocksEvent
 from scapp.channels.payments.locked.invoice import Invoice
 from scapp.channels.payments.locked.messages import Ask, Locked, encode_lock_message
@@ -474,6 +474,25 @@ async def test_a_restored_payer_offers_nothing_before_it_has_recovered(net: Lock
         await alice.runner.input(lambda book: book.close(net.lanes[0], None))
     alice.deaf.clear()
     await net.later(3)
+    assert await net.pay(invoice) == ""
+
+
+async def test_two_that_were_restored_name_the_override_and_it_frees_both(net: LockNet) -> None:
+    """Neither may wait without a word for what the other cannot tell."""
+    invoice, pair, channel = await net.invoiced(), net.nodes[1:], net.lanes[1]
+    for node in pair:
+        assert recovering.cannot_tell(node.book, node.lane(channel)) == ""
+        mark_restored(node.log, bytes([node.address[0]]) * 16, net.now_ms, net.now_ms)
+        await node.restart()
+    for _ in range(2):
+        await net.later(3)
+    for node in pair:
+        text = recovering.cannot_tell(node.book, node.lane(channel))
+        assert f"scapp payments recover 0x{channel.hex()} --override" in text
+    await pair[0].runner.input(lambda book: book.recovered(channel, by_operator=True))
+    for _ in range(4):
+        await net.later(3)
+    assert [recovering.cannot_tell(node.book, node.lane(channel)) for node in pair] == ["", ""]
     assert await net.pay(invoice) == ""
 
 

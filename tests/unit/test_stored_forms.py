@@ -45,7 +45,14 @@ from scapp.channels.channel.events import (
 from scapp.channels.errors import CorruptionError
 from scapp.channels.node_events import NodeFact, NodeRestored, decode_node_event, encode_node_event
 from scapp.channels.onchain import Purpose
-from scapp.channels.payments.events import PurseEvent, decode_purse_event, encode_purse_event, is_purse_event
+from scapp.channels.payments.events import (
+    PurseEvent,
+    PurseSettled,
+    decode_purse_event,
+    encode_purse_event,
+    ends_purse,
+    is_purse_event,
+)
 from scapp.channels.payments.locked.events import LocksEvent, decode_locks_event, encode_locks_event
 from scapp.channels.types import ChannelId
 from tests.support.locked import every_event as every_locks_event
@@ -206,6 +213,7 @@ def test_events_of_purses_keep_their_bytes(name: str) -> None:
     assert encode_purse_event(PURSE_EVENTS[name]).hex() == GOLDEN[name]
     assert decode_purse_event(bytes.fromhex(GOLDEN[name])) == PURSE_EVENTS[name]
     assert is_purse_event(bytes.fromhex(GOLDEN[name]))
+    assert ends_purse(bytes.fromhex(GOLDEN[name])) == isinstance(PURSE_EVENTS[name], PurseSettled)
     assert not any(is_purse_event(bytes.fromhex(GOLDEN[other])) for other in (*EVENTS, *NODE_EVENTS, *CHAIN_EVENTS))
 
 

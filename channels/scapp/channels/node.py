@@ -36,7 +36,7 @@ from scapp.channels.openings import Openings
 from scapp.channels.payments.locked.events import LOCKS_STREAM
 from scapp.channels.proposals import Proposals
 from scapp.channels.reading import SignedState
-from scapp.channels.restoring import is_purse, restored_ms
+from scapp.channels.restoring import is_purse, restored_ms, settled_purses
 from scapp.channels.runner import ChannelRunner, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Policy, Receipt
 from scapp.channels.succession_link import SuccessionLink
@@ -127,11 +127,12 @@ class Node:
 
     async def start(self) -> None:
         """Rebuild every channel from the log, then talk to peers. A corrupt channel stays closed, others go on."""
-        for stream in await asyncio.to_thread(self._log.streams):
-            if stream not in (NODE_STREAM, BOOKS_STREAM, LOCKS_STREAM):
-                await self._load(stream)
+        streams = set(await asyncio.to_thread(self._log.streams)) - {NODE_STREAM, BOOKS_STREAM, LOCKS_STREAM}
+        known = await self.books.read() if self.books is not None else frozenset()
+        for stream in sorted(streams - (await asyncio.to_thread(settled_purses, self._log, streams) - known)):
+            await self._load(stream)
         if self.books is not None:
-            await self.books.start()
+            await self.books.start(frozenset(self._corrupt))
         await self._chain.start()
         self._backing.start()
         self._proposals.restored_ms = await asyncio.to_thread(restored_ms, self._log)

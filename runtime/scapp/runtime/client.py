@@ -52,11 +52,10 @@ from scapp.runtime.documents import (
     SlotView,
     Status,
     StreamItem,
-    WorkList,
-    WorkView,
 )
 from scapp.runtime.keys_file import check_private
 from scapp.runtime.recovery_documents import BackupView
+from scapp.runtime.work_documents import WorkList, WorkView
 
 T = TypeVar("T")
 NODE_FILE = "node.json"
@@ -127,6 +126,10 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
 
     def add_peer(self, address: str, endpoint: str, name: str | None = None) -> PeerView:
         return self._post("/v1/peers", PeerView, {"address": address, "endpoint": endpoint, "name": name})
+
+    def remove_peer(self, peer: str) -> PeerView:
+        """By address or name: policies trust it no longer."""
+        return self._post(f"/v1/peers/{quoted(peer)}/remove", PeerView, {})
 
     def deployments(self) -> list[AppView]:
         return self._get("/v1/deployments", AppList).deployments

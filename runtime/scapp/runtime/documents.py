@@ -69,7 +69,8 @@ class DatabaseView(Document, frozen=True, kw_only=True):
 
 class Status(Document, frozen=True, kw_only=True):
     """`channels`: how many by phase; `corrupt`: those that stay closed, with what is wrong, not among them;
-    `log_failure`: why the log takes no more writes, and so nothing is signed, if that is so."""
+    `log_failure`: why the log takes no more writes, and so nothing is signed, if that is so. `log_bytes`: what the log
+    takes on the disk, `disk_free_bytes`: what is free there."""
 
     address: AddressText
     version: str
@@ -85,6 +86,8 @@ class Status(Document, frozen=True, kw_only=True):
     policy: str
     corrupt: dict[str, str] = {}
     log_failure: str = ""
+    log_bytes: int = 0
+    disk_free_bytes: int = 0
 
 
 class PeerView(Document, frozen=True, kw_only=True):
@@ -331,23 +334,6 @@ class VerifyAnswer(Document, frozen=True, kw_only=True):
     difference_count: int = 0
     differences: list[DifferenceView] = []
     notes: list[str] = []
-
-
-class WorkView(Document, frozen=True, kw_only=True):
-    """Long work that goes on: `work` (verify, …) on `subject`; `done` of `total` units in this stage, `total` null
-    where nobody knows it; `rate` is units per second."""
-
-    work: str
-    subject: str
-    stage: str
-    done: int
-    total: int | None
-    unit: str
-    rate: float
-
-
-class WorkList(Document, frozen=True, kw_only=True):
-    work: list[WorkView]
 
 
 class TokenView(Document, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from scapp.channels.types import Address
 
 CHANNEL_KEY, CHAIN_KEY = "key", "chain-key"
 _FLAGS = {CHANNEL_KEY: "", CHAIN_KEY: " --chain"}
+LOG = "log"  # the event log, which is of one channel key
 _ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
@@ -86,6 +87,8 @@ def new_key(home: Path, password: str | None = None, role: str = CHANNEL_KEY) ->
     if found is not None:
         what = "has a key already" if role == CHANNEL_KEY else "has a chain key already"
         raise LocalError(f"{home} {what} ({found.name}); a node has exactly one, choose another --home")
+    if role == CHANNEL_KEY and (home / LOG).exists():
+        raise LocalError(f"{home} has a log of another key: put that one to {home / role}, or choose another --home")
     secret = _fresh_secret()
     if password is None:
         path, text = home / role, "0x" + secret.hex() + "\n"
@@ -136,6 +139,8 @@ def require_key(home: Path, role: str = CHANNEL_KEY) -> Path:
     path = find_key(home, role)
     if path is None:
         what = "key" if role == CHANNEL_KEY else "chain key"
+        if role == CHANNEL_KEY and (home / LOG).exists():
+            raise LocalError(f"no key in {home}, whose log was written under one; put that one to {home / role}")
         raise LocalError(f"no {what} in {home}; create one with `scapp -C {home} keys new{_FLAGS[role]}`")
     return path
 

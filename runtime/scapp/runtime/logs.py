@@ -51,6 +51,33 @@ def _plain(name: str, value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
+class Trickle(logging.Filter):
+    """Lets through a burst of warnings of one kind, by logger and text without its values, then a steady trickle that
+    says how many were left out before: peers choose how often they send what is refused, and lines fill a disk. Other
+    levels pass."""
+
+    BURST = 100
+    LINES_PER_S = 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kinds: dict[tuple[str, object], tuple[float, float, int]] = {}  # lines left, since when, left out
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        kind, now_s = (record.name, record.msg), record.created
+        lines, since_s, left_out = self._kinds.get(kind, (float(self.BURST), now_s, 0))
+        lines = min(self.BURST, lines + max(0.0, now_s - since_s) * self.LINES_PER_S)
+        if lines < 1:
+            self._kinds[kind] = lines, now_s, left_out + 1
+            return False
+        if left_out:
+            record.left_out = left_out
+        self._kinds[kind] = lines - 1, now_s, 0
+        return True
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object per line: time (UTC), level, logger, message, then the fields."""
 
@@ -115,6 +142,7 @@ def configure(
     handler = logging.StreamHandler(stream)
     handler.setFormatter(HumanFormatter(colour=terminal if colour is None else colour) if human else JsonFormatter())
     handler.set_name("scapp")
+    handler.addFilter(Trickle())
     root = logging.getLogger()
     for old in [h for h in root.handlers if h.get_name() == "scapp"]:
         root.removeHandler(old)

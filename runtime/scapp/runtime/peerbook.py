@@ -35,7 +35,7 @@ class PeerBook:
 
     def __init__(self, home: Path, config: Config | None = None) -> None:
         self._path = home / PEERS_FILE
-        self._lock = threading.Lock()  # of `add`; readers see one list or the next
+        self._lock = threading.Lock()  # of changes; readers see one list or the next
         self._stored: dict[Address, Peer] = {}
         self._configured: dict[Address, Peer] = {}
         if self._path.exists():
@@ -70,11 +70,25 @@ class PeerBook:
         if taken:
             raise LocalError(f"the name {name!r} belongs to {taken.address}; choose another")
         peer = Peer("0x" + address.hex(), endpoint, name)
-        stored = {**self._stored, address: peer}
+        self._store({**self._stored, address: peer})
+        return peer
+
+    def remove(self, address: Address) -> Peer:
+        """Trust a peer no longer. Raises LocalError for one that is not in the list, or in the configuration."""
+        with self._lock:
+            configured = self._configured.get(address)
+            if configured is not None:
+                raise LocalError(f"{configured.name} stands in [peers] of the configuration; take it out there")
+            if address not in self._stored:
+                raise LocalError(f"0x{address.hex()} is not in the peers list")
+            removed = self._stored[address]
+            self._store({known: peer for known, peer in self._stored.items() if known != address})
+            return removed
+
+    def _store(self, stored: dict[Address, Peer]) -> None:
         text = msgspec.json.format(msgspec.json.encode(list(stored.values())), indent=2).decode()
         write_private(self._path, text + "\n", replace=True)
         self._stored = stored  # only what is stored counts
-        return peer
 
     def resolve(self, text: str) -> Address:
         """An address from `0x…` or from a name. Raises LocalError."""

@@ -37,7 +37,9 @@ class BooksLink:
         channel, phase, books = record.channel, record.phase, self._runner.books
         if phase == "proposed":
             return
-        if phase == "rejected" or (phase == "settled" and not self._desk.is_under_way(channel)):
+        # A restore may have forgotten what was sent: without an end of both, whatever comes has to be challenged for.
+        over = phase == "settled" and not record.left_unfunded
+        if phase == "rejected" or (over and not self._desk.is_under_way(channel)):
             self._forget(channel)
             return
         since = record.chain.seen.confirmed.block if record.chain is not None else 0

@@ -22,7 +22,7 @@ from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.errors import LocalError
 from scapp.channels.ledger.chain_facts import Enforceable
 from scapp.channels.payments.book import PurseTerms
-from scapp.channels.payments.locked import claims
+from scapp.channels.payments.locked import claims, recovering
 from scapp.channels.payments.locked import paying as payer
 from scapp.channels.payments.locked.asking import Reply
 from scapp.channels.payments.locked.book import LockBook
@@ -182,6 +182,8 @@ class BooksLocks:
         lane = self._locks.book.state.lanes.get(record.channel_id)
         locks = self._locks.book.pending(lane) if lane is not None and lane.phase == "open" else []
         waiting_for = info.waiting_for
+        if lane is not None and info.phase == "recovering" and not record.recovering:
+            waiting_for = recovering.cannot_tell(self._locks.book, lane) or waiting_for
         if locks and (record.end_wanted or record.final is not None) and info.phase in ("running", "closing"):
             waiting_for = f"{len(locks)} locks, which end at {max(lock.expiry_s for lock in locks)} at the latest"
         locked = sum(lock.amount for lock in locks)

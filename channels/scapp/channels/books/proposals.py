@@ -147,12 +147,13 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
         peer, message, left_side, right_side, rules.apps, books.context, restored_ms, restore_token(restored_ms)
     )
     proposed = virtual_opening.begun_by(step)
-    if unusable and proposed.is_app_party and not proposed.recovering:
-        return virtual_opening.give_up(step, unusable)
-    decision, reason = ("reject", unusable) if unusable else _decided(books, proposed, rules)
+    if proposed.recovering:
+        return step
     faults = (full_fault(books, side, len(proposed.agreement.assets)) for _, side in proposed.sides)
-    if not proposed.recovering and (fault := next(filter(None, faults), "")):
-        decision, reason = "reject", fault
+    fault = unusable or next(filter(None, faults), "")
+    if fault and proposed.is_app_party and proposed.accepted:
+        return virtual_opening.give_up(step, fault)
+    decision, reason = ("reject", fault) if fault else _decided(books, proposed, rules)
     if decision == "reject":  # nothing is stored for it, for nothing was signed
         return virtual_opening.refuse(channel, index, peer, reason)
     return step
@@ -182,8 +183,8 @@ def sides_of(
     """The ledgers of a virtual channel with this node's neighbours left and right, None where there is no neighbour or
     no ledger; and why the channel can get no guarantee in them, an empty string otherwise.
 
-    `signed`: this node has signed the prefund state, as an app party does before its ledgers are asked. Then one will
-    do that ends, so that the channel can be given up with the others (ADR 0015)."""
+    `signed`: this node has signed the prefund state, as an app party does before its ledgers are asked, and a restored
+    node may have. Then one will do that ends, so that the channel can be ended with the others (ADR 0015)."""
     found: list[Side | None] = []
     fault = ""
     for neighbour in neighbours:

@@ -53,12 +53,16 @@ class LaneKeeper(Protocol):
 
 
 class Purses:
-    """Belongs to the node's event loop."""
+    """Belongs to the node's event loop. `damaged`: channels whose purses cannot be read. Nothing is done for them: a
+    purse that is opened anew could not be stored, nor could any other payment after it."""
 
-    def __init__(self, runner: BooksRunner, payments: PaymentRunner, locks: LaneKeeper) -> None:
+    def __init__(
+        self, runner: BooksRunner, payments: PaymentRunner, locks: LaneKeeper, damaged: frozenset[ChannelId]
+    ) -> None:
         self._runner = runner
         self._payments = payments
         self._locks = locks
+        self.damaged = damaged
         self._tasks: dict[ChannelId, asyncio.Task[None]] = {}
         self._told: dict[ChannelId, str] = {}  # why a step of a channel failed last
         self._settled = SETTLED_KEPT  # purses, since it was looked what may be forgotten
@@ -118,7 +122,7 @@ class Purses:
     def _next(self, channel: ChannelId) -> Callable[[VirtualRecord], Awaitable[None]] | None:
         """What a channel needs now."""
         record = self._runner.books.state.virtuals.get(channel)
-        if record is None or record.agreement.kind != "payment" or record.is_hub:
+        if record is None or record.agreement.kind != "payment" or record.is_hub or channel in self.damaged:
             return None
         purse = self.purse(channel)
         if record.over:

@@ -265,7 +265,7 @@ class BooksRunner:
     def _tell(self, channel: ChannelId, kind: str, detail: str) -> None:
         what = "ledger" if channel in self.books.state.ledgers else "virtual"
         text = f"{kind}: {detail}" if detail else kind
-        logger.info("%s 0x%s: %s", what, channel.hex(), text)
+        logger.info("%s 0x%s: %s", what, channel.hex(), text, extra={what: channel, "event": kind})
         self._shared.counters[f"{what}s_{kind}"] += 1
         self._shared.emit(NodeEvent(kind=what, channel_id=channel, detail=text))
 

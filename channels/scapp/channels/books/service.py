@@ -99,6 +99,7 @@ class NodeBooks:
         self._locks = lock_runner(shared, desk, setup.locks, self._limited)
         self._locked: BooksLocks | None = None
         self._nonce = nonce
+        self._read: tuple[BooksState, BooksCodec] | None = None  # until the start
         self._runner: BooksRunner | None = None
         self.fault = ""  # why the books stay closed
         self.backing = BooksBacking(shared.signer.address, rules, apps, self._open_books, self._put)
@@ -106,24 +107,41 @@ class NodeBooks:
 
     # Life
 
-    async def start(self) -> None:
-        """Rebuild the books from the log, before the node talks to the chain and to peers."""
+    async def read(self) -> frozenset[ChannelId]:
+        """Rebuild the books from the log, first of all. The channels over ledgers that they know: of the purses that
+        are settled nobody asks for another one."""
         codec = BooksCodec()
         try:
             state = await asyncio.to_thread(load_books, self._shared.log, codec, self._shared.signer.address)
+        except CorruptionError as error:
+            self._stay_closed(error)
+            return frozenset()
+        self._read = state, codec
+        return frozenset(state.virtuals)
+
+    async def start(self, damaged: frozenset[ChannelId]) -> None:
+        """Go on where the log ends (`read`, `load_purse`), before the node talks to the chain and to peers; without the
+        purses whose streams are damaged."""
+        if self._read is None:
+            return
+        try:
             await self._locks.start()
         except CorruptionError as error:
-            self.fault = f"the books are corrupt and stay closed: {error}"
-            self._shared.counters["books_corrupt"] += 1
-            logger.error("%s", self.fault)
+            self._stay_closed(error)
             return
-        self._begin(state, codec)
+        self._begin(*self._read, damaged)
+        self._read = None
+
+    def _stay_closed(self, error: CorruptionError) -> None:
+        self.fault = f"the books are corrupt and stay closed: {error}"
+        self._shared.counters["books_corrupt"] += 1
+        logger.error("%s", self.fault)
 
     def load_purse(self, stream: bytes) -> None:
         """Rebuild the purse of a stream (`is_purse`), before `start`. Raises CorruptionError."""
         self._payments.load(stream)
 
-    def _begin(self, state: BooksState, codec: BooksCodec) -> None:
+    def _begin(self, state: BooksState, codec: BooksCodec, damaged: frozenset[ChannelId]) -> None:
         books = Books(
             state,
             self._shared.signer,
@@ -139,7 +157,7 @@ class NodeBooks:
         network = network_of(desk.chain_id, desk.adjudicator)
         self._locked = BooksLocks(self._shared, runner, self._locks, network, self._rules.apps.locks, self._ways)
         desk.on_head.append(lambda _: self._locks.on_head())
-        self._purses = Purses(runner, self._payments, self._locked)
+        self._purses = Purses(runner, self._payments, self._locked, damaged)
         runner.try_input(lambda books: books.start())
 
     def _ways(self, to: Address, asset: Address, amount: int, fee_max: int) -> list[Route]:
@@ -240,7 +258,8 @@ class NodeBooks:
     def virtual(self, channel_id: ChannelId) -> VirtualInfo:
         books = self._running().books
         record = wishes.virtual_of(books, channel_id)
-        info = virtual_info(books, record, self._purses.info(channel_id), app_lost=self.backing.is_lost(record))
+        purse, damaged = self._purses.info(channel_id), channel_id in self._purses.damaged
+        info = virtual_info(books, record, purse, app_lost=self.backing.is_lost(record), damaged=damaged)
         return self.locked.shown(record, info)
 
     async def open_ledger(self, request: LedgerRequest) -> ChannelId:

@@ -77,9 +77,11 @@ def _on_chain(books: Books, record: LedgerRecord) -> ChannelOnChainInfo | None:
     )
 
 
-def virtual_info(books: Books, record: VirtualRecord, info: PurseInfo | None, *, app_lost: bool = False) -> VirtualInfo:
+def virtual_info(
+    books: Books, record: VirtualRecord, info: PurseInfo | None, *, app_lost: bool = False, damaged: bool = False
+) -> VirtualInfo:
     """One virtual channel, and this node's purse in it. It runs for payer and payee once that is open. `app_lost`: the
-    app channel that it funds is not here."""
+    app channel that it funds is not here. `damaged`: its purse cannot be read."""
     agreement = record.agreement
     purse = info.purse if info is not None else None
     phase, waiting_for = virtual_standing.phase(record), virtual_standing.waiting_for(record)
@@ -87,7 +89,9 @@ def virtual_info(books: Books, record: VirtualRecord, info: PurseInfo | None, *,
         waiting_for = _cannot_be_told(books, record) or waiting_for
     if books.is_blind(record) and any(isinstance(change, Remove) for _, change in ledger_wants(record)):
         waiting_for = "the chain to answer: no guarantee is taken out on a view of it that is too old"
-    if phase == "running" and agreement.kind == "payment" and not record.is_hub and purse is None:
+    if damaged and not record.over:
+        waiting_for = "its purse, which is damaged in this node's log: restore a backup, or go on without this channel"
+    elif phase == "running" and agreement.kind == "payment" and not record.is_hub and purse is None:
         phase, waiting_for = "funding", "its purse to be opened"
     if phase in ("running", "closing") and info is not None and info.purse.recovering:
         phase, waiting_for = "recovering", info.waiting_for

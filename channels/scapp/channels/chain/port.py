@@ -16,6 +16,8 @@ from scapp.channels.types import Address, ChannelId, Hash
 
 OLD_HEAD_S = 900
 """A newest block of that age is strange on every chain in use."""
+DISPUTE_GAS = 500_000
+"""A challenge, a reclaim and a payout, and some room (docs/reference/gas.md)."""
 
 
 class TransactionInfo(msgspec.Struct, frozen=True):

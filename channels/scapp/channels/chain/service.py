@@ -15,7 +15,7 @@ from scapp.channels.chain import calls
 from scapp.channels.chain.client import ChainClient, Refused, Unavailable, ViewCall, WrongChain
 from scapp.channels.chain.key import ChainKey
 from scapp.channels.chain.performing import Performer, store, stored
-from scapp.channels.chain.port import OLD_HEAD_S, ChainStatus, TransactionInfo
+from scapp.channels.chain.port import DISPUTE_GAS, OLD_HEAD_S, ChainStatus, TransactionInfo
 from scapp.channels.chain.protection import Found, protection
 from scapp.channels.chain.rpc import RpcClient
 from scapp.channels.chain.sender import Sender
@@ -72,7 +72,7 @@ class LiveChain:
         self._failures = 0
         self._moves = 0
         self._behind_s: int | None = None
-        self._told_old = False
+        self._told_old = self._told_poor = False
 
     @property
     def chain_id(self) -> int:
@@ -240,6 +240,8 @@ class LiveChain:
                 self._fault = f"internal error: {error!r}"
                 logger.exception("chain %d: looking at it failed", self._settings.chain_id)
             else:
+                if self._fault:
+                    logger.info("chain %d: %s answers again", self._settings.chain_id, self._client.endpoint)
                 self._failures = self._moves = 0
                 self._fault = ""
             await self._pause()
@@ -267,6 +269,7 @@ class LiveChain:
             await self._performer.run(self._sender.round(head, confirmed))
         if new:
             self._balance = await self._client.balance(self._key.address)
+            self._note_balance(self._balance, head.base_fee or 0)
 
     def _note_age(self, head_time_s: int) -> None:
         """An endpoint that is stuck, or of another chain with the same id, answers from the past, and no dispute shows
@@ -278,6 +281,17 @@ class LiveChain:
                 logger.warning(
                     "chain %d: the newest block of %s is %d s old: is it stuck?",
                     self._settings.chain_id, self._client.endpoint, self._behind_s,
+                )  # fmt: skip
+
+    def _note_balance(self, balance: int, base_fee: int) -> None:
+        """Whoever has something to defend and cannot pay for it is told before it is too late."""
+        enough = DISPUTE_GAS * max(1, 2 * base_fee)
+        if (bool(self._watcher.watched) and balance < enough) != self._told_poor:
+            self._told_poor = not self._told_poor
+            if self._told_poor:
+                logger.warning(
+                    "chain %d: the account 0x%s has %d wei, and a dispute may take %d: send it some",
+                    self._settings.chain_id, self._key.address.hex(), balance, enough,
                 )  # fmt: skip
 
     @staticmethod

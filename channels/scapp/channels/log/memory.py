@@ -76,6 +76,13 @@ class MemoryLog:
             seen = pages[max(start - 1, 0) :]
         return self._iterate(seen, from_version)
 
+    def last_event(self, stream: bytes) -> bytes | None:
+        check_stream(stream)
+        with self._lock:
+            self._check_open()
+            pages = self._pages.get(stream)
+            return pages[-1].events[-1] if pages else None
+
     def outbox(self) -> list[tuple[bytes, bytes]]:
         with self._lock:
             self._check_open()

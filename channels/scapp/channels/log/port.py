@@ -107,6 +107,10 @@ class EventLog(Protocol):
         meanwhile."""
         ...
 
+    def last_event(self, stream: bytes) -> bytes | None:
+        """The stream's last event, None where there is none. Reads and checks the page that holds it, no other."""
+        ...
+
     def outbox(self) -> list[tuple[bytes, bytes]]:
         """All outbox rows in key order."""
         ...

@@ -86,6 +86,11 @@ class RocksLog:
         check_from_version(from_version)
         return self._iterate(stream, from_version, self._head(stream))
 
+    def last_event(self, stream: bytes) -> bytes | None:
+        check_stream(stream)
+        page = self._page_before(stream, framing.VERSION_LIMIT)
+        return page.events[-1] if page is not None else None
+
     def outbox(self) -> list[tuple[bytes, bytes]]:
         return [(key, framing.unframe_outbox(key, value)) for key, value in self._store.outbox.rows()]
 

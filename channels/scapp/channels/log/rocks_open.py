@@ -27,6 +27,8 @@ _FORMAT_KEY = b"format"
 _BLOCK_BYTES = 64 * 1024
 _WAL_BYTES_MAX = 64 * 1024 * 1024  # bounds the replay at open: about 0.2 s
 _OPEN_FILES_MAX = 512
+_OWN_LOGS_MAX, _OWN_LOG_BYTES_MAX = 4, 4 * 1024 * 1024
+"""Of the files in which RocksDB notes what it does (`LOG`): some 4 MB a day, all in one if nothing bounds it."""
 
 
 def open_database(path: Path) -> Rdict:
@@ -137,7 +139,8 @@ def _options() -> Options:
     options.set_max_open_files(_OPEN_FILES_MAX)
     # Sixteen for each of five families by default, which takes longer than opening the few files that an open opens.
     options.set_max_file_opening_threads(1)
-    options.set_keep_log_file_num(4)
+    options.set_keep_log_file_num(_OWN_LOGS_MAX)
+    options.set_max_log_file_size(_OWN_LOG_BYTES_MAX)
     # The default would silently drop everything after a damaged record in the middle of the write-ahead log, signed
     # states among it. This mode accepts an incomplete last record (a crash while writing) and refuses damage.
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())

@@ -115,6 +115,14 @@ def is_purse_event(data: bytes) -> bool:
         return False
 
 
+def ends_purse(data: bytes) -> bool:
+    """Is this event, a stream's last one, of a purse that is settled? Nothing that follows would change it."""
+    try:
+        return bool(_tag.decode(_any.decode(data)[0]) == PurseSettled.__struct_config__.tag)
+    except (ValueError, RecursionError, IndexError):
+        return False
+
+
 def amount_bytes(amount: int) -> bytes:
     """An amount as it is stored and sent; it must lie in 0 to 2^256-1."""
     return amount.to_bytes(AMOUNT_BYTES, "big")

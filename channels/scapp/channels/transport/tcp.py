@@ -28,6 +28,7 @@ from scapp.channels.transport.peer import Peer
 from scapp.channels.transport.port import Handler, LinkListener, PeerStatus, PeerUnknown
 from scapp.channels.transport.refusals import Refusals
 from scapp.channels.transport.sockets import let_asyncio_make_transports, listen, no_delay
+from scapp.channels.transport.twins import IN_USE, REPLACED, Twins
 from scapp.channels.types import Address
 
 _log = logging.getLogger("scapp.transport")
@@ -72,6 +73,7 @@ class TcpTransport:
         self._jitter = jitter or random.Random()  # noqa: S311
         self._recover = recover
         self._refusals = Refusals(self.counters, clock)
+        self._twins = Twins()
         self._client_context = client_context()
         self._session = entropy(16)
         self._peers: dict[Address, Peer] = {}
@@ -179,13 +181,13 @@ class TcpTransport:
         peer = self._peer(address)
         old = peer.link
         if old is not None and self._prefers(old, link):
-            link.fail("another link is in use", is_fault=False)
+            link.fail(IN_USE, is_fault=False)
             old.probe()  # it may be dead without our knowing
             return
         peer.attach(link)
         if old is not None:
             self.counters["links_replaced"] += 1
-            old.fail("replaced by another link", is_fault=False)
+            old.fail(REPLACED, is_fault=False)
         _log.info("linked with %s", describe(link), extra={"peer": show(address), "reason": link.role.name.lower()})
 
     def _prefers(self, old: Link, new: Link) -> bool:
@@ -222,6 +224,11 @@ class TcpTransport:
         else:
             extra = {"peer": show(link.address), "reason": reason}
             _log.info("link with %s ended: %s", describe(link), reason, extra=extra)
+        if self._twins.suspected(link.address, reason, self._clock()):
+            self.counters["twins_suspected"] += 1
+            _log.error(
+                "%s says that it has another link of this node: a second process with this key?", show(link.address)
+            )
         peer = self._peers.get(link.address)
         if peer is not None and peer.link is link:
             peer.detach()

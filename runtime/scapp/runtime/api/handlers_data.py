@@ -6,8 +6,9 @@ import msgspec
 
 from scapp.runtime.api.call import Call
 from scapp.runtime.derived_documents import ReplayAnswer, ReplayRequest
-from scapp.runtime.documents import QueryAnswer, QueryRequest, VerifyAnswer, WorkList, WorkView
+from scapp.runtime.documents import QueryAnswer, QueryRequest, VerifyAnswer
 from scapp.runtime.proof_format import ProofDocument, ProveRequest
+from scapp.runtime.work_documents import WorkList, WorkView
 
 
 async def query(call: Call) -> QueryAnswer:

@@ -70,6 +70,14 @@ def _virtual(call: Call) -> VirtualInfo:
     return find_virtual(call, books_of(call))
 
 
+def _paid_in(call: Call) -> VirtualInfo:
+    """A channel whose payments this node knows. Raises ApiError."""
+    info = _virtual(call)
+    if info.role == "hub":
+        raise ApiError("refused", "this node is a hub of that channel: only its payer and its payee see what is paid")
+    return info
+
+
 async def _ledger_then(call: Call, channel: ChannelId, wait_s: float, done: Callable[[LedgerInfo], bool]) -> LedgerView:
     """The ledger as it stands when it is done or the wait ends: what was asked is durable either way."""
     books = books_of(call)
@@ -229,7 +237,7 @@ async def pay(call: Call) -> PaymentView:
 
 
 async def voucher(call: Call) -> VoucherView:
-    info = _virtual(call)
+    info = _paid_in(call)
     return voucher_view(info, books_of(call).voucher(info.channel_id))
 
 
@@ -259,7 +267,7 @@ async def recover_payments(call: Call) -> VirtualView:
 
 
 async def payment_history(call: Call) -> PaymentHistory:
-    info = _virtual(call)
+    info = _paid_in(call)
     first = call.integer("from", 0, 0, 2**63 - 1)
     limit = call.integer("limit", HISTORY_ROWS_MAX, 1, HISTORY_ROWS_MAX)
     rows = await books_of(call).payment_history(info.channel_id, first, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import msgspec
 
 from scapp.channels.deployment import Limits
 from scapp.channels.errors import ScappError
-from scapp.runtime.api.call import Call, address_of, find_app
+from scapp.runtime.api.call import Call, address_of, find_app, find_peer
 from scapp.runtime.api.errors import STORAGE_HINT, ApiError
+from scapp.runtime.api.metrics import metrics_text
 from scapp.runtime.api.views import app_view, chain_status_view, hexed, peer_view
 from scapp.runtime.chain_documents import ChainStatusView
 from scapp.runtime.deployments import App
@@ -27,6 +29,7 @@ from scapp.runtime.documents import (
 )
 from scapp.runtime.module import ManifestRefused
 from scapp.runtime.recovery_documents import BackupRequest, BackupView
+from scapp.runtime.sizes import disk_free_bytes, log_bytes
 
 FETCH_S = 30.0
 
@@ -56,6 +59,8 @@ async def status(call: Call) -> Status:
         policy=context.policy,
         corrupt={hexed(channel_id): reason for channel_id, reason in context.service.corrupt().items()},
         log_failure=context.log_failure(),
+        log_bytes=log_bytes(context.home),
+        disk_free_bytes=disk_free_bytes(context.home),
     )
 
 
@@ -65,6 +70,10 @@ async def chain(call: Call) -> ChainStatusView:
 
 async def counters(call: Call) -> Counters:
     return Counters(counters=call.context.counters())
+
+
+async def metrics(call: Call) -> str:
+    return metrics_text(call.context, time.time)
 
 
 async def peers(call: Call) -> PeerList:
@@ -78,6 +87,13 @@ async def add_peer(call: Call) -> PeerView:
         raise ApiError("refused", f"{request.address} is this node itself", "add the other node's address")
     peer = await call.context.blocking(call.context.peers.add, address, request.endpoint, request.name)
     call.context.service.add_peer(address, request.endpoint)
+    return peer_view(peer, next((s for s in call.context.service.peers() if s.address == address), None))
+
+
+async def remove_peer(call: Call) -> PeerView:
+    """Out of the list that policies trust. A link that there is stays, and is dialled until the next start."""
+    address = find_peer(call.context, call.path["peer"])
+    peer = await call.context.blocking(call.context.peers.remove, address)
     return peer_view(peer, next((s for s in call.context.service.peers() if s.address == address), None))
 
 

@@ -15,6 +15,7 @@ _BINARY = {"application/wasm": {"schema": {"type": "string", "format": "binary"}
 _PATH_PARAMETERS = {
     "channel": "channel id, or a unique beginning of it (at least 4 hex digits)",
     "ledger": "ledger id, or a unique beginning of it (at least 4 hex digits)",
+    "peer": "address of a peer, or its name",
     "projection": "name of a projection",
     "app": "app name (the latest deployed of that name) or the beginning of its deployment id (8 hex digits)",
 }
@@ -24,7 +25,7 @@ def openapi_document(version: str, server: str) -> dict[str, Any]:
     """The document; `server` is the base URL this node answers at."""
     kinds: list[Any] = [ErrorDocument]
     for route in ROUTES:
-        kinds += [kind for kind in (route.request, route.response) if kind not in (None, bytes, *kinds)]
+        kinds += [kind for kind in (route.request, route.response) if kind not in (None, bytes, str, *kinds)]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
@@ -84,6 +85,8 @@ def _success(route: Route) -> dict[str, Any]:
         return {"description": text, "content": {"text/event-stream": {"schema": {"$ref": _reference(route.response)}}}}
     if route.response is bytes:
         return {"description": route.summary, "content": _BINARY}
+    if route.response is str:
+        return {"description": route.summary, "content": {"text/plain": {"schema": {"type": "string"}}}}
     if route.response is None:
         return {"description": route.summary, "content": {"application/json": {"schema": {"type": "object"}}}}
     return _json("Done", route.response)

@@ -10,7 +10,7 @@ import msgspec
 from scapp.runtime.api.call import Call
 from scapp.runtime.documents import Document, Permission, RequestDocument
 
-Handler = Callable[[Call], Awaitable[Document | bytes]]
+Handler = Callable[[Call], Awaitable[Document | bytes | str]]
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -23,14 +23,14 @@ class Query(msgspec.Struct, frozen=True):
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """`permission` None: no token needed. `request`: the body's document, or bytes for an upload. `handler` None:
-    the server answers itself (the stream, the OpenAPI document, the token). `response` bytes: a module."""
+    the server answers itself (the stream, the OpenAPI document, the token). `response` bytes: a module, str: text."""
 
     method: Literal["GET", "POST"]
     path: str
     name: str
     summary: str
     permission: Permission | None = "read"
-    response: type[Document] | type[bytes] | None = None
+    response: type[Document] | type[bytes] | type[str] | None = None
     request: type[RequestDocument] | type[bytes] | None = None
     query: tuple[Query, ...] = ()
     handler: Handler | None = None

@@ -35,10 +35,10 @@ from scapp.runtime.documents import (
     TokenView,
     VerifyAnswer,
     WaitRequest,
-    WorkList,
 )
 from scapp.runtime.proof_format import ProofDocument, ProveRequest
 from scapp.runtime.recovery_documents import BackupRequest, BackupView, RecoverRequest
+from scapp.runtime.work_documents import WorkList
 
 _CHANNEL = "/v1/channels/{channel}"
 _PROJECTION = "/v1/projections/{projection}"
@@ -59,8 +59,12 @@ ROUTES: tuple[Route, ...] = (
         response=TokenView,
     ),
     Route(
-        method="GET", path="/v1/counters", name="counters", summary="Metrics",
+        method="GET", path="/v1/counters", name="counters", summary="What was counted since the start",
         response=Counters, handler=handlers_node.counters,
+    ),
+    Route(
+        method="GET", path="/v1/metrics", name="metrics", summary="The node in numbers, as Prometheus reads them",
+        response=str, handler=handlers_node.metrics,
     ),
     Route(
         method="GET", path="/v1/chain", name="chain", summary="How the node stands to its chain",
@@ -73,6 +77,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/peers", name="add_peer", summary="Add or change a peer", permission="channels",
         request=PeerRequest, response=PeerView, handler=handlers_node.add_peer,
+    ),
+    Route(
+        method="POST", path="/v1/peers/{peer}/remove", name="remove_peer", permission="channels",
+        summary="Take a peer out of the list that policies trust", response=PeerView, handler=handlers_node.remove_peer,
     ),
     Route(
         method="GET", path="/v1/deployments", name="list_deployments", summary="Apps known to this node",

@@ -22,6 +22,7 @@ from scapp.runtime.api.call import Call, find_channel, require
 from scapp.runtime.api.connections import Connections
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.errors import ApiError, as_api_error
+from scapp.runtime.api.metrics import CONTENT_TYPE
 from scapp.runtime.api.openapi import openapi_document
 from scapp.runtime.api.pages import Pages
 from scapp.runtime.api.routes import ROUTES, Route
@@ -157,6 +158,8 @@ class ApiServer:
         answer = await route.handler(call)
         if isinstance(answer, bytes):
             return web.Response(body=answer, content_type="application/wasm")
+        if isinstance(answer, str):
+            return web.Response(body=answer.encode(), headers={"Content-Type": CONTENT_TYPE})
         return _json(answer)
 
     def _authorize(self, route: Route, request: web.Request) -> TokenRecord | None:

@@ -75,6 +75,14 @@ def amount_text(amount: str, asset: str) -> str:
     return f"{(Decimal(wei) / 10**18).normalize():f} eth"
 
 
+def size_text(count: int) -> str:
+    """Bytes for people: `12 kB`, `3.4 GB`."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}" if count < 10 * size else f"{count // size} {unit}"
+    return f"{count} bytes"
+
+
 def time_text(timestamp_s: int) -> str:
     """A block's timestamp in local time; as the number where no calendar reaches (a challenge may last that long)."""
     try:

@@ -33,7 +33,7 @@ def backup(target: Path, keys: bool) -> None:
         made = _offline(target, keys)
     emit(
         made,
-        f"{made.path}: {made.files} files, {made.bytes:,} bytes, {made.channels} channels"
+        f"{made.path}: {made.files} files, {made.bytes:,} bytes, the ledgers and {made.channels} other channels"
         + ("" if made.has_keys else "; without the keys: keep those elsewhere"),
     )
 

@@ -17,8 +17,8 @@ import click
 
 if TYPE_CHECKING:
     from scapp.runtime.client import Client
-    from scapp.runtime.documents import WorkView
     from scapp.runtime.progress import Meter, Progress
+    from scapp.runtime.work_documents import WorkView
 
 OK, REFUSED, USAGE, UNREACHABLE, TIMEOUT, MISMATCH, FAILED, NOT_ALLOWED, BUG = 0, 1, 2, 3, 4, 5, 6, 7, 70
 INTERRUPTED = 130

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from scapp.runtime.cli.common import common, emit, printable, settings, table
+from scapp.runtime.cli.ledger import OVER
 
 if TYPE_CHECKING:
     from scapp.runtime.chain_documents import ChainStatusView
+    from scapp.runtime.client import Client
     from scapp.runtime.documents import ChannelView
+    from scapp.runtime.ledger_documents import LedgerView
 
 
 @click.command()
@@ -22,11 +26,14 @@ def status(counters: bool) -> None:
     """Show a running node at a glance."""
     import msgspec
 
+    from scapp.runtime.cli.amounts import size_text
+
     with settings().client() as node:
         found = node.status()
         channels = node.channels()
         metrics = node.counters() if counters else {}
         chain = node.chain()
+        ledgers = _ledgers(node) if chain.connected else []
     document = {
         **msgspec.to_builtins(found),
         "derived": {c.channel_id: msgspec.to_builtins(c.derived) for c in channels if c.derived},
@@ -51,7 +58,9 @@ def status(counters: bool) -> None:
         ("apps", str(found.apps)),
         ("channels", ", ".join(f"{n} {phase}" for phase, n in sorted(found.channels.items())) or "none"),
         ("accepts", found.policy),
+        ("disk", f"{size_text(found.log_bytes)} of log, {size_text(found.disk_free_bytes)} free"),
         *(_chain_lines(chain, channels) if chain.connected else ()),
+        *_ledger_lines(ledgers),
     ]
     behind = [c for c in channels if c.derived and c.derived.sequence < c.sequence]
     lines += [(f"  {c.channel_id[:12]}", _lag(c.derived, c.sequence)) for c in behind]
@@ -81,6 +90,34 @@ def _chain_lines(chain: ChainStatusView, channels: Sequence[ChannelView]) -> lis
     return [(name, value) for name, value in lines if value]
 
 
+def _ledgers(node: Client) -> list[LedgerView]:
+    """None where they stay closed: the status says why."""
+    from scapp.runtime.client import ClientError
+
+    try:
+        return node.ledgers()
+    except ClientError:
+        return []
+
+
+def _ledger_lines(ledgers: Sequence[LedgerView]) -> list[tuple[str, str]]:
+    """How many there are, and this node's money in them; `scapp ledger list` has each."""
+    from scapp.runtime.cli.amounts import amount_text
+
+    if not ledgers:
+        return []
+    phases = Counter(each.phase for each in ledgers)
+    lines = [("ledgers", ", ".join(f"{n} {phase}" for phase, n in sorted(phases.items())))]
+    sums: dict[str, Counter[str]] = {}
+    for asset in (asset for each in ledgers if each.phase not in OVER for asset in each.assets):
+        sums.setdefault(asset.asset, Counter()).update(mine=int(asset.mine), locked=int(asset.locked))
+    for address, of in sorted(sums.items()):
+        mine, locked = (amount_text(str(of[name]), address) for name in ("mine", "locked"))
+        lines.append(("  in them", f"{mine} of this node free, {locked} locked"))
+    waiting = sum(bool(each.waiting_for) for each in ledgers)
+    return [*lines, *([("  waiting", f"{waiting}; `scapp ledger list` says for what")] if waiting else ())]
+
+
 def _lag(derived: object, sequence: int) -> str:
     from scapp.runtime.documents import DerivedView
 
@@ -106,6 +143,17 @@ def add(address: str, endpoint: str, name: str | None) -> None:
     with settings().client() as node:
         peer = node.add_peer(address, endpoint, name)
     emit(peer, f"{peer.name or peer.address} at {peer.endpoint}")
+
+
+@peers.command()
+@common
+@click.argument("peer")
+def remove(peer: str) -> None:
+    """Take PEER (address or name) out of the list: it is not trusted any more, and not dialled after the next start.
+    What runs with it goes on."""
+    with settings().client() as node:
+        removed = node.remove_peer(peer)
+    emit(removed, f"{removed.name or removed.address} is not in the peers list any more")
 
 
 @peers.command("list")

@@ -77,7 +77,8 @@ def explained(text: str) -> str:
         "No space left on device": "the disk is full: free space and start again; nothing is lost. ",
         "could not bind": "the port is taken: choose another, or leave the port out. ",
         "Address already in use": "the port is taken: choose another, or leave the port out. ",
-        "Permission denied": "a file or folder is not accessible to the server's user. ",
+        "Permission denied": "a file or folder is not accessible to the server's user; a directory that was copied has "
+        "lost its owners: copy it with them, or delete its pg/, which is derived again. ",
     }
     hint = next((advice for sign, advice in hints.items() if sign in text), "")
     return hint + text.strip()

@@ -37,7 +37,8 @@ CHAIN_UNSEEN = "this node has not seen its chain yet"
 
 class LockBook:
     """`me` is the node's address, `signer` signs as that. `draining`: lanes that this node wants to end; they get no
-    further lock."""
+    further lock. `peer_recovers`: lanes whose other party has said, while this node recovers, that it was restored as
+    well."""
 
     def __init__(self, signer: VoucherSigner, settings: LockSettings, state: LocksState | None = None) -> None:
         self.me = signer.address
@@ -47,6 +48,7 @@ class LockBook:
         self.now_ms = 0
         self.chain = ChainClock()
         self.draining: set[ChannelId] = set()
+        self.peer_recovers: set[ChannelId] = set()
         self._fresh: list[LocksEvent] = []
         self._verifiers: dict[Address, Verifier] = {}
 
@@ -176,7 +178,8 @@ class LockBook:
         """Of what `forgetting.py` has found."""
         payers = {self.lane(channel).payer for channel in fact.lanes}
         self.do(fact)
-        self.draining.difference_update(map(ChannelId, fact.lanes))
+        for channels in (self.draining, self.peer_recovers):
+            channels.difference_update(map(ChannelId, fact.lanes))
         for payer in payers:
             if not self.state.with_peer(payer):
                 self._verifiers.pop(payer, None)

@@ -66,6 +66,19 @@ def held(book: LockBook, peer: Address, message: LaneHeld) -> None:
             book.do(SecretLearned(transit.hash, preimage, book.now_ms))
     if message.token == lane.token:
         book.recovered(lane.channel, by_operator=False)
+    elif message.token == NO_TOKEN:
+        book.peer_recovers.add(lane.channel)
+
+
+def cannot_tell(book: LockBook, lane: Lane) -> str:
+    """Why the other party of a lane that recovers cannot tell, and what an operator can do; or nothing."""
+    if not lane.token or lane.channel not in book.peer_recovers:
+        return ""
+    command = f"scapp payments recover 0x{lane.channel.hex()} --override"
+    return (
+        f"nothing: 0x{lane.peer_of(book.me).hex()} was restored as well and cannot tell its newest voucher; only an "
+        f"override helps, at one of the two: {command}"
+    )
 
 
 def _recall(book: LockBook, lane: Lane, number: int, voucher: LockedVoucher) -> None:

@@ -233,9 +233,11 @@ class MatchView {
     if (kind === "out") return h("p.empty", {}, "You ran out of time and forfeited; you can still watch and chat.");
     const choosing = kind === "choose";
     return h("form.hand", { onsubmit: doing((event) => this.play(event)), "aria-label": "Your hand" },
-      h("fieldset", { disabled: !choosing }, h("legend.hidden", {}, "Your cards"),
-        this.me.hand.map((card) => h("label.card.pickable", { className: `card pickable ${card === own ? "chosen" : ""}` },
-          h("input", { type: "radio", name: "card", value: card, required: true, "aria-label": `Card ${card}`, onchange: () => this.endShowdown() }), h("span", {}, String(card))))),
+      // Where there is no card to go to, the keyboard scrolls what holds them.
+      h("div.fan", choosing ? {} : { tabIndex: 0, role: "group", "aria-label": "Your cards" },
+        h("fieldset", { disabled: !choosing }, h("legend.hidden", {}, "Your cards"),
+          this.me.hand.map((card) => h("label.card.pickable", { className: `card pickable ${card === own ? "chosen" : ""}` },
+            h("input", { type: "radio", name: "card", value: card, required: true, "aria-label": `Card ${card}`, onchange: () => this.endShowdown() }), h("span", {}, String(card)))))),
       h("button.primary", { type: "submit", disabled: !choosing }, choosing ? "Play hidden" : "Hidden"));
   }
 

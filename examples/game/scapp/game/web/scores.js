@@ -41,8 +41,8 @@ function leaderboard(rows) {
   return [
     h("h2", {}, "Leaderboard"),
     h("p", {}, h("small", {}, "One SQL statement over the tables of every match this node has played. No server keeps score.")),
-    rows.length ? h("div.scroll", {}, h("table", {},
-      h("thead", {}, h("tr", {}, ["", "Player", "Won", "Played", "Points", "Forfeits"].map((text) => h("th", { scope: "col" }, text)))),
+    rows.length ? h("div.scroll", { tabIndex: 0, role: "group", "aria-label": "Leaderboard" }, h("table", {},
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span.hidden", {}, "Rank")), ["Player", "Won", "Played", "Points", "Forfeits"].map((text) => h("th", { scope: "col" }, text)))),
       h("tbody", {}, rows.map((row, at) => h("tr", { className: row.address === state.address ? "own" : "" },
         h("td.rank", {}, String(at + 1)), h("th", { scope: "row" }, nameOf(row.address)),
         ...[row.won, row.games, row.points, row.forfeits].map((value) => h("td", {}, String(value))))))))

@@ -12,9 +12,9 @@ export function sidePanels(id) {
   const checked = new Map(); // turn to whether its root is what was signed
   let channel = null;
   const count = h("span.count");
-  const steps = h("ol.steps");
+  const steps = h("ol.steps", { tabIndex: 0, "aria-label": "Signed steps, latest first" });
   const verdict = h("p.verdict", { role: "status" });
-  const lines = h("ol.lines", { "aria-live": "polite", "aria-label": "What was said" });
+  const lines = h("ol.lines", { tabIndex: 0, "aria-live": "polite", "aria-label": "What was said" });
   const chat = chatForm(id);
   const button = h("button", { type: "button", onclick: doing(() => check()) }, "Verify in this browser");
   const root = h("aside.side", { "aria-label": "Steps and chat" },
