@@ -125,6 +125,8 @@ async def test_a_lock_that_is_not_acted_on_keeps_no_other_one_from_its_hash(net:
     assert (net.nodes[1].lane(net.lanes[0]).paid, net.nodes[2].lane(net.lanes[1]).paid) == (32, 30)
     await net.later(3)
     assert [node.transit().status for node in net.nodes] == ["paid"] * 3  # type: ignore[union-attr]
+    await net.later(1_460)
+    assert net.registry == {}  # a worthless lock is not worth a transaction
 
 
 @pytest.mark.parametrize("refused_before", [False, True])
