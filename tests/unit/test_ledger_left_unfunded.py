@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from scapp.channels.books import forgetting
 from scapp.channels.ledger import leaving, opening
 from scapp.channels.ledger.messages import AskClose, SignFinal
 from scapp.channels.ledger.opening import LedgerOrder
@@ -149,6 +150,9 @@ async def test_a_deposit_that_was_sent_before_is_found_after_a_restart(
         await scene.nodes[BOB].stop()
         await scene.books(ALICE).challenge_ledger(left)
         assert scene.has_phase(left, "settled", (ALICE,))
+        monkeypatch.setattr(forgetting, "KEPT_MAX", 0)
+        books = scene.books(ALICE)._running().books
+        assert forgetting.forgettable(books.state, books.context.now_ms + 2 * forgetting.AT_LEAST_MS) is None
     await scene.restart(ALICE)
     await scene.until(lambda: scene.has_phase(left, "closed" if closed else "disputed", (ALICE,)), blocks=True)
     monkeypatch.setattr(PlainService, "pending", ())

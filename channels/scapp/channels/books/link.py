@@ -84,7 +84,11 @@ class BooksLink:
             followed_to_s = self._heads_s[1] if channel in self._seen else 0
             step = disputes.on_ledger(ledger, view, books.index.users[channel], books.context, followed_to_s)
         else:
-            step = disputes.on_virtual(books.state.virtuals[channel], view, books.context)
+            virtual = books.state.virtuals.get(channel)
+            if virtual is None:  # forgotten since
+                self._forget(channel)
+                return NOTHING
+            step = disputes.on_virtual(virtual, view, books.context)
             books.seen_on_chain(channel)
         self._desk.taken(channel)
         self._seen.add(channel)
