@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
+from scapp.channels.errors import PeerError
 from scapp.channels.payments.book import PurseTerms
 from scapp.channels.payments.events import amount_bytes
 from scapp.channels.payments.locked import recovering, runner, speaking
@@ -156,6 +157,21 @@ async def test_what_a_restored_hub_has_forgotten_may_have_been_passed_on(net: Lo
     await net.idle()
     assert hub.lane(EXTRA).locks == (lock,)
     assert hub.lane(net.lanes[1]).voucher is None
+
+
+async def test_a_number_that_is_told_to_a_restored_payer_leaves_room_for_more(net: LockNet) -> None:
+    """Nobody signs it: its payee could say the last one that a message holds, and no voucher could follow."""
+    _, hub, bob = net.nodes
+    await hub.runner.input(lambda book: book.do(LocksRestored(b"\x07" * 16, net.now_ms, net.now_ms)))
+    await hub.runner.input(lambda book: book.recovered(net.lanes[0], by_operator=True))
+    signature = sign_locked(net.lanes[1], 0, (), hub.signer).signature
+    told = LaneHeld(net.lanes[1], b"\x07" * 16, 2**63 - 1, amount_bytes(0), (), signature, ())
+    with pytest.raises(PeerError, match="cannot be read"):
+        hub.runner.receive(bob.address, encode_lock_message(told))
+    hub.runner.receive(bob.address, encode_lock_message(replace(told, number=2**48 - 1)))
+    await net.idle()
+    assert await net.pay(await net.invoiced()) == ""
+    assert bob.lane(net.lanes[1]).paid == 30
 
 
 async def test_a_lock_that_outlasts_every_dispute_is_not_taken(net: LockNet) -> None:

@@ -96,11 +96,12 @@ class LaneWanted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="k:
 
 class LaneHeld(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="k:held"):
     """Answer to `LaneWanted`; number zero and no signature for none. `token` is echoed only by a node that does not
-    recover itself. `preimages` of locks that the lane has had and that have not ended yet."""
+    recover itself. `preimages` of locks that the lane has had and that have not ended yet. `number` leaves
+    room for more in `Locked`: it is not signed."""
 
     channel: B32
     token: Token
-    number: U63
+    number: U48
     amount: B32
     locks: Locks
     signature: Annotated[bytes, msgspec.Meta(max_length=65)]
