@@ -45,7 +45,7 @@ def request(record: LedgerRecord, session: LedgerSession, proposal: Proposal, co
 
 
 def forgotten(record: LedgerRecord, session: LedgerSession) -> Queued | None:
-    """What the leader proposes as a request of this node, the follower, which does not know it, as after a restore; None
+    """What the leader proposes as a request of this node, a follower, which does not know it (a restore); None
     where that is not what waits at the head of the queue. It is signed when the operator requests the same."""
     if record.leads or record.phase not in ("running", "closing"):
         return None
