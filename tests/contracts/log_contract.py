@@ -224,6 +224,23 @@ class LogContract:
         assert log.last_event(bytes([0x0A] * 31 + [0x0B])) is None
         assert log.last_event(b"\x00" * 32) is None
 
+    def test_a_stream_that_is_forgotten_is_read_again(self, harness: Harness) -> None:
+        """It goes on where it ended, and everything of it is there after reopening."""
+        log = harness.open()
+        for version in range(70):
+            log.append(write(A, version, b"%d" % version))
+        log.forget(A)
+        log.forget(B)
+        assert (log.version(A), log.version(B)) == (70, 0)
+        log.forget(A)
+        with pytest.raises(VersionConflict):
+            log.append(write(A, 69, b"x"))
+        log.append(write(A, 70, b"70"))
+        log.forget(A)
+        log = harness.reopen(log)
+        assert events_of(log, A) == [b"%d" % version for version in range(71)]
+        log.close()
+
     def test_an_unknown_neighbour_of_a_stream_is_empty(self, log: EventLog) -> None:
         """An unknown neighbour of a stream is empty."""
         log.append(write(A, 0, b"0"))

@@ -47,13 +47,13 @@ def lock_messages() -> tuple[Callable[[bytes], object], list[bytes]]:
     hops = ((BOB.address, amount_bytes(29), HEAD + 300),)
     amount, locks = amount_bytes(5), wire_locks((lock,))
     good: list[tuple[int, said.LockMessage]] = [
-        (0, said.Ask(HASH, ZERO_ADDRESS, amount_bytes(30), HEAD + 400, hops)),
+        (0, said.Ask(HASH, ZERO_ADDRESS, amount_bytes(30), HEAD + 400, hops, 1)),
         (0, said.Locked(FIRST, 1, amount, locks, voucher.signature, ((HASH, hops),))),
         (1, said.Secret(SECOND, PREIMAGE)),
         (1, said.Failed(SECOND, HASH, HEAD + 300, "no")),
         (1, said.LockedSeen(SECOND, 1)),
         (1, said.LockedRefusal(SECOND, 1, "no")),
-        (1, said.Answer(HASH, BOB.address, "", amount_bytes(0))),
+        (1, said.Answer(HASH, BOB.address, "", amount_bytes(0), 1)),
         (0, said.LaneWanted(FIRST, NO_TOKEN)),
         (0, said.LaneHeld(FIRST, NO_TOKEN, 1, amount, locks, voucher.signature, (PREIMAGE,))),
     ]

@@ -7,6 +7,7 @@ once. Kinds are read from the code: a new one is tried by itself.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -17,12 +18,14 @@ import pytest
 
 from scapp.channels.books.info import InvoiceRequest, PayInvoiceRequest
 from scapp.channels.books.messages import prefix_of
+from scapp.channels.books.step import BOOKS_STREAM, NOTHING
 from scapp.channels.ledger.messages import AskClose, AskStanding
+from scapp.channels.log.port import Append, StreamWrite
 from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.routing.fees import Schedule
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.transport.fake import FakeTransport
-from scapp.channels.types import ZERO_ADDRESS, Address
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from scapp.channels.virtual.messages import Said
 from tests.scenarios.test_every_word import DECODERS, WORDS, name_of
 from tests.support.hostile_scene import ALICE, BOB, IRENE, HostileScene
@@ -68,12 +71,22 @@ class Scene(HostileScene):
 
     async def tell(self, sender: int | None, messages: Sequence[Any]) -> None:
         """All of them to Irene, and until she has decided on each."""
-        acked: list[None] = []
+        if not messages:
+            return
+        transport = self.mallory if sender is None else self.nodes[sender]._transport
         for message in messages:
-            transport = self.mallory if sender is None else self.nodes[sender]._transport
-            transport.send(self.address(IRENE), encode(message), lambda: acked.append(None))
-        await self.until(lambda: len(acked) == len(messages))
-        await self.decided()
+            acked = asyncio.Event()
+            transport.send(self.address(IRENE), encode(message), acked.set)
+        async with asyncio.timeout(30):
+            await acked.wait()  # of the last one: they stay in order
+        if not self.books(IRENE).fault:
+            await self.decide()
+
+    async def decide(self) -> None:
+        """Whatever waits at Irene."""
+        runner = self.books(IRENE)._runner
+        assert runner is not None
+        await runner.input(lambda books: NOTHING)
         await self.books(IRENE)._locks.input(lambda book: None)
 
     def known(self) -> list[bytes]:
@@ -134,3 +147,17 @@ async def test_no_damaged_message_costs_anything_or_is_taken_for_a_bug(scene: Sc
     assert scene.worth() == before
     assert scene.virtual_phase(scene.virtual_id, "running", (ALICE, IRENE, BOB))
     await scene.works()
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_node_whose_books_are_corrupt_refuses_every_kind(scene: Scene) -> None:
+    """It lives, and says to whoever asks what is wrong; no message makes it stumble."""
+    known, log = scene.known(), scene.logs[IRENE]
+    await scene.nodes[IRENE].stop()
+    log.append(Append((StreamWrite(BOOKS_STREAM, log.version(BOOKS_STREAM), (b"\x91\xa5l:odd",)),)))
+    node = await scene.node(IRENE)
+    before = node.counters().get("messages_refused", 0)
+    await scene.tell(ALICE, [odd_values(kind, known)[0] for kind in WORDS])
+    assert not scene.bugs()
+    assert node.counters()["messages_refused"] > before
+    assert "the books are corrupt" in node.corrupt()[ChannelId(BOOKS_STREAM)]

@@ -173,11 +173,7 @@ class Party:
         self.settle()
 
     def request(self, proposal: Proposal) -> None:
-        self.commit(asking.request(self.it, proposal, self.context))
-        self.settle()
-
-    def confirm(self, proposal: Proposal) -> None:
-        self.commit(asking.confirm(self.it, self.session, proposal))
+        self.commit(asking.request(self.it, self.session, proposal, self.context))
         self.settle()
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from scapp.channels.books.messages import encode_message
 from scapp.channels.books.snapshots import BooksCodec
 from scapp.channels.books.state import BooksState
 from scapp.channels.books.step import BOOKS_STREAM, NOTHING, Step
-from scapp.channels.errors import CorruptionError
+from scapp.channels.errors import CorruptionError, LocalError
 from scapp.channels.ledger.opening import open_again
 from scapp.channels.restoring import mark_restored
 from scapp.channels.types import ChannelId
@@ -125,6 +125,9 @@ async def test_what_an_open_ledger_has_guaranteed_is_kept(scene: LedgerScene, mo
     assert (books.virtuals, books.ledgers) == ({}, {})
     await scene.restart(ALICE)
     assert scene.books(ALICE)._payments.purses() == []
+    assert [row.kind for row in await scene.books(ALICE).payment_history(used, 0, 9)] == ["opened", "closed", "settled"]
+    with pytest.raises(LocalError, match="no payment channel"):
+        await scene.books(ALICE).payment_history(ChannelId(BOOKS_STREAM), 0, 9)
     log = scene.logs[ALICE].durable_copy()
     before = log.version(used)
     assert mark_restored(log, bytes(16), 1, 1) == {}
@@ -183,6 +186,7 @@ async def test_the_oldest_settled_purses_are_forgotten_and_none_is_opened_again(
             books._purses.forget_old()
             books._after(tuple(channels))
             assert {each.purse.channel for each in books._payments.purses()} == {channels[2], open_now}
+            assert set(books._payments._talk._seen) <= {channels[2], open_now}
             assert [scene.virtual(who, channel).paid for channel in channels] == [4, 4, 4]
     await scene.books(ALICE).pay(open_now, 1)
     assert not scene.nodes[ALICE].books.fault  # type: ignore[union-attr]

@@ -8,10 +8,14 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
+from scapp.channels.errors import PeerError
 from scapp.channels.payments.book import PurseTerms
-from scapp.channels.payments.locked import runner, speaking
-from scapp.channels.payments.locked.messages import LaneWanted, Secret, encode_lock_message
-from scapp.channels.payments.locks import Lock, sign_locked
+from scapp.channels.payments.events import amount_bytes
+from scapp.channels.payments.locked import recovering, runner, speaking
+from scapp.channels.payments.locked.events import LocksRestored
+from scapp.channels.payments.locked.messages import Ask, LaneHeld, LaneWanted, Locked, Secret, encode_lock_message
+from scapp.channels.payments.locked.state import wire_locks
+from scapp.channels.payments.locks import Lock, hash_of, sign_locked
 from scapp.channels.payments.messages import NO_TOKEN
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from tests.support.locked import DURATION_S, HEAD_S, PREIMAGE, LockNet, LockNode
@@ -122,6 +126,52 @@ async def test_a_lock_that_is_not_acted_on_keeps_no_other_one_from_its_hash(net:
     assert (net.nodes[1].lane(net.lanes[0]).paid, net.nodes[2].lane(net.lanes[1]).paid) == (32, 30)
     await net.later(3)
     assert [node.transit().status for node in net.nodes] == ["paid"] * 3  # type: ignore[union-attr]
+    await net.later(1_460)
+    assert net.registry == {}  # a worthless lock is not worth a transaction
+
+
+@pytest.mark.parametrize("refused_before", [False, True])
+async def test_what_a_restored_hub_has_forgotten_may_have_been_passed_on(net: LockNet, refused_before: bool) -> None:
+    """Its payer tells it of the lock, its payee has not told of the other one yet: a second lock on the hash is not
+    passed on, or one preimage would open two. It may be one that the hub had refused, as its backup has it."""
+    alice, hub, bob = net.nodes
+    await open_lane(net, alice, hub, EXTRA, 80)
+    if refused_before:
+        await open_lane(net, alice, hub, ChannelId(b"\xef" * 32), 9)
+        await put(alice, ChannelId(b"\xef" * 32), Lock(1, hash_of(PREIMAGE), HEAD_S + 1_500))
+        await net.idle()
+        assert hub.transit() is not None
+    await hub.runner.input(lambda book: book.do(LocksRestored(b"\x07" * 16, net.now_ms, net.now_ms)))
+    lock = Lock(32, hash_of(PREIMAGE), HEAD_S + 300)
+    voucher = sign_locked(net.lanes[0], 0, (lock,), alice.signer)
+    told = LaneHeld(
+        net.lanes[0], b"\x07" * 16, 1, amount_bytes(0), wire_locks(voucher.locks), voucher.signature, ()
+    )  # fmt: skip
+    await hub.runner.input(lambda book: recovering.held(book, alice.address, told))
+    for channel in (EXTRA, net.lanes[1]):
+        await hub.runner.input(lambda book, channel=channel: book.recovered(channel, by_operator=True))  # type: ignore[misc]
+    hops = ((bob.address, amount_bytes(30), HEAD_S + 200),)
+    second = sign_locked(EXTRA, 0, (lock,), alice.signer)
+    said = Locked(EXTRA, 1, amount_bytes(0), wire_locks(second.locks), second.signature, ((lock.hash, hops),))
+    hub.runner.receive(alice.address, encode_lock_message(said))
+    await net.idle()
+    assert hub.lane(EXTRA).locks == (lock,)
+    assert hub.lane(net.lanes[1]).voucher is None
+
+
+async def test_a_number_that_is_told_to_a_restored_payer_leaves_room_for_more(net: LockNet) -> None:
+    """Nobody signs it: its payee could say the last one that a message holds, and no voucher could follow."""
+    _, hub, bob = net.nodes
+    await hub.runner.input(lambda book: book.do(LocksRestored(b"\x07" * 16, net.now_ms, net.now_ms)))
+    await hub.runner.input(lambda book: book.recovered(net.lanes[0], by_operator=True))
+    signature = sign_locked(net.lanes[1], 0, (), hub.signer).signature
+    told = LaneHeld(net.lanes[1], b"\x07" * 16, 2**63 - 1, amount_bytes(0), (), signature, ())
+    with pytest.raises(PeerError, match="cannot be read"):
+        hub.runner.receive(bob.address, encode_lock_message(told))
+    hub.runner.receive(bob.address, encode_lock_message(replace(told, number=2**48 - 1)))
+    await net.idle()
+    assert await net.pay(await net.invoiced()) == ""
+    assert bob.lane(net.lanes[1]).paid == 30
 
 
 async def test_a_lock_that_outlasts_every_dispute_is_not_taken(net: LockNet) -> None:
@@ -132,6 +182,27 @@ async def test_a_lock_that_outlasts_every_dispute_is_not_taken(net: LockNet) -> 
     assert hub.counters["locks_refused"] == 1
     await hub.runner.input(lambda book: book.close(net.lanes[0], None))
     assert hub.lane(net.lanes[0]).phase == "closed"
+
+
+async def test_whoever_asks_about_a_hash_keeps_nobody_else_from_asking(net: LockNet) -> None:
+    """Mallory was on a way that was tried before, and asks the hub about the same invoice again and again, with an
+    amount that its payee refuses: Alice's question goes through, and has its own answer."""
+    _, hub, bob = net.nodes
+    mallory = await LockNode(net, 9).live()
+    hub.transport.add_peer(mallory.address, "sim:1")
+    await open_lane(net, mallory, hub, EXTRA, 50)
+    invoice = await net.invoiced()
+    hops = ((bob.address, amount_bytes(1), HEAD_S + 200),)
+    question = Ask(invoice.hash, ZERO_ADDRESS, amount_bytes(4), HEAD_S + 300, hops, 7)
+    bob.deaf.add("k:ask")
+    await net.idle()
+    mallory.transport.send(hub.address, encode_lock_message(question))
+    await net.idle()
+    bob.deaf.clear()
+    mallory.transport.send(hub.address, encode_lock_message(replace(question, number=8)))
+    assert await net.pay(invoice) == ""
+    assert bob.lane(net.lanes[1]).paid == 30
+    await mallory.die()
 
 
 async def test_whoever_floods_a_node_keeps_nobody_elses_words_from_it(

@@ -282,7 +282,7 @@ async def test_the_same_when_the_next_attempt_comes_before_the_chain_has_told_of
 def _agree(node: LockNode, peer: object, ask: Ask) -> None:
     from scapp.channels.payments.locked.messages import Answer
 
-    node.runner._tell(peer, Answer(ask.hash, node.address, "", amount_bytes(0)))  # type: ignore[arg-type]
+    node.runner._tell(peer, Answer(ask.hash, node.address, "", amount_bytes(0), ask.number))  # type: ignore[arg-type]
 
 
 async def test_a_hub_that_hears_no_preimage_is_paid_by_the_chain(net: LockNet) -> None:

@@ -55,6 +55,16 @@ def test_one_flood_hides_no_other_line() -> None:
         assert trickle.filter(record(0.0, level=level))
 
 
+def test_texts_of_any_number_and_kind_take_no_memory() -> None:
+    trickle = Trickle()
+    for number in range(2 * Trickle.KINDS_MAX):
+        assert trickle.filter(record(0.0, f"text {number}"))
+    odd = record(0.0)
+    odd.msg = {"not": "a text"}
+    assert trickle.filter(odd)
+    assert len(trickle._kinds) == Trickle.KINDS_MAX
+
+
 def test_a_clock_that_goes_back_stops_nothing() -> None:
     trickle = Trickle()
     for _ in range(Trickle.BURST):

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from scapp.channels.transport.twins import AGAIN_S, APART_MAX_S, IN_USE, LASTS_MIN_S, REPLACED, TIMES_MIN, Twins
+from scapp.channels.transport.twins import (
+    AGAIN_S,
+    APART_MAX_S,
+    IN_USE,
+    LASTS_MIN_S,
+    PEERS_MAX,
+    REPLACED,
+    TIMES_MIN,
+    Twins,
+)
 from scapp.channels.types import Address
 
 PEER, OTHER = Address(b"\x0a" * 20), Address(b"\x0b" * 20)
@@ -36,6 +45,13 @@ def test_any_other_end_of_a_link_begins_the_count_anew() -> None:
         start = round_ * 60.0
         assert not warnings(twins, [start, start + 20, start + 40])
         assert not warnings(twins, [start + 50], "the other end closed the connection")
+
+
+def test_strangers_with_many_keys_take_no_memory() -> None:
+    twins = Twins()
+    for number in range(3 * PEERS_MAX):
+        assert not twins.suspected(Address(number.to_bytes(20, "big")), TOLD, 0.0)
+    assert len(twins._told) == PEERS_MAX
 
 
 def test_what_one_peer_says_does_not_count_for_another() -> None:

@@ -56,6 +56,7 @@ from scapp.runtime.config import Config, parse_listen
 from scapp.runtime.database.open import open_backend
 from scapp.runtime.database.port import Backend
 from scapp.runtime.database.rejections import Rejection
+from scapp.runtime.disk_watch import DiskWatch
 from scapp.runtime.disputes.export import DisputeExport
 from scapp.runtime.documents import NodeFile
 from scapp.runtime.home_lock import lock_home
@@ -119,6 +120,8 @@ class NodeProcess:
         self._export_disputes(node, chain)
         for warning in warnings(self.config):
             _log.warning("%s", warning)
+        disk = asyncio.create_task(DiskWatch(self.home).run(), name="scapp-disk")
+        self._undo.callback(disk.cancel)
         meters = Meters()
         derived = self._derivation(node, modules, meters)
         prover = Prover(node.source, modules.admission_kernel)

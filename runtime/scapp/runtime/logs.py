@@ -58,16 +58,19 @@ class Trickle(logging.Filter):
 
     BURST = 100
     LINES_PER_S = 10
+    KINDS_MAX = 1_000  # libraries may put values into their texts
 
     def __init__(self) -> None:
         super().__init__()
-        self._kinds: dict[tuple[str, object], tuple[float, float, int]] = {}  # lines left, since when, left out
+        self._kinds: dict[tuple[str, str], tuple[float, float, int]] = {}  # lines left, since when, left out
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno != logging.WARNING:
             return True
-        kind, now_s = (record.name, record.msg), record.created
-        lines, since_s, left_out = self._kinds.get(kind, (float(self.BURST), now_s, 0))
+        kind, now_s = (record.name, str(record.msg)), record.created
+        lines, since_s, left_out = self._kinds.pop(kind, (float(self.BURST), now_s, 0))
+        if len(self._kinds) >= self.KINDS_MAX:
+            del self._kinds[next(iter(self._kinds))]
         lines = min(self.BURST, lines + max(0.0, now_s - since_s) * self.LINES_PER_S)
         if lines < 1:
             self._kinds[kind] = lines, now_s, left_out + 1

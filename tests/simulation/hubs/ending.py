@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from scapp.channels.books import wishes
 from scapp.channels.books.engine import Books
 from scapp.channels.books.info import LedgerInfo, VirtualInfo
+from scapp.channels.ledger import asking
+from scapp.channels.ledger.proposals import Expand, Retract, Transfer
+from scapp.channels.ledger.updating import AGAIN
 from scapp.channels.types import Address, ChannelId
 from tests.simulation.hubs.checks import Checks
 from tests.simulation.hubs.hostile import Mallory
@@ -150,6 +154,9 @@ class Ending:
                 if "scapp ledger recover" in ledger.waiting_for:
                     self.overridden = True
                     await node.books.recover_ledger(ledger.channel_id)
+                if AGAIN in ledger.waiting_for and not self._is_mallory(ledger.peer):
+                    self.overridden = True
+                    await self._request_again(node, ledger.channel_id)
             for channel in node.books.virtuals():
                 if "scapp ledger recover" in channel.waiting_for:
                     self.overridden = True
@@ -166,6 +173,18 @@ class Ending:
             for _ in range(8):
                 await self.net.pass_time(12)
                 await self._block(12)
+
+    async def _request_again(self, node: HubNode, channel: ChannelId) -> None:
+        """What an honest leader proposes was requested, though a restored follower has forgotten it."""
+        books = node.books._open_books()
+        head = asking.forgotten(wishes.ledger_of(books, channel), books.session(channel))
+        match head.proposal if head is not None else None:
+            case Transfer(asset, amount):
+                await node.books.transfer(channel, asset, amount)
+            case Expand(asset, amount):
+                await node.books.top_up(channel, asset, amount)
+            case Retract(asset):
+                await node.books.cancel_top_up(channel, asset)
 
     def _conditions(self, node: HubNode) -> None:
         books = self._engine(node)

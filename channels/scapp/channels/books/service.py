@@ -194,16 +194,15 @@ class NodeBooks:
         if prefix == b"p:":
             self._payments.receive(peer, data)
             return
-        if prefix == b"k:":
-            self._running()
-            self._locks.receive(peer, data)
-            return
         if prefix == b"r:":
             self._routes.receive(peer, data)
             return
-        message = decode_message(data)
         if self._runner is None:
             raise PeerError(self.fault or "the books are not open yet")
+        if prefix == b"k:":
+            self._locks.receive(peer, data)
+            return
+        message = decode_message(data)
         limited = self._limited(peer, len(data))
         await self._runner.queue(lambda books: proposals.receive(books, peer, message, self._rules, limited), len(data))
 

@@ -58,7 +58,7 @@ def open_ledger(books: Books, request: LedgerRequest, rules: Rules, randomness: 
 def top_up(books: Books, channel: ChannelId, asset: Address, amount: int) -> Step:
     """Announce a deposit; it is made once both have signed that."""
     record = ledger_of(books, channel)
-    return asking.request(record, Expand(asset, amount, _own(record)), books.context)
+    return asking.request(record, books.session(channel), Expand(asset, amount, _own(record)), books.context)
 
 
 def hold_deposit(books: Books, channel: ChannelId, asset: Address, *, hold: bool) -> Step:
@@ -82,7 +82,7 @@ def retract(books: Books, channel: ChannelId, asset: Address) -> Step:
     at = record.setup.assets.index(asset)
     if any(amounts(where.holdings)[at] >= between[1] for where in (seen.latest, seen.confirmed)):
         raise LocalError("the deposit is on chain already, and counts once it is confirmed")
-    return asking.request(record, Retract(asset, _own(record)), books.context)
+    return asking.request(record, books.session(channel), Retract(asset, _own(record)), books.context)
 
 
 def _announced(record: LedgerRecord, asset: Address) -> tuple[int, int] | None:
@@ -99,7 +99,7 @@ def transfer(books: Books, channel: ChannelId, asset: Address, amount: int) -> S
         free = sum(each.leader if record.leads else each.follower for each in parts)
         if amount > free:
             raise LocalError(f"a transfer of {amount}; this node has {free} {asset_unit(asset)} free in the ledger")
-    return asking.request(record, Transfer(asset, amount, _own(record)), books.context)
+    return asking.request(record, books.session(channel), Transfer(asset, amount, _own(record)), books.context)
 
 
 def recover(books: Books, channel: ChannelId) -> Step:

@@ -10,8 +10,8 @@ Pure. Read `balances` (who has what, and the bytes under the signatures), then `
 - `receiving.receive(record, session, message, context) -> Step` for every other message of the other party;
 - `crank.crank(record, context) -> Step`: what follows by itself; until it gives nothing more;
 - `updating.pursue(record, session, wants, context) -> Pursuit`: this node's wants, into signed changes;
-- `asking.request(record, proposal, context) -> Step`: a transfer or a deposit that the operator wants;
-  `asking.confirm(record, session, proposal) -> Step`: one that a restore has made this node forget;
+- `asking.request(record, session, proposal, context) -> Step`: a transfer or a deposit that the operator wants, or
+  stands by if a restore has made this node forget it (`asking.forgotten`);
 - `closing.close(record) -> Step`; `recovery.override(record) -> Step`;
 - `resending.pending(record) -> tuple[LedgerMessage, ...]`: all that the other party may lack, and
   `resending.waits_for_peer(record)`: whether to say it again after a while;

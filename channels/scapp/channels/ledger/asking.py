@@ -9,22 +9,26 @@ from __future__ import annotations
 from scapp.channels.books.step import NOTHING, Context, Note, Send, Step
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.ledger import consensus
-from scapp.channels.ledger.consensus import FOLLOWER, QUEUE_MAX, Ledger
+from scapp.channels.ledger.consensus import FOLLOWER, QUEUE_MAX, Ledger, Queued
 from scapp.channels.ledger.events import AskDeclined, RequestDropped, Requested
 from scapp.channels.ledger.messages import ASKS_MAX, Ask, Decline
-from scapp.channels.ledger.proposals import Expand, Proposal, ProposalRefused, Retract, Transfer, apply
+from scapp.channels.ledger.proposals import Proposal, ProposalRefused, apply, is_by
 from scapp.channels.ledger.record import LedgerRecord, Request
 from scapp.channels.ledger.session import LedgerSession
 from scapp.channels.ledger.updating import followed, proposed, with_ask
 from scapp.channels.ledger.wire import from_wire, to_wire
 
 
-def request(record: LedgerRecord, proposal: Proposal, context: Context) -> Step:
-    """A payment to the other party, a deposit by this one, or that it is not made. Raises LocalError."""
+def request(record: LedgerRecord, session: LedgerSession, proposal: Proposal, context: Context) -> Step:
+    """A payment to the other party, a deposit by this one, or that it is not made. Where a restore has made a follower
+    forget just this request, it is the one that the leader proposes. Raises LocalError."""
     ledger = record.ledger
+    known = forgotten(record, session)
+    if known is not None and known.proposal == proposal:
+        return Step((Requested(record.channel, known.ask, to_wire(proposal)),))
     if ledger is None or not record.usable:
         raise LocalError(f"ledger is {record.phase}, it takes no changes")
-    if not _is_by(proposal, record.setup.my_index):
+    if not is_by(proposal, record.setup.my_index):
         raise LocalError("a node requests its own payments and its own deposits")
     if record.leads:
         after, _ = consensus.propose(ledger, proposal, context.signer)
@@ -40,25 +44,15 @@ def request(record: LedgerRecord, proposal: Proposal, context: Context) -> Step:
     return Step((Requested(record.channel, number, to_wire(proposal)),), (Send(record.peer, asks),))
 
 
-def confirm(record: LedgerRecord, session: LedgerSession, proposal: Proposal) -> Step:
-    """The operator stands by a request that this node, the follower, has forgotten by a restore and that the leader
-    proposes: it is signed after all. Raises LocalError unless just this change waits so at the head of the queue."""
-    queue = followed(record, session).queue if record.usable and not record.leads else ()
-    if not queue or not queue[0].ask or queue[0].proposal != proposal or not _is_by(proposal, FOLLOWER):
-        raise LocalError("the leader proposes no such request of this node")
-    if any(each.number == queue[0].ask for each in record.requests):
-        raise LocalError("the request is known")
-    return Step((Requested(record.channel, queue[0].ask, to_wire(proposal)),))
-
-
-def _is_by(proposal: Proposal, party: int) -> bool:
-    match proposal:
-        case Transfer(payer=payer):
-            return payer == party
-        case Expand(party=depositor) | Retract(party=depositor):
-            return depositor == party
-        case _:
-            return False
+def forgotten(record: LedgerRecord, session: LedgerSession) -> Queued | None:
+    """What the leader proposes as a request of this node, a follower, which does not know it (a restore); None
+    where that is not what waits at the head of the queue. It is signed when the operator requests the same."""
+    if record.leads or record.phase not in ("running", "closing"):
+        return None
+    queue = followed(record, session).queue
+    if not queue or not queue[0].ask or not is_by(queue[0].proposal, FOLLOWER):
+        return None
+    return None if any(each.number == queue[0].ask for each in record.requests) else queue[0]
 
 
 def ask_message(record: LedgerRecord, requests: tuple[Request, ...]) -> Ask:
@@ -73,7 +67,7 @@ def receive_ask(record: LedgerRecord, message: Ask, context: Context) -> Step:
     if not record.leads:
         raise PeerError("asks the follower to propose")
     asks = tuple((number, from_wire(wire)) for number, wire in message.asks)
-    if not all(_is_by(proposal, FOLLOWER) for _, proposal in asks):
+    if not all(is_by(proposal, FOLLOWER) for _, proposal in asks):
         raise PeerError("asks for something else than its own payments and deposits")
     ledger = record.ledger
     if ledger is None or not record.usable:

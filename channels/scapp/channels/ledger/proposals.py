@@ -150,6 +150,17 @@ def room_fault(balances: Balances, more: int) -> str:
     return f"the ledger is full: {guarantees} guarantees would not fit the chain, {GUARANTEES_MAX} do"
 
 
+def is_by(proposal: Proposal, party: int) -> bool:
+    """Is it for that party to request: its own payment or deposit?"""
+    match proposal:
+        case Transfer(payer=payer):
+            return payer == party
+        case Expand(party=depositor) | Retract(party=depositor):
+            return depositor == party
+        case _:
+            return False
+
+
 def _check_parts(parts: tuple[Part, ...], fee: int) -> None:
     if not 1 <= len(parts) <= PARTS_MAX or len({part.asset for part in parts}) != len(parts):
         raise ProposalRefused(f"a proposal names 1 to {PARTS_MAX} different assets")

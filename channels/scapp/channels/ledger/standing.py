@@ -26,7 +26,7 @@ def waiting_for(record: LedgerRecord, session: LedgerSession) -> str:
         case "funding":
             return _funding(record, peer)
         case "closing":
-            return _closing(record, peer)
+            return _closing(record, session, peer)
         case "closed":
             return "the final state to be concluded on chain and paid out"
         case "disputed":
@@ -67,12 +67,18 @@ def _funding(record: LedgerRecord, peer: str) -> str:
     return "the deposits to be confirmed"
 
 
-def _closing(record: LedgerRecord, peer: str) -> str:
+def _closing(record: LedgerRecord, session: LedgerSession, peer: str) -> str:
     if record.has_guarantees:
         return "the virtual channels in it to be closed"
     if record.leads and record.ledger is not None and record.ledger.queue:
         return f"{peer} to countersign turn {record.ledger.proposed.turn}"
+    if not record.leads and session.refused:
+        return _refused(session)
     return f"{peer} to sign the final state"
+
+
+def _refused(session: LedgerSession) -> str:
+    return f"this node to want what the leader has proposed: {session.refused}"
 
 
 def _running(record: LedgerRecord, session: LedgerSession, peer: str) -> str:
@@ -81,7 +87,7 @@ def _running(record: LedgerRecord, session: LedgerSession, peer: str) -> str:
     if record.leads and ledger.queue:
         return f"{peer} to countersign turn {ledger.proposed.turn}"
     if not record.leads and session.refused:
-        return f"this node to want what the leader has proposed: {session.refused}"
+        return _refused(session)
     if record.requests:
         return f"{peer} to propose what this node has asked for"
     for at, each in enumerate(ledger.current.assets):

@@ -17,14 +17,15 @@ from scapp.channels.ledger.consensus import FOLLOWER, LEADER, QUEUE_MAX, Ledger,
 from scapp.channels.ledger.events import Countersigned, FollowerSigned, ProposalSigned
 from scapp.channels.ledger.funding import is_deposited, is_retracting
 from scapp.channels.ledger.messages import Agree, SignStage, Update, Updates
-from scapp.channels.ledger.proposals import Add, Expand, Merge, Proposal, Remove, Retract, Transfer
+from scapp.channels.ledger.proposals import Add, Expand, Merge, Proposal, Remove, Retract, Transfer, is_by
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
 from scapp.channels.ledger.setup import POSTFUND
 from scapp.channels.ledger.signed import TURN_LEAD_MAX
 from scapp.channels.ledger.wire import from_wire, to_wire
-from scapp.channels.types import ChannelId, Signature
+from scapp.channels.types import ChannelId, Signature, asset_unit
 
+AGAIN = "make the same request again"
 _replace = msgspec.structs.replace
 
 
@@ -197,20 +198,30 @@ def _follow(record: LedgerRecord, session: LedgerSession, wants: Sequence[Propos
     return Step(tuple(events), (Send(record.peer, Agree(record.channel, turn, signature)),))
 
 
+def _unasked(head: Queued, what: str) -> str:
+    """Of what is this node's to ask for."""
+    if not head.ask:
+        return f"{what}, which this node did not request"
+    return (
+        f"{what}, as request {head.ask} of this node, which does not know it; if it was made before a restore, {AGAIN} "
+        "and it is signed, else leave the ledger"
+    )
+
+
 def _unwanted(record: LedgerRecord, ledger: Ledger, head: Queued, wants: Sequence[Proposal]) -> str:
     """Why the follower does not sign the head of the queue now, or nothing."""
     requested = any(each.number == head.ask and each.proposal == head.proposal for each in record.requests)
     if requested or (not head.ask and head.proposal in wants):
         return ""
-    if head.ask:
+    if head.ask and not is_by(head.proposal, FOLLOWER):
         return f"an answer to request {head.ask}, which is not what this node asked for"
     match head.proposal:
-        case Transfer(amount=amount, payer=payer):
-            return "" if payer == LEADER else f"a payment of {amount} to the leader that this node did not request"
-        case Expand(amount=amount, party=party):
-            return "" if party == LEADER else f"a deposit of {amount} that this node did not announce"
-        case Retract(party=party):
-            return "" if party == LEADER else "the end of a deposit that this node has announced"
+        case Transfer(asset, amount, payer):
+            return "" if payer == LEADER else _unasked(head, f"a payment of {amount} {asset_unit(asset)} to the leader")
+        case Expand(asset, amount, party):
+            return "" if party == LEADER else _unasked(head, f"a deposit of {amount} {asset_unit(asset)} by this node")
+        case Retract(asset, party):
+            return "" if party == LEADER else _unasked(head, f"the end of this node's deposit of {asset_unit(asset)}")
         case Merge(asset, party):
             there = is_deposited(_replace(record, ledger=ledger), asset, party)
             return "" if there else "an announced deposit that is not confirmed yet"

@@ -107,6 +107,9 @@ class MemoryLog:
             snapshots = self._snapshots.get((stream, kind), ())
             return snapshots[-1] if snapshots else None
 
+    def forget(self, stream: bytes) -> None:
+        check_stream(stream)
+
     def flush(self) -> None:
         with self._lock:
             self._check_writable()

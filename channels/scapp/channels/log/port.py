@@ -125,6 +125,10 @@ class EventLog(Protocol):
         """The newest snapshot of the kind whose checksum holds and whose version does not exceed the stream's."""
         ...
 
+    def forget(self, stream: bytes) -> None:
+        """Keep nothing of the stream in memory, which is over most likely: what is asked for is read again."""
+        ...
+
     def flush(self) -> None:
         """Make everything appended so far durable."""
         ...

@@ -128,6 +128,12 @@ class RocksLog:
         self.flush()
         self._store.checkpoint(path)
 
+    def forget(self, stream: bytes) -> None:
+        check_stream(stream)
+        with self._lock:
+            self._heads.pop(stream, None)
+            self._rows.pop(stream, None)
+
     def flush(self) -> None:
         with self._lock:
             self._check_writable()

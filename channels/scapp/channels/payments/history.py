@@ -6,6 +6,7 @@ from itertools import islice
 
 import msgspec
 
+from scapp.channels.errors import LocalError
 from scapp.channels.log.port import EventLog
 from scapp.channels.payments.events import (
     TAG_PREFIX,
@@ -14,6 +15,7 @@ from scapp.channels.payments.events import (
     VoucherTaken,
     amount_of,
     decode_purse_event,
+    is_purse_event,
     split_amounts,
 )
 from scapp.channels.types import ChannelId
@@ -34,7 +36,10 @@ class PaymentRow(msgspec.Struct, frozen=True, gc=False):
 def read_history(log: EventLog, channel: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
     """At most `rows_max` rows from `from_version` on, oldest first; the next page begins after the last one's version.
 
-    Raises CorruptionError."""
+    Raises LocalError for a channel without purse, CorruptionError."""
+    first = next(log.read(channel), None)
+    if first is None or not is_purse_event(first.events[0]):
+        raise LocalError(f"no payment channel 0x{channel.hex()} at this node")
     if rows_max <= 0 or from_version >= log.version(channel):
         return []
     numbered = (

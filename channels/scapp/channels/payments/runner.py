@@ -165,13 +165,15 @@ class PaymentRunner:
     async def settle(self, channel: ChannelId) -> None:
         """The channel is gone for good, in the ledgers or on chain."""
         await self._keep(channel, self._book.settle(channel, self._clock_ms()))
-        self._talk.forget(channel)
+        self._talk.settled(channel)
 
     def forget(self, channels: Iterable[ChannelId]) -> None:
         """These purses, as far as they are settled, are not remembered any more; what was paid stays in the log."""
         for channel in channels:
             self._book.forget(channel)
             self._store.forget(channel)
+            if channel not in self._store.durable:
+                self._talk.forget(channel)
 
     async def recover(self, channel: ChannelId) -> None:
         """End a restored purse's recovery without the other's answer, at the operator's risk."""
@@ -189,8 +191,7 @@ class PaymentRunner:
         return purse.paid, redemption_app_data(purse.largest, self._book.verifier(purse.payer))
 
     async def history(self, channel: ChannelId, from_version: int = 0, rows_max: int = 100) -> list[PaymentRow]:
-        """Stored facts of a purse, oldest first. Raises LocalError, CorruptionError."""
-        self._book.purse(channel)
+        """Stored facts of a purse, also of one that is forgotten, oldest first. Raises LocalError, CorruptionError."""
         return await asyncio.to_thread(read_history, self._log, channel, from_version, rows_max)
 
     # Peers

@@ -116,6 +116,7 @@ class PurseStore:
             return
         for known in (self.durable, self._versions, self._snapshots):
             known.pop(channel, None)
+        self._log.forget(channel)
 
     async def idle(self) -> None:
         """Return when all that was decided before is durable, or has failed."""

@@ -179,7 +179,12 @@ class PaymentTalk:
             waiting.popleft().fail(PaymentRefused(f"the payee refused the voucher for {total}: {reason}"))
 
     def forget(self, channel: ChannelId) -> None:
-        """The channel is settled: nothing is said of it any more."""
+        """Its purse is not remembered any more."""
+        self._seen.pop(channel, None)
+        self._recovers.discard(channel)
+
+    def settled(self, channel: ChannelId) -> None:
+        """Nothing is said of the channel any more."""
         self._resending.done(channel)
         for asked in self._unseen.pop(channel, ()):
             asked.end(seen=False)

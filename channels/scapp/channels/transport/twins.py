@@ -15,6 +15,7 @@ TOLD = frozenset(f"closed by the peer: {reason!r}" for reason in (IN_USE, REPLAC
 TIMES_MIN = 4
 LASTS_MIN_S = 20.0
 """A link that is dead without the peer's knowledge is found out within 5 seconds (`TransportLimits.probe_s`)."""
+PEERS_MAX = 1_024
 APART_MAX_S = 120.0
 """Dialling pauses for 30 seconds at most; what is further apart is another story."""
 AGAIN_S = 3_600.0
@@ -32,10 +33,13 @@ class Twins:
         if ended not in TOLD:
             self._told.pop(peer, None)
             return False
-        since, last, times = self._told.get(peer, (now_s, now_s, 0))
+        since, last, times = self._told.pop(peer, (now_s, now_s, 0))
         if now_s - last > APART_MAX_S:
             since, times = now_s, 0
         self._told[peer] = since, now_s, times + 1
+        for known in (self._told, self._warned_s):
+            if len(known) > PEERS_MAX:
+                del known[next(iter(known))]  # anybody can have any number of keys
         if times + 1 < TIMES_MIN or now_s - since < LASTS_MIN_S:
             return False
         if now_s - self._warned_s.get(peer, now_s - AGAIN_S) < AGAIN_S:

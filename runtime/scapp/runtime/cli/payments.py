@@ -131,16 +131,25 @@ def recover(channel: str, override: bool) -> None:
 @click.option("--from", "first", type=click.IntRange(0), default=0, metavar="VERSION", help="Begin at this fact  [0]")
 @click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Rows at most")
 def history(channel: str, first: int, limit: int) -> None:
-    """Show what was paid in a channel: the payer's single payments, the payee's vouchers."""
+    """Show what was paid in a channel: the payer's single payments, the payee's vouchers.
+
+    By its whole id also of a channel that the node has forgotten; amounts are then in the asset's smallest unit."""
     from scapp.runtime.cli.amounts import amount_text, time_text
+    from scapp.runtime.client import Refused
 
     with settings().client() as node:
-        asset = node.virtual(channel).assets[0].asset
         found = node.payments(channel, first, limit)
+        try:
+            asset = node.virtual(channel).assets[0].asset
+        except Refused:
+            asset = ""
+
+    def shown(amount: str) -> str:
+        return amount_text(amount, asset) if asset else amount
+
     rows = [
         (str(row.version), time_text(row.at_ms // 1000), row.kind,
-         ", ".join(amount_text(each, asset) for each in row.amounts),
-         amount_text(row.total, asset) if row.total is not None else "")
+         ", ".join(map(shown, row.amounts)), shown(row.total) if row.total is not None else "")
         for row in found.rows
     ]  # fmt: skip
     emit(found, table(("version", "time", "what", "amounts", "total"), rows, right=(4,)) if rows else "nothing yet")

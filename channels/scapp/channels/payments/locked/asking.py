@@ -36,9 +36,10 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Asked(msgspec.Struct, frozen=True, gc=False):
-    """Who waits for the answer: a peer, or (None) a caller of this node."""
+    """Who waits for the answer: a peer that has asked under a `number`, or (None) a caller of this node."""
 
     origin: Address | None
+    number: int
     future: asyncio.Future[Reply] | None
     due_ms: int
 
@@ -54,14 +55,16 @@ class Asks:
         self._tell = tell
         self._clock_ms = clock_ms
         self.linked: set[Address] = set()
-        self._asked: dict[tuple[bytes, Address], _Asked] = {}
+        self._number = clock_ms()  # of this node's last question; none is used again after a restart
+        self._asked: dict[tuple[bytes, Address, int], _Asked] = {}
 
     async def ask(self, name: bytes, asset: Address, hops: tuple[Hop, ...]) -> Reply:
         """Would everybody on the way do their part?"""
         first = hops[0]
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        question = Ask(name, asset, amount_bytes(first.amount), first.expiry_s, wire_hops(hops[1:]))
-        if not self._put(first.peer, question, _Asked(None, future, self._clock_ms() + int(SECONDS * 1_000))):
+        number = self._next()
+        question = Ask(name, asset, amount_bytes(first.amount), first.expiry_s, wire_hops(hops[1:]), number)
+        if not self._put(first.peer, question, _Asked(None, 0, future, self._clock_ms() + int(SECONDS * 1_000))):
             return Reply("it is not connected, or too much is being asked", first.peer)
         try:
             async with asyncio.timeout(SECONDS):
@@ -69,27 +72,28 @@ class Asks:
         except TimeoutError:
             return Reply(f"no answer within {SECONDS:g} s", first.peer)
         finally:
-            self._asked.pop((name, first.peer), None)
+            self._asked.pop((name, first.peer, number), None)
 
     def refuse(self, peer: Address, ask: Ask, why: str) -> None:
         """Answer without a look."""
-        self._answer(peer, ask.hash, Reply(why, self._book.me))
+        self._answer(peer, ask.hash, ask.number, Reply(why, self._book.me))
 
     def on_ask(self, peer: Address, ask: Ask) -> None:
         """Judge, then answer or ask the next one."""
         verdict = judge_ask(self._book, peer, ask)
         if verdict.fault or verdict.lane is None:
-            self._answer(peer, ask.hash, Reply(verdict.fault, self._book.me, verdict.fee))
+            self._answer(peer, ask.hash, ask.number, Reply(verdict.fault, self._book.me, verdict.fee))
             return
         (to, amount, expiry_s), *rest = ask.hops
         left_ms = int(SECONDS * 1_000) * len(ask.hops) // (len(ask.hops) + 1)
-        passed = Ask(ask.hash, ask.asset, amount, expiry_s, tuple(rest))
-        if not self._put(Address(to), passed, _Asked(peer, None, self._clock_ms() + left_ms)):
-            self._answer(peer, ask.hash, Reply(f"0x{to.hex()} is not connected, or too much is asked", self._book.me))
+        passed = Ask(ask.hash, ask.asset, amount, expiry_s, tuple(rest), self._next())
+        if not self._put(Address(to), passed, _Asked(peer, ask.number, None, self._clock_ms() + left_ms)):
+            reply = Reply(f"0x{to.hex()} is not connected, or too much is asked", self._book.me)
+            self._answer(peer, ask.hash, ask.number, reply)
 
     def on_answer(self, peer: Address, answer: Answer) -> None:
         """Raises PeerError for one that nobody waits for."""
-        asked = self._asked.pop((answer.hash, peer), None)
+        asked = self._asked.pop((answer.hash, peer, answer.number), None)
         if asked is None:
             raise PeerError("answers what nobody has asked")
         self._end(asked, answer.hash, Reply(answer.reason[:REASON_MAX], Address(answer.by), amount_of(answer.fee)))
@@ -97,26 +101,26 @@ class Asks:
     def tick(self) -> None:
         """Give up what was not answered in time."""
         now_ms = self._clock_ms()
-        for (name, peer), asked in list(self._asked.items()):
+        for key, asked in list(self._asked.items()):
             if asked.due_ms <= now_ms and asked.origin is not None:
-                del self._asked[name, peer]
+                del self._asked[key]
+                name, peer, _ = key
                 self._end(asked, name, Reply(f"0x{peer.hex()} does not answer", self._book.me))
 
     def stop(self) -> None:
         """Nobody waits any more."""
-        for (name, _), asked in list(self._asked.items()):
+        for (name, _, _), asked in list(self._asked.items()):
             self._end(asked, name, Reply("the node stops", self._book.me))
         self._asked.clear()
 
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
     def _put(self, peer: Address, question: Ask, asked: _Asked) -> bool:
-        key = question.hash, peer
+        key = question.hash, peer, question.number
         from_origin = sum(each.origin == asked.origin for each in self._asked.values())
-        if (
-            peer not in self.linked
-            or key in self._asked
-            or len(self._asked) >= ASKS_MAX
-            or from_origin >= ASKS_PER_PEER_MAX
-        ):
+        if peer not in self.linked or len(self._asked) >= ASKS_MAX or from_origin >= ASKS_PER_PEER_MAX:
             return False
         self._asked[key] = asked
         if not self._tell(peer, question):
@@ -126,9 +130,9 @@ class Asks:
 
     def _end(self, asked: _Asked, name: bytes, reply: Reply) -> None:
         if asked.origin is not None:
-            self._answer(asked.origin, name, reply)
+            self._answer(asked.origin, name, asked.number, reply)
         elif asked.future is not None and not asked.future.done():
             asked.future.set_result(reply)
 
-    def _answer(self, peer: Address, name: bytes, reply: Reply) -> None:
-        self._tell(peer, Answer(name, reply.by, reply.fault[:REASON_MAX], amount_bytes(reply.fee)))
+    def _answer(self, peer: Address, name: bytes, number: int, reply: Reply) -> None:
+        self._tell(peer, Answer(name, reply.by, reply.fault[:REASON_MAX], amount_bytes(reply.fee), number))

@@ -24,22 +24,25 @@ Locks = Annotated[tuple[tuple[B32, B32, U48], ...], msgspec.Meta(max_length=LOCK
 
 class Ask(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="k:ask"):
     """Would you take a lock of `amount` on that hash, which ends at `expiry_s`, and pass it on along `hops` (none: is
-    it for you)? Nothing is promised by it."""
+    it for you)? Nothing is promised by it. `number` is the asker's own."""
 
     hash: B32
     asset: B20
     amount: B32
     expiry_s: U48
     hops: Hops
+    number: U63
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="k:answer"):
-    """`by` would not, or everybody would (`reason` empty). `fee`: what that hub asks, where it was offered less."""
+    """`by` would not, or everybody would (`reason` empty). `fee`: what that hub asks, where it was offered less.
+    `number` is that of the question."""
 
     hash: B32
     by: B20
     reason: Short
     fee: B32
+    number: U63
 
 
 class Locked(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="k:locked"):
@@ -93,11 +96,12 @@ class LaneWanted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="k:
 
 class LaneHeld(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="k:held"):
     """Answer to `LaneWanted`; number zero and no signature for none. `token` is echoed only by a node that does not
-    recover itself. `preimages` of locks that the lane has had and that have not ended yet."""
+    recover itself. `preimages` of locks that the lane has had and that have not ended yet. `number` leaves
+    room for more in `Locked`: it is not signed."""
 
     channel: B32
     token: Token
-    number: U63
+    number: U48
     amount: B32
     locks: Locks
     signature: Annotated[bytes, msgspec.Meta(max_length=65)]

@@ -15,6 +15,8 @@ from scapp.channels.types import Address, ChannelId
 
 Phase = Literal["open", "closed", "settled"]
 Status = Literal["locked", "paid", "failing", "failed"]
+FORGOTTEN = "a node on the way was restored from a backup and does not remember the payment"
+"""The fault of a lock that this node may have passed on before it was restored."""
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -114,7 +116,7 @@ class Transit(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tr
     @property
     def left_alone(self) -> bool:
         """Has this node only refused it: neither passed it on nor known its preimage?"""
-        return bool(self.fault) and self.outgoing is None and not self.preimage
+        return bool(self.fault) and self.fault != FORGOTTEN and self.outgoing is None and not self.preimage
 
     @property
     def over(self) -> bool:

@@ -11,14 +11,12 @@ from scapp.channels.payments.events import amount_bytes, amount_of
 from scapp.channels.payments.locked.book import LockBook
 from scapp.channels.payments.locked.events import LockArrived, LockFailed, LockPassed, PaymentBegun, SecretLearned
 from scapp.channels.payments.locked.messages import PREIMAGES_MAX, LaneHeld
-from scapp.channels.payments.locked.records import Lane
+from scapp.channels.payments.locked.records import FORGOTTEN, Lane
 from scapp.channels.payments.locked.state import locks_of, wire_locks
 from scapp.channels.payments.locked.taking import keep
 from scapp.channels.payments.locks import Lock, LockedVoucher, hash_of, locked_voucher_hash
 from scapp.channels.payments.messages import NO_TOKEN
 from scapp.channels.types import Address
-
-_FORGOTTEN = "a node on the way was restored from a backup and does not remember the payment"
 
 
 def answer(book: LockBook, lane: Lane, token: bytes) -> LaneHeld:
@@ -105,4 +103,4 @@ def _adopt(book: LockBook, lane: Lane, lock: Lock) -> None:
         if invoice is not None:
             book.do(SecretLearned(lock.hash, invoice.preimage, book.now_ms))
         elif transit is None or transit.over:
-            book.do(LockFailed(lock.hash, _FORGOTTEN, book.now_ms))
+            book.do(LockFailed(lock.hash, FORGOTTEN, book.now_ms))

@@ -29,7 +29,7 @@ from scapp.channels.payments.locked.events import (
     WireHop,
     WireLock,
 )
-from scapp.channels.payments.locked.records import Hop, Invoiced, Lane, Leg, Transit
+from scapp.channels.payments.locked.records import FORGOTTEN, Hop, Invoiced, Lane, Leg, Transit
 from scapp.channels.payments.locks import Lock, LockedVoucher
 from scapp.channels.types import Address, ChannelId
 
@@ -105,6 +105,9 @@ class LocksState:
             case LocksRestored(token=token):
                 for channel in tuple(self.live_lanes):
                     self._put(replace(self.lanes[channel], token=token))
+                for transit in [self.transits[name] for name in self.open_transits]:
+                    if transit.left_alone:  # as far as the backup knows
+                        self._set(replace(transit, fault=FORGOTTEN))
             case LaneRecovered(channel):
                 self._put(replace(self._lane(channel), token=b""))
             case LocksForgotten(lanes, hashes):
