@@ -11,7 +11,7 @@ from scapp.channels.onchain import Conclude, Deposit
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 from tests.support.plain_chain import CONFIRMATIONS, TOKEN
 from tests.support.sim import START_MS
-from tests.support.sim_chain import ChainSim, close, running
+from tests.support.sim_chain import DURATION_S, ChainSim, close, running
 
 COIN = (ZERO_ADDRESS,)
 ASSETS = {"coin": COIN, "token": (TOKEN,), "both": (ZERO_ADDRESS, TOKEN)}
@@ -89,6 +89,34 @@ def test_a_payout_with_dust_left_behind_is_settled() -> None:
     sim.blocks(10)
     assert set(sim.phases(channel)) == {"settled"}
     assert len(sim.transactions) == sent
+
+
+@pytest.mark.parametrize("paid_out", [False, True])
+def test_a_first_deposit_that_went_while_its_owner_was_away_is_not_made_again(*, paid_out: bool) -> None:
+    """A reorganisation dropped it; or all was paid out, and what had been confirmed before is there again as a lure.
+    Both look alike, and cost Bob nothing."""
+    sim = ChainSim(2)
+    channel = sim.fund((5,), (3,))
+    alice, bob = sim.nodes
+    sim.until(lambda: sim.chain.world.held(ZERO_ADDRESS, ChannelId(channel)) == 8)
+    sim.silence(bob)
+    if paid_out:
+        alice.input(channel, lambda engine, _: engine.leave("test"))
+        sim.until(lambda: sim.phases(channel)[0] == "settled", seconds=120)
+        assert [sim.paid(node) for node in sim.nodes] == [(0,), (0,)]
+        sim.silence(alice)
+        sim.raw(alice, calls.Deposit(ZERO_ADDRESS, ChannelId(channel), 0, 5), 5)
+    else:
+        sim.chain.reorganise(1, drop=True)
+    sim.blocks(6, DURATION_S // 5)
+    sim.unsilence(bob)
+    sim.blocks(5)
+    assert sim.phases(channel)[1] == "funding"
+    assert "does not make again; close or leave it" in bob.engine(channel).waiting_for
+    assert sim.chain.world.held(ZERO_ADDRESS, ChannelId(channel)) == 5
+    bob.input(channel, lambda engine, _: engine.leave("test"))
+    sim.until(lambda: sim.phases(channel)[1] == "settled", seconds=120)
+    assert [sim.paid(node) for node in sim.nodes] == [(0,), (0,)]
 
 
 def test_when_participant_0_does_not_conclude_the_next_one_does() -> None:

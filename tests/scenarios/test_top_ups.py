@@ -233,6 +233,53 @@ def test_an_old_state_without_the_top_up_is_answered() -> None:
     assert [sim.paid(node) for node in sim.nodes] == [(4,), (-4,)]
 
 
+def away_before_it_is_confirmed() -> tuple[ChainSim, bytes]:
+    """Bob has made his top-up and seen it in the newest block; while he is away a reorganisation drops it."""
+    sim, channel = with_top_ups(5, 3)
+    approve(sim.nodes[1], channel, 5)
+    say(sim, channel, 1, TOP_UP)
+    sim.until(lambda: held(sim, channel) == 13)
+    sim.silence(sim.nodes[1])
+    sim.chain.reorganise(1, drop=True)
+    sim.blocks(6, DURATION_S // 5)
+    sim.unsilence(sim.nodes[1])
+    sim.blocks(5)
+    return sim, channel
+
+
+def test_a_top_up_that_went_while_its_depositor_was_away_is_missed_and_no_more() -> None:
+    """All that was confirmed is there, so the channel goes on; but the top-up is not made again before it is signed
+    anew."""
+    sim, channel = away_before_it_is_confirmed()
+    assert sim.phases(channel) == ["running", "running"]
+    assert held(sim, channel) == 8
+    assert "does not make again" in sim.nodes[1].engine(channel).waiting_for
+    sim.nodes[1].crash()
+    sim.nodes[1].start()
+    sim.show()
+    sim.blocks(3)
+    assert held(sim, channel) == 8, "not after a restart either"
+    say(sim, channel, 1, b"move:0:1:1")
+    assert amounts(sim, channel)[:2] == (4, 4), "the channel goes on"
+    approve(sim.nodes[1], channel, 2)
+    say(sim, channel, 1, b"move:4:3:2")
+    sim.until(lambda: held(sim, channel) == 15)
+    sim.blocks(5)
+    say(sim, channel, 1, b"move:3:1:7")
+    close(sim, channel)
+    sim.until(lambda: set(sim.phases(channel)) == {"settled"})
+    assert [sim.paid(node) for node in sim.nodes] == [(-1,), (1,)]
+
+
+def test_a_channel_that_ends_without_the_top_up_that_went_pays_everybody_else() -> None:
+    """The reserve ranks last; what is left of the outcome is known."""
+    sim, channel = away_before_it_is_confirmed()
+    sim.nodes[1].input(channel, lambda engine, _: engine.leave("test"))
+    sim.until(lambda: set(sim.phases(channel)) == {"settled"}, seconds=120)
+    assert held(sim, channel) == 0
+    assert [sim.paid(node) for node in sim.nodes] == [(0,), (0,)]
+
+
 def test_a_strangers_deposit_makes_a_top_up_smaller() -> None:
     sim, channel = with_top_ups(5, 3)
     approve(sim.nodes[1], channel, 5)

@@ -205,8 +205,10 @@ def _by_participant(setup: Setup, state_hash: Hash, found: tuple[bytes, ...]) ->
 def _with_end(state: ChannelState, latest: OnChain, confirmed: OnChain, before_s: int, now_s: int) -> ChainSeen:
     shares, setup = state.setup.shares, state.setup
     assert shares is not None
+    claims = shares.claims(setup.unpack(state.head.amounts) if state.head is not None else setup.start_amounts)
     expected = Expected(
-        totals=shares.claims(setup.unpack(state.head.amounts) if state.head is not None else setup.start_amounts),
+        totals=claims,
+        claims=claims,
         deposits=tuple(min(filter(None, (of[k].amount for of in shares.of))) for k in range(len(shares.assets))),
         challenge_duration=state.setup.fixed.challenge_duration,
         final_signed=state.final_signed,

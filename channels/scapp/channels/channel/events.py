@@ -147,7 +147,8 @@ class ChainSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="cha
     timestamp.
 
     `ended` is what was concluded from this view and those before: the channel was finalized there, or its money paid
-    out. `held` is what it held before that, in the same form as `holdings`."""
+    out. `held` is what it held before that, in the same form as `holdings`; in a channel that goes on also what this
+    node does not deposit again (`ended.given_up`)."""
 
     latest: OnChain
     confirmed: OnChain

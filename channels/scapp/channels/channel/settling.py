@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.channel.chain_rules import amounts, holds
+from scapp.channels.channel.ended import given_up
 from scapp.channels.channel.events import ChainSeen, Signed
 from scapp.channels.channel.finalized import payout
 from scapp.channels.channel.full_set import for_contracts, newest_enforceable
@@ -79,8 +80,8 @@ def _deposits(state: ChannelState, seen: ChainSeen) -> tuple[Transaction, ...]:
     held = map(min, amounts(seen.latest.holdings), amounts(seen.confirmed.holdings))
     first = tuple(
         Deposit(asset, share.safety, share.target, share.amount)
-        for asset, share, now in zip(shares.assets, mine, held, strict=True)
-        if share.amount and now < share.target
+        for asset, share, now, past in zip(shares.assets, mine, held, given_up(seen), strict=True)
+        if share.amount and max(now, past) < share.target
     )
     more = top_ups(state, seen)
     return more if state.setup.renews is not None else (*first, *more)  # a successor gets what the old channel holds

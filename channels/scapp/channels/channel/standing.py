@@ -7,6 +7,7 @@ import msgspec
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.channel import recovery, top_ups, wishes
 from scapp.channels.channel.chain_rules import amounts, holds, is_funded
+from scapp.channels.channel.ended import GIVEN_UP, given_up
 from scapp.channels.channel.events import ChainSeen
 from scapp.channels.channel.full_set import newest_enforceable
 from scapp.channels.channel.model import ChannelState
@@ -172,6 +173,9 @@ def _funding_pause(state: ChannelState, seen: ChainSeen) -> str:
     if state.setup.renews is not None and not holds(seen.latest.holdings, shares.totals):
         return f"what channel 0x{state.setup.renews[0].hex()} holds to be moved here"
     for index, mine in enumerate(shares.of):
+        levels = zip(mine, held, given_up(seen), strict=True)
+        if index == state.setup.my_index and any(now < share.target <= past for share, now, past in levels):
+            return f"nothing: it lacks this node's deposit, {GIVEN_UP}; close or leave it"
         missing = [
             f"{share.target - max(now, share.safety)} {asset_unit(asset)}"
             for asset, share, now in zip(shares.assets, mine, held, strict=True)

@@ -8,6 +8,7 @@ comes is missing to the depositor alone, and one that comes is under a signed st
 from __future__ import annotations
 
 from scapp.channels.channel.chain_rules import UNFUNDED, Hindrance, amounts
+from scapp.channels.channel.ended import GIVEN_UP, given_up
 from scapp.channels.channel.events import ChainSeen, TopUpApproved
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import Step
@@ -99,9 +100,10 @@ def deposits(state: ChannelState, seen: ChainSeen) -> tuple[Deposit, ...]:
         return ()
     owed = state.setup.unpack(head.amounts)
     found = []
-    for asset, room, now, target in zip(shares.assets, shares.rooms, _held(seen), shares.claims(owed), strict=True):
+    rows = zip(shares.assets, shares.rooms, _held(seen), given_up(seen), shares.claims(owed), strict=True)
+    for asset, room, now, past, target in rows:
         mine = owed[room.reserves[state.setup.my_index]] if room is not None else 0
-        if mine and target - mine <= now < target:
+        if mine and target - mine <= now < target and past < target:
             found.append(Deposit(asset, target - mine, target, mine))
     return tuple(found)
 
@@ -112,11 +114,15 @@ def pause(state: ChannelState) -> str:
     if shares is None or not shares.grows or head is None or seen is None:
         return ""
     owed = state.setup.unpack(head.amounts)
-    for asset, room, now, target in zip(shares.assets, shares.rooms, _held(seen), shares.claims(owed), strict=True):
+    rows = zip(shares.assets, shares.rooms, _held(seen), given_up(seen), shares.claims(owed), strict=True)
+    for asset, room, now, past, target in rows:
         for index, position in enumerate(room.reserves if room is not None else ()):
             if owed[position] and now < target:
-                whose = "this node's" if index == state.setup.my_index else f"participant {index}'s"
-                return f"{whose} top-up of {owed[position]} of asset 0x{asset.hex()} to be confirmed"
+                what = f"top-up of {owed[position]} of asset 0x{asset.hex()}"
+                if index != state.setup.my_index:
+                    return f"participant {index}'s {what} to be confirmed"
+                gone = f"nothing: this node's {what}, {GIVEN_UP}; a further one brings both"
+                return gone if target <= past else f"this node's {what} to be confirmed"
     return ""
 
 

@@ -65,7 +65,8 @@ class LedgerSeen(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="l:
     """The chain shows the ledger so; stored when anything but the block has changed.
 
     `ended` is what was concluded from this view and those before: the ledger was finalized, or its money paid out.
-    `held` is what it held before that, in the form of `holdings`. `owed` is the outcome of a finalized ledger in the
+    `held` is what it held before that, in the form of `holdings`; in a ledger that goes on also what this node does not
+    deposit again (`ended.given_up`). `owed` is the outcome of a finalized ledger in the
     newest block, with the hash of the state behind it (zero after a conclusion); None while it is not known."""
 
     channel: bytes

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from scapp.channels.books.step import NOTHING, Context, Step
+from scapp.channels.channel.chain_rules import holds
 from scapp.channels.channel.ended import Expected, with_end
 from scapp.channels.ledger.chain_facts import Enforceable, LedgerSeen, Seen
 from scapp.channels.ledger.chain_states import same, shown
@@ -58,6 +59,22 @@ def on_head(record: LedgerRecord, context: Context) -> Step:
     return Step((msgspec.structs.replace(chain, ended=True),))
 
 
+def taken_back(record: LedgerRecord) -> Step:
+    """Once both have signed that the deposit which this node has given up (`ended.given_up`) is not made, none is
+    missing any more: the next one that is announced is made."""
+    chain = record.chain
+    if chain is None or chain.ended or chain.held == chain.latest.holdings:
+        return NOTHING
+    if not holds(chain.latest.holdings, _claims(record)):
+        return NOTHING
+    return Step((msgspec.structs.replace(chain, held=chain.latest.holdings),))
+
+
+def _claims(record: LedgerRecord) -> tuple[int, ...]:
+    """Per asset: what the ledger holds, with all that is announced."""
+    return tuple(each.total + sum(item.amount for item in each.trailing) for each in record.balances.assets)
+
+
 def _concluded(fact: LedgerSeen) -> object:
     return fact.ended, fact.held, fact.owed
 
@@ -72,6 +89,7 @@ def _expected(record: LedgerRecord) -> Expected:
     final = record.final
     return Expected(
         totals=tuple(each.total for each in record.balances.assets),
+        claims=_claims(record),
         deposits=tuple(min(filter(None, (of[k].amount for of in shares.of))) for k in range(len(shares.assets))),
         challenge_duration=record.setup.fixed.challenge_duration,
         final_signed=final is not None and bool(final.signatures[record.setup.my_index]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scapp.channels.books.step import NOTHING, Context, Step
-from scapp.channels.ledger.chain_view import on_head
+from scapp.channels.ledger.chain_view import on_head, taken_back
 from scapp.channels.ledger.closing import finish
 from scapp.channels.ledger.funding import is_funded
 from scapp.channels.ledger.opening import sign_stage
@@ -24,4 +24,4 @@ def crank(record: LedgerRecord, context: Context) -> Step:
     if phase == "funding":
         unsigned = not record.postfund[record.setup.my_index]
         return sign_stage(record, POSTFUND, context) if unsigned and is_funded(record) else NOTHING
-    return merges(record, context)
+    return taken_back(record) + merges(record, context)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from scapp.channels.adjudicator_status import Mode
 from scapp.channels.books.step import Context
 from scapp.channels.channel.chain_rules import amounts, holds
+from scapp.channels.channel.ended import given_up
 from scapp.channels.channel.shares import Share
 from scapp.channels.ledger.proposals import Retract
 from scapp.channels.ledger.record import Final, LedgerRecord
@@ -83,8 +84,8 @@ def _missing(record: LedgerRecord, shares: dict[Address, Share]) -> tuple[Transa
     held = map(min, amounts(seen.latest.holdings), amounts(seen.confirmed.holdings))
     return tuple(
         Deposit(asset, share.safety, share.target, share.amount)
-        for asset, now in zip(record.setup.assets, held, strict=True)
-        if (share := shares.get(asset)) is not None and share.amount and now < share.target
+        for asset, now, past in zip(record.setup.assets, held, given_up(seen), strict=True)
+        if (share := shares.get(asset)) is not None and share.amount and max(now, past) < share.target
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scapp.channels.channel.chain_rules import amounts
+from scapp.channels.channel.ended import GIVEN_UP, given_up
 from scapp.channels.ledger.chain_pause import chain_pause
 from scapp.channels.ledger.funding import is_funded
 from scapp.channels.ledger.record import LedgerRecord
@@ -58,6 +59,9 @@ def _funding(record: LedgerRecord, peer: str) -> str:
         return f"{peer} to sign the postfund state"
     held = amounts(record.chain.latest.holdings)
     for index, shares in enumerate(record.setup.shares.of):
+        levels = zip(shares, held, given_up(record.chain), strict=True)
+        if index == record.setup.my_index and any(now < share.target <= past for share, now, past in levels):
+            return f"nothing: it lacks this node's deposit, {GIVEN_UP}; close or leave it"
         if any(share.amount and now < share.target for share, now in zip(shares, held, strict=True)):
             return "this node's deposit" if index == record.setup.my_index else f"the deposit of {peer}"
     return "the deposits to be confirmed"
@@ -86,8 +90,12 @@ def _running(record: LedgerRecord, session: LedgerSession, peer: str) -> str:
         return _refused(session)
     if record.requests:
         return f"{peer} to propose what this node has asked for"
-    for each in ledger.current.assets:
+    for at, each in enumerate(ledger.current.assets):
         for item in each.trailing:
             mine = item.party == record.setup.my_index
-            return f"the deposit of {'this node' if mine else peer}: {item.amount} {asset_unit(each.asset)}"
+            what = f"the deposit of {'this node' if mine else peer}: {item.amount} {asset_unit(each.asset)}"
+            between = each.announced(item.party)
+            if mine and record.chain is not None and between is not None and between[1] <= given_up(record.chain)[at]:
+                return f"nothing: {what}, {GIVEN_UP}; `scapp ledger cancel-top-up` takes it back"
+            return what
     return ""
