@@ -11,9 +11,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from scapp.runtime.api.derived import DerivedData
+from scapp.runtime.database.server import ServerBackend
+from scapp.runtime.modules import Modules
+from scapp.runtime.progress import Meters
 from scapp.runtime.sizes import log_bytes
+from scapp.runtime.worker import State
 from tests.support.api_harness import Harness, served
 from tests.support.fake_service import BOB
+from tests.support.postgres import SignedLog, channel, worker_for
 from tests.support.tree import ROOT
 
 SAMPLE = re.compile(r'(scapp_\w+)(\{(?:\w+="(?:[^"\\]|\\.)*",?)+\})? (-?\d+(?:\.\d+)?)')
@@ -76,6 +82,25 @@ def test_a_log_that_takes_no_more_writes_shows(node: Harness) -> None:
         assert node.client.status().disk_free_bytes > 0
     finally:
         node.log_failure = ""
+
+
+def test_what_the_database_has_of_a_channel_costs_no_copy_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readings and lists ask for each channel: with a copy of all for each they would be quadratic."""
+    contexts = [channel(number) for number in (1, 2)]
+    backend = ServerBackend("postgresql://nobody@127.0.0.1:1/none")
+    worker = worker_for(SignedLog(*contexts), backend)
+    derived = DerivedData(worker, backend, SignedLog(), Modules(Path("none"), Path("none")), Meters())
+    assert derived.cursor(contexts[0].channel_id) is None
+    for context in contexts:
+        worker._set(context.channel_id, State.BLOCKED, f"why {context.channel_id.hex()}")
+    copies: list[int] = []
+    monkeypatch.setattr(worker, "status", lambda: copies.append(1) or {})
+    for context in contexts:
+        view = derived.cursor(context.channel_id)
+        assert view is not None
+        assert (view.state, view.detail) == ("blocked", f"why {context.channel_id.hex()}")
+    assert not copies
+    worker.stop()
 
 
 def test_what_a_peer_names_itself_stays_inside_its_label() -> None:

@@ -159,6 +159,11 @@ class Worker:
         with self._changed:
             return dict(self._status)
 
+    def status_of(self, channel_id: ChannelId) -> ChannelStatus | None:
+        """Of one channel, None before the worker has looked at it; costs the same however many there are."""
+        with self._changed:
+            return self._status.get(channel_id)
+
     def database(self) -> DatabaseStatus:
         """Whether the database can be used."""
         with self._changed:
