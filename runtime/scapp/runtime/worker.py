@@ -265,13 +265,8 @@ class Worker:
     def _writing(self) -> Writing:
         if not self._prepared:
             self.prepare()
-        capabilities = self._backend.capabilities
-        return Writing(
-            self._connected(),
-            Capability.NOTIFY_ACROSS in capabilities,
-            Capability.COPY_IN in capabilities,
-            self._writer,
-        )
+        can = self._backend.capabilities
+        return Writing(self._connected(), Capability.NOTIFY_ACROSS in can, Capability.COPY_IN in can, self._writer)
 
     def _connected(self) -> Connection:
         """The worker's one connection: opening one costs as much as writing some hundred rows."""
