@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import urllib.error
 import urllib.request
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from scapp.runtime import sizes
 from scapp.runtime.api.derived import DerivedData
 from scapp.runtime.database.server import ServerBackend
 from scapp.runtime.modules import Modules
@@ -121,6 +123,23 @@ def test_every_family_is_in_the_reference(node: Harness) -> None:
     for name in {*re.findall(r'(?:one|family)\(\s*"(\w+)"', code)}:
         assert f"`scapp_{name}`" in page, name
     assert msgspec.json.decode(msgspec.json.encode(node.client.status()))["log_bytes"] == log_bytes(node.home)
+
+
+def test_a_disk_that_does_not_answer_takes_no_other_number_away(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor the status, which says that it does not know."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(sizes.shutil, "disk_usage", fails)
+    (node.home / "log").touch()  # where a directory should be
+    try:
+        found, status = samples(read(node)[1]), node.client.status()
+    finally:
+        (node.home / "log").unlink()
+    assert found["scapp_signing"] == 1
+    assert not {"scapp_log_bytes", "scapp_disk_free_bytes"} & set(found)
+    assert (status.log_bytes, status.disk_free_bytes) == (None, None)
 
 
 def test_the_size_of_a_log_is_that_of_its_files(tmp_path: Path) -> None:
