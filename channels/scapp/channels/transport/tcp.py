@@ -72,7 +72,7 @@ class TcpTransport:
         # Jitter keeps nodes from dialling in step; nobody gains by guessing it.
         self._jitter = jitter or random.Random()  # noqa: S311
         self._recover = recover
-        self._refusals = Refusals(self.counters, clock)
+        self._refusals = Refusals(self.counters)
         self._twins = Twins(self.counters)
         self._client_context = client_context()
         self._session = entropy(16)
