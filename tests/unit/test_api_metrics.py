@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import urllib.error
 import urllib.request
@@ -11,9 +12,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from scapp.runtime import sizes
+from scapp.runtime.api.derived import DerivedData
+from scapp.runtime.database.server import ServerBackend
+from scapp.runtime.modules import Modules
+from scapp.runtime.progress import Meters
 from scapp.runtime.sizes import log_bytes
+from scapp.runtime.worker import State
 from tests.support.api_harness import Harness, served
 from tests.support.fake_service import BOB
+from tests.support.postgres import SignedLog, channel, worker_for
 from tests.support.tree import ROOT
 
 SAMPLE = re.compile(r'(scapp_\w+)(\{(?:\w+="(?:[^"\\]|\\.)*",?)+\})? (-?\d+(?:\.\d+)?)')
@@ -73,9 +81,28 @@ def test_a_log_that_takes_no_more_writes_shows(node: Harness) -> None:
     node.log_failure = "no space left on device"
     try:
         assert samples(read(node)[1])["scapp_signing"] == 0
-        assert node.client.status().disk_free_bytes > 0
+        assert node.client.status().disk_free_bytes
     finally:
         node.log_failure = ""
+
+
+def test_what_the_database_has_of_a_channel_costs_no_copy_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readings and lists ask for each channel: with a copy of all for each they would be quadratic."""
+    contexts = [channel(number) for number in (1, 2)]
+    backend = ServerBackend("postgresql://nobody@127.0.0.1:1/none")
+    worker = worker_for(SignedLog(*contexts), backend)
+    derived = DerivedData(worker, backend, SignedLog(), Modules(Path("none"), Path("none")), Meters())
+    assert derived.cursor(contexts[0].channel_id) is None
+    for context in contexts:
+        worker._set(context.channel_id, State.BLOCKED, f"why {context.channel_id.hex()}")
+    copies: list[int] = []
+    monkeypatch.setattr(worker, "status", lambda: copies.append(1) or {})
+    for context in contexts:
+        view = derived.cursor(context.channel_id)
+        assert view is not None
+        assert (view.state, view.detail) == ("blocked", f"why {context.channel_id.hex()}")
+    assert not copies
+    worker.stop()
 
 
 def test_what_a_peer_names_itself_stays_inside_its_label() -> None:
@@ -96,6 +123,23 @@ def test_every_family_is_in_the_reference(node: Harness) -> None:
     for name in {*re.findall(r'(?:one|family)\(\s*"(\w+)"', code)}:
         assert f"`scapp_{name}`" in page, name
     assert msgspec.json.decode(msgspec.json.encode(node.client.status()))["log_bytes"] == log_bytes(node.home)
+
+
+def test_a_disk_that_does_not_answer_takes_no_other_number_away(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor the status, which says that it does not know."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(sizes.shutil, "disk_usage", fails)
+    (node.home / "log").touch()  # where a directory should be
+    try:
+        found, status = samples(read(node)[1]), node.client.status()
+    finally:
+        (node.home / "log").unlink()
+    assert found["scapp_signing"] == 1
+    assert not {"scapp_log_bytes", "scapp_disk_free_bytes"} & set(found)
+    assert (status.log_bytes, status.disk_free_bytes) == (None, None)
 
 
 def test_the_size_of_a_log_is_that_of_its_files(tmp_path: Path) -> None:

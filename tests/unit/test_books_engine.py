@@ -17,7 +17,7 @@ from scapp.channels.books.messages import encode_message, prefix_of
 from scapp.channels.books.retries import FIRST_MS, LONGEST_MS, Retries
 from scapp.channels.books.step import Note, Step
 from scapp.channels.channel.messages import Rejected
-from scapp.channels.errors import CorruptionError, LocalError
+from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.ledger.events import CloseRequested, RequestDropped
 from scapp.channels.ledger.messages import AskClose
 from scapp.channels.payments.messages import VoucherWanted
@@ -99,6 +99,27 @@ async def test_a_refused_input_changes_nothing_for_the_others(scene: LedgerScene
     results = await asyncio.gather(granted[0], runner.input(refuse), granted[1], return_exceptions=True)
     assert [str(each) for each in results] == ["None", "no", "None"]
     assert scene.nodes[ALICE].counters()["books_appends"] == before, "nothing was to be stored"
+
+
+async def test_what_peers_cause_takes_no_log_line_from_what_a_node_finds(
+    scene: LedgerScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process limits the lines of each text: faults of records have three."""
+    runner = scene.books(ALICE)._runner
+    assert runner is not None
+    record = ChannelId(b"\x77" * 32)
+
+    def fail(books: Books) -> Step:
+        books.faults += [(record, error) for error in (PeerError("theirs"), LocalError("ours"), ValueError("a bug"))]
+        return Step()
+
+    await runner.input(fail)
+    found = [(each.levelname, each.msg) for each in caplog.records if record.hex() in each.getMessage()]
+    assert found == [
+        ("WARNING", "0x%s: refused: %s"),
+        ("WARNING", "0x%s stands still: %s"),
+        ("ERROR", "0x%s stands still because of a bug"),
+    ]
 
 
 async def test_what_an_input_costs_does_not_grow_with_the_channels(scene: LedgerScene) -> None:

@@ -149,6 +149,16 @@ def test_a_peer_that_is_removed_is_trusted_no_longer(tmp_path: Path) -> None:
             book.remove(address)
 
 
+def test_a_peer_that_is_removed_does_not_come_back_with_the_setting_gone(tmp_path: Path) -> None:
+    """Who is in the file and in the configuration goes out of the file, and is said to be in the other."""
+    PeerBook(tmp_path).add(BOB, "h:1", "bob")
+    book = PeerBook(tmp_path, Config(peers={"robert": f"0x{BOB.hex()}@h:2"}))
+    with pytest.raises(LocalError, match=r"robert is out of the stored list, but stands in \[peers\]"):
+        book.remove(BOB)
+    assert BOB in book
+    assert BOB not in PeerBook(tmp_path)
+
+
 def test_configured_peers_stay_out_of_the_file(tmp_path: Path) -> None:
     """They win over the stored ones, and go with the setting."""
     config = Config(peers={"robert": f"0x{BOB.hex()}@new:2"})

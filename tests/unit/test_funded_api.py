@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scapp.channels.channel.standing import ChannelOnChainInfo
+from scapp.channels.errors import CorruptionError, LocalError
 from scapp.channels.types import Address, ChannelId
 from scapp.runtime.api.auth import TokenStore
 from scapp.runtime.chain_documents import ChainStatusView
@@ -277,6 +279,24 @@ def test_the_status_shows_the_chain(node: Harness, monkeypatch: pytest.MonkeyPat
     assert f"{ACCOUNT} with 2 eth; 2 transactions under way" in shown
     assert f"2 eth, 14 of {TOKEN}, confirmed" in shown
     assert json.loads(run(node, "--json", "status").stdout)["chain"]["lag_blocks"] == 3
+
+
+def test_the_status_shows_the_ledgers_unless_they_are_corrupt(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In text and JSON; any other failure is told."""
+    monkeypatch.setattr(Client, "chain", lambda _: ChainStatusView(connected=True, chain_id=5, account=ACCOUNT))
+    ledger = node.books.put_ledger(8, BOB)
+    assert "1 running" in run(node, "status").stdout
+    (shown,) = json.loads(run(node, "--json", "status").stdout)["ledgers"]
+    assert (shown["channel_id"], shown["phase"]) == ("0x" + ledger.hex(), "running")
+    for error, exit_code in ((CorruptionError("the books are corrupt"), 0), (LocalError("not now"), 1)):
+
+        def fails(error: Exception = error) -> NoReturn:
+            raise error
+
+        monkeypatch.setattr(node.books, "ledgers", fails)
+        result = run(node, "--json", "status")
+        assert result.exit_code == exit_code, result.output
+        assert "ledgers" not in json.loads(result.stdout or "{}")
 
 
 def test_a_status_without_a_chain_shows_none(node: Harness) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -53,6 +56,33 @@ def test_one_flood_hides_no_other_line() -> None:
     assert trickle.filter(record(0.0, "something else"))
     for level in (logging.INFO, logging.ERROR, logging.CRITICAL):
         assert trickle.filter(record(0.0, level=level))
+
+
+class _Interrupted(dict[Any, Any]):
+    """Lets other threads run in the middle of a change."""
+
+    def pop(self, *args: Any) -> Any:
+        found = super().pop(*args)
+        time.sleep(0.000_01)
+        return found
+
+
+def test_threads_share_one_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is let through and what is said to be left out is all there was."""
+    monkeypatch.setattr(Trickle, "LINES_PER_S", 0)
+    trickle, threads, each = Trickle(), 4, 100
+    trickle._kinds = _Interrupted()
+    passed: list[logging.LogRecord] = []
+
+    def flood() -> None:
+        passed.extend(made for made in (record(0.0) for _ in range(each)) if trickle.filter(made))
+
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(flood) for _ in range(threads)]:
+            done.result()
+    assert len(passed) == Trickle.BURST
+    ((_, _, left_out),) = trickle._kinds.values()
+    assert len(passed) + left_out == threads * each
 
 
 def test_texts_of_any_number_and_kind_take_no_memory() -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 import pytest
 
-from scapp.channels.admission import Admitted, BaseSnapshot, ChannelContext
+from scapp.channels.admission import AdmissionError, Admitted, BaseSnapshot, ChannelContext
 from scapp.channels.admission_base import ENTRIES_MIN
 from scapp.channels.channel.messages import Status, encode_message
 from scapp.channels.channel.session import NOTHING
@@ -219,6 +219,25 @@ async def test_listeners_hear_what_happens_and_a_failing_one_is_dropped(cast: Ca
     await bob.submit(channel, [b"y"])
     assert heard.count("supported") == 2  # the prefund state and one batch; the second batch came after the end
     assert "opened" in heard
+
+
+async def test_a_channel_that_halts_is_an_error_in_the_log(
+    cast: Cast, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is for acting, and warnings of refusals, which peers cause, must not crowd it out."""
+    admission = SumAdmission()
+    alice, bob = await cast.node(1), await cast.node(2, admission=admission)
+    channel = await opened(alice, bob)
+
+    def gone(*_: object, **__: object) -> Admitted:
+        raise AdmissionError("the module is gone")
+
+    monkeypatch.setattr(admission, "try_batch", gone)
+    waiting = asyncio.create_task(alice.submit(channel, [b"one"]))
+    await until(bob, lambda: bob.channel(channel).phase == "halted")
+    waiting.cancel()
+    levels = {r.levelname for r in caplog.records if f"0x{channel.hex()}: halted: the module is gone" in r.getMessage()}
+    assert levels == {"ERROR"}
 
 
 async def test_a_submission_without_the_peer_stays_pending(cast: Cast) -> None:

@@ -15,9 +15,23 @@ import pytest
 from scapp.channels.errors import LocalError
 from scapp.channels.signing import Signer
 from scapp.channels.transport.endpoints import parse_endpoint
-from scapp.channels.transport.frames import Ack, Auth, Data, Frame, FrameDecoder, Hello, Open, Ping, Pong, encode_frame
+from scapp.channels.transport.frames import (
+    Ack,
+    Auth,
+    Close,
+    Data,
+    Frame,
+    FrameDecoder,
+    Hello,
+    Open,
+    Ping,
+    Pong,
+    encode_frame,
+)
 from scapp.channels.transport.handshake import Role, signed_text
 from scapp.channels.transport.tcp import TcpTransport
+from scapp.channels.transport.twins import IN_USE, LASTS_MIN_S, TIMES_MIN
+from scapp.runtime.logs import Trickle
 from tests.support.transport_bench import ALICE, BOB, CAROL, LIMITS, MALLORY, Node
 from tests.support.transport_wire import Wire, WireServer, serve_handshake
 
@@ -522,10 +536,38 @@ async def test_peers_are_limited() -> None:
     await node.transport.stop()
 
 
+async def test_only_known_peers_may_say_that_this_key_runs_twice(bob: Node) -> None:
+    """A stranger with a key of its own ends links with that reason as often as it likes."""
+    now_s = 0.0
+    bob.transport._clock = lambda: now_s
+
+    async def turned_away() -> None:
+        nonlocal now_s
+        for _ in range(TIMES_MIN + 1):
+            wire = await Wire.connect(bob.transport.endpoint)
+            ended = bob.links.count((MALLORY.address, False))
+            await wire.link(MALLORY, bob.address)
+            wire.send(Close(IN_USE))
+            await bob.until(lambda: bob.links.count((MALLORY.address, False)) > ended)  # noqa: B023 - ends first
+            now_s += LASTS_MIN_S
+            await wire.close()
+
+    await turned_away()
+    assert not bob.transport.counters["twins_suspected"]
+    bob.transport.add_peer(MALLORY.address, "127.0.0.1:1")
+    await turned_away()
+    assert bob.transport.counters["twins_suspected"] == 1
+
+
 async def test_refusals_do_not_fill_the_disk(bob: Node, caplog: pytest.LogCaptureFixture) -> None:
-    """All refusals are counted; of many at once only a part is logged, with the number left out."""
-    for _ in range(150):
-        bob.transport._refusals.note("strangers_refused", "nobody", "test")
+    """All refusals are counted; of many at once, each of another stranger, a process writes only a part."""
+    trickle = Trickle()
+    caplog.handler.addFilter(trickle)
+    try:
+        for number in range(150):
+            bob.transport._refusals.note("strangers_refused", f"stranger {number}", "test")
+    finally:
+        caplog.handler.removeFilter(trickle)
     assert bob.transport.counters["strangers_refused"] == 150
     assert 100 <= refusals(caplog).count("test") < 120
 

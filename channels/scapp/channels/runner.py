@@ -49,6 +49,8 @@ from scapp.channels.transport.port import Transport
 from scapp.channels.types import Address, ChannelId
 
 logger = logging.getLogger("scapp.node")
+LEVELS = {"refused": logging.WARNING, "halted": logging.ERROR}
+"""Of what channels tell, else info. Peers cause any number of refusals, of which only some lines are written."""
 
 FETCH_BYTES_MAX = 1_048_576
 FETCH_ENTRIES_MAX = 10_000
@@ -312,8 +314,8 @@ class ChannelRunner:
             case Fetch():
                 await self._send_entries(effect)
             case Tell(kind, detail):
-                log = logger.warning if kind in ("refused", "halted") else logger.info
-                log("channel 0x%s: %s", self.channel_id.hex(), f"{kind}: {detail}" if detail else kind)
+                text = f"{kind}: {detail}" if detail else kind
+                logger.log(LEVELS.get(kind, logging.INFO), "channel 0x%s: %s", self.channel_id.hex(), text)
                 self._shared.counters[f"told_{kind}"] += 1
                 self.tell(kind, detail)
             case SendRejected() | SendDecisions():

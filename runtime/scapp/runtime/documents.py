@@ -70,7 +70,7 @@ class DatabaseView(Document, frozen=True, kw_only=True):
 class Status(Document, frozen=True, kw_only=True):
     """`channels`: how many by phase; `corrupt`: those that stay closed, with what is wrong, not among them;
     `log_failure`: why the log takes no more writes, and so nothing is signed, if that is so. `log_bytes`: what the log
-    takes on the disk, `disk_free_bytes`: what is free there."""
+    takes on the disk, `disk_free_bytes`: what is free there; None where the system does not tell."""
 
     address: AddressText
     version: str
@@ -86,8 +86,8 @@ class Status(Document, frozen=True, kw_only=True):
     policy: str
     corrupt: dict[str, str] = {}
     log_failure: str = ""
-    log_bytes: int = 0
-    disk_free_bytes: int = 0
+    log_bytes: int | None = None
+    disk_free_bytes: int | None = None
 
 
 class PeerView(Document, frozen=True, kw_only=True):

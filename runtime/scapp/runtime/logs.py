@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import IO, Any
@@ -63,10 +64,15 @@ class Trickle(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._kinds: dict[tuple[str, str], tuple[float, float, int]] = {}  # lines left, since when, left out
+        self._lock = threading.Lock()  # handlers ask their filters before they take a lock of their own
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno != logging.WARNING:
             return True
+        with self._lock:
+            return self._lets_through(record)
+
+    def _lets_through(self, record: logging.LogRecord) -> bool:
         kind, now_s = (record.name, str(record.msg)), record.created
         lines, since_s, left_out = self._kinds.pop(kind, (float(self.BURST), now_s, 0))
         if len(self._kinds) >= self.KINDS_MAX:

@@ -74,15 +74,17 @@ class PeerBook:
         return peer
 
     def remove(self, address: Address) -> Peer:
-        """Trust a peer no longer. Raises LocalError for one that is not in the list, or in the configuration."""
+        """Trust a peer no longer. Raises LocalError for one that is not in the list, or in the configuration; one that
+        is in both is taken out of the list all the same."""
         with self._lock:
-            configured = self._configured.get(address)
+            configured, removed = self._configured.get(address), self._stored.get(address)
+            if removed is not None:
+                self._store({known: peer for known, peer in self._stored.items() if known != address})
             if configured is not None:
-                raise LocalError(f"{configured.name} stands in [peers] of the configuration; take it out there")
-            if address not in self._stored:
+                done = "is out of the stored list, but " if removed is not None else ""
+                raise LocalError(f"{configured.name} {done}stands in [peers] of the configuration; take it out there")
+            if removed is None:
                 raise LocalError(f"0x{address.hex()} is not in the peers list")
-            removed = self._stored[address]
-            self._store({known: peer for known, peer in self._stored.items() if known != address})
             return removed
 
     def _store(self, stored: dict[Address, Peer]) -> None:

@@ -159,6 +159,11 @@ class Worker:
         with self._changed:
             return dict(self._status)
 
+    def status_of(self, channel_id: ChannelId) -> ChannelStatus | None:
+        """Of one channel, None before the worker has looked at it; costs the same however many there are."""
+        with self._changed:
+            return self._status.get(channel_id)
+
     def database(self) -> DatabaseStatus:
         """Whether the database can be used."""
         with self._changed:
@@ -260,13 +265,8 @@ class Worker:
     def _writing(self) -> Writing:
         if not self._prepared:
             self.prepare()
-        capabilities = self._backend.capabilities
-        return Writing(
-            self._connected(),
-            Capability.NOTIFY_ACROSS in capabilities,
-            Capability.COPY_IN in capabilities,
-            self._writer,
-        )
+        can = self._backend.capabilities
+        return Writing(self._connected(), Capability.NOTIFY_ACROSS in can, Capability.COPY_IN in can, self._writer)
 
     def _connected(self) -> Connection:
         """The worker's one connection: opening one costs as much as writing some hundred rows."""

@@ -240,7 +240,9 @@ class BooksRunner:
         """One record must not hold up the others: it stands still until its next input."""
         for channel, error in self.books.faults:
             if isinstance(error, ScappError):
-                logger.warning("0x%s: %s", channel.hex(), error)
+                # Two texts: what peers cause, in any number, takes no line from what this node has found.
+                text = "0x%s: refused: %s" if isinstance(error, PeerError) else "0x%s stands still: %s"
+                logger.warning(text, channel.hex(), error)
                 continue
             logger.error("0x%s stands still because of a bug", channel.hex(), exc_info=error)
             self._shared.counters["books_bugs"] += 1

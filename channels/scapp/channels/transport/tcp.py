@@ -72,8 +72,8 @@ class TcpTransport:
         # Jitter keeps nodes from dialling in step; nobody gains by guessing it.
         self._jitter = jitter or random.Random()  # noqa: S311
         self._recover = recover
-        self._refusals = Refusals(self.counters, clock)
-        self._twins = Twins()
+        self._refusals = Refusals(self.counters)
+        self._twins = Twins(self.counters)
         self._client_context = client_context()
         self._session = entropy(16)
         self._peers: dict[Address, Peer] = {}
@@ -224,12 +224,9 @@ class TcpTransport:
         else:
             extra = {"peer": show(link.address), "reason": reason}
             _log.info("link with %s ended: %s", describe(link), reason, extra=extra)
-        if self._twins.suspected(link.address, reason, self._clock()):
-            self.counters["twins_suspected"] += 1
-            _log.error(
-                "%s says that it has another link of this node: a second process with this key?", show(link.address)
-            )
         peer = self._peers.get(link.address)
+        is_known = peer is not None and peer.endpoint is not None
+        self._twins.link_ended(link.address, reason, self._clock(), known=is_known)
         if peer is not None and peer.link is link:
             peer.detach()
 

@@ -129,9 +129,9 @@ def address_of(text: str, field: str) -> Address:
         raise ApiError("bad_request", str(error)) from None
 
 
-def find_peer(context: ApiContext, text: str) -> Address:
-    """By address or name. Raises ApiError."""
+def find_peer(context: ApiContext, text: str, hint: str = "`scapp peers add ADDRESS HOST:PORT --name NAME`") -> Address:
+    """By address or name. Raises ApiError with the hint."""
     try:
         return context.peers.resolve(text)
     except LocalError as error:
-        raise ApiError("unknown_peer", str(error), "`scapp peers add ADDRESS HOST:PORT --name NAME`") from None
+        raise ApiError("unknown_peer", str(error), hint) from None

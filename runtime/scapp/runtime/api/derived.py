@@ -63,7 +63,7 @@ class DerivedData:
         return DatabaseView(backend=status.backend, state=status.state, detail=status.detail, url=hide_password(url))
 
     def cursor(self, channel_id: ChannelId) -> DerivedView | None:
-        status = self._worker.status().get(channel_id)
+        status = self._worker.status_of(channel_id)
         if status is None:
             return None
         cursor = status.cursor

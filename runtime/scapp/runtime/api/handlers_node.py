@@ -92,7 +92,7 @@ async def add_peer(call: Call) -> PeerView:
 
 async def remove_peer(call: Call) -> PeerView:
     """Out of the list that policies trust. A link that there is stays, and is dialled until the next start."""
-    address = find_peer(call.context, call.path["peer"])
+    address = find_peer(call.context, call.path["peer"], "`scapp peers list` shows them all")
     peer = await call.context.blocking(call.context.peers.remove, address)
     return peer_view(peer, next((s for s in call.context.service.peers() if s.address == address), None))
 

@@ -75,8 +75,10 @@ def amount_text(amount: str, asset: str) -> str:
     return f"{(Decimal(wei) / 10**18).normalize():f} eth"
 
 
-def size_text(count: int) -> str:
-    """Bytes for people: `12 kB`, `3.4 GB`."""
+def size_text(count: int | None) -> str:
+    """Bytes for people: `12 kB`, `3.4 GB`; "unknown" for None."""
+    if count is None:
+        return "unknown"
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
             return f"{count / size:.1f} {unit}" if count < 10 * size else f"{count // size} {unit}"

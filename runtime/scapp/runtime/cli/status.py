@@ -33,13 +33,15 @@ def status(counters: bool) -> None:
         channels = node.channels()
         metrics = node.counters() if counters else {}
         chain = node.chain()
-        ledgers = _ledgers(node) if chain.connected else []
+        ledgers = _ledgers(node) if chain.connected else None
     document = {
         **msgspec.to_builtins(found),
         "derived": {c.channel_id: msgspec.to_builtins(c.derived) for c in channels if c.derived},
     }
     if chain.connected:
         document["chain"] = msgspec.to_builtins(chain)
+    if ledgers is not None:
+        document["ledgers"] = msgspec.to_builtins(ledgers)
     if counters:
         document["counters"] = metrics
     lines = [
@@ -60,7 +62,7 @@ def status(counters: bool) -> None:
         ("accepts", found.policy),
         ("disk", f"{size_text(found.log_bytes)} of log, {size_text(found.disk_free_bytes)} free"),
         *(_chain_lines(chain, channels) if chain.connected else ()),
-        *_ledger_lines(ledgers),
+        *_ledger_lines(ledgers or ()),
     ]
     behind = [c for c in channels if c.derived and c.derived.sequence < c.sequence]
     lines += [(f"  {c.channel_id[:12]}", _lag(c.derived, c.sequence)) for c in behind]
@@ -90,14 +92,16 @@ def _chain_lines(chain: ChainStatusView, channels: Sequence[ChannelView]) -> lis
     return [(name, value) for name, value in lines if value]
 
 
-def _ledgers(node: Client) -> list[LedgerView]:
-    """None where they stay closed: the status says why."""
+def _ledgers(node: Client) -> list[LedgerView] | None:
+    """None where they stay closed because their log is damaged: the status says why (`corrupt`)."""
     from scapp.runtime.client import ClientError
 
     try:
         return node.ledgers()
-    except ClientError:
-        return []
+    except ClientError as error:
+        if error.code != "corrupt":
+            raise
+        return None
 
 
 def _ledger_lines(ledgers: Sequence[LedgerView]) -> list[tuple[str, str]]:
