@@ -3,12 +3,16 @@ was on its way all the same comes back."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator
 
 import pytest
 
 from scapp.channels.books import forgetting
+from scapp.channels.books.engine import Books
 from scapp.channels.ledger import leaving, opening
+from scapp.channels.ledger.chain_facts import LedgerExitStarted
+from scapp.channels.ledger.events import CloseRequested
 from scapp.channels.ledger.messages import AskClose, SignFinal
 from scapp.channels.ledger.opening import LedgerOrder
 from scapp.channels.ledger.resending import pending, waits_for_peer
@@ -99,6 +103,36 @@ def test_one_that_was_left_still_ends_it_when_the_other_asks(pair: LedgerPair) -
     assert phases(pair) == ["settled", "settled"]
 
 
+@pytest.mark.parametrize("who", [0, 1])
+def test_one_that_is_left_before_the_chain_was_seen_ends_at_both_once_it_is(who: int) -> None:
+    """Only the chain tells that it holds nothing."""
+    pair = LedgerPair()
+    pair.quiet()
+    leave(pair.parties[who])
+    assert (pair.parties[who].it.phase, pair.parties[who].it.closing_by) == ("disputed", None)
+    for party in pair.parties:
+        party.see()
+    pair.collect()
+    pair.quiet()
+    assert phases(pair) == ["settled", "settled"]
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_one_that_is_left_with_a_deposit_that_is_taken_back_ends_at_both(pair: LedgerPair, who: int) -> None:
+    pair.leader.act()
+    pair.chain.chain.mine()
+    for party in pair.parties:
+        party.see()
+    leave(pair.parties[who])
+    assert pair.parties[who].it.phase == "disputed"
+    pair.chain.chain.roll_back(1)
+    for party in pair.parties:
+        party.see()
+    pair.collect()
+    pair.quiet()
+    assert phases(pair) == ["settled", "settled"]
+
+
 def test_a_deposit_that_was_on_its_way_is_challenged_for_and_comes_back(pair: LedgerPair) -> None:
     """The other says nothing more. Meanwhile the ledger is not over, unless the chain takes the deposit back."""
     pair.leader.act()  # the deposit is sent
@@ -163,3 +197,19 @@ async def test_a_deposit_that_was_sent_before_is_found_after_a_restart(
     assert (scene.chain.gain(account), scene.chain.chain.world.balances[paid_to]) == (-1_000, 1_000)
     again = await scene.ledger(ALICE, BOB)
     assert again != left
+
+
+async def test_an_exit_that_was_stored_without_asking_the_other_asks_it_at_the_next_start(scene: LedgerScene) -> None:
+    """As an older version left it."""
+    left = await scene.propose_ledger(ALICE, BOB)
+    await scene.until(lambda: bool(scene.services[ALICE].wants.get(left)))
+    running = scene.books(ALICE)._running().books
+    state = copy.deepcopy(running.state)
+    state.fold(LedgerExitStarted(left, "silent"))
+    assert state.ledgers[left].left_unfunded
+    books = Books(state, running.context.signer, running.context.terms)
+    books.decide(Books.start)
+    books.crank()
+    step, _ = books.take()
+    assert any(isinstance(event, CloseRequested) for event in step.events)
+    assert [type(send.message) for send in step.sends] == [SignFinal]

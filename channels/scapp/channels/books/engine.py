@@ -101,7 +101,7 @@ class Books:
 
     def start(self) -> Step:
         """Input: the node has started and looks at everything again."""
-        self.mark(channel for channel, ledger in self.state.ledgers.items() if ledger.is_open)
+        self.mark(channel for channel, ledger in self.state.ledgers.items() if ledger.is_open or ledger.left_unfunded)
         self.mark(channel for channel, virtual in self.state.virtuals.items() if not virtual.over)
         self._unseen.update(
             channel for channel in self.index.forwarded if self.state.virtuals[channel].prefund.complete

@@ -135,7 +135,7 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Does this node leave it, with no end that both have signed, though nobody has deposited? There is nothing to
         take out then, and what each deposits all the same it can take back alone: with that it is disputed again."""
         ended = self.final is not None and self.final.complete
-        return self.exit_reason != "" and self.ledger is None and not ended and self._holds_nothing
+        return bool(self.exit_reason) and not (self.token or self.ledger or ended) and self._holds_nothing
 
     @property
     def _holds_nothing(self) -> bool:
