@@ -33,6 +33,7 @@ from scapp.channels.virtual.pending import REASON_MAX
 from scapp.channels.virtual.record import VirtualRecord
 
 PROPOSALS_MAX = 256  # ledgers that wait for the operator
+LEFT_MAX = 64  # ledgers of others that were left, and are watched for a deposit of this node's own; never forgotten
 UNKNOWN = "opened after the backup that was restored here, or over and forgotten"
 OPENING_MAX = 1_024  # channels over one ledger that are not funded yet: each is looked at whenever time passes
 
@@ -97,7 +98,11 @@ def _proposed_ledger(
     created = next((event for event in step.events if isinstance(event, LedgerCreated)), None)
     if created is None:
         return step
-    decision, reason = rules.policy.ledger(_offer(ledger_record.create(created)))
+    proposed = ledger_record.create(created)
+    if proposed.deposits_first and len(books.index.left) >= LEFT_MAX:
+        reason = f"{LEFT_MAX} ledgers were left while this node's deposit could still arrive; deposit first in this one"
+        return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
+    decision, reason = rules.policy.ledger(_offer(proposed))
     if decision == "reject":  # nothing was signed, so nothing is stored: whoever has a key may propose
         return Step(sends=(Send(peer, RejectLedger(message.channel, reason[:REASON_MAX])),))
     if decision == "ask" and len(books.index.proposed) >= PROPOSALS_MAX:
