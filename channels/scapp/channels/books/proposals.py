@@ -62,8 +62,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 def receive(
     books: Books, peer: Address, message: LedgerMessage | VirtualMessage, rules: Rules, limited: str = ""
 ) -> Step:
-    """What follows from a peer's message. `limited`: why nothing new is begun with this peer now. Raises PeerError;
-    then nothing has changed."""
+    """What follows from a peer's message. `limited`: why nothing new is begun with this peer now; what this node has
+    signed is not new. Raises PeerError; then nothing has changed."""
     if isinstance(message, VirtualMessage):
         return _receive_virtual(books, peer, message, rules, limited)
     record = books.state.ledgers.get(ChannelId(message.channel))
@@ -138,16 +138,17 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
     me = books.context.signer.address
     left, right = virtual_opening.neighbours_of(message, me)
     index = message.participants.index(me)
-    if reason := limited or age_fault(books, message.nonce):
-        return virtual_opening.refuse(channel, index, peer, reason)
     signed = len(message.prefund) > index and message.prefund[index] != b""
+    if reason := ("" if signed else limited) or age_fault(books, message.nonce):
+        return virtual_opening.refuse(channel, index, peer, reason)
     left_side, right_side, unusable = sides_of(books, (left, right), signed=signed)
     if (left is not None and left_side is None) or (right is not None and right_side is None):
         return virtual_opening.refuse(channel, index, peer, unusable)
     for side in (left_side, right_side):
         if side is not None and len(books.index.unfunded[ChannelId(side.ledger)]) >= OPENING_MAX:
-            reason = f"{OPENING_MAX} channels are being opened over one ledger already"
-            return virtual_opening.refuse(channel, index, peer, reason)
+            unusable = unusable or f"{OPENING_MAX} channels are being opened over one ledger already"
+            if not signed:
+                return virtual_opening.refuse(channel, index, peer, unusable)
     step = virtual_opening.receive_proposal(
         peer, message, left_side, right_side, rules.apps, books.context, restored_ms, restore_token(restored_ms)
     )
