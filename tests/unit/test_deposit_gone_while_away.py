@@ -98,6 +98,15 @@ def test_after_it_the_ledger_goes_on_and_the_deposit_is_not_made_again(story: St
     assert story.wanted() == ()
 
 
+def test_a_challenge_that_was_seen_last_does_not_end_it_either(story: Story) -> None:
+    """Its end passes while the node is away; a checkpoint has cleared it, and all that was confirmed is there."""
+    story.see(START_S, 2_005, 2_000, Status(2, START_S + 100, b"\x01" * 20))
+    chain = story.see(AWAY_S, 2_000, 2_000).chain
+    assert chain is not None
+    assert not chain.ended
+    assert story.missing() == (2_005,)
+
+
 def test_of_what_was_there_only_what_is_announced_can_be_missed(story: Story) -> None:
     """Not what a stranger has brought, and a reorganisation taken back."""
     story.see(START_S, 2_007, 2_000)

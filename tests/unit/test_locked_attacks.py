@@ -14,6 +14,7 @@ from scapp.channels.payments.events import amount_bytes
 from scapp.channels.payments.locked import recovering, runner, speaking
 from scapp.channels.payments.locked.events import LocksRestored
 from scapp.channels.payments.locked.messages import Ask, LaneHeld, LaneWanted, Locked, Secret, encode_lock_message
+from scapp.channels.payments.locked.records import FORGOTTEN
 from scapp.channels.payments.locked.state import wire_locks
 from scapp.channels.payments.locks import Lock, hash_of, sign_locked
 from scapp.channels.payments.messages import NO_TOKEN
@@ -130,6 +131,25 @@ async def test_a_lock_that_is_not_acted_on_keeps_no_other_one_from_its_hash(net:
     assert net.registry == {}  # a worthless lock is not worth a transaction
 
 
+async def test_nor_does_one_at_the_payer_keep_it_from_paying(net: LockNet) -> None:
+    """A hub, asked about the hash, puts a worthless lock on it where it pays the payer."""
+    alice, hub = net.nodes[:2]
+    await open_lane(net, hub, alice, EXTRA, 20)
+    invoice = await net.invoiced()
+    await put(hub, EXTRA, Lock(1, invoice.hash, HEAD_S + 1_500))
+    await net.idle()
+    assert alice.transit() is not None
+    assert await net.pay(invoice) == ""
+    await net.later(3)
+    assert [node.transit().status for node in net.nodes] == ["paid"] * 3  # type: ignore[union-attr]
+    await net.later(1_460)
+    assert net.registry == {}
+
+
+def test_what_protects_a_restored_hub_is_stored_in_these_words() -> None:
+    assert FORGOTTEN == "a node on the way was restored from a backup and does not remember the payment"
+
+
 @pytest.mark.parametrize("refused_before", [False, True])
 async def test_what_a_restored_hub_has_forgotten_may_have_been_passed_on(net: LockNet, refused_before: bool) -> None:
     """Its payer tells it of the lock, its payee has not told of the other one yet: a second lock on the hash is not
@@ -205,11 +225,13 @@ async def test_whoever_asks_about_a_hash_keeps_nobody_else_from_asking(net: Lock
     await mallory.die()
 
 
+@pytest.mark.parametrize("inbox_max", [10_000, 20])
 async def test_whoever_floods_a_node_keeps_nobody_elses_words_from_it(
-    net: LockNet, monkeypatch: pytest.MonkeyPatch
+    net: LockNet, monkeypatch: pytest.MonkeyPatch, inbox_max: int
 ) -> None:
     """What one peer says beyond a bound while the node is busy is dropped; what others say is decided."""
     monkeypatch.setattr(runner, "WAITING_MAX", 20)
+    monkeypatch.setattr(runner, "INBOX_MAX", inbox_max)
     alice, hub, bob = net.nodes
     alice.deaf.add("k:seen")
     hub.deaf.add("k:locked")

@@ -80,7 +80,7 @@ def with_end(
         back = not lures and _is_back(expected, known.latest.holdings, now)
         return not back, now if back else held
     goes_on = any(amounts(before)) and holds(now, amounts(before))
-    if _left(known, held, now, expected, 0 if goes_on else unseen_s, now_s):
+    if _concluded(held, now, expected) if goes_on else _left(known, held, now, expected, unseen_s, now_s):
         return True, held
     return False, _with_missing(known, now, expected, away=unseen_s >= expected.challenge_duration)
 
@@ -116,7 +116,12 @@ def _left(
     statuses = (known.latest.status, known.confirmed.status)
     if any(status.mode(now_s) is Mode.FINALIZED for status in statuses):
         return True
-    if unseen_s >= expected.challenge_duration:
-        return True
+    return unseen_s >= expected.challenge_duration or _concluded(before, now, expected)
+
+
+def _concluded(before: tuple[bytes, ...], now: tuple[bytes, ...], expected: Expected) -> bool:
+    """Are they less by what a conclusion pays, which this node has signed?"""
+    if holds(now, amounts(before)):
+        return False
     sums = zip(amounts(now), amounts(before), expected.totals, strict=True)
     return expected.final_signed and all(left <= max(0, had - total) for left, had, total in sums)

@@ -109,7 +109,8 @@ def accept(
     """The payer's next voucher, unless it is worth less than the one before in whatever comes; `ended` are the hashes
     of locks that can open no more. Raises LockRefused.
 
-    A lock is taken whatever its time: it costs its payee nothing, which need not act on it (`time_fault`)."""
+    A lock's time is not looked at: its payee need not act on it (`time_fault`), and refuses one that outlasts every
+    dispute before (`locked/taking.py`)."""
     if voucher.channel != known.channel or verifier.address != known.payer:
         raise LockRefused("a voucher of another channel or payer")
     if voucher.most > known.start or len(voucher.locks) > LOCKS_MAX:

@@ -18,6 +18,7 @@ def reveals(book: LockBook, lane: Lane) -> tuple[bytes, ...]:
         for lock in lane.locks
         if (transit := book.state.transits.get(lock.hash)) is not None
         and transit.preimage
+        and not transit.invoice  # what this node pays itself nobody pays it for
         and book.fate(lane, lock) is None
         and not _is_paid(transit.incoming, lane, lock)
     }

@@ -45,7 +45,7 @@ def known_fault(book: LockBook, invoice: Invoice) -> str:
     """Why this node must not begin to pay the invoice, or "". A hash is paid once: as long as a lock on it may open,
     another one could be opened as well."""
     transit = book.state.transits.get(invoice.hash)
-    if transit is not None and not transit.over:
+    if transit is not None and not transit.over and not transit.left_alone:
         return "it is being paid already"
     if transit is not None and transit.status == "paid":
         return "it is paid already"

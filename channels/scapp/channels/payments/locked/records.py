@@ -16,7 +16,7 @@ from scapp.channels.types import Address, ChannelId
 Phase = Literal["open", "closed", "settled"]
 Status = Literal["locked", "paid", "failing", "failed"]
 FORGOTTEN = "a node on the way was restored from a backup and does not remember the payment"
-"""The fault of a lock that this node may have passed on before it was restored."""
+"""The fault of a lock that this node may have passed on before it was restored. Stored for ever: never reword it."""
 
 
 class Hop(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -44,8 +44,8 @@ from scapp.channels.types import Address, ChannelId
 
 logger = logging.getLogger("scapp.payments")
 
-WAITING_MAX = 1_000
-"""Messages of one peer that wait; what is beyond is dropped, for it is said again."""
+INBOX_MAX, WAITING_MAX = 10_000, 1_000
+"""Messages that wait, of all peers (then each may have its part) and of one; more are dropped, for they come again."""
 SNAPSHOT_EVENTS = 4_096
 HEAD_OLD_S = 60
 _COUNTED = Ask | Locked | LaneWanted | LaneHeld
@@ -163,7 +163,7 @@ class LockRunner:
             self._on_seen(peer, message)
         elif isinstance(message, LockedRefusal):
             self._on_refusal(peer, message)
-        elif self._waiting[peer] >= WAITING_MAX:
+        elif self._waiting[peer] >= min(WAITING_MAX, INBOX_MAX // (len(self._waiting) or 1)):
             self._counters["locks_dropped"] += 1
         elif limited and not isinstance(message, Locked):
             raise PeerError(limited)
