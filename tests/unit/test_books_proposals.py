@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from scapp.channels.books import proposals
 from scapp.channels.books.engine import Books
 from scapp.channels.books.proposals import receive
 from scapp.channels.books.step import Send
@@ -52,10 +53,10 @@ def proposal(scene: LedgerScene, first: int, signers: tuple[int, ...]) -> Propos
     return to_message(channel, agreement, signed)
 
 
-def heard(scene: LedgerScene, message: Proposed, peer: int = ALICE) -> tuple[Send, ...]:
+def heard(scene: LedgerScene, message: Proposed, peer: int = ALICE, limited: str = "") -> tuple[Send, ...]:
     """Bob's books hear it from that node: what they say at once."""
     books = books_of(scene, BOB)
-    books.decide(lambda books: receive(books, scene.address(peer), message, scene.books(BOB)._rules))
+    books.decide(lambda books: receive(books, scene.address(peer), message, scene.books(BOB)._rules, limited))
     books.crank()
     return books.take()[0].sends
 
@@ -70,6 +71,32 @@ async def test_what_its_app_channel_has_signed_over_a_ledger_that_is_left_is_giv
     assert phase(record) == "failed"
     assert record.signed(record.aborted)
     assert "there is no ledger that runs" in record.reason
+
+
+async def test_what_its_app_channel_has_signed_is_taken_from_a_peer_that_has_said_too_much(scene: LedgerScene) -> None:
+    """Bob's own node has begun it, and a hub would wait for it to end. Any other is refused."""
+    await scene.ledger(ALICE, BOB)
+    message = proposal(scene, ALICE, (ALICE, BOB))
+    (send,) = heard(scene, proposal(scene, ALICE, (ALICE,)), limited="too much")
+    assert isinstance(send.message, Refused)
+    assert not books_of(scene, BOB).state.virtuals
+    heard(scene, message, limited="too much")
+    assert books_of(scene, BOB).state.virtuals[ChannelId(message.channel)].accepted
+
+
+async def test_over_a_ledger_with_too_many_channels_what_was_signed_is_given_up_and_any_other_refused(
+    scene: LedgerScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.ledger(ALICE, BOB)
+    monkeypatch.setattr(proposals, "OPENING_MAX", 0)
+    (send,) = heard(scene, proposal(scene, ALICE, (ALICE,)))
+    assert isinstance(send.message, Refused)
+    assert not books_of(scene, BOB).state.virtuals
+    message = proposal(scene, ALICE, (ALICE, BOB))
+    heard(scene, message)
+    record = books_of(scene, BOB).state.virtuals[ChannelId(message.channel)]
+    assert (phase(record), bool(record.signed(record.aborted))) == ("failed", True)
+    assert "channels are being opened" in record.reason
 
 
 async def test_what_it_has_not_signed_is_refused_and_nothing_stored(scene: LedgerScene) -> None:

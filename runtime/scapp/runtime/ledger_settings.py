@@ -12,7 +12,8 @@ Amounts = dict[str, str]
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which ledgers that others propose are accepted at once: from those in the peers list (or from anybody), if our
-    deposits stay within `deposit_max`; there is one ledger with each peer, so that is a limit per asset and peer.
+    deposits stay within `deposit_max`, per asset and ledger. One ledger with each peer is open at a time; a deposit
+    that arrives late in one that was left before comes on top until it is paid back.
     `unprotected_guarantees`: guarantee virtual channels also on contracts that do not protect what is guaranteed."""
 
     accept: Literal["ask", "limits"] = "ask"

@@ -101,7 +101,7 @@ class Books:
 
     def start(self) -> Step:
         """Input: the node has started and looks at everything again."""
-        self.mark(channel for channel, ledger in self.state.ledgers.items() if ledger.is_open)
+        self.mark(channel for channel, ledger in self.state.ledgers.items() if ledger.is_open or ledger.left_unfunded)
         self.mark(channel for channel, virtual in self.state.virtuals.items() if not virtual.over)
         self._unseen.update(
             channel for channel in self.index.forwarded if self.state.virtuals[channel].prefund.complete
@@ -371,7 +371,7 @@ class Books:
         """What the others have not answered; a record that waits for nobody is left in peace until it changes."""
         ledger = self.state.ledgers.get(channel)
         if ledger is not None:
-            waits = ledger_resending.waits_for_peer(ledger)
+            waits = ledger_resending.waits_for_peer(ledger, self.ledgers_with(ledger.peer))
             found = self._pending(channel, ledger.peer) if waits else self._asks(ledger)
         else:
             found = [send for peer in self.state.virtuals[channel].peers for send in self._pending(channel, peer)]

@@ -4,7 +4,7 @@ An id is never used a second time (rule 9), though it is not remembered: nonces 
 nothing is begun that is as old as what was forgotten. Ended channels that a ledger has guaranteed are kept as long as
 that ledger is open: somebody may take an old state of it to the chain, and then their outcomes are needed. A ledger is
 kept as long as any channel over it: others may still say something of that one; and one that was left before anybody
-had deposited, until both have signed its end: a deposit that comes all the same is taken back. Pure.
+had deposited, until both have signed its end, if a deposit of this node's own may still come: it is taken back. Pure.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def forgettable(state: BooksState, now_ms: int) -> Forgotten | None:
         if virtual.over and not any(_may_need(state, virtual, ChannelId(side.ledger)) for _, side in virtual.sides):
             ended.append((opened_ms(virtual.agreement.fixed.nonce), virtual.channel_id))
     for ledger in state.ledgers.values():
-        if not ledger.is_open and not ledger.left_unfunded:
+        if not ledger.is_open and not ledger.own_may_arrive:
             ended.append((opened_ms(ledger.setup.fixed.nonce), ledger.channel))
     old = sorted(item for item in ended if item[0] <= now_ms - AT_LEAST_MS)
     leaving = old[: max(0, len(ended) - KEPT_MAX)]

@@ -19,7 +19,8 @@ class Index:
     not over, by the ledgers that fund them. `wants`: what those want of that ledger now. `restless`: records for which
     something may happen by the mere passing of time. `forwarded`: those in which this node is a hub. `proposed`:
     ledgers that nobody here has decided on. `unfunded`: of the users those that are not funded yet. `promised`: how
-    many guarantees the users of a ledger have or will have in it, one for each asset."""
+    many guarantees the users of a ledger have or will have in it, one for each asset. `left`: ledgers that others
+    proposed and that are watched though they were left, for a deposit of this node's own (`own_may_arrive`)."""
 
     def __init__(self, state: BooksState) -> None:
         self.ledgers_with: defaultdict[Address, dict[ChannelId, None]] = defaultdict(dict)
@@ -29,6 +30,7 @@ class Index:
         self.forwarded: set[ChannelId] = set()
         self.promised: defaultdict[ChannelId, int] = defaultdict(int)
         self.proposed: set[ChannelId] = set()
+        self.left: set[ChannelId] = set()
         self.unfunded: defaultdict[ChannelId, set[ChannelId]] = defaultdict(set)
         self._standing: dict[ChannelId, tuple[bool, bool, bool]] = {}  # of a virtual channel, as it was put last
         for ledger in state.ledgers.values():
@@ -49,6 +51,10 @@ class Index:
             self.proposed.add(channel)
         else:
             self.proposed.discard(channel)
+        if record.own_may_arrive and not record.leads:
+            self.left.add(channel)
+        else:
+            self.left.discard(channel)
         self._rest(channel, restless=is_open and (phase != "running" or waits_for_peer(record) != ""))
 
     def put_virtual(self, record: VirtualRecord) -> None:

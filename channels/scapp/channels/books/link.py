@@ -37,8 +37,8 @@ class BooksLink:
         channel, phase, books = record.channel, record.phase, self._runner.books
         if phase == "proposed":
             return
-        # A restore may have forgotten what was sent: without an end of both, whatever comes has to be challenged for.
-        over = phase == "settled" and not record.left_unfunded
+        # A restore may have forgotten what was sent: without an end of both, what comes has to be challenged for.
+        over = phase == "settled" and not record.own_may_arrive
         if phase == "rejected" or (over and not self._desk.is_under_way(channel)):
             self._forget(channel)
             return

@@ -33,6 +33,7 @@ from scapp.channels.virtual.pending import REASON_MAX
 from scapp.channels.virtual.record import VirtualRecord
 
 PROPOSALS_MAX = 256  # ledgers that wait for the operator
+LEFT_MAX = 64  # ledgers of others that were left, and are watched for a deposit of this node's own; never forgotten
 UNKNOWN = "opened after the backup that was restored here, or over and forgotten"
 OPENING_MAX = 1_024  # channels over one ledger that are not funded yet: each is looked at whenever time passes
 
@@ -61,8 +62,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 def receive(
     books: Books, peer: Address, message: LedgerMessage | VirtualMessage, rules: Rules, limited: str = ""
 ) -> Step:
-    """What follows from a peer's message. `limited`: why nothing new is begun with this peer now. Raises PeerError;
-    then nothing has changed."""
+    """What follows from a peer's message. `limited`: why nothing new is begun with this peer now; what this node has
+    signed is not new. Raises PeerError; then nothing has changed."""
     if isinstance(message, VirtualMessage):
         return _receive_virtual(books, peer, message, rules, limited)
     record = books.state.ledgers.get(ChannelId(message.channel))
@@ -97,7 +98,11 @@ def _proposed_ledger(
     created = next((event for event in step.events if isinstance(event, LedgerCreated)), None)
     if created is None:
         return step
-    decision, reason = rules.policy.ledger(_offer(ledger_record.create(created)))
+    proposed = ledger_record.create(created)
+    if proposed.deposits_first and len(books.index.left) >= LEFT_MAX:
+        reason = f"{LEFT_MAX} ledgers were left while this node's deposit could still arrive; deposit first in this one"
+        return Step(sends=(Send(peer, RejectLedger(message.channel, reason)),))
+    decision, reason = rules.policy.ledger(_offer(proposed))
     if decision == "reject":  # nothing was signed, so nothing is stored: whoever has a key may propose
         return Step(sends=(Send(peer, RejectLedger(message.channel, reason[:REASON_MAX])),))
     if decision == "ask" and len(books.index.proposed) >= PROPOSALS_MAX:
@@ -133,16 +138,17 @@ def _receive_virtual(books: Books, peer: Address, message: VirtualMessage, rules
     me = books.context.signer.address
     left, right = virtual_opening.neighbours_of(message, me)
     index = message.participants.index(me)
-    if reason := limited or age_fault(books, message.nonce):
-        return virtual_opening.refuse(channel, index, peer, reason)
     signed = len(message.prefund) > index and message.prefund[index] != b""
+    if reason := ("" if signed else limited) or age_fault(books, message.nonce):
+        return virtual_opening.refuse(channel, index, peer, reason)
     left_side, right_side, unusable = sides_of(books, (left, right), signed=signed)
     if (left is not None and left_side is None) or (right is not None and right_side is None):
         return virtual_opening.refuse(channel, index, peer, unusable)
     for side in (left_side, right_side):
         if side is not None and len(books.index.unfunded[ChannelId(side.ledger)]) >= OPENING_MAX:
-            reason = f"{OPENING_MAX} channels are being opened over one ledger already"
-            return virtual_opening.refuse(channel, index, peer, reason)
+            unusable = unusable or f"{OPENING_MAX} channels are being opened over one ledger already"
+            if not signed:
+                return virtual_opening.refuse(channel, index, peer, unusable)
     step = virtual_opening.receive_proposal(
         peer, message, left_side, right_side, rules.apps, books.context, restored_ms, restore_token(restored_ms)
     )

@@ -22,7 +22,7 @@ def close(record: LedgerRecord) -> Step:
     end."""
     if record.closing_by is not None or record.final is not None:
         return NOTHING
-    if record.phase not in _GOES_ON:
+    if not _may_end(record):
         raise LocalError(f"ledger is {record.phase}, it cannot be closed")
     if record.has_guarantees:
         raise LocalError("guarantees for virtual channels stand in the ledger; close those first: `scapp ledger show`")
@@ -32,11 +32,15 @@ def close(record: LedgerRecord) -> Step:
     return step + Step(sends=(Send(record.peer, AskClose(record.channel)),))
 
 
+def _may_end(record: LedgerRecord) -> bool:
+    return record.left_unfunded or record.phase in _GOES_ON
+
+
 def receive_ask_close(record: LedgerRecord) -> Step:
     """The follower wants the ledger to end: nothing new begins, and once the last guarantee is gone it ends."""
     if not record.leads:
         raise PeerError("asks the follower for a final state")
-    if record.closing_by is not None or not (record.left_unfunded or record.phase in _GOES_ON):
+    if record.closing_by is not None or not _may_end(record):
         return NOTHING
     return Step((CloseRequested(record.channel, FOLLOWER),), notes=(Note(record.channel, "closing"),))
 

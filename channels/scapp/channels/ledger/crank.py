@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scapp.channels.books.step import NOTHING, Context, Step
 from scapp.channels.ledger.chain_view import on_head, taken_back
-from scapp.channels.ledger.closing import finish
+from scapp.channels.ledger.closing import close, finish
 from scapp.channels.ledger.funding import is_funded
 from scapp.channels.ledger.opening import sign_stage
 from scapp.channels.ledger.record import LedgerRecord
@@ -21,6 +21,8 @@ def crank(record: LedgerRecord, context: Context) -> Step:
         return ended
     if record.closing_by is not None:
         return finish(record, context)
+    if record.left_unfunded:  # the other party, whom nothing on chain tells, has to end it too
+        return close(record)
     if phase == "funding":
         unsigned = not record.postfund[record.setup.my_index]
         return sign_stage(record, POSTFUND, context) if unsigned and is_funded(record) else NOTHING

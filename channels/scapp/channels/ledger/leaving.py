@@ -5,16 +5,15 @@ from __future__ import annotations
 from scapp.channels.books.step import NOTHING, Context, Step
 from scapp.channels.channel.leaving import REASON_MAX
 from scapp.channels.errors import LocalError
-from scapp.channels.ledger import closing
 from scapp.channels.ledger.chain_facts import LedgerExitStarted
-from scapp.channels.ledger.record import LedgerRecord, evolve
+from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.signed import newest_enforceable
 
 
 def leave(record: LedgerRecord, reason: str) -> Step:
     """From here on nothing but a final state is signed in the ledger, and its newest state is taken to the chain, with
-    the virtual channels that it guarantees. One that nobody has paid into is settled with that; the other party, whom
-    nothing on chain tells, is asked to end it too. Raises LocalError when there is nothing that could be ended."""
+    the virtual channels that it guarantees. One that nobody has paid into is settled with that (`crank` asks the other
+    party to end it too). Raises LocalError when there is nothing that could be ended."""
     if record.rejected_by is not None or newest_enforceable(record) is None:
         raise LocalError(f"the ledger is {record.phase}: no state is signed by both, reject it")
     if record.final is not None and record.final.complete:
@@ -25,9 +24,7 @@ def leave(record: LedgerRecord, reason: str) -> Step:
         raise LocalError("the ledger is recovering: what was signed last is not known yet")
     if record.exit_reason:
         return NOTHING
-    exit_started = LedgerExitStarted(record.channel, reason[:REASON_MAX])
-    left = evolve(record, exit_started).left_unfunded
-    return (closing.close(record) if left else NOTHING) + Step((exit_started,))
+    return Step((LedgerExitStarted(record.channel, reason[:REASON_MAX]),))
 
 
 def waits_for_peer(record: LedgerRecord) -> str:

@@ -210,9 +210,7 @@ def _may_be_left(record: LedgerRecord) -> bool:
         return False
     seen = record.chain
     held = seen is not None and any(map(any, (*seen.latest.holdings, *seen.confirmed.holdings)))
-    mine = record.setup.shares.of[FOLLOWER]
-    first = any(share.amount for share in mine) and not any(share.safety for share in mine)
-    return not held and not first
+    return not held and not record.deposits_first
 
 
 def sign_stage(record: LedgerRecord, turn: int, context: Context) -> Step:

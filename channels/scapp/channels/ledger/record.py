@@ -135,7 +135,19 @@ class LedgerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         """Does this node leave it, with no end that both have signed, though nobody has deposited? There is nothing to
         take out then, and what each deposits all the same it can take back alone: with that it is disputed again."""
         ended = self.final is not None and self.final.complete
-        return self.exit_reason != "" and self.ledger is None and not ended and self._holds_nothing
+        return bool(self.exit_reason) and not (self.token or self.ledger or ended) and self._holds_nothing
+
+    @property
+    def deposits_first(self) -> bool:
+        """Does this node deposit before anything of the other party is there? The leader does, with what it brings."""
+        mine = self.setup.shares.of[self.setup.my_index]
+        return any(share.amount for share in mine) and not any(share.safety for share in mine)
+
+    @property
+    def own_may_arrive(self) -> bool:
+        """Was it left unfunded, and may a deposit arrive that this node has sent, be it before a restore? The other
+        party's alone are its own matter: it can challenge with the prefund state, which pays them back."""
+        return self.left_unfunded and self.deposits_first
 
     @property
     def _holds_nothing(self) -> bool:

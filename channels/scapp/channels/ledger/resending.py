@@ -3,6 +3,8 @@ from time to time while this node waits (ADR 0007). Whoever has it already takes
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from scapp.channels.ledger.asking import ask_message
 from scapp.channels.ledger.consensus import FOLLOWER
 from scapp.channels.ledger.messages import AskClose, AskStanding, LedgerMessage, SignFinal, SignStage
@@ -59,9 +61,10 @@ def _of_opening(record: LedgerRecord) -> tuple[LedgerMessage, ...]:
     return tuple(found)
 
 
-def waits_for_peer(record: LedgerRecord) -> bool:
-    """Is it the other party's turn to answer, so that what is pending is worth saying again?"""
-    if _is_over(record):
+def waits_for_peer(record: LedgerRecord, others: Iterable[LedgerRecord] = ()) -> bool:
+    """Is it the other party's turn to answer, so that what is pending is worth saying again? `others`: the open ledgers
+    with it. Whoever has signed one of those has ended what was left unfunded before, or it breaks the rules."""
+    if _is_over(record) or (record.left_unfunded and any(b"" not in each.prefund for each in others)):
         return False
     if record.recovering:
         return True
