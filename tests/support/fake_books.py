@@ -30,6 +30,9 @@ from scapp.channels.payments.vouchers import Voucher, VoucherRefused
 from scapp.channels.routing.paths import Route
 from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId
 
+FORGOTTEN = ChannelId(b"\x0a" * 32)
+"""A payment channel that is in the log alone."""
+
 _replace = msgspec.structs.replace
 
 
@@ -209,6 +212,8 @@ class FakeBooks:
         self.of_virtuals[channel_id] = _replace(self.virtual(channel_id), phase="running", waiting_for="")
 
     async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
+        if channel_id not in self.of_virtuals and channel_id != FORGOTTEN:
+            raise LocalError(f"no payment channel 0x{channel_id.hex()} at this node")
         return self.history[from_version : from_version + rows_max]
 
     async def challenge_virtual(self, channel_id: ChannelId) -> None:

@@ -263,8 +263,10 @@ def test_history_of_a_payment_channel(node: Harness) -> None:
     assert node.client.voucher("0707").paid == "11"
     assert node.client.payments("0x" + "0a" * 32, 0, 5).rows  # forgotten by the books, and in the log
     assert "11\n" in run(node, "payments", "history", "0x" + "0a" * 32).stdout
-    with pytest.raises(Refused, match="no virtual channel"):
-        node.client.payments("0a0a", 0, 5)
+    for unknown in ("0a0a", "0x" + "0b" * 32):
+        with pytest.raises(Refused, match="no virtual channel") as refused:
+            node.client.payments(unknown, 0, 5)
+        assert refused.value.code == "unknown_channel"
 
 
 def test_the_ways_to_a_node(node: Harness) -> None:

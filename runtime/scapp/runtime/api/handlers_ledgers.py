@@ -273,12 +273,18 @@ async def payment_history(call: Call) -> PaymentHistory:
     limit = call.integer("limit", HISTORY_ROWS_MAX, 1, HISTORY_ROWS_MAX)
     try:
         channel = _paid_in(call).channel_id
-    except ApiError as error:
+    except ApiError as unknown:
         whole = re.fullmatch("0x([0-9a-f]{64})", call.path["channel"])
-        if error.code != "unknown_channel" or whole is None:
+        if unknown.code != "unknown_channel" or whole is None:
             raise
         channel = ChannelId(bytes.fromhex(whole[1]))
-    return history_view(await books_of(call).payment_history(channel, first, limit), first)
+        try:
+            rows = await books_of(call).payment_history(channel, first, limit)
+        except LocalError:  # the log has none either
+            raise unknown from None
+    else:
+        rows = await books_of(call).payment_history(channel, first, limit)
+    return history_view(rows, first)
 
 
 async def challenge_virtual(call: Call) -> VirtualView:
