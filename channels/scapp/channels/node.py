@@ -9,13 +9,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from scapp.channels.admission import Admission
 from scapp.channels.backing import BackingSource
 from scapp.channels.backing_link import BackingLink
-from scapp.channels.books.messages import prefix_of
-from scapp.channels.books.service import PREFIXES, NodeBooks, open_books
-from scapp.channels.books.setup import BooksSetup
+from scapp.channels.books.messages import PREFIXES, prefix_of
 from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.chain.port import ChainService
 from scapp.channels.chain_link import ChainLink
@@ -43,6 +42,10 @@ from scapp.channels.succession_link import SuccessionLink
 from scapp.channels.transport.limits import TransportLimits
 from scapp.channels.transport.port import PeerStatus, Transport
 from scapp.channels.types import Address, ChannelId
+
+if TYPE_CHECKING:
+    from scapp.channels.books.service import NodeBooks
+    from scapp.channels.books.setup import BooksSetup
 
 logger = logging.getLogger("scapp.node")
 
@@ -90,9 +93,13 @@ class Node:
         )
         self._chain = ChainLink(chain, terms or ChainTerms(), self._runners.values, clock_ms)
         self._shared.terms = self._chain.terms
-        self.books: NodeBooks | None = open_books(self._shared, self._chain.desk, books or BooksSetup(), nonce, self)
-        if backing is None and self.books is not None:
-            backing = self.books.backing
+        self.books: NodeBooks | None = None
+        if self._chain.desk is not None:
+            from scapp.channels.books.service import open_books  # two fifths of all imports: only for a chain
+
+            self.books = open_books(self._shared, self._chain.desk, books, nonce, self)
+            if backing is None:
+                backing = self.books.backing
         self._backing = BackingLink(backing, self._chain.terms, self._runners)
         self._shared.after_input = self._after_input
         self._modules = ModuleExchange(self._shared, module_of)

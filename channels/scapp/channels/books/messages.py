@@ -26,8 +26,12 @@ def decode_message(data: bytes) -> BooksMessage:
         raise MalformedMessage(f"message of {len(data)} bytes cannot be read: {error}") from error
 
 
+PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:", b"k:"))
+"""How the tags of messages begin that are for the books."""
+
+
 def prefix_of(data: bytes) -> bytes:
-    """The first two bytes of a message's tag: "l:", "v:", "p:" or "r:"; an app channel's tags have no colon there.
+    """The first two bytes of a message's tag, one of `PREFIXES`; an app channel's tags have no colon there.
 
     Looks no further: whoever takes the message decodes it."""
     start = 1 if data[:1] and 0x90 <= data[0] <= 0x9F else 3  # MessagePack's array of fewer than 16 items, or more

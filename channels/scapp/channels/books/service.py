@@ -59,19 +59,15 @@ from scapp.channels.virtual.record import VirtualRecord
 logger = logging.getLogger("scapp.books")
 
 
-PREFIXES = frozenset((b"l:", b"v:", b"p:", b"r:", b"k:"))
-
-
 def open_books(
     shared: Shared,
-    desk: ChainDesk | None,
-    setup: BooksSetup,
+    desk: ChainDesk,
+    setup: BooksSetup | None,
     nonce: Callable[[], int],
     apps: AppChannels,
-) -> NodeBooks | None:
+) -> NodeBooks:
     """The books of a node with a chain; without one there are no ledgers. `apps` are the node's app channels."""
-    if desk is None:
-        return None
+    setup = setup or BooksSetup()
     rules, payments = rules_of(shared, desk, setup), payment_runner(shared, setup.payment_limits)
     return NodeBooks(shared, desk, rules, setup, payments, nonce, apps)
 
@@ -188,7 +184,7 @@ class NodeBooks:
     # Peers and time
 
     async def on_message(self, peer: Address, data: bytes) -> None:
-        """A message whose tag begins with one of PREFIXES; returns when it is queued: what is said is said again until
+        """A message of one of the `PREFIXES`; returns when it is queued: what is said is said again until
         it is answered. Raises PeerError for one that cannot be read or taken now."""
         prefix = prefix_of(data)
         if prefix == b"p:":
