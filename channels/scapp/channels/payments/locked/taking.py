@@ -40,6 +40,13 @@ def judge(book: LockBook, lane: Lane, lock: Lock, hops: Sequence[Hop]) -> Verdic
     return _judge_passing(book, lane, lock, hops) if hops else Verdict(_final_fault(book, lane, lock))
 
 
+def reopen_fault(book: LockBook, lane: Lane, lock: Lock) -> str:
+    """Why a restored payee leaves a lock on an invoice of its own alone, which it may have forgotten, or "". When it
+    came nobody can tell: perhaps before the invoice expired, and the preimage is out. So that counts while there is as
+    much time as this node leaves itself to take one to the chain; but no lock that it would never have opened."""
+    return _invoice_fault(book, lane, lock) or book.time_fault(lane, lock, book.settings.margin_s // 2)
+
+
 def judge_ask(book: LockBook, peer: Address, ask: Ask) -> Verdict:
     """The same before there is a lock: which lane it would come in is the payer's choice."""
     lock, asset = Lock(amount_of(ask.amount), ask.hash, ask.expiry_s), Address(ask.asset)
@@ -67,6 +74,13 @@ def _use_fault(book: LockBook, name: bytes) -> str:
 
 
 def _final_fault(book: LockBook, lane: Lane, lock: Lock) -> str:
+    if fault := _invoice_fault(book, lane, lock):
+        return fault
+    expires_s = book.state.invoices[lock.hash].expires_s
+    return f"the invoice expired at {expires_s}" if expires_s * 1_000 <= book.now_ms else ""
+
+
+def _invoice_fault(book: LockBook, lane: Lane, lock: Lock) -> str:
     invoice = book.state.invoices.get(lock.hash)
     if invoice is None:
         return "no invoice of the payee has that hash"
@@ -74,8 +88,6 @@ def _final_fault(book: LockBook, lane: Lane, lock: Lock) -> str:
         return "the invoice is in another asset"
     if lock.amount < invoice.amount:
         return f"the invoice is over {invoice.amount}, the lock over {lock.amount}"
-    if invoice.expires_s * 1_000 <= book.now_ms:
-        return f"the invoice expired at {invoice.expires_s}"
     return ""
 
 
@@ -114,9 +126,6 @@ def take(book: LockBook, peer: Address, message: Locked, limited: str = "") -> b
         raise LockRefused(unready)
     if lane.token:
         raise PeerError("this node was restored from a backup, and has not recovered yet")
-    ends_s = max((lock.expiry_s for lock in voucher.locks if lock not in lane.locks), default=0) - book.time_s
-    if ends_s > lane.challenge_duration_s:  # it would stand, and keep the channel open, as long as its payer likes
-        raise LockRefused(f"a lock that ends in {ends_s} s; a dispute over its channel ends before")
     keep(book, lane, message.number, voucher)
     onward = {name: hops_of(hops) for name, hops in message.onward}
     _act(book, lane, onward)
@@ -124,7 +133,11 @@ def take(book: LockBook, peer: Address, message: Locked, limited: str = "") -> b
 
 
 def keep(book: LockBook, lane: Lane, number: int, voucher: LockedVoucher) -> None:
-    """Store a voucher that is not worse than the one before, and what became of the locks that are gone."""
+    """Store a voucher that is not worse than the one before, and what became of the locks that are gone. Raises
+    LockRefused."""
+    ends_s = max((lock.expiry_s for lock in voucher.locks if lock not in lane.locks), default=0) - book.time_s
+    if ends_s > lane.challenge_duration_s:  # it would stand, and keep the channel open, as long as its payer likes
+        raise LockRefused(f"a lock that ends in {ends_s} s; a dispute over its channel ends before")
     ended = frozenset(lock.hash for lock in lane.locks if book.fate(lane, lock) == "ended")
     accept(lane.known, voucher, book.verifier(lane.payer), ended)
     book.do(
