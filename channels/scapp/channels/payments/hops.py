@@ -147,7 +147,7 @@ def lock_fault(known: Conditional, lock: Lock) -> str:
 def time_fault(lock: Lock, head_s: int, time_s: int, terms: LockTerms, least_s: int | None = None) -> str:
     """Why nobody should offer the lock, pass it on or open it, or "": too little time to answer on chain, or so much
     that it could open when a dispute over its channel has been paid out. The one counts from `time_s`, the other from
-    the newest block: a challenge in the next one may begin right behind it. `least_s`: if that will do, not a margin."""
+    the newest block: a challenge in the next one may begin right behind it. `least_s` will do for a margin."""
     least = terms.margin_s if least_s is None else least_s
     most = terms.challenge_duration_s - terms.margin_s
     left_s, ends_s = lock.expiry_s - time_s, lock.expiry_s - head_s
