@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from scapp.channels.chain.port import ChainService
+from scapp.channels.chain.port import REVEAL_GAS, ChainService
 from scapp.channels.onchain import ChainView, Protection, Revealed, Transaction
 from scapp.channels.types import Address, ChannelId
 
@@ -54,6 +54,11 @@ class ChainDesk:
     def confirming_s(self) -> int | None:
         """See `ChainService.confirming_s`."""
         return self._chain.confirming_s
+
+    @property
+    def reveal_cost(self) -> int:
+        """What it costs now to reveal one preimage on chain, in wei; 0 until that is known."""
+        return REVEAL_GAS * self._chain.gas_price
 
     @property
     def protection(self) -> Protection | None:

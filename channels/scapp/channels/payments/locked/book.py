@@ -38,7 +38,8 @@ CHAIN_UNSEEN = "this node has not seen its chain yet"
 class LockBook:
     """`me` is the node's address, `signer` signs as that. `draining`: lanes that this node wants to end; they get no
     further lock. `peer_recovers`: lanes whose other party has said, while this node recovers, that it was restored as
-    well; `held_refused`: why what it told last of a lane that recovers was not taken."""
+    well; `held_refused`: why what it told last of a lane that recovers was not taken. `reveal_cost`: what a
+    reveal on chain costs now, in wei."""
 
     def __init__(self, signer: VoucherSigner, settings: LockSettings, state: LocksState | None = None) -> None:
         self.me = signer.address
@@ -47,6 +48,7 @@ class LockBook:
         self.state = state if state is not None else LocksState()
         self.now_ms = 0
         self.chain = ChainClock()
+        self.reveal_cost = 0
         self.draining: set[ChannelId] = set()
         self.peer_recovers: set[ChannelId] = set()
         self.held_refused: dict[ChannelId, str] = {}
