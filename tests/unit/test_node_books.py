@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from scapp.channels.ledger import proposals as ledger_proposals
 from scapp.channels.log.port import Append, StreamWrite
 from scapp.channels.onchain import Purpose
 from scapp.channels.restoring import mark_restored
-from scapp.channels.types import ZERO_ADDRESS, ChannelId
+from scapp.channels.types import ZERO_ADDRESS, ChannelId, money
 from tests.support.ledger_scene import DURATION_S, LedgerScene
 from tests.support.node_cast import START_MS
 from tests.support.plain_chain import TOKEN
@@ -170,7 +171,8 @@ async def test_a_top_up_that_the_account_cannot_pay_is_refused_at_once(scene: Le
     left = await scene.ledger(ALICE, HUB)
     turn, has = scene.info(ALICE, left).turn, await scene.services[ALICE].funds(ZERO_ADDRESS)
     for amount in (has + 1, has):
-        with pytest.raises(LocalError, match=f"the chain account has {has} wei, too little to deposit {amount}"):
+        said = f"the chain account has {money(has)}, too little to deposit {money(amount, named=True)}"
+        with pytest.raises(LocalError, match=re.escape(said)):
             await scene.books(ALICE).top_up(left, ZERO_ADDRESS, amount)
     assert scene.info(ALICE, left).turn == turn
 

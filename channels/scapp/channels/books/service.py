@@ -49,7 +49,7 @@ from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.routing.paths import Route
 from scapp.channels.routing.statements import network_of
 from scapp.channels.runner import Shared
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, asset_unit
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, money
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual.record import VirtualRecord
@@ -268,7 +268,8 @@ class NodeBooks:
     async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
         has = await self._desk.funds(asset)  # not known: the deposit waits for the chain like any other
         if has is not None and (has < amount or (has == amount and asset == ZERO_ADDRESS)):  # some is left for fees
-            raise LocalError(f"the chain account has {has} {asset_unit(asset)}, too little to deposit {amount}")
+            needed = money(amount, asset, named=True)
+            raise LocalError(f"the chain account has {money(has, asset)}, too little to deposit {needed}")
         await self._input(lambda books: wishes.top_up(books, channel_id, asset, amount))
 
     async def cancel_top_up(self, channel_id: ChannelId, asset: Address) -> None:

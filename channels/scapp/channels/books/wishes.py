@@ -17,7 +17,7 @@ from scapp.channels.ledger.proposals import Expand, Retract, Transfer
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.outcome import address_to_destination
 from scapp.channels.state import FixedPart
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, asset_unit
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, asset_unit, money
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual.agreement import Agreement, Asset, nonce_at
 from scapp.channels.virtual.events import NeighbourTold
@@ -98,7 +98,8 @@ def transfer(books: Books, channel: ChannelId, asset: Address, amount: int) -> S
         parts = [each for each in record.ledger.proposed.assets if each.asset == asset]
         free = sum(each.leader if record.leads else each.follower for each in parts)
         if amount > free:
-            raise LocalError(f"a transfer of {amount}; this node has {free} {asset_unit(asset)} free in the ledger")
+            given = money(amount, asset, named=True)
+            raise LocalError(f"a transfer of {given}; this node has {money(free, asset)} free in the ledger")
     return asking.request(record, books.session(channel), Transfer(asset, amount, _own(record)), books.context)
 
 
