@@ -231,6 +231,32 @@ async def test_a_top_up_is_taken_back_before_it_is_sent(scene: LedgerScene, who:
     assert scene.chain.held(left) == held + 70
 
 
+@pytest.mark.parametrize("who", [ALICE, HUB])
+async def test_a_second_top_up_is_told_of_the_first_and_what_to_do(scene: LedgerScene, who: int) -> None:
+    """By leader and follower, from the moment it was asked for; the first goes on, then there may be another."""
+    left = await scene.ledger(ALICE, HUB)
+    books = scene.books(who)
+    await books.top_up(left, ZERO_ADDRESS, 500)
+    for _ in range(2):  # not signed by both yet, then announced
+        with pytest.raises(LocalError) as refused:
+            await books.top_up(left, ZERO_ADDRESS, 70)
+        assert str(refused.value) == (
+            "a top-up of 500 wei is pending in this ledger, and one at a time is made: wait until it is confirmed "
+            f"(`scapp ledger show`), or take it back (`scapp ledger cancel-top-up 0x{left.hex()}`)"
+        )
+        await scene.until(lambda: scene.info(who, left).assets[0].announced == 500)
+    await scene.until(lambda: scene.money(who, left) == (1_500, 1_000, 0), blocks=True)
+    await books.top_up(left, ZERO_ADDRESS, 70)
+    await scene.until(lambda: scene.money(who, left) == (1_570, 1_000, 0), blocks=True)
+
+
+async def test_what_a_ledger_cannot_hold_is_said_without_words_of_the_protocol(scene: LedgerScene) -> None:
+    left = await scene.ledger(ALICE, HUB)
+    for who in (ALICE, HUB):
+        with pytest.raises(LocalError, match=r"^a transfer of 0; allowed are 1 to"):
+            await scene.books(who).transfer(left, ZERO_ADDRESS, 0)
+
+
 async def test_a_top_up_that_was_sent_is_not_taken_back(scene: LedgerScene) -> None:
     """Neither while it is pending nor when it is in a block; the top-up then ends as it would have."""
     left = await scene.ledger(ALICE, HUB)

@@ -57,8 +57,29 @@ def open_ledger(books: Books, request: LedgerRequest, rules: Rules, randomness: 
 
 def top_up(books: Books, channel: ChannelId, asset: Address, amount: int) -> Step:
     """Announce a deposit; it is made once both have signed that."""
-    record = ledger_of(books, channel)
-    return asking.request(record, books.session(channel), Expand(asset, amount, _own(record)), books.context)
+    record, session = ledger_of(books, channel), books.session(channel)
+    wanted, known = Expand(asset, amount, _own(record)), asking.forgotten(record, session)
+    pending = _pending_top_up(record, asset) if known is None or known.proposal != wanted else 0
+    if pending:
+        which = "" if asset == ZERO_ADDRESS else f" --asset 0x{asset.hex()}"
+        raise LocalError(
+            f"a top-up of {money(pending, asset)} is pending in this ledger, and one at a time is made: wait until it "
+            f"is confirmed (`scapp ledger show`), or take it back (`scapp ledger cancel-top-up 0x{channel.hex()}{which}`)"
+        )
+    return asking.request(record, session, wanted, books.context)
+
+
+def _pending_top_up(record: LedgerRecord, asset: Address) -> int:
+    """Of this node: announced, or asked for, and not merged; 0 for none."""
+    own = _own(record)
+    parts = record.ledger.proposed.assets if record.ledger is not None else ()
+    announced = [each.announced(own) for each in parts if each.asset == asset]
+    asked = [
+        each.proposal.amount
+        for each in record.requests
+        if isinstance(each.proposal, Expand) and each.proposal.asset == asset
+    ]
+    return next((level[1] - level[0] for level in announced if level is not None), 0) or sum(asked)
 
 
 def hold_deposit(books: Books, channel: ChannelId, asset: Address, *, hold: bool) -> Step:
