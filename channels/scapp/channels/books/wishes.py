@@ -61,10 +61,10 @@ def top_up(books: Books, channel: ChannelId, asset: Address, amount: int) -> Ste
     wanted, known = Expand(asset, amount, _own(record)), asking.forgotten(record, session)
     pending = _pending_top_up(record, asset) if known is None or known.proposal != wanted else 0
     if pending:
-        which = "" if asset == ZERO_ADDRESS else f" --asset 0x{asset.hex()}"
+        which = f"0x{channel.hex()}" + ("" if asset == ZERO_ADDRESS else f" --asset 0x{asset.hex()}")
         raise LocalError(
             f"a top-up of {money(pending, asset)} is pending in this ledger, and one at a time is made: wait until it "
-            f"is confirmed (`scapp ledger show`), or take it back (`scapp ledger cancel-top-up 0x{channel.hex()}{which}`)"
+            f"is confirmed (`scapp ledger show`), or take it back (`scapp ledger cancel-top-up {which}`)"
         )
     return asking.request(record, session, wanted, books.context)
 
