@@ -13,6 +13,7 @@ from scapp.channels.books import proposals, wishes
 from scapp.channels.books.backing import AppChannels, BooksBacking
 from scapp.channels.books.defending import Defences
 from scapp.channels.books.engine import Books, Input
+from scapp.channels.books.income import Income, read_income
 from scapp.channels.books.info import (
     Begin,
     End,
@@ -347,6 +348,9 @@ class NodeBooks:
         if self.locked.purse(channel_id) is not None:
             raise LocalError("this payment channel takes locks; `scapp payments locked --all` shows what is paid in it")
         return await self._payments.history(channel_id, from_version, rows_max)
+
+    async def income(self, since_ms: int, until_ms: int) -> list[Income]:
+        return await asyncio.to_thread(read_income, self._shared.log, since_ms, until_ms)
 
     async def close_virtual(self, channel_id: ChannelId) -> None:
         await self._input(lambda books: defunding.end(wishes.virtual_of(books, channel_id), "a participant wants it"))
