@@ -73,6 +73,20 @@ def amount_text(amount: str, asset: str) -> str:
     return coin_text(int(amount))
 
 
+def parse_time(text: str | None, option: str) -> int | None:
+    """A day or a moment, in this machine's zone if it names none, in milliseconds since 1970. Raises
+    click.BadParameter."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+        return max(0, int(moment.astimezone().timestamp() * 1_000))
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter(
+            f"{text!r} is no time; write 2026-11-01 or 2026-11-01T12:00", param_hint=option
+        ) from None
+
+
 def size_text(count: int | None) -> str:
     """Bytes for people: `12 kB`, `3.4 GB`; "unknown" for None."""
     if count is None:
