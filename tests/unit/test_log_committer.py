@@ -252,7 +252,7 @@ def test_a_closed_event_loop_does_not_stop_the_committer() -> None:
 
 
 async def test_a_loop_hears_of_appends_that_ended_with_the_committer() -> None:
-    """Who is told in an event loop hears of it though the committer was closed meanwhile, and the loop is left alone."""
+    """Who is told in an event loop hears of it though the committer has closed since; then the loop is left alone."""
     log = MemoryLog()
     committer = Committer(log)
     waiters = [committer.append(write(A, number)) for number in range(3)]

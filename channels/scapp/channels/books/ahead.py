@@ -16,9 +16,12 @@ def compute(books: Books, touched: tuple[ChannelId, ...]) -> None:
     """Of the virtual channel that the last step has touched, if it is a single one: with many under way the ledgers go
     on before the answer comes."""
     virtuals = [books.state.virtuals[channel] for channel in touched if channel in books.state.virtuals]
-    if len(virtuals) == 1 and not (virtuals[0].over or virtuals[0].recovering):
-        _postfund(virtuals[0])
-        _ledgers(books, virtuals[0])
+    if len(virtuals) != 1:
+        return
+    record = virtuals[0]
+    if record.accepted and not (record.over or record.recovering):
+        _postfund(record)
+        _ledgers(books, record)
 
 
 def _postfund(record: VirtualRecord) -> None:
