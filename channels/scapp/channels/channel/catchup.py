@@ -133,14 +133,15 @@ def _propose(state: ChannelState, session: Session, peer: int, turn: int) -> byt
     candidate = state.candidate(turn)
     if candidate is None or state.setup.my_index != 0:
         return None
-    full = fully_signed(state)
+    full = fully_signed(state) if len(state.candidates) > 1 else None  # the newest one would be the head by that
     if full is not None and candidate.log_root == full.log_root and session.peer_turns[peer] == full.turn:
         return encode_message(_as_propose(state, candidate, candidate.sequence, ()))
-    known = session.wire.get(turn)
-    if known is None:
-        known = encode_message(_as_propose(state, candidate, state.sequence, candidate.entries))
-        session.wire[turn] = known
-    return known
+    wire = session.wire
+    if wire is not None and wire[0] == turn:
+        return wire[1]
+    encoded = encode_message(_as_propose(state, candidate, state.sequence, candidate.entries))
+    session.wire = turn, encoded
+    return encoded
 
 
 def _as_propose(state: ChannelState, candidate: Signed, first: int, entries: tuple[bytes, ...]) -> Propose:

@@ -21,7 +21,7 @@ from scapp.channels.channel.effects import (
     Tell,
     TryBatch,
 )
-from scapp.channels.channel.events import Event, Refused, Signed, StateCompleted, StateSigned, with_signature
+from scapp.channels.channel.events import Event, Refused, Signed, StateCompleted, StateSigned
 from scapp.channels.channel.full_set import fully_signed, supported_message
 from scapp.channels.channel.messages import Propose, Refuse, encode_message
 from scapp.channels.channel.model import ChannelState, Head, evolve
@@ -135,11 +135,10 @@ def _check(state: ChannelState, session: Session, message: Propose, now_ms: int)
         message.state_root,
         message.amounts,
         message.time_ms,
-        with_signature(setup.unsigned, SEQUENCER, signature),
-        tuple(last),
+        (signature, *setup.unsigned[1:]),
+        (*last,),
     )
-    session.hashes[turn] = state_hash
-    session.work = Checking(proposed, message.refused)
+    session.work = Checking(proposed, message.refused, state_hash, state)
     return Step((), (), TryBatch(state.sequence, entries, True))
 
 
@@ -258,7 +257,7 @@ def checked(state: ChannelState, session: Session, signer: StateSigner, work: Ch
     if fault is not None:
         step = refuse_proposal(channel, proposed.turn, fault)
         return Step(effects=(RollbackBatch(), *step.effects))
-    return countersign(state, session, signer, proposed, work.refused)
+    return countersign(state, session, signer, work)
 
 
 def compare(state: ChannelState, proposed: Signed, result: Admitted) -> Fault | None:
@@ -273,13 +272,12 @@ def compare(state: ChannelState, proposed: Signed, result: Admitted) -> Fault | 
     return None
 
 
-def countersign(
-    state: ChannelState, session: Session, signer: StateSigner, proposed: Signed, refused: tuple[Refused, ...]
-) -> Step:
+def countersign(state: ChannelState, session: Session, signer: StateSigner, work: Checking) -> Step:
     """Sign, and see whether ours was the last signature missing."""
+    proposed, refused = work.state, work.refused
     turn = proposed.turn
-    with_early = _add_early(state, session, proposed) if session.early else proposed
-    signed = sign_state(state, session, signer, with_early, session.hashes.get(turn))
+    with_early = _add_early(state, session, work) if session.early else proposed
+    signed = sign_state(state, session, signer, with_early, work)
     session.layer = turn
     left = _own_left_out(state, proposed, refused) if refused else ()
     sends = state.setup.to_others(SendCountersign, turn)
@@ -311,12 +309,12 @@ def own_refusals(state: ChannelState, refused: tuple[Refused, ...]) -> list[Refu
     return list(mine.values())
 
 
-def _add_early(state: ChannelState, session: Session, proposed: Signed) -> Signed:
+def _add_early(state: ChannelState, session: Session, work: Checking) -> Signed:
     """Signatures that came before the proposal, where they are valid for it."""
+    proposed, state_hash = work.state, work.state_hash
     early = {i: s for (turn, i), s in session.early.items() if turn == proposed.turn}
     if not early:
         return proposed
-    state_hash = state.setup.hash(proposed)
     signatures = list(proposed.signatures)
     for index, signature in early.items():
         if not signatures[index] and state.setup.signed[index](state_hash, signature):

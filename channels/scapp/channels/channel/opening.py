@@ -28,7 +28,7 @@ from scapp.channels.channel.events import (
 )
 from scapp.channels.channel.messages import Proposal, SuccessorProposal, VirtualProposal
 from scapp.channels.channel.model import ChannelState
-from scapp.channels.channel.session import NOTHING, Opening, Session, Step
+from scapp.channels.channel.session import NOTHING, Checking, Opening, Session, Step
 from scapp.channels.channel.setup import Setup, SetupError, pack_amounts
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.entries import (
@@ -193,7 +193,8 @@ def accepted(state: ChannelState, session: Session, signer: StateSigner, result:
     fault = compare(state, state.prefund, result)
     if fault is not None:
         return Step((), (RollbackBatch(),)) if state.rejected else _reject_after(state, fault)
-    return countersign(state, session, signer, state.prefund, ())
+    prefund = state.prefund
+    return countersign(state, session, signer, Checking(prefund, (), state.setup.hash(prefund), None))
 
 
 def _reject_after(state: ChannelState, fault: Fault) -> Step:

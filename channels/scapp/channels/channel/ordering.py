@@ -354,7 +354,7 @@ def _forgotten(state: ChannelState, session: Session, author: int, newest: Signe
     refused = [Refused(author, counter, "forgotten", reason) for counter in passed if counter not in known]
     if not refused:
         return NOTHING
-    session.wire.pop(newest.turn, None)
+    session.wire = None
     return refuse(state, session, refused, now_ms, [SendPropose(author, newest.turn)])
 
 

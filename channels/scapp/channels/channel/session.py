@@ -13,6 +13,7 @@ import msgspec
 from scapp.channels.channel.effects import Effect, TryBatch
 from scapp.channels.channel.events import Event, Refused, Signed
 from scapp.channels.channel.messages import Propose, Status
+from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.outcome import Outcome
 from scapp.channels.types import Address, ChannelId, Hash
@@ -60,10 +61,13 @@ class Ordering(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class Checking(msgspec.Struct, frozen=True, gc=False):
-    """Admission is looking at the sequencer's proposal; `state` carries the sequencer's signature."""
+    """Admission is looking at the sequencer's proposal; `state` carries the sequencer's signature. It was found
+    that this node may sign it over `base`; None while nobody has looked."""
 
     state: Signed
     refused: tuple[Refused, ...]
+    state_hash: Hash
+    base: ChannelState | None
 
 
 class Adopting(msgspec.Struct, frozen=True, gc=False):
@@ -107,7 +111,7 @@ class Session:
         "failure",
         "fetched",
         "full",
-        "hashes",
+        "hashed",
         "head_time_s",
         "heard",
         "held",
@@ -151,8 +155,8 @@ class Session:
         self.queued = [0] * count  # highest counter queued per author
         self.work: Work | None = None
         self.layer: int | None = None  # turn whose batch lies on the admission base
-        self.hashes: dict[int, Hash] = {}  # turn of a candidate: its state hash
-        self.wire: dict[int, bytes] = {}  # turn of our proposal: the encoded Propose
+        self.hashed: tuple[int, Hash] | None = None  # turn of the state that was signed here last: its state hash
+        self.wire: tuple[int, bytes] | None = None  # turn of the proposal that we sent last: the encoded Propose
         self.full: tuple[int, bytes] | None = None  # turn of the full set asked for last: the encoded Supported
         self.early: dict[tuple[int, int], bytes] = {}  # (turn, index): signature of a state we have not signed yet
         self.held: Propose | None = None  # a proposal over a state we do not yet know to be supported
@@ -177,19 +181,14 @@ class Session:
 
     def settle(self, turn: int) -> None:
         """Forget what concerns turns up to `turn`."""
-        hashes, wire = self.hashes, self.wire
-        hashes.pop(turn, None)
-        wire.pop(turn, None)
-        if hashes or wire or self.early or self.refusals or self.wanted is not None:
+        self.hashed = self.wire = None
+        if self.early or self.refusals or self.wanted is not None:
             self._forget(turn)
         self.retimed = self.unsettled_since_s = self.status_wait_ms = 0
         self.excused = False
 
     def _forget(self, turn: int) -> None:
         """The same of what is there less often."""
-        for known in (self.hashes, self.wire):
-            for old in [t for t in known if t < turn]:
-                del known[old]
         for key in [k for k in self.early if k[0] <= turn]:
             del self.early[key]
         self.refusals = {i: r for i, r in self.refusals.items() if r[0] > turn}

@@ -46,11 +46,9 @@ def receive_countersign(state: ChannelState, session: Session, index: int, messa
 
 
 def candidate_hash(state: ChannelState, session: Session, candidate: Signed) -> Hash:
-    """State hash of one of our candidates, computed once."""
-    known = session.hashes.get(candidate.turn)
-    if known is None:
-        known = session.hashes[candidate.turn] = state.setup.hash(candidate)
-    return known
+    """State hash of one of our candidates, computed once for the newest."""
+    hashed = session.hashed
+    return hashed[1] if hashed is not None and hashed[0] == candidate.turn else state.setup.hash(candidate)
 
 
 def support(state: ChannelState, session: Session, candidate: Signed, signatures: tuple[bytes, ...]) -> Step:
