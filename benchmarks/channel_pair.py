@@ -46,20 +46,23 @@ class Side:
 
     def drive(self, step: Step | None) -> None:
         """Answer the driver's requests in place."""
-        driver, log, out = self.driver, self.log, self.out
+        driver = self.driver
         assert driver is not None
         run = driver.run(step, NOW_MS)
         for request in run:
-            while type(request) is Ask:
+            kind = type(request)
+            while kind is Ask:
                 request = run.send(self._admit(request.batch.candidates))
-            if type(request) is Store:
-                log.append(request.append, durable=False)
+                kind = type(request)
+            if kind is Store:
+                self.log.append(request.append, durable=False)
                 continue
             for effect in request.effects:
-                if type(effect) in SAID:
-                    out += driver.engine.materialize(effect)  # type: ignore[arg-type]  # one of PENDING
-                elif type(effect) is SendNow:
-                    out.append(effect.message)
+                kind = type(effect)
+                if kind in SAID:
+                    self.out += driver.engine.materialize(effect)
+                elif kind is SendNow:
+                    self.out.append(effect.message)
 
     def _admit(self, candidates: tuple[bytes, ...]) -> Admitted:
         """A state root that depends on the batch, in place of a reducer."""

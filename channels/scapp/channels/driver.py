@@ -113,7 +113,7 @@ class ChannelDriver:
         """Store and act on `step`, then on all that follows from it. A None step only follows up."""
         engine = self.engine
         while True:
-            if step is None:
+            if step is None or step is NOTHING:
                 step = engine.follow_up(now_ms)
                 if step is None:
                     if self._held:
@@ -121,21 +121,23 @@ class ChannelDriver:
                         yield Do((), self._told())
                     return
             events, effects, ask = step.events, step.effects, step.ask
-            notices: Sequence[Notice] = ()
-            if events:
-                if step.joins:
-                    for event in events:
-                        self._held.append(encode_event(event))
-                    self._held_notices += self._fold(events)
-                else:
-                    yield self._store(step)
-                    notices = self._told() + self._fold(events) if self._held else self._fold(events)
-            # Only admission, which is undone by a crash, may run while folded events are held back.
-            elif effects and (self._held or self._rows(effects)):
+            if events and step.joins:
+                for event in events:
+                    self._held.append(encode_event(event))
+                self._fold(events, self._held_notices)
+                if effects:
+                    yield Do(effects)
+            elif events:
                 yield self._store(step)
-                notices = self._told()
-            if effects or notices:
-                yield Do(effects, notices)
+                notices = self._told() if self._held else []
+                self._fold(events, notices)
+                if effects or notices:
+                    yield Do(effects, notices)
+            elif effects:
+                # Only admission, which is undone by a crash, may run while folded events are held back.
+                if self._held or any(type(effect) in STORED for effect in effects):
+                    yield self._store(step)
+                yield Do(effects, self._told())
             if ask is None:
                 step = None
                 continue
@@ -148,12 +150,7 @@ class ChannelDriver:
 
     def _rows(self, effects: Sequence[Effect]) -> Mapping[bytes, bytes | None]:
         """What the effects keep in the outbox."""
-        rows = _NO_ROWS
-        for effect in effects:
-            if type(effect) in STORED:
-                key, value = outbox_row(self.stream, effect)  # type: ignore[arg-type]  # its type was compared above
-                rows = {**rows, key: value}
-        return rows
+        return dict(outbox_row(self.stream, effect) for effect in effects if type(effect) in STORED)  # type: ignore[arg-type]
 
     def _store(self, step: Step) -> Store:
         """One append of all events held and those of the step."""
@@ -161,7 +158,11 @@ class ChannelDriver:
         events = [*held]
         for event in step.events:  # mostly one, for which a `map` costs more than the loop
             events.append(encode_event(event))
-        rows = self._rows(step.effects)
+        rows = _NO_ROWS
+        for effect in step.effects:
+            if type(effect) in STORED:
+                rows = self._rows(step.effects)
+                break
         if not events:
             return Store(Append((), rows), False)
         write = StreamWrite(self.stream, self.version - len(held), events)
@@ -173,9 +174,8 @@ class ChannelDriver:
         self._held.clear()
         return notices
 
-    def _fold(self, events: Sequence[Event]) -> list[Notice]:
-        """Fold the events; returns what listeners hear of them."""
-        notices: list[Notice] = []
+    def _fold(self, events: Sequence[Event], notices: list[Notice]) -> None:
+        """Fold the events; adds what listeners hear of them."""
         engine = self.engine
         for event in events:
             self.version += 1
@@ -186,7 +186,6 @@ class ChannelDriver:
                 notices.append(Advanced(advanced))
             elif type(event) is SubmissionsRefused:
                 notices += _refusals_of(engine.state.setup.my_index, event)
-        return notices
 
     def position_of(self, sequence: int) -> int:
         """Stream version from which the batch that holds entry `sequence` is found (see `BatchIndex`)."""

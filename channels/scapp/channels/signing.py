@@ -62,7 +62,8 @@ class Backend(Protocol):
         ...
 
     def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
-        """Did the key of `parsed` sign the digest? `signature` begins with r || s; false for a high s."""
+        """Did the key of `parsed` sign the digest? `signature` begins with r || s, 64 bytes that the caller has counted;
+        false for a high s."""
         ...
 
 
@@ -190,11 +191,9 @@ class DirectBackend(PublicBackend):
         return point
 
     def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
-        if len(digest) != 32 or len(signature) < _COMPACT_BYTES:
-            return False
         plain, context = self._mine.buffers.plain_signature, self._context
         parse, verify = self._parse_plain, self._verify  # as in `sign`
-        return bool(parse(context, plain, signature) and verify(context, plain, digest, key))
+        return parse(context, plain, signature) == 1 and verify(context, plain, digest, key) == 1  # type: ignore[no-any-return]
 
 
 def choose_backend() -> Backend:

@@ -166,13 +166,14 @@ def _find_fault(
             return None
     if extend_log_root(state.log_root, proposed.entries) != proposed.log_root:
         return Fault("log", "the log root does not follow from the entries")
-    head = state.head
-    assert head is not None
-    if not proposed.entries:
-        same = _same_content(proposed, head)
+    entries = proposed.entries
+    if not entries:
+        assert state.head is not None
+        same = _same_content(proposed, state.head)
         return None if same else Fault("root", "a state without entries changes root, outcome, time or finality")
     limits = state.setup.limits
-    count, size = len(proposed.entries), sum(map(len, proposed.entries))
+    count = len(entries)
+    size = len(entries[0]) if count == 1 else sum(map(len, entries))
     if count > limits.batch_entries_max or size > limits.batch_bytes_max:
         allowed = f"the limits are {limits.batch_entries_max} and {limits.batch_bytes_max}"
         return Fault("limit", f"batch of {count} entries, {size} bytes; {allowed}")
@@ -232,7 +233,7 @@ def check_entries(
                 return Fault("entry", f"entry {counter} of ours is not what we submitted", position)
             if counter in gone:
                 return Fault("entry", f"entry {counter} of ours is included and refused at once", position)
-    if proposed.is_final != (proposed.entries[0][0] == CLOSE):
+    if proposed.is_final != (kind == CLOSE):  # the last entry's; a close is the only one
         return Fault("entry", "a state is final exactly when its batch is a close")
     if not own:
         return None
@@ -251,11 +252,9 @@ def _refused_counters(state: ChannelState, refused: tuple[Refused, ...]) -> set[
 
 def checked(state: ChannelState, session: Session, signer: StateSigner, work: Checking, result: Admitted) -> Step:
     """Admission has run the batch: sign when everything is equal, else refuse."""
-    proposed = work.state
-    channel = state.setup.channel_id
-    fault = compare(state, proposed, result)
+    fault = compare(state, work.state, result)
     if fault is not None:
-        step = refuse_proposal(channel, proposed.turn, fault)
+        step = refuse_proposal(state.setup.channel_id, work.state.turn, fault)
         return Step(effects=(RollbackBatch(), *step.effects))
     return countersign(state, session, signer, work)
 

@@ -131,9 +131,8 @@ class ChannelState(msgspec.Struct, frozen=True, gc=False):
         """Safety rule 10: restored, and what this node has signed before is not known yet."""
         return self.recovery.token != b""
 
-    @property
     def next_turn(self) -> int:
-        """The lowest turn for something new."""
+        """The lowest turn for something new. (Not a property: to ask one enters the interpreter anew.)"""
         signed = self.candidates[-1].turn if self.candidates else self.turn  # `signed_turn`, which would cost as much
         return (signed if signed > self.recovery.floor else self.recovery.floor) + 1
 

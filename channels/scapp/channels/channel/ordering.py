@@ -124,9 +124,9 @@ def refuse(
 
 
 def next_batch(state: ChannelState, session: Session, now_ms: int) -> Step | None:
-    """Hand the next batch to admission, or None when there is nothing to order now."""
+    """Hand the next batch to admission, or None before the postfund state. Something is queued, nothing in flight."""
     head = state.head
-    if not session.queue or session.work is not None or state.candidates or session.failure or head is None:
+    if head is None:
         return None
     if head.is_final:
         rest = [Refused(q.author, q.counter, "closing", "the channel is closing") for q in session.queue]
@@ -162,13 +162,14 @@ def final_batch(state: ChannelState, session: Session, now_ms: int) -> Step | No
 def _take(state: ChannelState, session: Session) -> list[Queued]:
     """The longest prefix of the queue that fits a batch. A close is a batch of its own, so that the final state's
     outcome is the one already supported."""
-    limits = state.setup.limits
-    queue, entries_max, bytes_max = session.queue, limits.batch_entries_max, limits.batch_bytes_max
+    queue = session.queue
     if session.singly:
         session.singly -= 1
         return [queue.popleft()]
     if len(queue) == 1:  # a single item fits always: `Setup` refuses limits under which it would not
         return [queue.popleft()]
+    limits = state.setup.limits
+    entries_max, bytes_max = limits.batch_entries_max, limits.batch_bytes_max
     count = size = 0
     for item in queue:
         size += HEADER_BYTES + len(item.payload)
@@ -222,7 +223,7 @@ def ordered(
     if is_final and setup.shares is not None:
         amounts += succession.tail(state, session)
     proposal = Signed(
-        state.next_turn,
+        state.next_turn(),
         is_final,
         entries,
         state.sequence + len(entries),
@@ -303,7 +304,7 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
     if state.final_signed and not full.is_final:
         return None  # rule 5: what was proposed as the end does not extend it, and only the chain can end the channel
     again = Signed(
-        turn=state.next_turn,
+        turn=state.next_turn(),
         is_final=full.is_final,
         entries=full.entries,
         sequence=full.sequence,

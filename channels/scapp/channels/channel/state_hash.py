@@ -85,14 +85,16 @@ class AppStateHasher:
         if (
             amounts != state.amounts
             or turn >> TURN_BITS
-            or (sequence | time_ms) >> 64
             or len(log_root) != 32
             or len(state_root) != 32
         ):
             return self._general(state, sequence)
-        return keccak256(
-            pack(self._head, turn, state.is_final, self._app_head, sequence, log_root, state_root, time_ms, outcome)
-        )
+        try:
+            return keccak256(
+                pack(self._head, turn, state.is_final, self._app_head, sequence, log_root, state_root, time_ms, outcome)
+            )
+        except struct.error:  # a number that does not fit its field
+            return self._general(state, sequence)
 
     def _general(self, state: Committed, sequence: int) -> Hash:
         app_data = encode_app_data(self._deployment, sequence, state.log_root, state.state_root, state.time_ms)
