@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel.effects import PENDING, SendNow
+from scapp.channels.channel.effects import PENDING, SendNow, TryBatch
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.messages import decode_message
@@ -23,7 +23,7 @@ from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import Ask, ChannelDriver, Store
+from scapp.channels.driver import ChannelDriver, Store
 from scapp.channels.entries import Kind
 from scapp.channels.log.rocks import RocksLog
 from scapp.channels.signing import Signer
@@ -32,6 +32,7 @@ from scapp.channels.types import ZERO_ADDRESS
 NOW_MS = 1_700_000_000_000
 SAID = frozenset(PENDING)
 ACCEPTED = tuple(range(10_000))
+MESSAGE = Kind.MESSAGE  # a member is looked for through its enumeration's metaclass each time
 
 
 class Side:
@@ -51,8 +52,8 @@ class Side:
         run = driver.run(step, NOW_MS)
         for request in run:
             kind = type(request)
-            while kind is Ask:
-                request = run.send(self._admit(request.batch.candidates))
+            while kind is TryBatch:
+                request = run.send(self._admit(request.candidates))
                 kind = type(request)
             if kind is Store:
                 self.log.append(request.append, durable=False)
@@ -132,7 +133,7 @@ class Pair:
 
     def _submit(self, payloads: Sequence[bytes]) -> None:
         assert self.a.driver is not None
-        _, step = self.a.driver.engine.submit(payloads, Kind.MESSAGE)
+        _, step = self.a.driver.engine.submit(payloads, MESSAGE)
         self.a.drive(step)
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from scapp.channels.channel.effects import (
     SendNow,
     SendRejected,
     Tell,
+    TryBatch,
     parse_outbox_row,
 )
 from scapp.channels.channel.engine import Engine
@@ -35,7 +36,7 @@ from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Refusals, Store, advances, load
+from scapp.channels.driver import Advanced, ChannelDriver, Do, Refusals, Store, advances, load
 from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.log.port import NODE_STREAM, Append, LogClosed, StreamWrite
@@ -307,8 +308,8 @@ class SimNode:
         match request:
             case Store():
                 self._store(driver, request)
-            case Ask(batch):
-                return self._ask(driver, batch)
+            case TryBatch():
+                return self._ask(driver, request)
             case Do(effects, notices):
                 for notice in notices:
                     if isinstance(notice, Refusals):

@@ -30,7 +30,7 @@ def fields(driver: ChannelDriver) -> tuple[Any, ...]:
     named = {name: getattr(state, name) for name in state.__struct_fields__ if name != "setup"}
     setup = state.setup
     constants = (setup.channel_id, setup.participants, setup.my_index, setup.deployment, setup.slots)
-    return named, constants, driver.version, driver.index
+    return named, constants, driver.version, driver.index.saved()
 
 
 def without_snapshots(log: EventLog) -> MemoryLog:

@@ -55,13 +55,6 @@ class Store(msgspec.Struct, frozen=True, gc=False):
     durable: bool
 
 
-@final
-class Ask(msgspec.Struct, frozen=True, gc=False):
-    """Ask admission; answer with Admitted or an AdmissionError."""
-
-    batch: TryBatch
-
-
 class Refusals(msgspec.Struct, frozen=True, gc=False):
     """Own submissions were refused."""
 
@@ -87,7 +80,8 @@ class Do(msgspec.Struct, frozen=True, gc=False):
 
 _NO_ROWS: Mapping[bytes, bytes | None] = MappingProxyType({})
 
-Request = Store | Ask | Do
+Request = Store | TryBatch | Do
+"""`TryBatch` is answered with Admitted or an AdmissionError."""
 Run = Generator[Request, object, None]
 
 
@@ -141,7 +135,7 @@ class ChannelDriver:
             if ask is None:
                 step = None
                 continue
-            answer = yield Ask(ask)
+            answer = yield ask
             if type(answer) is Admitted:
                 step = engine.admitted(answer, now_ms)
             else:

@@ -37,7 +37,7 @@ from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.channel_info import channel_info
 from scapp.channels.deliveries import Deliveries
-from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Notice, Refusals, Request, Store
+from scapp.channels.driver import Advanced, ChannelDriver, Do, Notice, Refusals, Request, Store
 from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import LocalError, PeerError, ScappError
 from scapp.channels.idle import IdleBound
@@ -267,8 +267,8 @@ class ChannelRunner:
         match request:
             case Store(append, durable):
                 await self._shared.store(append, durable=durable)
-            case Ask(batch):
-                return await asyncio.to_thread(self._ask, batch)
+            case TryBatch():
+                return await asyncio.to_thread(self._ask, request)
             case Do(effects, notices):
                 for notice in notices:
                     self._hear(notice)

@@ -119,7 +119,15 @@ def _check(state: ChannelState, session: Session, message: Propose, now_ms: int)
     if fault:
         raise PeerError(fault)
     sequence = state.sequence + len(entries)
-    state_hash = setup.hash_at(message, sequence)
+    state_hash = setup.hasher.hash_of(
+        turn,
+        message.is_final,
+        sequence,
+        message.log_root,
+        message.state_root,
+        message.amounts,
+        message.time_ms,
+    )
     if not setup.signed[SEQUENCER](state_hash, signature):
         raise PeerError(f"wrong signature under the proposal of turn {turn}")
     last = list(state.included)

@@ -8,6 +8,8 @@ Either way a send that is repeated after a restart says what is true then, or no
 
 from __future__ import annotations
 
+from typing import final
+
 import msgspec
 
 from scapp.channels.errors import CorruptionError
@@ -76,6 +78,7 @@ class LoadAdmission(msgspec.Struct, frozen=True, gc=False):
     """Build the admission base for a new channel."""
 
 
+@final
 class TryBatch(msgspec.Struct, frozen=True, gc=False):
     """Ask admission what the candidates do; the answer goes to `engine.admitted`."""
 

@@ -104,9 +104,9 @@ def count_in_flight(state: ChannelState, session: Session) -> None:
 
 def enqueue_own(session: Session, first_counter: int, kind: int, payloads: Iterable[bytes]) -> None:
     """Queue our own submissions (checked before)."""
-    counter, append = first_counter, session.queue.append
+    counter, queue = first_counter, session.queue
     for payload in payloads:
-        append(Queued(0, counter, kind, payload))
+        queue.append(Queued(0, counter, kind, payload))
         counter += 1
     session.queued[0] = counter - 1
 

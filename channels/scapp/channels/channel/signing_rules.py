@@ -94,7 +94,7 @@ def sign_state(
             hindered = top_ups.hindrance(state, new.amounts)
         if hindered is not None:
             raise MayNotSign(f"{hindered.reason} (rule 8)")
-    state_hash = checked.state_hash if checked is not None else setup.hash_at(new, new.sequence)
+    state_hash = checked.state_hash if checked is not None else setup.hasher.hash(new)
     session.hashed = turn, state_hash
     signatures = with_signature(new.signatures, setup.my_index, signer.sign(state_hash))
     return _replace(new, signatures=signatures)

@@ -67,11 +67,14 @@ class RocksLog:
         self._failure: LogWriteFailed | None = None
 
     def append(self, append: Append, *, durable: bool = True) -> None:
-        with self._lock:
+        self._lock.acquire()  # a `with` of a lock takes twice as long
+        try:
             if self._write_row(append, durable):
                 return
             check_append(append)
             refused = self._write_batch((append,), durable)[0]
+        finally:
+            self._lock.release()
         if refused is not None:
             raise refused
 
