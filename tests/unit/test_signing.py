@@ -65,7 +65,7 @@ def test_without_the_private_module_the_public_classes_do_it(monkeypatch, module
 
 def test_a_backend_that_answers_differently_is_not_used(monkeypatch):
     """The self-test at import compares results, not names."""
-    monkeypatch.setattr(signing.DirectBackend, "sign", lambda self, secret, digest: bytes(65))
+    monkeypatch.setattr(signing.DirectBackend, "signs", lambda self, secret: lambda digest: bytes(65))
     assert type(signing.choose_backend()) is signing.PublicBackend
 
 
@@ -236,10 +236,8 @@ def test_an_r_that_no_v_of_the_contracts_names_is_not_signed(backend):
     key = backend.recover_key(digest, signature, 2)
     assert key is not None
     verifier = Verifier(address_of(backend.serialize_key(key)))
-    verifier._key, verifier._parsed = key, backend.parsed(key)
-    assert signing.DirectBackend().check(
-        digest, signature, signing.DirectBackend().parsed(direct_key(digest, signature))
-    )
+    verifier._key, verifier._check = key, backend.checks(key)
+    assert signing.DirectBackend().checks(direct_key(digest, signature))(digest, signature)
     for v in (b"\x1b", b"\x1c"):
         assert verifier.signed(H, signature + v) is False
         with pytest.raises(InvalidSignature):
@@ -255,7 +253,7 @@ def direct_key(digest: bytes, signature: bytes) -> bytes:
 def test_a_backend_whose_check_is_wrong_is_not_used(monkeypatch):
     """Neither one that accepts everything nor one that accepts nothing."""
     for answer in (True, False):
-        monkeypatch.setattr(signing.DirectBackend, "check", lambda self, digest, signature, key, answer=answer: answer)
+        monkeypatch.setattr(signing.DirectBackend, "checks", lambda self, key, answer=answer: lambda *_: answer)
         assert type(signing.choose_backend()) is signing.PublicBackend
 
 
@@ -324,9 +322,9 @@ def test_the_direct_backend_guards_what_c_reads():
     direct = signing.DirectBackend()
     for secret, digest in ((b"\x01" * 31, H), (b"\x01" * 32, H[:31])):
         with pytest.raises(ValueError, match="31"):
-            direct.sign(secret, digest)
+            direct.signs(secret)(digest)
     with pytest.raises(ValueError, match="not a valid key"):
-        direct.sign(bytes(32), H)
+        direct.signs(bytes(32))(H)
     assert direct.recover(H[:31], GOOD, 0) is None
     assert direct.recover(H, GOOD[:63], 0) is None
     assert direct.recover(H, GOOD, 4) is None

@@ -243,7 +243,7 @@ def test_every_entry_is_found_from_a_mark_before_it(sizes: list[int]) -> None:
     for size in sizes:
         before = version
         version += 2
-        index.add(first, first + size, version)
+        index.add(size, first + size, version)
         if size:
             places.append((first, first + size, before))
         first += size

@@ -28,12 +28,13 @@ class BatchIndex:
         """All of it, as a snapshot keeps it."""
         return self.starts, self.positions, self.batches, self.end, self.after_last
 
-    def add(self, first: int, end: int, version: int) -> None:
-        """A state became supported whose batch has entries `first .. end-1`; `version` is that of the stream then."""
-        if end > first:
+    def add(self, count: int, end: int, version: int) -> None:
+        """A state became supported whose batch has `count` entries, with which the log has `end`; `version` is that of
+        the stream then."""
+        if count:
             batches = self.batches
             if not batches % BATCHES_PER_MARK:
-                self.starts.append(first)
+                self.starts.append(end - count)
                 self.positions.append(self.after_last)
             self.batches = batches + 1
             self.end = end

@@ -61,7 +61,7 @@ class Loaded:
         self.state = state = evolve(before, event)
         if state.head is not before.head:
             advanced: Signed = before.candidates[-1] if type(event) is StateSupported else event.state  # type: ignore[union-attr]
-            self.index.add(advanced.sequence - len(advanced.entries), advanced.sequence, self.version)
+            self.index.add(len(advanced.entries), advanced.sequence, self.version)
 
 
 class _Saved(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -106,14 +106,9 @@ class ChannelDriver:
     def run(self, step: Step | None, now_ms: int) -> Run:
         """Store and act on `step`, then on all that follows from it. A None step only follows up."""
         engine = self.engine
-        while True:
-            if step is None or step is NOTHING:
-                step = engine.follow_up(now_ms)
-                if step is None:
-                    if self._held:
-                        yield self._store(NOTHING)
-                        yield Do((), self._told())
-                    return
+        if step is None or step is NOTHING:
+            step = engine.follow_up(now_ms)
+        while step is not None:
             events, effects, ask = step.events, step.effects, step.ask
             if events and step.joins:
                 for event in events:
@@ -133,7 +128,7 @@ class ChannelDriver:
                     yield self._store(step)
                 yield Do(effects, self._told())
             if ask is None:
-                step = None
+                step = engine.follow_up(now_ms)
                 continue
             answer = yield ask
             if type(answer) is Admitted:
@@ -141,6 +136,9 @@ class ChannelDriver:
             else:
                 assert isinstance(answer, AdmissionError)
                 step = engine.admission_failed(str(answer))
+        if self._held:
+            yield self._store(NOTHING)
+            yield Do((), self._told())
 
     def _rows(self, effects: Sequence[Effect]) -> Mapping[bytes, bytes | None]:
         """What the effects keep in the outbox."""
@@ -175,8 +173,7 @@ class ChannelDriver:
             self.version += 1
             advanced = engine.apply(event)
             if advanced is not None:
-                sequence = advanced.sequence
-                self.index.add(sequence - len(advanced.entries), sequence, self.version)
+                self.index.add(len(advanced.entries), advanced.sequence, self.version)
                 notices.append(Advanced(advanced))
             elif type(event) is SubmissionsRefused:
                 notices += _refusals_of(engine.state.setup.my_index, event)

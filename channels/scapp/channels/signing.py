@@ -11,6 +11,7 @@ percent faster. Where it is missing or looks different, the public classes do th
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 from coincurve import GLOBAL_CONTEXT, PrivateKey, PublicKey
@@ -40,8 +41,9 @@ class Backend(Protocol):
         """Uncompressed point without its prefix, 64 bytes; `secret` must be in range."""
         ...
 
-    def sign(self, secret: bytes, digest: bytes) -> bytes:
-        """r || s || v, 65 bytes, with RFC 6979 nonce and low s; v is 27 plus the recovery id."""
+    def signs(self, secret: bytes) -> Callable[[bytes], bytes]:
+        """What signs a digest with the secret: r || s || v, 65 bytes, with RFC 6979 nonce and low s; v is 27 plus the
+        recovery id. Threads may share it."""
         ...
 
     def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
@@ -57,13 +59,9 @@ class Backend(Protocol):
         """Both in one: the signer's public key, 64 bytes, or None."""
         ...
 
-    def parsed(self, key: bytes) -> Any:
-        """`recover_key`'s answer in the form that `check` wants; never changed, so threads may share it."""
-        ...
-
-    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
-        """Did the key of `parsed` sign the digest? `signature` begins with r || s, 64 bytes that the caller has counted;
-        false for a high s."""
+    def checks(self, key: bytes) -> Callable[[bytes, bytes], bool]:
+        """What tells of a digest and a signature whether the key, an answer of `recover_key`, made it. The caller has
+        counted their bytes: 32, and at least 64, which are r || s. False for a high s. Threads may share it."""
         ...
 
 
@@ -73,9 +71,14 @@ class PublicBackend:
     def public_key(self, secret: bytes) -> bytes:
         return PublicKey.from_secret(secret).format(compressed=False)[1:]
 
-    def sign(self, secret: bytes, digest: bytes) -> bytes:
-        signed = PrivateKey(secret).sign_recoverable(digest, hasher=None)
-        return signed[:_COMPACT_BYTES] + _V_OF_ID[signed[_COMPACT_BYTES]]
+    def signs(self, secret: bytes) -> Callable[[bytes], bytes]:
+        key = PrivateKey(secret)
+
+        def sign(digest: bytes) -> bytes:
+            signed = key.sign_recoverable(digest, hasher=None)
+            return signed[:_COMPACT_BYTES] + _V_OF_ID[signed[_COMPACT_BYTES]]
+
+        return sign
 
     def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
         key = self.recover_key(digest, signature, recovery_id)
@@ -91,13 +94,13 @@ class PublicBackend:
         except Exception:  # coincurve raises bare Exception when nothing can be recovered, ValueError when parsing
             return None
 
-    def parsed(self, key: bytes) -> Any:
-        return key
+    def checks(self, key: bytes) -> Callable[[bytes, bytes], bool]:
+        def check(digest: bytes, signature: bytes) -> bool:
+            if signature[32:64] > _HALF_ORDER_BYTES:
+                return False
+            return any(self.recover_key(digest, signature, recovery_id) == key for recovery_id in (0, 1))
 
-    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
-        if signature[32:64] > _HALF_ORDER_BYTES:
-            return False
-        return any(self.recover_key(digest, signature, recovery_id) == key for recovery_id in (0, 1))
+        return check
 
 
 class _Buffers:
@@ -155,18 +158,25 @@ class DirectBackend(PublicBackend):
         self._ffi = ffi
         self._mine = _PerThread(ffi)
 
-    def sign(self, secret: bytes, digest: bytes) -> bytes:
+    def signs(self, secret: bytes) -> Callable[[bytes], bytes]:
         # The C functions read 32 bytes whatever they are given.
-        if len(digest) != 32 or len(secret) != 32:
-            raise ValueError(f"digest of {len(digest)} and secret of {len(secret)} bytes; both must have 32")
-        buffers, context, null = self._mine.buffers, self._context, self._null
-        signature, recovery_id = buffers.signature, buffers.recovery_id
-        sign, serialize = self._sign, self._serialize  # called as `self._sign(…)` each would be looked for in the class
-        # Two nulls: the library's default nonce function, which is RFC 6979, without extra data.
-        if not sign(context, signature, digest, secret, null, null):
-            raise ValueError("the secret is not a valid key")
-        serialize(context, buffers.compact, recovery_id, signature)
-        return buffers.compact_view[:] + _V_OF_ID[recovery_id[0]]  # type: ignore[no-any-return]
+        if len(secret) != 32:
+            raise ValueError(f"secret of {len(secret)} bytes; it must have 32")
+        mine, context, null = self._mine, self._context, self._null
+        c_sign, serialize = self._sign, self._serialize
+
+        def sign(digest: bytes) -> bytes:
+            if len(digest) != 32:
+                raise ValueError(f"digest of {len(digest)} bytes; it must have 32")
+            buffers = mine.buffers
+            signature, recovery_id = buffers.signature, buffers.recovery_id
+            # Two nulls: the library's default nonce function, which is RFC 6979, without extra data.
+            if not c_sign(context, signature, digest, secret, null, null):
+                raise ValueError("the secret is not a valid key")
+            serialize(context, buffers.compact, recovery_id, signature)
+            return buffers.compact_view[:] + _V_OF_ID[recovery_id[0]]  # type: ignore[no-any-return]
+
+        return sign
 
     def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
         if len(digest) != 32 or len(signature) < _COMPACT_BYTES or not 0 <= recovery_id <= 3:
@@ -185,26 +195,28 @@ class DirectBackend(PublicBackend):
         self._serialize_key(self._context, buffers.point, buffers.length, buffers.public_key, self._uncompressed)
         return buffers.point_view[1:65]  # type: ignore[no-any-return]
 
-    def parsed(self, key: bytes) -> Any:
+    def checks(self, key: bytes) -> Callable[[bytes, bytes], bool]:
         point = self._ffi.new("secp256k1_pubkey *")
         self._ffi.buffer(point)[:] = key
-        return point
+        mine, context = self._mine, self._context
+        parse, verify = self._parse_plain, self._verify
 
-    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
-        plain, context = self._mine.buffers.plain_signature, self._context
-        parse, verify = self._parse_plain, self._verify  # as in `sign`
-        return parse(context, plain, signature) == 1 and verify(context, plain, digest, key) == 1  # type: ignore[no-any-return]
+        def check(digest: bytes, signature: bytes) -> bool:
+            plain = mine.buffers.plain_signature
+            return parse(context, plain, signature) == 1 and verify(context, plain, digest, point) == 1  # type: ignore[no-any-return]
+
+        return check
 
 
 def choose_backend() -> Backend:
     """The direct one, if it is there and gives the same answers as the public one on a fixed example."""
     public = PublicBackend()
     secret, digest = bytes(31) + b"\x01", bytes(range(32))
-    expected = public.sign(secret, digest)
+    expected = public.signs(secret)(digest)
     try:
         direct = DirectBackend()
         recovered = direct.recover(digest, expected, expected[64] - 27)
-        if direct.sign(secret, digest) == expected and recovered == public.public_key(secret) and _checks(direct):
+        if direct.signs(secret)(digest) == expected and recovered == public.public_key(secret) and _checks(direct):
             return direct
     except (ImportError, AttributeError, TypeError):
         pass
@@ -212,13 +224,13 @@ def choose_backend() -> Backend:
 
 
 def _checks(backend: Backend) -> bool:
-    """Does `check` accept a signature of the key, and of no other?"""
+    """Is a signature of the key accepted, and of no other?"""
     digest = bytes(range(32))
-    signatures = [backend.sign(secret, digest) for secret in (bytes(31) + b"\x01", bytes(31) + b"\x02")]
+    signatures = [backend.signs(secret)(digest) for secret in (bytes(31) + b"\x01", bytes(31) + b"\x02")]
     key = backend.recover_key(digest, signatures[0], signatures[0][64] - 27)
     assert key is not None
-    parsed = backend.parsed(key)
-    return [backend.check(digest, signature, parsed) for signature in signatures] == [True, False]
+    check = backend.checks(key)
+    return [check(digest, signature) for signature in signatures] == [True, False]
 
 
 _BACKEND: Backend = choose_backend()
@@ -249,7 +261,7 @@ def text_digest(data: bytes) -> bytes:
 class Signer:
     """A private key in use. Parse it once and keep it: deriving the address costs as much as a signature."""
 
-    __slots__ = ("__secret", "address", "public_key")
+    __slots__ = ("_sign", "address", "public_key")
 
     address: Address
     public_key: bytes  # uncompressed, 64 bytes
@@ -259,18 +271,19 @@ class Signer:
             raise InvalidKey(f"a private key has 32 bytes, this one {len(secret)}")
         if not 0 < int.from_bytes(secret, "big") < ORDER:
             raise InvalidKey("a private key is a number from 1 to the curve's order minus 1; this one is outside")
-        self.__secret = bytes(secret)
-        self.public_key = _BACKEND.public_key(self.__secret)
+        self._sign = _BACKEND.signs(bytes(secret))  # which holds the secret
+        self.public_key = _BACKEND.public_key(secret)
         self.address = address_of(self.public_key)
 
     def sign(self, h: Hash) -> Signature:
         """Sign a state, voucher or challenge hash; the same hash always gives the same 65 bytes (RFC 6979)."""
         digest = keccak256(_HASH_PREFIX + h) if len(h) == 32 else eth_digest(h)  # which tells what is wrong
-        return _BACKEND.sign(self.__secret, digest)  # type: ignore[return-value]  # a call of `Signature` is not free
+        sign = self._sign
+        return sign(digest)  # type: ignore[return-value]  # a call of `Signature` is not free
 
     def sign_text(self, data: bytes) -> Signature:
         """Sign a text of any length but 32, with its length in the digest."""
-        return Signature(_BACKEND.sign(self.__secret, text_digest(data)))
+        return Signature(self._sign(text_digest(data)))
 
     def __repr__(self) -> str:
         return f"Signer(0x{self.address.hex()})"
@@ -286,14 +299,14 @@ class Verifier:
     asks only whether the address signed, whatever v says, and is a fifth faster, for it checks against the public key
     once that is known; `completed` gives such a signature the one v with which the contracts take it."""
 
-    __slots__ = ("_key", "_parsed", "address")
+    __slots__ = ("_check", "_key", "address")
 
     def __init__(self, address: Address) -> None:
         if len(address) != 20:
             raise LocalError(f"an address has 20 bytes, this one {len(address)}: 0x{address.hex()}")
         self.address = address
         self._key: bytes | None = None  # a recovered key that hashes to the address, in the backend's form
-        self._parsed: Any = None  # the same key as `Backend.check` wants it
+        self._check: Callable[[bytes, bytes], bool] | None = None  # of the same key
 
     def verify(self, h: Hash, signature: bytes) -> None:
         """Raise `InvalidSignature`, with the reason, unless `signature` is this address's over the hash.
@@ -307,7 +320,7 @@ class Verifier:
         signer = address_of(_BACKEND.serialize_key(key))
         if signer != self.address:
             raise InvalidSignature(f"signed by 0x{signer.hex()}, expected 0x{self.address.hex()}")
-        self._parsed = _BACKEND.parsed(key)
+        self._check = _BACKEND.checks(key)
         self._key = key
 
     def matches(self, h: Hash, signature: bytes) -> bool:
@@ -323,12 +336,12 @@ class Verifier:
 
         What passes here passes `completed` as well: exactly one v recovers the address. (Not so for the r below
         `_R_MIN`, which might stand for two points each; nobody is known to be able to make such a signature.)"""
-        parsed = self._parsed
-        if parsed is None or len(h) != 32:
+        check = self._check
+        if check is None or len(h) != 32:
             return self._signed_by_unknown_key(h, signature)
         if len(signature) != SIGNATURE_BYTES or signature[64] not in _ID_OF_V or signature < _R_MIN:
             return False
-        return _BACKEND.check(keccak256(_HASH_PREFIX + h), signature, parsed)
+        return check(keccak256(_HASH_PREFIX + h), signature)
 
     def _signed_by_unknown_key(self, h: Hash, signature: bytes) -> bool:
         try:

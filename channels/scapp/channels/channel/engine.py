@@ -349,11 +349,13 @@ class Engine:
                 return backed.follow_failure(state)
         if not self.is_sequencer:
             return self._held(session.held, now_ms) if session.held is not None else None
+        candidates = state.candidates
+        if len(candidates) == 1 and not funded:
+            return None  # it is in flight, and nothing but the chain takes its place
         if session.work is not None or session.failure or state.rejected is not None:
             return None
         if funded and hindrance(state, session, is_final=False) is not None:
             return ordering.hindered_batch(state, session, now_ms)
-        candidates = state.candidates
         if candidates:  # one is in flight, and waited for; a fork takes two
             return ordering.propose_over_fork(state, session, self.signer) if len(candidates) > 1 else None
         if state.turn == 0:

@@ -256,12 +256,16 @@ def _supported(state: ChannelState, event: StateSupported) -> ChannelState:
     candidates = state.candidates
     if candidates and candidates[-1].turn == event.turn:
         return _advance(state, candidates[-1], event.signatures)
+    return _supported_below(state, event)
+
+
+def _supported_below(state: ChannelState, event: StateSupported) -> ChannelState:
+    """Signed something higher that does not extend it (safety rule 4): keep the full set, append nothing."""
     supported = state.candidate(event.turn)
     if supported is None:
         raise CorruptionError(f"turn {event.turn} supported but never signed here")
-    # Signed something higher that does not extend it (safety rule 4): keep the full set, append nothing.
     complete = _replace(supported, signatures=event.signatures)
-    return _replace(state, candidates=tuple(complete if c is supported else c for c in candidates))
+    return _replace(state, candidates=tuple(complete if c is supported else c for c in state.candidates))
 
 
 def _completed(state: ChannelState, event: StateCompleted) -> ChannelState:

@@ -5,6 +5,7 @@ Only participant 0 runs this. One proposal is in flight at a time; what arrives 
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -49,7 +50,11 @@ def payloads_fault(kind: int, payloads: Sequence[bytes], payload_bytes_max: int)
         longest = payloads[0] if len(payloads) == 1 else max(payloads, key=len, default=b"")
         if len(longest) <= payload_bytes_max:
             return ""
-    return next(filter(None, (payload_fault(kind, payload, payload_bytes_max) for payload in payloads)), "")
+    for payload in payloads:
+        fault = payload_fault(kind, payload, payload_bytes_max)
+        if fault:
+            return fault
+    return ""
 
 
 def receive_submit(state: ChannelState, session: Session, author: int, message: Submit, now_ms: int) -> Step:
@@ -179,10 +184,12 @@ def _take(state: ChannelState, session: Session) -> list[Queued]:
         count += 1
         if closes:
             break
-    if count < len(queue):
-        return [queue.popleft() for _ in range(count)]
-    taken = list(queue)
-    queue.clear()
+    taken = list(itertools.islice(queue, count))
+    if count == len(queue):
+        queue.clear()
+    else:
+        for _ in taken:
+            queue.popleft()
     return taken
 
 
