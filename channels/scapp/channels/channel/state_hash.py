@@ -88,12 +88,7 @@ class AppStateHasher:
         than to hash them."""
         known, outcome = self._outcome
         pack = self._pack
-        if (
-            amounts != known
-            or turn >> TURN_BITS
-            or len(log_root) != 32
-            or len(state_root) != 32
-        ):
+        if amounts != known or turn >> TURN_BITS or len(log_root) != 32 or len(state_root) != 32:
             return self._general(turn, is_final, sequence, log_root, state_root, amounts, time_ms)
         try:
             return keccak256(
