@@ -36,7 +36,7 @@ from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import Advanced, ChannelDriver, Do, Refusals, Store, advances, load
+from scapp.channels.driver import ChannelDriver, Do, Refusals, Store, advances, load
 from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.log.port import NODE_STREAM, Append, LogClosed, StreamWrite
@@ -314,8 +314,8 @@ class SimNode:
                 for notice in notices:
                     if isinstance(notice, Refusals):
                         self.decided.extend((r.counter, r.code, r.reason) for r in notice.refused)
-                    elif isinstance(notice, Advanced):
-                        self._acknowledge(driver, notice.state.entries)
+                    else:
+                        self._acknowledge(driver, notice.entries)
                 for effect in effects:
                     self._do(driver, effect)
         return None

@@ -55,19 +55,15 @@ class Store(msgspec.Struct, frozen=True, gc=False):
     durable: bool
 
 
+@final
 class Refusals(msgspec.Struct, frozen=True, gc=False):
     """Own submissions were refused."""
 
     refused: tuple[Refused, ...]
 
 
-class Advanced(msgspec.Struct, frozen=True, gc=False):
-    """A state became supported; its entries are in the log."""
-
-    state: Signed
-
-
-Notice = Refusals | Advanced
+Notice = Refusals | Signed
+"""A state by itself says that it became supported: its entries are in the log."""
 
 
 @final
@@ -174,7 +170,7 @@ class ChannelDriver:
             advanced = engine.apply(event)
             if advanced is not None:
                 self.index.add(len(advanced.entries), advanced.sequence, self.version)
-                notices.append(Advanced(advanced))
+                notices.append(advanced)
             elif type(event) is SubmissionsRefused:
                 notices += _refusals_of(engine.state.setup.my_index, event)
 

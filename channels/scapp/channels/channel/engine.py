@@ -307,16 +307,16 @@ class Engine:
 
     def admitted(self, result: Admitted, now_ms: int) -> Step:
         """Admission's answer to the last `TryBatch`."""
-        state, session, signer = self.state, self.session, self.signer
+        state, session = self.state, self.session
         work = session.work
         session.work = session.layer = None  # an earlier layer is gone; the decision says whose this one is
         if type(work) is Checking:  # these two are every batch
-            return checking.checked(state, session, signer, work, result)
+            return checking.checked(state, session, self.signer, work, result)
         if type(work) is Ordering:
-            return ordering.ordered(state, session, signer, work, result, now_ms)
+            return ordering.ordered(state, session, self.signer, work, result, now_ms)
         match work:
             case Opening():
-                return opening.accepted(state, session, signer, result)
+                return opening.accepted(state, session, self.signer, result)
             case Adopting():
                 return signatures.adopted(state, session, work, result)
             case Rebasing():
