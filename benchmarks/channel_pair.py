@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scapp.channels.admission import Admitted
-from scapp.channels.channel.effects import PENDING, SendNow, TryBatch
+from scapp.channels.channel.effects import PENDING, SendNow
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.messages import decode_message
@@ -22,7 +22,7 @@ from scapp.channels.channel.opening import created_from_proposal, open_signed, o
 from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import ChannelDriver, Store
+from scapp.channels.driver import ChannelDriver, Do, Store
 from scapp.channels.entries import Kind
 from scapp.channels.log.rocks import RocksLog
 from scapp.channels.signing import Signer
@@ -52,11 +52,11 @@ class Side:
         run = driver.run(step, NOW_MS)
         for request in run:
             kind = type(request)
-            while kind is TryBatch:
+            while kind is not Store and kind is not Do:
                 request = run.send(self._admit(request.candidates))
                 kind = type(request)
             if kind is Store:
-                self.log.append(request.append, durable=False)
+                self.log.append(request, durable=False)
                 continue
             for effect in request.effects:
                 kind = type(effect)

@@ -46,7 +46,7 @@ PROOFS: dict[type, Proof] = {
     kinds.SendSupported: Proof(lambda e: type(e) is kinds.SendNow and isinstance(decode_message(e.message), Supported)),
     kinds.SendNow: Proof(of(kinds.SendNow)),
     kinds.LoadAdmission: Proof(of(kinds.LoadAdmission)),
-    kinds.TryBatch: Proof(of(kinds.TryBatch)),
+    kinds.TryBatch: Proof(lambda e: isinstance(e, kinds.TryBatch)),  # its kinds say what for
     kinds.CommitBatch: Proof(of(kinds.CommitBatch), twice=False),
     kinds.RollbackBatch: Proof(of(kinds.RollbackBatch)),
     kinds.Fetch: Proof(of(kinds.Fetch)),

@@ -333,15 +333,15 @@ class SimNode:
             if self.crash_in <= 0:
                 self.crash_in = None
                 if self.net.random.random() < 0.5:  # after the write, before acting on it
-                    self.append(store.append, durable=store.durable)
+                    self.append(store, durable=store.durable)
                     self.note_signed(store)
                     self.net.saw("a crash between a write and acting on it")
                 else:
                     self.net.saw("a crash before a write")
                 raise Crash
         done = self.deliveries.take_done()
-        outbox = {**done, **store.append.outbox}
-        self.append(Append(store.append.writes, outbox), durable=store.durable)
+        outbox = {**done, **store.outbox}
+        self.append(Append(store.writes, outbox), durable=store.durable)
         self.note_signed(store)
 
     def append(self, append: Append, *, durable: bool) -> None:
@@ -355,7 +355,7 @@ class SimNode:
 
     def note_signed(self, store: Store) -> None:
         """What is durably signed may leave at any time: never two states of one turn (rule 2)."""
-        for write in store.append.writes:
+        for write in store.writes:
             for data in write.events:
                 event = decode_event(data)
                 if isinstance(event, StateSigned | StateCompleted):

@@ -48,11 +48,10 @@ from scapp.channels.log.port import Append, EventLog, StreamWrite
 
 
 @final
-class Store(msgspec.Struct, frozen=True, gc=False):
+class Store(Append, frozen=True, gc=False):
     """Append this; answer None once it is done (durably when `durable`)."""
 
-    append: Append
-    durable: bool
+    durable: bool = True
 
 
 @final
@@ -143,7 +142,7 @@ class ChannelDriver:
     def _store(self, step: Step) -> Store:
         """One append of all events held and those of the step."""
         held = self._held
-        events = [*held]
+        events = held.copy()
         for event in step.events:  # mostly one, for which a `map` costs more than the loop
             events.append(encode_event(event))
         rows = _NO_ROWS
@@ -152,9 +151,9 @@ class ChannelDriver:
                 rows = self._rows(step.effects)
                 break
         if not events:
-            return Store(Append((), rows), False)
+            return Store((), rows, False)
         write = StreamWrite(self.stream, self.version - len(held), events)
-        return Store(Append((write,), rows), step.durable or bool(held))
+        return Store((write,), rows, step.durable or bool(held))
 
     def _told(self) -> list[Notice]:
         """The held events are stored: what listeners hear of them now."""

@@ -265,8 +265,8 @@ class ChannelRunner:
 
     async def _answer(self, request: Request) -> object:
         match request:
-            case Store(append, durable):
-                await self._shared.store(append, durable=durable)
+            case Store():
+                await self._shared.store(request, durable=request.durable)
             case TryBatch():
                 return await asyncio.to_thread(self._ask, request)
             case Do(effects, notices):

@@ -19,7 +19,6 @@ from scapp.channels.channel.effects import (
     SendCountersign,
     SendNow,
     Tell,
-    TryBatch,
 )
 from scapp.channels.channel.events import Event, Refused, Signed, StateCompleted, StateSigned
 from scapp.channels.channel.full_set import fully_signed, supported_message
@@ -144,10 +143,10 @@ def _check(state: ChannelState, session: Session, message: Propose, now_ms: int)
         message.amounts,
         message.time_ms,
         (signature, *setup.unsigned[1:]),
-        (*last,),
+        tuple(last),
     )
-    session.work = Checking(proposed, message.refused, state_hash, state)
-    return Step((), (), TryBatch(state.sequence, entries, True))
+    session.work = work = Checking(state.sequence, entries, True, proposed, message.refused, state_hash, state)
+    return Step((), (), work)
 
 
 def refuse_proposal(channel: bytes, turn: int, fault: Fault) -> Step:

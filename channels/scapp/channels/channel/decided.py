@@ -39,7 +39,7 @@ def last_counters(included: tuple[int, ...], entries: Sequence[bytes]) -> tuple[
     else:
         for author, counter in dict(map(_KEY, map(unpack_header, entries))).items():
             last[author] = counter
-    return (*last,)
+    return tuple(last)
 
 
 def left_out(state: ChannelState, refused: Sequence[Refused]) -> tuple[Event, ...]:

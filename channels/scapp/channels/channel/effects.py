@@ -8,8 +8,6 @@ Either way a send that is repeated after a restart says what is true then, or no
 
 from __future__ import annotations
 
-from typing import final
-
 import msgspec
 
 from scapp.channels.errors import CorruptionError
@@ -78,9 +76,8 @@ class LoadAdmission(msgspec.Struct, frozen=True, gc=False):
     """Build the admission base for a new channel."""
 
 
-@final
 class TryBatch(msgspec.Struct, frozen=True, gc=False):
-    """Ask admission what the candidates do; the answer goes to `engine.admitted`."""
+    """Ask admission what the candidates do; the answer goes to `engine.admitted`. `session.Work` says what for."""
 
     first_sequence: int
     candidates: tuple[bytes, ...]

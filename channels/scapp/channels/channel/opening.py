@@ -15,7 +15,6 @@ from scapp.channels.channel.effects import (
     SendProposal,
     SendRejected,
     Tell,
-    TryBatch,
 )
 from scapp.channels.channel.events import (
     ChannelCreated,
@@ -184,8 +183,8 @@ def accept(state: ChannelState, session: Session) -> Step:
     """The operator or a policy agrees: run entry 0, then sign. Raises LocalError when there is nothing to accept."""
     if state.phase != "proposed" or session.work is not None:
         raise LocalError(f"channel is {state.phase}, there is nothing to accept")
-    session.work = Opening()
-    return Step((), (LoadAdmission(),), TryBatch(0, state.prefund.entries, strict=True))
+    session.work = work = Opening(0, state.prefund.entries, True)
+    return Step((), (LoadAdmission(),), work)
 
 
 def accepted(state: ChannelState, session: Session, signer: StateSigner, result: Admitted) -> Step:
@@ -194,7 +193,8 @@ def accepted(state: ChannelState, session: Session, signer: StateSigner, result:
     if fault is not None:
         return Step((), (RollbackBatch(),)) if state.rejected else _reject_after(state, fault)
     prefund = state.prefund
-    return countersign(state, session, signer, Checking(prefund, (), state.setup.hash(prefund), None))
+    work = Checking(0, prefund.entries, True, prefund, (), state.setup.hash(prefund), None)
+    return countersign(state, session, signer, work)
 
 
 def _reject_after(state: ChannelState, fault: Fault) -> Step:

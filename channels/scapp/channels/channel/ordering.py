@@ -13,7 +13,7 @@ from scapp.channels.admission import Admitted
 from scapp.channels.channel import catchup, succession, top_ups
 from scapp.channels.channel.chain_rules import Hindrance, hindrance
 from scapp.channels.channel.decided import OMITTED, authors_to_tell, keys, last_counters, left_out
-from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
+from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose
 from scapp.channels.channel.events import Refused, Signed, StateSigned
 from scapp.channels.channel.full_set import fully_signed, status_message
 from scapp.channels.channel.messages import Refuse, Submit
@@ -161,18 +161,18 @@ def final_batch(state: ChannelState, session: Session, now_ms: int) -> Step | No
     for candidate in state.candidates:
         gone |= keys(candidate.entries)
     dropped = tuple(Refused(author, counter, "closing", "the channel is closing") for author, counter in sorted(gone))
-    return _try(state, session, [close], dropped, now_ms)
+    return _try(state, session, (close,), dropped, now_ms)
 
 
-def _take(state: ChannelState, session: Session) -> list[Queued]:
+def _take(state: ChannelState, session: Session) -> tuple[Queued, ...]:
     """The longest prefix of the queue that fits a batch. A close is a batch of its own, so that the final state's
     outcome is the one already supported."""
     queue = session.queue
     if session.singly:
         session.singly -= 1
-        return [queue.popleft()]
+        return (queue.popleft(),)
     if len(queue) == 1:  # a single item fits always: `Setup` refuses limits under which it would not
-        return [queue.popleft()]
+        return (queue.popleft(),)
     limits = state.setup.limits
     entries_max, bytes_max = limits.batch_entries_max, limits.batch_bytes_max
     count = size = 0
@@ -184,7 +184,7 @@ def _take(state: ChannelState, session: Session) -> list[Queued]:
         count += 1
         if closes:
             break
-    taken = list(itertools.islice(queue, count))
+    taken = tuple(itertools.islice(queue, count))
     if count == len(queue):
         queue.clear()
     else:
@@ -194,7 +194,7 @@ def _take(state: ChannelState, session: Session) -> list[Queued]:
 
 
 def _try(
-    state: ChannelState, session: Session, items: Sequence[Queued], dropped: tuple[Refused, ...], now_ms: int
+    state: ChannelState, session: Session, items: tuple[Queued, ...], dropped: tuple[Refused, ...], now_ms: int
 ) -> Step:
     time_ms = state.time_ms
     if time_ms < now_ms:
@@ -202,16 +202,15 @@ def _try(
     packed: list[bytes] = []
     for item in items:  # a comprehension would be a function of its own, with cells, for what is mostly one item
         packed.append(pack_header(item.kind, item.author, item.counter, time_ms) + item.payload)
-    entries = (*packed,)
-    session.work = Ordering((*items,), entries, time_ms, dropped)
-    return Step((), (), TryBatch(state.sequence, entries, False))
+    session.work = work = Ordering(state.sequence, tuple(packed), False, items, time_ms, dropped)
+    return Step((), (), work)
 
 
 def ordered(
     state: ChannelState, session: Session, signer: StateSigner, work: Ordering, result: Admitted, now_ms: int
 ) -> Step:
     """Admission has decided: propose the accepted entries, refuse the others."""
-    step, entries, setup = NOTHING, work.entries, state.setup
+    step, entries, setup = NOTHING, work.candidates, state.setup
     amounts = setup.pack(result.amounts)
     if setup.funded:
         hindered = top_ups.hindrance(state, amounts)
@@ -248,7 +247,7 @@ def _uncovered(state: ChannelState, session: Session, work: Ordering, hindered: 
     """What this leads to may not be signed."""
     refused = [Refused(q.author, q.counter, hindered.code, hindered.reason) for q in work.items]
     if state.candidates:  # it was to replace a proposal: nothing is left of that
-        return _try(state, session, [], (*work.dropped, *refused), now_ms)
+        return _try(state, session, (), (*work.dropped, *refused), now_ms)
     step = refuse(state, session, refused, now_ms)
     return Step(step.events, (RollbackBatch(), *step.effects))
 
@@ -399,4 +398,4 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
             dropped = (Refused(entry.author, entry.counter, message.code, reason[:1024]),)
         else:
             kept.append(Queued(entry.author, entry.counter, entry.kind, entry.payload))
-    return _try(state, session, kept, dropped, now_ms)
+    return _try(state, session, tuple(kept), dropped, now_ms)

@@ -19,23 +19,6 @@ from scapp.channels.outcome import Outcome
 from scapp.channels.types import Address, ChannelId, Hash
 
 
-class Step(msgspec.Struct, frozen=True, gc=False):
-    """A decision: facts to store, then orders to carry out, and what to ask admission at the end. With `durable` the
-    orders wait for the disk.
-
-    With `joins` nothing leaves the node because of it and a peer would bring it back if it were lost: its events may
-    be folded and its effects carried out at once, and the events stored with those of what follows from it."""
-
-    events: tuple[Event, ...] = ()
-    effects: tuple[Effect, ...] = ()
-    ask: TryBatch | None = None
-    durable: bool = True
-    joins: bool = False
-
-
-NOTHING = Step()
-
-
 class Queued(msgspec.Struct, frozen=True, gc=False):
     """A submission waiting at the sequencer."""
 
@@ -45,22 +28,21 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
 
 
-class Opening(msgspec.Struct, frozen=True, gc=False):
+class Opening(TryBatch, frozen=True, gc=False):
     """Admission is looking at entry 0 of a channel proposed to us."""
 
 
 @final
-class Ordering(msgspec.Struct, frozen=True, gc=False):
-    """Admission is looking at a batch that we, the sequencer, may propose."""
+class Ordering(TryBatch, frozen=True, gc=False):
+    """Admission is looking at a batch that we, the sequencer, may propose: of `items`."""
 
     items: tuple[Queued, ...]
-    entries: tuple[bytes, ...]
     time_ms: int
-    dropped: tuple[Refused, ...] = ()
+    dropped: tuple[Refused, ...]
 
 
 @final
-class Checking(msgspec.Struct, frozen=True, gc=False):
+class Checking(TryBatch, frozen=True, gc=False):
     """Admission is looking at the sequencer's proposal; `state` carries the sequencer's signature. It was found
     that this node may sign it over `base`; None while nobody has looked."""
 
@@ -70,19 +52,37 @@ class Checking(msgspec.Struct, frozen=True, gc=False):
     base: ChannelState | None
 
 
-class Adopting(msgspec.Struct, frozen=True, gc=False):
+class Adopting(TryBatch, frozen=True, gc=False):
     """Admission is looking at entries of a fully signed state that our log lacks."""
 
     state: Signed
 
 
-class Rebasing(msgspec.Struct, frozen=True, gc=False):
+class Rebasing(TryBatch, frozen=True, gc=False):
     """Admission runs a batch again that became supported after its layer was replaced or lost."""
 
     state: Signed
 
 
 Work = Opening | Ordering | Checking | Adopting | Rebasing
+"""What admission is asked, and kept until it answers."""
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """A decision: facts to store, then orders to carry out, and what to ask admission at the end. With `durable` the
+    orders wait for the disk.
+
+    With `joins` nothing leaves the node because of it and a peer would bring it back if it were lost: its events may
+    be folded and its effects carried out at once, and the events stored with those of what follows from it."""
+
+    events: tuple[Event, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    ask: Work | None = None
+    durable: bool = True
+    joins: bool = False
+
+
+NOTHING = Step()
 
 
 OWN_ACCEPTANCE = "this node's acceptance"
