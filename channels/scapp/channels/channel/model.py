@@ -162,23 +162,23 @@ class ChannelState(msgspec.Struct, frozen=True, gc=False):
         """Computed, never stored: see `service.ChannelInfo`."""
         if self.rejected is not None:
             return "rejected"
-        if self.recovery.token and not (self.head is not None and self.head.is_final):
+        head, chain, backed = self.head, self.chain, self.backed
+        if self.recovery.token and not (head is not None and head.is_final):
             return "recovering"
-        if self.head is None:
+        if head is None:
             return "opening" if self.candidates else "proposed"
-        backed = self.backed
-        if (self.chain is not None and self.chain.settled) or (backed is not None and backed.stage == "released"):
+        if (chain is not None and chain.settled) or (backed is not None and backed.stage == "released"):
             return "settled"
-        if self.head.is_final:
+        if head.is_final:
             return "closed"
-        if self.exit_reason or (self.chain is not None and self.chain.disputed):
+        if self.exit_reason or (chain is not None and chain.disputed):
             return "disputed"
         if backed is not None and (backed.stage == "disputed" or not backed.complete):
             return "disputed" if backed.stage == "disputed" else "funding"
         for candidate in self.candidates:
             if candidate.is_final:
                 return "closing"
-        if self.head.turn >= 1:
+        if head.turn >= 1:
             return "running"
         return "funding" if self.setup.funded else "opening"
 
