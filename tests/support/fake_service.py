@@ -75,6 +75,9 @@ class FakeService:
     def add_peer(self, address: Address, endpoint: str) -> None:
         self.linked[address] = endpoint
 
+    def remove_peer(self, address: Address) -> None:
+        del self.linked[address]
+
     def corrupt(self) -> dict[ChannelId, str]:
         return dict(self.damaged)
 

@@ -129,6 +129,10 @@ class NodeService(Protocol):
         """Connect to a peer at `host:port`, until the node stops; whoever composes the node remembers peers."""
         ...
 
+    def remove_peer(self, address: Address) -> None:
+        """Dial a peer no longer and end its link; it may connect by itself, and what runs with it goes on then."""
+        ...
+
     def channels(self) -> list[ChannelInfo]: ...
 
     def channel(self, channel_id: ChannelId) -> ChannelInfo:
