@@ -24,7 +24,8 @@ from scapp.runtime.modules import Modules
 from scapp.runtime.progress import Meters
 from scapp.runtime.schema import AppSchema, prepare_database
 from scapp.runtime.verify import verify_channel
-from scapp.runtime.worker import State, Worker
+from scapp.runtime.worker import Worker
+from scapp.runtime.worker_status import State
 from tests.support.postgres import (
     ACCOUNT,
     NODE,

@@ -16,7 +16,7 @@ from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.entries import EMPTY_LOG_ROOT, Kind, OpenPayload, Slot, encode_entry, extend_log_root
 from scapp.channels.errors import CorruptionError, LocalError
-from scapp.channels.reading import SignedState, SupportedBatch
+from scapp.channels.reading import Archived, SignedState, SupportedBatch
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
 from scapp.channels.transport.port import PeerStatus
 from scapp.channels.types import Address, ChannelId, Hash
@@ -41,6 +41,15 @@ class FakeSource:
 
     def contexts(self) -> list[ChannelContext]:
         return list(self.known.values())
+
+    def archived(self) -> dict[ChannelId, Archived]:
+        return {}
+
+    def archive_version(self) -> int:
+        return 0
+
+    def context(self, channel_id: ChannelId) -> ChannelContext | None:
+        return next((each for each in self.contexts() if each.channel_id == channel_id), None)
 
     def batches(self, channel_id: ChannelId, position: int = 0) -> Iterator[SupportedBatch]:
         yield from list(self.of.get(channel_id, ()))[position:]
@@ -74,6 +83,15 @@ class FakeService:
 
     def add_peer(self, address: Address, endpoint: str) -> None:
         self.linked[address] = endpoint
+
+    def archived(self) -> dict[ChannelId, Archived]:
+        return {}
+
+    def was_archived(self, channel_id: ChannelId) -> bool:
+        return False
+
+    async def read_archived(self, channels: Sequence[ChannelId]) -> list[ChannelInfo]:
+        return []
 
     def corrupt(self) -> dict[ChannelId, str]:
         return dict(self.damaged)
@@ -264,6 +282,9 @@ class FakeDerived:
         self.verdicts: dict[ChannelId, VerifyAnswer] = {}
         self.events: dict[ChannelId, list[AppEvent]] = {}
         self.listeners: list[Callable[[Committed], None]] = []
+
+    def has_all_of(self, channel_id: ChannelId) -> bool:
+        return False
 
     def view(self) -> DatabaseView:
         return DatabaseView(backend="fake", state="down" if self.down else "up")

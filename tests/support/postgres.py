@@ -19,7 +19,7 @@ from scapp.channels.admission import ChannelContext, Refusal
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Deployment
 from scapp.channels.entries import Kind, decode_entry, encode_entry, extend_log_root
-from scapp.channels.reading import SupportedBatch
+from scapp.channels.reading import Archived, SupportedBatch
 from scapp.channels.types import ZERO_HASH, Address, ChannelId
 from scapp.reducers.manifest import Column, Index, Manifest, Table, check_manifest
 from scapp.runtime.changes import COPY_NEVER, AppEvent, BatchChanges
@@ -350,6 +350,15 @@ class SignedLog:
 
     def contexts(self) -> list[ChannelContext]:
         return list(self._contexts)
+
+    def archived(self) -> dict[ChannelId, Archived]:
+        return {}
+
+    def archive_version(self) -> int:
+        return 0
+
+    def context(self, channel_id: ChannelId) -> ChannelContext | None:
+        return next((each for each in self.contexts() if each.channel_id == channel_id), None)
 
     def batches(self, channel_id: ChannelId, position: int = 0) -> Iterator[SupportedBatch]:
         with self._lock:

@@ -151,8 +151,10 @@ class Client(LedgerCalls, InvoiceCalls, DerivedCalls):
         """Fetch a proposed channel's module from its proposer, check and keep it at the node."""
         return self._post(f"/v1/channels/{quoted(channel)}/deploy", AppView, {"wait_s": wait_s}, wait_s)
 
-    def channels(self, phase: str | None = None) -> list[ChannelView]:
-        return self._get("/v1/channels" + (f"?phase={quoted(phase)}" if phase else ""), ChannelList).channels
+    def channels(self, phase: str | None = None, *, over: bool = True) -> list[ChannelView]:
+        wanted = [f"phase={quoted(phase)}"] if phase else []
+        wanted += [] if over else ["over=no"]
+        return self._get("/v1/channels" + ("?" + "&".join(wanted) if wanted else ""), ChannelList).channels
 
     def channel(self, channel: str) -> ChannelView:
         return self._get(f"/v1/channels/{quoted(channel)}", ChannelView)

@@ -29,8 +29,12 @@ SETTLED = ("running", "disputed", "closed", "settled", "rejected", "halted")
 
 
 async def channels(call: Call) -> ChannelList:
-    phase = call.query.get("phase")
-    found = [info for info in call.context.service.channels() if phase in (None, info.phase)]
+    phase, service = call.query.get("phase"), call.context.service
+    found = [info for info in service.channels() if phase in (None, info.phase)]
+    if call.query.get("over") != "no":
+        found += await service.read_archived(
+            [channel_id for channel_id, each in service.archived().items() if phase in (None, each.phase)]
+        )
     return ChannelList(channels=[channel_view(info, call.context) for info in found])
 
 
