@@ -23,6 +23,7 @@ from scapp.channels.channel.effects import StoredSend
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.full_set import for_contracts, newest_enforceable
 from scapp.channels.channel.messages import Decisions, ModulePart, ModuleWanted, Rejected, decode_message
+from scapp.channels.channel.retiring import retirement
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.channel_set import ChannelSet
@@ -264,7 +265,7 @@ class Node:
         if not connected:
             return
         for runner in self._runners.values():
-            if peer in runner.participants:
+            if peer in runner.participants and retirement(runner.engine.state) is None:  # whoever lacks its end asks
                 index = runner.participants.index(peer)
                 runner.try_input(lambda engine, _, index=index: engine.link_up(index))  # type: ignore[misc]
 
