@@ -14,7 +14,6 @@ from contextlib import suppress
 from scapp.channels.archive import Archive, load_own
 from scapp.channels.channel.effects import StoredSend, parse_outbox_row
 from scapp.channels.channel.engine import Engine
-from scapp.channels.channel.retiring import retirement
 from scapp.channels.channel_info import channel_info
 from scapp.channels.driver import ChannelDriver
 from scapp.channels.errors import CorruptionError, LocalError
@@ -42,9 +41,6 @@ class ChannelSet:
         """Have the channel in memory."""
         runner = ChannelRunner(self._shared, driver)
         self.runners[driver.stream] = runner
-        renews = driver.engine.state.setup.renews
-        if renews is not None and retirement(driver.engine.state) is None:
-            self.awake(renews[0])  # each hears what becomes of the other
         self.succession.update(runner.engine)
         return runner
 
