@@ -188,6 +188,10 @@ class SimFamily(Family):
             last = min(last, first + limit)
         return [(key, self._rows[key]) for key in self._keys[first:last]]
 
+    def keys(self) -> list[bytes]:
+        self._check_open()
+        return list(self._keys)
+
     def rows_at_or_before(self, keys: Sequence[bytes]) -> list[Row | None]:
         self._check_open()
         ends = [bisect_right(self._keys, key) for key in keys]

@@ -6,7 +6,7 @@ simulation share this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from scapp.channels.channel.events import Retired, encode_event, retired_by
 from scapp.channels.channel.signing_rules import StateSigner
@@ -21,12 +21,15 @@ from scapp.channels.types import ChannelId
 LOOKS_PER_STEP = 1_000
 
 
-def last_events(log: EventLog, streams: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """The streams' last events, some at a time: a node has as many streams as it ever had channels. One that cannot be
-    read is not among them."""
+def last_events(log: EventLog, streams: Iterable[bytes]) -> Iterator[tuple[bytes, bytes | None]]:
+    """The streams in byte order, each with its last event, some at a time: a node has as many streams as it ever had
+    channels. None for one that cannot be read."""
     ordered = sorted(streams)
     for first in range(0, len(ordered), LOOKS_PER_STEP):
-        yield from log.last_events(ordered[first : first + LOOKS_PER_STEP]).items()
+        some = ordered[first : first + LOOKS_PER_STEP]
+        found = log.last_events(some)
+        for stream in some:
+            yield stream, found.get(stream)
 
 
 class Archive:
@@ -49,17 +52,18 @@ class Archive:
         """Every channel here, as it is now."""
         return self._index.copy()
 
-    def fill(self, streams: Iterable[bytes]) -> set[bytes]:
-        """At a start: take in those of the streams whose last events say that they are over. Returns those that are
-        settled purses (ADR 0076), for they are told by the same looks."""
-        settled_purses: set[bytes] = set()
+    def fill(self, streams: Iterable[bytes], known: Container[bytes] = ()) -> list[bytes]:
+        """At a start: take in those of the streams whose last events say that they are over. Returns those that have to
+        be loaded: all others but settled purses, which the same looks tell (ADR 0076), of channels that are not
+        `known`."""
+        left: list[bytes] = []
         for stream, event in last_events(self._log, streams):
-            retired = retired_by(event)
+            retired = retired_by(event) if event is not None else None
             if retired is not None:
                 self._take(stream, retired)
-            elif ends_purse(event):
-                settled_purses.add(stream)
-        return settled_purses
+            elif event is None or stream in known or not ends_purse(event):
+                left.append(stream)
+        return left
 
     def add(self, retired: Sequence[tuple[ChannelDriver, Retired]]) -> None:
         """Take in channels that are over, with one append: their streams end with that fact from here on. Nothing is

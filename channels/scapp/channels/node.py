@@ -144,12 +144,13 @@ class Node:
     async def start(self) -> None:
         """Rebuild every channel that is not over from the log, then talk to peers. A corrupt channel stays closed,
         others go on."""
-        streams = set(await asyncio.to_thread(self._log.streams)) - {NODE_STREAM, BOOKS_STREAM, LOCKS_STREAM}
+        others = {NODE_STREAM, BOOKS_STREAM, LOCKS_STREAM}
+        streams = [stream for stream in await asyncio.to_thread(self._log.streams) if stream not in others]
         known = await self.books.read() if self.books is not None else frozenset()
-        settled_purses = await asyncio.to_thread(self._channels.archive.fill, streams)
+        left = await asyncio.to_thread(self._channels.archive.fill, streams, known)
         rows = self._channels.outbox()
         told = {channel for channel, _ in rows}
-        for stream in sorted(streams - (settled_purses - known) - self._channels.archive.all().keys()):
+        for stream in left:
             await self._load(stream, told)
         await asyncio.to_thread(self._putting_away.end_of_start)
         if self.books is not None:

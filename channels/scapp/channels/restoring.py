@@ -52,7 +52,8 @@ def is_purse(log: EventLog, stream: bytes) -> bool:
 
 def finished(log: EventLog, streams: Iterable[bytes]) -> set[bytes]:
     """Those of the streams that are over, by their last events alone: settled purses, and channels that are retired."""
-    return {stream for stream, event in last_events(log, streams) if ends_purse(event) or retired_by(event) is not None}
+    found = ((stream, event or b"") for stream, event in last_events(log, streams))
+    return {stream for stream, event in found if ends_purse(event) or retired_by(event) is not None}
 
 
 def restored_ms(log: EventLog) -> int:

@@ -80,7 +80,7 @@ class RocksLog:
         return self._head(stream).version
 
     def streams(self) -> list[bytes]:
-        return [key for key, _ in self._store.heads.rows()]
+        return self._store.heads.keys()
 
     def read(self, stream: bytes, from_version: int = 0) -> Iterator[Page]:
         check_stream(stream)

@@ -56,6 +56,21 @@ class Family:
                 del cursor  # an error's traceback would keep it alive
         return found
 
+    def keys(self) -> list[bytes]:
+        """All keys, in order."""
+        found: list[bytes] = []
+        with _reading(self._path, b""):
+            cursor = self._open().iter(ReadOptions())
+            try:
+                cursor.seek(b"")
+                while cursor.valid():
+                    found.append(cursor.key())
+                    cursor.next()
+                cursor.status()
+            finally:
+                del cursor
+        return found
+
     def row_at_or_before(self, key: bytes) -> Row | None:
         """The last row whose key is at most `key`."""
         return self.rows_at_or_before((key,))[0]
