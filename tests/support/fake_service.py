@@ -66,6 +66,8 @@ class FakeService:
         self.stuck = False
         self.opens_to = "running"
         self.infos: dict[ChannelId, ChannelInfo] = {}
+        self.on_disk: set[ChannelId] = set()  # channels that are over and were left there
+        self.revived: set[ChannelId] = set()
         self.linked: dict[Address, str] = {}
         self.modules: dict[ChannelId, bytes] = {}
         self.requests: list[OpenRequest] = []
@@ -85,19 +87,22 @@ class FakeService:
         self.linked[address] = endpoint
 
     def archived(self) -> dict[ChannelId, Archived]:
-        return {}
+        return {c: Archived(i.phase, i.turn or -1, i.deployment_id) for c, i in self.infos.items() if c in self.on_disk}
 
     def was_archived(self, channel_id: ChannelId) -> bool:
-        return False
+        return channel_id in self.revived
 
     async def read_archived(self, channels: Sequence[ChannelId]) -> list[ChannelInfo]:
-        return []
+        return [self.infos[channel_id] for channel_id in channels if channel_id in self.on_disk]
+
+    def remove_peer(self, address: Address) -> None:
+        del self.linked[address]
 
     def corrupt(self) -> dict[ChannelId, str]:
         return dict(self.damaged)
 
     def channels(self) -> list[ChannelInfo]:
-        return list(self.infos.values())
+        return [info for channel_id, info in self.infos.items() if channel_id not in self.on_disk]
 
     def channel(self, channel_id: ChannelId) -> ChannelInfo:
         if channel_id in self.damaged:

@@ -92,12 +92,13 @@ def test_a_peer_keeps_its_name_and_names_are_unique(node: Harness) -> None:
 
 
 def test_a_peer_is_removed_by_its_name(node: Harness) -> None:
-    """Its link stays, as its listing says."""
+    """And dialled no longer; one that is refused stays as it was."""
     client = node.client
     client.add_peer("0x" + BOB.hex(), "h:1", "bob")
     removed = client.remove_peer("bob")
-    assert (removed.address, removed.connected) == ("0x" + BOB.hex(), True)
+    assert (removed.address, removed.connected) == ("0x" + BOB.hex(), False)
     assert BOB not in node.peers
+    assert BOB not in node.service.linked
     with pytest.raises(Refused, match="no peer's name") as unknown:
         client.remove_peer("bob")
     assert "peers list" in unknown.value.hint

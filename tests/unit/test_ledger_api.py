@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest, RouteRequest
 from scapp.channels.routing.paths import Route
 from scapp.channels.types import U256_MAX, ZERO_ADDRESS, ChannelId
+from scapp.runtime.api.ledger_views import waiting_text
 from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Refused
@@ -168,6 +169,18 @@ def test_take_a_top_up_back(node: Harness) -> None:
     node.books.of_ledgers[channel] = msgspec.structs.replace(info, assets=(announced,))
     assert "not done" in run(node, "ledger", "cancel-top-up", "bob", "--wait", "0.1", code=4).stderr
     run(node, "ledger", "cancel-top-up", "bob", "--asset", "much", code=2)
+
+
+def test_what_waits_for_a_chain_that_does_not_answer_says_so(node: Harness) -> None:
+    """A deposit that was announced and is not made; nothing of it where the chain is not what is waited for."""
+    channel = node.books.put_ledger(8, BOB)
+    info = node.books.of_ledgers[channel]
+    announced = msgspec.structs.replace(info.assets[0], announced=7)
+    waits = msgspec.structs.replace(info, assets=(announced,), waiting_for="the deposit of this node: 7 wei")
+    fault = "no endpoint of the chain answers: http://h: TimeoutError"
+    assert waiting_text(info, fault) == info.waiting_for
+    assert waiting_text(waits, "") == "the deposit of this node: 7 wei"
+    assert waiting_text(waits, fault) == f"the deposit of this node: 7 wei; the chain does not answer: {fault}"
 
 
 def test_open_pay_and_close_a_payment_channel(node: Harness) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from scapp.channels import chain_desk
 from scapp.channels.books import proposals
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
 from scapp.channels.books.step import BOOKS_STREAM
@@ -170,6 +173,25 @@ async def test_a_top_up_that_the_account_cannot_pay_is_refused_at_once(scene: Le
         with pytest.raises(LocalError, match=f"the chain account has {has} wei, too little to deposit {amount}"):
             await scene.books(ALICE).top_up(left, ZERO_ADDRESS, amount)
     assert scene.info(ALICE, left).turn == turn
+
+
+async def test_a_top_up_goes_on_while_the_chain_does_not_answer(
+    scene: LedgerScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the account has is not known then: the deposit is announced, and waits for the chain like any other. Whether
+    one was sent is not known either, so none is taken back; nothing is held for that afterwards."""
+    monkeypatch.setattr(chain_desk, "ANSWER_S", 0.02)
+    left = await scene.ledger(ALICE, HUB)
+    books, service = scene.books(ALICE), scene.services[ALICE]
+    never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(service, "funds", lambda asset: asyncio.shield(never))
+    monkeypatch.setattr(service, "quiet", lambda: asyncio.shield(never))
+    await books.top_up(left, ZERO_ADDRESS, 500)
+    await scene.until(lambda: scene.info(ALICE, left).assets[0].announced == 500)
+    with pytest.raises(LocalError, match="nobody knows whether the deposit was sent; nothing has changed"):
+        await books.cancel_top_up(left, ZERO_ADDRESS)
+    monkeypatch.undo()
+    await scene.until(lambda: scene.money(ALICE, left) == (1_500, 1_000, 0), blocks=True)
 
 
 async def test_who_has_too_little_signs_nothing(scene: LedgerScene) -> None:

@@ -288,6 +288,9 @@ class Node:
             raise LocalError(f"0x{address.hex()} is this node's own address")
         self._transport.add_peer(address, endpoint)
 
+    def remove_peer(self, address: Address) -> None:
+        self._transport.remove_peer(address)
+
     def channels(self) -> list[ChannelInfo]:
         return [runner.info() for runner in self._runners.values()]
 

@@ -88,6 +88,8 @@ class LedgerPolicy:
             locks_max=self._payments.locks_max,
             locked_max=self._locked_max,
             schedules=self._schedules,
+            least_percent=self._hub.locked_min_percent,
+            least_named=frozenset(read_amounts(self._hub.amount_min, "hub.amount_min")),
         )
 
     def hub_terms(self) -> HubTerms:

@@ -6,7 +6,6 @@ Corrupt books stop the books alone: the node's app channels go on, and every cal
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 
@@ -38,7 +37,6 @@ from scapp.channels.books.state import BooksState
 from scapp.channels.books.step import Step
 from scapp.channels.books.view import ledger_info, virtual_info
 from scapp.channels.books.volumes import Volumes
-from scapp.channels.chain.client import Unavailable
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.ledger import closing
@@ -268,10 +266,9 @@ class NodeBooks:
         await self._input(lambda books: ledger_opening.reject(wishes.ledger_of(books, channel_id), reason))
 
     async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
-        with contextlib.suppress(Unavailable):  # not known: the deposit waits for the chain like any other
-            has = await self._desk.funds(asset)
-            if has < amount or (has == amount and asset == ZERO_ADDRESS):  # something is left for fees
-                raise LocalError(f"the chain account has {has} {asset_unit(asset)}, too little to deposit {amount}")
+        has = await self._desk.funds(asset)  # not known: the deposit waits for the chain like any other
+        if has is not None and (has < amount or (has == amount and asset == ZERO_ADDRESS)):  # some is left for fees
+            raise LocalError(f"the chain account has {has} {asset_unit(asset)}, too little to deposit {amount}")
         await self._input(lambda books: wishes.top_up(books, channel_id, asset, amount))
 
     async def cancel_top_up(self, channel_id: ChannelId, asset: Address) -> None:

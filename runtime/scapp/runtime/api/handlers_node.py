@@ -90,9 +90,11 @@ async def add_peer(call: Call) -> PeerView:
 
 
 async def remove_peer(call: Call) -> PeerView:
-    """Out of the list that policies trust. A link that there is stays, and is dialled until the next start."""
+    """Out of the list that policies trust; its link ends, and it is dialled no longer."""
     address = find_peer(call.context, call.path["peer"], "`scapp peers list` shows them all")
     peer = await call.context.blocking(call.context.peers.remove, address)
+    if address not in call.context.peers:  # else it was added again meanwhile
+        call.context.service.remove_peer(address)
     return peer_view(peer, next((s for s in call.context.service.peers() if s.address == address), None))
 
 

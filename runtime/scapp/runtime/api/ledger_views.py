@@ -31,7 +31,7 @@ def ledger_view(info: LedgerInfo, context: ApiContext) -> LedgerView:
         peer_name=next((peer.name for peer in context.peers.all() if peer.raw == info.peer), ""),
         leads=info.leads,
         phase=info.phase,  # type: ignore[arg-type]  # the books' words are the document's
-        waiting_for=info.waiting_for,
+        waiting_for=waiting_text(info, context.chain.status().fault if context.chain is not None else ""),
         reason=info.reason,
         turn=info.turn,
         challenge_duration_s=info.challenge_duration_s,
@@ -49,6 +49,12 @@ def ledger_view(info: LedgerInfo, context: ApiContext) -> LedgerView:
         queued=info.queued,
         chain=on_chain_view(info.channel_id, info.chain, context.chain),
     )
+
+
+def waiting_text(info: LedgerInfo, fault: str) -> str:
+    """What a ledger waits for, and that the chain does not answer, where it is for that."""
+    on_chain = info.phase in ("funding", "closed", "disputed") or any(each.announced for each in info.assets)
+    return f"{info.waiting_for}; the chain does not answer: {fault}" if fault and on_chain else info.waiting_for
 
 
 def virtual_view(info: VirtualInfo) -> VirtualView:
