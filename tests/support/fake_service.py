@@ -284,12 +284,13 @@ class FakeDerived:
         self.answer = QueryAnswer(columns=[QueryColumn(name="n", type="int4")], rows=[[1]], truncated=False)
         self.asked: list[tuple[str, list[Any]]] = []
         self.cursors: dict[ChannelId, DerivedView] = {}
+        self.whole: set[ChannelId] = set()  # channels on the disk that are in the database to the end
         self.verdicts: dict[ChannelId, VerifyAnswer] = {}
         self.events: dict[ChannelId, list[AppEvent]] = {}
         self.listeners: list[Callable[[Committed], None]] = []
 
     def has_all_of(self, channel_id: ChannelId) -> bool:
-        return False
+        return channel_id in self.whole
 
     def view(self) -> DatabaseView:
         return DatabaseView(backend="fake", state="down" if self.down else "up")

@@ -129,7 +129,10 @@ class NodeService(Protocol):
         """Connect to a peer at `host:port`, until the node stops; whoever composes the node remembers peers."""
         ...
 
-<<<<<<< HEAD
+    def remove_peer(self, address: Address) -> None:
+        """Dial a peer no longer and end its link; it may connect by itself, and what runs with it goes on then."""
+        ...
+
     def channels(self) -> list[ChannelInfo]:
         """Those in memory: all that are not over, and those that were used lately."""
         ...
@@ -145,13 +148,6 @@ class NodeService(Protocol):
     async def read_archived(self, channels: Sequence[ChannelId]) -> list[ChannelInfo]:
         """Of these, 0.15 ms of processor time each; those that are in memory by now, or corrupt, are left out."""
         ...
-=======
-    def remove_peer(self, address: Address) -> None:
-        """Dial a peer no longer and end its link; it may connect by itself, and what runs with it goes on then."""
-        ...
-
-    def channels(self) -> list[ChannelInfo]: ...
->>>>>>> main
 
     def channel(self, channel_id: ChannelId) -> ChannelInfo:
         """Raises LocalError for an unknown channel, CorruptionError for one that cannot be read."""
