@@ -12,13 +12,14 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
+from scapp.runtime import client as client_module
 from scapp.runtime.api import stream
 from scapp.runtime.api.routes import ROUTES
 from scapp.runtime.api.stream import RECENT_BATCHES
 from scapp.runtime.changes import COPY_NEVER, AppEvent
 from scapp.runtime.client import Client, NodeTimeout, NodeUnreachable, NotAllowed, Refused
 from scapp.runtime.config import ApiSettings
-from scapp.runtime.documents import DerivedView, QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
+from scapp.runtime.documents import ChannelList, DerivedView, QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
 from scapp.runtime.follow import Committed
 from scapp.runtime.net_changes import table_change
 from tests.support.api_harness import WASM, Harness, manifest_of, served
@@ -160,6 +161,18 @@ def test_channels_on_the_disk_are_listed_counted_and_found(node: Harness) -> Non
     derived = client.channel(name[:12]).derived
     assert derived is not None
     assert (derived.sequence, derived.turn, derived.state) == (info.sequence, info.turn, "following")
+
+
+def test_channels_on_the_disk_come_in_pages(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in memory first; every channel once."""
+    monkeypatch.setattr(client_module, "CHANNELS_PER_PAGE", 2)
+    made = [node.channel(number=number) for number in (5, 1, 4, 2, 3, 6)]
+    node.service.on_disk.update(made[1:])
+    names = ["0x" + bytes([number]).hex() * 32 for number in (5, 1, 2, 3, 4, 6)]
+    assert [c.channel_id for c in node.client.channels()] == names
+    assert [c.channel_id for c in node.client.channels("running")] == names
+    with pytest.raises(Refused, match="is not a channel id"):
+        node.client._get("/v1/channels?after=0xnone", ChannelList)
 
 
 def test_refused_and_pending_receipts(node: Harness) -> None:
