@@ -25,6 +25,7 @@ from scapp.channels.channel.effects import (
     SendNow,
     SendRejected,
     Tell,
+    TryBatch,
     parse_outbox_row,
 )
 from scapp.channels.channel.engine import Engine
@@ -37,7 +38,7 @@ from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Refusals, Store, advances, load
+from scapp.channels.driver import ChannelDriver, Do, Refusals, Store, advances, load
 from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.log.port import NODE_STREAM, Append, LogClosed, StreamWrite
@@ -313,14 +314,14 @@ class SimNode:
         match request:
             case Store():
                 self._store(driver, request)
-            case Ask(batch):
-                return self._ask(driver, batch)
+            case TryBatch():
+                return self._ask(driver, request)
             case Do(effects, notices):
                 for notice in notices:
                     if isinstance(notice, Refusals):
                         self.decided.extend((r.counter, r.code, r.reason) for r in notice.refused)
-                    elif isinstance(notice, Advanced):
-                        self._acknowledge(driver, notice.state.entries)
+                    else:
+                        self._acknowledge(driver, notice.entries)
                 for effect in effects:
                     self._do(driver, effect)
         return None
@@ -338,15 +339,15 @@ class SimNode:
             if self.crash_in <= 0:
                 self.crash_in = None
                 if self.net.random.random() < 0.5:  # after the write, before acting on it
-                    self.append(store.append, durable=store.durable)
+                    self.append(store, durable=store.durable)
                     self.note_signed(store)
                     self.net.saw("a crash between a write and acting on it")
                 else:
                     self.net.saw("a crash before a write")
                 raise Crash
         done = self.deliveries.take_done()
-        outbox = {**done, **store.append.outbox}
-        self.append(Append(store.append.writes, outbox), durable=store.durable)
+        outbox = {**done, **store.outbox}
+        self.append(Append(store.writes, outbox), durable=store.durable)
         self.note_signed(store)
 
     def append(self, append: Append, *, durable: bool) -> None:
@@ -360,7 +361,7 @@ class SimNode:
 
     def note_signed(self, store: Store) -> None:
         """What is durably signed may leave at any time: never two states of one turn (rule 2)."""
-        for write in store.append.writes:
+        for write in store.writes:
             for data in write.events:
                 event = decode_event(data)
                 if isinstance(event, StateSigned | StateCompleted):

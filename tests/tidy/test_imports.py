@@ -30,8 +30,8 @@ PURE_STDLIB = {
     "types", "typing",
 }  # fmt: skip
 PURE_OTHERS = {"msgspec"}
-CRYPTO_OTHERS = {"coincurve", "sha3", "tiny_keccak", "threading"}  # buffers of the C library are one set per thread
-CRYPTO = {"scapp.channels.crypto", "scapp.channels.signing"}
+CRYPTO_OTHERS = {"coincurve", "sha3", "tiny_keccak"}
+CRYPTO = {"scapp.channels.crypto", "scapp.channels.curve"}
 
 SLOW = ("web3", "eth_account", "eth_abi", "eth_keys", "eth_keyfile", "eth_utils", "eth_hash", "eth_typing", "pydantic")
 

@@ -37,7 +37,7 @@ from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.channel_info import channel_info
 from scapp.channels.deliveries import Deliveries
-from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Notice, Refusals, Request, Store
+from scapp.channels.driver import ChannelDriver, Do, Notice, Refusals, Request, Store
 from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import LocalError, PeerError, ScappError
 from scapp.channels.idle import IdleBound
@@ -270,10 +270,10 @@ class ChannelRunner:
 
     async def _answer(self, request: Request) -> object:
         match request:
-            case Store(append, durable):
-                await self._shared.store(append, durable=durable)
-            case Ask(batch):
-                return await asyncio.to_thread(self._ask, batch)
+            case Store():
+                await self._shared.store(request, durable=request.durable)
+            case TryBatch():
+                return await asyncio.to_thread(self._ask, request)
             case Do(effects, notices):
                 for notice in notices:
                     self._hear(notice)
@@ -287,8 +287,8 @@ class ChannelRunner:
                 for item in refused:
                     self._settle(Receipt(counter=item.counter, status="refused", code=item.code, reason=item.reason))
                     self.tell("submission_refused", f"{item.counter}: {item.code}: {item.reason}")
-            case Advanced(state):
-                self._advanced(state)
+            case Signed():
+                self._advanced(notice)
 
     def _ask(self, batch: TryBatch) -> Admitted | AdmissionError:
         self._asking = True  # in a worker thread; the channel's task waits, so nothing else touches this channel
