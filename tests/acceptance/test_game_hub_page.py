@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, expect
 from scapp.game import commitment
 from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.documents import SlotView
+from tests.support.accessibility import axe_core, complaints
 from tests.support.browser import Tab, address_of, chromium
 from tests.support.cluster import eventually
 from tests.support.funded_cluster import FundedCluster, funded_cluster, quick_chain
@@ -89,6 +90,7 @@ def test_a_match_over_a_hub_from_the_form_to_the_ledgers_payout(three: FundedClu
     expect(money["alice"]).to_contain_text("0.4 ETH is locked through bob; no transaction was needed.")
     expect(money["alice"]).to_contain_text("bob gets 0.0004 ETH from you.")
     expect(money["carol"]).to_contain_text("You have 0.8 ETH in your ledger with bob.")
+    assert complaints(alice, axe_core()) == []
     for number, cards in enumerate(((3, 1), (2, 3), (1, 2)), 1):
         for name, card in zip(PLAYERS, cards, strict=True):
             tabs[name].heading(f"Round {number} of 3")

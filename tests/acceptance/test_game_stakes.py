@@ -53,7 +53,8 @@ def paid(nodes: FundedCluster) -> dict[str, int]:
 
 
 def test_a_match_for_stakes_from_the_form_to_the_payout(two: FundedCluster, tabs: dict[str, Tab]) -> None:
-    """Both deposit half an ether, play, close; the chain pays what the last step said, and the pages show it."""
+    """Both deposit half an ether, play, close; the chain pays what the last step said, and the pages show it: also to
+    those who do not see it, while the match runs and at its end."""
     alice, bob = tabs["alice"].page, tabs["bob"].page
     before = paid(two)
     alice.get_by_role("checkbox", name="bob").check()
@@ -75,11 +76,14 @@ def test_a_match_for_stakes_from_the_form_to_the_payout(two: FundedCluster, tabs
         tabs[name].choose(card)
     money = alice.get_by_role("status", name="Money on the chain")
     expect(money).to_contain_text("The chain holds 1 ETH of 1 ETH.")
+    expect(alice.locator(".track .current")).to_have_count(1)
+    found = {"running": complaints(alice, axe_core(), {".track .current": "outlineColor"})}
     for number, cards in ((2, {"alice": 2, "bob": 3}), (3, {"alice": 1, "bob": 2})):
         for name, card in cards.items():
             tabs[name].heading(f"Round {number} of 3")
             tabs[name].choose(card)
     tabs["alice"].heading("Match over")
+    expect(alice.locator(".track .current")).to_have_count(0)  # there is nothing to play for
     if SHOTS:
         tabs["alice"].shot("stakes")
     match = re.search(r"#/match/(0x[0-9a-f]{64})$", alice.url)
@@ -87,6 +91,8 @@ def test_a_match_for_stakes_from_the_form_to_the_payout(two: FundedCluster, tabs
     alice.get_by_role("button", name="Close the channel").click()
     for page in (alice, bob):
         expect(page.get_by_role("status", name="Money on the chain")).to_contain_text("Paid out:")
+    found["paid out"] = complaints(alice, axe_core())
+    assert {view: lines for view, lines in found.items() if lines} == {}
     amounts = [int(amount) for amount in two.client("bob").channel(match[1]).amounts]
     assert sum(amounts) == ETHER
     assert amounts[2] == 0, "the bonds came back at the end"

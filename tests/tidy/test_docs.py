@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from tests.support import tree
 
@@ -105,6 +109,27 @@ def test_accepted_decisions_name_what_checks_them():
         missing = [n for n in named if not any(p.endswith(f"/{n}") or f"/{n}/" in p for p in paths)]
         assert not missing, f"{record.name} names {missing}"
         assert named or status(record) != "accepted", f"{record.name} names no test"
+
+
+def systemd_complaints(unit: str, folder: Path) -> list[str]:
+    """What `systemd-analyze verify` says of a unit whose program is not installed here."""
+    tool = shutil.which("systemd-analyze")
+    if tool is None:
+        pytest.skip("no systemd-analyze (Debian's package systemd)")
+    file = folder / "documented.service"
+    file.write_text(re.sub(r"(?m)^(ExecStart=)\S+", r"\1/bin/true", unit))
+    said = subprocess.run([tool, "verify", "--man=no", str(file)], capture_output=True, text=True, timeout=60)
+    return [line for line in said.stderr.splitlines() if file.name in line]
+
+
+def test_units_for_systemd_are_ones(tmp_path: Path):
+    """Every directive is known there and has a value that it takes."""
+    (unit,) = re.findall(r"(?s)```ini\n(.*?)```", (DOCS / "howto" / "operate.md").read_text())
+    assert "KillMode=" in unit
+    wrong = unit.replace("RestartSec=5", "RestartSec=soon").replace("KillMode=", "KillModes=")
+    if len(systemd_complaints(wrong, tmp_path)) != 2:
+        pytest.skip("systemd-analyze judges no units here")
+    assert systemd_complaints(unit, tmp_path) == []
 
 
 def test_named_tests_exist():

@@ -23,7 +23,8 @@ export function drawBoard(parts, { match, seat, names, own = null, open = null, 
   const round = open ?? match.round;
   const wait = (match.phase !== "over" && trouble) || waitText(match, seat, names);
   keep(parts.head, [match.round, match.phase, match.cards, open, wait], () => head(match, wait, names, open));
-  keep(parts.track, [match.rounds, match.phase === "over" ? 0 : round], () => track(match, round, names));
+  const current = match.phase === "over" ? 0 : round; // then there is nothing to play for
+  keep(parts.track, [match.rounds, current], () => track(match, current, names));
   felt(parts.felt, match, { seat, names, own, open, round, amounts, away, ended });
   keep(parts.last, lastRound(match) ?? null, () => lastText(match, names));
 }
