@@ -4,6 +4,7 @@ functions whose inputs are values, so a wrong guess costs time and nothing else.
 from __future__ import annotations
 
 from scapp.channels.books.engine import Books
+from scapp.channels.ledger.balances import next_hash
 from scapp.channels.ledger.proposals import Proposal, ProposalRefused, apply_new
 from scapp.channels.ledger.updating import followed
 from scapp.channels.types import ChannelId
@@ -39,7 +40,7 @@ def _ledgers(books: Books, record: VirtualRecord) -> None:
         now = ledger.ledger if side.leads else followed(ledger, books.session(ledger.channel))
         try:
             for change in books.index.wants[ledger.channel].get(record.channel_id) or _first(record, at, side):
-                apply_new(now.proposed, change).state_hash(ledger.channel)
+                next_hash(apply_new(now.proposed, change), ledger.channel)
         except ProposalRefused:
             continue  # it is proposed already, or the ledger cannot take it: whoever proposes it finds out
 

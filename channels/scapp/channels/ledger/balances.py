@@ -190,14 +190,19 @@ class Balances(msgspec.Struct, frozen=True, gc=False):
 
     def state_hash(self, channel: ChannelId, *, is_final: bool = False) -> Hash:
         """The hash of the ledger's state at this turn, without app data."""
-        return _state_hash(Same(self), channel, is_final)
+        # One join: with many guarantees each further copy costs a good part of the hash.
+        head = state_head(channel, b"", self.turn, is_final=is_final)
+        return Hash(keccak256(b"".join((*head, *self._outcome_parts()))))
 
 
-@lru_cache(maxsize=32)  # it may have been computed ahead (`books/ahead.py`)
-def _state_hash(balances: Same[Balances], channel: ChannelId, is_final: bool) -> Hash:
-    # One join: with many guarantees each further copy costs a good part of the hash.
-    head = state_head(channel, b"", balances.it.turn, is_final=is_final)
-    return Hash(keccak256(b"".join((*head, *balances.it._outcome_parts()))))
+def next_hash(balances: Balances, channel: ChannelId) -> Hash:
+    """`state_hash` of a change that is to be signed, which may have been computed ahead (`books/ahead.py`)."""
+    return _next_hash(Same(balances), channel)
+
+
+@lru_cache(maxsize=32)
+def _next_hash(balances: Same[Balances], channel: ChannelId) -> Hash:
+    return balances.it.state_hash(channel)
 
 
 def _exit_parts(balances: AssetBalances, parties: Parties) -> tuple[bytes, ...]:

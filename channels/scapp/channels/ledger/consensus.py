@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from scapp.channels.errors import LocalError, PeerError
-from scapp.channels.ledger.balances import Balances
+from scapp.channels.ledger.balances import Balances, next_hash
 from scapp.channels.ledger.proposals import Proposal, ProposalRefused, apply_new
 from scapp.channels.signing import Verifier
 from scapp.channels.state import FixedPart, check_fixed_part
@@ -100,7 +100,7 @@ def propose(ledger: Ledger, proposal: Proposal, signer: StateSigner) -> tuple[Le
         after = apply_new(ledger.proposed, proposal)
     except ProposalRefused as error:
         raise LocalError(f"propose could not add new state vars: {error}") from error
-    state_hash = after.state_hash(ledger.channel_id)
+    state_hash = next_hash(after, ledger.channel_id)
     queued = Queued(proposal, after, state_hash, signer.sign(state_hash))
     return _replace(ledger, queue=(*ledger.queue, queued)), _signed(ledger, queued, queued.signature)
 
@@ -123,7 +123,7 @@ def receive_proposal(ledger: Ledger, message: SignedProposal) -> Ledger:
         after = apply_new(before, message.proposal)
     except ProposalRefused as error:
         raise LedgerRefused(f"receive could not add new state vars: {error}") from error
-    state_hash = after.state_hash(ledger.channel_id)
+    state_hash = next_hash(after, ledger.channel_id)
     if not _verifies(ledger, LEADER, state_hash, message.signature):
         raise LedgerRefused("invalid signature for proposal")
     queued = Queued(message.proposal, after, state_hash, message.signature)
