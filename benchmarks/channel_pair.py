@@ -86,12 +86,16 @@ class Pair:
     def __init__(self, directory: Path) -> None:
         self.a = Side(b"\x11" * 32, directory / "a")
         self.b = Side(b"\x22" * 32, directory / "b")
+        self.begin(7)
+
+    def begin(self, nonce: int) -> None:
+        """Another channel in the same logs; it is the one that the other methods are about from here on."""
         participants = (self.a.signer.address, self.b.signer.address)
         entry = opening_entry(participants, (), None, NOW_MS)
         created = ChannelCreated(
             my_index=0,
             participants=participants,
-            nonce=7,
+            nonce=nonce,
             app_definition=ZERO_ADDRESS,
             challenge_duration=60,
             deployment=encode_deployment(Deployment(bytes(32), limits=Limits())),
@@ -105,6 +109,7 @@ class Pair:
         self.a.drive(self.a.driver.engine.opened())
         proposal, self.a.out = self.a.out[0], []
         received = created_from_proposal(decode_message(proposal), self.b.signer.address, NOW_MS)  # type: ignore[arg-type]
+        self.b.root = bytes(32)
         self.b.driver = ChannelDriver(Engine.created(received, self.b.signer), 0, unstored=received)
         self.b.drive(self.b.driver.engine.accept())
         self.exchange()
@@ -136,6 +141,15 @@ class Pair:
         assert self.a.driver is not None
         _, step = self.a.driver.engine.submit(payloads, MESSAGE)
         self.a.drive(step)
+
+    def end(self) -> None:
+        """The channel's final state, under both signatures."""
+        self.exchange()
+        assert self.a.driver is not None
+        _, step = self.a.driver.engine.submit((b"",), Kind.CLOSE)
+        self.a.drive(step)
+        self.exchange()
+        assert self.a.driver.engine.state.phase == "closed"
 
     def close(self) -> None:
         """Finish what is on its way; both sides must have come to the same supported state."""

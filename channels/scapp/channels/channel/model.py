@@ -22,6 +22,7 @@ from scapp.channels.channel.events import (
     Refused,
     Restored,
     RestoreSeen,
+    Retired,
     SignatureSeen,
     Signed,
     StateAdopted,
@@ -119,8 +120,7 @@ class ChannelState(msgspec.Struct, frozen=True, gc=False):
     sequence: int = 0
     log_root: bytes = EMPTY_LOG_ROOT
     time_ms: int = 0
-    # Of a funded channel.
-    chain: ChainSeen | None = None  # what the chain showed last
+    chain: ChainSeen | None = None  # of a funded channel: what the chain showed last
     exit_reason: str = ""  # why this node leaves by a challenge
     recovery: Recovery = Recovery()
     allowances: tuple[int, ...] = ()  # per asset: approved top-ups that no supported state asks for yet; empty for none
@@ -219,8 +219,7 @@ def _restored(state: ChannelState, event: Restored) -> ChannelState:
 
 
 def _restore_seen(state: ChannelState, event: RestoreSeen) -> ChannelState:
-    others = tuple(seen for seen in state.recovery.seen if seen[0] != event.index)
-    seen = (*others, (event.index, event.token, event.floor))
+    seen = (*(s for s in state.recovery.seen if s[0] != event.index), (event.index, event.token, event.floor))
     return _replace(state, recovery=_replace(state.recovery, seen=seen))
 
 
@@ -397,4 +396,5 @@ _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     RestoreSeen: _restore_seen,
     StateRecalled: _signed,
     Recovered: _recovered,
+    Retired: lambda state, event: state,
 }

@@ -49,6 +49,7 @@ _EMPTY = Head(0, GENESIS_CHAIN)
 # Pages fetched per step of a read. No RocksDB iterator outlives a step: one that is alive keeps the files locked
 # even after close, and a reader may hold its generator for as long as it likes.
 _PAGES_PER_STEP = 32
+_LOOKS_PER_STEP = 1_000
 _log = logging.getLogger("scapp.log")
 
 
@@ -91,17 +92,25 @@ class RocksLog:
         return self._head(stream).version
 
     def streams(self) -> list[bytes]:
-        return [key for key, _ in self._store.heads.rows()]
+        return self._store.heads.keys()
 
     def read(self, stream: bytes, from_version: int = 0) -> Iterator[Page]:
         check_stream(stream)
         check_from_version(from_version)
         return self._iterate(stream, from_version, self._head(stream))
 
-    def last_event(self, stream: bytes) -> bytes | None:
-        check_stream(stream)
-        page = self._page_before(stream, framing.VERSION_LIMIT)
-        return page.events[-1] if page is not None else None
+    def last_events(self, streams: Sequence[bytes]) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        for first in range(0, len(streams), _LOOKS_PER_STEP):
+            some = streams[first : first + _LOOKS_PER_STEP]
+            for stream in some:
+                check_stream(stream)
+            keys = [page_key(stream, framing.VERSION_LIMIT) for stream in some]
+            for stream, row in zip(some, self._store.pages.rows_at_or_before(keys), strict=True):
+                with suppress(LogCorrupt):  # whoever reads the stream meets it
+                    if row is not None and row[0][:STREAM_BYTES] == stream:
+                        found[stream] = framing.unframe_page(*row).events[-1]
+        return found
 
     def outbox(self) -> list[tuple[bytes, bytes]]:
         return [(key, framing.unframe_outbox(key, value)) for key, value in self._store.outbox.rows()]
