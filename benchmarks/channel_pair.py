@@ -50,19 +50,20 @@ class Side:
         driver = self.driver
         assert driver is not None
         run = driver.run(step, NOW_MS)
+        request: Any
         for request in run:
             kind = type(request)
-            while kind is not Store and kind is not Do:
+            while kind is not Store and kind is not Do:  # a TryBatch
                 request = run.send(self._admit(request.candidates))
                 kind = type(request)
             if kind is Store:
                 self.log.append(request, durable=False)
                 continue
             for effect in request.effects:
-                kind = type(effect)
-                if kind in SAID:
+                what = type(effect)
+                if what in SAID:
                     self.out += driver.engine.materialize(effect)
-                elif kind is SendNow:
+                elif what is SendNow:
                     self.out.append(effect.message)
 
     def _admit(self, candidates: tuple[bytes, ...]) -> Admitted:

@@ -146,6 +146,29 @@ class LogContract:
             log.append_group([write(A, 0, b"good"), bad])
         assert contents(log) == ({}, [])
 
+    @pytest.mark.parametrize(
+        ("bad", "message"),
+        [
+            (StreamWrite(A, 1, (b"x", "text")), "contain str: must all be bytes"),  # type: ignore[arg-type]
+            (StreamWrite(A, 1, [None]), "contain NoneType: must all be bytes"),  # type: ignore[list-item]
+            (StreamWrite(A, 1, b"not a list"), "bytes: must be tuple or list"),  # type: ignore[arg-type]
+            (StreamWrite(A, 1, {b"x"}), "set: must be tuple or list"),  # type: ignore[arg-type]
+            (StreamWrite(A, True, (b"x",)), "expected version True: must be"),
+            (StreamWrite(A, 1.0, (b"x",)), "expected version 1.0: must be"),  # type: ignore[arg-type]
+            (StreamWrite(bytearray(A), 1, (b"x",)), "exactly 32 bytes"),
+        ],
+    )
+    def test_a_malformed_append_to_a_stream_that_is_there_is_refused_as_well(
+        self, log: EventLog, bad: StreamWrite, message: str
+    ) -> None:
+        """A malformed append to a stream that is there is refused as well."""
+        log.append(write(A, 0, b"first"))
+        for attempt in (lambda: log.append(Append((bad,))), lambda: log.append_group([Append((bad,))])):
+            with pytest.raises(LocalError, match=message):
+                attempt()
+        log.append(write(A, 1, b"second"))
+        assert contents(log) == ({A: [b"first", b"second"]}, [])
+
     # -- groups ----------------------------------------------------------------------------------------------
 
     def test_a_group_is_applied_in_order_and_each_sees_those_before(self, log: EventLog) -> None:

@@ -132,7 +132,7 @@ class ChannelState(msgspec.Struct, frozen=True, gc=False):
         return self.recovery.token != b""
 
     def next_turn(self) -> int:
-        """The lowest turn for something new. (Not a property: to ask one enters the interpreter anew.)"""
+        """The lowest turn for something new. No property: to ask one enters the interpreter anew."""
         signed = self.candidates[-1].turn if self.candidates else self.turn  # `signed_turn`, which would cost as much
         return (signed if signed > self.recovery.floor else self.recovery.floor) + 1
 
@@ -235,16 +235,13 @@ def _refuse_turn(state: ChannelState, new: Signed) -> NoReturn:
 
 
 def _seen(state: ChannelState, event: SignatureSeen) -> ChannelState:
-    return _replace(
-        state,
-        candidates=tuple(
-            _with_signature(c, event.index, event.signature) if c.turn == event.turn else c for c in state.candidates
-        ),
-    )
+    return _replace(state, candidates=tuple(_with_signature(c, event) for c in state.candidates))
 
 
-def _with_signature(state: Signed, index: int, signature: bytes) -> Signed:
-    return _replace(state, signatures=with_signature(state.signatures, index, signature))
+def _with_signature(state: Signed, event: SignatureSeen) -> Signed:
+    if state.turn != event.turn:
+        return state
+    return _replace(state, signatures=with_signature(state.signatures, event.index, event.signature))
 
 
 def _supported(state: ChannelState, event: StateSupported) -> ChannelState:

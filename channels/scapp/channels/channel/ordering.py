@@ -50,11 +50,7 @@ def payloads_fault(kind: int, payloads: Sequence[bytes], payload_bytes_max: int)
         longest = payloads[0] if len(payloads) == 1 else max(payloads, key=len, default=b"")
         if len(longest) <= payload_bytes_max:
             return ""
-    for payload in payloads:
-        fault = payload_fault(kind, payload, payload_bytes_max)
-        if fault:
-            return fault
-    return ""
+    return next(filter(None, (payload_fault(kind, payload, payload_bytes_max) for payload in payloads)), "")
 
 
 def receive_submit(state: ChannelState, session: Session, author: int, message: Submit, now_ms: int) -> Step:
