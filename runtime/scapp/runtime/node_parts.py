@@ -12,7 +12,8 @@ from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment, deployment_id
-from scapp.channels.log.committer import Committer, Outcome, Told
+from scapp.channels.log.bell import Outcome, Told
+from scapp.channels.log.committer import Committer
 from scapp.channels.log.port import Append, LogClosed
 from scapp.channels.types import ZERO_ADDRESS, Address
 from scapp.channels.virtual.opening import Apps

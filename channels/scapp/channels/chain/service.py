@@ -25,7 +25,7 @@ from scapp.channels.chain.watcher import Moved, Watcher
 from scapp.channels.errors import LocalError, ScappError
 from scapp.channels.log.port import EventLog, LogClosed
 from scapp.channels.onchain import ChainView, Protection, Revealed, Transaction
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signature
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signature, coin_text
 
 logger = logging.getLogger("scapp.chain")
 
@@ -296,8 +296,8 @@ class LiveChain:
             self._told_poor = not self._told_poor
             if self._told_poor:
                 logger.warning(
-                    "chain %d: the account 0x%s has %d wei, and a dispute may take %d: send it some",
-                    self._settings.chain_id, self._key.address.hex(), balance, enough,
+                    "chain %d: the account 0x%s has %s, and a dispute may take %s: send it some",
+                    self._settings.chain_id, self._key.address.hex(), *map(coin_text, (balance, enough)),
                 )  # fmt: skip
 
     @staticmethod

@@ -30,7 +30,7 @@ def status(counters: bool) -> None:
 
     with settings().client() as node:
         found = node.status()
-        channels = node.channels()
+        channels = node.channels(over=False)
         metrics = node.counters() if counters else {}
         chain = node.chain()
         ledgers = _ledgers(node) if chain.connected else None

@@ -30,7 +30,7 @@ from scapp.channels.payments.locked.terms import ChainClock, LockSettings
 from scapp.channels.payments.locks import Lock, LockedVoucher, hash_of
 from scapp.channels.payments.vouchers import VoucherSigner
 from scapp.channels.signing import Verifier
-from scapp.channels.types import U256_MAX, Address, ChannelId, asset_unit
+from scapp.channels.types import U256_MAX, Address, ChannelId, money
 
 CHAIN_UNSEEN = "this node has not seen its chain yet"
 
@@ -210,7 +210,7 @@ class LockBook:
         fits = [lane for lane in lanes if lane.known.free >= amount]
         if not fits:
             most = max(lane.known.free for lane in lanes)
-            return f"not enough capacity: {most} {asset_unit(asset)} left in the payment channels to 0x{peer.hex()}"
+            return f"not enough capacity: {money(most, asset)} left in the payment channels to 0x{peer.hex()}"
         places = [lane for lane in fits if len(lane.locks) < self.settings.locks_max]
         if not places:
             return f"{len(fits[0].locks)} locks stand in that payment channel already"
@@ -218,7 +218,8 @@ class LockBook:
         limit = self.settings.most(asset, own=own)
         locked = sum(lock.amount for each in lanes for lock in each.locks)
         if limit is not None and locked + amount > limit:
-            return f"{locked + amount} would be locked for 0x{peer.hex()}; this node allows {limit}"
+            much, allowed = money(locked + amount, asset, named=True), money(limit, asset)
+            return f"{much} would be locked for 0x{peer.hex()}; this node allows {allowed}"
         return lane
 
     def time_fault(self, lane: Lane, lock: Lock, least_s: int | None = None) -> str:

@@ -21,7 +21,7 @@ from scapp.channels.payments.locked.state import hops_of, locks_of, wire_hops, w
 from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.payments.locks import Lock, LockedVoucher
 from scapp.channels.routing.fees import Stake, quote
-from scapp.channels.types import Address, asset_unit
+from scapp.channels.types import Address, money
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -88,7 +88,8 @@ def _invoice_fault(book: LockBook, lane: Lane, lock: Lock) -> str:
     if invoice.asset != lane.asset:
         return "the invoice is in another asset"
     if lock.amount < invoice.amount:
-        return f"the invoice is over {invoice.amount}, the lock over {lock.amount}"
+        asked, locked = (money(each, lane.asset, named=True) for each in (invoice.amount, lock.amount))
+        return f"the invoice is over {asked}, the lock over {locked}"
     return ""
 
 
@@ -103,7 +104,8 @@ def _judge_passing(book: LockBook, lane: Lane, lock: Lock, hops: Sequence[Hop], 
     if small := settings.small_fault(lane.asset, hop.amount, book.reveal_cost, asked=asked):
         return Verdict(small)
     if lock.amount - hop.amount < fee:
-        return Verdict(f"fee too low: {lock.amount - hop.amount}; this hub asks {fee}", fee)
+        offered, wanted = (money(each, lane.asset, named=True) for each in (lock.amount - hop.amount, fee))
+        return Verdict(f"fee too low: {offered}; this hub asks {wanted}", fee)
     fault = forward_fault(lock, outgoing, fee, settings.of(lane))
     to = book.lane_to(hop.peer, lane.asset, hop.amount, own=False)
     if fault or isinstance(to, str):
@@ -112,10 +114,11 @@ def _judge_passing(book: LockBook, lane: Lane, lock: Lock, hops: Sequence[Hop], 
 
 
 def _not_forwarded(settings: LockSettings, asset: Address, amount: int) -> str:
-    known, unit = next((each for each in settings.schedules if each.asset == asset), None), asset_unit(asset)
+    known = next((each for each in settings.schedules if each.asset == asset), None)
     if known is None:
         return "this node does not forward payments of that asset"
-    return f"{amount} {unit} under a lock; this hub passes on {known.least} to {known.most}"
+    least, most = money(known.least, asset, named=True), money(known.most, asset, named=True)
+    return f"{money(amount, asset)} under a lock; this hub passes on {least} to {most}"
 
 
 def take(book: LockBook, peer: Address, message: Locked, limited: str = "") -> bool:

@@ -11,7 +11,7 @@ from scapp.channels.payments.hops import LockTerms
 from scapp.channels.payments.locked.records import Lane
 from scapp.channels.payments.locks import Lock
 from scapp.channels.routing.fees import Schedule
-from scapp.channels.types import ZERO_ADDRESS, Address, asset_unit
+from scapp.channels.types import ZERO_ADDRESS, Address, asset_unit, money
 
 LOCKS_USUAL = 16
 
@@ -47,13 +47,14 @@ class LockSettings(msgspec.Struct, frozen=True, kw_only=True):
         to at the price of some blocks before, and stands until its end if it fails."""
         if not self.least_percent or asset in self.least_named:
             return ""
-        unit = asset_unit(asset)
         if asset != ZERO_ADDRESS:  # nobody says what gas costs in it
+            unit = asset_unit(asset)
             return f"this hub passes nothing {unit} on under locks: it names no least amount (hub.amount_min)"
         least = -(-reveal_cost * self.least_percent // (100 if asked else 200))
         if amount >= least:
             return ""
-        return f"{amount} {unit} under a lock; this hub passes on {least} or more, by what a reveal on chain costs now"
+        more = f"{money(least, asset, named=True)} or more, by what a reveal on chain costs now"
+        return f"{money(amount, asset)} under a lock; this hub passes on {more}"
 
 
 class ChainClock(msgspec.Struct, frozen=True, kw_only=True):
