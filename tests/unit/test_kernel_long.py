@@ -180,6 +180,32 @@ def test_indexes_stay_in_order_over_commits() -> None:
     kernel.close()
 
 
+@pytest.mark.parametrize("track", [False, True])
+def test_runs_of_neighbours_that_come_and_go_stay_in_order(track: bool) -> None:
+    """The leaf that took the last row is tried first for the next one, also after rows around it went."""
+    kernel = NativeKernel(raw.checked(ROOMY), wat.context_of(raw.checked(ROOMY)), track=track)
+    kernel.run(0, [wat.open_entry()], budget=Budget.ORDER)
+    kernel.commit(0)
+    chance = random.Random(11)
+    rows: dict[int, bytes] = {}
+    for sequence in range(1, 241):
+        near = chance.randrange(300)
+        run = range(near, near + chance.randrange(60))
+        if chance.random() < 0.5:
+            made = {number: join([number.to_bytes(2, "big"), b"x" * chance.randrange(3)]) for number in run}
+            script = [raw.raw(PUT, raw.SMALL, raw.DATA, len(row), data=row, say=False) for row in made.values()]
+            rows |= made
+        else:
+            keys = [join([number.to_bytes(2, "big")]) for number in run]
+            script = [raw.raw(DELETE, raw.SMALL, raw.DATA, len(key), data=key, say=False) for key in keys]
+            for number in run:
+                rows.pop(number, None)
+        assert kernel.run(sequence, [wat.message(*script)], budget=Budget.DERIVE).refusals == ()
+        kernel.commit(0)
+        assert list(kernel.rows("small")) == [rows[number] for number in sorted(rows)]
+    kernel.close()
+
+
 # -- snapshots --------------------------------------------------------------------------------------------------------
 
 
