@@ -103,6 +103,12 @@ class TransferLog:
     def contexts(self) -> list[Any]:
         return [self.context]
 
+    def archived(self) -> dict[bytes, Any]:
+        return {}
+
+    def archive_version(self) -> int:
+        return 0
+
     def batches(self, channel_id: bytes, position: int = 0) -> Iterator[Any]:
         yield from self._batches[position:]
 

@@ -1,7 +1,7 @@
 """Two channel engines, sequencer and countersigner, each over its own RocksDB log, driven in one thread.
 
-The real engine, driver and messages, encoded and decoded both ways; admission answers at once (a hash chain), and
-nothing is synced: what remains is the cost of ordering, checking, signing and recording.
+The real engine, driver and messages, encoded and decoded both ways; admission answers at once and computes nothing,
+and nothing is synced: what remains is the cost of ordering, checking, signing and recording.
 
 A round is one of a busy channel: the next batch is submitted while the last one is in flight, so that the sequencer
 records that a state is supported together with its next proposal, as it does whenever something waits to be ordered.
@@ -21,9 +21,8 @@ from scapp.channels.channel.messages import decode_message
 from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of
 from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
-from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import Ask, ChannelDriver, Store
+from scapp.channels.driver import ChannelDriver, Do, Store
 from scapp.channels.entries import Kind
 from scapp.channels.log.rocks import RocksLog
 from scapp.channels.signing import Signer
@@ -32,6 +31,8 @@ from scapp.channels.types import ZERO_ADDRESS
 NOW_MS = 1_700_000_000_000
 SAID = frozenset(PENDING)
 ACCEPTED = tuple(range(10_000))
+ROOT_BYTES = 32  # entries have so many at least
+MESSAGE = Kind.MESSAGE  # a member is looked for through its enumeration's metaclass each time
 
 
 class Side:
@@ -46,25 +47,28 @@ class Side:
 
     def drive(self, step: Step | None) -> None:
         """Answer the driver's requests in place."""
-        driver, log, out = self.driver, self.log, self.out
+        driver = self.driver
         assert driver is not None
         run = driver.run(step, NOW_MS)
         for request in run:
-            while type(request) is Ask:
-                request = run.send(self._admit(request.batch.candidates))
-            if type(request) is Store:
-                log.append(request.append, durable=False)
+            kind = type(request)
+            while kind is not Store and kind is not Do:
+                request = run.send(self._admit(request.candidates))
+                kind = type(request)
+            if kind is Store:
+                self.log.append(request, durable=False)
                 continue
             for effect in request.effects:
-                if type(effect) in SAID:
-                    out += driver.engine.materialize(effect)  # type: ignore[arg-type]  # one of PENDING
-                elif type(effect) is SendNow:
-                    out.append(effect.message)
+                kind = type(effect)
+                if kind in SAID:
+                    self.out += driver.engine.materialize(effect)
+                elif kind is SendNow:
+                    self.out.append(effect.message)
 
     def _admit(self, candidates: tuple[bytes, ...]) -> Admitted:
-        """A state root that depends on the batch, in place of a reducer."""
+        """A state root that depends on the batch, in place of a reducer: the end of the last entry."""
         if candidates:
-            self.root = keccak256(self.root + candidates[-1])
+            self.root = candidates[-1][-ROOT_BYTES:]
         return Admitted(ACCEPTED[: len(candidates)], (), self.root, ())
 
     def receive(self, index: int, data: bytes) -> None:
@@ -81,25 +85,30 @@ class Pair:
     def __init__(self, directory: Path) -> None:
         self.a = Side(b"\x11" * 32, directory / "a")
         self.b = Side(b"\x22" * 32, directory / "b")
+        self.begin(7)
+
+    def begin(self, nonce: int) -> None:
+        """Another channel in the same logs; it is the one that the other methods are about from here on."""
         participants = (self.a.signer.address, self.b.signer.address)
         entry = opening_entry(participants, (), None, NOW_MS)
         created = ChannelCreated(
             my_index=0,
             participants=participants,
-            nonce=7,
+            nonce=nonce,
             app_definition=ZERO_ADDRESS,
             challenge_duration=60,
             deployment=encode_deployment(Deployment(bytes(32), limits=Limits())),
             slots=(),
             prefund=prefund_of((), 2, entry, bytes(32), NOW_MS),
         )
-        root = keccak256(bytes(32) + entry)
+        root = entry[-ROOT_BYTES:]
         created = open_signed(created, self.a.signer, Admitted((0,), (), root, ()))
         self.a.root = root
         self.a.driver = ChannelDriver(Engine.created(created, self.a.signer), 0, unstored=created)
         self.a.drive(self.a.driver.engine.opened())
         proposal, self.a.out = self.a.out[0], []
         received = created_from_proposal(decode_message(proposal), self.b.signer.address, NOW_MS)  # type: ignore[arg-type]
+        self.b.root = bytes(32)
         self.b.driver = ChannelDriver(Engine.created(received, self.b.signer), 0, unstored=received)
         self.b.drive(self.b.driver.engine.accept())
         self.exchange()
@@ -129,8 +138,17 @@ class Pair:
 
     def _submit(self, payloads: Sequence[bytes]) -> None:
         assert self.a.driver is not None
-        _, step = self.a.driver.engine.submit(payloads, Kind.MESSAGE)
+        _, step = self.a.driver.engine.submit(payloads, MESSAGE)
         self.a.drive(step)
+
+    def end(self) -> None:
+        """The channel's final state, under both signatures."""
+        self.exchange()
+        assert self.a.driver is not None
+        _, step = self.a.driver.engine.submit((b"",), Kind.CLOSE)
+        self.a.drive(step)
+        self.exchange()
+        assert self.a.driver.engine.state.phase == "closed"
 
     def close(self) -> None:
         """Finish what is on its way; both sides must have come to the same supported state."""

@@ -38,6 +38,12 @@ class _LaterSource:
     def contexts(self) -> list[Any]:
         return [] if self.inner is None else self.inner.contexts()
 
+    def archived(self) -> dict[bytes, Any]:
+        return {}
+
+    def archive_version(self) -> int:
+        return 0
+
     def batches(self, channel_id: bytes, position: int = 0) -> Iterator[Any]:
         yield from self.inner.batches(channel_id, position)
 

@@ -39,6 +39,12 @@ class _Logs:
     def contexts(self) -> list[Any]:
         return [log.context for log in self._logs.values()]
 
+    def archived(self) -> dict[bytes, Any]:
+        return {}
+
+    def archive_version(self) -> int:
+        return 0
+
     def batches(self, channel_id: bytes, position: int = 0) -> Iterator[Any]:
         found = list(self._logs[channel_id].batches(channel_id))[: self.shown]
         yield from found[position:]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from scapp.channels.types import money
 from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.client import Client, ClientError
 from scapp.runtime.devchain import Chain
@@ -87,7 +89,8 @@ def test_channels_that_nobody_would_guarantee_are_refused(apart: FundedCluster) 
     found = alice.open_payments(carol, COIN, 1_000, via=["bob"], fees=[7], wait_s=30)
     assert (found.phase, found.reason[:18]) == ("rejected", "there is no ledger")
     _guaranteed(apart)
-    with pytest.raises(ClientError, match=f"{DEPOSIT + 1} wei are needed, fees included; this node has {DEPOSIT}"):
+    said = f"{money(DEPOSIT + 1)} are needed, fees included; this node has {DEPOSIT}"
+    with pytest.raises(ClientError, match=re.escape(said)):
         alice.open_payments(carol, COIN, DEPOSIT - 6, via=["bob"], fees=[7])
     found = alice.open_payments(carol, COIN, 1_000, via=["bob"], fees=[6], wait_s=30)
     assert found.phase == "rejected", found

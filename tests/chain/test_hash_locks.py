@@ -9,6 +9,7 @@ import pytest
 
 from scapp.channels.chain import calls, contracts
 from scapp.channels.chain.judging import state_hash_of
+from scapp.channels.chain.port import REVEAL_GAS
 from scapp.channels.chain.support import Unsupported, is_supported, require_supported, signed
 from scapp.channels.crypto import keccak256
 from scapp.channels.payments.locks import Lock, locked_voucher_hash, redemption_of_locks, sign_locked
@@ -115,6 +116,10 @@ def test_a_lock_opens_by_its_preimage_until_its_expiry(scene):
     scene.world.evm.timestamp = EXPIRY + 10_000
     assert scene.supported(scene.channel, open_, 3, data) is None
     assert scene.supported(scene.channel, shut, 2, data) == "bad candidate turnNum; |proof|=1"
+
+
+def test_what_a_reveal_costs_is_what_hubs_count_with(scene):
+    assert scene.app.send(IVAN, "reveal", [PREIMAGES[0]]).gas in range(REVEAL_GAS * 9 // 10, REVEAL_GAS)
 
 
 def test_a_preimage_that_comes_too_late_opens_nothing(scene):

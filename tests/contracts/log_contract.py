@@ -220,9 +220,9 @@ class LogContract:
         log.append(write(A, 0, b"a0"))
         log.append(write(A, 1, b"a1", b"a2"))
         log.append(write(bytes([0x0A] * 31 + [0x0C]), 0, b"c0"))
-        assert log.last_event(A) == b"a2"
-        assert log.last_event(bytes([0x0A] * 31 + [0x0B])) is None
-        assert log.last_event(b"\x00" * 32) is None
+        other, absent = bytes([0x0A] * 31 + [0x0C]), (bytes([0x0A] * 31 + [0x0B]), b"\x00" * 32)
+        assert log.last_events([A, *absent, other]) == {A: b"a2", other: b"c0"}
+        assert log.last_events(absent) == log.last_events(()) == {}
 
     def test_a_stream_that_is_forgotten_is_read_again(self, harness: Harness) -> None:
         """It goes on where it ended, and everything of it is there after reopening."""
@@ -365,7 +365,7 @@ class LogContract:
             log.streams,
             lambda: list(log.read(A)),
             lambda: next(reading),
-            lambda: log.last_event(A),
+            lambda: log.last_events([A]),
             log.outbox,
             lambda: log.save_snapshot(A, Snapshot(1, b"")),
             lambda: log.load_snapshot(A),

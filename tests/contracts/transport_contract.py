@@ -217,6 +217,35 @@ class TransportContract:
         assert alice.links == [(bob.address, up) for up in (True, False, True)]
         assert bob.links == [(alice.address, up) for up in (True, False, True)]
 
+    async def test_a_peer_that_is_removed_is_left_at_once_and_may_come_back_by_itself(self, bench: Bench) -> None:
+        """Its link ends, nobody dials it, what waits for it stays; removing it again, or a stranger, is harmless."""
+        alice, bob = await bench.pair()
+        for _ in range(2):
+            alice.transport.remove_peer(bob.address)
+        alice.transport.remove_peer(CAROL.address)
+        await alice.until(lambda: alice.links[-1] == (bob.address, False))
+        await bob.until(lambda: bob.links[-1] == (alice.address, False))
+        assert alice.status(bob).endpoint is None
+        alice.send(bob, b"kept")
+        carol = await bench.node(CAROL)
+        await bench.link(alice, carol)  # while nothing else is dialled
+        assert not alice.status(bob).connected
+        bob.transport.add_peer(alice.address, alice.transport.endpoint)
+        await bob.until(lambda: bob.bodies() == [b"kept"])
+        assert [up for peer, up in alice.links if peer == bob.address] == [True, False, True]
+
+    async def test_a_peer_that_is_removed_while_it_is_away_is_dialled_no_more(self, bench: Bench) -> None:
+        alice, bob = await bench.pair()
+        endpoint = bob.transport.endpoint
+        await bob.transport.stop()
+        await alice.until(lambda: alice.links[-1] == (bob.address, False))
+        alice.transport.remove_peer(bob.address)
+        carol = await bench.node(CAROL)
+        await bench.link(alice, carol)
+        assert (alice.status(bob).endpoint, alice.status(bob).connected) == (None, False)
+        alice.transport.add_peer(bob.address, endpoint)  # and it may be added again
+        assert alice.status(bob).endpoint == endpoint
+
     async def test_messages_wait_for_the_first_link(self, bench: Bench) -> None:
         """A known peer that is not there yet gets its messages when it comes."""
         alice, bob = await bench.node(ALICE), await bench.node(BOB)

@@ -29,7 +29,7 @@ from scapp.runtime.rows import encode_key, encode_row, join
 from scapp.runtime.schema import AppSchema, ensure_deployment, prepare_database, register_channel
 from scapp.runtime.stored import read_events, read_rows
 from scapp.runtime.verify import verify_channel
-from scapp.runtime.worker import State
+from scapp.runtime.worker_status import State
 from tests.support.postgres import (
     ACCOUNT,
     DEPLOYMENT,

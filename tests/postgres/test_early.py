@@ -19,7 +19,8 @@ from scapp.runtime.follow import Committed
 from scapp.runtime.kernel import BatchResult
 from scapp.runtime.schema import AppSchema
 from scapp.runtime.verify import verify_channel
-from scapp.runtime.worker import State, Worker
+from scapp.runtime.worker import Worker
+from scapp.runtime.worker_status import State
 from tests.support.postgres import (
     ACCOUNT,
     SHOP,

@@ -20,7 +20,8 @@ from scapp.runtime.reference import ReferenceKernel
 from scapp.runtime.replay import Replay, schema_name
 from scapp.runtime.schema import AppSchema, deployment_ddl
 from scapp.runtime.verify import VerifyReport, verify_channel
-from scapp.runtime.worker import State, Worker
+from scapp.runtime.worker import Worker
+from scapp.runtime.worker_status import State
 from tests.support import wat
 from tests.support.past import MANIFEST, NOW, ONE, SCORE, SEAT, SEATS, Life, checked, delete, kernel, put
 from tests.support.postgres import NODE, SignedLog, rows_of

@@ -20,7 +20,8 @@ from scapp.runtime.derive import Halt
 from scapp.runtime.follow import Committed
 from scapp.runtime.schema import AppSchema
 from scapp.runtime.verify import verify_channel
-from scapp.runtime.worker import State, Worker
+from scapp.runtime.worker import Worker
+from scapp.runtime.worker_status import State
 from tests.support.postgres import (
     ACCOUNT,
     SHOP,

@@ -14,7 +14,7 @@ from scapp.channels.admission import ChannelContext
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import extend_log_root
 from scapp.channels.errors import LocalError
-from scapp.channels.reading import SupportedBatch
+from scapp.channels.reading import Archived, SupportedBatch
 from scapp.channels.types import ZERO_HASH, ChannelId
 from scapp.reducers.manifest import encode_manifest
 from scapp.runtime.database.embedded import EmbeddedBackend
@@ -22,7 +22,7 @@ from scapp.runtime.modules import Modules
 from scapp.runtime.projections import Projections
 from scapp.runtime.rows import encode_row
 from scapp.runtime.schema import prepare_database, rename_schema, schema_exists
-from scapp.runtime.worker import State
+from scapp.runtime.worker_status import State
 from tests.support import wat
 from tests.support.cluster import eventually
 from tests.support.postgres import NODE, rows_of
@@ -75,6 +75,15 @@ class ScriptLog:
 
     def contexts(self) -> list[ChannelContext]:
         return list(self._contexts)
+
+    def archived(self) -> dict[ChannelId, Archived]:
+        return {}
+
+    def archive_version(self) -> int:
+        return 0
+
+    def context(self, channel_id: ChannelId) -> ChannelContext | None:
+        return next((each for each in self.contexts() if each.channel_id == channel_id), None)
 
     def batches(self, channel_id: ChannelId, position: int = 0) -> Iterator[SupportedBatch]:
         yield from self.batches_of[channel_id][position:]

@@ -17,7 +17,7 @@ from scapp.runtime.progress import Meter
 from scapp.runtime.replay import DIFFERENCES_MAX, Replay, ReplayStopped, schema_name
 from scapp.runtime.schema import AppSchema
 from scapp.runtime.verify import verify_channel
-from scapp.runtime.worker import State
+from scapp.runtime.worker_status import State
 from tests.support.postgres import (
     SHOP,
     TAGS,

@@ -11,6 +11,7 @@ import pytest
 
 from scapp.channels.admission import AdmissionError, ChannelContext
 from scapp.channels.types import Address
+from scapp.reducers.manifest import Manifest
 from scapp.runtime.api.derived import DerivedData
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.database.embedded import EmbeddedBackend
@@ -24,7 +25,8 @@ from scapp.runtime.modules import Modules
 from scapp.runtime.progress import Meters
 from scapp.runtime.schema import AppSchema, prepare_database
 from scapp.runtime.verify import verify_channel
-from scapp.runtime.worker import State, Worker
+from scapp.runtime.worker import Worker
+from scapp.runtime.worker_status import State
 from tests.support.postgres import (
     ACCOUNT,
     NODE,
@@ -502,4 +504,72 @@ def test_a_role_without_rights_is_waited_for(embedded: EmbeddedBackend, log: Sig
     weak.role = "RESET ROLE"
     run(worker)
     assert worker.database().state == "up"
+    assert agrees(embedded, log)
+
+
+# -- channels that are over and stay on the disk ----------------------------------------------------------------------
+
+
+def test_a_channel_on_the_disk_is_derived_to_its_end_and_forgotten(embedded: EmbeddedBackend, log: SignedLog) -> None:
+    """Nothing of it is kept in memory then, and the next start asks for none that is in the database."""
+    log.on_disk = {ONE.channel_id}
+    worker = run(worker_for(log, embedded))
+    assert agrees(embedded, log)
+    assert (worker.has_all_of(ONE.channel_id), worker.status_of(ONE.channel_id)) == (True, None)
+    assert list(worker.status()) == [TWO.channel_id]
+    assert worker.wait_for(ONE.channel_id, 3, timeout=0)
+    assert log.asked == [ONE.channel_id]
+    again = run(worker_for(log, embedded))
+    assert (again.has_all_of(ONE.channel_id), log.asked) == (True, [ONE.channel_id])
+    with embedded.connect() as connection:
+        connection.execute("DELETE FROM scapp.cursors WHERE channel_id = %s", [bytes(ONE.channel_id)])
+        connection.execute("DELETE FROM shop.account WHERE channel_id = %s", [bytes(ONE.channel_id)])
+        connection.execute("DELETE FROM scapp.messages WHERE channel_id = %s", [bytes(ONE.channel_id)])
+        connection.execute("DELETE FROM scapp.events WHERE channel_id = %s", [bytes(ONE.channel_id)])
+    run(worker_for(log, embedded))
+    assert log.asked == [ONE.channel_id] * 2
+    assert agrees(embedded, log)
+
+
+def test_a_channel_that_goes_to_the_disk_is_followed_to_its_end(embedded: EmbeddedBackend, log: SignedLog) -> None:
+    """Also when it comes back for a while, and goes again."""
+    worker = worker_for(log, embedded)
+    worker.run_once()
+    log.append(ONE, [account(3, 3)])
+    log.on_disk = {ONE.channel_id}
+    worker.run_once()
+    assert balances(embedded) == [1, 2, 3]
+    assert (worker.status_of(ONE.channel_id), worker.has_all_of(ONE.channel_id)) == (None, True)
+    log.on_disk = set()
+    worker.run_once()
+    assert worker.status_of(ONE.channel_id) is not None
+    log.on_disk = {ONE.channel_id}
+    run(worker)
+    assert worker.status_of(ONE.channel_id) is None
+    assert agrees(embedded, log)
+
+
+def test_a_channel_on_the_disk_whose_app_is_missing_says_so_until_it_is_there(
+    embedded: EmbeddedBackend, log: SignedLog
+) -> None:
+    log.on_disk = {ONE.channel_id}
+    missing = True
+
+    def manifest_for(deployment: object) -> Manifest:
+        if missing:
+            raise AdmissionError("not deployed")
+        return SHOP
+
+    worker = Worker(
+        log, embedded, NODE, kernel_for=lambda context: ScriptedKernel(SHOP, context), manifest_for=manifest_for
+    )
+    for _ in range(2):
+        worker.run_once()
+    status = worker.status_of(ONE.channel_id)
+    assert status is not None
+    assert (status.state, status.detail, worker.has_all_of(ONE.channel_id)) == (State.BLOCKED, "not deployed", False)
+    assert log.asked == [ONE.channel_id]
+    missing = False
+    run(worker)
+    assert (worker.status_of(ONE.channel_id), worker.has_all_of(ONE.channel_id)) == (None, True)
     assert agrees(embedded, log)

@@ -45,7 +45,7 @@ class Rule8:
         inner = node._store
 
         def store(driver: ChannelDriver, request: Store) -> None:
-            for write in request.append.writes:
+            for write in request.writes:
                 for event in map(decode_event, write.events):
                     if isinstance(event, StateSigned | StateCompleted) and event.state.turn > 0:
                         self._check(node, driver, is_final=event.state.is_final)

@@ -16,7 +16,6 @@ import pytest
 
 from scapp.channels.channel import effects as kinds
 from scapp.channels.channel.messages import Supported, decode_message
-from scapp.channels.driver import Ask
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.errors import LocalError
 from tests.support.checkers import Watch, check_log
@@ -47,7 +46,7 @@ PROOFS: dict[type, Proof] = {
     kinds.SendSupported: Proof(lambda e: type(e) is kinds.SendNow and isinstance(decode_message(e.message), Supported)),
     kinds.SendNow: Proof(of(kinds.SendNow)),
     kinds.LoadAdmission: Proof(of(kinds.LoadAdmission)),
-    kinds.TryBatch: Proof(of(kinds.TryBatch)),
+    kinds.TryBatch: Proof(lambda e: isinstance(e, kinds.TryBatch)),  # its kinds say what for
     kinds.CommitBatch: Proof(of(kinds.CommitBatch), twice=False),
     kinds.RollbackBatch: Proof(of(kinds.RollbackBatch)),
     kinds.Fetch: Proof(of(kinds.Fetch)),
@@ -71,8 +70,8 @@ class Hook:
         self._around(effect, lambda: self._do(driver, effect))
 
     def _hooked_answer(self, driver: Any, request: Any) -> object:
-        if isinstance(request, Ask):
-            return self._around(request.batch, lambda: self._answer(driver, request))
+        if isinstance(request, kinds.TryBatch):
+            return self._around(request, lambda: self._answer(driver, request))
         return self._answer(driver, request)
 
     def _around(self, effect: Any, act: Callable[[], object]) -> object:

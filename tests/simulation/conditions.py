@@ -52,6 +52,8 @@ DATABASE = (
 )
 CHANNEL = (
     "closed",
+    "a channel that is over went to the disk",
+    "a channel that is over was asked for",
     "something was refused",
     "a proposal was refused",
     "a replaced proposal was completed",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -187,10 +188,14 @@ class SimFamily(Family):
             last = min(last, first + limit)
         return [(key, self._rows[key]) for key in self._keys[first:last]]
 
-    def row_at_or_before(self, key: bytes) -> Row | None:
+    def keys(self) -> list[bytes]:
         self._check_open()
-        at = bisect_right(self._keys, key)
-        return (self._keys[at - 1], self._rows[self._keys[at - 1]]) if at else None
+        return list(self._keys)
+
+    def rows_at_or_before(self, keys: Sequence[bytes]) -> list[Row | None]:
+        self._check_open()
+        ends = [bisect_right(self._keys, key) for key in keys]
+        return [(self._keys[at - 1], self._rows[self._keys[at - 1]]) if at else None for at in ends]
 
     def put(self, batch: Any, key: bytes, value: bytes) -> None:
         batch.append((self._name, key, value))

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from scapp.channels.books.income import Income
 from scapp.channels.books.info import (
     Begin,
     End,
@@ -89,6 +90,7 @@ class FakeBooks:
         self.of_routes: list[Route] = []
         self.requests: list[object] = []
         self.history: list[PaymentRow] = []
+        self.earned: list[Income] = []
 
     def ledgers(self) -> list[LedgerInfo]:
         return list(self.of_ledgers.values())
@@ -215,6 +217,10 @@ class FakeBooks:
         if channel_id not in self.of_virtuals and channel_id != FORGOTTEN:
             raise LocalError(f"no payment channel 0x{channel_id.hex()} at this node")
         return self.history[from_version : from_version + rows_max]
+
+    async def income(self, since_ms: int, until_ms: int) -> list[Income]:
+        self.requests.append(("income", since_ms, until_ms))
+        return self.earned
 
     async def challenge_virtual(self, channel_id: ChannelId) -> None:
         self.of_virtuals[channel_id] = _replace(self.virtual(channel_id), phase="disputed")

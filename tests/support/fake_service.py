@@ -16,7 +16,7 @@ from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Deployment, deployment_id
 from scapp.channels.entries import EMPTY_LOG_ROOT, Kind, OpenPayload, Slot, encode_entry, extend_log_root
 from scapp.channels.errors import CorruptionError, LocalError
-from scapp.channels.reading import SignedState, SupportedBatch
+from scapp.channels.reading import Archived, SignedState, SupportedBatch
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Receipt
 from scapp.channels.transport.port import PeerStatus
 from scapp.channels.types import Address, ChannelId, Hash
@@ -42,6 +42,15 @@ class FakeSource:
     def contexts(self) -> list[ChannelContext]:
         return list(self.known.values())
 
+    def archived(self) -> dict[ChannelId, Archived]:
+        return {}
+
+    def archive_version(self) -> int:
+        return 0
+
+    def context(self, channel_id: ChannelId) -> ChannelContext | None:
+        return next((each for each in self.contexts() if each.channel_id == channel_id), None)
+
     def batches(self, channel_id: ChannelId, position: int = 0) -> Iterator[SupportedBatch]:
         yield from list(self.of.get(channel_id, ()))[position:]
 
@@ -57,6 +66,8 @@ class FakeService:
         self.stuck = False
         self.opens_to = "running"
         self.infos: dict[ChannelId, ChannelInfo] = {}
+        self.on_disk: set[ChannelId] = set()  # channels that are over and were left there
+        self.revived: set[ChannelId] = set()
         self.linked: dict[Address, str] = {}
         self.modules: dict[ChannelId, bytes] = {}
         self.requests: list[OpenRequest] = []
@@ -75,11 +86,23 @@ class FakeService:
     def add_peer(self, address: Address, endpoint: str) -> None:
         self.linked[address] = endpoint
 
+    def archived(self) -> dict[ChannelId, Archived]:
+        return {c: Archived(i.phase, i.turn or -1, i.deployment_id) for c, i in self.infos.items() if c in self.on_disk}
+
+    def was_archived(self, channel_id: ChannelId) -> bool:
+        return channel_id in self.revived
+
+    async def read_archived(self, channels: Sequence[ChannelId]) -> list[ChannelInfo]:
+        return [self.infos[channel_id] for channel_id in channels if channel_id in self.on_disk]
+
+    def remove_peer(self, address: Address) -> None:
+        del self.linked[address]
+
     def corrupt(self) -> dict[ChannelId, str]:
         return dict(self.damaged)
 
     def channels(self) -> list[ChannelInfo]:
-        return list(self.infos.values())
+        return [info for channel_id, info in self.infos.items() if channel_id not in self.on_disk]
 
     def channel(self, channel_id: ChannelId) -> ChannelInfo:
         if channel_id in self.damaged:
@@ -261,9 +284,13 @@ class FakeDerived:
         self.answer = QueryAnswer(columns=[QueryColumn(name="n", type="int4")], rows=[[1]], truncated=False)
         self.asked: list[tuple[str, list[Any]]] = []
         self.cursors: dict[ChannelId, DerivedView] = {}
+        self.whole: set[ChannelId] = set()  # channels on the disk that are in the database to the end
         self.verdicts: dict[ChannelId, VerifyAnswer] = {}
         self.events: dict[ChannelId, list[AppEvent]] = {}
         self.listeners: list[Callable[[Committed], None]] = []
+
+    def has_all_of(self, channel_id: ChannelId) -> bool:
+        return channel_id in self.whole
 
     def view(self) -> DatabaseView:
         return DatabaseView(backend="fake", state="down" if self.down else "up")

@@ -55,6 +55,7 @@ coin = "1000000000000000000"
 [hub]
 forward = true
 announce = true
+locked_min_percent = 0
 
 [hub.amount_max]
 coin = "1000000000000000000"

@@ -106,6 +106,7 @@ class LockNode:
         self.settings = SETTINGS
         self.revealed: list[bytes] = []
         self.sees_chain = True
+        self.reveal_cost = 0
 
     async def live(self) -> LockNode:
         self.disk = Disk(self.log)
@@ -119,6 +120,7 @@ class LockNode:
             clock_ms=lambda: self.net.now_ms,
             head_s=lambda: self.net.head_s if self.sees_chain else 0,
             revealed=self.net.revealed,
+            reveal_cost=lambda: self.reveal_cost,
             limit=lambda peer, _: self.limited.get(peer, ""),
             counters=self.counters,
         )

@@ -206,6 +206,7 @@ class PlainService:
         self.followed_ms: int | None = None
         self.protection: Protection | None = Protection()
         self.confirming_s: int | None = None
+        self.gas_price = 0
         self.watched: dict[ChannelId, tuple[Address, ...]] = {}
         self.wants: dict[ChannelId, tuple[Transaction, ...]] = {}
         self._chain, self._signer = chain, signer

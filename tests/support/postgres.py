@@ -19,7 +19,7 @@ from scapp.channels.admission import ChannelContext, Refusal
 from scapp.channels.crypto import keccak256
 from scapp.channels.deployment import Deployment
 from scapp.channels.entries import Kind, decode_entry, encode_entry, extend_log_root
-from scapp.channels.reading import SupportedBatch
+from scapp.channels.reading import Archived, SupportedBatch
 from scapp.channels.types import ZERO_HASH, Address, ChannelId
 from scapp.reducers.manifest import Column, Index, Manifest, Table, check_manifest
 from scapp.runtime.changes import COPY_NEVER, AppEvent, BatchChanges
@@ -299,6 +299,8 @@ class SignedLog:
         make_kernel: Callable[[ChannelContext], Kernel] | None = None,
     ) -> None:
         self._contexts = list(contexts)
+        self.on_disk: set[ChannelId] = set()  # channels that are over and were left there
+        self.asked: list[ChannelId] = []  # whose contexts somebody wanted
         self._lock = threading.Lock()
         self.batches_of: dict[ChannelId, list[SupportedBatch]] = {}
         self._kernels: dict[ChannelId, Kernel] = {}
@@ -349,7 +351,17 @@ class SignedLog:
         return batches[-1].end_sequence if batches else 0
 
     def contexts(self) -> list[ChannelContext]:
-        return list(self._contexts)
+        return [context for context in self._contexts if context.channel_id not in self.on_disk]
+
+    def archived(self) -> dict[ChannelId, Archived]:
+        return {c: Archived("closed", self.batches_of[c][-1].turn, b"") for c in self.on_disk}
+
+    def archive_version(self) -> int:
+        return len(self.on_disk)
+
+    def context(self, channel_id: ChannelId) -> ChannelContext | None:
+        self.asked.append(channel_id)
+        return next((each for each in self._contexts if each.channel_id == channel_id), None)
 
     def batches(self, channel_id: ChannelId, position: int = 0) -> Iterator[SupportedBatch]:
         with self._lock:

@@ -13,6 +13,7 @@ from typing import Any
 
 from scapp.channels.admission import AdmissionError
 from scapp.channels.admission_base import AdmissionBase
+from scapp.channels.archive import Archive
 from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.channel.effects import (
     PENDING,
@@ -24,18 +25,20 @@ from scapp.channels.channel.effects import (
     SendNow,
     SendRejected,
     Tell,
+    TryBatch,
     parse_outbox_row,
 )
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import ChannelCreated, StateCompleted, StateSigned, decode_event, encode_event
 from scapp.channels.channel.messages import Entries, Proposal, decode_message, encode_message
 from scapp.channels.channel.opening import created_from_proposal, open_signed, opening_entry, prefund_of, virtual
+from scapp.channels.channel.retiring import retirement
 from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deliveries import Deliveries
 from scapp.channels.deployment import Deployment, Limits, encode_deployment
-from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Refusals, Store, advances, load
+from scapp.channels.driver import ChannelDriver, Do, Refusals, Store, advances, load
 from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.log.port import NODE_STREAM, Append, LogClosed, StreamWrite
@@ -82,6 +85,7 @@ class SimNode:
         self.decided: list[tuple[int, str, str]] = []  # own submissions refused
         self.acknowledged: dict[tuple[bytes, int], bytes] = {}  # own entries told as accepted: (channel, counter)
         self.processed: set[bytes] = set()  # rows of the outbox whose message a peer has processed
+        self.put_away: dict[bytes, list[Any]] = {}  # states of channels that went to the disk
         self.restores = 0
         self.blind = False  # it hears nothing of the chain
         self.accept = True
@@ -92,14 +96,16 @@ class SimNode:
         if self.fault:
             return
         self.admission = self.make_admission()
-        self.drivers: dict[bytes, ChannelDriver] = {}
+        self.archive = Archive(self.log, self.signer, self.net.terms)
+        self.drivers = Drivers(self)
         self.bases: dict[bytes, AdmissionBase] = {}
         self.states: dict[bytes, StateSnapshots] = {}
         self.deliveries = Deliveries()
-        self.source = LogSource(self.log, lambda: self.drivers)
+        self.source = LogSource(self.log, lambda: self.drivers, self.archive)
         self.up = True
+        self.archive.fill(self.log.streams())
         for stream in self.log.streams():
-            if stream in (NODE_STREAM, BOOKS_STREAM):
+            if stream in (NODE_STREAM, BOOKS_STREAM) or stream in self.archive:
                 continue
             try:
                 self.drivers[stream] = load(self.log, stream, self.signer, self.net.terms)
@@ -126,7 +132,7 @@ class SimNode:
         """The process dies and the power goes: what is left is what the disk then holds."""
         disk = self.log.disk
         self.up = False
-        self.drivers = {}
+        self.drivers = Drivers(self)
         self.busy_until_ms = 0
         self.net.forget_from(self.index)
         if self.damage_chance is None:
@@ -138,7 +144,7 @@ class SimNode:
     def stop(self) -> None:
         """The process ends in order."""
         self.up = False
-        self.drivers = {}
+        self.drivers = Drivers(self)
         try:
             self.log.close()
         except LogClosed:
@@ -157,6 +163,7 @@ class SimNode:
         self.crash()
         self.net.queue = [item for item in self.net.queue if item[0] != self.index]
         self.restores += 1
+        self.put_away = {}
         self.fault = ""
         self.corrupt = {}
         self.log = backup.durable_copy()
@@ -307,14 +314,14 @@ class SimNode:
         match request:
             case Store():
                 self._store(driver, request)
-            case Ask(batch):
-                return self._ask(driver, batch)
+            case TryBatch():
+                return self._ask(driver, request)
             case Do(effects, notices):
                 for notice in notices:
                     if isinstance(notice, Refusals):
                         self.decided.extend((r.counter, r.code, r.reason) for r in notice.refused)
-                    elif isinstance(notice, Advanced):
-                        self._acknowledge(driver, notice.state.entries)
+                    else:
+                        self._acknowledge(driver, notice.entries)
                 for effect in effects:
                     self._do(driver, effect)
         return None
@@ -332,15 +339,15 @@ class SimNode:
             if self.crash_in <= 0:
                 self.crash_in = None
                 if self.net.random.random() < 0.5:  # after the write, before acting on it
-                    self.append(store.append, durable=store.durable)
+                    self.append(store, durable=store.durable)
                     self.note_signed(store)
                     self.net.saw("a crash between a write and acting on it")
                 else:
                     self.net.saw("a crash before a write")
                 raise Crash
         done = self.deliveries.take_done()
-        outbox = {**done, **store.append.outbox}
-        self.append(Append(store.append.writes, outbox), durable=store.durable)
+        outbox = {**done, **store.outbox}
+        self.append(Append(store.writes, outbox), durable=store.durable)
         self.note_signed(store)
 
     def append(self, append: Append, *, durable: bool) -> None:
@@ -354,7 +361,7 @@ class SimNode:
 
     def note_signed(self, store: Store) -> None:
         """What is durably signed may leave at any time: never two states of one turn (rule 2)."""
-        for write in store.append.writes:
+        for write in store.writes:
             for data in write.events:
                 event = decode_event(data)
                 if isinstance(event, StateSigned | StateCompleted):
@@ -434,9 +441,40 @@ class SimNode:
     def tick(self) -> None:
         for stream in list(self.drivers):
             if self.up:
+                self._put_away(stream)
+            if self.up and dict.__contains__(self.drivers, stream):
                 self.input(stream, lambda e, now: e.tick(now, 0 if self.blind else self.net.head_time_s()))
-            if self.up and self.accept and self.restores and self.drivers[stream].engine.phase == "proposed":
-                self.input(stream, lambda e, _: e.accept())  # its policy was asked before the restore
+                if self.up and self.accept and self.restores and self.drivers[stream].engine.phase == "proposed":
+                    self.input(stream, lambda e, _: e.accept())  # its policy was asked before the restore
+
+    def _put_away(self, stream: bytes) -> None:
+        """As `PuttingAway` does, of whatever is over: whoever asks gets it from the disk."""
+        driver = self.drivers[stream]
+        fact = retirement(driver.engine.state)
+        idle = not driver.engine.session.failure and driver.loaded() is not None
+        if fact is None or not idle or self.deliveries.is_open(stream) or self.base(driver).loaded:
+            return
+        try:
+            self.snapshots(driver).save_at_end()
+            self.archive.add([(driver, fact)])
+        except ScappError:
+            self.net.saw("a disk took no fact that a channel is over")
+            return
+        self.net.saw("a channel that is over went to the disk")
+        self.put_away[stream] = whole(driver)
+        del self.drivers[stream]
+        self.bases.pop(stream, None)
+        self.states.pop(stream, None)
+
+    def take_out(self, stream: bytes) -> ChannelDriver | None:
+        """A channel that went to the disk: what it was when it went is what comes back, whatever has crashed."""
+        driver = self.archive.take_out(stream) if self.up else None
+        if driver is not None:
+            self.net.saw("a channel that is over was asked for")
+            before = self.put_away.get(stream, whole(driver))
+            require(whole(driver) == before, "retired: a channel comes back from the disk as another")
+            self.drivers[stream] = driver
+        return driver
 
     def supported(self, channel: bytes) -> list[bytes]:
         """The supported log."""
@@ -446,6 +484,32 @@ class SimNode:
     def healthy(self) -> bool:
         """Can it start, with everything it had?"""
         return not self.fault and not self.corrupt
+
+
+class Drivers(dict[bytes, ChannelDriver]):
+    """A node's channels in memory by id; asked for one by its id, it has those on the disk as well."""
+
+    def __init__(self, node: SimNode) -> None:
+        super().__init__()
+        self._node = node
+
+    def __missing__(self, stream: bytes) -> ChannelDriver:
+        found = self._node.take_out(stream)
+        if found is None:
+            raise KeyError(stream)
+        return found
+
+    def get(self, stream: bytes, default: Any = None) -> Any:
+        return self[stream] if stream in self else default  # noqa: SIM401 - this is `get`
+
+    def __contains__(self, stream: object) -> bool:
+        return super().__contains__(stream) or (self._node.up and stream in self._node.archive)
+
+
+def whole(driver: ChannelDriver) -> list[Any]:
+    """All that is known of a channel, but for the fact that it is over."""
+    state = driver.engine.state
+    return [getattr(state, name) for name in state.__struct_fields__ if name != "setup"]
 
 
 def _unsigned(state: Any) -> Any:

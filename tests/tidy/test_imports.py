@@ -14,7 +14,7 @@ CHANNELS, RUNTIME, REDUCERS, GAME = "scapp.channels", "scapp.runtime", "scapp.re
 # Ports with their adapters, and what composes them.
 CHAIN_SHELL = "contracts|fake|key|performing|protection|rpc|rpc_link|service|deploy|paying"
 NODE_SHELL = (
-    "node|openings|proposals|drafting|backing_link|chain_link|chain_desk|channel_info|runner|admission_base"
+    "node|channel_set|putting_away|openings|proposals|drafting|backing_link|chain_link|chain_desk|channel_info|runner|admission_base"
     "|state_snapshots|restoring|module_exchange|service"
 )
 PAYMENTS_SHELL = r"runner|receipts|store|talk|locked\.(runner|stored|asking)"
@@ -30,8 +30,8 @@ PURE_STDLIB = {
     "types", "typing",
 }  # fmt: skip
 PURE_OTHERS = {"msgspec"}
-CRYPTO_OTHERS = {"coincurve", "sha3", "tiny_keccak", "threading"}  # buffers of the C library are one set per thread
-CRYPTO = {"scapp.channels.crypto", "scapp.channels.signing"}
+CRYPTO_OTHERS = {"coincurve", "sha3", "tiny_keccak"}
+CRYPTO = {"scapp.channels.crypto", "scapp.channels.curve"}
 
 SLOW = ("web3", "eth_account", "eth_abi", "eth_keys", "eth_keyfile", "eth_utils", "eth_hash", "eth_typing", "pydantic")
 

@@ -8,16 +8,18 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from openapi_spec_validator import validate
 
+from scapp.runtime import client as client_module
 from scapp.runtime.api import stream
 from scapp.runtime.api.routes import ROUTES
 from scapp.runtime.api.stream import RECENT_BATCHES
 from scapp.runtime.changes import COPY_NEVER, AppEvent
 from scapp.runtime.client import Client, NodeTimeout, NodeUnreachable, NotAllowed, Refused
 from scapp.runtime.config import ApiSettings
-from scapp.runtime.documents import DerivedView, QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
+from scapp.runtime.documents import ChannelList, DerivedView, QueryAnswer, QueryColumn, StreamItem, VerifyAnswer
 from scapp.runtime.follow import Committed
 from scapp.runtime.net_changes import table_change
 from tests.support.api_harness import WASM, Harness, manifest_of, served
@@ -92,12 +94,13 @@ def test_a_peer_keeps_its_name_and_names_are_unique(node: Harness) -> None:
 
 
 def test_a_peer_is_removed_by_its_name(node: Harness) -> None:
-    """Its link stays, as its listing says."""
+    """And dialled no longer; one that is refused stays as it was."""
     client = node.client
     client.add_peer("0x" + BOB.hex(), "h:1", "bob")
     removed = client.remove_peer("bob")
-    assert (removed.address, removed.connected) == ("0x" + BOB.hex(), True)
+    assert (removed.address, removed.connected) == ("0x" + BOB.hex(), False)
     assert BOB not in node.peers
+    assert BOB not in node.service.linked
     with pytest.raises(Refused, match="no peer's name") as unknown:
         client.remove_peer("bob")
     assert "peers list" in unknown.value.hint
@@ -139,6 +142,37 @@ def test_open_send_log_close(node: Harness) -> None:
     assert client.close_channel(name, wait_s=5).phase == "closed"
     assert [c.phase for c in client.channels("closed")] == ["closed"]
     assert client.channels("running") == []
+
+
+def test_channels_on_the_disk_are_listed_counted_and_found(node: Harness) -> None:
+    """As those in memory; who does not want them says so."""
+    live, over = node.channel(), node.channel(number=2)
+    info = msgspec.structs.replace(node.service.infos[over], phase="closed")
+    node.service.infos[over] = info
+    node.service.on_disk.add(over)
+    client, name = node.client, "0x" + over.hex()
+    assert {c.channel_id: c.phase for c in client.channels()} == {"0x" + live.hex(): "running", name: "closed"}
+    assert [c.channel_id for c in client.channels(over=False)] == ["0x" + live.hex()]
+    assert [c.channel_id for c in client.channels("closed")] == [name]
+    assert client.channels("closed", over=False) == []
+    assert client.status().channels == {"running": 1, "closed": 1}
+    assert client.channel(name[:12]).derived is None
+    node.derived.whole.add(over)
+    derived = client.channel(name[:12]).derived
+    assert derived is not None
+    assert (derived.sequence, derived.turn, derived.state) == (info.sequence, info.turn, "following")
+
+
+def test_channels_on_the_disk_come_in_pages(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in memory first; every channel once."""
+    monkeypatch.setattr(client_module, "CHANNELS_PER_PAGE", 2)
+    made = [node.channel(number=number) for number in (5, 1, 4, 2, 3, 6)]
+    node.service.on_disk.update(made[1:])
+    names = ["0x" + bytes([number]).hex() * 32 for number in (5, 1, 2, 3, 4, 6)]
+    assert [c.channel_id for c in node.client.channels()] == names
+    assert [c.channel_id for c in node.client.channels("running")] == names
+    with pytest.raises(Refused, match="is not a channel id"):
+        node.client._get("/v1/channels?after=0xnone", ChannelList)
 
 
 def test_refused_and_pending_receipts(node: Harness) -> None:
@@ -316,6 +350,34 @@ def test_without_a_start_the_stream_begins_with_what_is_new(node: Harness) -> No
     assert {item.kind for item in found} == {"node", "entries"}
     assert [e.sequence for item in found for e in item.entries] == [2]
     items.close()  # type: ignore[attr-defined]
+
+
+def test_a_stream_of_all_channels_begins_behind_those_on_the_disk(node: Harness) -> None:
+    """One that comes into memory has nothing new; one that goes there is read to its end; one that is named is read."""
+    gone, back = node.channel(), node.channel(number=2)
+    for channel in (gone, back):
+        node.client.send("0x" + channel.hex(), 1)
+    node.service.on_disk.add(back)
+    items = node.client.stream(kinds=["entries"])
+
+    def happen() -> None:
+        _until_followed(node)
+        node.service.on_disk.discard(back)
+        node.service.revived.add(back)
+        node.client.send("0x" + gone.hex(), 2)
+        node.service.on_disk.add(gone)
+        node.client.send("0x" + node.channel(number=3).hex(), 3)
+
+    started = threading.Thread(target=happen)
+    started.start()
+    found = take(items, 2)
+    started.join()
+    items.close()  # type: ignore[attr-defined]
+    assert "0x" + back.hex() not in {item.channel_id for item in found}
+    assert ("0x" + gone.hex(), [2]) in [(item.channel_id, [e.sequence for e in item.entries]) for item in found]
+    named = node.client.stream(channels=["0x" + gone.hex()], start=[f"0x{gone.hex()}:0"], kinds=["entries"])
+    assert [e.sequence for e in next(named).entries] == [0, 1, 2]
+    named.close()  # type: ignore[attr-defined]
 
 
 def _until_followed(node: Harness) -> None:

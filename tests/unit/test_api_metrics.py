@@ -18,7 +18,7 @@ from scapp.runtime.database.server import ServerBackend
 from scapp.runtime.modules import Modules
 from scapp.runtime.progress import Meters
 from scapp.runtime.sizes import log_bytes
-from scapp.runtime.worker import State
+from scapp.runtime.worker_status import State
 from tests.support.api_harness import Harness, served
 from tests.support.fake_service import BOB
 from tests.support.postgres import SignedLog, channel, worker_for

@@ -10,7 +10,8 @@ import pytest
 from scapp.channels.chain.calls import Checkpoint, Conclude, encode_call, selector_of
 from scapp.channels.chain.hints import ATTEMPTS_MAX, CALLDATA_BYTES_MAX, checkpointed_in
 from scapp.channels.chain.judging import state_hash_of
-from scapp.channels.signing import ORDER, Signer
+from scapp.channels.curve import ORDER
+from scapp.channels.signing import Signer
 from tests.support import chain_stories as story
 
 STATE = story.state(7, story.outcome(3, 2))

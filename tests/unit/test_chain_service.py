@@ -151,6 +151,19 @@ async def test_who_cannot_pay_for_a_dispute_is_told_once(caplog):
     assert told == [1, 1, 1, 1, 2]
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+async def test_the_price_of_gas_is_that_of_the_newest_block(legacy):
+    """On a chain without base fees it is asked for; 0 until the chain has answered."""
+    node = Node(story.new_chain())
+    node.client.legacy = legacy
+    assert node.service.gas_price == 0
+    async with node:
+        for price in (3, 70):
+            node.chain.base_fee = price
+            await node.mine()
+            await node.until(lambda price=price: node.service.gas_price == price)
+
+
 async def test_a_chain_that_answers_again_is_said(caplog):
     caplog.set_level(logging.INFO, "scapp.chain")
     async with Node(story.new_chain(), poll_seconds=0.01) as node:

@@ -13,13 +13,14 @@ from scapp.channels.channel.messages import EntriesWanted, decode_message
 from scapp.channels.channel.model import ChannelState, create, evolve
 from scapp.channels.channel.setup import Setup, SetupError
 from scapp.channels.crypto import keccak256
+from scapp.channels.curve import ORDER
 from scapp.channels.driver import advances
 from scapp.channels.errors import LocalError
 from scapp.channels.onchain import ChainView, Challenge, ChannelOnChain, Checkpoint, TransferAll
 from scapp.channels.outcome import Allocation, SingleAssetExit, encode_outcome, outcome_hash
 from scapp.channels.payouts import transfer_effects
 from scapp.channels.reading import SignedState
-from scapp.channels.signing import ORDER, Signer
+from scapp.channels.signing import Signer
 from scapp.channels.state import encode_state_of_outcome
 from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, ChannelId, Destination, Hash
 from tests.support.sim import SimNode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import LogCorrupt, Page
@@ -20,9 +20,8 @@ class DamagedLog(MemoryLog):
         self._check(stream)
         return super().read(stream, from_version)
 
-    def last_event(self, stream: bytes) -> bytes | None:
-        self._check(stream)
-        return super().last_event(stream)
+    def last_events(self, streams: Sequence[bytes]) -> dict[bytes, bytes]:
+        return super().last_events([stream for stream in streams if stream != self.damaged])
 
     def _check(self, stream: bytes) -> None:
         if stream == self.damaged:

@@ -10,9 +10,11 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from scapp.channels.books.income import Income
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest, RouteRequest
 from scapp.channels.routing.paths import Route
-from scapp.channels.types import U256_MAX, ZERO_ADDRESS, ChannelId
+from scapp.channels.types import U256_MAX, ZERO_ADDRESS, Address, ChannelId
+from scapp.runtime.api.ledger_views import waiting_text
 from scapp.runtime.cli.amounts import COIN
 from scapp.runtime.cli.main import scapp
 from scapp.runtime.client import Refused
@@ -168,6 +170,43 @@ def test_take_a_top_up_back(node: Harness) -> None:
     node.books.of_ledgers[channel] = msgspec.structs.replace(info, assets=(announced,))
     assert "not done" in run(node, "ledger", "cancel-top-up", "bob", "--wait", "0.1", code=4).stderr
     run(node, "ledger", "cancel-top-up", "bob", "--asset", "much", code=2)
+
+
+def test_what_waits_for_a_chain_that_does_not_answer_says_so(node: Harness) -> None:
+    """A deposit that was announced and is not made; nothing of it where the chain is not what is waited for."""
+    channel = node.books.put_ledger(8, BOB)
+    info = node.books.of_ledgers[channel]
+    announced = msgspec.structs.replace(info.assets[0], announced=7)
+    waits = msgspec.structs.replace(info, assets=(announced,), waiting_for="the deposit of this node: 7 wei")
+    fault = "no endpoint of the chain answers: http://h: TimeoutError"
+    assert waiting_text(info, fault) == info.waiting_for
+    assert waiting_text(waits, "") == "the deposit of this node: 7 wei"
+    assert waiting_text(waits, fault) == f"the deposit of this node: 7 wei; the chain does not answer: {fault}"
+
+
+def test_what_a_hub_has_earned_is_listed_by_peer_and_asset(node: Harness) -> None:
+    """With a sum for each asset; times are days or moments, of this machine's zone if they name none."""
+    bob, token = Address(BOB), Address(bytes.fromhex(TOKEN[2:]))
+    assert run(node, "ledger", "income").stdout == "nothing earned\n"
+    node.books.earned = [
+        Income(ZERO_ADDRESS, bob, 2, 5 * 10**17, 3, 10**17),
+        Income(ZERO_ADDRESS, Address(CAROL), 0, 0, 1, 4 * 10**17),
+        Income(token, bob, 1, 7),
+    ]
+    found = run(node, "ledger", "income", "--since", "2026-11-01T00:00:00+00:00", "--until", "2026-12-01T00:00Z").stdout
+    assert node.books.requests[-1] == ("income", 1_793_491_200_000, 1_796_083_200_000)
+    lines = [line.split() for line in found.splitlines()]
+    assert ["bob", "2", "0.5", "eth", "3", "0.1", "eth", "0.6", "eth"] in lines
+    assert ["all", "2", "0.5", "eth", "4", "0.5", "eth", "1", "eth"] in lines
+    document = json.loads(run(node, "ledger", "income", "--since", "2026-11-01", "--json").stdout)
+    assert document["rows"][0] == {
+        "asset": COIN, "peer": "0x" + BOB.hex(), "peer_name": "bob", "channels": 2, "channel_fees": str(5 * 10**17),
+        "payments": 3, "payment_fees": str(10**17), "total": str(6 * 10**17),
+    }  # fmt: skip
+    assert document["until_ms"] > document["since_ms"]
+    assert "no time" in run(node, "ledger", "income", "--since", "yesterday", code=2).stderr
+    with pytest.raises(Refused, match="since=5 and until=5"):
+        node.client.income(5, 5)
 
 
 def test_open_pay_and_close_a_payment_channel(node: Harness) -> None:

@@ -221,7 +221,7 @@ async def test_a_lock_that_nobody_opens_comes_back_when_the_chain_has_passed_its
     invoice = await net.invoiced()
     net.nodes[2].book.settings = replace(net.nodes[2].book.settings, margin_s=10**6)
     hub = net.nodes[1]
-    hub.runner.asks.on_ask = lambda peer, ask: _agree(hub, peer, ask)  # type: ignore[method-assign]
+    hub.runner.asks.on_ask = lambda peer, ask, _: _agree(hub, peer, ask)  # type: ignore[method-assign]
     assert await net.pay(invoice) == ""
     assert statuses(net) == ["failing", "failing", "failing"]
     payer = net.nodes[0].transit()

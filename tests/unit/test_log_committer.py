@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scapp.channels.errors import LocalError
+from scapp.channels.log.bell import Bell
 from scapp.channels.log.committer import Committer
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import Append, LogClosed, LogWriteFailed, StreamWrite, VersionConflict
@@ -197,13 +198,12 @@ async def test_tasks_commit_in_the_order_of_their_calls() -> None:
 async def test_one_call_into_the_event_loop_serves_a_whole_group(monkeypatch: pytest.MonkeyPatch) -> None:
     """One call into the event loop serves a whole group."""
     log = GatedLog()
-    loop = asyncio.get_running_loop()
-    calls: list[object] = []
-    original = loop.call_soon_threadsafe
+    rung: list[Bell] = []
+    original = Bell.ring
 
-    def counted(*arguments, **named):
-        calls.append(arguments)
-        return original(*arguments, **named)
+    def counted(bell: Bell) -> None:
+        rung.append(bell)
+        original(bell)
 
     with Committer(log) as committer:
         first = asyncio.ensure_future(committer.append(write(A, 0)))
@@ -211,10 +211,10 @@ async def test_one_call_into_the_event_loop_serves_a_whole_group(monkeypatch: py
         assert await asyncio.to_thread(log.entered.acquire, timeout=WAIT_SECONDS)
         others = [asyncio.ensure_future(committer.append(write(A, 1 + number))) for number in range(40)]
         await asyncio.sleep(0)
-        monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+        monkeypatch.setattr(Bell, "ring", counted)
         log.gate.release(2)
         await asyncio.gather(first, *others)
-    assert len(calls) == 2
+    assert len(rung) == 2
     assert log.groups == [1, 40]
 
 
@@ -249,6 +249,35 @@ def test_a_closed_event_loop_does_not_stop_the_committer() -> None:
         log.gate.release(2)
         committer.submit(write(A, 1)).result(WAIT_SECONDS)
     assert log.durable_copy().version(A) == 2
+
+
+async def test_a_loop_hears_of_appends_that_ended_with_the_committer() -> None:
+    """Who is told in an event loop hears of it though the committer has closed since; then the loop is left alone."""
+    log = MemoryLog()
+    committer = Committer(log)
+    waiters = [committer.append(write(A, number)) for number in range(3)]
+    committer.close()
+    await asyncio.gather(*waiters)
+    with pytest.raises(LogClosed, match="committer is closed"):
+        committer.append(write(A, 3))
+    loop = asyncio.get_running_loop()
+    bell = Bell()
+    bell.end()
+    await asyncio.sleep(0)
+    assert not loop.remove_reader(bell._descriptor)
+
+
+def test_a_committer_serves_one_event_loop_after_another() -> None:
+    """A committer serves one event loop after another, and keeps nothing of those that were closed."""
+    with MemoryLog() as log, Committer(log) as committer:
+        for number in range(3):
+
+            async def append(number: int = number) -> None:
+                await committer.append(write(A, number))
+
+            asyncio.run(append())
+        assert len(committer._bells) == 1
+        assert log.version(A) == 3
 
 
 def test_many_threads_through_one_committer_on_disk(tmp_path: Path) -> None:

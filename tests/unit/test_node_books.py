@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from scapp.channels import chain_desk
 from scapp.channels.books import proposals
 from scapp.channels.books.info import LedgerRequest, PaymentChannelRequest
 from scapp.channels.books.step import BOOKS_STREAM
@@ -15,7 +19,7 @@ from scapp.channels.ledger import proposals as ledger_proposals
 from scapp.channels.log.port import Append, StreamWrite
 from scapp.channels.onchain import Purpose
 from scapp.channels.restoring import mark_restored
-from scapp.channels.types import ZERO_ADDRESS, ChannelId
+from scapp.channels.types import ZERO_ADDRESS, ChannelId, money
 from tests.support.ledger_scene import DURATION_S, LedgerScene
 from tests.support.node_cast import START_MS
 from tests.support.plain_chain import TOKEN
@@ -167,9 +171,29 @@ async def test_a_top_up_that_the_account_cannot_pay_is_refused_at_once(scene: Le
     left = await scene.ledger(ALICE, HUB)
     turn, has = scene.info(ALICE, left).turn, await scene.services[ALICE].funds(ZERO_ADDRESS)
     for amount in (has + 1, has):
-        with pytest.raises(LocalError, match=f"the chain account has {has} wei, too little to deposit {amount}"):
+        said = f"the chain account has {money(has)}, too little to deposit {money(amount, named=True)}"
+        with pytest.raises(LocalError, match=re.escape(said)):
             await scene.books(ALICE).top_up(left, ZERO_ADDRESS, amount)
     assert scene.info(ALICE, left).turn == turn
+
+
+async def test_a_top_up_goes_on_while_the_chain_does_not_answer(
+    scene: LedgerScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the account has is not known then: the deposit is announced, and waits for the chain like any other. Whether
+    one was sent is not known either, so none is taken back; nothing is held for that afterwards."""
+    monkeypatch.setattr(chain_desk, "ANSWER_S", 0.02)
+    left = await scene.ledger(ALICE, HUB)
+    books, service = scene.books(ALICE), scene.services[ALICE]
+    never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(service, "funds", lambda asset: asyncio.shield(never))
+    monkeypatch.setattr(service, "quiet", lambda: asyncio.shield(never))
+    await books.top_up(left, ZERO_ADDRESS, 500)
+    await scene.until(lambda: scene.info(ALICE, left).assets[0].announced == 500)
+    with pytest.raises(LocalError, match="nobody knows whether the deposit was sent; nothing has changed"):
+        await books.cancel_top_up(left, ZERO_ADDRESS)
+    monkeypatch.undo()
+    await scene.until(lambda: scene.money(ALICE, left) == (1_500, 1_000, 0), blocks=True)
 
 
 async def test_who_has_too_little_signs_nothing(scene: LedgerScene) -> None:
@@ -205,6 +229,32 @@ async def test_a_top_up_is_taken_back_before_it_is_sent(scene: LedgerScene, who:
     await books.top_up(left, ZERO_ADDRESS, 70)
     await scene.until(lambda: scene.money(who, left) == (1_070, 1_000, 0), blocks=True)
     assert scene.chain.held(left) == held + 70
+
+
+@pytest.mark.parametrize("who", [ALICE, HUB])
+async def test_a_second_top_up_is_told_of_the_first_and_what_to_do(scene: LedgerScene, who: int) -> None:
+    """By leader and follower, from the moment it was asked for; the first goes on, then there may be another."""
+    left = await scene.ledger(ALICE, HUB)
+    books = scene.books(who)
+    await books.top_up(left, ZERO_ADDRESS, 500)
+    for _ in range(2):  # not signed by both yet, then announced
+        with pytest.raises(LocalError) as refused:
+            await books.top_up(left, ZERO_ADDRESS, 70)
+        assert str(refused.value) == (
+            "a top-up of 500 wei is pending in this ledger, and one at a time is made: wait until it is confirmed "
+            f"(`scapp ledger show`), or take it back (`scapp ledger cancel-top-up 0x{left.hex()}`)"
+        )
+        await scene.until(lambda: scene.info(who, left).assets[0].announced == 500)
+    await scene.until(lambda: scene.money(who, left) == (1_500, 1_000, 0), blocks=True)
+    await books.top_up(left, ZERO_ADDRESS, 70)
+    await scene.until(lambda: scene.money(who, left) == (1_570, 1_000, 0), blocks=True)
+
+
+async def test_what_a_ledger_cannot_hold_is_said_without_words_of_the_protocol(scene: LedgerScene) -> None:
+    left = await scene.ledger(ALICE, HUB)
+    for who in (ALICE, HUB):
+        with pytest.raises(LocalError, match=r"^a transfer of 0; allowed are 1 to"):
+            await scene.books(who).transfer(left, ZERO_ADDRESS, 0)
 
 
 async def test_a_top_up_that_was_sent_is_not_taken_back(scene: LedgerScene) -> None:

@@ -401,3 +401,68 @@ async def test_what_cannot_be_resized_is_said_and_goes_on(scene: Scene) -> None:
         await alice.resize(channel, {})
     (receipt,) = await bob.submit(channel, [b"move:0:1:2"])
     assert receipt.status == "accepted"
+
+
+async def test_a_settled_channel_stays_on_the_disk_and_one_that_still_owes_does_not(scene: Scene) -> None:
+    """Closed is not over where deposits are; paid out and confirmed is, and nobody watches it after a restart."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    await bob.submit(channel, [b"move:0:1:2"])
+    await bob.close_channel(channel)
+    await scene.until(channel, "closed")
+    bob = await scene.restart(1)
+    assert [info.phase for info in bob.channels()] == ["closed"]
+    await scene.until(channel, "settled")
+    await scene.block()
+    before = bob.channel(channel)
+    bob = await scene.restart(1)
+    assert (bob.channels(), list(bob.archived())) == ([], [channel])
+    assert bob.archived()[channel].phase == "settled"
+    assert bob.channel(channel) == before
+    await scene.block()
+    assert not scene.services[1].watched
+    with pytest.raises(LocalError, match="settled"):
+        await bob.challenge(channel)
+    assert bob.was_archived(channel)
+    assert bob.channel(channel) == before
+    await scene.block()
+    assert scene.gains() == [-2, 2]
+
+
+async def test_a_payout_that_is_not_confirmed_yet_may_be_undone_and_keeps_the_channel(scene: Scene) -> None:
+    """After restarts at both times it is loaded, watched, and goes to the disk only once the chain cannot go back."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    await bob.close_channel(channel)
+    await scene.until(channel, "closed")
+    await scene.happens(lambda: bob.channel(channel).waiting_for == "the payout to be confirmed")
+    bob = await scene.restart(1)
+    assert [info.phase for info in bob.channels()] == ["closed"]
+    assert bob.archived() == {}
+    await scene.until(channel, "settled")
+
+
+async def test_a_channel_stays_in_memory_as_long_as_its_successor_lives(scene: Scene) -> None:
+    """It is loaded with it at a start; once both are over, both go."""
+    alice, bob = (await scene.start()).nodes
+    channel = await alice.open_channel(scene.request())
+    await scene.until(channel, "running")
+    new = await alice.resize(channel, {ZERO_ADDRESS: 1})
+    assert new is not None
+    await scene.until(new, "running")
+    await scene.until(channel, "settled")
+    await scene.block()
+    before = bob.channel(channel)
+    for _ in range(2):
+        bob = await scene.restart(1)
+        assert {info.channel_id for info in bob.channels()} == {channel, new}
+        await bob._putting_away.round()
+        assert (bob.channel(channel), bob.archived()) == (before, {})
+    await bob.close_channel(new)
+    await scene.until(new, "settled")
+    await scene.block()
+    bob = await scene.restart(1)
+    assert (bob.channels(), set(bob.archived())) == ([], {channel, new})
+    assert (bob.channel(channel).successor, bob.channel(new).renews) == (new, channel)

@@ -166,7 +166,7 @@ async def test_an_unopened_lock_ends_and_both_channels_can_be_closed(scene: Scen
     for name in list(invoices):  # it is forgotten between the question and the lock
         asked = nodes.books(BOB)._locks.asks.on_ask
 
-        def on_ask(peer: Address, ask: object, name: bytes = name, asked: object = asked) -> None:
+        def on_ask(peer: Address, ask: object, limited: str, name: bytes = name, asked: object = asked) -> None:
             asked(peer, ask)  # type: ignore[operator]
             invoices.pop(name, None)
 

@@ -15,11 +15,11 @@ from eth_account.messages import encode_defunct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scapp.channels import signing
+from scapp.channels import curve, signing
 from scapp.channels.crypto import keccak256
+from scapp.channels.curve import ORDER
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.signing import (
-    ORDER,
     InvalidKey,
     InvalidSignature,
     Signer,
@@ -43,30 +43,30 @@ hashes = st.binary(min_size=32, max_size=32)
 @pytest.fixture(params=["direct", "public"], autouse=True)
 def backend(request, monkeypatch):
     """Every test here runs over both ways into the library."""
-    chosen = signing.DirectBackend() if request.param == "direct" else signing.PublicBackend()
+    chosen = curve.DirectBackend() if request.param == "direct" else curve.PublicBackend()
     monkeypatch.setattr(signing, "_BACKEND", chosen)
     return chosen
 
 
 def test_the_direct_backend_is_what_runs_here(monkeypatch):
     """The tests of the fast way test what is used."""
-    assert isinstance(signing.choose_backend(), signing.DirectBackend)
+    assert isinstance(curve.choose_backend(), curve.DirectBackend)
 
 
 @pytest.mark.parametrize("module", [None, type(sys)("coincurve._libsecp256k1")], ids=["missing", "changed"])
 def test_without_the_private_module_the_public_classes_do_it(monkeypatch, module):
     """A new coincurve that moves its private parts slows a node down and does not stop it."""
     monkeypatch.setitem(sys.modules, "coincurve._libsecp256k1", module)
-    chosen = signing.choose_backend()
-    assert type(chosen) is signing.PublicBackend
+    chosen = curve.choose_backend()
+    assert type(chosen) is curve.PublicBackend
     monkeypatch.setattr(signing, "_BACKEND", chosen)
     assert recover(H, Signer(b"\x01" * 32).sign(H)) == Signer(b"\x01" * 32).address
 
 
 def test_a_backend_that_answers_differently_is_not_used(monkeypatch):
     """The self-test at import compares results, not names."""
-    monkeypatch.setattr(signing.DirectBackend, "sign", lambda self, secret, digest: bytes(65))
-    assert type(signing.choose_backend()) is signing.PublicBackend
+    monkeypatch.setattr(curve.DirectBackend, "signs", lambda self, secret: lambda digest: bytes(65))
+    assert type(curve.choose_backend()) is curve.PublicBackend
 
 
 @given(secrets, hashes)
@@ -236,10 +236,8 @@ def test_an_r_that_no_v_of_the_contracts_names_is_not_signed(backend):
     key = backend.recover_key(digest, signature, 2)
     assert key is not None
     verifier = Verifier(address_of(backend.serialize_key(key)))
-    verifier._key, verifier._parsed = key, backend.parsed(key)
-    assert signing.DirectBackend().check(
-        digest, signature, signing.DirectBackend().parsed(direct_key(digest, signature))
-    )
+    verifier._key, verifier._check = key, backend.checks(key)
+    assert curve.DirectBackend().checks(direct_key(digest, signature))(digest, signature)
     for v in (b"\x1b", b"\x1c"):
         assert verifier.signed(H, signature + v) is False
         with pytest.raises(InvalidSignature):
@@ -247,7 +245,7 @@ def test_an_r_that_no_v_of_the_contracts_names_is_not_signed(backend):
 
 
 def direct_key(digest: bytes, signature: bytes) -> bytes:
-    key = signing.DirectBackend().recover_key(digest, signature, 2)
+    key = curve.DirectBackend().recover_key(digest, signature, 2)
     assert key is not None
     return key
 
@@ -255,8 +253,8 @@ def direct_key(digest: bytes, signature: bytes) -> bytes:
 def test_a_backend_whose_check_is_wrong_is_not_used(monkeypatch):
     """Neither one that accepts everything nor one that accepts nothing."""
     for answer in (True, False):
-        monkeypatch.setattr(signing.DirectBackend, "check", lambda self, digest, signature, key, answer=answer: answer)
-        assert type(signing.choose_backend()) is signing.PublicBackend
+        monkeypatch.setattr(curve.DirectBackend, "checks", lambda self, key, answer=answer: lambda *_: answer)
+        assert type(curve.choose_backend()) is curve.PublicBackend
 
 
 def test_verify_says_who_signed():
@@ -321,12 +319,12 @@ def test_the_secret_does_not_leak():
 
 def test_the_direct_backend_guards_what_c_reads():
     """The library reads 32 bytes whatever it is given, so shorter ones never get there."""
-    direct = signing.DirectBackend()
+    direct = curve.DirectBackend()
     for secret, digest in ((b"\x01" * 31, H), (b"\x01" * 32, H[:31])):
         with pytest.raises(ValueError, match="31"):
-            direct.sign(secret, digest)
+            direct.signs(secret)(digest)
     with pytest.raises(ValueError, match="not a valid key"):
-        direct.sign(bytes(32), H)
+        direct.signs(bytes(32))(H)
     assert direct.recover(H[:31], GOOD, 0) is None
     assert direct.recover(H, GOOD[:63], 0) is None
     assert direct.recover(H, GOOD, 4) is None

@@ -30,7 +30,7 @@ def fields(driver: ChannelDriver) -> tuple[Any, ...]:
     named = {name: getattr(state, name) for name in state.__struct_fields__ if name != "setup"}
     setup = state.setup
     constants = (setup.channel_id, setup.participants, setup.my_index, setup.deployment, setup.slots)
-    return named, constants, driver.version, driver.index
+    return named, constants, driver.version, driver.index.saved()
 
 
 def without_snapshots(log: EventLog) -> MemoryLog:
@@ -243,7 +243,7 @@ def test_every_entry_is_found_from_a_mark_before_it(sizes: list[int]) -> None:
     for size in sizes:
         before = version
         version += 2
-        index.add(first, first + size, version)
+        index.add(size, first + size, version)
         if size:
             places.append((first, first + size, before))
         first += size

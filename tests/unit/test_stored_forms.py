@@ -26,6 +26,7 @@ from scapp.channels.channel.events import (
     Refused,
     Restored,
     RestoreSeen,
+    Retired,
     SignatureSeen,
     Signed,
     StateAdopted,
@@ -134,6 +135,7 @@ EVENTS: dict[str, Event] = {
     "restore-seen.1": RestoreSeen(0, b"\x06" * 16, 1029),
     "recalled.1": StateRecalled(SIGNED),
     "recovered.1": Recovered(1029, True),
+    "retired.1": Retired("settled", 1029, b"\x07" * 32),
 }
 PURPOSE = Purpose(ChannelId(CHANNEL), "deposit", bytes(20))
 CHAIN_EVENTS: dict[str, chain_events.ChainEvent] = {

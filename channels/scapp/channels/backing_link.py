@@ -7,7 +7,7 @@ and everything both sides say may be said again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 
 from scapp.channels.backing import Backing, BackingSource
 from scapp.channels.channel.engine import Engine
@@ -24,9 +24,19 @@ logger = logging.getLogger("scapp.node")
 
 
 class BackingLink:
-    """Belongs to the node's event loop. `runners` are the node's channels by id."""
+    """Belongs to the node's event loop. `runners` are the node's channels in memory by id, `archive` those that
+    were left on the disk, `find` gives one of either."""
 
-    def __init__(self, source: BackingSource | None, terms: ChainTerms, runners: Mapping[bytes, ChannelRunner]) -> None:
+    def __init__(
+        self,
+        source: BackingSource | None,
+        terms: ChainTerms,
+        runners: Mapping[bytes, ChannelRunner],
+        archive: Container[bytes],
+        find: Callable[[ChannelId], ChannelRunner | None],
+    ) -> None:
+        self._archive = archive
+        self._find = find
         self._source = source
         self._terms = terms
         self._runners = runners
@@ -111,11 +121,21 @@ class BackingLink:
     # What the ledgers say
 
     def _on_backing(self, channel: ChannelId, backing: Backing) -> None:
+        if backing.stage == "released" and channel in self._archive:
+            return  # it knows that, or it would not be there
         self._news[channel] = backing
         self._show(channel)
 
+    def has_news(self, channel: ChannelId) -> bool:
+        """Have the ledgers said something that the channel has not taken yet?"""
+        return channel in self._news
+
+    def drop(self, channel: ChannelId) -> None:
+        """The channel is over and leaves memory."""
+        self._told.pop(channel, None)
+
     def _show(self, channel: ChannelId) -> None:
-        runner = self._runners.get(channel)
+        runner = self._find(channel)
         if runner is not None:
             runner.try_input(lambda engine, _: self._take(engine))
 

@@ -7,12 +7,18 @@ here that a restart would miss: channels are watched again, their views read aga
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
-from scapp.channels.chain.port import ChainService
+from scapp.channels.chain.client import Unavailable
+from scapp.channels.chain.port import REVEAL_GAS, ChainService
+from scapp.channels.errors import LocalError
 from scapp.channels.onchain import ChainView, Protection, Revealed, Transaction
 from scapp.channels.types import Address, ChannelId
 
+ANSWER_S = 3.0
+"""So long somebody who asks for something waits for what the chain says of it."""
 UNDER_WAY = frozenset(("waiting", "pending", "included"))
 
 
@@ -56,6 +62,11 @@ class ChainDesk:
         return self._chain.confirming_s
 
     @property
+    def reveal_cost(self) -> int:
+        """What it costs now to reveal one preimage on chain, in wei; 0 until that is known."""
+        return REVEAL_GAS * self._chain.gas_price
+
+    @property
     def protection(self) -> Protection | None:
         """See `ChainService.protection`."""
         return self._chain.protection
@@ -67,9 +78,13 @@ class ChainDesk:
     async def stop(self) -> None:
         await self._chain.stop()
 
-    async def funds(self, asset: Address) -> int:
-        """See `ChainService.funds`."""
-        return await self._chain.funds(asset)
+    async def funds(self, asset: Address) -> int | None:
+        """What the account has of an asset; None when the chain does not tell soon. Raises LocalError for what is no
+        token."""
+        with contextlib.suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(ANSWER_S):
+                return await self._chain.funds(asset)
+        return None
 
     def watch(
         self,
@@ -113,8 +128,16 @@ class ChainDesk:
             self._chain.want(channel, wants)
 
     async def is_depositing(self, channel: ChannelId, asset: Address) -> bool:
-        """Was a deposit of that asset signed that is in no block yet? To be asked once it is wanted no longer."""
-        await self._chain.quiet()
+        """Was a deposit of that asset signed that is in no block yet? To be asked once it is wanted no longer. Raises
+        LocalError when nobody knows."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._chain.quiet()
+        except TimeoutError:
+            raise LocalError(
+                f"the chain has not answered for {ANSWER_S:g} s, so nobody knows whether the deposit was sent; nothing "
+                "has changed, try again once `scapp chain status` shows no fault"
+            ) from None
         found = self._chain.transactions(channel)
         return any(
             each.status == "pending" and each.purpose.kind == "deposit" and each.purpose.subject == asset

@@ -150,6 +150,10 @@ class ChainLink:
         if runner.engine.session.seen_at_s:  # silence, unlike wanting nothing, cancels nothing sent by an earlier run
             desk.want(channel, runner.engine.wanted(self.head_time_s, self._clock_ms()))
 
+    def follows(self, channel: ChannelId) -> bool:
+        """Is the channel watched on chain?"""
+        return channel in self._watched
+
     # What the chain says
 
     def _take(self, engine: Engine) -> Step:

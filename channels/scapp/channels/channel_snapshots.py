@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from scapp.channels.batch_index import BatchIndex
+from scapp.channels.batch_index import BatchIndex, SavedIndex
 from scapp.channels.channel.events import ChannelCreated, Event, Signed, StateSupported
 from scapp.channels.channel.model import ChannelState, create, evolve
 from scapp.channels.errors import CorruptionError, LocalError
@@ -61,7 +61,7 @@ class Loaded:
         self.state = state = evolve(before, event)
         if state.head is not before.head:
             advanced: Signed = before.candidates[-1] if type(event) is StateSupported else event.state  # type: ignore[union-attr]
-            self.index.add(advanced.sequence - len(advanced.entries), advanced.sequence, self.version)
+            self.index.add(len(advanced.entries), advanced.sequence, self.version)
 
 
 class _Saved(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -69,7 +69,7 @@ class _Saved(msgspec.Struct, frozen=True, array_like=True, gc=False):
     fold: int
     shape: int
     version: int
-    index: BatchIndex
+    index: SavedIndex
     state: msgspec.Raw
 
 
@@ -84,7 +84,7 @@ class StateCodec:
         assert state.state is not None
         fields = tuple(getattr(state.state, name) for name in _FIELDS)
         body = msgspec.Raw(msgspec.msgpack.encode(fields))
-        return msgspec.msgpack.encode(_Saved(FORM, FOLD, _shape(), state.version, state.index, body))
+        return msgspec.msgpack.encode(_Saved(FORM, FOLD, _shape(), state.version, state.index.saved(), body))
 
     def decode(self, data: bytes) -> Loaded:
         """Raises ValueError (msgspec's errors are some) for a snapshot of another release."""
@@ -100,7 +100,7 @@ class StateCodec:
         if not isinstance(created, ChannelCreated):
             raise CorruptionError(f"stream 0x{self._stream.hex()} begins with {type(created).__name__}")
         state = msgspec.structs.replace(create(created), **{name: getattr(fields, name) for name in _FIELDS})
-        loaded = Loaded(self._stream, state, saved.index)
+        loaded = Loaded(self._stream, state, BatchIndex(saved.index))
         loaded.version = saved.version
         loaded.snapshot = saved.version, len(data)
         return loaded

@@ -10,10 +10,11 @@ import msgspec
 from scapp.channels.abi import InvalidValue
 from scapp.channels.app_data import AppData, decode_app_data
 from scapp.channels.crypto import keccak256
+from scapp.channels.curve import ORDER
 from scapp.channels.errors import ScappError
 from scapp.channels.outcome import encode_outcome, outcome_of_slots
 from scapp.channels.reading import SignedState
-from scapp.channels.signing import ORDER, SIGNATURE_BYTES, Verifier
+from scapp.channels.signing import SIGNATURE_BYTES, Verifier
 from scapp.channels.state import FixedPart, check_fixed_part, encode_state_of_outcome
 from scapp.channels.types import Address, ChannelId
 

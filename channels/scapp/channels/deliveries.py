@@ -26,6 +26,10 @@ class Deliveries:
             self._open[key] = self._open.get(key, 0) + messages
         return key
 
+    def is_open(self, channel: bytes) -> bool:
+        """Does a peer still have to acknowledge something of the channel?"""
+        return any(key.startswith(channel) for key in self._open)
+
     def acknowledged(self, key: bytes) -> None:
         """The peer has processed one message of the row."""
         left = self._open.get(key, 0) - 1

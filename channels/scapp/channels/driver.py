@@ -48,33 +48,21 @@ from scapp.channels.log.port import Append, EventLog, StreamWrite
 
 
 @final
-class Store(msgspec.Struct, frozen=True, gc=False):
+class Store(Append, frozen=True, gc=False):
     """Append this; answer None once it is done (durably when `durable`)."""
 
-    append: Append
-    durable: bool
+    durable: bool = True
 
 
 @final
-class Ask(msgspec.Struct, frozen=True, gc=False):
-    """Ask admission; answer with Admitted or an AdmissionError."""
-
-    batch: TryBatch
-
-
 class Refusals(msgspec.Struct, frozen=True, gc=False):
     """Own submissions were refused."""
 
     refused: tuple[Refused, ...]
 
 
-class Advanced(msgspec.Struct, frozen=True, gc=False):
-    """A state became supported; its entries are in the log."""
-
-    state: Signed
-
-
-Notice = Refusals | Advanced
+Notice = Refusals | Signed
+"""A state by itself says that it became supported: its entries are in the log."""
 
 
 @final
@@ -87,7 +75,8 @@ class Do(msgspec.Struct, frozen=True, gc=False):
 
 _NO_ROWS: Mapping[bytes, bytes | None] = MappingProxyType({})
 
-Request = Store | Ask | Do
+Request = Store | TryBatch | Do
+"""`TryBatch` is answered with Admitted or an AdmissionError."""
 Run = Generator[Request, object, None]
 
 
@@ -112,60 +101,59 @@ class ChannelDriver:
     def run(self, step: Step | None, now_ms: int) -> Run:
         """Store and act on `step`, then on all that follows from it. A None step only follows up."""
         engine = self.engine
-        while True:
-            if step is None:
-                step = engine.follow_up(now_ms)
-                if step is None:
-                    if self._held:
-                        yield self._store(NOTHING)
-                        yield Do((), self._told())
-                    return
+        if step is None or step is NOTHING:
+            step = engine.follow_up(now_ms)
+        while step is not None:
             events, effects, ask = step.events, step.effects, step.ask
-            notices: Sequence[Notice] = ()
-            if events:
-                if step.joins:
-                    for event in events:
-                        self._held.append(encode_event(event))
-                    self._held_notices += self._fold(events)
-                else:
-                    yield self._store(step)
-                    notices = self._told() + self._fold(events) if self._held else self._fold(events)
-            # Only admission, which is undone by a crash, may run while folded events are held back.
-            elif effects and (self._held or self._rows(effects)):
+            if events and step.joins:
+                for event in events:
+                    self._held.append(encode_event(event))
+                self._fold(events, self._held_notices)
+                if effects:
+                    yield Do(effects)
+            elif events:
                 yield self._store(step)
-                notices = self._told()
-            if effects or notices:
-                yield Do(effects, notices)
+                notices = self._told() if self._held else []
+                self._fold(events, notices)
+                if effects or notices:
+                    yield Do(effects, notices)
+            elif effects:
+                # Only admission, which is undone by a crash, may run while folded events are held back.
+                if self._held or any(type(effect) in STORED for effect in effects):
+                    yield self._store(step)
+                yield Do(effects, self._told())
             if ask is None:
-                step = None
+                step = engine.follow_up(now_ms)
                 continue
-            answer = yield Ask(ask)
+            answer = yield ask
             if type(answer) is Admitted:
                 step = engine.admitted(answer, now_ms)
             else:
                 assert isinstance(answer, AdmissionError)
                 step = engine.admission_failed(str(answer))
+        if self._held:
+            yield self._store(NOTHING)
+            yield Do((), self._told())
 
     def _rows(self, effects: Sequence[Effect]) -> Mapping[bytes, bytes | None]:
         """What the effects keep in the outbox."""
-        rows = _NO_ROWS
-        for effect in effects:
-            if type(effect) in STORED:
-                key, value = outbox_row(self.stream, effect)  # type: ignore[arg-type]  # its type was compared above
-                rows = {**rows, key: value}
-        return rows
+        return dict(outbox_row(self.stream, effect) for effect in effects if type(effect) in STORED)  # type: ignore[arg-type]
 
     def _store(self, step: Step) -> Store:
         """One append of all events held and those of the step."""
         held = self._held
-        events = [*held]
+        events = held.copy()
         for event in step.events:  # mostly one, for which a `map` costs more than the loop
             events.append(encode_event(event))
-        rows = self._rows(step.effects)
+        rows = _NO_ROWS
+        for effect in step.effects:
+            if type(effect) in STORED:
+                rows = self._rows(step.effects)
+                break
         if not events:
-            return Store(Append((), rows), False)
+            return Store((), rows, False)
         write = StreamWrite(self.stream, self.version - len(held), events)
-        return Store(Append((write,), rows), step.durable or bool(held))
+        return Store((write,), rows, step.durable or bool(held))
 
     def _told(self) -> list[Notice]:
         """The held events are stored: what listeners hear of them now."""
@@ -173,20 +161,17 @@ class ChannelDriver:
         self._held.clear()
         return notices
 
-    def _fold(self, events: Sequence[Event]) -> list[Notice]:
-        """Fold the events; returns what listeners hear of them."""
-        notices: list[Notice] = []
+    def _fold(self, events: Sequence[Event], notices: list[Notice]) -> None:
+        """Fold the events; adds what listeners hear of them."""
         engine = self.engine
         for event in events:
             self.version += 1
             advanced = engine.apply(event)
             if advanced is not None:
-                sequence = advanced.sequence
-                self.index.add(sequence - len(advanced.entries), sequence, self.version)
-                notices.append(Advanced(advanced))
+                self.index.add(len(advanced.entries), advanced.sequence, self.version)
+                notices.append(advanced)
             elif type(event) is SubmissionsRefused:
                 notices += _refusals_of(engine.state.setup.my_index, event)
-        return notices
 
     def position_of(self, sequence: int) -> int:
         """Stream version from which the batch that holds entry `sequence` is found (see `BatchIndex`)."""

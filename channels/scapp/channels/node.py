@@ -8,23 +8,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from scapp.channels.admission import Admission
+from scapp.channels.archive import Archive
 from scapp.channels.backing import BackingSource
 from scapp.channels.backing_link import BackingLink
 from scapp.channels.books.messages import PREFIXES, prefix_of
 from scapp.channels.books.step import BOOKS_STREAM
 from scapp.channels.chain.port import ChainService
 from scapp.channels.chain_link import ChainLink
-from scapp.channels.channel.effects import parse_outbox_row
+from scapp.channels.channel.effects import StoredSend
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.full_set import for_contracts, newest_enforceable
 from scapp.channels.channel.messages import Decisions, ModulePart, ModuleWanted, Rejected, decode_message
+from scapp.channels.channel.retiring import retirement
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
-from scapp.channels.driver import ChannelDriver, load
+from scapp.channels.channel_set import ChannelSet
 from scapp.channels.entries import Kind
 from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.idle import IdleBound
@@ -34,11 +36,11 @@ from scapp.channels.module_exchange import ModuleExchange, ModuleOf
 from scapp.channels.openings import Openings
 from scapp.channels.payments.locked.events import LOCKS_STREAM
 from scapp.channels.proposals import Proposals
-from scapp.channels.reading import SignedState
-from scapp.channels.restoring import is_purse, restored_ms, settled_purses
+from scapp.channels.putting_away import PuttingAway
+from scapp.channels.reading import Archived, SignedState
+from scapp.channels.restoring import restored_ms
 from scapp.channels.runner import ChannelRunner, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Policy, Receipt
-from scapp.channels.succession_link import SuccessionLink
 from scapp.channels.transport.limits import TransportLimits
 from scapp.channels.transport.port import PeerStatus, Transport
 from scapp.channels.types import Address, ChannelId
@@ -87,7 +89,10 @@ class Node:
         there are no ledgers; the node starts and stops it. `books`: how this node deals with ledgers. `backing` funds
         virtual channels, the node's own ledgers by default."""
         self._runners: dict[bytes, ChannelRunner] = {}
-        self.source = LogSource(log, lambda: {key: runner.driver for key, runner in list(self._runners.items())})
+        archive = Archive(log, signer, terms or ChainTerms())
+        self.source = LogSource(
+            log, lambda: {key: runner.driver for key, runner in list(self._runners.items())}, archive
+        )
         self._shared = Shared(
             signer, log, committer, transport, admission, clock_ms, self.source, self._emit, idle or IdleBound()
         )
@@ -100,12 +105,14 @@ class Node:
             self.books = open_books(self._shared, self._chain.desk, books, nonce, self)
             if backing is None:
                 backing = self.books.backing
-        self._backing = BackingLink(backing, self._chain.terms, self._runners)
+        self._channels = channels = ChannelSet(self._shared, archive, self._runners)
+        self._find = channels.find
+        self._succession = channels.succession
+        self._backing = BackingLink(backing, self._chain.terms, self._runners, archive, channels.awake)
         self._shared.after_input = self._after_input
         self._modules = ModuleExchange(self._shared, module_of)
         self._log = log
         self._transport = transport
-        self._succession = SuccessionLink(self._engine, lambda channel, put: self._runners[channel].try_input(put))
         self._proposals = Proposals(
             self._shared,
             policy,
@@ -114,7 +121,7 @@ class Node:
             self._succession,
             frame_bytes_max,
             self._runners,
-            self._begin,
+            channels.begin,
         )
         self._openings = Openings(
             self._shared,
@@ -123,73 +130,56 @@ class Node:
             self._proposals,
             self._succession,
             self._runners,
-            self._begin,
+            channels.begin,
             nonce,
         )
-        self._corrupt: dict[ChannelId, str] = {}  # channels that stay closed, and what is wrong with each
+        self._putting_away = PuttingAway(
+            self._shared, archive, self._chain, self._backing, self._succession, self._runners
+        )
         self._listeners: list[Callable[[NodeEvent], None]] = []
         self._ticker: asyncio.Task[None] | None = None
 
     # Life
 
     async def start(self) -> None:
-        """Rebuild every channel from the log, then talk to peers. A corrupt channel stays closed, others go on."""
-        streams = set(await asyncio.to_thread(self._log.streams)) - {NODE_STREAM, BOOKS_STREAM, LOCKS_STREAM}
+        """Rebuild every channel that is not over from the log, then talk to peers. A corrupt channel stays closed,
+        others go on."""
+        others = {NODE_STREAM, BOOKS_STREAM, LOCKS_STREAM}
+        streams = [stream for stream in await asyncio.to_thread(self._log.streams) if stream not in others]
         known = await self.books.read() if self.books is not None else frozenset()
-        for stream in sorted(streams - (await asyncio.to_thread(settled_purses, self._log, streams) - known)):
-            await self._load(stream)
+        left = await asyncio.to_thread(self._channels.archive.fill, streams, known)
+        rows = self._channels.outbox()
+        told = {channel for channel, _ in rows}
+        for stream in left:
+            await self._load(stream, told)
+        await asyncio.to_thread(self._putting_away.end_of_start)
         if self.books is not None:
-            await self.books.start(frozenset(self._corrupt))
+            await self.books.start(frozenset(self._channels.corrupt))
         await self._chain.start()
         self._backing.start()
         self._proposals.restored_ms = await asyncio.to_thread(restored_ms, self._log)
         await self._transport.start(self._on_message, self._on_link)
-        self._resend()
+        self._resend(rows)
         self._ticker = asyncio.create_task(self._tick_forever(), name="scapp-ticker")
 
-    async def _load(self, stream: bytes) -> None:
-        try:
-            if await asyncio.to_thread(is_purse, self._log, stream):
+    async def _load(self, stream: bytes, told: Container[bytes]) -> None:
+        if await asyncio.to_thread(self._channels.is_purse, stream):
+            try:
                 if self.books is not None:
                     self.books.load_purse(stream)
-                return
-            driver = await asyncio.to_thread(load, self._log, stream, self._shared.signer, self._shared.terms)
-            self._check_owner(driver)
-        except CorruptionError as error:
-            self._shared.counters["channels_corrupt"] += 1
-            self._corrupt[ChannelId(stream)] = str(error)
-            logger.error("channel 0x%s is corrupt and stays closed: %s", stream.hex(), error)
+            except CorruptionError as error:
+                self._channels.keep_closed(stream, error)
             return
-        await self._proposals.explain(self._begin(driver))
+        runner = await self._channels.load(stream, self._putting_away, told)
+        if runner is not None:
+            await self._proposals.explain(runner)
 
-    def _check_owner(self, driver: ChannelDriver) -> None:
-        setup = driver.engine.state.setup
-        owner = setup.participants[setup.my_index]
-        if owner != self.address:
-            raise CorruptionError(f"it is of the key 0x{owner.hex()}, this node's is 0x{self.address.hex()}")
-
-    def _begin(self, driver: ChannelDriver) -> ChannelRunner:
-        runner = ChannelRunner(self._shared, driver)
-        self._runners[driver.stream] = runner
-        self._succession.update(runner.engine)
-        return runner
-
-    def _engine(self, channel: ChannelId) -> Engine | None:
-        return self._runners[channel].engine if channel in self._runners else None
-
-    def _resend(self) -> None:
+    def _resend(self, rows: list[tuple[bytes, StoredSend]]) -> None:
         """After a restart everything pending goes out again."""
-        try:
-            rows = self._log.outbox()
-        except CorruptionError as error:
-            # Refusals and rejections only: peers hear them again when they ask again. No reason to stop every channel.
-            self._shared.counters["outbox_corrupt"] += 1
-            logger.error("the outbox is corrupt and passed over: %s", error)
-            rows = []
-        for key, value in rows:
-            channel_id, send = parse_outbox_row(key, value)
-            if channel_id in self._runners:
-                self._runners[channel_id].deliver(send)
+        for channel_id, send in rows:
+            runner = self._channels.awake(channel_id)
+            if runner is not None:
+                runner.deliver(send)
         for runner in self._runners.values():
             for pending in runner.engine.pending():
                 runner.say(pending)
@@ -204,6 +194,7 @@ class Node:
         if self.books is not None:
             await self.books.stop()
         await asyncio.gather(*(runner.stop() for runner in self._runners.values()))
+        await asyncio.to_thread(self._putting_away.at_stop)
 
     async def _tick_forever(self) -> None:
         while True:
@@ -213,6 +204,7 @@ class Node:
                     runner.try_input(lambda engine, now: engine.tick(now))
             if self.books is not None:
                 self.books.tick()
+            await self._putting_away.round()
             await self._shared.store(Append(()), durable=False)
 
     def _after_input(self, runner: ChannelRunner) -> None:
@@ -234,9 +226,9 @@ class Node:
                 await self._to_books(peer, data)
                 return
             message = decode_message(data)
-            runner = self._runners.get(message.channel)
+            runner = self._channels.awake(message.channel)
             if runner is None:
-                if message.channel in self._corrupt:
+                if message.channel in self._channels.corrupt:
                     raise PeerError(f"channel 0x{message.channel.hex()} is corrupt here and stays closed")
                 await self._proposals.receive(peer, message)
                 return
@@ -274,7 +266,7 @@ class Node:
         if not connected:
             return
         for runner in self._runners.values():
-            if peer in runner.participants:
+            if peer in runner.participants and retirement(runner.engine.state) is None:  # whoever lacks its end asks
                 index = runner.participants.index(peer)
                 runner.try_input(lambda engine, _, index=index: engine.link_up(index))  # type: ignore[misc]
 
@@ -296,24 +288,27 @@ class Node:
             raise LocalError(f"0x{address.hex()} is this node's own address")
         self._transport.add_peer(address, endpoint)
 
+    def remove_peer(self, address: Address) -> None:
+        self._transport.remove_peer(address)
+
     def channels(self) -> list[ChannelInfo]:
         return [runner.info() for runner in self._runners.values()]
 
+    def archived(self) -> Mapping[ChannelId, Archived]:
+        return self._channels.archive.all()
+
+    def was_archived(self, channel_id: ChannelId) -> bool:
+        return channel_id in self._channels.archive.revived
+
+    async def read_archived(self, channels: Sequence[ChannelId]) -> list[ChannelInfo]:
+        return await asyncio.to_thread(self._channels.infos, channels)
+
     def channel(self, channel_id: ChannelId) -> ChannelInfo:
-        return self._find(channel_id).info()
+        return self._channels.info(channel_id)
 
     def corrupt(self) -> dict[ChannelId, str]:
         fault = self.books.fault if self.books is not None else ""
-        return {**self._corrupt, ChannelId(BOOKS_STREAM): fault} if fault else dict(self._corrupt)
-
-    def _find(self, channel_id: bytes) -> ChannelRunner:
-        runner = self._runners.get(channel_id)
-        if runner is None:
-            fault = self._corrupt.get(ChannelId(channel_id))
-            if fault is not None:
-                raise CorruptionError(f"channel 0x{channel_id.hex()} is corrupt and stays closed: {fault}")
-            raise LocalError(f"no channel 0x{channel_id.hex()} at this node")
-        return runner
+        return {**self._channels.corrupt, ChannelId(BOOKS_STREAM): fault} if fault else dict(self._channels.corrupt)
 
     async def open_channel(self, request: OpenRequest) -> ChannelId:
         return await self._openings.open(request)
@@ -358,12 +353,12 @@ class Node:
         await runner.input(lambda engine, _: link.leave(engine, "the operator's decision"))
 
     def enforceable_state(self, channel_id: ChannelId) -> SignedState | None:
-        state = self._find(channel_id).engine.state
+        state = self._channels.look(channel_id).state
         full = newest_enforceable(state) if state.setup.shares is not None else None
         return for_contracts(state, full) if full is not None else None
 
     def enforceable_stack(self, channel_id: ChannelId) -> tuple[SignedState, tuple[SignedState, ...]] | None:
-        return self._find(channel_id).engine.enforceable_stack()
+        return self._channels.look(channel_id).enforceable_stack()
 
     async def shown(self, channel_id: ChannelId, candidate: SignedState) -> None:
         await self._find(channel_id).input(lambda engine, _: engine.on_shown(candidate))

@@ -5,7 +5,7 @@ Only supported batches are visible here: entries without all signatures do not e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -50,11 +50,32 @@ class SignedState(msgspec.Struct, frozen=True, gc=False):
     signatures: tuple[bytes, ...]  # one per participant, in their order; a hub's is empty where it has not signed
 
 
+class Archived(msgspec.Struct, frozen=True, gc=False):
+    """A channel that is over and was left on the disk: the phase it ended in, its latest supported turn (-1 for none),
+    and its app."""
+
+    phase: str
+    turn: int
+    deployment_id: bytes
+
+
 class EntrySource(Protocol):
     """Thread-safe."""
 
     def contexts(self) -> list[ChannelContext]:
-        """Every channel whose prefund state is supported, closed ones included."""
+        """Every channel in memory whose prefund state is supported."""
+        ...
+
+    def archived(self) -> Mapping[ChannelId, Archived]:
+        """Every channel that was left on the disk, as it is now."""
+        ...
+
+    def archive_version(self) -> int:
+        """Another number whenever a channel was left on the disk."""
+        ...
+
+    def context(self, channel_id: ChannelId) -> ChannelContext | None:
+        """Of any channel; None when its prefund state is not supported, or it is not here."""
         ...
 
     def batches(self, channel_id: ChannelId, position: int = 0) -> Iterator[SupportedBatch]:

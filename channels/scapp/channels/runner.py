@@ -37,7 +37,7 @@ from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.channel_info import channel_info
 from scapp.channels.deliveries import Deliveries
-from scapp.channels.driver import Advanced, Ask, ChannelDriver, Do, Notice, Refusals, Request, Store
+from scapp.channels.driver import ChannelDriver, Do, Notice, Refusals, Request, Store
 from scapp.channels.entries import HEADER, Kind
 from scapp.channels.errors import LocalError, PeerError, ScappError
 from scapp.channels.idle import IdleBound
@@ -49,17 +49,15 @@ from scapp.channels.transport.port import Transport
 from scapp.channels.types import Address, ChannelId
 
 logger = logging.getLogger("scapp.node")
+# Of what channels tell, else info. Peers cause any number of refusals, of which only some lines are written.
 LEVELS = {"refused": logging.WARNING, "halted": logging.ERROR}
-"""Of what channels tell, else info. Peers cause any number of refusals, of which only some lines are written."""
 
-FETCH_BYTES_MAX = 1_048_576
-FETCH_ENTRIES_MAX = 10_000
+FETCH_BYTES_MAX, FETCH_ENTRIES_MAX = 1_048_576, 10_000
 INBOX_MAX = 10_000
 FINISH_SECONDS = 2.0  # for the input at hand when the node stops
 QUEUED_BYTES_MAX = 8_388_608  # of peers' messages per channel; beyond that their links wait
 
-Input = Callable[[Engine, int], Step]
-"""Decides one step from an engine and the time in milliseconds."""
+Input = Callable[[Engine, int], Step]  # decides one step from an engine and the time in milliseconds
 
 
 @dataclass
@@ -120,9 +118,10 @@ class ChannelRunner:
         self._changed = asyncio.Event()
         self._queued_bytes = 0
         self._room = asyncio.Event()
-        self._stopping = False
         self._funded = driver.engine.state.setup.funded
+        self._stopping = self._busy = False  # busy: an input is being driven
         self._asking = False  # admission runs a batch in a worker thread
+        self.used_ms = shared.clock_ms()  # when the last input came
         self.base = AdmissionBase(shared.admission, shared.log, shared.source, driver)
         self.snapshots = StateSnapshots(shared.log, driver)
         self._task = asyncio.create_task(self._serve(), name=f"scapp-channel-{driver.stream.hex()[:8]}")
@@ -138,6 +137,10 @@ class ChannelRunner:
     @property
     def participants(self) -> tuple[Address, ...]:
         return self.engine.state.setup.participants
+
+    def is_idle(self) -> bool:
+        """Is there no input, and nobody who waits for a receipt?"""
+        return not self._busy and self._inbox.empty() and not self._receipts
 
     async def stop(self) -> None:
         """End the task, answer waiting callers with "pending", free admission.
@@ -200,10 +203,12 @@ class ChannelRunner:
 
     async def _serve(self) -> None:
         while not self._stopping:
+            self._busy = False
             decide, done = await self._inbox.get()
+            self._busy, self.used_ms = True, self._shared.clock_ms()
             error: ScappError | None = None
             try:
-                await self._drive(decide(self.engine, self._shared.clock_ms()))
+                await self._drive(decide(self.engine, self.used_ms))
                 if self._funded:
                     self._shared.after_input(self)
                 for kept in (self.base, self.snapshots):
@@ -265,10 +270,10 @@ class ChannelRunner:
 
     async def _answer(self, request: Request) -> object:
         match request:
-            case Store(append, durable):
-                await self._shared.store(append, durable=durable)
-            case Ask(batch):
-                return await asyncio.to_thread(self._ask, batch)
+            case Store():
+                await self._shared.store(request, durable=request.durable)
+            case TryBatch():
+                return await asyncio.to_thread(self._ask, request)
             case Do(effects, notices):
                 for notice in notices:
                     self._hear(notice)
@@ -282,12 +287,11 @@ class ChannelRunner:
                 for item in refused:
                     self._settle(Receipt(counter=item.counter, status="refused", code=item.code, reason=item.reason))
                     self.tell("submission_refused", f"{item.counter}: {item.code}: {item.reason}")
-            case Advanced(state):
-                self._advanced(state)
+            case Signed():
+                self._advanced(notice)
 
     def _ask(self, batch: TryBatch) -> Admitted | AdmissionError:
-        """In a worker thread: the channel's task waits for it, so nothing else touches this channel."""
-        self._asking = True
+        self._asking = True  # in a worker thread; the channel's task waits, so nothing else touches this channel
         try:
             return self.base.try_batch(batch)
         finally:
@@ -378,20 +382,18 @@ class ChannelRunner:
         self._shared.emit(NodeEvent(kind=kind, channel_id=self.channel_id, sequence=sequence, turn=turn, detail=detail))
 
     async def wait_phase(self, phases: Sequence[str]) -> ChannelInfo:
-        """Wait until the channel is in one of `phases`."""
         while self.engine.phase not in phases:
             await self._changed.wait()
         return self.info()
 
     async def wait_until(self, holds: Callable[[Engine], bool], timeout: float) -> bool:
         """Wait until something told of the channel makes it so; False when it takes longer than `timeout` seconds."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while not holds(self.engine):
                     await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
+                return True
+        return False
 
     def info(self) -> ChannelInfo:
         """The channel as its owner sees it."""

@@ -15,7 +15,7 @@ from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.standing import BackingInfo, ChannelOnChainInfo
 from scapp.channels.deployment import Deployment
-from scapp.channels.reading import EntrySource, SignedState
+from scapp.channels.reading import Archived, EntrySource, SignedState
 from scapp.channels.transport.port import PeerStatus
 from scapp.channels.types import Address, ChannelId
 
@@ -129,7 +129,25 @@ class NodeService(Protocol):
         """Connect to a peer at `host:port`, until the node stops; whoever composes the node remembers peers."""
         ...
 
-    def channels(self) -> list[ChannelInfo]: ...
+    def remove_peer(self, address: Address) -> None:
+        """Dial a peer no longer and end its link; it may connect by itself, and what runs with it goes on then."""
+        ...
+
+    def channels(self) -> list[ChannelInfo]:
+        """Those in memory: all that are not over, and those that were used lately."""
+        ...
+
+    def archived(self) -> Mapping[ChannelId, Archived]:
+        """All others: they are over and stay on the disk. Every other method takes them as well."""
+        ...
+
+    def was_archived(self, channel_id: ChannelId) -> bool:
+        """Is it in memory because somebody has done something with it after it was over?"""
+        ...
+
+    async def read_archived(self, channels: Sequence[ChannelId]) -> list[ChannelInfo]:
+        """Of these, 0.15 ms of processor time each; those that are in memory by now, or corrupt, are left out."""
+        ...
 
     def channel(self, channel_id: ChannelId) -> ChannelInfo:
         """Raises LocalError for an unknown channel, CorruptionError for one that cannot be read."""

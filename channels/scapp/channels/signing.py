@@ -3,224 +3,26 @@
 Two kinds of things are signed and can never be taken for one another: hashes (states, vouchers, challenges), always
 32 bytes, and texts of any other length (the transport's handshake).
 
-The curve is libsecp256k1 through coincurve, by one of two backends. coincurve's cffi module is private to it, but
-leaves out what its public classes do on every call (objects, DER, hashing): signing and recovery are five to ten
-percent faster. Where it is missing or looks different, the public classes do the same.
+The curve stands in `curve.py`.
 """
 
 from __future__ import annotations
 
-import threading
-from typing import Any, NoReturn, Protocol
-
-from coincurve import GLOBAL_CONTEXT, PrivateKey, PublicKey
+from collections.abc import Callable
+from typing import NoReturn
 
 from scapp.channels.crypto import keccak256
+from scapp.channels.curve import HALF_ORDER_BYTES, ORDER, V_OF_ID, Backend, choose_backend
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.types import Address, Hash, Signature
 
-ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 SIGNATURE_BYTES = 65
-_COMPACT_BYTES = 64
-_HALF_ORDER_BYTES = (ORDER // 2).to_bytes(32, "big")
 _PREFIX = b"\x19Ethereum Signed Message:\n"
 _HASH_PREFIX = _PREFIX + b"32"
 # Field size minus order. A smaller r may also stand for a point whose x is r plus the order (recovery ids 2 and 3), and
 # the contracts' v names none of those.
 _R_MIN = (0x14551231950B75FC4402DA1722FC9BAEE).to_bytes(32, "big")
-# Ids 2 and 3 mean an x coordinate above the order: about one in 2^128 signatures, none the chain accepts.
-_V_OF_ID = (b"\x1b", b"\x1c", b"\x1d", b"\x1e")
 _ID_OF_V = {27: 0, 28: 1}
-
-
-class Backend(Protocol):
-    """`digest` and `secret` are 32 bytes."""
-
-    def public_key(self, secret: bytes) -> bytes:
-        """Uncompressed point without its prefix, 64 bytes; `secret` must be in range."""
-        ...
-
-    def sign(self, secret: bytes, digest: bytes) -> bytes:
-        """r || s || v, 65 bytes, with RFC 6979 nonce and low s; v is 27 plus the recovery id."""
-        ...
-
-    def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
-        """The signer's public key in the backend's own form, the same bytes for the same key, or None when no key
-        made the signature, which begins with r || s."""
-        ...
-
-    def serialize_key(self, key: bytes) -> bytes:
-        """The public key, 64 bytes, of `recover_key`'s answer."""
-        ...
-
-    def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
-        """Both in one: the signer's public key, 64 bytes, or None."""
-        ...
-
-    def parsed(self, key: bytes) -> Any:
-        """`recover_key`'s answer in the form that `check` wants; never changed, so threads may share it."""
-        ...
-
-    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
-        """Did the key of `parsed` sign the digest? `signature` begins with r || s; false for a high s."""
-        ...
-
-
-class PublicBackend:
-    """Through coincurve's documented classes."""
-
-    def public_key(self, secret: bytes) -> bytes:
-        return PublicKey.from_secret(secret).format(compressed=False)[1:]
-
-    def sign(self, secret: bytes, digest: bytes) -> bytes:
-        signed = PrivateKey(secret).sign_recoverable(digest, hasher=None)
-        return signed[:_COMPACT_BYTES] + _V_OF_ID[signed[_COMPACT_BYTES]]
-
-    def recover(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
-        key = self.recover_key(digest, signature, recovery_id)
-        return self.serialize_key(key) if key is not None else None
-
-    def serialize_key(self, key: bytes) -> bytes:
-        return key
-
-    def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
-        recoverable = signature[:_COMPACT_BYTES] + bytes([recovery_id])
-        try:
-            return PublicKey.from_signature_and_message(recoverable, digest, hasher=None).format(compressed=False)[1:]
-        except Exception:  # coincurve raises bare Exception when nothing can be recovered, ValueError when parsing
-            return None
-
-    def parsed(self, key: bytes) -> Any:
-        return key
-
-    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
-        if signature[32:64] > _HALF_ORDER_BYTES:
-            return False
-        return any(self.recover_key(digest, signature, recovery_id) == key for recovery_id in (0, 1))
-
-
-class _Buffers:
-    """C memory reused from call to call."""
-
-    __slots__ = (
-        "compact",
-        "compact_view",
-        "key_view",
-        "length",
-        "plain_signature",
-        "point",
-        "point_view",
-        "public_key",
-        "recovery_id",
-        "signature",
-    )
-
-    def __init__(self, ffi: Any) -> None:
-        self.signature = ffi.new("secp256k1_ecdsa_recoverable_signature *")
-        self.plain_signature = ffi.new("secp256k1_ecdsa_signature *")
-        self.public_key = ffi.new("secp256k1_pubkey *")
-        self.recovery_id = ffi.new("int *")
-        self.length = ffi.new("size_t *")
-        self.compact = ffi.new(f"unsigned char[{_COMPACT_BYTES}]")
-        self.point = ffi.new("unsigned char[65]")
-        self.compact_view = ffi.buffer(self.compact)
-        self.point_view = ffi.buffer(self.point)
-        self.key_view = ffi.buffer(self.public_key)
-
-
-class _PerThread(threading.local):
-    """One set of buffers per thread: the library's calls release the interpreter lock."""
-
-    def __init__(self, ffi: Any) -> None:
-        self.buffers = _Buffers(ffi)
-
-
-class DirectBackend(PublicBackend):
-    """Through the library's own functions, without coincurve's classes in between."""
-
-    def __init__(self) -> None:
-        from coincurve._libsecp256k1 import ffi, lib  # type: ignore[import-not-found]
-
-        self._context = GLOBAL_CONTEXT.ctx
-        self._null = ffi.NULL
-        self._uncompressed = lib.SECP256K1_EC_UNCOMPRESSED
-        self._sign = lib.secp256k1_ecdsa_sign_recoverable
-        self._serialize = lib.secp256k1_ecdsa_recoverable_signature_serialize_compact
-        self._parse = lib.secp256k1_ecdsa_recoverable_signature_parse_compact
-        self._recover = lib.secp256k1_ecdsa_recover
-        self._serialize_key = lib.secp256k1_ec_pubkey_serialize
-        self._parse_plain = lib.secp256k1_ecdsa_signature_parse_compact
-        self._verify = lib.secp256k1_ecdsa_verify
-        self._ffi = ffi
-        self._mine = _PerThread(ffi)
-
-    def sign(self, secret: bytes, digest: bytes) -> bytes:
-        # The C functions read 32 bytes whatever they are given.
-        if len(digest) != 32 or len(secret) != 32:
-            raise ValueError(f"digest of {len(digest)} and secret of {len(secret)} bytes; both must have 32")
-        buffers, context, null = self._mine.buffers, self._context, self._null
-        signature, recovery_id = buffers.signature, buffers.recovery_id
-        sign, serialize = self._sign, self._serialize  # called as `self._sign(…)` each would be looked for in the class
-        # Two nulls: the library's default nonce function, which is RFC 6979, without extra data.
-        if not sign(context, signature, digest, secret, null, null):
-            raise ValueError("the secret is not a valid key")
-        serialize(context, buffers.compact, recovery_id, signature)
-        return buffers.compact_view[:] + _V_OF_ID[recovery_id[0]]  # type: ignore[no-any-return]
-
-    def recover_key(self, digest: bytes, signature: bytes, recovery_id: int) -> bytes | None:
-        if len(digest) != 32 or len(signature) < _COMPACT_BYTES or not 0 <= recovery_id <= 3:
-            return None
-        buffers, context = self._mine.buffers, self._context
-        if not self._parse(context, buffers.signature, signature, recovery_id):
-            return None
-        if not self._recover(context, buffers.public_key, buffers.signature, digest):
-            return None
-        return buffers.key_view[:]  # type: ignore[no-any-return]
-
-    def serialize_key(self, key: bytes) -> bytes:
-        buffers = self._mine.buffers
-        buffers.key_view[:] = key
-        buffers.length[0] = 65
-        self._serialize_key(self._context, buffers.point, buffers.length, buffers.public_key, self._uncompressed)
-        return buffers.point_view[1:65]  # type: ignore[no-any-return]
-
-    def parsed(self, key: bytes) -> Any:
-        point = self._ffi.new("secp256k1_pubkey *")
-        self._ffi.buffer(point)[:] = key
-        return point
-
-    def check(self, digest: bytes, signature: bytes, key: Any) -> bool:
-        if len(digest) != 32 or len(signature) < _COMPACT_BYTES:
-            return False
-        plain, context = self._mine.buffers.plain_signature, self._context
-        parse, verify = self._parse_plain, self._verify  # as in `sign`
-        return bool(parse(context, plain, signature) and verify(context, plain, digest, key))
-
-
-def choose_backend() -> Backend:
-    """The direct one, if it is there and gives the same answers as the public one on a fixed example."""
-    public = PublicBackend()
-    secret, digest = bytes(31) + b"\x01", bytes(range(32))
-    expected = public.sign(secret, digest)
-    try:
-        direct = DirectBackend()
-        recovered = direct.recover(digest, expected, expected[64] - 27)
-        if direct.sign(secret, digest) == expected and recovered == public.public_key(secret) and _checks(direct):
-            return direct
-    except (ImportError, AttributeError, TypeError):
-        pass
-    return public
-
-
-def _checks(backend: Backend) -> bool:
-    """Does `check` accept a signature of the key, and of no other?"""
-    digest = bytes(range(32))
-    signatures = [backend.sign(secret, digest) for secret in (bytes(31) + b"\x01", bytes(31) + b"\x02")]
-    key = backend.recover_key(digest, signatures[0], signatures[0][64] - 27)
-    assert key is not None
-    parsed = backend.parsed(key)
-    return [backend.check(digest, signature, parsed) for signature in signatures] == [True, False]
-
 
 _BACKEND: Backend = choose_backend()
 
@@ -250,7 +52,7 @@ def text_digest(data: bytes) -> bytes:
 class Signer:
     """A private key in use. Parse it once and keep it: deriving the address costs as much as a signature."""
 
-    __slots__ = ("__secret", "address", "public_key")
+    __slots__ = ("_sign", "address", "public_key")
 
     address: Address
     public_key: bytes  # uncompressed, 64 bytes
@@ -260,18 +62,19 @@ class Signer:
             raise InvalidKey(f"a private key has 32 bytes, this one {len(secret)}")
         if not 0 < int.from_bytes(secret, "big") < ORDER:
             raise InvalidKey("a private key is a number from 1 to the curve's order minus 1; this one is outside")
-        self.__secret = bytes(secret)
-        self.public_key = _BACKEND.public_key(self.__secret)
+        self._sign = _BACKEND.signs(bytes(secret))  # which holds the secret
+        self.public_key = _BACKEND.public_key(secret)
         self.address = address_of(self.public_key)
 
     def sign(self, h: Hash) -> Signature:
         """Sign a state, voucher or challenge hash; the same hash always gives the same 65 bytes (RFC 6979)."""
         digest = keccak256(_HASH_PREFIX + h) if len(h) == 32 else eth_digest(h)  # which tells what is wrong
-        return _BACKEND.sign(self.__secret, digest)  # type: ignore[return-value]  # a call of `Signature` is not free
+        sign = self._sign
+        return sign(digest)  # type: ignore[return-value]  # a call of `Signature` is not free
 
     def sign_text(self, data: bytes) -> Signature:
         """Sign a text of any length but 32, with its length in the digest."""
-        return Signature(_BACKEND.sign(self.__secret, text_digest(data)))
+        return Signature(self._sign(text_digest(data)))
 
     def __repr__(self) -> str:
         return f"Signer(0x{self.address.hex()})"
@@ -287,14 +90,14 @@ class Verifier:
     asks only whether the address signed, whatever v says, and is a fifth faster, for it checks against the public key
     once that is known; `completed` gives such a signature the one v with which the contracts take it."""
 
-    __slots__ = ("_key", "_parsed", "address")
+    __slots__ = ("_check", "_key", "address")
 
     def __init__(self, address: Address) -> None:
         if len(address) != 20:
             raise LocalError(f"an address has 20 bytes, this one {len(address)}: 0x{address.hex()}")
         self.address = address
         self._key: bytes | None = None  # a recovered key that hashes to the address, in the backend's form
-        self._parsed: Any = None  # the same key as `Backend.check` wants it
+        self._check: Callable[[bytes, bytes], bool] | None = None  # of the same key
 
     def verify(self, h: Hash, signature: bytes) -> None:
         """Raise `InvalidSignature`, with the reason, unless `signature` is this address's over the hash.
@@ -308,7 +111,7 @@ class Verifier:
         signer = address_of(_BACKEND.serialize_key(key))
         if signer != self.address:
             raise InvalidSignature(f"signed by 0x{signer.hex()}, expected 0x{self.address.hex()}")
-        self._parsed = _BACKEND.parsed(key)
+        self._check = _BACKEND.checks(key)
         self._key = key
 
     def matches(self, h: Hash, signature: bytes) -> bool:
@@ -324,12 +127,12 @@ class Verifier:
 
         What passes here passes `completed` as well: exactly one v recovers the address. (Not so for the r below
         `_R_MIN`, which might stand for two points each; nobody is known to be able to make such a signature.)"""
-        parsed = self._parsed
-        if parsed is None or len(h) != 32:
+        check = self._check
+        if check is None or len(h) != 32:
             return self._signed_by_unknown_key(h, signature)
         if len(signature) != SIGNATURE_BYTES or signature[64] not in _ID_OF_V or signature < _R_MIN:
             return False
-        return _BACKEND.check(keccak256(_HASH_PREFIX + h), signature, parsed)
+        return check(keccak256(_HASH_PREFIX + h), signature)
 
     def _signed_by_unknown_key(self, h: Hash, signature: bytes) -> bool:
         try:
@@ -346,7 +149,7 @@ class Verifier:
         except InvalidSignature:
             if len(signature) != SIGNATURE_BYTES or signature[64] not in _ID_OF_V:
                 raise
-            signature = signature[:64] + _V_OF_ID[1 - _ID_OF_V[signature[64]]]
+            signature = signature[:64] + V_OF_ID[1 - _ID_OF_V[signature[64]]]
             self.verify(h, signature)
         return Signature(bytes(signature))
 
@@ -381,7 +184,7 @@ def _recover_key(digest: bytes, signature: bytes) -> bytes:
     if recovery_id is None:
         raise InvalidSignature(f"v is {signature[64]}; allowed are 27 and 28")
     # Each signature has a twin with n - s; with one of the two forms forbidden nobody can make a second signature.
-    if signature[32:64] > _HALF_ORDER_BYTES:
+    if signature[32:64] > HALF_ORDER_BYTES:
         raise InvalidSignature(f"s is 0x{signature[32:64].hex()}, above half the curve's order")
     key = _BACKEND.recover_key(digest, signature, recovery_id)
     if key is None:
@@ -397,4 +200,4 @@ def normalise_v(signature: bytes) -> Signature:
         return Signature(bytes(signature))
     if signature[64] > 1:
         raise InvalidSignature(f"v is {signature[64]}; allowed are 27 and 28, and 0 and 1 where they are normalised")
-    return Signature(signature[:64] + _V_OF_ID[signature[64]])
+    return Signature(signature[:64] + V_OF_ID[signature[64]])

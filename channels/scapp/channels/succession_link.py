@@ -11,6 +11,7 @@ from collections.abc import Callable
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel.events import SuccessorCreated
 from scapp.channels.channel.leaving import undecided
+from scapp.channels.channel.retiring import retirement
 from scapp.channels.channel.session import Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.channel.shares import Renews
@@ -41,6 +42,20 @@ class SuccessionLink:
             successor = self._find(channel)
             if successor is not None:
                 self._tell(successor)
+
+    def needs(self, engine: Engine) -> bool:
+        """Does the channel that this one renews, or one that renews it, still hear of it?"""
+        setup = engine.state.setup
+        others = [*self._renewed.get(setup.channel_id, ()), *(setup.renews[:1] if setup.renews is not None else ())]
+        found = (self._find(each) for each in others)
+        return any(each is not None and retirement(each.state) is None for each in found)
+
+    def drop(self, engine: Engine) -> None:
+        """The channel is over and leaves memory."""
+        setup = engine.state.setup
+        self._renewed.pop(setup.channel_id, None)
+        if setup.renews is not None:
+            self._renewed.get(setup.renews[0], {}).pop(setup.channel_id, None)
 
     def successor_of(self, channel: ChannelId) -> Engine | None:
         """The channel that renews this one and was not given up."""

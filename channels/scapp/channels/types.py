@@ -27,6 +27,24 @@ U64_MAX = 2**64 - 1
 U256_MAX = 2**256 - 1
 
 
+_ETH_WEI, _ETH_SHOWN_FROM = 10**18, 10**12
+
+
+def coin_text(wei: int) -> str:
+    """`0.1 eth`, or `12 wei` for so little that zeros could be miscounted."""
+    if wei < _ETH_SHOWN_FROM:
+        return f"{wei} wei"
+    whole, part = divmod(wei, _ETH_WEI)
+    return f"{whole}.{part:018d}".rstrip("0").rstrip(".") + " eth"
+
+
+def money(amount: int, asset: bytes = ZERO_ADDRESS, *, named: bool = False) -> str:
+    """An amount for people: `12 wei`, `500000000000000000 wei (0.5 eth)`, `12 of token 0x…`; without the unit if the
+    sentence has it elsewhere (`named`). The decimals of tokens are not known here."""
+    shown = str(amount) if named else f"{amount} {asset_unit(asset)}"
+    return f"{shown} ({coin_text(amount)})" if asset == ZERO_ADDRESS and amount >= _ETH_SHOWN_FROM else shown
+
+
 def asset_unit(asset: bytes) -> str:
     """What stands behind an amount in words for people: `wei`, or `of token 0x…`."""
     return "wei" if asset == ZERO_ADDRESS else f"of token 0x{asset.hex()}"

@@ -152,6 +152,7 @@ fn reduce(data: []const u8, sequence: u64) i32 {
     const length = guest.header_bytes + @as(u32, @intCast(payload.len));
     state.phase = state.Phase.alloc;
     const pointer = guest.alloc(length);
+    guest.measure();
     if (!guest.holds(pointer, length)) {
         failure.detail = pointer;
         failure.trap(failure.Code.alloc);

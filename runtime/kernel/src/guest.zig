@@ -15,9 +15,19 @@ const shim = struct {
 pub const alloc = shim.guest_alloc;
 pub const reduce = shim.guest_reduce;
 
+var bytes_known: u64 = 0; // of the guest's memory, which never shrinks while a message runs
+
+/// A message begins, perhaps in another instance.
+pub inline fn measure() void {
+    bytes_known = @as(u64, shim.guest_pages()) * memory.page_bytes;
+}
+
 /// Whether a span lies in the guest's memory as it is now.
 pub inline fn holds(pointer: u32, length: u32) bool {
-    return @as(u64, pointer) + length <= @as(u64, shim.guest_pages()) * memory.page_bytes;
+    const end = @as(u64, pointer) + length;
+    if (end <= bytes_known) return true;
+    measure();
+    return end <= bytes_known;
 }
 
 /// Copy out of the guest. The span was checked.

@@ -63,8 +63,9 @@ fn add(_: void, address: u32) void {
     const item = record.of(address);
     const number = item.number();
     if (number >= schema.tables.len or !schema.tables[number].history) return;
-    var before = layer.find(item.key());
-    if (before == 0) before = lookup.find(item.key());
+    const hash = lookup.hashOf(item.key());
+    var before = layer.find(item.key(), hash);
+    if (before == 0) before = lookup.find(item.key(), hash);
     if (before != 0 and record.of(before).gone()) before = 0;
     if (if (item.gone()) before == 0 else before != 0 and record.equal(record.of(before).row(), item.row())) return;
     const made = state.arena.alloc(@sizeOf(Version));

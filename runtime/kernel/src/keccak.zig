@@ -2,7 +2,6 @@
 //! all the time of a state root is spent here.
 
 const memory = @import("memory.zig");
-const record = @import("record.zig");
 
 pub const Digest = [32]u8;
 
@@ -94,7 +93,7 @@ pub const Hasher = struct {
     }
 
     inline fn absorb(self: *Hasher, block: [*]const u8) void {
-        inline for (0..rate / 8) |i| self.state[i] ^= record.load64(block + 8 * i);
+        inline for (0..rate / 8) |i| self.state[i] ^= memory.load(u64, block + 8 * i);
         permute(u64, &self.state);
     }
 };
@@ -136,7 +135,7 @@ fn Padded(comptime count: usize) type {
         }
 
         inline fn lane(self: *const Self, comptime i: usize) u64 {
-            return record.load64(@as([*]const u8, &self.bytes) + 8 * i);
+            return memory.load(u64, @as([*]const u8, &self.bytes) + 8 * i);
         }
     };
 }
@@ -172,7 +171,7 @@ pub const Words = struct {
 };
 
 inline fn wordOf(digest: *const Digest, comptime i: usize) u64 {
-    return record.load64(@as([*]const u8, digest) + 8 * i);
+    return memory.load(u64, @as([*]const u8, digest) + 8 * i);
 }
 
 /// Of one such message.

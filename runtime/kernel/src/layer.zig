@@ -45,9 +45,8 @@ inline fn slot(index: u32) *Slot {
 }
 
 /// The record with this key, or 0.
-pub fn find(key: []const u8) u32 {
+pub fn find(key: []const u8, hash: lookup.Hash) u32 {
     if (count == 0) return 0;
-    const hash = lookup.hashOf(key);
     var i = hash.place;
     while (true) : (i +%= 1) {
         const s = slot(i);

@@ -20,20 +20,24 @@ inline fn slot(index: u32) *Slot {
     return memory.at(Slot, slots + (index & (capacity - 1)) * @sizeOf(Slot));
 }
 
-const Hash = struct { place: u32, tag: u32 };
+pub const Hash = struct { place: u32, tag: u32 };
 
 pub inline fn hashOf(key: []const u8) Hash {
     var h: u64 = key.len;
     var i: usize = 0;
-    while (i + 8 <= key.len) : (i += 8) h = mix(h ^ record.load64(key.ptr + i));
-    if (i < key.len) {
-        // The last eight bytes, some of them again; keys shorter than that byte by byte.
-        if (key.len >= 8) h = mix(h ^ record.load64(key.ptr + key.len - 8)) else {
-            while (i < key.len) : (i += 1) h = mix(h ^ key[i]);
-        }
-    }
+    while (i + 8 <= key.len) : (i += 8) h = mix(h ^ memory.load(u64, key.ptr + i));
+    if (i < key.len) h = mix(h ^ lastOf(key));
     h = mix(h);
     return .{ .place = @truncate(h), .tag = @truncate(h >> 32) };
+}
+
+/// The last eight bytes, or as many as there are, some of them twice.
+inline fn lastOf(key: []const u8) u64 {
+    if (key.len >= 8) return memory.load(u64, key.ptr + key.len - 8);
+    if (key.len >= 4) return @as(u64, memory.load(u32, key.ptr)) << 32 | memory.load(u32, key.ptr + key.len - 4);
+    var bytes: u64 = 0;
+    for (key) |byte| bytes = bytes << 8 | byte;
+    return bytes;
 }
 
 /// Every bit comes down to the lower half, and with the next step up to all.
@@ -43,9 +47,8 @@ inline fn mix(h: u64) u64 {
 }
 
 /// The row of the base with this key, or 0.
-pub fn find(key: []const u8) u32 {
+pub fn find(key: []const u8, hash: Hash) u32 {
     if (capacity == 0) return tree.find(state.base_root, key);
-    const hash = hashOf(key);
     var i: u32 = 0;
     while (i < probes_max) : (i += 1) {
         const s = slot(hash.place +% i);

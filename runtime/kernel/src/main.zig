@@ -269,7 +269,7 @@ export fn scapp_prove(length: u32) void {
     merkle.pathOf(key, &path);
     var siblings: [256]keccak.Digest = undefined;
     const end = merkle.walk(&path, &siblings);
-    const found = lookup.find(key);
+    const found = lookup.find(key, lookup.hashOf(key));
     const row: []const u8 = if (found == 0) "" else record.of(found).row();
     const is_other = found == 0 and end.leaf != 0;
     const size = 12 + row.len + 4 + 32 * end.depth + 64;

@@ -25,14 +25,25 @@ pub inline fn aligned(size: u32, comptime to: u32) u32 {
 pub inline fn copy(to: [*]u8, from: []const u8) void {
     if (from.len > 128) return move(@intFromPtr(to), @intFromPtr(from.ptr), from.len);
     var i: usize = 0;
-    while (i + 8 <= from.len) : (i += 8) {
-        @as(*align(1) u64, @ptrCast(to + i)).* = @as(*align(1) const u64, @ptrCast(from.ptr + i)).*;
+    if (from.len >= 8) {
+        while (i + 8 < from.len) : (i += 8) store(u64, to + i, load(u64, from.ptr + i));
+        // The last eight bytes, some of them again.
+        return store(u64, to + from.len - 8, load(u64, from.ptr + from.len - 8));
     }
-    if (i + 4 <= from.len) {
-        @as(*align(1) u32, @ptrCast(to + i)).* = @as(*align(1) const u32, @ptrCast(from.ptr + i)).*;
-        i += 4;
+    if (from.len >= 4) {
+        store(u32, to, load(u32, from.ptr));
+        return store(u32, to + from.len - 4, load(u32, from.ptr + from.len - 4));
     }
     while (i < from.len) : (i += 1) to[i] = from[i];
+}
+
+/// A number that lies anywhere.
+pub inline fn load(comptime T: type, from: [*]const u8) T {
+    return @as(*align(1) const T, @ptrCast(from)).*;
+}
+
+pub inline fn store(comptime T: type, to: [*]u8, value: T) void {
+    @as(*align(1) T, @ptrCast(to)).* = value;
 }
 
 /// The engine's copy, for what is long or may overlap.

@@ -1,6 +1,7 @@
 //! What the trees hold: a row under its key, an index entry, or a note about a key. Key bytes begin with the number
 //! of the table or index, big-endian, so that one tree holds all of them in order.
 
+const std = @import("std");
 const memory = @import("memory.zig");
 
 pub const tombstone: u16 = 1; // the key is gone (in the layer of a batch only)
@@ -77,23 +78,42 @@ pub inline fn compare(a: []const u8, b: []const u8) i32 {
     const shorter: u32 = @intCast(@min(a.len, b.len));
     var i: u32 = 0;
     while (i + 8 <= shorter) : (i += 8) {
-        const x = load64(a.ptr + i);
-        const y = load64(b.ptr + i);
-        if (x != y) {
-            const shift: u6 = @intCast(@ctz(x ^ y) & 56);
-            return if ((x >> shift) & 255 < (y >> shift) & 255) -1 else 1;
-        }
+        const order = compareAt(u64, a.ptr + i, b.ptr + i);
+        if (order != 0) return order;
     }
-    while (i < shorter) : (i += 1) {
+    // What is left as one number, with bytes before it that are equal.
+    if (shorter >= 8) {
+        const order = compareAt(u64, a.ptr + shorter - 8, b.ptr + shorter - 8);
+        if (order != 0) return order;
+    } else if (shorter >= 4) {
+        const first = compareAt(u32, a.ptr, b.ptr);
+        if (first != 0) return first;
+        const order = compareAt(u32, a.ptr + shorter - 4, b.ptr + shorter - 4);
+        if (order != 0) return order;
+    } else while (i < shorter) : (i += 1) {
         if (a[i] != b[i]) return if (a[i] < b[i]) -1 else 1;
     }
     return if (a.len == b.len) 0 else if (a.len < b.len) -1 else 1;
 }
 
-pub inline fn equal(a: []const u8, b: []const u8) bool {
-    return a.len == b.len and compare(a, b) == 0;
+inline fn compareAt(comptime T: type, a: [*]const u8, b: [*]const u8) i32 {
+    const x = memory.load(T, a);
+    const y = memory.load(T, b);
+    if (x == y) return 0;
+    const shift: std.math.Log2Int(T) = @intCast(@ctz(x ^ y) & (@bitSizeOf(T) - 8));
+    return if ((x >> shift) & 255 < (y >> shift) & 255) -1 else 1;
 }
 
-pub inline fn load64(p: [*]const u8) u64 {
-    return @as(*align(1) const u64, @ptrCast(p)).*;
+pub inline fn equal(a: []const u8, b: []const u8) bool {
+    if (a.len != b.len) return false;
+    var i: u32 = 0;
+    while (i + 8 <= a.len) : (i += 8) if (differ(u64, a.ptr + i, b.ptr + i)) return false;
+    if (a.len >= 8) return !differ(u64, a.ptr + a.len - 8, b.ptr + a.len - 8);
+    if (a.len >= 4) return !differ(u32, a.ptr, b.ptr) and !differ(u32, a.ptr + a.len - 4, b.ptr + a.len - 4);
+    while (i < a.len) : (i += 1) if (a[i] != b[i]) return false;
+    return true;
+}
+
+inline fn differ(comptime T: type, a: [*]const u8, b: [*]const u8) bool {
+    return memory.load(T, a) != memory.load(T, b);
 }

@@ -16,8 +16,11 @@ pub fn find(key: []const u8) u32 {
     const latest = state.found;
     if (latest != 0 and record.equal(record.of(latest).key(), key)) return latest;
     var item = tree.find(state.now.overlay, key);
-    if (item == 0) item = layer.find(key);
-    if (item == 0) item = lookup.find(key);
+    if (item == 0) {
+        const hash = lookup.hashOf(key);
+        item = layer.find(key, hash);
+        if (item == 0) item = lookup.find(key, hash);
+    }
     state.under = if (item == 0) 0 else record.of(item).under();
     state.found = if (item == 0 or record.of(item).gone()) 0 else item;
     return state.found;

@@ -7,7 +7,9 @@ const values = @import("values.zig");
 pub const row_bytes_max: u32 = 1_048_576;
 pub const key_bytes_max: u32 = 1_968; // encoded, without the number of the table
 
-pub const Column = extern struct { kind: u8, nullable: u8 };
+/// `plain`: the length field of every value that is not NULL, as it lies in a tuple, where any bytes of that length are
+/// a value; 0 where more is to be checked.
+pub const Column = extern struct { kind: u8, nullable: u8, plain: u32 };
 
 /// A secondary index: its columns by position in the table.
 pub const Index = struct { number: u32, columns: []const Column, positions: []const u16, unique: bool };
@@ -85,7 +87,10 @@ fn readTable(reader: *Reader, number: u32, count: u32) Table {
     const columns = array(Column, reader.int(u16));
     const key = reader.int(u16);
     const history = reader.int(u16) != 0;
-    for (columns) |*column| column.* = .{ .kind = reader.int(u8), .nullable = reader.int(u8) };
+    for (columns) |*column| {
+        const kind = reader.int(u8);
+        column.* = .{ .kind = kind, .nullable = reader.int(u8), .plain = @byteSwap(values.plainWidth(kind)) };
+    }
     const indexes = array(Index, reader.int(u16));
     for (indexes) |*index| {
         const positions = array(u16, reader.int(u16));
@@ -115,8 +120,16 @@ pub fn parse(columns: []const Column, data: []const u8, prefix: bool) ?u32 {
     var position: usize = 2;
     for (columns[0..count], 0..) |column, i| {
         if (position + 4 > data.len) return null;
-        const length: i32 = @bitCast(values.read(u32, data[position..]));
+        const field = memory.load(u32, data.ptr + position);
         position += 4;
+        if (field == column.plain and field != 0) { // most columns: nothing but the length to be checked
+            const width: usize = values.widths[column.kind];
+            if (width > data.len - position) return null;
+            parsed[i] = data[position..][0..width];
+            position += width;
+            continue;
+        }
+        const length: i32 = @bitCast(@byteSwap(field));
         if (length < 0) {
             if (length != -1 or column.nullable == 0) return null;
             parsed[i] = null;

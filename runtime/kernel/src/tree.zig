@@ -128,9 +128,19 @@ pub fn Tree(comptime Space: type) type {
 
         var replaced: u32 = 0;
 
+        /// The leaf that took the last record, and the records between which all of that leaf lie, 0 for no bound: the
+        /// next record is often its neighbour. Not for trees in an arena, which may be gone at any moment.
+        const Near = struct { root: u32 = 0, leaf: u32 = 0, low: u32 = 0, high: u32 = 0 };
+        var near: Near = .{};
+        const remembers = Space == Heap;
+
         /// Insert or replace; returns the record replaced, or 0.
         pub fn insert(root: *u32, item: u32) u32 {
             replaced = 0;
+            if (remembers) {
+                if (near.leaf != 0 and near.root == root.* and insertNear(item)) return replaced;
+                near = .{ .root = root.* };
+            }
             if (root.* == 0) {
                 const first = create(1);
                 node(first).count = 1;
@@ -150,6 +160,29 @@ pub fn Tree(comptime Space: type) type {
             return replaced;
         }
 
+        /// Whether the leaf at hand was the right one, and had room.
+        fn insertNear(item: u32) bool {
+            const key = record.of(item).key();
+            if (near.low != 0 and record.compare(record.of(near.low).key(), key) >= 0) return false;
+            if (near.high != 0 and record.compare(key, record.of(near.high).key()) >= 0) return false;
+            const n = node(near.leaf);
+            const place = searchFromEnd(n, key);
+            if (place.found) {
+                replaced = n.items[place.index];
+                n.items[place.index] = item;
+                return true;
+            }
+            if (n.count == capacity) return false;
+            place_in(n, place.index, item, 0);
+            return true;
+        }
+
+        /// As `search`, with one look for a key beyond all others.
+        inline fn searchFromEnd(n: *const Node, key: []const u8) Place {
+            if (n.count > 0 and record.compare(key, record.of(n.items[n.count - 1]).key()) > 0) return .{ .index = n.count, .found = false };
+            return search(n, key);
+        }
+
         fn create(leaf: u16) u32 {
             const address = Space.alloc(Node.size(leaf));
             node(address).count = 0;
@@ -165,7 +198,14 @@ pub fn Tree(comptime Space: type) type {
                 n.items[place.index] = item;
                 return .{};
             }
-            if (n.leaf != 0) return add(address, place.index, item, 0);
+            if (n.leaf != 0) {
+                if (remembers and n.count < capacity) near.leaf = address;
+                return add(address, place.index, item, 0);
+            }
+            if (remembers) {
+                if (place.index > 0) near.low = n.items[place.index - 1];
+                if (place.index < n.count) near.high = n.items[place.index];
+            }
             const below = insertAt(n.kids[place.index], item);
             if (below.middle == 0) return .{};
             return add(address, place.index, below.middle, below.right);
@@ -204,6 +244,7 @@ pub fn Tree(comptime Space: type) type {
 
         /// Remove a key; returns its record, or 0 when there is none. Heap only.
         pub fn remove(root: *u32, key: []const u8) u32 {
+            if (remembers) near = .{};
             if (root.* == 0) return 0;
             const removed = removeFrom(root.*, key);
             const n = node(root.*);
@@ -310,6 +351,7 @@ pub fn Tree(comptime Space: type) type {
 
         /// Free every node; the records are the caller's.
         pub fn discard(root: *u32) void {
+            if (remembers) near = .{};
             if (root.* != 0) discardNode(root.*);
             root.* = 0;
         }

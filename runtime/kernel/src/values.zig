@@ -24,9 +24,17 @@ pub const Type = struct {
 
 const any = 0xffff_ffff;
 /// The only length a value may have, by type.
-const widths = [Type.count]u32{ 1, 2, 4, 8, any, 8, any, any, 32, 20, 16, 8, any };
+pub const widths = [Type.count]u32{ 1, 2, 4, 8, any, 8, any, any, 32, 20, 16, 8, any };
 /// Type numbers of PostgreSQL's catalog, which arrays carry.
 pub const oids = [Type.count]u32{ 16, 21, 23, 20, 1700, 701, 25, 17, 17, 17, 2950, 1184, 114 };
+
+/// The length of a value of this type if any bytes of that length are one, else 0.
+pub fn plainWidth(kind: u8) u32 {
+    return switch (kind) {
+        Type.int2, Type.int4, Type.int8, Type.bytes32, Type.address, Type.uuid => widths[kind],
+        else => 0,
+    };
+}
 
 const timestamp_min: i64 = -211_813_488_000_000_000;
 const timestamp_end: i64 = 9_223_371_331_200_000_000;
@@ -170,7 +178,9 @@ pub fn keySizeMax(kind: u8, length: u32) u32 {
 /// Append the encoding of an allowed value; returns its length. Bytewise order of encodings is the order of values.
 pub fn encodeKey(kind: u8, value: []const u8, out: [*]u8) u32 {
     switch (kind) {
-        Type.int2, Type.int4, Type.int8, Type.timestamptz => {
+        Type.int4 => memory.store(u32, out, memory.load(u32, value.ptr) ^ 0x80),
+        Type.int8, Type.timestamptz => memory.store(u64, out, memory.load(u64, value.ptr) ^ 0x80),
+        Type.int2 => {
             memory.copy(out, value);
             out[0] ^= 0x80;
         },

@@ -7,6 +7,7 @@ from typing import Any
 
 from scapp.runtime.client_calls import Calls, quoted
 from scapp.runtime.ledger_documents import (
+    IncomeView,
     LedgerList,
     LedgerView,
     PaymentHistory,
@@ -162,6 +163,12 @@ class LedgerCalls(Calls):
     def payments(self, channel: str, first: int = 0, limit: int = 1_000) -> PaymentHistory:
         """What was paid in a channel, oldest first, from a version on."""
         return self._get(f"{_virtual(channel)}/payments?from={first}&limit={limit}", PaymentHistory)
+
+    def income(self, since_ms: int = 0, until_ms: int | None = None) -> IncomeView:
+        """What this node has earned as a hub from `since_ms` on, up to now or before `until_ms`. Reads its whole log:
+        that may take minutes."""
+        until = "" if until_ms is None else f"&until={until_ms}"
+        return self._get(f"/v1/income?since={since_ms}{until}", IncomeView)
 
     def challenge_virtual(self, channel: str, wait_s: float = 0.0) -> VirtualView:
         """Settle a channel on chain without the others; a voucher is redeemed so."""

@@ -11,7 +11,7 @@ from scapp.runtime.documents import DifferenceView, Document, HashText, RequestD
 
 if TYPE_CHECKING:
     from scapp.runtime.projections import ProjectionStatus
-    from scapp.runtime.worker import ChannelStatus
+    from scapp.runtime.worker_status import ChannelStatus
 
 
 class ReplayRequest(RequestDocument, frozen=True, kw_only=True):

@@ -191,7 +191,10 @@ class ChannelView(Document, frozen=True, kw_only=True):
 
 
 class ChannelList(Document, frozen=True, kw_only=True):
+    """`next` is the `after` of the following page, null at the end of the list."""
+
     channels: list[ChannelView]
+    next: HashText | None = None
 
 
 class OpenChannelRequest(RequestDocument, frozen=True, kw_only=True):

@@ -228,6 +228,28 @@ class PaymentRowView(Document, frozen=True, kw_only=True):
     total: AmountText | None
 
 
+class IncomeRow(Document, frozen=True, kw_only=True):
+    """What one peer has paid this node as a hub in one asset: for `channels` that were opened over it, and for
+    `payments` under locks. A negative fee: more went back, or was passed on, than came in."""
+
+    asset: AddressText
+    peer: AddressText
+    peer_name: str
+    channels: int
+    channel_fees: str
+    payments: int
+    payment_fees: str
+    total: str
+
+
+class IncomeView(Document, frozen=True, kw_only=True):
+    """From `since_ms` on, before `until_ms`, in milliseconds since 1970."""
+
+    since_ms: int
+    until_ms: int
+    rows: list[IncomeRow]
+
+
 class PaymentHistory(Document, frozen=True, kw_only=True):
     """Oldest first. `next` is the version to go on from."""
 

@@ -14,7 +14,7 @@ from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.routing.fees import Schedule, Stake, quote
 from scapp.channels.routing.own import HubTerms
 from scapp.channels.routing.statements import ASSETS_MAX
-from scapp.channels.types import Address, asset_unit
+from scapp.channels.types import Address, money
 from scapp.channels.virtual.opening import HubRequest
 from scapp.runtime.config import ConfigError, DisputeSettings, FundingSettings, read_address
 from scapp.runtime.ledger_settings import HubSettings, LedgerSettings, PaymentSettings
@@ -63,7 +63,8 @@ class LedgerPolicy:
         for asset, _, own in offer.funds:
             allowed = self._deposit_max.get(asset, 0)
             if own > allowed:
-                return "ask", f"a deposit of {own} {asset_unit(asset)}; ledgers.deposit_max allows {allowed}"
+                most = money(allowed, asset, named=True)
+                return "ask", f"a deposit of {money(own, asset)}; ledgers.deposit_max allows {most}"
         return "accept", ""
 
     def virtual(self, request: HubRequest, forwarded: int) -> Decision:
@@ -88,6 +89,8 @@ class LedgerPolicy:
             locks_max=self._payments.locks_max,
             locked_max=self._locked_max,
             schedules=self._schedules,
+            least_percent=self._hub.locked_min_percent,
+            least_named=frozenset(read_amounts(self._hub.amount_min, "hub.amount_min")),
         )
 
     def hub_terms(self) -> HubTerms:
@@ -110,12 +113,14 @@ class LedgerPolicy:
         for stake in stakes:
             known = terms.get(stake.asset, Schedule(stake.asset, 0, 0, 0, 0))
             if not known.takes(stake.total):
-                return f"{stake.total} {asset_unit(stake.asset)}; this hub forwards {known.least} to {known.most}"
+                least, most = (money(each, stake.asset, named=True) for each in (known.least, known.most))
+                return f"{money(stake.total, stake.asset)}; this hub forwards {least} to {most}"
         asked = quote(self._schedules, stakes)
         if asked is None:
             return "several assets; this hub forwards them only if all but the first cost nothing"
         if request.fee < asked:
-            return f"a fee of {request.fee}; this hub asks {asked} {asset_unit(stakes[0].asset)}"
+            asset = stakes[0].asset
+            return f"a fee of {money(request.fee, asset, named=True)}; this hub asks {money(asked, asset)}"
         longest = min(self._hub.challenge_duration_max_s, self._disputes.challenge_duration_max_s)
         return self._duration_fault(request.challenge_duration_s, longest)
 

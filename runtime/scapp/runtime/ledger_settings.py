@@ -44,6 +44,8 @@ class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether this node stands between others, and for what fee: `fee_base` by asset, and `fee_ppm` millionths of what
     the channel locks. `amount_max` limits what one channel may lock here, by asset; one without a limit is refused.
+    `locked_min_percent`: a payment under a lock is worth at least so much of what a reveal on chain costs, where
+    `amount_min` does not name its asset; 0 for no such bound.
     `announce`: whether others are told this node's ledgers, to be found as a hub, or only as an end. `peer_burst_kib`,
     `peer_kib_per_s`: how much each peer may say about ledgers and channels before nothing new is begun with it."""
 
@@ -53,6 +55,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     fee_ppm: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     amount_min: Amounts = {}
     amount_max: Amounts = {}
+    locked_min_percent: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 100
     channels_max: Annotated[int, msgspec.Meta(ge=0)] = 1_024
     peer_burst_kib: Annotated[int, msgspec.Meta(ge=1)] = 65_536
     peer_kib_per_s: Annotated[int, msgspec.Meta(ge=0)] = 8

@@ -12,14 +12,15 @@ from scapp.channels.channel.events import ChannelCreated
 from scapp.channels.channel.shares import Stakes
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.deployment import Deployment, deployment_id
-from scapp.channels.log.committer import Committer, Outcome, Told
+from scapp.channels.log.bell import Outcome, Told
+from scapp.channels.log.committer import Committer
 from scapp.channels.log.port import Append, LogClosed
-from scapp.channels.types import Address
+from scapp.channels.types import ZERO_ADDRESS, Address
 from scapp.channels.virtual.opening import Apps
 from scapp.runtime.chain_setup import app_address
 from scapp.runtime.config import Config, DisputeSettings
 from scapp.runtime.ledger_policy import LedgerPolicy
-from scapp.runtime.policy import AcceptPolicy, FundingPolicy
+from scapp.runtime.policy import AcceptPolicy, FundingPolicy, read_amounts
 
 _log = logging.getLogger("scapp.process")
 
@@ -93,6 +94,14 @@ def warnings(config: Config) -> list[str]:
         found.append(
             "disputes.silence_timeout_s is 0: a neighbour that does not sign the end of a channel holds up this hub's "
             "money until you leave the ledger yourself; 3600 is usual where customers' nodes do not rest"
+        )
+    hub = config.hub
+    most, least = read_amounts(hub.amount_max, "hub.amount_max"), read_amounts(hub.amount_min, "hub.amount_min")
+    unnamed = [f"0x{asset.hex()}" for asset in most if asset != ZERO_ADDRESS and asset not in least]
+    if config.chain.hash_lock_app and hub.forward and hub.locked_min_percent and unnamed:
+        found.append(
+            f"hub.amount_min does not name {', '.join(unnamed)}: nothing of that is passed on under locks, because "
+            "nobody says what a reveal on chain costs in it"
         )
     return found
 

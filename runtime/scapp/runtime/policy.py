@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from scapp.channels.types import ZERO_ADDRESS, Address, asset_unit
+from scapp.channels.types import ZERO_ADDRESS, Address, money
 from scapp.runtime.config import ConfigError, FundingSettings, PolicySettings, read_address
 from scapp.runtime.deployments import DeploymentStore
 from scapp.runtime.peerbook import PeerBook
@@ -79,14 +79,15 @@ class FundingPolicy:
         for asset, amount in deposits.items():
             allowed = self._deposit_max.get(asset, 0)
             if amount > allowed:
-                return f"a deposit of {amount} {asset_unit(asset)}; funding.deposit_max allows {allowed}"
+                most = money(allowed, asset, named=True)
+                return f"a deposit of {money(amount, asset)}; funding.deposit_max allows {most}"
             for other, stakes in at_stake.items():
                 together = amount + stakes.get(asset, 0)
                 allowed = self._exposure_max.get(asset, 0)
                 if together > allowed:
                     return (
-                        f"{together} {asset_unit(asset)} would be in channels with 0x{other.hex()}; "
-                        f"funding.exposure_max allows {allowed}"
+                        f"{money(together, asset)} would be in channels with 0x{other.hex()}; "
+                        f"funding.exposure_max allows {money(allowed, asset, named=True)}"
                     )
         return ""
 

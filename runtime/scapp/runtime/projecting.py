@@ -7,13 +7,13 @@ projections; the write path is that of the live tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
 from scapp.channels.admission import ChannelContext
-from scapp.channels.deployment import Deployment
-from scapp.channels.reading import EntrySource, SignedState, SupportedBatch
+from scapp.channels.deployment import Deployment, deployment_id
+from scapp.channels.reading import Archived, EntrySource, SignedState, SupportedBatch
 from scapp.channels.types import ChannelId
 from scapp.reducers.manifest import Column, Manifest, Table
 from scapp.runtime.changes import BatchChanges
@@ -129,9 +129,19 @@ class ChannelsOf:
     def __init__(self, source: EntrySource, deployment: Deployment) -> None:
         self._source = source
         self._deployment = deployment
+        self._id = deployment_id(deployment)
 
     def contexts(self) -> list[ChannelContext]:
         return [context for context in self._source.contexts() if context.deployment == self._deployment]
+
+    def archived(self) -> Mapping[ChannelId, Archived]:
+        return {c: each for c, each in self._source.archived().items() if each.deployment_id == self._id}
+
+    def archive_version(self) -> int:
+        return self._source.archive_version()
+
+    def context(self, channel_id: ChannelId) -> ChannelContext | None:
+        return self._source.context(channel_id)
 
     def batches(self, channel_id: ChannelId, position: int = 0) -> Iterator[SupportedBatch]:
         return self._source.batches(channel_id, position)

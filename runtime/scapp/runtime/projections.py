@@ -23,6 +23,7 @@ from scapp.channels.errors import LocalError
 from scapp.channels.reading import EntrySource
 from scapp.channels.types import Address
 from scapp.runtime.database.port import Backend
+from scapp.runtime.database.write import read_turns
 from scapp.runtime.deployments import App, DeploymentStore, write_whole
 from scapp.runtime.follow import ChannelFollower
 from scapp.runtime.modules import Modules
@@ -35,7 +36,8 @@ from scapp.runtime.schema import (
     rename_schema,
     schema_comment,
 )
-from scapp.runtime.worker import ChannelStatus, State, Worker
+from scapp.runtime.worker import Worker
+from scapp.runtime.worker_status import ChannelStatus, State
 from scapp.runtime.writing import Writing
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -99,6 +101,9 @@ class _ProjectionWorker(Worker):
             context, self.version.deployment, self.version.manifest, schema, self._source, self._kernel_for
         )
 
+    def _written_turns(self, writing: Writing) -> dict[bytes, int]:
+        return read_turns(writing.connection, self._schema().home)
+
     def _schema(self) -> AppSchema:
         if self.promote is not None and self.version.id not in self._schemas:
             with self._backend.connect() as connection:
@@ -127,7 +132,9 @@ class _ProjectionWorker(Worker):
 
     def _caught_up(self) -> bool:
         status = self.status()
-        found = [status.get(context.channel_id) for context in self._source.contexts()]
+        known = [context.channel_id for context in self._source.contexts()]
+        known += [c for c, each in self._source.archived().items() if each.turn >= 0 and not self.has_all_of(c)]
+        found = [status.get(channel_id) for channel_id in known]
         return all(each is not None and each.state is State.FOLLOWING for each in found)
 
     def take_over(self) -> None:

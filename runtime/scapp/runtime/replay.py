@@ -7,7 +7,7 @@ transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from threading import Event
@@ -17,7 +17,7 @@ import psycopg
 
 from scapp.channels.admission import ChannelContext
 from scapp.channels.errors import LocalError
-from scapp.channels.reading import EntrySource, SignedState, SupportedBatch
+from scapp.channels.reading import Archived, EntrySource, SignedState, SupportedBatch
 from scapp.channels.types import ChannelId
 from scapp.reducers.manifest import Manifest, Table
 from scapp.runtime.changes import EVENTS, MESSAGES
@@ -200,6 +200,15 @@ class _Bounded:
 
     def contexts(self) -> list[ChannelContext]:
         return self._source.contexts()
+
+    def archived(self) -> Mapping[ChannelId, Archived]:
+        return self._source.archived()
+
+    def archive_version(self) -> int:
+        return self._source.archive_version()
+
+    def context(self, channel_id: ChannelId) -> ChannelContext | None:
+        return self._source.context(channel_id)
 
     def batches(self, channel_id: ChannelId, position: int = 0) -> Iterator[SupportedBatch]:
         for batch in self._source.batches(channel_id, position):

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import enum
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 
-import msgspec
 import psycopg
 
 from scapp.channels.admission import AdmissionError, ChannelContext
@@ -25,15 +23,17 @@ from scapp.channels.errors import ScappError
 from scapp.channels.reading import EntrySource
 from scapp.channels.types import Address, ChannelId
 from scapp.reducers.manifest import Manifest
+from scapp.runtime.archived import ArchivedChannels
 from scapp.runtime.database.connecting import Connection, one_line
 from scapp.runtime.database.port import Backend, Capability, DatabaseError, ForeignDatabase
-from scapp.runtime.database.rejections import Rejection, store_rejections
-from scapp.runtime.database.write import Cursor
+from scapp.runtime.database.rejections import Rejection, store_waiting
+from scapp.runtime.database.write import read_turns
 from scapp.runtime.derive import DerivationHalted, Halt
 from scapp.runtime.follow import ChannelFollower, Committed
 from scapp.runtime.keeping import KERNEL_BYTES_MAX, KERNELS_MAX, KernelBound, Progress
 from scapp.runtime.kernel import Kernel
 from scapp.runtime.schema import AppSchema, build_indexes, ensure_deployment, prepare_database
+from scapp.runtime.worker_status import ChannelStatus, DatabaseStatus, State
 from scapp.runtime.writing import Writing
 
 RETRY_FIRST_S, RETRY_MAX_S = 0.1, 10.0
@@ -42,33 +42,6 @@ TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.Re
 """Errors of the database that pass: everything is retried until they do."""
 DATABASE_CURE = "give it back, or drop the database, and start the node again: the log fills it"
 _log = logging.getLogger(__name__)
-
-
-class State(enum.StrEnum):
-    """How a channel's derivation is doing."""
-
-    FOLLOWING = "following"
-    RETRYING = "retrying"  # the database does not take it now
-    BLOCKED = "blocked"  # something is missing here, e.g. the app is not deployed; looked at again in every round
-    HALTED = "halted"
-
-
-class ChannelStatus(msgspec.Struct, frozen=True, gc=False):
-    """`cursor`: what is in the database, None before the first look; `detail` says why it does not go on."""
-
-    channel_id: ChannelId
-    state: State
-    cursor: Cursor | None = None
-    detail: str = ""
-    halt: Halt | None = None
-
-
-class DatabaseStatus(msgspec.Struct, frozen=True, gc=False):
-    """`state`: starting, up, down, or foreign, which is another node's; `detail` is the last error of the last two."""
-
-    backend: str
-    state: str
-    detail: str = ""
 
 
 class Worker:
@@ -96,6 +69,7 @@ class Worker:
         self._poll_s = poll_s
         self._kernels = KernelBound(kernels_max, kernel_bytes_max)
         self._followers: dict[ChannelId, ChannelFollower] = {}
+        self._archived = ArchivedChannels(source)
         self._schemas: dict[bytes, AppSchema] = {}
         self._unindexed: set[bytes] = set()  # deployments whose secondary indexes may be missing
         self._connection: Connection | None = None
@@ -152,6 +126,7 @@ class Worker:
         follower = self._followers.get(channel_id)
         if follower is not None:
             follower.doubt()
+        self._archived.forget()
         self._wake.set()
 
     def status(self) -> dict[ChannelId, ChannelStatus]:
@@ -163,6 +138,10 @@ class Worker:
         """Of one channel, None before the worker has looked at it; costs the same however many there are."""
         with self._changed:
             return self._status.get(channel_id)
+
+    def has_all_of(self, channel_id: ChannelId) -> bool:
+        """Is the channel over, and all of it in the database? The worker has no status of it then."""
+        return channel_id in self._archived.finished
 
     def database(self) -> DatabaseStatus:
         """Whether the database can be used."""
@@ -186,6 +165,8 @@ class Worker:
             while True:
                 status = self._status.get(channel_id)
                 if status is not None and status.cursor is not None and status.cursor.sequence >= sequence:
+                    return True
+                if status is None and channel_id in self._archived.finished:
                     return True
                 if status is not None and status.halt is not None:
                     raise DerivationHalted(status.halt, status.detail)
@@ -234,12 +215,14 @@ class Worker:
         try:
             writing = self._writing()
             self._set_database("up")
-            for context in self._source.contexts():
+            contexts = self._source.contexts()
+            for context in contexts:
                 if self._stopping:
                     return
                 self._follow(context, writing)
+            self._follow_archived({context.channel_id for context in contexts}, writing)
             self._build_indexes(writing)
-            self._store_rejections(writing)
+            store_waiting(writing.connection, self._rejections, TRANSIENT)
             self._retry_s = 0.0
             with self._changed:
                 self._first_round_done = True
@@ -256,6 +239,7 @@ class Worker:
         for follower in self._followers.values():
             follower.doubt()
         self._prepared = False  # whatever comes back may be an older copy, or an empty one
+        self._archived.forget()
         self._schemas.clear()
         with self._changed:  # who was refused may ask it again
             self._status = {of: status for of, status in self._status.items() if status.halt is not Halt.REFUSED}
@@ -289,6 +273,35 @@ class Worker:
                     return
             self._set(channel_id, State.FOLLOWING)
             self._kernels.used(follower)
+
+    def _follow_archived(self, live: Set[ChannelId], writing: Writing) -> None:
+        """Channels that are over, until the database has all of them."""
+        unfinished = self._archived.unfinished(live, self._followers.keys(), lambda: self._written_turns(writing))
+        for channel_id, turn in unfinished.items():
+            if self._stopping:
+                return
+            known = self._followers.get(channel_id)
+            with self._classified(channel_id):
+                context = known.context if known is not None else self._archived.context(channel_id)
+                if context is not None:
+                    self._follow(context, writing)
+            status = self.status_of(channel_id)
+            if status is not None and status.cursor is not None and status.cursor.turn == turn:
+                self._archived.finish(channel_id)
+                self._drop(channel_id)
+
+    def _written_turns(self, writing: Writing) -> dict[bytes, int]:
+        """How far each channel is in the database."""
+        return read_turns(writing.connection)
+
+    def _drop(self, channel_id: ChannelId) -> None:
+        follower = self._followers.pop(channel_id, None)
+        if follower is not None:
+            follower.release()
+            self._kernels.used(follower)
+        with self._changed:
+            self._status.pop(channel_id, None)
+            self._changed.notify_all()
 
     @contextlib.contextmanager
     def _classified(self, channel_id: ChannelId) -> Iterator[None]:
@@ -345,21 +358,6 @@ class Worker:
             except psycopg.Error as error:  # a dropped table is its channels' trouble
                 _log.warning("app %s: its indexes cannot be built: %s", schema.manifest.name, error)
             self._unindexed.discard(identity)
-
-    def _store_rejections(self, writing: Writing) -> None:
-        batch: list[Rejection] = []
-        with contextlib.suppress(IndexError):
-            while True:
-                batch.append(self._rejections.popleft())
-        if not batch:
-            return
-        try:
-            store_rejections(writing.connection, batch)
-        except TRANSIENT:
-            self._rejections.extendleft(reversed(batch))
-            raise
-        except psycopg.Error as error:  # diagnostics must not hold up the rows
-            _log.warning("%d refusals cannot be recorded: %s", len(batch), error)
 
     def _tell(self, committed: Committed) -> None:
         for listener in tuple(self._listeners):

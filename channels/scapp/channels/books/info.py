@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from scapp.channels.books.income import Income
 from scapp.channels.channel.standing import ChannelOnChainInfo
 from scapp.channels.payments.history import PaymentRow
 from scapp.channels.payments.vouchers import Voucher
@@ -296,6 +297,10 @@ class BooksPort(Protocol):
 
     async def payment_history(self, channel_id: ChannelId, from_version: int, rows_max: int) -> list[PaymentRow]:
         """What was stored of a payment channel, oldest first."""
+        ...
+
+    async def income(self, since_ms: int, until_ms: int) -> list[Income]:
+        """What this node has earned as a hub from `since_ms` on and before `until_ms` (milliseconds since 1970)."""
         ...
 
     async def challenge_virtual(self, channel_id: ChannelId) -> None:

@@ -60,6 +60,7 @@ def lock_runner(
         clock_ms=shared.clock_ms,
         head_s=lambda: desk.head_time_s,
         revealed=desk.revealed,
+        reveal_cost=lambda: desk.reveal_cost,
         limit=limit,
         counters=shared.counters,
     )

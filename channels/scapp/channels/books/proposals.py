@@ -22,7 +22,7 @@ from scapp.channels.ledger.proposals import room_fault
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.updating import followed
 from scapp.channels.onchain import Protection
-from scapp.channels.types import Address, ChannelId, asset_unit
+from scapp.channels.types import Address, ChannelId, money
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual import receiving as virtual_receiving
 from scapp.channels.virtual.agreement import opened_ms
@@ -235,8 +235,8 @@ def poor_fault(books: Books, side: Side, needed: Mapping[Address, int]) -> str:
     for asset, amount in needed.items():
         has = free.get(asset, 0)
         if has < amount:
-            unit, peer = asset_unit(asset), f"0x{side.peer.hex()}"
-            return f"{amount} {unit} are needed, fees included; this node has {has} {unit} free with {peer}"
+            rest = f"{money(has, asset)} free with 0x{side.peer.hex()}"
+            return f"{money(amount, asset)} are needed, fees included; this node has {rest}"
     return ""
 
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from scapp.channels.books import ahead
 from scapp.channels.books.engine import Books, Input
 from scapp.channels.books.events import encode_event
 from scapp.channels.books.messages import encode_message
@@ -189,6 +190,8 @@ class BooksRunner:
                 self._tell(note.channel, note.kind, note.detail)
             if touched:
                 self._after(touched)
+                if not self._inbox:
+                    self._loop.call_soon(ahead.compute, self.books, touched)
         except Exception as error:
             self._broken(error)
             return

@@ -6,7 +6,6 @@ Corrupt books stop the books alone: the node's app channels go on, and every cal
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 
@@ -14,6 +13,7 @@ from scapp.channels.books import proposals, wishes
 from scapp.channels.books.backing import AppChannels, BooksBacking
 from scapp.channels.books.defending import Defences
 from scapp.channels.books.engine import Books, Input
+from scapp.channels.books.income import Income, read_income
 from scapp.channels.books.info import (
     Begin,
     End,
@@ -38,7 +38,6 @@ from scapp.channels.books.state import BooksState
 from scapp.channels.books.step import Step
 from scapp.channels.books.view import ledger_info, virtual_info
 from scapp.channels.books.volumes import Volumes
-from scapp.channels.chain.client import Unavailable
 from scapp.channels.chain_desk import ChainDesk
 from scapp.channels.errors import CorruptionError, LocalError, PeerError
 from scapp.channels.ledger import closing
@@ -51,7 +50,7 @@ from scapp.channels.payments.vouchers import Voucher
 from scapp.channels.routing.paths import Route
 from scapp.channels.routing.statements import network_of
 from scapp.channels.runner import Shared
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, asset_unit
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, money
 from scapp.channels.virtual import defunding
 from scapp.channels.virtual import leaving as virtual_leaving
 from scapp.channels.virtual.record import VirtualRecord
@@ -268,10 +267,10 @@ class NodeBooks:
         await self._input(lambda books: ledger_opening.reject(wishes.ledger_of(books, channel_id), reason))
 
     async def top_up(self, channel_id: ChannelId, asset: Address, amount: int) -> None:
-        with contextlib.suppress(Unavailable):  # not known: the deposit waits for the chain like any other
-            has = await self._desk.funds(asset)
-            if has < amount or (has == amount and asset == ZERO_ADDRESS):  # something is left for fees
-                raise LocalError(f"the chain account has {has} {asset_unit(asset)}, too little to deposit {amount}")
+        has = await self._desk.funds(asset)  # not known: the deposit waits for the chain like any other
+        if has is not None and (has < amount or (has == amount and asset == ZERO_ADDRESS)):  # some is left for fees
+            needed = money(amount, asset, named=True)
+            raise LocalError(f"the chain account has {money(has, asset)}, too little to deposit {needed}")
         await self._input(lambda books: wishes.top_up(books, channel_id, asset, amount))
 
     async def cancel_top_up(self, channel_id: ChannelId, asset: Address) -> None:
@@ -349,6 +348,9 @@ class NodeBooks:
         if self.locked.purse(channel_id) is not None:
             raise LocalError("this payment channel takes locks; `scapp payments locked --all` shows what is paid in it")
         return await self._payments.history(channel_id, from_version, rows_max)
+
+    async def income(self, since_ms: int, until_ms: int) -> list[Income]:
+        return await asyncio.to_thread(read_income, self._shared.log, since_ms, until_ms)
 
     async def close_virtual(self, channel_id: ChannelId) -> None:
         await self._input(lambda books: defunding.end(wishes.virtual_of(books, channel_id), "a participant wants it"))

@@ -17,7 +17,7 @@ from scapp.channels.ledger.proposals import Expand, Retract, Transfer
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.outcome import address_to_destination
 from scapp.channels.state import FixedPart
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, asset_unit
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, asset_unit, money
 from scapp.channels.virtual import opening as virtual_opening
 from scapp.channels.virtual.agreement import Agreement, Asset, nonce_at
 from scapp.channels.virtual.events import NeighbourTold
@@ -57,8 +57,29 @@ def open_ledger(books: Books, request: LedgerRequest, rules: Rules, randomness: 
 
 def top_up(books: Books, channel: ChannelId, asset: Address, amount: int) -> Step:
     """Announce a deposit; it is made once both have signed that."""
-    record = ledger_of(books, channel)
-    return asking.request(record, books.session(channel), Expand(asset, amount, _own(record)), books.context)
+    record, session = ledger_of(books, channel), books.session(channel)
+    wanted, known = Expand(asset, amount, _own(record)), asking.forgotten(record, session)
+    pending = _pending_top_up(record, asset) if known is None or known.proposal != wanted else 0
+    if pending:
+        which = f"0x{channel.hex()}" + ("" if asset == ZERO_ADDRESS else f" --asset 0x{asset.hex()}")
+        raise LocalError(
+            f"a top-up of {money(pending, asset)} is pending in this ledger, and one at a time is made: wait until it "
+            f"is confirmed (`scapp ledger show`), or take it back (`scapp ledger cancel-top-up {which}`)"
+        )
+    return asking.request(record, session, wanted, books.context)
+
+
+def _pending_top_up(record: LedgerRecord, asset: Address) -> int:
+    """Of this node: announced, or asked for, and not merged; 0 for none."""
+    own = _own(record)
+    parts = record.ledger.proposed.assets if record.ledger is not None else ()
+    announced = [each.announced(own) for each in parts if each.asset == asset]
+    asked = [
+        each.proposal.amount
+        for each in record.requests
+        if isinstance(each.proposal, Expand) and each.proposal.asset == asset
+    ]
+    return next((level[1] - level[0] for level in announced if level is not None), 0) or sum(asked)
 
 
 def hold_deposit(books: Books, channel: ChannelId, asset: Address, *, hold: bool) -> Step:
@@ -98,7 +119,8 @@ def transfer(books: Books, channel: ChannelId, asset: Address, amount: int) -> S
         parts = [each for each in record.ledger.proposed.assets if each.asset == asset]
         free = sum(each.leader if record.leads else each.follower for each in parts)
         if amount > free:
-            raise LocalError(f"a transfer of {amount}; this node has {free} {asset_unit(asset)} free in the ledger")
+            given = money(amount, asset, named=True)
+            raise LocalError(f"a transfer of {given}; this node has {money(free, asset)} free in the ledger")
     return asking.request(record, books.session(channel), Transfer(asset, amount, _own(record)), books.context)
 
 

@@ -12,7 +12,7 @@ from scapp.channels.chain.client import ChainClient, Receipt
 from scapp.channels.chain.key import ChainKey
 from scapp.channels.chain.requests import Sign
 from scapp.channels.errors import LocalError
-from scapp.channels.types import U256_MAX, Address
+from scapp.channels.types import U256_MAX, Address, money
 
 SETTLEMENT = ("NitroAdjudicator", "ConsensusApp", "VirtualPaymentApp", "TwoPartyApp", "HashLockPaymentApp")
 """What channels need, those over ledgers included."""
@@ -56,7 +56,9 @@ async def _create(client: ChainClient, key: ChainKey, chain_id: int, code: bytes
     max_fee, tip = offer
     balance = await client.balance(key.address)
     if balance < gas * max_fee:
-        raise LocalError(f"the account 0x{key.address.hex()} has {balance} wei; up to {gas * max_fee} are needed")
+        raise LocalError(
+            f"the account 0x{key.address.hex()} has {money(balance)}; up to {money(gas * max_fee)} are needed"
+        )
     nonce = await client.nonce(key.address)
     raw, hash_ = key.sign(chain_id, Sign(nonce, None, code, 0, gas, max_fee, tip, fees.legacy))
     await client.send(raw)

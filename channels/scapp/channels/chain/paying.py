@@ -12,7 +12,7 @@ from scapp.channels.chain.client import ChainClient, Receipt, Refused, ViewCall
 from scapp.channels.chain.key import ChainKey
 from scapp.channels.chain.requests import Sign
 from scapp.channels.errors import LocalError
-from scapp.channels.types import ZERO_ADDRESS, Address, Hash
+from scapp.channels.types import ZERO_ADDRESS, Address, Hash, money
 
 POLLS_MAX = 120
 
@@ -67,8 +67,9 @@ async def prepare(
         wanted = has - fee
     if wanted <= 0 or wanted > has or coin < fee + (wanted if is_coin else 0):
         raise LocalError(
-            f"0x{account.hex()} has {has}{'' if is_coin else f' of 0x{asset.hex()} and {coin} wei'}; "
-            f"{wanted if amount is not None or not is_coin else 'something'} and up to {fee} wei in fees are needed"
+            f"0x{account.hex()} has {money(has, asset)}{'' if is_coin else f' and {money(coin)}'}; "
+            f"{money(wanted, asset, named=True) if amount is not None or not is_coin else 'something'} and up to "
+            f"{money(fee)} in fees are needed"
         )
     return Payment(
         asset, recipient, wanted, fee, Sign(nonce, to, data, wanted if is_coin else 0, gas, *offer, fees.legacy)

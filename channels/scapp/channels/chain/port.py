@@ -18,6 +18,8 @@ OLD_HEAD_S = 900
 """A newest block of that age is strange on every chain in use."""
 DISPUTE_GAS = 500_000
 """A challenge, a reclaim and a payout, and some room (docs/reference/gas.md)."""
+REVEAL_GAS = 50_000
+"""One preimage at the contract of hash locks, and some room."""
 
 
 class TransactionInfo(msgspec.Struct, frozen=True):
@@ -82,6 +84,11 @@ class ChainService(Protocol):
     @property
     def confirming_s(self) -> int | None:
         """How long the newest confirmed block took to become one, by the chain's clock; None until it is known."""
+        ...
+
+    @property
+    def gas_price(self) -> int:
+        """What a unit of gas costs in the newest block, in wei, without a tip; 0 until it is known."""
         ...
 
     @property

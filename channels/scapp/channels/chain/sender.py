@@ -28,7 +28,7 @@ from scapp.channels.chain.tending import Tending
 from scapp.channels.chain.watcher import Moved
 from scapp.channels.onchain import Purpose, Transaction, purpose_of
 from scapp.channels.state import challenge_hash
-from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Hash
+from scapp.channels.types import ZERO_ADDRESS, ZERO_HASH, Address, ChannelId, Hash, money
 
 PENDING_MAX = 16  # what nodes take from one account at least
 BACK_OFF_BLOCKS_MAX = 32
@@ -240,8 +240,13 @@ class Sender:
         estimate = yield ask.Estimate(to, data, value)
         gas = 0 if isinstance(estimate, Refused) else estimate * 5 // 4 + 10_000
         if (isinstance(estimate, Refused) and estimate.kind == "funds") or balance < value + gas * fee[0]:
-            need = f"{value} to deposit and up to {gas * fee[0]} in fees are needed" if value else "fees are needed"
-            self._hold(job, head, "waiting", f"the account 0x{self._account.hex()} has {balance} wei; {need}")
+            fees = money(gas * fee[0], named=True)
+            need = (
+                f"{money(value, named=True)} to deposit and up to {fees} in fees are needed"
+                if value
+                else "fees are needed"
+            )
+            self._hold(job, head, "waiting", f"the account 0x{self._account.hex()} has {money(balance)}; {need}")
             return
         if isinstance(estimate, Refused):
             self._refused(purpose, job, head, str(estimate), job.refusals + 1)

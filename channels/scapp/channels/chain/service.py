@@ -25,7 +25,7 @@ from scapp.channels.chain.watcher import Moved, Watcher
 from scapp.channels.errors import LocalError, ScappError
 from scapp.channels.log.port import EventLog, LogClosed
 from scapp.channels.onchain import ChainView, Protection, Revealed, Transaction
-from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signature
+from scapp.channels.types import ZERO_ADDRESS, Address, ChannelId, Hash, Signature, coin_text
 
 logger = logging.getLogger("scapp.chain")
 
@@ -68,6 +68,7 @@ class LiveChain:
         self._told_head: Hash | None = None
         self._protection: Protection | None = None
         self._balance: int | None = None
+        self._gas_price = 0
         self._fault = ""
         self._failures = 0
         self._moves = 0
@@ -101,6 +102,10 @@ class LiveChain:
         if head is None or confirmed is None or head.number - confirmed.number < self._settings.confirmations:
             return None
         return head.time_s - confirmed.time_s
+
+    @property
+    def gas_price(self) -> int:
+        return self._gas_price
 
     @property
     def protection(self) -> Protection | None:
@@ -270,6 +275,7 @@ class LiveChain:
         if new:
             self._balance = await self._client.balance(self._key.address)
             self._note_balance(self._balance, head.base_fee or 0)
+            self._gas_price = (await self._client.fees()).base if head.base_fee is None else head.base_fee
 
     def _note_age(self, head_time_s: int) -> None:
         """An endpoint that is stuck, or of another chain with the same id, answers from the past, and no dispute shows
@@ -290,8 +296,8 @@ class LiveChain:
             self._told_poor = not self._told_poor
             if self._told_poor:
                 logger.warning(
-                    "chain %d: the account 0x%s has %d wei, and a dispute may take %d: send it some",
-                    self._settings.chain_id, self._key.address.hex(), balance, enough,
+                    "chain %d: the account 0x%s has %s, and a dispute may take %s: send it some",
+                    self._settings.chain_id, self._key.address.hex(), *map(coin_text, (balance, enough)),
                 )  # fmt: skip
 
     @staticmethod

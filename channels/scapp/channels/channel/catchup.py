@@ -40,7 +40,7 @@ from scapp.channels.channel.messages import (
     VirtualProposal,
     encode_message,
 )
-from scapp.channels.channel.model import ChannelState, Submission
+from scapp.channels.channel.model import ChannelState, Head, Submission
 from scapp.channels.channel.session import NOTHING, Session, Step
 from scapp.channels.deployment import encode_deployment
 
@@ -100,13 +100,9 @@ def materialize(state: ChannelState, session: Session, send: Send) -> list[bytes
     """The encoded messages a send stands for now; empty when it no longer matters."""
     kind = type(send)
     if kind is SendPropose:
-        encoded = _propose(state, session, send.peer, send.turn)  # type: ignore[union-attr]
-        return [encoded] if encoded is not None else []
-    channel = state.setup.channel_id
+        return _propose(state, session, send.peer, send.turn)  # type: ignore[union-attr]
     if kind is SendCountersign:
-        turn = send.turn  # type: ignore[union-attr]
-        signature = _my_signature(state, turn)
-        return [encode_message(Countersign(channel, turn, signature))] if signature else []
+        return _countersign(state, send.turn)  # type: ignore[union-attr]
     message: Message | None = None
     match send:
         case SendSubmit(_, first_counter):
@@ -120,7 +116,7 @@ def materialize(state: ChannelState, session: Session, send: Send) -> list[bytes
         case SendProposal(peer):
             message = _proposal(state, peer)
         case SendRejected(_):
-            message = Rejected(channel, state.rejected) if state.rejected is not None else None
+            message = Rejected(state.setup.channel_id, state.rejected) if state.rejected is not None else None
     return [encode_message(message)] if message is not None else []
 
 
@@ -129,18 +125,18 @@ def _decisions(state: ChannelState, peer: int, counter: int) -> Decisions | None
     return Decisions(state.setup.channel_id, tuple(refused[:DECISIONS_MAX])) if refused else None
 
 
-def _propose(state: ChannelState, session: Session, peer: int, turn: int) -> bytes | None:
+def _propose(state: ChannelState, session: Session, peer: int, turn: int) -> list[bytes]:
     candidate = state.candidate(turn)
     if candidate is None or state.setup.my_index != 0:
-        return None
-    full = fully_signed(state)
+        return []
+    full = fully_signed(state) if len(state.candidates) > 1 else None  # the newest one would be the head by that
     if full is not None and candidate.log_root == full.log_root and session.peer_turns[peer] == full.turn:
-        return encode_message(_as_propose(state, candidate, candidate.sequence, ()))
-    known = session.wire.get(turn)
-    if known is None:
-        known = encode_message(_as_propose(state, candidate, state.sequence, candidate.entries))
-        session.wire[turn] = known
-    return known
+        return [encode_message(_as_propose(state, candidate, candidate.sequence, ()))]
+    wire = session.wire
+    if wire is None or wire[0] != turn:
+        wire = turn, encode_message(_as_propose(state, candidate, state.sequence, candidate.entries))
+        session.wire = wire
+    return [wire[1]]
 
 
 def _as_propose(state: ChannelState, candidate: Signed, first: int, entries: tuple[bytes, ...]) -> Propose:
@@ -159,13 +155,13 @@ def _as_propose(state: ChannelState, candidate: Signed, first: int, entries: tup
     )
 
 
-def _my_signature(state: ChannelState, turn: int) -> bytes:
-    me = state.setup.my_index
-    head = state.head
-    if head is not None and head.turn == turn:
-        return head.signatures[me]
-    candidate = state.candidate(turn)
-    return candidate.signatures[me] if candidate is not None else b""
+def _countersign(state: ChannelState, turn: int) -> list[bytes]:
+    setup = state.setup
+    signed: Head | Signed | None = state.head
+    if signed is None or signed.turn != turn:
+        signed = state.candidate(turn)
+    signature = signed.signatures[setup.my_index] if signed is not None else b""
+    return [encode_message(Countersign(setup.channel_id, turn, signature))] if signature else []
 
 
 def _submits(state: ChannelState, first_counter: int) -> list[bytes]:

@@ -19,9 +19,8 @@ from scapp.channels.channel.effects import (
     SendCountersign,
     SendNow,
     Tell,
-    TryBatch,
 )
-from scapp.channels.channel.events import Event, Refused, Signed, StateCompleted, StateSigned, with_signature
+from scapp.channels.channel.events import Event, Refused, Signed, StateCompleted, StateSigned
 from scapp.channels.channel.full_set import fully_signed, supported_message
 from scapp.channels.channel.messages import Propose, Refuse, encode_message
 from scapp.channels.channel.model import ChannelState, Head, evolve
@@ -119,7 +118,15 @@ def _check(state: ChannelState, session: Session, message: Propose, now_ms: int)
     if fault:
         raise PeerError(fault)
     sequence = state.sequence + len(entries)
-    state_hash = setup.hash_at(message, sequence)
+    state_hash = setup.hasher.hash_of(
+        turn,
+        message.is_final,
+        sequence,
+        message.log_root,
+        message.state_root,
+        message.amounts,
+        message.time_ms,
+    )
     if not setup.signed[SEQUENCER](state_hash, signature):
         raise PeerError(f"wrong signature under the proposal of turn {turn}")
     last = list(state.included)
@@ -135,12 +142,11 @@ def _check(state: ChannelState, session: Session, message: Propose, now_ms: int)
         message.state_root,
         message.amounts,
         message.time_ms,
-        with_signature(setup.unsigned, SEQUENCER, signature),
+        (signature, *setup.unsigned[1:]),
         tuple(last),
     )
-    session.hashes[turn] = state_hash
-    session.work = Checking(proposed, message.refused)
-    return Step((), (), TryBatch(state.sequence, entries, True))
+    session.work = work = Checking(state.sequence, entries, True, proposed, message.refused, state_hash, state)
+    return Step((), (), work)
 
 
 def refuse_proposal(channel: bytes, turn: int, fault: Fault) -> Step:
@@ -167,13 +173,14 @@ def _find_fault(
             return None
     if extend_log_root(state.log_root, proposed.entries) != proposed.log_root:
         return Fault("log", "the log root does not follow from the entries")
-    head = state.head
-    assert head is not None
-    if not proposed.entries:
-        same = _same_content(proposed, head)
+    entries = proposed.entries
+    if not entries:
+        assert state.head is not None
+        same = _same_content(proposed, state.head)
         return None if same else Fault("root", "a state without entries changes root, outcome, time or finality")
     limits = state.setup.limits
-    count, size = len(proposed.entries), sum(map(len, proposed.entries))
+    count = len(entries)
+    size = len(entries[0]) if count == 1 else sum(map(len, entries))
     if count > limits.batch_entries_max or size > limits.batch_bytes_max:
         allowed = f"the limits are {limits.batch_entries_max} and {limits.batch_bytes_max}"
         return Fault("limit", f"batch of {count} entries, {size} bytes; {allowed}")
@@ -233,7 +240,7 @@ def check_entries(
                 return Fault("entry", f"entry {counter} of ours is not what we submitted", position)
             if counter in gone:
                 return Fault("entry", f"entry {counter} of ours is included and refused at once", position)
-    if proposed.is_final != (proposed.entries[0][0] == CLOSE):
+    if proposed.is_final != (kind == CLOSE):  # the last entry's; a close is the only one
         return Fault("entry", "a state is final exactly when its batch is a close")
     if not own:
         return None
@@ -252,13 +259,11 @@ def _refused_counters(state: ChannelState, refused: tuple[Refused, ...]) -> set[
 
 def checked(state: ChannelState, session: Session, signer: StateSigner, work: Checking, result: Admitted) -> Step:
     """Admission has run the batch: sign when everything is equal, else refuse."""
-    proposed = work.state
-    channel = state.setup.channel_id
-    fault = compare(state, proposed, result)
+    fault = compare(state, work.state, result)
     if fault is not None:
-        step = refuse_proposal(channel, proposed.turn, fault)
+        step = refuse_proposal(state.setup.channel_id, work.state.turn, fault)
         return Step(effects=(RollbackBatch(), *step.effects))
-    return countersign(state, session, signer, proposed, work.refused)
+    return countersign(state, session, signer, work)
 
 
 def compare(state: ChannelState, proposed: Signed, result: Admitted) -> Fault | None:
@@ -273,13 +278,12 @@ def compare(state: ChannelState, proposed: Signed, result: Admitted) -> Fault | 
     return None
 
 
-def countersign(
-    state: ChannelState, session: Session, signer: StateSigner, proposed: Signed, refused: tuple[Refused, ...]
-) -> Step:
+def countersign(state: ChannelState, session: Session, signer: StateSigner, work: Checking) -> Step:
     """Sign, and see whether ours was the last signature missing."""
+    proposed, refused = work.state, work.refused
     turn = proposed.turn
-    with_early = _add_early(state, session, proposed) if session.early else proposed
-    signed = sign_state(state, session, signer, with_early, session.hashes.get(turn))
+    with_early = _add_early(state, session, work) if session.early else proposed
+    signed = sign_state(state, session, signer, with_early, work)
     session.layer = turn
     left = _own_left_out(state, proposed, refused) if refused else ()
     sends = state.setup.to_others(SendCountersign, turn)
@@ -311,12 +315,12 @@ def own_refusals(state: ChannelState, refused: tuple[Refused, ...]) -> list[Refu
     return list(mine.values())
 
 
-def _add_early(state: ChannelState, session: Session, proposed: Signed) -> Signed:
+def _add_early(state: ChannelState, session: Session, work: Checking) -> Signed:
     """Signatures that came before the proposal, where they are valid for it."""
+    proposed, state_hash = work.state, work.state_hash
     early = {i: s for (turn, i), s in session.early.items() if turn == proposed.turn}
     if not early:
         return proposed
-    state_hash = state.setup.hash(proposed)
     signatures = list(proposed.signatures)
     for index, signature in early.items():
         if not signatures[index] and state.setup.signed[index](state_hash, signature):

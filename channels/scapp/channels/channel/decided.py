@@ -39,7 +39,7 @@ def last_counters(included: tuple[int, ...], entries: Sequence[bytes]) -> tuple[
     else:
         for author, counter in dict(map(_KEY, map(unpack_header, entries))).items():
             last[author] = counter
-    return (*last,)
+    return tuple(last)
 
 
 def left_out(state: ChannelState, refused: Sequence[Refused]) -> tuple[Event, ...]:
@@ -63,6 +63,10 @@ def settled_by(state: ChannelState, supported: Signed) -> tuple[Event, ...]:
     final, all that we still had to say."""
     if not state.dropped and not (supported.is_final and state.outstanding):
         return ()
+    return _settled_by(state, supported)
+
+
+def _settled_by(state: ChannelState, supported: Signed) -> tuple[Event, ...]:
     included = keys(supported.entries)
     refused = {(r.author, r.counter): r for r in state.dropped}
     if supported.is_final:

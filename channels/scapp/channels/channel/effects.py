@@ -77,7 +77,7 @@ class LoadAdmission(msgspec.Struct, frozen=True, gc=False):
 
 
 class TryBatch(msgspec.Struct, frozen=True, gc=False):
-    """Ask admission what the candidates do; the answer goes to `engine.admitted`."""
+    """Ask admission what the candidates do; the answer goes to `engine.admitted`. `session.Work` says what for."""
 
     first_sequence: int
     candidates: tuple[bytes, ...]

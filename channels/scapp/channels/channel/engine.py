@@ -76,7 +76,7 @@ from scapp.channels.reading import SignedState
 from scapp.channels.types import Address
 
 OWN_OUTSTANDING_MAX = 10_000
-STOPPED = frozenset(("closing", "closed", "rejected", "halted", "settled", "recovering"))
+NOT_TAKING = frozenset(("proposed", "closing", "closed", "rejected", "halted", "settled", "recovering"))
 
 
 class Engine:
@@ -88,10 +88,8 @@ class Engine:
         self.session = Session(state.setup.count, terms)
         self.signer = signer
         self.is_sequencer = state.setup.my_index == 0
-        self._next_own = state.next_counter
         if self.is_sequencer:
             ordering.count_in_flight(state, self.session)
-            self._next_own = max(self._next_own, self.session.queued[0] + 1)
 
     @classmethod
     def created(cls, event: ChannelCreated, signer: StateSigner, terms: ChainTerms | None = None) -> Engine:
@@ -134,7 +132,7 @@ class Engine:
         The sequencer's own, a wish to close included, go straight into its queue: its signed proposal is the record."""
         state, session = self.state, self.session
         phase = "halted" if session.failure else state.phase
-        if phase in STOPPED or phase == "proposed":
+        if phase in NOT_TAKING:
             raise LocalError(f"the channel is {phase}" + (f": {session.failure}" if session.failure else ""))
         if state.exit_reason and kind != Kind.CLOSE:
             raise LocalError(f"this node leaves the channel: {state.exit_reason}")
@@ -144,22 +142,21 @@ class Engine:
         waiting = len(session.queue) + len(state.outstanding)
         if waiting + len(payloads) > OWN_OUTSTANDING_MAX:
             raise LocalError(f"{waiting} submissions are waiting, at most {OWN_OUTSTANDING_MAX} may; try again later")
-        first = self._take_counters(len(payloads))
+        first = self._next_counter()
         if not self.is_sequencer:
             event = Submitted(first, int(kind), tuple(payloads))
             return first, Step((event,), (SendSubmit(0, first),))
         ordering.enqueue_own(session, first, int(kind), payloads)
         return first, NOTHING
 
-    def _take_counters(self, count: int) -> int:
-        """The first of so many own counters."""
-        # What was adopted or recalled after a restore may hold counters of ours that we did not know.
-        taken = self.session.queued[0] + 1 if self.is_sequencer else 0
-        first, known = self._next_own, self.state.next_counter
-        if first < taken or first < known:
-            first = max(taken, known)
-        self._next_own = first + count
-        return first
+    def _next_counter(self) -> int:
+        """The counter of the next own submission."""
+        known = self.state.next_counter
+        if not self.is_sequencer:
+            return known
+        # Queued ones are taken as well. What was adopted or recalled after a restore may hold counters of ours beyond.
+        queued = self.session.queued[0]
+        return queued + 1 if queued >= known else known
 
     # Inputs: other participants
 
@@ -168,7 +165,8 @@ class Engine:
         state, session = self.state, self.session
         # These two are every batch. To compare types is several times faster than `isinstance` of a msgspec struct.
         if type(message) is Propose:
-            self._only(index, 0, "propose")
+            if index:
+                self._only(index, 0, "propose")
             return checking.receive_propose(state, session, message, now_ms)
         if type(message) is Countersign:
             return signatures.receive_countersign(state, session, index, message)
@@ -309,16 +307,16 @@ class Engine:
 
     def admitted(self, result: Admitted, now_ms: int) -> Step:
         """Admission's answer to the last `TryBatch`."""
-        state, session, signer = self.state, self.session, self.signer
+        state, session = self.state, self.session
         work = session.work
         session.work = session.layer = None  # an earlier layer is gone; the decision says whose this one is
         if type(work) is Checking:  # these two are every batch
-            return checking.checked(state, session, signer, work, result)
+            return checking.checked(state, session, self.signer, work, result)
         if type(work) is Ordering:
-            return ordering.ordered(state, session, signer, work, result, now_ms)
+            return ordering.ordered(state, session, self.signer, work, result, now_ms)
         match work:
             case Opening():
-                return opening.accepted(state, session, signer, result)
+                return opening.accepted(state, session, self.signer, result)
             case Adopting():
                 return signatures.adopted(state, session, work, result)
             case Rebasing():
@@ -351,16 +349,18 @@ class Engine:
                 return backed.follow_failure(state)
         if not self.is_sequencer:
             return self._held(session.held, now_ms) if session.held is not None else None
+        candidates = state.candidates
+        if len(candidates) == 1 and not funded:
+            return None  # it is in flight, and nothing but the chain takes its place
         if session.work is not None or session.failure or state.rejected is not None:
             return None
         if funded and hindrance(state, session, is_final=False) is not None:
             return ordering.hindered_batch(state, session, now_ms)
-        candidates = state.candidates
         if candidates:  # one is in flight, and waited for; a fork takes two
             return ordering.propose_over_fork(state, session, self.signer) if len(candidates) > 1 else None
         if state.turn == 0:
             return ordering.propose_postfund(state, session, self.signer)
-        if succession.stands_still(state, session):
+        if (session.resizing or session.successor is not None) and succession.stands_still(state, session):
             return self._stands_still(now_ms)
         return ordering.next_batch(state, session, now_ms) if session.queue else None
 
@@ -369,7 +369,7 @@ class Engine:
         somebody has asked for goes first, and is the end of both."""
         state, session = self.state, self.session
         if succession.tail(state, session) and not any(queued.kind == Kind.CLOSE for queued in session.queue):
-            ordering.enqueue_own(session, self._take_counters(1), int(Kind.CLOSE), (b"",))
+            ordering.enqueue_own(session, self._next_counter(), int(Kind.CLOSE), (b"",))
         return ordering.final_batch(state, session, now_ms)
 
     def _held(self, held: Propose, now_ms: int) -> Step | None:

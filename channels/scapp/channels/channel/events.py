@@ -226,6 +226,15 @@ class Recovered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="rec
     by_operator: bool
 
 
+class Retired(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="retired.1"):
+    """The channel is over: it ended in `phase` with supported turn `turn` (-1 for none), and nothing of it is open
+    here. Changes nothing of its state; as a stream's last event it tells a start to leave the channel on the disk."""
+
+    phase: str
+    turn: int
+    deployment_id: bytes
+
+
 Event = (
     ChannelCreated
     | VirtualCreated
@@ -247,12 +256,27 @@ Event = (
     | RestoreSeen
     | StateRecalled
     | Recovered
+    | Retired
 )
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 
 encode_event = _encoder.encode
+
+
+_tag = msgspec.msgpack.Decoder(str)
+_any = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+def retired_by(data: bytes) -> Retired | None:
+    """What a stream's last event says of a channel that is over; None for any other event, also of other streams."""
+    try:
+        if _tag.decode(_any.decode(data)[0]) != Retired.__struct_config__.tag:
+            return None
+        return msgspec.msgpack.decode(data, type=Retired)
+    except (ValueError, RecursionError, IndexError):
+        return None
 
 
 def with_signature(signatures: tuple[bytes, ...], index: int, signature: bytes) -> tuple[bytes, ...]:

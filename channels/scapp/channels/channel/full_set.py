@@ -93,7 +93,7 @@ def as_supported(setup: Setup, full: Signed | Head, signatures: tuple[bytes, ...
 
 def status_message(state: ChannelState, *, answer: bool, recovery: bytes = b"", floor: int = -1) -> bytes:
     """Where we stand, encoded; `recovery` and `floor` as in `recovery.py`."""
-    signed = max(state.next_turn - 1, floor)
+    signed = max(state.next_turn() - 1, floor)
     status = Status(state.setup.channel_id, state.turn, signed, state.sequence, state.log_root, answer)
     if recovery:
         status = msgspec.structs.replace(status, recovery=recovery, decided=state.decided[state.setup.my_index])

@@ -22,6 +22,7 @@ from scapp.channels.channel.events import (
     Refused,
     Restored,
     RestoreSeen,
+    Retired,
     SignatureSeen,
     Signed,
     StateAdopted,
@@ -119,8 +120,7 @@ class ChannelState(msgspec.Struct, frozen=True, gc=False):
     sequence: int = 0
     log_root: bytes = EMPTY_LOG_ROOT
     time_ms: int = 0
-    # Of a funded channel.
-    chain: ChainSeen | None = None  # what the chain showed last
+    chain: ChainSeen | None = None  # of a funded channel: what the chain showed last
     exit_reason: str = ""  # why this node leaves by a challenge
     recovery: Recovery = Recovery()
     allowances: tuple[int, ...] = ()  # per asset: approved top-ups that no supported state asks for yet; empty for none
@@ -131,9 +131,8 @@ class ChannelState(msgspec.Struct, frozen=True, gc=False):
         """Safety rule 10: restored, and what this node has signed before is not known yet."""
         return self.recovery.token != b""
 
-    @property
     def next_turn(self) -> int:
-        """The lowest turn for something new."""
+        """The lowest turn for something new. (Not a property: to ask one enters the interpreter anew.)"""
         signed = self.candidates[-1].turn if self.candidates else self.turn  # `signed_turn`, which would cost as much
         return (signed if signed > self.recovery.floor else self.recovery.floor) + 1
 
@@ -163,23 +162,23 @@ class ChannelState(msgspec.Struct, frozen=True, gc=False):
         """Computed, never stored: see `service.ChannelInfo`."""
         if self.rejected is not None:
             return "rejected"
-        if self.recovery.token and not (self.head is not None and self.head.is_final):
+        head, chain, backed = self.head, self.chain, self.backed
+        if self.recovery.token and not (head is not None and head.is_final):
             return "recovering"
-        if self.head is None:
+        if head is None:
             return "opening" if self.candidates else "proposed"
-        backed = self.backed
-        if (self.chain is not None and self.chain.settled) or (backed is not None and backed.stage == "released"):
+        if (chain is not None and chain.settled) or (backed is not None and backed.stage == "released"):
             return "settled"
-        if self.head.is_final:
+        if head.is_final:
             return "closed"
-        if self.exit_reason or (self.chain is not None and self.chain.disputed):
+        if self.exit_reason or (chain is not None and chain.disputed):
             return "disputed"
         if backed is not None and (backed.stage == "disputed" or not backed.complete):
             return "disputed" if backed.stage == "disputed" else "funding"
         for candidate in self.candidates:
             if candidate.is_final:
                 return "closing"
-        if self.head.turn >= 1:
+        if head.turn >= 1:
             return "running"
         return "funding" if self.setup.funded else "opening"
 
@@ -220,8 +219,7 @@ def _restored(state: ChannelState, event: Restored) -> ChannelState:
 
 
 def _restore_seen(state: ChannelState, event: RestoreSeen) -> ChannelState:
-    others = tuple(seen for seen in state.recovery.seen if seen[0] != event.index)
-    seen = (*others, (event.index, event.token, event.floor))
+    seen = (*(s for s in state.recovery.seen if s[0] != event.index), (event.index, event.token, event.floor))
     return _replace(state, recovery=_replace(state.recovery, seen=seen))
 
 
@@ -257,12 +255,16 @@ def _supported(state: ChannelState, event: StateSupported) -> ChannelState:
     candidates = state.candidates
     if candidates and candidates[-1].turn == event.turn:
         return _advance(state, candidates[-1], event.signatures)
+    return _supported_below(state, event)
+
+
+def _supported_below(state: ChannelState, event: StateSupported) -> ChannelState:
+    """Signed something higher that does not extend it (safety rule 4): keep the full set, append nothing."""
     supported = state.candidate(event.turn)
     if supported is None:
         raise CorruptionError(f"turn {event.turn} supported but never signed here")
-    # Signed something higher that does not extend it (safety rule 4): keep the full set, append nothing.
     complete = _replace(supported, signatures=event.signatures)
-    return _replace(state, candidates=tuple(complete if c is supported else c for c in candidates))
+    return _replace(state, candidates=tuple(complete if c is supported else c for c in state.candidates))
 
 
 def _completed(state: ChannelState, event: StateCompleted) -> ChannelState:
@@ -397,4 +399,5 @@ _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
     RestoreSeen: _restore_seen,
     StateRecalled: _signed,
     Recovered: _recovered,
+    Retired: lambda state, event: state,
 }

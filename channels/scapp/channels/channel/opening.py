@@ -15,7 +15,6 @@ from scapp.channels.channel.effects import (
     SendProposal,
     SendRejected,
     Tell,
-    TryBatch,
 )
 from scapp.channels.channel.events import (
     ChannelCreated,
@@ -28,7 +27,7 @@ from scapp.channels.channel.events import (
 )
 from scapp.channels.channel.messages import Proposal, SuccessorProposal, VirtualProposal
 from scapp.channels.channel.model import ChannelState
-from scapp.channels.channel.session import NOTHING, Opening, Session, Step
+from scapp.channels.channel.session import NOTHING, Checking, Opening, Session, Step
 from scapp.channels.channel.setup import Setup, SetupError, pack_amounts
 from scapp.channels.channel.signing_rules import StateSigner
 from scapp.channels.entries import (
@@ -184,8 +183,8 @@ def accept(state: ChannelState, session: Session) -> Step:
     """The operator or a policy agrees: run entry 0, then sign. Raises LocalError when there is nothing to accept."""
     if state.phase != "proposed" or session.work is not None:
         raise LocalError(f"channel is {state.phase}, there is nothing to accept")
-    session.work = Opening()
-    return Step((), (LoadAdmission(),), TryBatch(0, state.prefund.entries, strict=True))
+    session.work = work = Opening(0, state.prefund.entries, True)
+    return Step((), (LoadAdmission(),), work)
 
 
 def accepted(state: ChannelState, session: Session, signer: StateSigner, result: Admitted) -> Step:
@@ -193,7 +192,9 @@ def accepted(state: ChannelState, session: Session, signer: StateSigner, result:
     fault = compare(state, state.prefund, result)
     if fault is not None:
         return Step((), (RollbackBatch(),)) if state.rejected else _reject_after(state, fault)
-    return countersign(state, session, signer, state.prefund, ())
+    prefund = state.prefund
+    work = Checking(0, prefund.entries, True, prefund, (), state.setup.hash(prefund), None)
+    return countersign(state, session, signer, work)
 
 
 def _reject_after(state: ChannelState, fault: Fault) -> Step:

@@ -5,6 +5,7 @@ Only participant 0 runs this. One proposal is in flight at a time; what arrives 
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +13,7 @@ from scapp.channels.admission import Admitted
 from scapp.channels.channel import catchup, succession, top_ups
 from scapp.channels.channel.chain_rules import Hindrance, hindrance
 from scapp.channels.channel.decided import OMITTED, authors_to_tell, keys, last_counters, left_out
-from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose, TryBatch
+from scapp.channels.channel.effects import Effect, RollbackBatch, SendDecisions, SendNow, SendPropose
 from scapp.channels.channel.events import Refused, Signed, StateSigned
 from scapp.channels.channel.full_set import fully_signed, status_message
 from scapp.channels.channel.messages import Refuse, Submit
@@ -49,7 +50,11 @@ def payloads_fault(kind: int, payloads: Sequence[bytes], payload_bytes_max: int)
         longest = payloads[0] if len(payloads) == 1 else max(payloads, key=len, default=b"")
         if len(longest) <= payload_bytes_max:
             return ""
-    return next(filter(None, (payload_fault(kind, payload, payload_bytes_max) for payload in payloads)), "")
+    for payload in payloads:
+        fault = payload_fault(kind, payload, payload_bytes_max)
+        if fault:
+            return fault
+    return ""
 
 
 def receive_submit(state: ChannelState, session: Session, author: int, message: Submit, now_ms: int) -> Step:
@@ -104,9 +109,9 @@ def count_in_flight(state: ChannelState, session: Session) -> None:
 
 def enqueue_own(session: Session, first_counter: int, kind: int, payloads: Iterable[bytes]) -> None:
     """Queue our own submissions (checked before)."""
-    counter, append = first_counter, session.queue.append
+    counter, queue = first_counter, session.queue
     for payload in payloads:
-        append(Queued(0, counter, kind, payload))
+        queue.append(Queued(0, counter, kind, payload))
         counter += 1
     session.queued[0] = counter - 1
 
@@ -124,9 +129,9 @@ def refuse(
 
 
 def next_batch(state: ChannelState, session: Session, now_ms: int) -> Step | None:
-    """Hand the next batch to admission, or None when there is nothing to order now."""
+    """Hand the next batch to admission, or None before the postfund state. Something is queued, nothing in flight."""
     head = state.head
-    if not session.queue or session.work is not None or state.candidates or session.failure or head is None:
+    if head is None:
         return None
     if head.is_final:
         rest = [Refused(q.author, q.counter, "closing", "the channel is closing") for q in session.queue]
@@ -156,19 +161,20 @@ def final_batch(state: ChannelState, session: Session, now_ms: int) -> Step | No
     for candidate in state.candidates:
         gone |= keys(candidate.entries)
     dropped = tuple(Refused(author, counter, "closing", "the channel is closing") for author, counter in sorted(gone))
-    return _try(state, session, [close], dropped, now_ms)
+    return _try(state, session, (close,), dropped, now_ms)
 
 
-def _take(state: ChannelState, session: Session) -> list[Queued]:
+def _take(state: ChannelState, session: Session) -> tuple[Queued, ...]:
     """The longest prefix of the queue that fits a batch. A close is a batch of its own, so that the final state's
     outcome is the one already supported."""
-    limits = state.setup.limits
-    queue, entries_max, bytes_max = session.queue, limits.batch_entries_max, limits.batch_bytes_max
+    queue = session.queue
     if session.singly:
         session.singly -= 1
-        return [queue.popleft()]
+        return (queue.popleft(),)
     if len(queue) == 1:  # a single item fits always: `Setup` refuses limits under which it would not
-        return [queue.popleft()]
+        return (queue.popleft(),)
+    limits = state.setup.limits
+    entries_max, bytes_max = limits.batch_entries_max, limits.batch_bytes_max
     count = size = 0
     for item in queue:
         size += HEADER_BYTES + len(item.payload)
@@ -178,15 +184,17 @@ def _take(state: ChannelState, session: Session) -> list[Queued]:
         count += 1
         if closes:
             break
-    if count < len(queue):
-        return [queue.popleft() for _ in range(count)]
-    taken = list(queue)
-    queue.clear()
+    taken = tuple(itertools.islice(queue, count))
+    if count == len(queue):
+        queue.clear()
+    else:
+        for _ in taken:
+            queue.popleft()
     return taken
 
 
 def _try(
-    state: ChannelState, session: Session, items: Sequence[Queued], dropped: tuple[Refused, ...], now_ms: int
+    state: ChannelState, session: Session, items: tuple[Queued, ...], dropped: tuple[Refused, ...], now_ms: int
 ) -> Step:
     time_ms = state.time_ms
     if time_ms < now_ms:
@@ -194,16 +202,15 @@ def _try(
     packed: list[bytes] = []
     for item in items:  # a comprehension would be a function of its own, with cells, for what is mostly one item
         packed.append(pack_header(item.kind, item.author, item.counter, time_ms) + item.payload)
-    entries = (*packed,)
-    session.work = Ordering((*items,), entries, time_ms, dropped)
-    return Step((), (), TryBatch(state.sequence, entries, False))
+    session.work = work = Ordering(state.sequence, tuple(packed), False, items, time_ms, dropped)
+    return Step((), (), work)
 
 
 def ordered(
     state: ChannelState, session: Session, signer: StateSigner, work: Ordering, result: Admitted, now_ms: int
 ) -> Step:
     """Admission has decided: propose the accepted entries, refuse the others."""
-    step, entries, setup = NOTHING, work.entries, state.setup
+    step, entries, setup = NOTHING, work.candidates, state.setup
     amounts = setup.pack(result.amounts)
     if setup.funded:
         hindered = top_ups.hindrance(state, amounts)
@@ -222,7 +229,7 @@ def ordered(
     if is_final and setup.shares is not None:
         amounts += succession.tail(state, session)
     proposal = Signed(
-        state.next_turn,
+        state.next_turn(),
         is_final,
         entries,
         state.sequence + len(entries),
@@ -240,7 +247,7 @@ def _uncovered(state: ChannelState, session: Session, work: Ordering, hindered: 
     """What this leads to may not be signed."""
     refused = [Refused(q.author, q.counter, hindered.code, hindered.reason) for q in work.items]
     if state.candidates:  # it was to replace a proposal: nothing is left of that
-        return _try(state, session, [], (*work.dropped, *refused), now_ms)
+        return _try(state, session, (), (*work.dropped, *refused), now_ms)
     step = refuse(state, session, refused, now_ms)
     return Step(step.events, (RollbackBatch(), *step.effects))
 
@@ -303,7 +310,7 @@ def propose_over_fork(state: ChannelState, session: Session, signer: StateSigner
     if state.final_signed and not full.is_final:
         return None  # rule 5: what was proposed as the end does not extend it, and only the chain can end the channel
     again = Signed(
-        turn=state.next_turn,
+        turn=state.next_turn(),
         is_final=full.is_final,
         entries=full.entries,
         sequence=full.sequence,
@@ -354,7 +361,7 @@ def _forgotten(state: ChannelState, session: Session, author: int, newest: Signe
     refused = [Refused(author, counter, "forgotten", reason) for counter in passed if counter not in known]
     if not refused:
         return NOTHING
-    session.wire.pop(newest.turn, None)
+    session.wire = None
     return refuse(state, session, refused, now_ms, [SendPropose(author, newest.turn)])
 
 
@@ -391,4 +398,4 @@ def receive_refuse(state: ChannelState, session: Session, index: int, message: R
             dropped = (Refused(entry.author, entry.counter, message.code, reason[:1024]),)
         else:
             kept.append(Queued(entry.author, entry.counter, entry.kind, entry.payload))
-    return _try(state, session, kept, dropped, now_ms)
+    return _try(state, session, tuple(kept), dropped, now_ms)

@@ -70,7 +70,7 @@ def _floor_for(state: ChannelState, index: int, token: bytes) -> tuple[tuple[Eve
     for seen, floor in told:
         if seen == token:
             return (), floor
-    floor = max([state.next_turn - 1, *(floor for _, floor in told)]) + UNHEARD_TURNS
+    floor = max([state.next_turn() - 1, *(floor for _, floor in told)]) + UNHEARD_TURNS
     if floor > state.turn + FLOOR_LEAD_MAX:
         raise PeerError(f"participant {index} was restored too often since turn {state.turn}")
     return (RestoreSeen(index, token, floor),), floor

@@ -13,26 +13,10 @@ import msgspec
 from scapp.channels.channel.effects import Effect, TryBatch
 from scapp.channels.channel.events import Event, Refused, Signed
 from scapp.channels.channel.messages import Propose, Status
+from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.outcome import Outcome
 from scapp.channels.types import Address, ChannelId, Hash
-
-
-class Step(msgspec.Struct, frozen=True, gc=False):
-    """A decision: facts to store, then orders to carry out, and what to ask admission at the end. With `durable` the
-    orders wait for the disk.
-
-    With `joins` nothing leaves the node because of it and a peer would bring it back if it were lost: its events may
-    be folded and its effects carried out at once, and the events stored with those of what follows from it."""
-
-    events: tuple[Event, ...] = ()
-    effects: tuple[Effect, ...] = ()
-    ask: TryBatch | None = None
-    durable: bool = True
-    joins: bool = False
-
-
-NOTHING = Step()
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):
@@ -44,41 +28,61 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
 
 
-class Opening(msgspec.Struct, frozen=True, gc=False):
+class Opening(TryBatch, frozen=True, gc=False):
     """Admission is looking at entry 0 of a channel proposed to us."""
 
 
 @final
-class Ordering(msgspec.Struct, frozen=True, gc=False):
-    """Admission is looking at a batch that we, the sequencer, may propose."""
+class Ordering(TryBatch, frozen=True, gc=False):
+    """Admission is looking at a batch that we, the sequencer, may propose: of `items`."""
 
     items: tuple[Queued, ...]
-    entries: tuple[bytes, ...]
     time_ms: int
-    dropped: tuple[Refused, ...] = ()
+    dropped: tuple[Refused, ...]
 
 
 @final
-class Checking(msgspec.Struct, frozen=True, gc=False):
-    """Admission is looking at the sequencer's proposal; `state` carries the sequencer's signature."""
+class Checking(TryBatch, frozen=True, gc=False):
+    """Admission is looking at the sequencer's proposal; `state` carries the sequencer's signature. It was found
+    that this node may sign it over `base`; None while nobody has looked."""
 
     state: Signed
     refused: tuple[Refused, ...]
+    state_hash: Hash
+    base: ChannelState | None
 
 
-class Adopting(msgspec.Struct, frozen=True, gc=False):
+class Adopting(TryBatch, frozen=True, gc=False):
     """Admission is looking at entries of a fully signed state that our log lacks."""
 
     state: Signed
 
 
-class Rebasing(msgspec.Struct, frozen=True, gc=False):
+class Rebasing(TryBatch, frozen=True, gc=False):
     """Admission runs a batch again that became supported after its layer was replaced or lost."""
 
     state: Signed
 
 
 Work = Opening | Ordering | Checking | Adopting | Rebasing
+"""What admission is asked, and kept until it answers."""
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """A decision: facts to store, then orders to carry out, and what to ask admission at the end. With `durable` the
+    orders wait for the disk.
+
+    With `joins` nothing leaves the node because of it and a peer would bring it back if it were lost: its events may
+    be folded and its effects carried out at once, and the events stored with those of what follows from it."""
+
+    events: tuple[Event, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    ask: Work | None = None
+    durable: bool = True
+    joins: bool = False
+
+
+NOTHING = Step()
 
 
 OWN_ACCEPTANCE = "this node's acceptance"
@@ -107,7 +111,7 @@ class Session:
         "failure",
         "fetched",
         "full",
-        "hashes",
+        "hashed",
         "head_time_s",
         "heard",
         "held",
@@ -151,8 +155,8 @@ class Session:
         self.queued = [0] * count  # highest counter queued per author
         self.work: Work | None = None
         self.layer: int | None = None  # turn whose batch lies on the admission base
-        self.hashes: dict[int, Hash] = {}  # turn of a candidate: its state hash
-        self.wire: dict[int, bytes] = {}  # turn of our proposal: the encoded Propose
+        self.hashed: tuple[int, Hash] | None = None  # turn of the state that was signed here last: its state hash
+        self.wire: tuple[int, bytes] | None = None  # turn of the proposal that we sent last: the encoded Propose
         self.full: tuple[int, bytes] | None = None  # turn of the full set asked for last: the encoded Supported
         self.early: dict[tuple[int, int], bytes] = {}  # (turn, index): signature of a state we have not signed yet
         self.held: Propose | None = None  # a proposal over a state we do not yet know to be supported
@@ -177,19 +181,14 @@ class Session:
 
     def settle(self, turn: int) -> None:
         """Forget what concerns turns up to `turn`."""
-        hashes, wire = self.hashes, self.wire
-        hashes.pop(turn, None)
-        wire.pop(turn, None)
-        if hashes or wire or self.early or self.refusals or self.wanted is not None:
+        self.hashed = self.wire = None
+        if self.early or self.refusals or self.wanted is not None:
             self._forget(turn)
         self.retimed = self.unsettled_since_s = self.status_wait_ms = 0
         self.excused = False
 
     def _forget(self, turn: int) -> None:
         """The same of what is there less often."""
-        for known in (self.hashes, self.wire):
-            for old in [t for t in known if t < turn]:
-                del known[old]
         for key in [k for k in self.early if k[0] <= turn]:
             del self.early[key]
         self.refusals = {i: r for i, r in self.refusals.items() if r[0] > turn}

@@ -65,8 +65,8 @@ class Setup:
         self._start_blob = pack_amounts(self.start_amounts)
         self.others = tuple(i for i in range(self.count) if i != self.my_index)  # indices of everyone else
         self.unsigned: tuple[bytes, ...] = (b"",) * self.count  # signatures of a state that nobody has signed
-        hasher = AppStateHasher(self.channel_id, self.deployment_id, self.slots)
-        self.hash, self.hash_at = hasher.hash, hasher.hash_at
+        self.hasher = AppStateHasher(self.channel_id, self.deployment_id, self.slots)
+        self.hash = self.hasher.hash
         self._verifiers = tuple(Verifier(p) for p in self.participants)
         # Per participant: did it sign the hash? Its v is not looked at: `completed` finds the right one.
         self.signed: tuple[Callable[[Hash, bytes], bool], ...] = tuple(one.signed for one in self._verifiers)

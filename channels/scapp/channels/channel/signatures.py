@@ -15,7 +15,6 @@ from scapp.channels.channel.effects import (
     SendDecisions,
     SendNow,
     Tell,
-    TryBatch,
 )
 from scapp.channels.channel.events import Event, SignatureSeen, Signed, StateAdopted, StateSupported, with_signature
 from scapp.channels.channel.messages import Countersign, Entries, EntriesWanted, Supported, encode_message
@@ -46,11 +45,9 @@ def receive_countersign(state: ChannelState, session: Session, index: int, messa
 
 
 def candidate_hash(state: ChannelState, session: Session, candidate: Signed) -> Hash:
-    """State hash of one of our candidates, computed once."""
-    known = session.hashes.get(candidate.turn)
-    if known is None:
-        known = session.hashes[candidate.turn] = state.setup.hash(candidate)
-    return known
+    """State hash of one of our candidates, computed once for the newest."""
+    hashed = session.hashed
+    return hashed[1] if hashed is not None and hashed[0] == candidate.turn else state.setup.hash(candidate)
 
 
 def support(state: ChannelState, session: Session, candidate: Signed, signatures: tuple[bytes, ...]) -> Step:
@@ -86,8 +83,8 @@ def _follow(state: ChannelState, session: Session, supported: Signed) -> Step:
         return Step(effects=COMMIT)
     if not supported.entries:
         return Step(effects=(RollbackBatch(),))
-    session.work = Rebasing(supported)
-    return Step(ask=TryBatch(state.sequence, supported.entries, strict=True))
+    session.work = work = Rebasing(state.sequence, supported.entries, True, supported)
+    return Step(ask=work)
 
 
 def rebased(state: ChannelState, session: Session, work: Rebasing, result: Admitted) -> Step:
@@ -186,8 +183,8 @@ def adopt_when_complete(state: ChannelState, session: Session) -> Step:
         signatures=wanted.signatures,
         last=_last(state, entries),
     )
-    session.work = Adopting(adopted)
-    return Step(ask=TryBatch(state.sequence, entries, strict=True))
+    session.work = work = Adopting(state.sequence, entries, True, adopted)
+    return Step(ask=work)
 
 
 def _last(state: ChannelState, entries: tuple[bytes, ...]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import msgspec
 from scapp.channels.channel import succession, top_ups
 from scapp.channels.channel.events import Signed, with_signature
 from scapp.channels.channel.model import ChannelState
-from scapp.channels.channel.session import Session
+from scapp.channels.channel.session import Checking, Session
 from scapp.channels.errors import ScappError
 from scapp.channels.types import Address, Hash, Signature
 
@@ -79,10 +79,14 @@ def check_may_sign(state: ChannelState, new: Content) -> None:
 
 
 def sign_state(
-    state: ChannelState, session: Session, signer: StateSigner, new: Signed, state_hash: Hash | None = None
+    state: ChannelState, session: Session, signer: StateSigner, new: Signed, checked: Checking | None = None
 ) -> Signed:
-    """`new` with our signature added. Raises MayNotSign."""
-    check_may_sign(state, new)
+    """`new` with our signature added. Raises MayNotSign.
+
+    `checked` is what was found when this very state was proposed."""
+    # The rules look at nothing but the channel's state and what is proposed: over the same state they say the same.
+    if checked is None or checked.base is not state:
+        check_may_sign(state, new)
     setup, turn = state.setup, new.turn
     if setup.funded and turn > 0:
         hindered = succession.hindrance(state, session, new.amounts, is_final=new.is_final)
@@ -90,8 +94,7 @@ def sign_state(
             hindered = top_ups.hindrance(state, new.amounts)
         if hindered is not None:
             raise MayNotSign(f"{hindered.reason} (rule 8)")
-    if state_hash is None:
-        state_hash = setup.hash_at(new, new.sequence)
-    session.hashes[turn] = state_hash
+    state_hash = checked.state_hash if checked is not None else setup.hasher.hash(new)
+    session.hashed = turn, state_hash
     signatures = with_signature(new.signatures, setup.my_index, signer.sign(state_hash))
     return _replace(new, signatures=signatures)

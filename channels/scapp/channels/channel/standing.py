@@ -12,7 +12,7 @@ from scapp.channels.channel.events import ChainSeen
 from scapp.channels.channel.full_set import newest_enforceable
 from scapp.channels.channel.model import ChannelState
 from scapp.channels.channel.session import Session
-from scapp.channels.types import Address, asset_unit
+from scapp.channels.types import Address, money
 
 
 class ChannelOnChainInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +177,7 @@ def _funding_pause(state: ChannelState, seen: ChainSeen) -> str:
         if index == state.setup.my_index and any(now < share.target <= past for share, now, past in levels):
             return f"nothing: it lacks this node's deposit, {GIVEN_UP}; close or leave it"
         missing = [
-            f"{share.target - max(now, share.safety)} {asset_unit(asset)}"
+            money(share.target - max(now, share.safety), asset)
             for asset, share, now in zip(shares.assets, mine, held, strict=True)
             if share.amount and now < share.target
         ]

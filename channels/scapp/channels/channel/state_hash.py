@@ -24,8 +24,8 @@ _SEQUENCE = _APP_DATA + 2 * WORD
 _OUTCOME = _APP_DATA + APP_DATA_BYTES
 
 
-class Committed(Protocol):
-    """What a state's hash depends on, besides its channel and where it ends: `messages.Propose` has it."""
+class Placed(Protocol):
+    """What a state's hash depends on, besides its channel: `events.Signed` and `model.Head` have it."""
 
     @property
     def turn(self) -> int: ...
@@ -44,10 +44,6 @@ class Committed(Protocol):
 
     @property
     def time_ms(self) -> int: ...
-
-
-class Placed(Committed, Protocol):
-    """The same with the length of the log after it: `events.Signed` and `model.Head` have it."""
 
     @property
     def sequence(self) -> int: ...
@@ -74,36 +70,43 @@ class AppStateHasher:
     def hash(self, state: Placed) -> Hash:
         """State hash of Nitro's variable part that `state` stands for; raises `InvalidValue` for a value outside its
         field."""
-        return self.hash_at(state, state.sequence)
-
-    def hash_at(self, state: Committed, sequence: int) -> Hash:
-        """The same of a state after which the log has `sequence` entries."""
-        turn, time_ms = state.turn, state.time_ms
-        log_root, state_root = state.log_root, state.state_root
-        amounts, outcome = self._outcome
-        pack = self._pack
-        if (
-            amounts != state.amounts
-            or turn >> TURN_BITS
-            or (sequence | time_ms) >> 64
-            or len(log_root) != 32
-            or len(state_root) != 32
-        ):
-            return self._general(state, sequence)
-        return keccak256(
-            pack(self._head, turn, state.is_final, self._app_head, sequence, log_root, state_root, time_ms, outcome)
+        return self.hash_of(
+            state.turn, state.is_final, state.sequence, state.log_root, state.state_root, state.amounts, state.time_ms
         )
 
-    def _general(self, state: Committed, sequence: int) -> Hash:
-        app_data = encode_app_data(self._deployment, sequence, state.log_root, state.state_root, state.time_ms)
-        blob = state.amounts
+    def hash_of(
+        self,
+        turn: int,
+        is_final: bool,
+        sequence: int,
+        log_root: bytes,
+        state_root: bytes,
+        amounts: bytes,
+        time_ms: int,
+    ) -> Hash:
+        """The same of the values that a state consists of: to read them from structs of several types would cost more
+        than to hash them."""
+        known, outcome = self._outcome
+        pack = self._pack
+        if amounts != known or turn >> TURN_BITS or len(log_root) != 32 or len(state_root) != 32:
+            return self._general(turn, is_final, sequence, log_root, state_root, amounts, time_ms)
+        try:
+            return keccak256(
+                pack(self._head, turn, is_final, self._app_head, sequence, log_root, state_root, time_ms, outcome)
+            )
+        except struct.error:  # a number that does not fit its field
+            return self._general(turn, is_final, sequence, log_root, state_root, amounts, time_ms)
+
+    def _general(
+        self, turn: int, is_final: bool, sequence: int, log_root: bytes, state_root: bytes, blob: bytes, time_ms: int
+    ) -> Hash:
+        app_data = encode_app_data(self._deployment, sequence, log_root, state_root, time_ms)
         amounts = tuple(int.from_bytes(blob[i : i + WORD], "big") for i in range(0, len(blob), WORD))
         redirect = redirect_of(blob, len(self._slots))
         if redirect is not None:  # once in a channel's life
             outcome = encode_outcome(outcome_with(self._slots, amounts[: len(self._slots)], redirect))
-            final = state.is_final
-            return keccak256(encode_state_of_outcome(self._channel, app_data, outcome, state.turn, is_final=final))
-        encoded = self._hasher.encode(app_data, amounts, state.turn, state.is_final)
+            return keccak256(encode_state_of_outcome(self._channel, app_data, outcome, turn, is_final=is_final))
+        encoded = self._hasher.encode(app_data, amounts, turn, is_final)
         if len(blob) == WORD * len(amounts):
             self._outcome = blob, encoded[_OUTCOME:]
         return keccak256(encoded)

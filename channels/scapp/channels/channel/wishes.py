@@ -16,7 +16,7 @@ from scapp.channels.channel.opening import opening_params
 from scapp.channels.channel.session import NOTHING, Session, Step
 from scapp.channels.channel.setup import Setup
 from scapp.channels.errors import LocalError, PeerError
-from scapp.channels.types import Address, asset_unit
+from scapp.channels.types import Address, money
 
 
 def ask(state: ChannelState, session: Session, withdrawn: Mapping[Address, int]) -> Step:
@@ -52,7 +52,7 @@ def receive(state: ChannelState, session: Session, index: int, message: ResizeAs
 
 def described(index: int, withdrawn: Mapping[Address, int]) -> str:
     """For people."""
-    amounts = " and ".join(f"{amount} {asset_unit(asset)}" for asset, amount in withdrawn.items())
+    amounts = " and ".join(money(amount, asset) for asset, amount in withdrawn.items())
     return f"participant {index} wants to take out {amounts}"
 
 
@@ -79,5 +79,5 @@ def fault(state: ChannelState, index: int, withdrawn: Mapping[Address, int]) -> 
         at = shares.position(index, asset)
         if at is None or not 0 < amount <= owed[at]:
             has = owed[at] if at is not None else 0
-            return f"participant {index} takes out {amount} {asset_unit(asset)}, it has {has}"
+            return f"participant {index} takes out {money(amount, asset)}, it has {money(has, asset, named=True)}"
     return "" if withdrawn else "nobody takes anything out"

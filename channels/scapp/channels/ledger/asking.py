@@ -31,7 +31,10 @@ def request(record: LedgerRecord, session: LedgerSession, proposal: Proposal, co
     if not is_by(proposal, record.setup.my_index):
         raise LocalError("a node requests its own payments and its own deposits")
     if record.leads:
-        after, _ = consensus.propose(ledger, proposal, context.signer)
+        try:
+            after, _ = consensus.propose(ledger, proposal, context.signer)
+        except LocalError as error:
+            raise LocalError(_reason(error)) from error
         return proposed(record, ledger, after)
     if len(record.requests) >= ASKS_MAX:
         raise LocalError(f"{ASKS_MAX} requests wait for the leader")
@@ -42,6 +45,11 @@ def request(record: LedgerRecord, session: LedgerSession, proposal: Proposal, co
     number = max(record.asked, *(each.number for each in record.requests), 0) + 1
     asks = ask_message(record, (*record.requests, Request(number, proposal)))
     return Step((Requested(record.channel, number, to_wire(proposal)),), (Send(record.peer, asks),))
+
+
+def _reason(error: LocalError) -> str:
+    """The ledger's own words without go-nitro's around them."""
+    return str(error.__cause__ or error)[:1024]
 
 
 def forgotten(record: LedgerRecord, session: LedgerSession) -> Queued | None:
@@ -92,7 +100,7 @@ def _decide(
     try:
         ledger, _ = consensus.propose(ledger, proposal, context.signer)
     except LocalError as error:
-        reason = str(error.__cause__ or error)[:1024]  # the ledger's own words without go-nitro's around them
+        reason = _reason(error)
         declined = Send(record.peer, Decline(record.channel, number, reason))
         return before, Step((AskDeclined(record.channel, number, reason),), (declined,))
     ledger = with_ask(ledger, number)

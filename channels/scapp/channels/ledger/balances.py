@@ -25,6 +25,7 @@ from scapp.channels.outcome import (
     guarantee_metadata,
     is_external,
 )
+from scapp.channels.same import Same
 from scapp.channels.state import state_head
 from scapp.channels.types import U256_MAX, Address, ChannelId, Destination, Hash
 
@@ -189,9 +190,14 @@ class Balances(msgspec.Struct, frozen=True, gc=False):
 
     def state_hash(self, channel: ChannelId, *, is_final: bool = False) -> Hash:
         """The hash of the ledger's state at this turn, without app data."""
-        # One join: with many guarantees each further copy costs a good part of the hash.
-        head = state_head(channel, b"", self.turn, is_final=is_final)
-        return Hash(keccak256(b"".join((*head, *self._outcome_parts()))))
+        return _state_hash(Same(self), channel, is_final)
+
+
+@lru_cache(maxsize=32)  # it may have been computed ahead (`books/ahead.py`)
+def _state_hash(balances: Same[Balances], channel: ChannelId, is_final: bool) -> Hash:
+    # One join: with many guarantees each further copy costs a good part of the hash.
+    head = state_head(channel, b"", balances.it.turn, is_final=is_final)
+    return Hash(keccak256(b"".join((*head, *balances.it._outcome_parts()))))
 
 
 def _exit_parts(balances: AssetBalances, parties: Parties) -> tuple[bytes, ...]:

@@ -14,6 +14,7 @@ import msgspec
 from scapp.channels.errors import PeerError
 from scapp.channels.ledger.balances import AssetBalances, Balances, Guarantee, Trailing
 from scapp.channels.outcome import is_external
+from scapp.channels.same import Same
 from scapp.channels.types import U48_MAX, U256_MAX, Address, ChannelId, Destination
 
 PARTS_MAX = 16
@@ -88,29 +89,14 @@ class Retract(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="retra
 Proposal = Add | Remove | Transfer | Expand | Merge | Retract
 
 
-class _Same:
-    """Balances as a key: the very same ones. They are values, but with hundreds of guarantees dear to compare."""
-
-    __slots__ = ("balances",)
-
-    def __init__(self, balances: Balances) -> None:
-        self.balances = balances
-
-    def __hash__(self) -> int:
-        return id(self.balances)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.balances is other.balances
-
-
 def apply(balances: Balances, proposal: Proposal) -> Balances:
     """The ledger after the proposal. Raises ProposalRefused."""
-    return _applied(_Same(balances), proposal)
+    return _applied(Same(balances), proposal)
 
 
-@lru_cache(maxsize=32)  # whoever signs a proposal folds it right afterwards
-def _applied(before: _Same, proposal: Proposal) -> Balances:
-    balances = before.balances
+@lru_cache(maxsize=32)  # whoever signs a proposal folds it right afterwards, and may have computed it ahead
+def _applied(before: Same[Balances], proposal: Proposal) -> Balances:
+    balances = before.it
     if balances.turn >= U48_MAX:
         raise ProposalRefused("the ledger has no turn numbers left")
     match proposal:

@@ -8,7 +8,7 @@ from scapp.channels.ledger.chain_pause import chain_pause
 from scapp.channels.ledger.funding import is_funded
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.session import LedgerSession
-from scapp.channels.types import ChannelId, asset_unit
+from scapp.channels.types import ChannelId, money
 
 
 def waiting_for(record: LedgerRecord, session: LedgerSession) -> str:
@@ -93,7 +93,7 @@ def _running(record: LedgerRecord, session: LedgerSession, peer: str) -> str:
     for at, each in enumerate(ledger.current.assets):
         for item in each.trailing:
             mine = item.party == record.setup.my_index
-            what = f"the deposit of {'this node' if mine else peer}: {item.amount} {asset_unit(each.asset)}"
+            what = f"the deposit of {'this node' if mine else peer}: {money(item.amount, each.asset)}"
             between = each.announced(item.party)
             if mine and record.chain is not None and between is not None and between[1] <= given_up(record.chain)[at]:
                 return f"nothing: {what}, {GIVEN_UP}; `scapp ledger cancel-top-up` takes it back"

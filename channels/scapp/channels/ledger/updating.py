@@ -23,7 +23,7 @@ from scapp.channels.ledger.session import LedgerSession
 from scapp.channels.ledger.setup import POSTFUND
 from scapp.channels.ledger.signed import TURN_LEAD_MAX
 from scapp.channels.ledger.wire import from_wire, to_wire
-from scapp.channels.types import ChannelId, Signature, asset_unit
+from scapp.channels.types import ChannelId, Signature, asset_unit, money
 
 AGAIN = "make the same request again"
 _replace = msgspec.structs.replace
@@ -217,9 +217,9 @@ def _unwanted(record: LedgerRecord, ledger: Ledger, head: Queued, wants: Sequenc
         return f"an answer to request {head.ask}, which is not what this node asked for"
     match head.proposal:
         case Transfer(asset, amount, payer):
-            return "" if payer == LEADER else _unasked(head, f"a payment of {amount} {asset_unit(asset)} to the leader")
+            return "" if payer == LEADER else _unasked(head, f"a payment of {money(amount, asset)} to the leader")
         case Expand(asset, amount, party):
-            return "" if party == LEADER else _unasked(head, f"a deposit of {amount} {asset_unit(asset)} by this node")
+            return "" if party == LEADER else _unasked(head, f"a deposit of {money(amount, asset)} by this node")
         case Retract(asset, party):
             return "" if party == LEADER else _unasked(head, f"the end of this node's deposit of {asset_unit(asset)}")
         case Merge(asset, party):

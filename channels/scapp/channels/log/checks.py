@@ -14,7 +14,7 @@ from scapp.channels.log.port import Append, StreamWrite, VersionConflict
 STREAM_BYTES = 32
 VERSION_BITS = 63
 VERSION_MAX = 2**VERSION_BITS - 1
-_SEQUENCES = (list, tuple)
+SEQUENCES = (list, tuple)
 
 
 def check_stream(stream: bytes) -> None:
@@ -34,7 +34,7 @@ def check_append(append: Append) -> None:
             or len(stream) != STREAM_BYTES
             or type(version) is not int
             or version >> VERSION_BITS  # too large, or negative
-            or type(events) not in _SEQUENCES
+            or type(events) not in SEQUENCES
         ):
             _refuse_write(write)
         for event in events:

@@ -7,32 +7,27 @@ nobody. Waiters hear of it in queue order, and only once their append is durable
 from __future__ import annotations
 
 import asyncio
-import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
 
 import msgspec
 
+from scapp.channels.log.bell import Bell, Outcome, Told
 from scapp.channels.log.checks import check_append
 from scapp.channels.log.port import Append, EventLog, LogClosed
 
 GROUP_APPENDS_MAX = 1024
-
-Outcome = Exception | None
-Told = Callable[[Outcome], None]
-"""Hears None once an append is durable, else VersionConflict, LogWriteFailed, LogClosed, or a bug."""
-
-_log = logging.getLogger("scapp.log")
+_CLOSED = "the committer is closed; the append was not queued"
 
 
 class _Job(msgspec.Struct, frozen=True):
     append: Append
     then: Told
-    loop: asyncio.AbstractEventLoop | None  # None: it is told in the committer's thread
+    bell: Bell | None  # of the event loop in which it is told; None: in the committer's thread
 
 
 class Committer:
@@ -48,6 +43,7 @@ class Committer:
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._gate = threading.Lock()  # nothing is queued behind the end mark
         self._closed = False
+        self._bells: dict[asyncio.AbstractEventLoop, Bell] = {}
         self._thread = threading.Thread(target=self._run, name="log-committer", daemon=True)
         self._thread.start()
 
@@ -64,7 +60,8 @@ class Committer:
     def enqueue(self, append: Append, then: Told) -> None:
         """Queue an append of the running event loop, which calls `then` once it is durable or has failed. Raises as
         `submit`."""
-        self._put(_Job(append, then, asyncio.get_running_loop()))
+        bell = self._bells.get(asyncio.get_running_loop()) or self._new_bell()
+        self._put(_Job(append, then, bell))
 
     def append(self, append: Append) -> asyncio.Future[None]:
         """As `submit`, for the running event loop. Cancelling whoever waits does not take the append back."""
@@ -79,6 +76,8 @@ class Committer:
                 self._closed = True
                 self._queue.put(None)
         self._thread.join()
+        while self._bells:
+            self._bells.popitem()[1].end()
 
     def __enter__(self) -> Committer:
         return self
@@ -88,11 +87,21 @@ class Committer:
     ) -> None:
         self.close()
 
+    def _new_bell(self) -> Bell:
+        """For a loop that appends for the first time."""
+        if self._closed:
+            raise LogClosed(_CLOSED)
+        for loop in [loop for loop in self._bells if loop.is_closed()]:
+            del self._bells[loop]
+        bell = Bell()
+        self._bells[bell.loop] = bell
+        return bell
+
     def _put(self, job: _Job) -> None:
         check_append(job.append)  # here, so that one malformed append cannot fail its neighbours
         with self._gate:
             if self._closed:
-                raise LogClosed("the committer is closed; the append was not queued")
+                raise LogClosed(_CLOSED)
             self._queue.put(job)
 
     def _run(self) -> None:
@@ -132,26 +141,16 @@ class Committer:
 
 
 def _resolve_all(jobs: Sequence[_Job], outcomes: Sequence[Outcome]) -> None:
-    """Tell everybody in order; one call into each event loop for the whole group."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Told, Outcome]]] = {}
+    """Tell everybody in order; each event loop is woken once for the whole group."""
+    bells: dict[Bell, None] = {}
     for job, outcome in zip(jobs, outcomes, strict=True):
-        if job.loop is None:
+        if job.bell is None:
             job.then(outcome)
         else:
-            by_loop.setdefault(job.loop, []).append((job.then, outcome))
-    for loop, told in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_tell, told)
-        except RuntimeError:
-            continue  # the loop was closed: nobody waits any more
-
-
-def _tell(told: Iterable[tuple[Told, Outcome]]) -> None:
-    for then, outcome in told:
-        try:
-            then(outcome)
-        except Exception:
-            _log.exception("whoever waited for an append failed")
+            job.bell.put(job.then, outcome)
+            bells[job.bell] = None
+    for bell in bells:
+        bell.ring()
 
 
 def _resolve(waiter: Future[None] | asyncio.Future[None], outcome: Outcome) -> None:

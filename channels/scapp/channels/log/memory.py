@@ -76,12 +76,12 @@ class MemoryLog:
             seen = pages[max(start - 1, 0) :]
         return self._iterate(seen, from_version)
 
-    def last_event(self, stream: bytes) -> bytes | None:
-        check_stream(stream)
+    def last_events(self, streams: Sequence[bytes]) -> dict[bytes, bytes]:
+        for stream in streams:
+            check_stream(stream)
         with self._lock:
             self._check_open()
-            pages = self._pages.get(stream)
-            return pages[-1].events[-1] if pages else None
+            return {stream: self._pages[stream][-1].events[-1] for stream in streams if stream in self._pages}
 
     def outbox(self) -> list[tuple[bytes, bytes]]:
         with self._lock:

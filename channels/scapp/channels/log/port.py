@@ -107,8 +107,9 @@ class EventLog(Protocol):
         meanwhile."""
         ...
 
-    def last_event(self, stream: bytes) -> bytes | None:
-        """The stream's last event, None where there is none. Reads and checks the page that holds it, no other."""
+    def last_events(self, streams: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The last event of each of the streams; those that have none, or whose last page is damaged, are left out.
+        Reads and checks the pages that hold them, no other. Fastest in byte order, as they lie on the disk."""
         ...
 
     def outbox(self) -> list[tuple[bytes, bytes]]:

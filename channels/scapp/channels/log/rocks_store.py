@@ -5,7 +5,7 @@ rocksdict raises bare `Exception` with RocksDB's text; the text's first words ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,17 +56,38 @@ class Family:
                 del cursor  # an error's traceback would keep it alive
         return found
 
-    def row_at_or_before(self, key: bytes) -> Row | None:
-        """The last row whose key is at most `key`."""
-        with _reading(self._path, key):
+    def keys(self) -> list[bytes]:
+        """All keys, in order."""
+        found: list[bytes] = []
+        with _reading(self._path, b""):
             cursor = self._open().iter(ReadOptions())
             try:
-                cursor.seek_for_prev(key)
-                row = (cursor.key(), cursor.value()) if cursor.valid() else None
+                cursor.seek(b"")
+                while cursor.valid():
+                    found.append(cursor.key())
+                    cursor.next()
                 cursor.status()
             finally:
                 del cursor
-            return row
+        return found
+
+    def row_at_or_before(self, key: bytes) -> Row | None:
+        """The last row whose key is at most `key`."""
+        return self.rows_at_or_before((key,))[0]
+
+    def rows_at_or_before(self, keys: Sequence[bytes]) -> list[Row | None]:
+        """The same for each of several keys, one at least: to make a cursor costs as much as three looks with it."""
+        found: list[Row | None] = []
+        with _reading(self._path, keys[0]):
+            cursor = self._open().iter(ReadOptions())
+            try:
+                for key in keys:
+                    cursor.seek_for_prev(key)
+                    found.append((cursor.key(), cursor.value()) if cursor.valid() else None)
+                    cursor.status()
+            finally:
+                del cursor
+        return found
 
     def put(self, batch: WriteBatch, key: bytes, value: bytes) -> None:
         batch.put(key, value, self.handle)

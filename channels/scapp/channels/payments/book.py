@@ -30,7 +30,7 @@ from scapp.channels.payments.limits import NO_LIMITS, Limits
 from scapp.channels.payments.purse import Purse, create, evolve
 from scapp.channels.payments.vouchers import Voucher, VoucherRefused, VoucherSigner, is_signed, sign_voucher
 from scapp.channels.signing import Verifier
-from scapp.channels.types import U256_MAX, Address, ChannelId
+from scapp.channels.types import U256_MAX, Address, ChannelId, money
 
 
 class PurseTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,13 +175,18 @@ class PaymentBook:
         if amount <= 0:
             return LocalError(f"a payment of {amount}; it must be at least 1")
         remaining = purse.start - total
+
+        def said(units: int) -> str:
+            return money(units, purse.asset, named=True)
+
         if amount > remaining:
-            return LocalError(f"unable to pay amount: insufficient funds: {remaining} of {purse.start} remain")
+            left = f"{said(remaining)} of {said(purse.start)} remain"
+            return LocalError(f"unable to pay amount: insufficient funds: {left}")
         if limits.payment_max is not None and amount > limits.payment_max:
-            return LocalError(f"a payment of {amount} is above this node's limit of {limits.payment_max}")
+            return LocalError(f"a payment of {said(amount)} is above this node's limit of {said(limits.payment_max)}")
         return LocalError(
-            f"a payment of {amount} to a payee who is promised {unsettled} already is above this node's limit of "
-            f"{limits.payee_max} for one payee"
+            f"a payment of {said(amount)} to a payee who is promised {said(unsettled)} already is above this node's "
+            f"limit of {said(limits.payee_max or 0)} for one payee"
         )
 
     def take(self, voucher: Voucher, now_ms: int) -> tuple[PurseEvent | None, int]:

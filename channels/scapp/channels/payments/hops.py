@@ -144,11 +144,12 @@ def lock_fault(known: Conditional, lock: Lock) -> str:
     return ""
 
 
-def time_fault(lock: Lock, head_s: int, time_s: int, terms: LockTerms) -> str:
+def time_fault(lock: Lock, head_s: int, time_s: int, terms: LockTerms, least_s: int | None = None) -> str:
     """Why nobody should offer the lock, pass it on or open it, or "": too little time to answer on chain, or so much
     that it could open when a dispute over its channel has been paid out. The one counts from `time_s`, the other from
-    the newest block: a challenge in the next one may begin right behind it."""
-    least, most = terms.margin_s, terms.challenge_duration_s - terms.margin_s
+    the newest block: a challenge in the next one may begin right behind it. `least_s` will do for a margin."""
+    least = terms.margin_s if least_s is None else least_s
+    most = terms.challenge_duration_s - terms.margin_s
     left_s, ends_s = lock.expiry_s - time_s, lock.expiry_s - head_s
     if left_s >= least and ends_s <= most:
         return ""

@@ -279,6 +279,11 @@ class FakeTransport:
         self.queues.setdefault(address, _Queue()).endpoint = endpoint
         self._network.wake()
 
+    def remove_peer(self, address: Address) -> None:
+        if address in self.queues:
+            self.queues[address].endpoint = None
+            self._network.drop_link(self.address, address)
+
     def send(self, peer: Address, message: bytes, on_acked: Callable[[], None] | None = None) -> None:
         if not self._running:
             raise LocalError("messages are sent only between start and stop")

@@ -96,6 +96,21 @@ class Peer:
         self.unlinked.set()
         self._announce(False)
 
+    def dial(self, endpoint: str | None, dialer: asyncio.Task[None] | None) -> None:
+        """From now on it is dialled there by this task, and by no other one; or not at all."""
+        self.endpoint = endpoint
+        if self.dialer is not None:
+            self.dialer.cancel()
+        self.dialer = dialer
+
+    def end_link(self, reason: str) -> None:
+        """End the link in use, if there is one; it counts as gone at once."""
+        link = self.link
+        if link is not None:
+            link.fail(reason, is_fault=False)
+            if self.link is link:
+                self.detach()
+
     def _announce(self, connected: bool) -> None:
         if self._announced == connected:
             return

@@ -56,6 +56,11 @@ class Transport(Protocol):
         """Remember "host:port" for a peer and keep trying to connect, with jittered back-off."""
         ...
 
+    def remove_peer(self, address: Address) -> None:
+        """Dial a peer no longer and end its link; nothing happens for one that is unknown. What is queued for it stays,
+        for it may connect by itself."""
+        ...
+
     def send(self, peer: Address, message: bytes, on_acked: Callable[[], None] | None = None) -> None:
         """Queue a message; `on_acked` is called once the peer has processed it. Raises QueueFull."""
         ...

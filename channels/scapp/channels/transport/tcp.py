@@ -136,10 +136,13 @@ class TcpTransport:
         peer = self._peer(address)
         if peer.endpoint == endpoint:
             return
-        peer.endpoint = endpoint
-        if peer.dialer is not None:
-            peer.dialer.cancel()
-        peer.dialer = asyncio.get_running_loop().create_task(self._dial_forever(peer, endpoint))
+        peer.dial(endpoint, asyncio.get_running_loop().create_task(self._dial_forever(peer, endpoint)))
+
+    def remove_peer(self, address: Address) -> None:
+        self._endpoints.pop(address, None)
+        if (peer := self._peers.get(address)) is not None:
+            peer.dial(None, None)
+            peer.end_link("it was taken out of the peers list")
 
     def send(self, peer: Address, message: bytes, on_acked: Callable[[], None] | None = None) -> None:
         known = self._peers.get(peer)

@@ -72,8 +72,9 @@ def find_channel(context: ApiContext, text: str) -> ChannelInfo:
             return context.service.channel(ChannelId(bytes.fromhex(digits)))
         except (LocalError, ValueError):
             raise _unknown_channel(text) from None
-    known = [*(info.channel_id for info in context.service.channels()), *context.service.corrupt()]
-    return context.service.channel(find_by_prefix(text, known, "channel"))
+    service = context.service
+    known = {*(info.channel_id for info in service.channels()), *service.archived(), *service.corrupt()}
+    return service.channel(find_by_prefix(text, known, "channel"))
 
 
 def find_by_prefix(

@@ -31,11 +31,16 @@ T = TypeVar("T")
 
 
 class Derived(Protocol):
-    """The database side of a node. `view`, `cursor` and `schema_of` answer from memory; the rest block."""
+    """The database side of a node. `view`, `cursor`, `has_all_of` and `schema_of` answer from memory; the rest
+    block."""
 
     def view(self) -> DatabaseView: ...
 
     def cursor(self, channel_id: ChannelId) -> DerivedView | None: ...
+
+    def has_all_of(self, channel_id: ChannelId) -> bool:
+        """Of a channel without a cursor here: is it over, and all of it in the database?"""
+        ...
 
     def schema_of(self, deployment_id: bytes) -> str:
         """Name of the deployment's SQL schema, empty while it is not known."""

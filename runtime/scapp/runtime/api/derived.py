@@ -75,6 +75,9 @@ class DerivedData:
             detail=status.detail,
         )
 
+    def has_all_of(self, channel_id: ChannelId) -> bool:
+        return self._worker.has_all_of(channel_id)
+
     def schema_of(self, deployment_id: bytes) -> str:
         known = self._schemas.get(deployment_id)
         return known.name if known else ""
@@ -115,7 +118,7 @@ class DerivedData:
 
     def verify(self, channel_id: ChannelId) -> VerifyAnswer:
         self._ready()
-        context = next((c for c in self._source.contexts() if c.channel_id == channel_id), None)
+        context = self._source.context(channel_id)
         if context is None:
             raise ApiError("refused", f"channel 0x{channel_id.hex()} has no co-signed state yet")
         try:
@@ -184,6 +187,9 @@ class NoDatabase:
 
     def cursor(self, channel_id: ChannelId) -> DerivedView | None:
         return None
+
+    def has_all_of(self, channel_id: ChannelId) -> bool:
+        return False
 
     def schema_of(self, deployment_id: bytes) -> str:
         return ""

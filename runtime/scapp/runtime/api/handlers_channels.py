@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+
 from scapp.channels.books.app_ways import open_over_routes
 from scapp.channels.channel.shares import with_room
 from scapp.channels.service import OpenRequest
@@ -25,13 +27,29 @@ from scapp.runtime.documents import (
 from scapp.runtime.recovery_documents import RecoverRequest
 
 PAGE_MAX = 1_000
+LISTED_MAX = 1_000_000
 SETTLED = ("running", "disputed", "closed", "settled", "rejected", "halted")
 
 
 async def channels(call: Call) -> ChannelList:
-    phase = call.query.get("phase")
-    found = [info for info in call.context.service.channels() if phase in (None, info.phase)]
-    return ChannelList(channels=[channel_view(info, call.context) for info in found])
+    phase, service = call.query.get("phase"), call.context.service
+    after, limit = _after(call), call.integer("limit", LISTED_MAX, 1, LISTED_MAX)
+    found = [info for info in service.channels() if phase in (None, info.phase)] if not after else []
+    over = service.archived().items() if call.query.get("over") != "no" else ()
+    wanted = (channel_id for channel_id, each in over if phase in (None, each.phase) and channel_id > after)
+    page = heapq.nsmallest(limit + 1, wanted)
+    found += await service.read_archived(page[:limit])
+    following = hexed(page[limit - 1]) if len(page) > limit else None
+    return ChannelList(channels=[channel_view(info, call.context) for info in found], next=following)
+
+
+def _after(call: Call) -> bytes:
+    """The last channel of the page before; nothing for the first page. Raises ApiError."""
+    text = call.query.get("after", "").removeprefix("0x")
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ApiError("bad_request", f"after={text[:80]!r} is not a channel id; it is `next` of a page") from None
 
 
 async def channel(call: Call) -> ChannelView:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -13,7 +12,7 @@ from scapp.channels.errors import ScappError
 from scapp.runtime.api.call import Call, address_of, find_app, find_peer
 from scapp.runtime.api.errors import STORAGE_HINT, ApiError
 from scapp.runtime.api.metrics import metrics_text
-from scapp.runtime.api.views import app_view, chain_status_view, hexed, peer_view
+from scapp.runtime.api.views import app_view, chain_status_view, hexed, peer_view, phases
 from scapp.runtime.chain_documents import ChainStatusView
 from scapp.runtime.deployments import App
 from scapp.runtime.documents import (
@@ -52,7 +51,7 @@ async def status(call: Call) -> Status:
         home=str(context.home),
         listen=context.listen,
         database=context.derived.view(),
-        channels=dict(Counter(info.phase for info in context.service.channels())),
+        channels=dict(phases(context.service)),
         peers_connected=sum(peer.connected for peer in known),
         peers_known=len(known),
         apps=len(context.apps.all()),
@@ -91,9 +90,11 @@ async def add_peer(call: Call) -> PeerView:
 
 
 async def remove_peer(call: Call) -> PeerView:
-    """Out of the list that policies trust. A link that there is stays, and is dialled until the next start."""
+    """Out of the list that policies trust; its link ends, and it is dialled no longer."""
     address = find_peer(call.context, call.path["peer"], "`scapp peers list` shows them all")
     peer = await call.context.blocking(call.context.peers.remove, address)
+    if address not in call.context.peers:  # else it was added again meanwhile
+        call.context.service.remove_peer(address)
     return peer_view(peer, next((s for s in call.context.service.peers() if s.address == address), None))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scapp.channels.books.income import Income
 from scapp.channels.books.info import LedgerInfo, PaymentReceipt, VirtualInfo
 from scapp.channels.nitro_json import write_voucher
 from scapp.channels.payments.history import PaymentRow
@@ -12,6 +13,7 @@ from scapp.channels.routing.paths import Route
 from scapp.runtime.api.context import ApiContext
 from scapp.runtime.api.views import hexed, on_chain_view
 from scapp.runtime.ledger_documents import (
+    IncomeRow,
     LedgerAssetView,
     LedgerView,
     PaymentHistory,
@@ -31,7 +33,7 @@ def ledger_view(info: LedgerInfo, context: ApiContext) -> LedgerView:
         peer_name=next((peer.name for peer in context.peers.all() if peer.raw == info.peer), ""),
         leads=info.leads,
         phase=info.phase,  # type: ignore[arg-type]  # the books' words are the document's
-        waiting_for=info.waiting_for,
+        waiting_for=waiting_text(info, context.chain.status().fault if context.chain is not None else ""),
         reason=info.reason,
         turn=info.turn,
         challenge_duration_s=info.challenge_duration_s,
@@ -48,6 +50,25 @@ def ledger_view(info: LedgerInfo, context: ApiContext) -> LedgerView:
         channels=[hexed(channel) for channel in info.channels],
         queued=info.queued,
         chain=on_chain_view(info.channel_id, info.chain, context.chain),
+    )
+
+
+def waiting_text(info: LedgerInfo, fault: str) -> str:
+    """What a ledger waits for, and that the chain does not answer, where it is for that."""
+    on_chain = info.phase in ("funding", "closed", "disputed") or any(each.announced for each in info.assets)
+    return f"{info.waiting_for}; the chain does not answer: {fault}" if fault and on_chain else info.waiting_for
+
+
+def income_row(found: Income, context: ApiContext) -> IncomeRow:
+    return IncomeRow(
+        asset=hexed(found.asset),
+        peer=hexed(found.peer),
+        peer_name=next((peer.name for peer in context.peers.all() if peer.raw == found.peer), ""),
+        channels=found.channels,
+        channel_fees=str(found.channel_fees),
+        payments=found.payments,
+        payment_fees=str(found.payment_fees),
+        total=str(found.channel_fees + found.payment_fees),
     )
 
 

@@ -15,7 +15,7 @@ from scapp.channels.books.info import BooksPort
 from scapp.channels.errors import ScappError
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.context import ApiContext
-from scapp.runtime.api.views import chain_status_view, hexed
+from scapp.runtime.api.views import chain_status_view, hexed, phases
 from scapp.runtime.sizes import disk_free_bytes, log_bytes, memory_bytes
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -81,8 +81,8 @@ def _database(text: _Text, context: ApiContext) -> None:
     if view.backend != "none":
         text.one("database_up", "1 while the database answers", view.state == "up")
     channels = context.service.channels()
-    phases = sorted(Counter(channel.phase for channel in channels).items())
-    text.family("channels", "App channels by phase", [({"phase": phase}, count) for phase, count in phases])
+    found = sorted(phases(context.service).items())
+    text.family("channels", "App channels by phase", [({"phase": phase}, count) for phase, count in found])
     cursors = [(channel.sequence, context.derived.cursor(channel.channel_id)) for channel in channels]
     behind = sum(max(0, sequence - cursor.sequence) for sequence, cursor in cursors if cursor is not None)
     text.one("database_behind_entries", "Signed entries whose rows the database lacks", behind)
@@ -107,8 +107,8 @@ def _number(text: str | None) -> int | None:
 
 def _books(text: _Text, books: BooksPort) -> None:
     ledgers, virtuals = books.ledgers(), books.virtuals()
-    phases = sorted(Counter(ledger.phase for ledger in ledgers).items())
-    text.family("ledgers", "Ledgers by phase", [({"phase": phase}, count) for phase, count in phases])
+    found = sorted(Counter(ledger.phase for ledger in ledgers).items())
+    text.family("ledgers", "Ledgers by phase", [({"phase": phase}, count) for phase, count in found])
     amounts = [
         (
             {"ledger": _short(ledger.channel_id), "peer": hexed(ledger.peer), "asset": hexed(each.asset), "of": of},

@@ -26,7 +26,7 @@ class Proving:
 
     def prove(self, channel_id: ChannelId, request: ProveRequest) -> ProofDocument:
         """Raises ApiError: refused, bad_request, unknown_app; and what `Prover.prove` raises."""
-        context = next((c for c in self._source.contexts() if c.channel_id == channel_id), None)
+        context = self._source.context(channel_id)
         if context is None:
             raise ApiError("refused", f"channel 0x{channel_id.hex()} has no co-signed state yet")
         app = self._apps.get(deployment_id(context.deployment))

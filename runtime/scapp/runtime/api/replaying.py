@@ -65,7 +65,7 @@ class Replaying:
         if self._backend is None or self._worker is None:
             raise ApiError("database_down", "this node runs without a database (database.backend is none)")
         must_be_ours(self._worker)
-        context = next((c for c in self._source.contexts() if c.channel_id == channel_id), None)
+        context = self._source.context(channel_id)
         app = None if context is None else self._modules.store.get(deployment_id(context.deployment))
         if context is None or app is None:
             raise ApiError(

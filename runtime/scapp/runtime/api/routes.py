@@ -102,7 +102,12 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET", path="/v1/channels", name="list_channels", summary="Channels of this node",
-        response=ChannelList, query=(Query("phase", "only channels in this phase"),),
+        response=ChannelList, query=(
+            Query("phase", "only channels in this phase"),
+            Query("over", "`no`: without those that are over and were not used lately, which else come last"),
+            Query("limit", "at most so many of these"),
+            Query("after", "`next` of the page before"),
+        ),
         handler=handlers_channels.channels,
     ),
     Route(

@@ -6,6 +6,7 @@ from scapp.runtime.api import handlers_ledgers
 from scapp.runtime.api.route import Query, Route
 from scapp.runtime.documents import RejectRequest, WaitRequest
 from scapp.runtime.ledger_documents import (
+    IncomeView,
     LedgerAmountRequest,
     LedgerAssetRequest,
     LedgerList,
@@ -34,6 +35,14 @@ LEDGER_ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/ledgers", name="open_ledger", summary="Propose a ledger to a peer",
         permission="admin", request=OpenLedgerRequest, response=LedgerView, handler=handlers_ledgers.open_ledger,
+    ),
+    Route(
+        method="GET", path="/v1/income", name="list_income", summary="What this node has earned as a hub",
+        response=IncomeView, handler=handlers_ledgers.income,
+        query=(
+            Query("since", "milliseconds since 1970, 0 if not given", "integer"),
+            Query("until", "and before that time, now if not given", "integer"),
+        ),
     ),
     Route(
         method="GET", path=_LEDGER, name="get_ledger", summary="One ledger",

@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import collections
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Set
 
 import msgspec
 
 from scapp.channels.service import ChannelInfo, NodeEvent
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.context import ApiContext
-from scapp.runtime.api.views import app_event_item, encoding_of, entry_view, hexed, rows_item
+from scapp.runtime.api.views import app_event_item, derived_view, encoding_of, entry_view, hexed, rows_item
 from scapp.runtime.deployments import App
 from scapp.runtime.documents import StreamItem
 from scapp.runtime.follow import Committed
@@ -147,15 +147,21 @@ class _Follower:
         self._wish = wish
         self._events: collections.deque[NodeEvent] = collections.deque(maxlen=RECENT_EVENTS)
         self._at: dict[ChannelId, tuple[int, int]] = {}
-        for info in context.service.channels():
+        self._new: set[ChannelId] = set()  # channels that have begun since the last look
+        service = context.service
+        over = service.archived()
+        wanted = [service.channel(channel_id) for channel_id in {*wish.channels, *wish.start} if channel_id in over]
+        for info in (*service.channels(), *wanted):
             if wish.covers(info.channel_id):
-                cursor = context.derived.cursor(info.channel_id)
-                now = (info.sequence, cursor.sequence if cursor else 0)
+                view = derived_view(info, context)
+                now = (info.sequence, view.sequence if view else 0)
                 self._at[info.channel_id] = wish.start.get(info.channel_id, now)
 
     def hear(self, event: NodeEvent) -> None:
         if "node" in self._wish.kinds and (event.channel_id is None or self._wish.covers(event.channel_id)):
             self._events.append(event)
+        if event.kind in ("proposed", "opened") and event.channel_id is not None and not self._wish.channels:
+            self._new.add(event.channel_id)
         self.news.set()
 
     async def pull(self) -> AsyncIterator[Sent]:
@@ -163,24 +169,32 @@ class _Follower:
         self.is_early = False
         while self._events:
             yield Sent(_node_item(self._events.popleft()))
-        for info in self._channels():
+        channels, gone = self._channels()
+        for info in channels:
             entries, _ = self._at.setdefault(info.channel_id, (0, 0))
             app = self._context.apps.get(info.deployment_id)
             if info.sequence > entries:
                 async for sent in self._entries(info.channel_id, info.participants, encoding_of(app)):
                     yield sent
-            async for sent in self._derived(info.channel_id, app):
+            async for sent in self._derived(info, app):
                 yield sent
+            if info.channel_id in gone:
+                del self._at[info.channel_id]
 
-    def _channels(self) -> list[ChannelInfo]:
+    def _channels(self) -> tuple[list[ChannelInfo], Set[ChannelId]]:
+        """Where there may be news, and those that have gone since: they are looked at for the last time."""
         service = self._context.service
         if self._wish.channels:
-            return [service.channel(channel_id) for channel_id in self._wish.channels]
-        return service.channels()
+            return [service.channel(channel_id) for channel_id in self._wish.channels], frozenset()
+        found = service.channels()
+        gone = (self._at.keys() | self._new) - {info.channel_id for info in found}
+        known, self._new = self._at.keys() | self._new, set()
+        found = [info for info in found if info.channel_id in known or not service.was_archived(info.channel_id)]
+        return [*found, *map(service.channel, gone)], gone
 
-    async def _derived(self, channel_id: ChannelId, app: App | None) -> AsyncIterator[Sent]:
-        encoding = encoding_of(app)
-        horizon = await self._horizon(channel_id)
+    async def _derived(self, info: ChannelInfo, app: App | None) -> AsyncIterator[Sent]:
+        encoding, channel_id = encoding_of(app), info.channel_id
+        horizon = await self._horizon(info)
         if horizon > self._at[channel_id][1]:
             async for sent in self._missed(channel_id, horizon, encoding):
                 yield sent
@@ -201,12 +215,13 @@ class _Follower:
                 yield Sent(item, self._resume(channel_id, following) if has_place else "")
             self._at[channel_id] = (entries, derivation.end_sequence)
 
-    async def _horizon(self, channel_id: ChannelId) -> int:
+    async def _horizon(self, info: ChannelInfo) -> int:
         """The sequence from which on derivations are at hand; everything before must come from the database."""
+        channel_id = info.channel_id
         oldest = self._hub.oldest(channel_id)
         if oldest is not None:
             return oldest
-        cursor = self._context.derived.cursor(channel_id)
+        cursor = derived_view(info, self._context)
         if cursor is None and self._at[channel_id][0]:  # it has entries
             self.is_early |= self._context.derived.view().state != "off"
         if cursor is None or cursor.sequence <= self._at[channel_id][1]:

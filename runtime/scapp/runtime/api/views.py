@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 
 import msgspec
 
@@ -11,7 +12,7 @@ from scapp.channels.channel.standing import BackingInfo, ChannelOnChainInfo
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.onchain import Protection
-from scapp.channels.service import ChannelInfo, Receipt
+from scapp.channels.service import ChannelInfo, NodeService, Receipt
 from scapp.channels.transport.port import PeerStatus
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.context import ApiContext
@@ -24,6 +25,7 @@ from scapp.runtime.documents import (
     AppView,
     ChannelView,
     ColumnView,
+    DerivedView,
     EntryView,
     PeerView,
     ReceiptView,
@@ -48,6 +50,23 @@ def encoding_of(app: App | None) -> str:
     return app.manifest.encoding if app else "raw"
 
 
+def phases(service: NodeService) -> Counter[str]:
+    """How many channels are in each phase."""
+    found = Counter(info.phase for info in service.channels())
+    found.update(each.phase for each in service.archived().values())
+    return found
+
+
+def derived_view(info: ChannelInfo, context: ApiContext) -> DerivedView | None:
+    """How far the channel's rows are; None while that is not known."""
+    found = context.derived.cursor(info.channel_id)
+    if found is None and info.turn is not None and context.derived.has_all_of(info.channel_id):
+        return DerivedView(
+            sequence=info.sequence, turn=info.turn, state_root=hexed(info.state_root), state="following", detail=""
+        )
+    return found
+
+
 def channel_view(info: ChannelInfo, context: ApiContext) -> ChannelView:
     app = context.apps.get(info.deployment_id)
     return ChannelView(
@@ -68,7 +87,7 @@ def channel_view(info: ChannelInfo, context: ApiContext) -> ChannelView:
         time_ms=info.time_ms,
         pending=info.pending,
         reason=info.reason,
-        derived=context.derived.cursor(info.channel_id),
+        derived=derived_view(info, context),
         chain=on_chain_view(info.channel_id, info.chain, context.chain),
         backing=None if info.backing is None else _backing(info.backing),
         renews="" if info.renews is None else hexed(info.renews),

@@ -10,7 +10,6 @@ import click
 
 COIN = "0x" + "00" * 20
 _UNITS = {"wei": 0, "gwei": 9, "eth": 18}
-_ETH_SHOWN_FROM = 10**12
 
 
 def parse_stake(text: str, option: str = "--stake") -> tuple[str, int]:
@@ -69,10 +68,23 @@ def amount_text(amount: str, asset: str) -> str:
     """`0.1 eth`, `12 wei`, or `12 of 0x…`."""
     if asset != COIN:
         return f"{amount} of {asset}"
-    wei = int(amount)
-    if wei < _ETH_SHOWN_FROM:
-        return f"{wei} wei"
-    return f"{(Decimal(wei) / 10**18).normalize():f} eth"
+    from scapp.channels.types import coin_text
+
+    return coin_text(int(amount))
+
+
+def parse_time(text: str | None, option: str) -> int | None:
+    """A day or a moment, in this machine's zone if it names none, in milliseconds since 1970. Raises
+    click.BadParameter."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+        return max(0, int(moment.astimezone().timestamp() * 1_000))
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter(
+            f"{text!r} is no time; write 2026-11-01 or 2026-11-01T12:00", param_hint=option
+        ) from None
 
 
 def size_text(count: int | None) -> str:

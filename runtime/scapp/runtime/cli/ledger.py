@@ -84,6 +84,38 @@ def list_() -> None:
 
 @ledger.command()
 @common
+@click.option("--since", metavar="TIME", help="A day or a moment: 2026-11-01, 2026-11-01T12:00  [the beginning]")
+@click.option("--until", metavar="TIME", help="Not that moment, nor what came later  [now]")
+def income(since: str | None, until: str | None) -> None:
+    """Show what this node has earned as a hub, by the peer that paid it: fees of channels at their opening, of locked
+    payments at their end."""
+    from scapp.runtime.cli.amounts import amount_text, parse_time
+
+    first, last = parse_time(since, "--since"), parse_time(until, "--until")
+    with settings().client(timeout_s=86_400.0) as node, waiting("reading the log"):
+        found = node.income(first or 0, last)
+    rows: list[tuple[object, ...]] = []
+    for asset in dict.fromkeys(each.asset for each in found.rows):
+        of = [
+            (each.peer_name or short(each.peer, 12), each.channels, int(each.channel_fees), each.payments,
+             int(each.payment_fees)) for each in found.rows if each.asset == asset
+        ]  # fmt: skip
+        if len(of) > 1:
+            channels, fees, payments, more = (
+                sum(column) for column in list(zip(*(line[1:] for line in of), strict=True))
+            )
+            of.append(("all", channels, fees, payments, more))
+        rows += [
+            (who, channels, amount_text(str(fees), asset), payments, amount_text(str(more), asset),
+             amount_text(str(fees + more), asset))
+            for who, channels, fees, payments, more in of
+        ]  # fmt: skip
+    headers = ("peer", "channels", "fees", "payments", "fees", "together")
+    emit(found, table(headers, rows, right=(1, 2, 3, 4, 5)) if rows else "nothing earned")
+
+
+@ledger.command()
+@common
 @click.argument("ledger")
 def show(ledger: str) -> None:
     """Show one ledger."""

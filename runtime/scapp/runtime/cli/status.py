@@ -30,7 +30,7 @@ def status(counters: bool) -> None:
 
     with settings().client() as node:
         found = node.status()
-        channels = node.channels()
+        channels = node.channels(over=False)
         metrics = node.counters() if counters else {}
         chain = node.chain()
         ledgers = _ledgers(node) if chain.connected else None
@@ -153,11 +153,11 @@ def add(address: str, endpoint: str, name: str | None) -> None:
 @common
 @click.argument("peer")
 def remove(peer: str) -> None:
-    """Take PEER (address or name) out of the list: it is not trusted any more, and not dialled after the next start.
-    What runs with it goes on."""
+    """Take PEER (address or name) out of the list: it is not trusted and not dialled any more, and its link ends. What
+    runs with it goes on once it connects by itself."""
     with settings().client() as node:
         removed = node.remove_peer(peer)
-    emit(removed, f"{removed.name or removed.address} is not in the peers list any more")
+    emit(removed, f"{removed.name or removed.address} is not in the peers list any more; its link is ended")
 
 
 @peers.command("list")

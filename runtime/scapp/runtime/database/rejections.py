@@ -5,6 +5,9 @@ Local diagnostics: not derived from the log, not under any root, gone when the d
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import logging
 from collections.abc import Sequence
 
 import msgspec
@@ -17,6 +20,7 @@ from scapp.runtime.database.connecting import Connection
 KEPT_PER_CHANNEL = 1_000
 KEPT_SECONDS = 30 * 86_400
 REASON_CHARACTERS_MAX = 2_000
+_log = logging.getLogger(__name__)
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):
@@ -45,6 +49,25 @@ def store_rejections(connection: Connection, rejections: Sequence[Rejection], *,
             cursor.execute(sql.text("rejections_insert").encode(), parameters)
         for channel_id in sorted({item.channel_id for item in rejections}):
             cursor.execute(sql.text("rejections_trim").encode(), [Raw(channel_id), kept, float(KEPT_SECONDS)])
+
+
+def store_waiting(
+    connection: Connection, waiting: collections.deque[Rejection], passing: tuple[type[Exception], ...]
+) -> None:
+    """Store all that waits; it waits on when an error of the database is a `passing` one, which is raised again."""
+    batch: list[Rejection] = []
+    with contextlib.suppress(IndexError):
+        while True:
+            batch.append(waiting.popleft())
+    if not batch:
+        return
+    try:
+        store_rejections(connection, batch)
+    except passing:
+        waiting.extendleft(reversed(batch))
+        raise
+    except psycopg.Error as error:  # diagnostics must not hold up the rows
+        _log.warning("%d refusals cannot be recorded: %s", len(batch), error)
 
 
 def _text(text: str) -> bytes:

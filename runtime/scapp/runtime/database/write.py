@@ -76,6 +76,12 @@ def read_cursor(connection: Connection, channel_id: bytes, home: str = LIVE) -> 
     return Cursor(sequence, turn, state_root, log_root, tuple(int(amount) for amount in amounts), *rest)
 
 
+def read_turns(connection: Connection, home: str = LIVE) -> dict[bytes, int]:
+    """The turn up to which each registered channel is in the database, -1 for nothing."""
+    cursor: psycopg.RawCursor[tuple[Any, ...]] = psycopg.RawCursor(connection)
+    return dict(cursor.execute(sql.text("cursor_turns", home).encode(), binary=True).fetchall())
+
+
 def write(connection: Connection, commit: Commit, *, notify: bool, confirmed: Callable[[], bool] | None = None) -> bool:
     """Write the commit: in one round trip, when nothing of it is a COPY stream, else in one transaction. `confirmed` is
     asked, and may take its time, when all is written and before it counts.

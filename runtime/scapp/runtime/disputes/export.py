@@ -60,6 +60,7 @@ class DisputeExport:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._end = self._service.subscribe(self._hear)
         self._changed |= {info.channel_id for info in self._service.channels() if info.chain is not None}
+        self._changed |= {channel for channel in self._service.archived() if self._path(channel).exists()}
         if self._defences is not None:
             self._defences.on_change.append(self._changed_in_books)
             self._changed.update(self._defences.channels())
@@ -97,8 +98,11 @@ class DisputeExport:
                 await self._export(channel)
             await asyncio.sleep(_GATHER_S)  # a busy channel is exported once a second, not with every batch
 
+    def _path(self, channel: ChannelId) -> Path:
+        return self._folder / f"{as_text(channel)}.json"
+
     async def _export(self, channel: ChannelId) -> None:
-        path = self._folder / f"{as_text(channel)}.json"
+        path = self._path(channel)
         try:
             data = self._package(channel)
             if data is None:

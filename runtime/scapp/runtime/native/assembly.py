@@ -24,7 +24,7 @@ from scapp.runtime.native.modules import KernelModules
 FUEL_UNLIMITED = 1 << 62
 KERNEL_BYTES_MAX = (1 << 32) - PAGE_BYTES
 # In one Store, each with 4 GiB of addresses; between the two as many as take twice the kernel's own memory.
-REDUCERS_MIN, REDUCERS_MAX = 8, 64
+REDUCERS_MIN, REDUCERS_MAX = 8, 256
 REDUCERS_IN_PROCESS_MAX = 6_000  # beyond, a Store keeps one
 STORE_BYTES = 100_000  # measured: a Store with its instances, besides their memories
 _VALUES = 4

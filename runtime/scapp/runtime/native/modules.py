@@ -74,18 +74,25 @@ def bridge_text() -> str:
 
 
 def _copy(name: str, source: str, target: str) -> str:
-    """Short copies by words: the engine's own instruction is a call, which they do not repay."""
+    """Short copies by words, the last of which may take some bytes again: the engine's own instruction is a call, which
+    they do not repay."""
     return f"""(func $f_guest_{name} (param $from i32) (param $to i32) (param $length i32)
       (if (i32.gt_u (local.get $length) (i32.const 128))
         (then (memory.copy ${target} ${source} (local.get $to) (local.get $from) (local.get $length)) (return)))
-      (block $tail
-        (loop $words
-          (br_if $tail (i32.lt_u (local.get $length) (i32.const 8)))
-          (i64.store ${target} (local.get $to) (i64.load ${source} (local.get $from)))
-          (local.set $from (i32.add (local.get $from) (i32.const 8)))
-          (local.set $to (i32.add (local.get $to) (i32.const 8)))
+      (if (i32.ge_u (local.get $length) (i32.const 8))
+        (then
           (local.set $length (i32.sub (local.get $length) (i32.const 8)))
-          (br $words)))
+          (i64.store ${target} (i32.add (local.get $to) (local.get $length))
+            (i64.load ${source} (i32.add (local.get $from) (local.get $length))))
+          (block $words_done
+            (loop $words
+              (br_if $words_done (i32.le_s (local.get $length) (i32.const 0)))
+              (i64.store ${target} (local.get $to) (i64.load ${source} (local.get $from)))
+              (local.set $from (i32.add (local.get $from) (i32.const 8)))
+              (local.set $to (i32.add (local.get $to) (i32.const 8)))
+              (local.set $length (i32.sub (local.get $length) (i32.const 8)))
+              (br $words)))
+          (return)))
       (block $done
         (loop $bytes
           (br_if $done (i32.eqz (local.get $length)))

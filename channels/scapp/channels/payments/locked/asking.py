@@ -18,7 +18,7 @@ from scapp.channels.payments.locked.messages import Answer, Ask, LockMessage
 from scapp.channels.payments.locked.paying import REASON_MAX
 from scapp.channels.payments.locked.records import Hop
 from scapp.channels.payments.locked.state import wire_hops
-from scapp.channels.payments.locked.taking import judge_ask
+from scapp.channels.payments.locked.taking import Verdict, judge_ask
 from scapp.channels.types import Address
 
 ASKS_MAX = 1_024
@@ -74,13 +74,9 @@ class Asks:
         finally:
             self._asked.pop((name, first.peer, number), None)
 
-    def refuse(self, peer: Address, ask: Ask, why: str) -> None:
-        """Answer without a look."""
-        self._answer(peer, ask.hash, ask.number, Reply(why, self._book.me))
-
-    def on_ask(self, peer: Address, ask: Ask) -> None:
-        """Judge, then answer or ask the next one."""
-        verdict = judge_ask(self._book, peer, ask)
+    def on_ask(self, peer: Address, ask: Ask, limited: str = "") -> None:
+        """Judge, then answer or ask the next one. `limited`: why it is refused without a look."""
+        verdict = judge_ask(self._book, peer, ask) if not limited else Verdict(limited)
         if verdict.fault or verdict.lane is None:
             self._answer(peer, ask.hash, ask.number, Reply(verdict.fault, self._book.me, verdict.fee))
             return

@@ -30,7 +30,7 @@ from scapp.channels.payments.locked.terms import ChainClock, LockSettings
 from scapp.channels.payments.locks import Lock, LockedVoucher, hash_of
 from scapp.channels.payments.vouchers import VoucherSigner
 from scapp.channels.signing import Verifier
-from scapp.channels.types import U256_MAX, Address, ChannelId, asset_unit
+from scapp.channels.types import U256_MAX, Address, ChannelId, money
 
 CHAIN_UNSEEN = "this node has not seen its chain yet"
 
@@ -38,7 +38,8 @@ CHAIN_UNSEEN = "this node has not seen its chain yet"
 class LockBook:
     """`me` is the node's address, `signer` signs as that. `draining`: lanes that this node wants to end; they get no
     further lock. `peer_recovers`: lanes whose other party has said, while this node recovers, that it was restored as
-    well."""
+    well; `held_refused`: why what it told last of a lane that recovers was not taken. `reveal_cost`: what a
+    reveal on chain costs now, in wei."""
 
     def __init__(self, signer: VoucherSigner, settings: LockSettings, state: LocksState | None = None) -> None:
         self.me = signer.address
@@ -47,8 +48,10 @@ class LockBook:
         self.state = state if state is not None else LocksState()
         self.now_ms = 0
         self.chain = ChainClock()
+        self.reveal_cost = 0
         self.draining: set[ChannelId] = set()
         self.peer_recovers: set[ChannelId] = set()
+        self.held_refused: dict[ChannelId, str] = {}
         self._fresh: list[LocksEvent] = []
         self._verifiers: dict[Address, Verifier] = {}
 
@@ -180,6 +183,8 @@ class LockBook:
         self.do(fact)
         for channels in (self.draining, self.peer_recovers):
             channels.difference_update(map(ChannelId, fact.lanes))
+        for channel in fact.lanes:
+            self.held_refused.pop(ChannelId(channel), None)
         for payer in payers:
             if not self.state.with_peer(payer):
                 self._verifiers.pop(payer, None)
@@ -188,6 +193,7 @@ class LockBook:
         """A restored lane goes on. Raises LocalError when it does not recover."""
         if not self.lane(channel).token:
             raise LocalError(f"payment channel 0x{channel.hex()} does not recover from a restore")
+        self.held_refused.pop(channel, None)
         self.do(LaneRecovered(channel, by_operator, self.now_ms))
 
     def lane_to(self, peer: Address, asset: Address, amount: int, *, own: bool) -> Lane | str:
@@ -204,7 +210,7 @@ class LockBook:
         fits = [lane for lane in lanes if lane.known.free >= amount]
         if not fits:
             most = max(lane.known.free for lane in lanes)
-            return f"not enough capacity: {most} {asset_unit(asset)} left in the payment channels to 0x{peer.hex()}"
+            return f"not enough capacity: {money(most, asset)} left in the payment channels to 0x{peer.hex()}"
         places = [lane for lane in fits if len(lane.locks) < self.settings.locks_max]
         if not places:
             return f"{len(fits[0].locks)} locks stand in that payment channel already"
@@ -212,14 +218,15 @@ class LockBook:
         limit = self.settings.most(asset, own=own)
         locked = sum(lock.amount for each in lanes for lock in each.locks)
         if limit is not None and locked + amount > limit:
-            return f"{locked + amount} would be locked for 0x{peer.hex()}; this node allows {limit}"
+            much, allowed = money(locked + amount, asset, named=True), money(limit, asset)
+            return f"{much} would be locked for 0x{peer.hex()}; this node allows {allowed}"
         return lane
 
-    def time_fault(self, lane: Lane, lock: Lock) -> str:
+    def time_fault(self, lane: Lane, lock: Lock, least_s: int | None = None) -> str:
         """As `hops.time_fault`, by what this node knows of the time."""
         if not self.chain.head_s:
             return CHAIN_UNSEEN
-        return time_fault(lock, self.chain.head_s, self.time_s, self.settings.of(lane))
+        return time_fault(lock, self.chain.head_s, self.time_s, self.settings.of(lane), least_s)
 
     def promise(self, lane: Lane, known: Conditional) -> None:
         """Store the voucher that `hops` made for a lane of which this node is the payer."""

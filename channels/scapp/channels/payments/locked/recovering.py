@@ -1,19 +1,22 @@
 """Lanes after a restore from a backup: nothing is signed in one before its other party has told what it knows. Pure.
 
 What this node had promised, and which lock it passed on for which, comes back from its neighbours: locks of both lanes
-meet under their hash. It acts on none that it does not remember; but what it is shown the preimage of, it claims.
+meet under their hash. It passes on none that it does not remember; but what it is shown the preimage of, it claims.
+What it is told is judged like what is said in the ordinary way (`taking.py`): else it goes on recovering, and its
+operator can read why.
 """
 
 from __future__ import annotations
 
 from scapp.channels.errors import PeerError
 from scapp.channels.payments.events import amount_bytes, amount_of
-from scapp.channels.payments.locked.book import LockBook
+from scapp.channels.payments.hops import LockRefused
+from scapp.channels.payments.locked.book import CHAIN_UNSEEN, LockBook
 from scapp.channels.payments.locked.events import LockArrived, LockFailed, LockPassed, PaymentBegun, SecretLearned
 from scapp.channels.payments.locked.messages import PREIMAGES_MAX, LaneHeld
 from scapp.channels.payments.locked.records import FORGOTTEN, Lane
 from scapp.channels.payments.locked.state import locks_of, wire_locks
-from scapp.channels.payments.locked.taking import keep
+from scapp.channels.payments.locked.taking import keep, reopen_fault
 from scapp.channels.payments.locks import Lock, LockedVoucher, hash_of, locked_voucher_hash
 from scapp.channels.payments.messages import NO_TOKEN
 from scapp.channels.types import Address
@@ -50,12 +53,11 @@ def held(book: LockBook, peer: Address, message: LaneHeld) -> None:
     if not lane.token:
         return
     if message.number > lane.number:
-        amount, locks = amount_of(message.amount), locks_of(message.locks)
-        voucher = LockedVoucher(lane.channel, amount, locks, message.signature)
-        if lane.payer == book.me:
-            _recall(book, lane, message.number, voucher)
-        else:
-            keep(book, lane, message.number, voucher)
+        try:
+            _learn(book, lane, message)
+        except PeerError as refused:
+            book.held_refused[lane.channel] = str(refused)
+            raise
     for lock in book.lane(lane.channel).locks:
         _adopt(book, book.lane(lane.channel), lock)
     for preimage in message.preimages:
@@ -69,14 +71,33 @@ def held(book: LockBook, peer: Address, message: LaneHeld) -> None:
 
 
 def cannot_tell(book: LockBook, lane: Lane) -> str:
-    """Why the other party of a lane that recovers cannot tell, and what an operator can do; or nothing."""
-    if not lane.token or lane.channel not in book.peer_recovers:
+    """Why a lane that recovers does not, though its other party is there, and what an operator can do; or nothing."""
+    if not lane.token:
         return ""
-    command = f"scapp payments recover 0x{lane.channel.hex()} --override"
+    peer, command = f"0x{lane.peer_of(book.me).hex()}", f"scapp payments recover 0x{lane.channel.hex()} --override"
+    if refused := book.held_refused.get(lane.channel):
+        return (
+            f"a voucher from {peer} that this node can take: the one it tells is refused ({refused}); "
+            f"to go on with what this node knows itself: {command}"
+        )
+    if lane.channel not in book.peer_recovers:
+        return ""
     return (
-        f"nothing: 0x{lane.peer_of(book.me).hex()} was restored as well and cannot tell its newest voucher; only an "
+        f"nothing: {peer} was restored as well and cannot tell its newest voucher; only an "
         f"override helps, at one of the two: {command}"
     )
+
+
+def _learn(book: LockBook, lane: Lane, message: LaneHeld) -> None:
+    """A voucher that is newer than what this node knows."""
+    locks = locks_of(message.locks)
+    voucher = LockedVoucher(lane.channel, amount_of(message.amount), locks, message.signature)
+    if lane.payer == book.me:
+        _recall(book, lane, message.number, voucher)
+        return
+    if not book.chain.head_s and not set(locks) <= set(lane.locks):  # as in `take`: each of them is judged once
+        raise LockRefused(CHAIN_UNSEEN)
+    keep(book, lane, message.number, voucher)
 
 
 def _recall(book: LockBook, lane: Lane, number: int, voucher: LockedVoucher) -> None:
@@ -100,7 +121,9 @@ def _adopt(book: LockBook, lane: Lane, lock: Lock) -> None:
     elif transit is None or transit.over or transit.incoming is None:
         book.do(LockArrived(lock.hash, lane.channel, (), book.now_ms))
         invoice = book.state.invoices.get(lock.hash)
-        if invoice is not None:
+        if invoice is not None and (fault := reopen_fault(book, lane, lock)):
+            book.do(LockFailed(lock.hash, fault, book.now_ms))
+        elif invoice is not None:
             book.do(SecretLearned(lock.hash, invoice.preimage, book.now_ms))
         elif transit is None or transit.over:
             book.do(LockFailed(lock.hash, FORGOTTEN, book.now_ms))

@@ -65,7 +65,8 @@ class _Input:
 
 class LockRunner:
     """Belongs to the node's event loop. `send` queues a message for a peer and says whether it could; `head_s` is the
-    newest block's timestamp, 0 while unknown, `revealed` asks the chain. `limit` counts a message of so many bytes and
+    newest block's timestamp, 0 while unknown, `revealed` asks the chain, `reveal_cost` is what one reveal costs there
+    now, in wei. `limit` counts a message of so many bytes and
     says why nothing new is begun for the peer, or "". Of the node's `counters` those that begin with "locks_" are
     counted here."""
 
@@ -80,6 +81,7 @@ class LockRunner:
         clock_ms: Callable[[], int],
         head_s: Callable[[], int],
         revealed: Callable[[Sequence[bytes]], Awaitable[Revealed]],
+        reveal_cost: Callable[[], int],
         limit: Callable[[Address, int], str],
         counters: Counter[str],
     ) -> None:
@@ -93,6 +95,7 @@ class LockRunner:
         self._clock_ms = clock_ms
         self._head_s = head_s
         self._revealed = revealed
+        self._reveal_cost = reveal_cost
         self._limit = limit
         self._counters = counters
         self._inbox: deque[_Input] = deque()
@@ -152,11 +155,9 @@ class LockRunner:
         and a crash before that loses nothing: the peer says it again."""
         message = decode_lock_message(data)
         limited = self._limit(peer, len(data)) if isinstance(message, _COUNTED) else ""
-        if isinstance(message, Ask) and limited:
-            self.asks.refuse(peer, message, limited)
-        elif isinstance(message, Ask):
+        if isinstance(message, Ask):
             self._now()
-            self.asks.on_ask(peer, message)
+            self.asks.on_ask(peer, message, limited)
         elif isinstance(message, Answer):
             self.asks.on_answer(peer, message)
         elif isinstance(message, LockedSeen):
@@ -252,7 +253,7 @@ class LockRunner:
 
     def _now(self) -> None:
         book, head_s = self.book, self._head_s()
-        book.now_ms = self._clock_ms()
+        book.now_ms, book.reveal_cost = self._clock_ms(), self._reveal_cost()
         if head_s != book.chain.head_s:
             chain = book.chain
             book.chain = ChainClock(head_s=head_s, seen_s=chain.seen_s, revealed=chain.revealed)
@@ -385,8 +386,7 @@ class LockRunner:
             found = speaking.pending(self.book, lane, self._seen.get(lane.channel, 0))
             if not found:
                 self._resending.done(lane.channel)
-                continue
-            if not again:
+            elif not again:
                 self._resending.said(lane.channel, self._clock_ms())
             for message in found:
                 self._tell(lane.peer_of(self.book.me), message)

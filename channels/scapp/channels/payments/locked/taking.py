@@ -18,9 +18,10 @@ from scapp.channels.payments.locked.events import LockArrived, LockFailed, LockP
 from scapp.channels.payments.locked.messages import Ask, Locked
 from scapp.channels.payments.locked.records import Hop, Lane
 from scapp.channels.payments.locked.state import hops_of, locks_of, wire_hops, wire_locks
+from scapp.channels.payments.locked.terms import LockSettings
 from scapp.channels.payments.locks import Lock, LockedVoucher
 from scapp.channels.routing.fees import Stake, quote
-from scapp.channels.types import Address
+from scapp.channels.types import Address, money
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -32,12 +33,19 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     lane: Lane | None = None
 
 
-def judge(book: LockBook, lane: Lane, lock: Lock, hops: Sequence[Hop]) -> Verdict:
-    """What this node would do about a lock in a lane that pays it."""
+def judge(book: LockBook, lane: Lane, lock: Lock, hops: Sequence[Hop], *, asked: bool = False) -> Verdict:
+    """What this node would do about a lock in a lane that pays it. `asked`: it is not there yet."""
     fault = _use_fault(book, lock.hash) or book.time_fault(lane, lock)
     if fault:
         return Verdict(fault)
-    return _judge_passing(book, lane, lock, hops) if hops else Verdict(_final_fault(book, lane, lock))
+    return _judge_passing(book, lane, lock, hops, asked=asked) if hops else Verdict(_final_fault(book, lane, lock))
+
+
+def reopen_fault(book: LockBook, lane: Lane, lock: Lock) -> str:
+    """Why a restored payee leaves a lock on an invoice of its own alone, which it may have forgotten, or "". When it
+    came nobody can tell: perhaps before the invoice expired, and the preimage is out. So that counts while there is as
+    much time as this node leaves itself to take one to the chain; but no lock that it would never have opened."""
+    return _invoice_fault(book, lane, lock) or book.time_fault(lane, lock, book.settings.margin_s // 2)
 
 
 def judge_ask(book: LockBook, peer: Address, ask: Ask) -> Verdict:
@@ -53,7 +61,7 @@ def judge_ask(book: LockBook, peer: Address, ask: Ask) -> Verdict:
     fits = [lane for lane in lanes if 0 < lock.amount <= lane.known.free and len(lane.locks) < book.settings.locks_max]
     if not fits:
         return Verdict(f"not enough capacity, or too many locks, in the payment channels from 0x{peer.hex()}")
-    return judge(book, fits[0], lock, hops_of(ask.hops))
+    return judge(book, fits[0], lock, hops_of(ask.hops), asked=True)
 
 
 def _use_fault(book: LockBook, name: bytes) -> str:
@@ -67,33 +75,50 @@ def _use_fault(book: LockBook, name: bytes) -> str:
 
 
 def _final_fault(book: LockBook, lane: Lane, lock: Lock) -> str:
+    if fault := _invoice_fault(book, lane, lock):
+        return fault
+    expires_s = book.state.invoices[lock.hash].expires_s
+    return f"the invoice expired at {expires_s}" if expires_s * 1_000 <= book.now_ms else ""
+
+
+def _invoice_fault(book: LockBook, lane: Lane, lock: Lock) -> str:
     invoice = book.state.invoices.get(lock.hash)
     if invoice is None:
         return "no invoice of the payee has that hash"
     if invoice.asset != lane.asset:
         return "the invoice is in another asset"
     if lock.amount < invoice.amount:
-        return f"the invoice is over {invoice.amount}, the lock over {lock.amount}"
-    if invoice.expires_s * 1_000 <= book.now_ms:
-        return f"the invoice expired at {invoice.expires_s}"
+        asked, locked = (money(each, lane.asset, named=True) for each in (invoice.amount, lock.amount))
+        return f"the invoice is over {asked}, the lock over {locked}"
     return ""
 
 
-def _judge_passing(book: LockBook, lane: Lane, lock: Lock, hops: Sequence[Hop]) -> Verdict:
+def _judge_passing(book: LockBook, lane: Lane, lock: Lock, hops: Sequence[Hop], *, asked: bool) -> Verdict:
     hop, settings = hops[0], book.settings
     outgoing = Lock(hop.amount, lock.hash, hop.expiry_s)
     if hop.peer in (book.me, lane.payer):
         return Verdict("a way names everybody once")
     fee = quote(settings.schedules, (Stake(lane.asset, hop.amount, 0),))
     if fee is None:
-        return Verdict("this node does not forward payments of that amount and asset")
+        return Verdict(_not_forwarded(settings, lane.asset, hop.amount))
+    if small := settings.small_fault(lane.asset, hop.amount, book.reveal_cost, asked=asked):
+        return Verdict(small)
     if lock.amount - hop.amount < fee:
-        return Verdict(f"fee too low: {lock.amount - hop.amount}; this hub asks {fee}", fee)
+        offered, wanted = (money(each, lane.asset, named=True) for each in (lock.amount - hop.amount, fee))
+        return Verdict(f"fee too low: {offered}; this hub asks {wanted}", fee)
     fault = forward_fault(lock, outgoing, fee, settings.of(lane))
     to = book.lane_to(hop.peer, lane.asset, hop.amount, own=False)
     if fault or isinstance(to, str):
         return Verdict(fault or str(to))
     return Verdict(lock_fault(to.known, outgoing) or book.time_fault(to, outgoing), lane=to)
+
+
+def _not_forwarded(settings: LockSettings, asset: Address, amount: int) -> str:
+    known = next((each for each in settings.schedules if each.asset == asset), None)
+    if known is None:
+        return "this node does not forward payments of that asset"
+    least, most = money(known.least, asset, named=True), money(known.most, asset, named=True)
+    return f"{money(amount, asset)} under a lock; this hub passes on {least} to {most}"
 
 
 def take(book: LockBook, peer: Address, message: Locked, limited: str = "") -> bool:
@@ -114,9 +139,6 @@ def take(book: LockBook, peer: Address, message: Locked, limited: str = "") -> b
         raise LockRefused(unready)
     if lane.token:
         raise PeerError("this node was restored from a backup, and has not recovered yet")
-    ends_s = max((lock.expiry_s for lock in voucher.locks if lock not in lane.locks), default=0) - book.time_s
-    if ends_s > lane.challenge_duration_s:  # it would stand, and keep the channel open, as long as its payer likes
-        raise LockRefused(f"a lock that ends in {ends_s} s; a dispute over its channel ends before")
     keep(book, lane, message.number, voucher)
     onward = {name: hops_of(hops) for name, hops in message.onward}
     _act(book, lane, onward)
@@ -124,7 +146,11 @@ def take(book: LockBook, peer: Address, message: Locked, limited: str = "") -> b
 
 
 def keep(book: LockBook, lane: Lane, number: int, voucher: LockedVoucher) -> None:
-    """Store a voucher that is not worse than the one before, and what became of the locks that are gone."""
+    """Store a voucher that is not worse than the one before, and what became of the locks that are gone. Raises
+    LockRefused."""
+    ends_s = max((lock.expiry_s for lock in voucher.locks if lock not in lane.locks), default=0) - book.time_s
+    if ends_s > lane.challenge_duration_s:  # it would stand, and keep the channel open, as long as its payer likes
+        raise LockRefused(f"a lock that ends in {ends_s} s; a dispute over its channel ends before")
     ended = frozenset(lock.hash for lock in lane.locks if book.fate(lane, lock) == "ended")
     accept(lane.known, voucher, book.verifier(lane.payer), ended)
     book.do(

@@ -11,7 +11,7 @@ from scapp.channels.payments.hops import LockTerms
 from scapp.channels.payments.locked.records import Lane
 from scapp.channels.payments.locks import Lock
 from scapp.channels.routing.fees import Schedule
-from scapp.channels.types import Address
+from scapp.channels.types import ZERO_ADDRESS, Address, asset_unit, money
 
 LOCKS_USUAL = 16
 
@@ -19,12 +19,17 @@ LOCKS_USUAL = 16
 class LockSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`margin_s` as in `LockTerms`. `locks_max`: in one lane at a time. `locked_max`: the most that this node has under
     locks to one neighbour, by asset; where none is named, what it pays itself has no such limit, and what it passes on
-    is limited by `schedules`: its fees, and the most that it forwards. It passes on nothing of other assets."""
+    is limited by `schedules`: its fees, and the least and most that it forwards. It passes on nothing of other assets.
+
+    `least_percent`: what it passes on is worth at least so much of what a reveal on chain costs; 0 for no such bound.
+    `least_named`: assets whose least amount its operator has chosen, which counts instead."""
 
     margin_s: int = 3_600
     locks_max: int = LOCKS_USUAL
     locked_max: Mapping[Address, int] = {}
     schedules: tuple[Schedule, ...] = ()
+    least_percent: int = 0
+    least_named: frozenset[Address] = frozenset()
 
     def of(self, lane: Lane) -> LockTerms:
         """For locks in one lane."""
@@ -36,6 +41,20 @@ class LockSettings(msgspec.Struct, frozen=True, kw_only=True):
         if named is not None or own:
             return named
         return next((each.most for each in self.schedules if each.asset == asset), 0)
+
+    def small_fault(self, asset: Address, amount: int, reveal_cost: int, *, asked: bool) -> str:
+        """Why so little is not passed on, or "". One that has arrived needs half of what is `asked` for: it was agreed
+        to at the price of some blocks before, and stands until its end if it fails."""
+        if not self.least_percent or asset in self.least_named:
+            return ""
+        if asset != ZERO_ADDRESS:  # nobody says what gas costs in it
+            unit = asset_unit(asset)
+            return f"this hub passes nothing {unit} on under locks: it names no least amount (hub.amount_min)"
+        least = -(-reveal_cost * self.least_percent // (100 if asked else 200))
+        if amount >= least:
+            return ""
+        more = f"{money(least, asset, named=True)} or more, by what a reveal on chain costs now"
+        return f"{money(amount, asset)} under a lock; this hub passes on {more}"
 
 
 class ChainClock(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+SELECT channel_id, turn FROM scapp.cursors
