@@ -21,7 +21,9 @@ from benchmarks.runner import Measure, Part, Result
 
 CLOSED, LIVE, MESSAGES = 10_000, 10, 3
 STARTS = 5
-EACH_US_MAX, EACH_BYTES_MAX = 20.0, 1_000.0  # 2 s and 100 MB for 100,000 channels
+EACH_US_MAX = 20.0  # 2 s for 100,000 channels
+LOG_BYTES, EACH_BYTES = 40_000_000, 600
+"""Memory: what RocksDB keeps of the newest pages of any log, and of each channel; 100 MB for 100,000 of them."""
 KEY = b"\x22" * 32
 
 START = f"""
@@ -87,10 +89,11 @@ def run(closed: int = CLOSED) -> Result:
     if {one[3] for pair in pairs for one in pair} != {LIVE}:
         raise RuntimeError(f"channels in memory: {[(a[3], b[3]) for a, b in pairs]}, {LIVE} live")
     ours, theirs = ([statistics.median(one[n] for one in side) for n in range(3)] for side in zip(*pairs, strict=True))
-    each_us, each_bytes = (ours[0] - theirs[0]) / closed * 1e6, (ours[2] - theirs[2]) / closed
+    each_us, more_bytes = (ours[0] - theirs[0]) / closed * 1e6, ours[2] - theirs[2]
+    bytes_max = LOG_BYTES + EACH_BYTES * closed
     parts = [
         Part("processor time of each closed channel, in microseconds", each_us, EACH_US_MAX, True),
-        Part("memory of each closed channel at the most, in bytes", each_bytes, EACH_BYTES_MAX, True),
+        Part("memory that they add at the most, in MB", more_bytes / 1e6, bytes_max / 1e6, True),
     ]
     notes = [
         f"{name}: {one[0]:.2f} s, {one[1] / 1e6:.0f} MB, {one[2] / 1e6:.0f} MB at the most"

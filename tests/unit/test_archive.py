@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from scapp.channels.channel.session import NOTHING
 from scapp.channels.driver import load
 from scapp.channels.errors import CorruptionError, LocalError
 from scapp.channels.log.memory import MemoryLog
-from scapp.channels.log.port import Append, LogCorrupt, Page, StreamWrite
+from scapp.channels.log.port import Append, LogCorrupt, LogReadFailed, Page, StreamWrite
 from scapp.channels.node import Node
 from scapp.channels.restoring import mark_restored
 from scapp.channels.service import OpenRequest
@@ -299,6 +300,51 @@ async def test_a_disk_that_takes_no_more_keeps_it_in_memory(cast: Cast, monkeypa
     log.fail_writes("no space left")
     await bob._putting_away.round()
     assert ([info.channel_id for info in bob.channels()], bob.archived()) == ([channel], {})
+
+
+async def test_a_node_that_stops_while_channels_go_leaves_no_task_behind(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The round is broken off between two of them."""
+    monkeypatch.setattr(putting_away, "UNUSED_MS", -1)
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log)
+    channels = [await closed(alice, bob) for _ in range(3)]
+    stop_ticks(bob)
+    runners = list(bob._runners.values())
+    going = asyncio.create_task(bob._putting_away.round())
+    await asyncio.sleep(0)
+    assert list(bob.archived()) == channels
+    going.cancel()
+    await bob.stop()
+    assert all(runner._task.done() for runner in runners)
+    bob = await cast.node(2, log=log)
+    assert sorted(bob.archived()) == sorted(channels)
+
+
+async def test_a_disk_that_cannot_be_read_for_a_while_loses_no_channel(cast: Cast) -> None:
+    class Away(MemoryLog):
+        away = False
+
+        def read(self, stream: bytes, from_version: int = 0) -> Iterator[Page]:
+            if self.away:
+                raise LogReadFailed("input/output error")
+            return super().read(stream, from_version)
+
+    log = Away()
+    alice, bob = await cast.node(1), await cast.node(2, log=log)
+    channel = await closed(alice, bob)
+    before = bob.channel(channel)
+    bob = await again(cast, bob, 2, log)
+    log.away = True
+    with pytest.raises(LocalError, match="cannot be read from the disk now"):
+        await bob.recover(channel)
+    await bob._on_message(alice.address, encode_message(Status(channel, 0, 0, 1, bytes(32), True)))
+    assert bob.counters()["messages_refused"] == 1
+    log.away = False
+    assert bob.channel(channel) == before
+    with pytest.raises(LocalError, match="nothing to recover from"):
+        await bob.recover(channel)
 
 
 def stop_ticks(node: Node) -> None:

@@ -85,11 +85,17 @@ class Archive:
 
     def take_out(self, channel: bytes) -> ChannelDriver | None:
         """The channel, which is in memory from now on; None when it is not here. Raises CorruptionError, and then it is
-        not here either."""
-        if self._index.pop(ChannelId(channel), None) is None:
+        not here either, and as the log does, and then it stays."""
+        if channel not in self._index:
             return None
+        try:
+            driver = load_own(self._log, channel, self._signer, self._terms)
+        except CorruptionError:
+            del self._index[ChannelId(channel)]
+            raise
+        del self._index[ChannelId(channel)]
         self.revived.add(channel)
-        return load_own(self._log, channel, self._signer, self._terms)
+        return driver
 
     def driver(self, channel: bytes) -> ChannelDriver | None:
         """The channel for one look, None when it is not here. Raises CorruptionError."""

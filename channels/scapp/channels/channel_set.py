@@ -17,6 +17,7 @@ from scapp.channels.channel.engine import Engine
 from scapp.channels.channel_info import channel_info
 from scapp.channels.driver import ChannelDriver
 from scapp.channels.errors import CorruptionError, LocalError
+from scapp.channels.log.port import LogClosed, LogReadFailed
 from scapp.channels.putting_away import PuttingAway
 from scapp.channels.restoring import is_purse
 from scapp.channels.runner import ChannelRunner, Shared
@@ -45,7 +46,8 @@ class ChannelSet:
         return runner
 
     def awake(self, channel: bytes) -> ChannelRunner | None:
-        """The channel in memory, brought there if it was left on the disk; None when it is not here, or corrupt."""
+        """The channel in memory, brought there if it was left on the disk; None when it is not here, corrupt, or cannot
+        be read now."""
         runner = self.runners.get(channel)
         if runner is not None:
             return runner
@@ -53,6 +55,9 @@ class ChannelSet:
             driver = self.archive.take_out(channel)
         except CorruptionError as error:
             self.keep_closed(channel, error)
+            return None
+        except (LogReadFailed, LogClosed) as error:  # it stays where it is, for the next who asks
+            logger.error("channel 0x%s cannot be read from the disk: %s", channel.hex(), error)
             return None
         return self.begin(driver) if driver is not None else None
 
@@ -63,6 +68,8 @@ class ChannelSet:
             fault = self.corrupt.get(ChannelId(channel))
             if fault is not None:
                 raise CorruptionError(f"channel 0x{channel.hex()} is corrupt and stays closed: {fault}")
+            if channel in self.archive:
+                raise LocalError(f"channel 0x{channel.hex()} cannot be read from the disk now; the node's log says why")
             raise LocalError(f"no channel 0x{channel.hex()} at this node")
         return runner
 

@@ -193,6 +193,7 @@ class Node:
         await self._chain.stop()
         if self.books is not None:
             await self.books.stop()
+        await self._putting_away.finish()
         await asyncio.gather(*(runner.stop() for runner in self._runners.values()))
         await asyncio.to_thread(self._putting_away.at_stop)
 

@@ -47,6 +47,7 @@ class PuttingAway:
         self._succession = succession
         self._runners = runners
         self._found: list[tuple[ChannelDriver, Retired]] = []
+        self._going: list[ChannelRunner] = []  # on the disk, and not stopped yet
 
     # At a start
 
@@ -97,8 +98,16 @@ class PuttingAway:
             return
         for runner, _ in gone:
             self._drop(runner)
-        for runner, _ in gone:
+            self._going.append(runner)
+        await self.finish()
+
+    async def finish(self) -> None:
+        """End what those that went have left; the node's stop may break off a round in between."""
+        while self._going:
+            runner = self._going[-1]
             await runner.stop()
+            if runner in self._going:
+                self._going.remove(runner)
             self._archive.forget(runner.channel_id)
 
     def _drop(self, runner: ChannelRunner) -> None:

@@ -210,10 +210,6 @@ def evolve(state: ChannelState, event: Event) -> ChannelState:
 _replace = msgspec.structs.replace
 
 
-def _rejected(state: ChannelState, event: ChannelRejected) -> ChannelState:
-    return _replace(state, rejected=event.reason)
-
-
 def _restored(state: ChannelState, event: Restored) -> ChannelState:
     return _replace(state, recovery=_replace(state.recovery, token=event.token))
 
@@ -382,7 +378,7 @@ def _top_up_approved(state: ChannelState, event: TopUpApproved) -> ChannelState:
 
 
 _FOLDS: dict[type, Callable[[ChannelState, Any], ChannelState]] = {
-    ChannelRejected: _rejected,
+    ChannelRejected: lambda state, event: _replace(state, rejected=event.reason),
     StateSigned: _signed,
     SignatureSeen: _seen,
     StateSupported: _supported,

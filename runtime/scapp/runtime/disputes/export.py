@@ -60,7 +60,9 @@ class DisputeExport:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._end = self._service.subscribe(self._hear)
         self._changed |= {info.channel_id for info in self._service.channels() if info.chain is not None}
-        self._changed |= {channel for channel in self._service.archived() if self._path(channel).exists()}
+        archived = {as_text(channel): channel for channel in self._service.archived()}
+        left = (archived.get(path.stem) for path in self._folder.glob("*.json"))
+        self._changed |= {channel for channel in left if channel is not None}  # the node ended before it took them away
         if self._defences is not None:
             self._defences.on_change.append(self._changed_in_books)
             self._changed.update(self._defences.channels())
@@ -98,11 +100,8 @@ class DisputeExport:
                 await self._export(channel)
             await asyncio.sleep(_GATHER_S)  # a busy channel is exported once a second, not with every batch
 
-    def _path(self, channel: ChannelId) -> Path:
-        return self._folder / f"{as_text(channel)}.json"
-
     async def _export(self, channel: ChannelId) -> None:
-        path = self._path(channel)
+        path = self._folder / f"{as_text(channel)}.json"
         try:
             data = self._package(channel)
             if data is None:
