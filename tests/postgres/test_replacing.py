@@ -79,7 +79,7 @@ def options(connection: Connection) -> object:
     return found
 
 
-def test_a_join_takes_a_good_part_of_rows_that_were_all_there() -> None:
+def test_a_join_takes_a_good_part_of_rows_that_were_mostly_there() -> None:
     many = changed(ACCOUNT, accounts(0), among=SHARE_MIN * COUNT)
     assert replaces_many(ACCOUNT, many)
     assert not replaces_many(ACCOUNT, changed(ACCOUNT, accounts(0)))
@@ -131,6 +131,18 @@ def test_a_stale_cursor_changes_nothing(backend: Backend) -> None:
         assert options(connection) is None
 
 
+def test_rows_that_are_new_come_with_those_that_are_replaced(backend: Backend) -> None:
+    schema = ready(backend)
+    first = commit(schema, changed(ACCOUNT, accounts(0)))
+    second = commit(schema, changed(ACCOUNT, accounts(5, range(20, COUNT + 20)), among=COUNT + 20), first.new)
+    with backend.connect() as connection:
+        assert write(connection, first, notify=False)
+        assert write(connection, commit(schema, changed(ACCOUNT, accounts(1)), channel_id=TWO.channel_id), notify=False)
+        assert write(connection, second, notify=False)
+        assert stored(connection, schema, ACCOUNT) == accounts(0, range(20)) + accounts(5, range(20, COUNT + 20))
+        assert stored(connection, schema, ACCOUNT, TWO.channel_id) == accounts(1)
+
+
 def test_a_row_that_somebody_took_away_is_there_again(backend: Backend) -> None:
     schema = ready(backend)
     first = commit(schema, changed(ACCOUNT, accounts(0)))
@@ -161,15 +173,15 @@ def test_a_table_gets_room_for_it_unless_somebody_set_how_it_is_stored(backend: 
 def test_a_worker_replaces_what_its_kernel_says_was_there(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, early: bool
 ) -> None:
-    """Rows that are replaced, that come, go and come again."""
+    """Rows that are replaced, that come, go and come again, with new ones among them."""
     monkeypatch.setattr(replacing, "ROWS_MIN", 2)
     monkeypatch.setattr(follow, "EARLY_ENTRIES_MIN", 1 if early else 1_000)
     replaced: list[int] = []
     replace = replacing.replace
 
-    def counted(connection: Connection, channel_id: bytes, target: str, table: Table, change: TableChange) -> bool:
+    def counted(connection: Connection, channel_id: bytes, target: str, table: Table, change: TableChange) -> None:
         replaced.append(change.upserts)
-        return replace(connection, channel_id, target, table, change)
+        replace(connection, channel_id, target, table, change)
 
     monkeypatch.setattr(replacing, "replace", counted)
     log = SignedLog(ONE)
@@ -180,12 +192,13 @@ def test_a_worker_replaces_what_its_kernel_says_was_there(
         [delete(ACCOUNT, (3).to_bytes(20, "big")), *(account(number, 200 + number) for number in range(4, 9))],
         [account(number, 300 + number) for number in range(8)],
         [account(number, 400 + number) for number in range(20)],
+        [account(number, 500 + number) for number in range(17, 24)],  # most of them are new
     ]
     for operations in steps:
         log.append(ONE, operations)
         worker.run_once()
     worker.stop()
-    assert replaced == [15, 5, 20]
+    assert replaced == [15, 5, 8, 20]  # one of the eight was deleted before
     report = verify_channel(backend, AppSchema("shop", SHOP), ONE, log, lambda: ScriptedKernel(SHOP, ONE))
     assert report.problems == ()
     assert report.sequence == log.sequence(ONE)

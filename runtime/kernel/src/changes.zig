@@ -240,7 +240,7 @@ const Block = struct {
     kinds: []const u8 = &.{}, // of the columns
     key: u32 = 0,
     fresh: bool = true, // no key existed before
-    known: bool = true, // all that are upserted did
+    came: u32 = 0, // of those that are upserted so many did not
     upserts: List = undefined,
     deletes: List = undefined,
     added: ?*const Rows = null,
@@ -302,7 +302,7 @@ fn collect(note: *record.Record, total: u32) void {
     if (block_count == 0 or blocks[block_count - 1].number != number) start(&schema.tables[number], total);
     const block = &blocks[block_count - 1];
     if (existed) block.fresh = false;
-    if (current != 0 and !existed) block.known = false;
+    if (current != 0 and !existed) block.came += 1;
     if (current != 0) block.upserts.add(record.of(current).row()) else block.deletes.add(note.row());
 }
 
@@ -352,10 +352,10 @@ fn write(copy_rows_min: u32) void {
     }
 }
 
-/// Rows of a table in which all the upserted keys had a row before, else 0.
+/// Rows of a table in which at least half of the upserted keys had a row before, else 0.
 fn replacedAmong(block: *const Block) u32 {
-    const replaces = block.added == null and block.known and block.number < history_number and block.upserts.count > 0;
-    return if (replaces) state.table_rows[block.number] else 0;
+    if (block.added != null or block.number >= history_number or block.upserts.count == 0) return 0;
+    return if (2 * block.came <= block.upserts.count) state.table_rows[block.number] else 0;
 }
 
 fn upsertsSize(block: *const Block) u32 {

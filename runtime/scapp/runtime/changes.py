@@ -61,7 +61,8 @@ class TableChange(msgspec.Struct, frozen=True, gc=False):
     with its header (`arrays.array`), and none where there is nothing. `copy` takes the place of `upsert_arrays` when
     no key of the change existed before, nothing is deleted, and the rows are many: COPY BINARY tuples with the channel
     id as first field, without the file's header and trailer. Otherwise it is empty.
-    `replaced_among`: how many rows the channel has in the table, when each upserted key had one before, else 0."""
+    `replaced_among`: how many rows the channel has in the table, when at least half of the upserted keys had one
+    before, else 0."""
 
     table: str
     upserts: int

@@ -139,15 +139,16 @@ def _net(
     changed = [(key, old) for key, old in sorted(originals.items()) if rows.get(key) != old]
     if not changed:
         return None
-    upserts = [(rows[key], old is not None) for key, old in changed if key in rows]
+    upserts = [rows[key] for key, _ in changed if key in rows]
+    replaced = sum(old is not None and key in rows for key, old in changed)
     return table_change(
         channel_id,
         codec.table,
-        [row for row, _ in upserts],
+        upserts,
         [codec.key_tuple(old) for key, old in changed if old is not None and key not in rows],
         copy_rows_min=copy_rows_min,
         insert_only=all(old is None for _, old in changed),
-        replaced_among=len(rows) if upserts and all(existed for _, existed in upserts) else 0,
+        replaced_among=len(rows) if upserts and 2 * replaced >= len(upserts) else 0,
     )
 
 

@@ -1,4 +1,5 @@
-"""Rows of which many are replaced at once: one join with the table, where `write.py` looks each up under its key.
+"""Rows of which many are replaced at once: one join with the table, where `write.py` looks each up under its key. Those
+among them that are new are inserted by the same statement.
 
 A look into an index of these keys costs 2 µs a row, so where a commit replaces a good part of a channel's rows in a
 table, reading them all is cheaper. Only a hash or merge join does that whatever the planner believes of a table that it
@@ -47,15 +48,18 @@ def give_room(connection: Connection, target: str) -> None:
     connection.execute(f"ALTER TABLE {target} SET (fillfactor = {FILL_PERCENT})".encode())
 
 
-def replace(connection: Connection, channel_id: bytes, target: str, table: Table, change: TableChange) -> bool:
-    """Replace the rows; False when one of them was not there."""
+def replace(connection: Connection, channel_id: bytes, target: str, table: Table, change: TableChange) -> None:
+    """Put the rows: those that are there are replaced, the others inserted."""
     names = [quoted(column.name) for column in table.columns]
-    sets = ", ".join(f"{name} = u.c{place}" for place, name in enumerate(names) if place >= table.key)
-    match = " AND ".join(f"t.{name} = u.c{place}" for place, name in enumerate(names[: table.key]))
+    values = [f"u.c{place}" for place in range(len(names))]
+    pairs = list(zip(names, values, strict=True))
+    match = " AND ".join(f"t.{name} = {value}" for name, value in pairs[: table.key])
+    sets = ", ".join(f"{name} = {value}" for name, value in pairs[table.key :])
     statement = (
-        f"UPDATE {target} AS t SET {sets} FROM {unnested(table.columns, itertools.count(2))}\n"  # noqa: S608 - as in `preparation`
-        f"WHERE t.channel_id = $1::bytea AND {match}"
+        f"MERGE INTO {target} AS t USING {unnested(table.columns, itertools.count(2))}\n"  # noqa: S608 - as in `preparation`
+        f"ON t.channel_id = $1::bytea AND {match}\n"
+        f"WHEN MATCHED THEN UPDATE SET {sets}\n"
+        f"WHEN NOT MATCHED THEN INSERT (channel_id, {', '.join(names)}) VALUES ($1::bytea, {', '.join(values)})"
     )
     parameters = [Raw(channel_id), *map(Raw, change.upsert_arrays)]
-    cursor = psycopg.RawCursor(connection).execute(statement.encode(), parameters, prepare=False)
-    return cursor.rowcount == change.upserts
+    psycopg.RawCursor(connection).execute(statement.encode(), parameters, prepare=False)

@@ -189,8 +189,7 @@ def _write_all(connection: Connection, commit: Commit, parts: _Sorted, notify: b
     for place in roomless:
         replacing.give_room(connection, parts.joined[place][0])
     for target, table, change in parts.joined:
-        if not replacing.replace(connection, commit.channel_id, target, table, change):
-            _upsert_all(connection, commit, target, table, change)
+        replacing.replace(connection, commit.channel_id, target, table, change)
     for target, table, change in parts.streamed:
         _copy_in(connection, target, table, [change.copy], few=change.upserts < COPY_BUFFERED_ROWS_MIN)
     return True
@@ -207,13 +206,6 @@ def _execute(connection: Connection, commit: Commit, parts: _Sorted, notify: boo
     cursor: psycopg.RawCursor[tuple[Any, ...]] = psycopg.RawCursor(connection)
     row = cursor.execute(statement, parameters).fetchone()
     return None if row is None else row[2] if parts.joined else ()
-
-
-def _upsert_all(connection: Connection, commit: Commit, target: str, table: Table, change: TableChange) -> None:
-    """Rows that should be there were taken away by somebody, so all of them are put."""
-    statement = "WITH moved AS (SELECT 1)\n" + _upsert(target, table, itertools.count(2))
-    parameters = [Raw(commit.channel_id), *map(Raw, change.upsert_arrays)]
-    psycopg.RawCursor(connection).execute(statement.encode(), parameters)
 
 
 def _copy_in(connection: Connection, target: str, table: Table, tuples: Iterable[bytes], *, few: bool) -> None:
