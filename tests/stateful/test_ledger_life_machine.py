@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from scapp.channels.errors import LocalError
+from scapp.channels.ledger.asking import forgotten
 from scapp.channels.ledger.balances import Balances
 from scapp.channels.ledger.proposals import Add, Expand, Part, Proposal, Remove, Transfer
 from scapp.channels.types import ChannelId
@@ -231,10 +232,11 @@ class LedgerLife(RuleBasedStateMachine):
         raise AssertionError("the two do not come to rest")
 
     def _remember(self) -> None:
-        """The follower's operator stands by what a restore has made the node forget."""
+        """The follower's operator stands by what a restore has made the node forget: only people can know whether it
+        asked for that, so the ledger waits until they make the same request again, and says so."""
         follower = self.pair.follower
-        while "an answer to request" in follower.session.refused:
-            follower.confirm(follower.session.queue[0].proposal)
+        while (unknown := forgotten(follower.it, follower.session)) is not None:
+            follower.request(unknown.proposal)
         self.pair.collect()
 
 
