@@ -18,6 +18,7 @@ from scapp.channels.ledger.standing import waiting_for
 from scapp.channels.ledger.wire import balances_to_wire
 from scapp.channels.types import ChannelId
 from tests.support.ledger_pair import COIN, LedgerPair, Party, decode_message, encode
+from tests.support.plain_chain import CONFIRMATIONS
 
 TOKEN_A, TOKEN_B = b"a" * 16, b"b" * 16
 _replace = msgspec.structs.replace
@@ -171,6 +172,58 @@ def test_a_final_state_that_the_leader_alone_has_signed_is_signed_later(pair: Le
     reunite(pair)
     reunite(pair)
     assert [party.it.phase for party in pair.parties] == ["closed", "closed"]
+
+
+def paid_out_in_silence(pair: LedgerPair) -> int:
+    """The follower signs the final state and concludes it, and its answer is lost; how long its log was before that."""
+    backup = len(pair.follower.log)
+    pair.leader.close()
+    pair.collect()
+    pair.deliver()
+    pair.bag.clear()
+    pair.mine(4 + CONFIRMATIONS)
+    assert [party.it.phase for party in pair.parties] == ["settled", "settled"]
+    assert pair.leader.it.final is not None
+    assert not pair.leader.it.final.complete
+    return backup
+
+
+def test_a_follower_that_forgot_the_end_it_was_paid_by_learns_of_it(pair: LedgerPair) -> None:
+    """The leader, for which all is settled, does not say its final state again; the answer to the restored has it."""
+    pair.follower.restore(paid_out_in_silence(pair), TOKEN_A)
+    pair.follower.see()
+    pair.follower.say_again()
+    pair.collect()
+    pair.deliver()  # to the leader
+    pair.deliver()  # its answer; what else it says is lost
+    pair.bag.clear()
+    assert pair.follower.it.phase == "settled"
+    assert waiting_for(pair.follower.it, pair.follower.session) == ""
+
+
+def test_a_follower_that_was_not_told_of_the_end_gets_it_when_it_wants_to_end(pair: LedgerPair) -> None:
+    pair.follower.restore(paid_out_in_silence(pair), TOKEN_A)
+    pair.follower.override()
+    pair.follower.see()
+    assert pair.follower.it.phase == "running"
+    pair.follower.close()
+    pair.collect()
+    pair.quiet()
+    assert [party.it.phase for party in pair.parties] == ["settled", "settled"]
+    assert pair.leader.it.final is not None
+    assert pair.leader.it.final.complete
+
+
+def test_a_final_state_under_other_money_is_not_signed_with_the_rest_of_the_answer(pair: LedgerPair) -> None:
+    """As of a leader whose operator has overridden: what it tells else counts, and the ledger does not wait for it."""
+    leader = pair.leader
+    pair.follower.restore(paid_out_in_silence(pair), TOKEN_A)
+    said = receiving.receive(leader.it, leader.session, AskStanding(pair.channel, TOKEN_A), leader.context)
+    told = next(send.message for send in said.sends if isinstance(send.message, TellStanding))
+    wrong = _replace(told, final=(leader.it.prefund[0], b""))
+    pair.follower.hear(leader.address, encode(wrong))
+    assert pair.follower.it.phase == "running"
+    assert pair.follower.it.final is None
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])

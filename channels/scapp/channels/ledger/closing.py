@@ -37,9 +37,12 @@ def _may_end(record: LedgerRecord) -> bool:
 
 
 def receive_ask_close(record: LedgerRecord) -> Step:
-    """The follower wants the ledger to end: nothing new begins, and once the last guarantee is gone it ends."""
+    """The follower wants the ledger to end: nothing new begins, and once the last guarantee is gone it ends. Where all
+    was paid out already, the leader says nothing by itself: a follower that asks has forgotten by what."""
     if not record.leads:
         raise PeerError("asks the follower for a final state")
+    if record.final is not None:
+        return Step(sends=tuple(Send(record.peer, each) for each in final_again(record)))
     if record.closing_by is not None or not _may_end(record):
         return NOTHING
     return Step((CloseRequested(record.channel, FOLLOWER),), notes=(Note(record.channel, "closing"),))
@@ -95,6 +98,15 @@ def _check_final(record: LedgerRecord, turn: int) -> None:
     last = last_turn(record)
     if not last < turn <= last + TURN_LEAD_MAX:
         raise PeerError(f"ends the ledger at turn {turn}; it stands at {last}")
+
+
+def final_again(record: LedgerRecord) -> tuple[SignFinal, ...]:
+    """This node's signature under the final state, if it has signed one."""
+    final = record.final
+    own = final.signatures[record.setup.my_index] if final is not None else b""
+    if final is None or not own:
+        return ()
+    return (SignFinal(record.channel, final.balances.turn, own, answer=not final.complete),)
 
 
 def _again(record: LedgerRecord, message: SignFinal) -> Step:
