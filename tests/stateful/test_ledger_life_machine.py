@@ -246,3 +246,63 @@ class LedgerLife(RuleBasedStateMachine):
 
 TestLedgerLife = LedgerLife.TestCase
 TestLedgerLife.settings = settings(stateful_step_count=40)
+
+
+# Lives that were found by thousands of examples. `Drawn` has what a rule draws.
+
+
+class Drawn:
+    def __init__(self, *values: int) -> None:
+        self._values = iter(values)
+
+    def draw(self, _strategy: object) -> int:
+        return next(self._values)
+
+
+def test_a_forgotten_deposit_is_requested_again_before_the_ledger_ends() -> None:
+    life = LedgerLife()
+    life.begin(1)
+    life.request(1, 1, COIN, pays=False)
+    life.deliver(Drawn(0), keep=False)
+    life.lose(Drawn(0))
+    life.restore(1, Drawn(1), 0)
+    life.teardown()
+
+
+def test_a_forgotten_deposit_is_requested_again_before_a_guarantee_ends() -> None:
+    life = LedgerLife()
+    life.begin(1)
+    life.plan(TARGETS[0], (COIN, 18, 28), 0, 0, 46)
+    for who in (0, 1):
+        life.learn(who, TARGETS[0])
+    life.deliver_all()
+    life.request(1, 56, COIN, pays=False)
+    life.deliver(Drawn(0), keep=False)
+    life.lose(Drawn(0))
+    life.restore(1, Drawn(len(life.pair.follower.log) - 1), 0)
+    life.teardown()
+
+
+def test_a_leader_is_paid_out_before_it_hears_that_the_follower_has_signed_the_end() -> None:
+    life = LedgerLife()
+    life.begin(1)
+    life.close(0, 0)
+    life.deliver(Drawn(0), keep=False)
+    life.lose(Drawn(0))
+    for first in (1, 0, 0, 1, 0, 1, 0, 1):
+        life.block(first)
+    life.teardown()
+
+
+def test_the_follower_that_has_concluded_such_an_end_is_restored() -> None:
+    life = LedgerLife()
+    life.begin(1)
+    life.close(0, 0)
+    life.deliver(Drawn(0), keep=False)
+    life.lose(Drawn(0))
+    for first in (1, 0, 0, 1):
+        life.block(first)
+    life.restore(1, Drawn(6), 0)
+    life.reorganise(2, drop=False)
+    life.block(0)
+    life.teardown()

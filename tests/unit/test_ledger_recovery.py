@@ -11,7 +11,7 @@ from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.ledger import receiving
 from scapp.channels.ledger.consensus import QUEUE_MAX
 from scapp.channels.ledger.messages import ASKS_MAX, Agree, AskStanding, OpenLedger, RejectLedger, TellStanding
-from scapp.channels.ledger.proposals import Add, Expand, Part, Transfer
+from scapp.channels.ledger.proposals import Add, Expand, Part, Remove, Transfer
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.resending import pending
 from scapp.channels.ledger.standing import waiting_for
@@ -275,6 +275,36 @@ def test_requests_are_neither_done_twice_nor_lost(pair: LedgerPair) -> None:
     assert follower.it.balances.assets[0].follower == 45
     assert not follower.it.requests
     assert pair.leader.it.balances == follower.it.balances
+
+
+def test_a_closing_ledger_names_the_forgotten_request_that_holds_up_its_guarantees(pair: LedgerPair) -> None:
+    """The guarantee ends behind it: the channel's own node can only wait."""
+    leader, follower = pair.parties
+    parties = leader.it.setup.opening.parties
+    add = Add(ChannelId(b"\xff" * 32), parties.leader, parties.follower, (Part(COIN, 5, 5),), 0)
+    leader.wants = [add]
+    leader.settle()
+    leader.outbox.clear()
+    backup = len(follower.log)
+    follower.request(Transfer(COIN, 5, 1))
+    pair.collect()
+    pair.deliver()
+    pair.bag.clear()
+    follower.restore(backup, TOKEN_A)
+    reunite(pair)
+    follower.close()
+    follower.wants = [add]
+    follower.settle()
+    assert follower.it.has_guarantees
+    assert follower.it.phase == "closing"
+    assert "make the same request again" in waiting_for(follower.it, follower.session)
+    remove = Remove(add.target, (Part(COIN, 5, 5),))
+    leader.wants = follower.wants = [remove]
+    follower.request(Transfer(COIN, 5, 1))
+    leader.settle()
+    reunite(pair)
+    reunite(pair)
+    assert [party.it.phase for party in pair.parties] == ["closed", "closed"]
 
 
 def test_a_restored_leader_decides_open_requests_again(pair: LedgerPair) -> None:
