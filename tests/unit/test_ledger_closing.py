@@ -190,6 +190,17 @@ def test_a_ledger_may_end_before_it_runs() -> None:
     assert [half.chain.gain(account_of(party.address), COIN) for party in half.parties] == [0, 0]
 
 
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_ledger_that_ends_before_it_runs_takes_no_requests(who: int) -> None:
+    pair = LedgerPair()
+    pair.quiet()
+    party = pair.parties[who]
+    party.close()
+    assert party.it.phase == "closing"
+    with pytest.raises(LocalError, match="ledger is closing, it takes no changes"):
+        party.request(Transfer(COIN, 5, who))
+
+
 def test_what_is_only_proposed_is_not_closed() -> None:
     pair = LedgerPair()
     with pytest.raises(LocalError, match="opening"):
