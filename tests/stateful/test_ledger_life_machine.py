@@ -306,3 +306,12 @@ def test_the_follower_that_has_concluded_such_an_end_is_restored() -> None:
     life.reorganise(2, drop=False)
     life.block(0)
     life.teardown()
+
+
+def test_a_leader_is_restored_to_an_end_that_never_arrived() -> None:
+    life = LedgerLife()
+    life.begin(1)
+    life.close(0, 0)
+    life.restore(0, Drawn(11), 0)
+    life.lose(Drawn(0))
+    life.teardown()

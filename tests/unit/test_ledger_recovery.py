@@ -214,6 +214,52 @@ def test_a_follower_that_was_not_told_of_the_end_gets_it_when_it_wants_to_end(pa
     assert pair.leader.it.final.complete
 
 
+@pytest.mark.parametrize("overrides", [False, True])
+def test_a_leader_restored_to_an_end_that_never_arrived_signs_it_above_the_floor(
+    pair: LedgerPair, overrides: bool
+) -> None:
+    """The follower signs nothing at or below the floor that it has told, so the old end would wait for ever."""
+    leader = pair.leader
+    leader.close()
+    leader.outbox.clear()
+    leader.restore(len(leader.log), TOKEN_A)
+    if overrides:
+        leader.override()
+    reunite(pair)
+    reunite(pair)
+    assert [party.it.phase for party in pair.parties] == ["closed", "closed"]
+    assert leader.it.final == _replace(pair.follower.it.final, time_ms=leader.it.final.time_ms)  # type: ignore[type-var, union-attr]
+    pair.mine(2 + CONFIRMATIONS)
+    assert [party.it.phase for party in pair.parties] == ["settled", "settled"]
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_leader_whose_operator_overrides_takes_the_end_that_the_follower_has(pair: LedgerPair, forgets: bool) -> None:
+    """Its own, of another turn and the same money."""
+    leader, follower = pair.parties
+    backup = len(leader.log) if forgets else len(leader.log) + 2
+    leader.close()
+    pair.collect()
+    pair.deliver()
+    pair.bag.clear()  # the follower's signature, and what it says later, is lost
+    pair.mine(4 + CONFIRMATIONS)
+    assert follower.it.phase == "settled"
+    leader.restore(backup, TOKEN_A)
+    leader.override()
+    if forgets:
+        leader.close()
+    leader.see()
+    pair.bag.clear()
+    leader.say_again()
+    pair.collect()
+    pair.quiet()
+    assert leader.it.final is not None
+    assert leader.it.final.complete
+    assert leader.it.phase == "settled"
+    with pytest.raises(LocalError, match="settled"):
+        leader.request(Transfer(COIN, 1, 0))
+
+
 def test_a_final_state_under_other_money_is_not_signed_with_the_rest_of_the_answer(pair: LedgerPair) -> None:
     """As of a leader whose operator has overridden: what it tells else counts, and the ledger does not wait for it."""
     leader = pair.leader

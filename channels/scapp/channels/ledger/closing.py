@@ -49,9 +49,12 @@ def receive_ask_close(record: LedgerRecord) -> Step:
 
 
 def finish(record: LedgerRecord, context: Context) -> Step:
-    """The leader signs the final state as soon as it may."""
-    ledger = record.ledger
-    if not record.leads or record.closing_by is None or record.final is not None:
+    """The leader signs the final state as soon as it may; and once more, of the same money, when a restore has put the
+    floor above one that the follower has not signed, and will not sign any more."""
+    ledger, final = record.ledger, record.final
+    if not record.leads or record.closing_by is None:
+        return NOTHING
+    if final is not None and (final.complete or final.balances.turn > record.floor):
         return NOTHING
     if not (record.left_unfunded or record.phase in ("closing", "disputed")):
         return NOTHING
@@ -73,7 +76,7 @@ def receive_final(record: LedgerRecord, message: SignFinal, context: Context) ->
     known = record.final
     if known is not None and known.signatures[peer]:
         return _again(record, message)
-    if record.leads and (known is None or known.balances.turn != message.turn):
+    if record.leads and (known is None or known.balances.turn != message.turn > record.floor):
         raise PeerError(f"signed a final state of turn {message.turn}, which this node has not")
     if not record.leads:
         _check_final(record, message.turn)
@@ -81,10 +84,12 @@ def receive_final(record: LedgerRecord, message: SignFinal, context: Context) ->
     check_signature(record.setup, peer, final_hash(record, message.turn), message.signature, what)
     theirs = FinalStateSigned(record.channel, message.turn, peer, message.signature, context.now_ms)
     note = (Note(record.channel, "closed"),)
-    if record.leads:
+    if known is not None and known.balances.turn == message.turn:
         return Step((theirs,), notes=note)
     signature = context.signer.sign(final_hash(record, message.turn))
-    mine = FinalStateSigned(record.channel, message.turn, FOLLOWER, signature, context.now_ms)
+    mine = FinalStateSigned(record.channel, message.turn, record.setup.my_index, signature, context.now_ms)
+    if record.leads:  # an earlier end of the same money, signed before a restore and forgotten
+        return Step((theirs, mine), notes=note)
     return Step((theirs, mine), (Send(record.peer, SignFinal(record.channel, message.turn, signature)),), note)
 
 
@@ -114,6 +119,6 @@ def _again(record: LedgerRecord, message: SignFinal) -> Step:
     final = record.final
     assert final is not None
     own = final.signatures[record.setup.my_index]
-    if not message.answer or message.turn != final.balances.turn or not own:
+    if not message.answer or not own:
         return NOTHING
-    return Step(sends=(Send(record.peer, SignFinal(record.channel, message.turn, own)),))
+    return Step(sends=(Send(record.peer, SignFinal(record.channel, final.balances.turn, own)),))

@@ -136,12 +136,14 @@ def _newer(record: LedgerRecord, message: TellStanding) -> tuple[WireBalances | 
 
 
 def _finals(record: LedgerRecord, message: TellStanding, context: Context) -> list[FinalStateSigned]:
-    """Signatures under a final state that this node has signed and forgotten. They stand under the newest balances."""
-    if record.final is not None or not message.final[record.setup.my_index]:
+    """Signatures under a final state that this node has signed, as far as it has forgotten them. They stand under the
+    newest balances."""
+    if not message.final[record.setup.my_index]:
         return []
-    turn, found = message.final_turn, []
+    turn, known, found = message.final_turn, record.final, []
+    before = known.signatures if known is not None and known.balances.turn == turn else UNSIGNED
     for index, signature in enumerate(message.final):
-        if signature:
+        if signature and not before[index]:
             check_signature(record.setup, index, final_hash(record, turn), signature, f"the final state of turn {turn}")
             found.append(FinalStateSigned(record.channel, turn, index, signature, context.now_ms))
     return found
