@@ -8,6 +8,7 @@ import pytest
 from scapp.channels.books.step import Step
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.ledger import closing, consensus, opening, receiving
+from scapp.channels.ledger.consensus import QUEUE_MAX
 from scapp.channels.ledger.events import CloseRequested, Countersigned
 from scapp.channels.ledger.funding import wanted
 from scapp.channels.ledger.messages import AskClose, SignFinal
@@ -149,6 +150,17 @@ def test_the_leader_ends_with_its_own_final_state_only(pair: LedgerPair) -> None
     refuses(pair.leader, final(pair, 3, 1), "which this node has not")
     refuses(pair.leader, final(pair, 2, 0), "wrong signature")
     refuses(pair.follower, AskClose(pair.channel), "asks the follower")
+
+
+def test_a_follower_that_has_signed_an_end_signs_another_only_far_above_it(pair: LedgerPair) -> None:
+    """As a restored leader does; any number would fill its log."""
+    pair.leader.close()
+    ends(pair)
+    follower = pair.follower
+    near, far, forged = final(pair, 2 + QUEUE_MAX - 1), final(pair, 2 + QUEUE_MAX), final(pair, 2 + QUEUE_MAX, 1)
+    assert not receiving.receive(follower.it, follower.session, near, follower.context).events
+    refuses(follower, forged, "wrong signature")
+    assert len(receiving.receive(follower.it, follower.session, far, follower.context).events) == 2
 
 
 def test_nothing_is_signed_after_the_final_state(pair: LedgerPair) -> None:

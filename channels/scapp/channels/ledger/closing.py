@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from scapp.channels.books.step import NOTHING, Context, Note, Send, Step
 from scapp.channels.errors import LocalError, PeerError
-from scapp.channels.ledger.consensus import FOLLOWER, LEADER
+from scapp.channels.ledger.consensus import FOLLOWER, LEADER, QUEUE_MAX
 from scapp.channels.ledger.events import CloseRequested, FinalStateSigned
 from scapp.channels.ledger.messages import AskClose, SignFinal
-from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.ledger.record import Final, LedgerRecord
 from scapp.channels.ledger.signed import TURN_LEAD_MAX, check_signature, final_hash, last_turn
 
 _GOES_ON = ("running", "funding", "disputed")
@@ -74,9 +74,9 @@ def receive_final(record: LedgerRecord, message: SignFinal, context: Context) ->
         return NOTHING
     peer = 1 - record.setup.my_index
     known = record.final
-    if known is not None and known.signatures[peer]:
+    if known is not None and known.signatures[peer] and not _signs_anew(record, known, message.turn):
         return _again(record, message)
-    if record.leads and (known is None or known.balances.turn != message.turn > record.floor):
+    if record.leads and (known is None or known.balances.turn != message.turn):
         raise PeerError(f"signed a final state of turn {message.turn}, which this node has not")
     if not record.leads:
         _check_final(record, message.turn)
@@ -84,13 +84,17 @@ def receive_final(record: LedgerRecord, message: SignFinal, context: Context) ->
     check_signature(record.setup, peer, final_hash(record, message.turn), message.signature, what)
     theirs = FinalStateSigned(record.channel, message.turn, peer, message.signature, context.now_ms)
     note = (Note(record.channel, "closed"),)
-    if known is not None and known.balances.turn == message.turn:
+    if record.leads:
         return Step((theirs,), notes=note)
     signature = context.signer.sign(final_hash(record, message.turn))
-    mine = FinalStateSigned(record.channel, message.turn, record.setup.my_index, signature, context.now_ms)
-    if record.leads:  # an earlier end of the same money, signed before a restore and forgotten
-        return Step((theirs, mine), notes=note)
+    mine = FinalStateSigned(record.channel, message.turn, FOLLOWER, signature, context.now_ms)
     return Step((theirs, mine), (Send(record.peer, SignFinal(record.channel, message.turn, signature)),), note)
+
+
+def _signs_anew(record: LedgerRecord, known: Final, turn: int) -> bool:
+    """Is that the turn of another end of the same money, by a leader that was restored and left turns out (`recovery`)?
+    A follower that has signed one signs this one, too, so that the leader has an end."""
+    return not record.leads and turn >= known.balances.turn + QUEUE_MAX
 
 
 def _check_final(record: LedgerRecord, turn: int) -> None:
@@ -119,6 +123,6 @@ def _again(record: LedgerRecord, message: SignFinal) -> Step:
     final = record.final
     assert final is not None
     own = final.signatures[record.setup.my_index]
-    if not message.answer or not own:
+    if not message.answer or message.turn != final.balances.turn or not own:
         return NOTHING
-    return Step(sends=(Send(record.peer, SignFinal(record.channel, final.balances.turn, own)),))
+    return Step(sends=(Send(record.peer, SignFinal(record.channel, message.turn, own)),))
