@@ -380,6 +380,32 @@ def test_a_stream_of_all_channels_begins_behind_those_on_the_disk(node: Harness)
     named.close()  # type: ignore[attr-defined]
 
 
+def test_what_is_derived_after_a_channel_has_gone_to_the_disk_reaches_its_followers(node: Harness) -> None:
+    """The database was away while it ended."""
+    channel = node.channel()
+    name = "0x" + channel.hex()
+    items = node.client.stream(kinds=["entries", "rows"])
+
+    def happen() -> None:
+        _until_followed(node)
+        node.service.on_disk.add(channel)
+        node.client.send(name, 1)
+
+    started = threading.Thread(target=happen)
+    started.start()
+    assert [e.sequence for e in next(items).entries] == [1]  # it was looked at since it went
+    started.join()
+    other, seen = node.channel(number=3), list[StreamItem]()
+    for number in range(4):  # what lies between two entries of another channel is one look at least
+        if number == 2:
+            node.run(lambda: node.derived.derive(derivation(channel, 0, 2)))
+        node.client.send("0x" + other.hex(), number)
+        while not any(entry.sequence == number + 1 for item in seen for entry in item.entries or ()):
+            seen.append(next(items))
+    items.close()  # type: ignore[attr-defined]
+    assert [(item.channel_id, item.sequence) for item in seen if item.kind == "rows"] == [(name, 2)]
+
+
 def _until_followed(node: Harness) -> None:
     """Return once the server has subscribed a follower (it registers before its first line goes out)."""
     import gc
