@@ -269,6 +269,19 @@ async def test_a_peer_that_lacks_the_final_state_gets_it(cast: Cast) -> None:
     assert alice.channel(channel).log_root == bob.channel(channel).log_root
 
 
+async def test_only_its_participants_bring_it_back(cast: Cast) -> None:
+    """Anybody may know its id."""
+    log = MemoryLog()
+    alice, bob, carol = await cast.node(1), await cast.node(2, log=log), await cast.node(3)
+    channel = await closed(alice, bob)
+    bob = await again(cast, bob, 2, log)
+    asked = encode_message(Status(channel, 0, 0, 1, bytes(32), True))
+    await bob._on_message(carol.address, asked)
+    assert (bob.counters()["messages_refused"], list(bob.archived())) == (1, [channel])
+    await bob._on_message(alice.address, asked)
+    assert bob.was_archived(channel)
+
+
 async def test_it_goes_to_the_disk_some_time_after_its_last_use_while_the_node_runs(
     cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +313,20 @@ async def test_a_disk_that_takes_no_more_keeps_it_in_memory(cast: Cast, monkeypa
     log.fail_writes("no space left")
     await bob._putting_away.round()
     assert ([info.channel_id for info in bob.channels()], bob.archived()) == ([channel], {})
+
+
+async def test_a_start_on_a_disk_that_takes_no_more_leaves_it_there_without_the_fact(
+    cast: Cast, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the fact says was computed from what is stored: the next start computes it again."""
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log)
+    channel = await closed(alice, bob)
+    before, old = bob.channel(channel), log.durable_copy()
+    old.fail_writes("no space left")
+    bob = await again(cast, bob, 2, old)
+    assert (bob.channels(), list(bob.archived()), bob.channel(channel)) == ([], [channel], before)
+    assert "could not be marked so" in caplog.text
 
 
 async def test_a_node_that_stops_while_channels_go_leaves_no_task_behind(

@@ -16,6 +16,7 @@ from scapp.channels.errors import CorruptionError
 from scapp.channels.log.port import Append, EventLog, StreamWrite
 from scapp.channels.payments.events import ends_purse
 from scapp.channels.reading import Archived
+from scapp.channels.state_snapshots import StateSnapshots
 from scapp.channels.types import ChannelId
 
 LOOKS_PER_STEP = 1_000
@@ -79,6 +80,10 @@ class Archive:
         ]
         if writes:
             self._log.append(Append(tuple(writes)), durable=False)
+        self.leave(retired)
+
+    def leave(self, retired: Iterable[tuple[ChannelDriver, Retired]]) -> None:
+        """Take in channels that are over, though their streams do not say so: the next start finds out again."""
         for driver, fact in retired:
             self._take(driver.stream, fact)
             self.forget(driver.stream)
@@ -98,11 +103,15 @@ class Archive:
         return driver
 
     def driver(self, channel: bytes) -> ChannelDriver | None:
-        """The channel for one look, None when it is not here. Raises CorruptionError."""
+        """The channel for one look, None when it is not here. Raises CorruptionError, and as the log does.
+
+        A snapshot that an upgrade has made useless is made again, so that not every look folds the whole stream."""
         if channel not in self._index:
             return None
         try:
-            return load_own(self._log, channel, self._signer, self._terms)
+            driver = load_own(self._log, channel, self._signer, self._terms)
+            StateSnapshots(self._log, driver).save_at_end()
+            return driver
         finally:
             self.forget(channel)
 

@@ -16,14 +16,14 @@ from scapp.channels.channel.effects import StoredSend, parse_outbox_row
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel_info import channel_info
 from scapp.channels.driver import ChannelDriver
-from scapp.channels.errors import CorruptionError, LocalError
+from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.log.port import LogClosed, LogReadFailed
 from scapp.channels.putting_away import PuttingAway
 from scapp.channels.restoring import is_purse
 from scapp.channels.runner import ChannelRunner, Shared
 from scapp.channels.service import ChannelInfo
 from scapp.channels.succession_link import SuccessionLink
-from scapp.channels.types import ChannelId
+from scapp.channels.types import Address, ChannelId
 
 logger = logging.getLogger("scapp.node")
 
@@ -60,6 +60,25 @@ class ChannelSet:
             logger.error("channel 0x%s cannot be read from the disk: %s", channel.hex(), error)
             return None
         return self.begin(driver) if driver is not None else None
+
+    async def awake_for(self, peer: Address, channel: bytes) -> ChannelRunner | None:
+        """As `awake`, for a peer's message. Raises PeerError for a stranger, who brings nothing from the disk; a stream
+        that is long to read is read beside the event loop."""
+        if channel not in self.runners and channel in self.archive:
+            participants = await asyncio.to_thread(self._participants, channel)
+            if participants and peer not in participants:
+                raise not_of(channel)
+        runner = self.awake(channel)
+        if runner is not None and peer not in runner.participants:
+            raise not_of(channel)
+        return runner
+
+    def _participants(self, channel: bytes) -> tuple[Address, ...]:
+        """From any thread: of a channel left on the disk; none when it cannot be read, or is in memory by now."""
+        with suppress(ScappError):  # `awake` says what is wrong
+            driver = self.archive.driver(channel)
+            return driver.engine.state.setup.participants if driver is not None else ()
+        return ()
 
     def find(self, channel: bytes) -> ChannelRunner:
         """The same. Raises LocalError, CorruptionError."""
@@ -128,3 +147,8 @@ class ChannelSet:
             self._shared.counters["outbox_corrupt"] += 1
             logger.error("the outbox is corrupt and passed over: %s", error)
             return []
+
+
+def not_of(channel: bytes) -> PeerError:
+    """A peer speaks of a channel in which it is nobody."""
+    return PeerError(f"no participant of channel 0x{channel.hex()}")

@@ -227,14 +227,12 @@ class Node:
                 await self._to_books(peer, data)
                 return
             message = decode_message(data)
-            runner = self._channels.awake(message.channel)
+            runner = await self._channels.awake_for(peer, message.channel)
             if runner is None:
                 if message.channel in self._channels.corrupt:
                     raise PeerError(f"channel 0x{message.channel.hex()} is corrupt here and stays closed")
                 await self._proposals.receive(peer, message)
                 return
-            if peer not in runner.participants:
-                raise PeerError(f"no participant of channel 0x{message.channel.hex()}")
             index = runner.participants.index(peer)
             if isinstance(message, ModuleWanted):
                 await self._modules.serve(runner, index, message)
