@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from scapp.channels import putting_away
+from scapp.channels import channel_snapshots, putting_away
 from scapp.channels.channel.events import Restored, Retired, decode_event, encode_event, retired_by
 from scapp.channels.channel.messages import Status, encode_message
 from scapp.channels.channel.model import Backed, ChannelState, Recovery, Submission
@@ -220,6 +220,22 @@ async def test_damage_is_met_at_the_start_or_by_whoever_asks_and_stops_no_other_
         await bob.recover(channel)
     assert (list(bob.corrupt()), list(bob.archived())) == ([channel], [other])
     assert bob.channel(other).phase == "closed"
+
+
+async def test_a_look_saves_what_an_upgrade_has_made_useless(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its snapshot is of another release: the next look need not fold the whole stream."""
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log)
+    channel = await closed(alice, bob, 50)
+    bob = await again(cast, bob, 2, log)
+    before, fresh = bob.channel(channel), bob._channels.archive.driver
+    driver = fresh(channel)
+    assert driver is not None
+    assert driver.snapshot_at
+    monkeypatch.setattr(channel_snapshots, "FOLD", channel_snapshots.FOLD + 1)
+    seen = [fresh(channel), fresh(channel)]
+    assert [each.snapshot_at if each is not None else None for each in seen] == [0, driver.version]
+    assert bob.channel(channel) == before
 
 
 async def test_a_channel_of_another_key_is_told_when_it_is_asked_for(cast: Cast) -> None:

@@ -6,7 +6,7 @@ simulation share this.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from scapp.channels.channel.events import Retired, encode_event, retired_by
 from scapp.channels.channel.signing_rules import StateSigner
@@ -16,7 +16,6 @@ from scapp.channels.errors import CorruptionError
 from scapp.channels.log.port import Append, EventLog, StreamWrite
 from scapp.channels.payments.events import ends_purse
 from scapp.channels.reading import Archived
-from scapp.channels.state_snapshots import StateSnapshots
 from scapp.channels.types import ChannelId
 
 LOOKS_PER_STEP = 1_000
@@ -36,7 +35,15 @@ def last_events(log: EventLog, streams: Iterable[bytes]) -> Iterator[tuple[bytes
 class Archive:
     """`driver` and `all` may be called from any thread, the others belong to the owner's."""
 
-    def __init__(self, log: EventLog, signer: StateSigner, terms: ChainTerms | None) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        signer: StateSigner,
+        terms: ChainTerms | None,
+        looked_at: Callable[[ChannelDriver], None] = lambda _: None,
+    ) -> None:
+        """`looked_at` is told of each channel that was loaded for one look, in whatever thread."""
+        self._looked_at = looked_at
         self._log = log
         self._signer = signer
         self._terms = terms
@@ -105,12 +112,12 @@ class Archive:
     def driver(self, channel: bytes) -> ChannelDriver | None:
         """The channel for one look, None when it is not here. Raises CorruptionError, and as the log does.
 
-        A snapshot that an upgrade has made useless is made again, so that not every look folds the whole stream."""
+        `looked_at` may save it again, so that after an upgrade not every look folds the whole stream."""
         if channel not in self._index:
             return None
         try:
             driver = load_own(self._log, channel, self._signer, self._terms)
-            StateSnapshots(self._log, driver).save_at_end()
+            self._looked_at(driver)
             return driver
         finally:
             self.forget(channel)
