@@ -11,7 +11,7 @@ import pytest
 
 from scapp.channels import channel_snapshots, putting_away
 from scapp.channels.channel.events import Restored, Retired, decode_event, encode_event, retired_by
-from scapp.channels.channel.messages import Status, encode_message
+from scapp.channels.channel.messages import Countersign, Status, encode_message
 from scapp.channels.channel.model import Backed, ChannelState, Recovery, Submission
 from scapp.channels.channel.retiring import retirement
 from scapp.channels.channel.session import NOTHING
@@ -22,7 +22,9 @@ from scapp.channels.log.port import Append, LogCorrupt, LogReadFailed, Page, Str
 from scapp.channels.node import Node
 from scapp.channels.restoring import mark_restored
 from scapp.channels.service import OpenRequest
+from scapp.channels.signing import Signer
 from scapp.channels.types import ChannelId
+from tests.support.fakes import SumAdmission
 from tests.support.node_cast import DEPLOYMENT, Cast, until
 from tests.support.sim import Sim, whole
 from tests.support.virtual_app_scene import Scene
@@ -318,6 +320,44 @@ async def test_it_goes_to_the_disk_some_time_after_its_last_use_while_the_node_r
     assert (list(bob.archived()), bob.was_archived(channel), log.version(channel)) == ([channel], False, version)
     assert bob.source.archive_version() > source_version
     assert bob.channel(channel) == before
+
+
+async def test_an_opening_that_was_turned_down_goes_too_with_all_that_admission_holds_of_it(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch that lies on the base is its own opening, which nobody signs any more."""
+    monkeypatch.setattr(putting_away, "UNUSED_MS", -1)
+    admission = SumAdmission()
+    alice, bob = await cast.node(1, admission=admission), await cast.node(2, policy="reject: no")
+    channel = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
+    await alice.wait_phase(channel, ("rejected",), 5)
+    stop_ticks(alice)
+    await until_idle(alice, channel)
+    await alice._putting_away.round()
+    assert (list(alice.archived()), admission.bases) == ([channel], {})
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_an_opening_that_is_signed_after_all_is_still_turned_down(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """By one who has also said no: the base was freed, and comes back for what everybody has signed."""
+    monkeypatch.setattr(putting_away, "UNUSED_MS", -1)
+    alice, bob = await cast.node(1), await cast.node(2, policy="reject: no")
+    channel = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
+    await alice.wait_phase(channel, ("rejected",), 5)
+    stop_ticks(alice)
+    await until_idle(alice, channel)
+    prefund = alice._runners[channel].engine.state
+    signature = Signer(bytes([2]) * 32).sign(prefund.setup.hash(prefund.prefund))
+    if gone:
+        await alice._putting_away.round()
+    await alice._on_message(bob.address, encode_message(Countersign(channel, 0, signature)))
+    await until_idle(alice, channel)
+    info = alice.channel(channel)
+    assert (info.phase, info.turn, alice.counters().get("channels_halted", 0)) == ("rejected", 0, 0)
+    await alice._putting_away.round()
+    assert alice.archived() == {}, "everybody has signed it: whoever funds it may hear more"
 
 
 async def test_a_disk_that_takes_no_more_keeps_it_in_memory(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
