@@ -360,6 +360,22 @@ async def test_an_opening_that_is_signed_after_all_is_still_turned_down(
     assert alice.archived() == {}, "everybody has signed it: whoever funds it may hear more"
 
 
+async def test_it_stays_while_the_entries_of_a_full_set_are_asked_for(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(putting_away, "UNUSED_MS", -1)
+    alice, bob = await cast.node(1), await cast.node(2)
+    channel = await closed(alice, bob)
+    stop_ticks(bob)
+    engine = bob._runners[channel].engine
+    engine.session.wanted = engine.state.prefund
+    await bob._putting_away.round()
+    assert bob.archived() == {}
+    engine.session.wanted = None
+    await bob._putting_away.round()
+    assert list(bob.archived()) == [channel]
+
+
 async def test_a_disk_that_takes_no_more_keeps_it_in_memory(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(putting_away, "UNUSED_MS", -1)
     log = MemoryLog()

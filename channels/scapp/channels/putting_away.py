@@ -135,6 +135,8 @@ class PuttingAway:
         fact = retirement(engine.state)
         if fact is None or engine.session.failure or runner.driver.loaded() is None:
             return None
+        if engine.session.wanted is not None:  # a full set whose entries are asked for
+            return None
         if self._chain.follows(channel) or self._backing.has_news(channel) or self._succession.needs(engine):
             return None
         return None if self._shared.deliveries.is_open(channel) else fact
