@@ -163,6 +163,19 @@ def test_channels_on_the_disk_are_listed_counted_and_found(node: Harness) -> Non
     assert (derived.sequence, derived.turn, derived.state) == (info.sequence, info.turn, "following")
 
 
+def test_a_channel_on_the_disk_that_the_database_lacks_is_seen_in_status_and_metrics(node: Harness) -> None:
+    """One that is halted or waits for the database is nobody's secret because it is over."""
+    live, over = node.channel(), node.channel(number=2)
+    node.client.send("0x" + over.hex(), 1)
+    node.service.on_disk.add(over)
+    node.derived.cursors[over] = DerivedView(sequence=1, turn=0, state_root="", state="halted", detail="differs")
+    assert {c.channel_id for c in node.client.channels(over=False)} == {"0x" + live.hex(), "0x" + over.hex()}
+    assert len(node.client.channels()) == 2
+    request = urllib.request.Request(node.url + "/v1/metrics", headers={"Authorization": f"Bearer {node.operator}"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert b"scapp_database_behind_entries 1\n" in response.read()
+
+
 def test_channels_on_the_disk_come_in_pages(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those in memory first; every channel once."""
     monkeypatch.setattr(client_module, "CHANNELS_PER_PAGE", 2)

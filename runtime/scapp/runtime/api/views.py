@@ -57,6 +57,12 @@ def phases(service: NodeService) -> Counter[str]:
     return found
 
 
+async def unfinished(context: ApiContext) -> list[ChannelInfo]:
+    """Channels that are over and left on the disk, and of which the database lacks something: mostly none."""
+    archived = context.service.archived()
+    return await context.service.read_archived([each for each in context.derived.followed() if each in archived])
+
+
 def derived_view(info: ChannelInfo, context: ApiContext) -> DerivedView | None:
     """How far the channel's rows are; None while that is not known."""
     found = context.derived.cursor(info.channel_id)
