@@ -57,7 +57,7 @@ class Kept:
     def __init__(self) -> None:
         self.books = BooksState()
         self.signed: dict[tuple[bytes, int], bytes] = {}
-        self.made: dict[tuple[bytes, int], tuple[bytes, int]] = {}  # of virtual channels: signature, restores until then
+        self.made: dict[tuple[bytes, int], tuple[bytes, int]] = {}  # virtual channels: signature, restores until then
         self.unstored: set[bytes] = set()  # signatures made that are on no disk yet
         self.purses: set[bytes] = set()  # streams of payment channels
         self.paid: dict[ChannelId, int] = {}  # largest total under this node's signature
@@ -193,11 +193,11 @@ class Checks:
             kept.states[record.channel_id] = [postfund]
 
     def _forget(self, node: HubNode, event: Signed, digest: bytes, signature: bytes) -> None:
-        """The turns of a virtual channel's milestones are fixed, so a restored node has no higher one to go on with. What
-        it had signed and nobody has stored is gone with its disk: links keep the order of what a node says over all
-        its lives, so a neighbour that has answered the restore hears nothing of before it any more. Such a signature
-        binds nobody (ADR 0015), and its turn may be signed again: as long as no other disk holds it, now or ever after.
-        """
+        """A virtual channel's milestones have fixed turns, so a restored node has no higher one to go on with. What it
+        had signed and nobody has stored is gone with its disk: whoever passes it on has stored it, and links keep the
+        order of what a node says over all its lives, so a neighbour that has answered the restore hears nothing from
+        before it any more. That turn may be signed again (ADR 0015), as long as no other disk holds the first
+        signature: now, or (`_virtual`) ever after."""
         kept, key = self.of[node.index], (event.channel, event.turn)
         before, restores = kept.made.get(key, (signature, node.restores))
         if kept.signed.get(key, digest) != digest and restores < node.restores and not self._held(before, node):
