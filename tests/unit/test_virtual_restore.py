@@ -109,7 +109,7 @@ def test_a_final_state_that_reached_nobody_is_signed_anew_with_what_was_paid_sin
 
 
 def test_a_final_state_that_reached_the_hub_is_the_restored_payers_only_one() -> None:
-    """It signs no other, whatever it thinks that it has paid: the hub tells it before it goes on."""
+    """It signs no other, though its owner wants the end at once: it waits for what the hub tells."""
     net, channel = running(7)
     payer, hub, _ = net.parties
     backup = len(payer.events)
@@ -120,6 +120,9 @@ def test_a_final_state_that_reached_the_hub_is_the_restored_payers_only_one() ->
     net.bag.clear()  # the payee has not heard of it
     net.restore(payer, backup)
     payer.promised[channel] = 5
+    payer.take(defunding.end(payer.records[channel], "done"))
+    payer.settle()
+    net.flush()
     net.run()
     assert net.phases(channel) == ["released"] * 3, describe(net)
     assert net.gains() == [-14, 7, 7]
