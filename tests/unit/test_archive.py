@@ -300,6 +300,21 @@ async def test_only_its_participants_bring_it_back(cast: Cast) -> None:
     assert bob.was_archived(channel)
 
 
+async def test_what_was_stored_since_a_look_is_not_passed_over(cast: Cast) -> None:
+    """It was brought back and put away again while somebody's message waited for the look."""
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log)
+    channel = await closed(alice, bob)
+    bob = await again(cast, bob, 2, log)
+    looked, fact = bob._channels.archive.driver(channel), last_event(log, channel)
+    assert isinstance(fact, Retired)
+    log.append(Append((StreamWrite(channel, log.version(channel), (encode_event(fact),)),)))
+    runner = bob._channels.awake(channel, looked)
+    assert runner is not None
+    assert runner.driver is not looked
+    assert runner.driver.version == log.version(channel)
+
+
 async def test_it_goes_to_the_disk_some_time_after_its_last_use_while_the_node_runs(
     cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:

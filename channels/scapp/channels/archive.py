@@ -95,13 +95,16 @@ class Archive:
             self._take(driver.stream, fact)
             self.forget(driver.stream)
 
-    def take_out(self, channel: bytes) -> ChannelDriver | None:
-        """The channel, which is in memory from now on; None when it is not here. Raises CorruptionError, and then it is
-        not here either, and as the log does, and then it stays."""
+    def take_out(self, channel: bytes, looked: ChannelDriver | None = None) -> ChannelDriver | None:
+        """The channel, which is in memory from now on; None when it is not here. `looked`: what a look has just loaded,
+        used unless the stream has grown since. Raises CorruptionError, and then it is not here either, and as the log
+        does, and then it stays."""
         if channel not in self._index:
             return None
         try:
-            driver = load_own(self._log, channel, self._signer, self._terms)
+            driver = looked
+            if driver is None or driver.version != self._log.version(channel):
+                driver = load_own(self._log, channel, self._signer, self._terms)
         except CorruptionError:
             del self._index[ChannelId(channel)]
             raise

@@ -45,14 +45,14 @@ class ChannelSet:
         self.succession.update(runner.engine)
         return runner
 
-    def awake(self, channel: bytes) -> ChannelRunner | None:
+    def awake(self, channel: bytes, looked: ChannelDriver | None = None) -> ChannelRunner | None:
         """The channel in memory, brought there if it was left on the disk; None when it is not here, corrupt, or cannot
-        be read now."""
+        be read now. `looked`: see `Archive.take_out`."""
         runner = self.runners.get(channel)
         if runner is not None:
             return runner
         try:
-            driver = self.archive.take_out(channel)
+            driver = self.archive.take_out(channel, looked)
         except CorruptionError as error:
             self.keep_closed(channel, error)
             return None
@@ -64,21 +64,16 @@ class ChannelSet:
     async def awake_for(self, peer: Address, channel: bytes) -> ChannelRunner | None:
         """As `awake`, for a peer's message. Raises PeerError for a stranger, who brings nothing from the disk; a stream
         that is long to read is read beside the event loop."""
+        looked: ChannelDriver | None = None
         if channel not in self.runners and channel in self.archive:
-            participants = await asyncio.to_thread(self._participants, channel)
-            if participants and peer not in participants:
+            with suppress(ScappError):  # `awake` says what is wrong
+                looked = await asyncio.to_thread(self.archive.driver, channel)
+            if looked is not None and peer not in looked.engine.state.setup.participants:
                 raise not_of(channel)
-        runner = self.awake(channel)
+        runner = self.awake(channel, looked)
         if runner is not None and peer not in runner.participants:
             raise not_of(channel)
         return runner
-
-    def _participants(self, channel: bytes) -> tuple[Address, ...]:
-        """From any thread: of a channel left on the disk; none when it cannot be read, or is in memory by now."""
-        with suppress(ScappError):  # `awake` says what is wrong
-            driver = self.archive.driver(channel)
-            return driver.engine.state.setup.participants if driver is not None else ()
-        return ()
 
     def find(self, channel: bytes) -> ChannelRunner:
         """The same. Raises LocalError, CorruptionError."""
