@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
+from scapp.channels.log.port import LogReadFailed
 from scapp.runtime import client as client_module
 from scapp.runtime.api import stream
 from scapp.runtime.api.routes import ROUTES
@@ -163,7 +164,9 @@ def test_channels_on_the_disk_are_listed_counted_and_found(node: Harness) -> Non
     assert (derived.sequence, derived.turn, derived.state) == (info.sequence, info.turn, "following")
 
 
-def test_a_channel_on_the_disk_that_the_database_lacks_is_seen_in_status_and_metrics(node: Harness) -> None:
+def test_a_channel_on_the_disk_that_the_database_lacks_is_seen_in_status_and_metrics(
+    node: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that is halted or waits for the database is nobody's secret because it is over."""
     live, over = node.channel(), node.channel(number=2)
     node.client.send("0x" + over.hex(), 1)
@@ -174,6 +177,13 @@ def test_a_channel_on_the_disk_that_the_database_lacks_is_seen_in_status_and_met
     request = urllib.request.Request(node.url + "/v1/metrics", headers={"Authorization": f"Bearer {node.operator}"})
     with urllib.request.urlopen(request, timeout=10) as response:
         assert b"scapp_database_behind_entries 1\n" in response.read()
+
+    async def away(channels: object) -> list[object]:
+        raise LogReadFailed("input/output error")
+
+    monkeypatch.setattr(node.service, "read_archived", away)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert b"scapp_database_behind_entries 0\n" in response.read()
 
 
 def test_channels_on_the_disk_come_in_pages(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
