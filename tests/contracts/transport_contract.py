@@ -321,3 +321,18 @@ class TransportContract:
         await again.until(lambda: again.bodies() == [b"while away"])
         again.send(alice, b"first of a new session")
         await alice.until(lambda: alice.bodies() == [b"first of a new session"])
+
+    async def test_what_a_node_said_before_a_restart_never_comes_behind_what_it_says_then(self, bench: Bench) -> None:
+        """A restored node that has been answered is told all that came of what it had said (ADR 0015)."""
+        alice, bob = await bench.pair()
+        bob.gate.clear()
+        alice.send(bob, b"at hand", b"behind it", b"and then")
+        await bob.until(lambda: bob.bodies() == [b"at hand"])
+        await alice.transport.stop()
+        again = await bench.node(ALICE)
+        await bench.link(again, bob)
+        again.send(bob, b"after the restart")
+        await bob.until(lambda: bob.links.count((alice.address, True)) == 2)
+        bob.gate.set()
+        await again.until(lambda: again.acked == [0])
+        assert bob.bodies() == [b"at hand", b"after the restart"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import msgspec
@@ -13,7 +14,7 @@ from scapp.runtime import follow
 from scapp.runtime.changes import COPY_NEVER, BatchChanges, TableChange
 from scapp.runtime.database import replacing
 from scapp.runtime.database.connecting import Connection
-from scapp.runtime.database.port import Backend
+from scapp.runtime.database.port import Backend, Capability
 from scapp.runtime.database.replacing import ROWS_MIN, SHARE_MIN, replaces_many
 from scapp.runtime.database.write import Commit, Cursor, write
 from scapp.runtime.net_changes import table_change
@@ -21,7 +22,7 @@ from scapp.runtime.rows import encode_key, encode_row
 from scapp.runtime.schema import AppSchema, ensure_deployment, prepare_database, register_channel
 from scapp.runtime.stored import read_rows
 from scapp.runtime.verify import verify_channel
-from tests.postgres.test_backends import boundary_rows
+from tests.postgres.test_backends import boundary_rows, needs
 from tests.support.postgres import (
     ACCOUNT,
     DEPLOYMENT,
@@ -151,6 +152,28 @@ def test_a_row_that_somebody_took_away_is_there_again(backend: Backend) -> None:
         connection.execute("DELETE FROM shop.account WHERE balance < 3")
         assert write(connection, commit(schema, changed(ACCOUNT, accounts(9), among=COUNT), first.new), notify=False)
         assert stored(connection, schema, ACCOUNT) == accounts(9)
+
+
+@needs(Capability.CONCURRENT_SESSIONS)
+def test_a_row_that_somebody_puts_there_meanwhile_is_replaced(backend: Backend) -> None:
+    """`MERGE` alone would fail on it, and the channel be given up as one that the database refuses."""
+    schema = ready(backend)
+    first = commit(schema, changed(ACCOUNT, accounts(0)))
+    second = commit(schema, changed(ACCOUNT, accounts(5, range(1, COUNT + 1)), among=COUNT + 1), first.new)
+    with backend.connect() as connection, backend.connect() as other, backend.connect() as observer:
+        assert write(connection, first, notify=False)
+        result: list[bool] = []
+        writer = threading.Thread(target=lambda: result.append(write(connection, second, notify=False)))
+        with other.transaction():
+            owner = COUNT.to_bytes(20, "big")
+            values = [bytes(ONE.channel_id), owner]
+            other.execute("INSERT INTO shop.account (channel_id, owner, balance) VALUES (%s, %s, 1)", values)
+            writer.start()
+            while not rows_of(observer, "SELECT FROM pg_locks WHERE NOT granted"):
+                pass
+        writer.join()
+        assert result == [True]
+        assert stored(connection, schema, ACCOUNT) == accounts(0, range(1)) + accounts(5, range(1, COUNT + 1))
 
 
 def test_a_table_gets_room_for_it_unless_somebody_set_how_it_is_stored(backend: Backend) -> None:

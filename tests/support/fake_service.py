@@ -289,6 +289,9 @@ class FakeDerived:
         self.events: dict[ChannelId, list[AppEvent]] = {}
         self.listeners: list[Callable[[Committed], None]] = []
 
+    def followed(self) -> list[ChannelId]:
+        return list(self.cursors)
+
     def has_all_of(self, channel_id: ChannelId) -> bool:
         return channel_id in self.whole
 

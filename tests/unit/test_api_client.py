@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
+from scapp.channels.log.port import LogReadFailed
 from scapp.runtime import client as client_module
 from scapp.runtime.api import stream
 from scapp.runtime.api.routes import ROUTES
@@ -161,6 +162,28 @@ def test_channels_on_the_disk_are_listed_counted_and_found(node: Harness) -> Non
     derived = client.channel(name[:12]).derived
     assert derived is not None
     assert (derived.sequence, derived.turn, derived.state) == (info.sequence, info.turn, "following")
+
+
+def test_a_channel_on_the_disk_that_the_database_lacks_is_seen_in_status_and_metrics(
+    node: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is halted or waits for the database is nobody's secret because it is over."""
+    live, over = node.channel(), node.channel(number=2)
+    node.client.send("0x" + over.hex(), 1)
+    node.service.on_disk.add(over)
+    node.derived.cursors[over] = DerivedView(sequence=1, turn=0, state_root="", state="halted", detail="differs")
+    assert {c.channel_id for c in node.client.channels(over=False)} == {"0x" + live.hex(), "0x" + over.hex()}
+    assert len(node.client.channels()) == 2
+    request = urllib.request.Request(node.url + "/v1/metrics", headers={"Authorization": f"Bearer {node.operator}"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert b"scapp_database_behind_entries 1\n" in response.read()
+
+    async def away(channels: object) -> list[object]:
+        raise LogReadFailed("input/output error")
+
+    monkeypatch.setattr(node.service, "read_archived", away)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert b"scapp_database_behind_entries 0\n" in response.read()
 
 
 def test_channels_on_the_disk_come_in_pages(node: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,6 +401,32 @@ def test_a_stream_of_all_channels_begins_behind_those_on_the_disk(node: Harness)
     named = node.client.stream(channels=["0x" + gone.hex()], start=[f"0x{gone.hex()}:0"], kinds=["entries"])
     assert [e.sequence for e in next(named).entries] == [0, 1, 2]
     named.close()  # type: ignore[attr-defined]
+
+
+def test_what_is_derived_after_a_channel_has_gone_to_the_disk_reaches_its_followers(node: Harness) -> None:
+    """The database was away while it ended."""
+    channel = node.channel()
+    name = "0x" + channel.hex()
+    items = node.client.stream(kinds=["entries", "rows"])
+
+    def happen() -> None:
+        _until_followed(node)
+        node.service.on_disk.add(channel)
+        node.client.send(name, 1)
+
+    started = threading.Thread(target=happen)
+    started.start()
+    assert [e.sequence for e in next(items).entries] == [1]  # it was looked at since it went
+    started.join()
+    other, seen = node.channel(number=3), list[StreamItem]()
+    for number in range(4):  # what lies between two entries of another channel is one look at least
+        if number == 2:
+            node.run(lambda: node.derived.derive(derivation(channel, 0, 2)))
+        node.client.send("0x" + other.hex(), number)
+        while not any(entry.sequence == number + 1 for item in seen for entry in item.entries or ()):
+            seen.append(next(items))
+    items.close()  # type: ignore[attr-defined]
+    assert [(item.channel_id, item.sequence) for item in seen if item.kind == "rows"] == [(name, 2)]
 
 
 def _until_followed(node: Harness) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from scapp.channels import putting_away
+from scapp.channels import channel_snapshots, putting_away
 from scapp.channels.channel.events import Restored, Retired, decode_event, encode_event, retired_by
-from scapp.channels.channel.messages import Status, encode_message
+from scapp.channels.channel.messages import Countersign, Status, encode_message
 from scapp.channels.channel.model import Backed, ChannelState, Recovery, Submission
 from scapp.channels.channel.retiring import retirement
 from scapp.channels.channel.session import NOTHING
@@ -22,7 +22,9 @@ from scapp.channels.log.port import Append, LogCorrupt, LogReadFailed, Page, Str
 from scapp.channels.node import Node
 from scapp.channels.restoring import mark_restored
 from scapp.channels.service import OpenRequest
+from scapp.channels.signing import Signer
 from scapp.channels.types import ChannelId
+from tests.support.fakes import SumAdmission
 from tests.support.node_cast import DEPLOYMENT, Cast, until
 from tests.support.sim import Sim, whole
 from tests.support.virtual_app_scene import Scene
@@ -222,6 +224,22 @@ async def test_damage_is_met_at_the_start_or_by_whoever_asks_and_stops_no_other_
     assert bob.channel(other).phase == "closed"
 
 
+async def test_a_look_saves_what_an_upgrade_has_made_useless(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its snapshot is of another release: the next look need not fold the whole stream."""
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log)
+    channel = await closed(alice, bob, 50)
+    bob = await again(cast, bob, 2, log)
+    before, fresh = bob.channel(channel), bob._channels.archive.driver
+    driver = fresh(channel)
+    assert driver is not None
+    assert driver.snapshot_at
+    monkeypatch.setattr(channel_snapshots, "FOLD", channel_snapshots.FOLD + 1)
+    seen = [fresh(channel), fresh(channel)]
+    assert [each.snapshot_at if each is not None else None for each in seen] == [0, driver.version]
+    assert bob.channel(channel) == before
+
+
 async def test_a_channel_of_another_key_is_told_when_it_is_asked_for(cast: Cast) -> None:
     log = MemoryLog()
     alice, bob = await cast.node(1), await cast.node(2, log=log)
@@ -269,6 +287,34 @@ async def test_a_peer_that_lacks_the_final_state_gets_it(cast: Cast) -> None:
     assert alice.channel(channel).log_root == bob.channel(channel).log_root
 
 
+async def test_only_its_participants_bring_it_back(cast: Cast) -> None:
+    """Anybody may know its id."""
+    log = MemoryLog()
+    alice, bob, carol = await cast.node(1), await cast.node(2, log=log), await cast.node(3)
+    channel = await closed(alice, bob)
+    bob = await again(cast, bob, 2, log)
+    asked = encode_message(Status(channel, 0, 0, 1, bytes(32), True))
+    await bob._on_message(carol.address, asked)
+    assert (bob.counters()["messages_refused"], list(bob.archived())) == (1, [channel])
+    await bob._on_message(alice.address, asked)
+    assert bob.was_archived(channel)
+
+
+async def test_what_was_stored_since_a_look_is_not_passed_over(cast: Cast) -> None:
+    """It was brought back and put away again while somebody's message waited for the look."""
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log)
+    channel = await closed(alice, bob)
+    bob = await again(cast, bob, 2, log)
+    looked, fact = bob._channels.archive.driver(channel), last_event(log, channel)
+    assert isinstance(fact, Retired)
+    log.append(Append((StreamWrite(channel, log.version(channel), (encode_event(fact),)),)))
+    runner = bob._channels.awake(channel, looked)
+    assert runner is not None
+    assert runner.driver is not looked
+    assert runner.driver.version == log.version(channel)
+
+
 async def test_it_goes_to_the_disk_some_time_after_its_last_use_while_the_node_runs(
     cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +337,60 @@ async def test_it_goes_to_the_disk_some_time_after_its_last_use_while_the_node_r
     assert bob.channel(channel) == before
 
 
+async def test_an_opening_that_was_turned_down_goes_too_with_all_that_admission_holds_of_it(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch that lies on the base is its own opening, which nobody signs any more."""
+    monkeypatch.setattr(putting_away, "UNUSED_MS", -1)
+    admission = SumAdmission()
+    alice, bob = await cast.node(1, admission=admission), await cast.node(2, policy="reject: no")
+    channel = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
+    await alice.wait_phase(channel, ("rejected",), 5)
+    stop_ticks(alice)
+    await until_idle(alice, channel)
+    await alice._putting_away.round()
+    assert (list(alice.archived()), admission.bases) == ([channel], {})
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_an_opening_that_is_signed_after_all_is_still_turned_down(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """By one who has also said no: the base was freed, and comes back for what everybody has signed."""
+    monkeypatch.setattr(putting_away, "UNUSED_MS", -1)
+    alice, bob = await cast.node(1), await cast.node(2, policy="reject: no")
+    channel = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
+    await alice.wait_phase(channel, ("rejected",), 5)
+    stop_ticks(alice)
+    await until_idle(alice, channel)
+    prefund = alice._runners[channel].engine.state
+    signature = Signer(bytes([2]) * 32).sign(prefund.setup.hash(prefund.prefund))
+    if gone:
+        await alice._putting_away.round()
+    await alice._on_message(bob.address, encode_message(Countersign(channel, 0, signature)))
+    await until_idle(alice, channel)
+    info = alice.channel(channel)
+    assert (info.phase, info.turn, alice.counters().get("channels_halted", 0)) == ("rejected", 0, 0)
+    await alice._putting_away.round()
+    assert alice.archived() == {}, "everybody has signed it: whoever funds it may hear more"
+
+
+async def test_it_stays_while_the_entries_of_a_full_set_are_asked_for(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(putting_away, "UNUSED_MS", -1)
+    alice, bob = await cast.node(1), await cast.node(2)
+    channel = await closed(alice, bob)
+    stop_ticks(bob)
+    engine = bob._runners[channel].engine
+    engine.session.wanted = engine.state.prefund
+    await bob._putting_away.round()
+    assert bob.archived() == {}
+    engine.session.wanted = None
+    await bob._putting_away.round()
+    assert list(bob.archived()) == [channel]
+
+
 async def test_a_disk_that_takes_no_more_keeps_it_in_memory(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(putting_away, "UNUSED_MS", -1)
     log = MemoryLog()
@@ -300,6 +400,20 @@ async def test_a_disk_that_takes_no_more_keeps_it_in_memory(cast: Cast, monkeypa
     log.fail_writes("no space left")
     await bob._putting_away.round()
     assert ([info.channel_id for info in bob.channels()], bob.archived()) == ([channel], {})
+
+
+async def test_a_start_on_a_disk_that_takes_no_more_leaves_it_there_without_the_fact(
+    cast: Cast, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the fact says was computed from what is stored: the next start computes it again."""
+    log = MemoryLog()
+    alice, bob = await cast.node(1), await cast.node(2, log=log)
+    channel = await closed(alice, bob)
+    before, old = bob.channel(channel), log.durable_copy()
+    old.fail_writes("no space left")
+    bob = await again(cast, bob, 2, old)
+    assert (bob.channels(), list(bob.archived()), bob.channel(channel)) == ([], [channel], before)
+    assert "could not be marked so" in caplog.text
 
 
 async def test_a_node_that_stops_while_channels_go_leaves_no_task_behind(

@@ -164,6 +164,26 @@ async def test_the_price_of_gas_is_that_of_the_newest_block(legacy):
             await node.until(lambda price=price: node.service.gas_price == price)
 
 
+async def test_whoever_hears_of_a_block_finds_its_price_of_gas():
+    """Locks are judged from the first block on."""
+    prices = []
+    node = Node(story.new_chain())
+
+    class Heads(list):
+        def append(self, time_s):
+            prices.append(node.service.gas_price)
+            super().append(time_s)
+
+    node.heads = Heads()
+    async with node:
+        await node.until(lambda: node.heads)
+        node.chain.base_fee = 70
+        await node.mine()
+        await node.until(lambda: len(node.heads) > 1)
+    assert prices == [block.base_fee for block in node.chain.blocks[-2:]]
+    assert prices[-1] == 70
+
+
 async def test_a_chain_that_answers_again_is_said(caplog):
     caplog.set_level(logging.INFO, "scapp.chain")
     async with Node(story.new_chain(), poll_seconds=0.01) as node:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
 
-from scapp.channels.books.income import Income, channel_fee, payment_fee
+from scapp.channels.books import service
+from scapp.channels.books.income import Income, channel_fee, payment_fee, read_income
+from scapp.channels.log.port import EventLog
 from scapp.channels.payments.locked.records import Leg, Transit
 from scapp.channels.types import ZERO_ADDRESS, ChannelId
 from scapp.channels.virtual.record import VirtualRecord
@@ -48,6 +53,28 @@ async def test_what_a_hub_has_earned_is_in_its_log(hub: tuple[LedgerScene, Virtu
     assert await scene.books(HUB).income(0, EVER) == found
     assert await scene.books(HUB).income(0, START_MS) == []
     assert await scene.books(ALICE).income(0, EVER) == []
+
+
+async def test_one_income_is_read_at_a_time(
+    hub: tuple[LedgerScene, VirtualRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may read could else take all the threads that the node stores and loads with."""
+    running, together = threading.Lock(), []
+
+    def slowly(log: EventLog, since_ms: int, until_ms: int) -> list[Income]:
+        if not running.acquire(blocking=False):
+            together.append(since_ms)
+            return []
+        time.sleep(0.005)
+        found = read_income(log, since_ms, until_ms)
+        running.release()
+        return found
+
+    monkeypatch.setattr(service, "read_income", slowly)
+    books = hub[0].books(HUB)
+    found = await asyncio.gather(*[books.income(0, EVER) for _ in range(4)])
+    assert (together, len(found[0])) == ([], 1)
+    assert found == [found[0]] * 4
 
 
 async def test_fees_that_went_back_are_not_earned(hub: tuple[LedgerScene, VirtualRecord]) -> None:

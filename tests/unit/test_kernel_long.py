@@ -272,3 +272,20 @@ def test_a_fault_names_what_cannot_go_on() -> None:
     with pytest.raises(KernelFault, match="commit without a batch"):
         kernel.commit(0)
     kernel.close()
+
+
+def test_used_reducers_count_as_large_as_they_have_become() -> None:
+    """A Store gives nothing back of them: every other one being small does not let more large ones stay."""
+    kernel = NativeKernel(raw.checked(ROOMY), wat.context_of(raw.checked(ROOMY)))
+    kernel.run(0, [wat.open_entry()], budget=Budget.ORDER)
+    kernel.commit(0)
+    pages, most = 128, 0
+    for sequence in range(1, 41):
+        grow = raw.raw(raw.GROW, pages if sequence % 2 else 0, say=False)
+        assert kernel.run(sequence, [wat.message(grow)], budget=Budget.ORDER).accepted == (0,)
+        kernel.commit(0)
+        if sequence == 2:
+            assert kernel.memory_bytes() > pages * 65_536
+        most = max(most, kernel.memory_bytes())
+    assert most < 10 * pages * 65_536
+    kernel.close()

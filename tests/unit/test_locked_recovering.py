@@ -14,6 +14,7 @@ from scapp.channels.payments.locked.events import LocksRestored
 from scapp.channels.payments.locked.messages import LaneHeld, encode_lock_message
 from scapp.channels.payments.locked.state import wire_locks
 from scapp.channels.payments.locks import Lock, hash_of, sign_locked
+from scapp.channels.payments.messages import NO_TOKEN
 from tests.support.locked import DURATION_S, HEAD_S, MARGIN_S, PREIMAGE, LockNet
 
 TOKEN = b"\x07" * 16
@@ -127,7 +128,20 @@ async def test_a_restored_payee_judges_no_lock_before_it_has_seen_its_chain(net:
     await bob.restart()
     await tell(net, [lock])
     assert bob.lane(channel).token == TOKEN
-    assert "has not seen its chain" in recovering.cannot_tell(bob.book, bob.lane(channel))
+    said = recovering.cannot_tell(bob.book, bob.lane(channel))
+    assert "has not seen its chain" in said
+    assert "--override" not in said  # which might cost him what he is asked to wait for
     bob.sees_chain = True
     await tell(net, [lock])
     assert bob.lane(channel).token == b""
+
+
+async def test_what_was_refused_before_is_not_said_of_what_was_taken(net: LockNet) -> None:
+    """The hub's node was restored as well, and tells what it has: that is the reason from then on."""
+    bob, hub, channel = net.nodes[2], net.nodes[1], net.lanes[1]
+    await tell(net, [Lock(1, b"\x31" * 32, HEAD_S + DURATION_S + 1)])
+    assert "is refused" in recovering.cannot_tell(bob.book, bob.lane(channel))
+    nothing = LaneHeld(channel, NO_TOKEN, 0, amount_bytes(0), (), b"", ())
+    bob.runner.receive(hub.address, encode_lock_message(nothing))
+    await net.idle()
+    assert "was restored as well" in recovering.cannot_tell(bob.book, bob.lane(channel))

@@ -322,3 +322,18 @@ async def test_who_is_told_and_fails_harms_nobody(caplog: pytest.LogCaptureFixtu
     assert (first, second) == (None, None)
     assert isinstance(conflict, VersionConflict)
     assert "a bug" in caplog.text
+
+
+@pytest.mark.parametrize("fault", [AttributeError("not on this system"), OSError(24, "too many open files")])
+async def test_a_loop_is_woken_also_without_an_eventfd(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    def refused(*_: int) -> int:
+        raise fault
+
+    monkeypatch.setattr("os.eventfd", refused)
+    log = MemoryLog()
+    committer = Committer(log)
+    await asyncio.gather(*[committer.append(write(A, number)) for number in range(20)])
+    waiting = committer.append(write(A, 20))
+    await asyncio.to_thread(committer.close)
+    await waiting
+    assert log.durable_copy().version(A) == 21

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import msgspec
 import pytest
 
+from scapp.channels import putting_away
 from scapp.channels.chain import calls
 from scapp.channels.channel.terms import ChainTerms
 from scapp.channels.errors import LocalError
@@ -444,7 +445,9 @@ async def test_a_payout_that_is_not_confirmed_yet_may_be_undone_and_keeps_the_ch
     await scene.until(channel, "settled")
 
 
-async def test_a_channel_stays_in_memory_as_long_as_its_successor_lives(scene: Scene) -> None:
+async def test_a_channel_stays_in_memory_as_long_as_its_successor_lives(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is loaded with it at a start; once both are over, both go."""
     alice, bob = (await scene.start()).nodes
     channel = await alice.open_channel(scene.request())
@@ -466,3 +469,10 @@ async def test_a_channel_stays_in_memory_as_long_as_its_successor_lives(scene: S
     bob = await scene.restart(1)
     assert (bob.channels(), set(bob.archived())) == ([], {channel, new})
     assert (bob.channel(channel).successor, bob.channel(new).renews) == (new, channel)
+    monkeypatch.setattr(putting_away, "UNUSED_MS", -1)
+    async with asyncio.timeout(10):
+        while set(alice.archived()) != {channel, new}:
+            await scene.block()
+            await alice._putting_away.round()
+        await alice._putting_away.finish()
+    assert not alice._succession._renewed, "nothing is kept of channels that have gone"

@@ -73,6 +73,61 @@ def test_one_whose_backup_is_from_any_moment_of_a_channel_that_has_ended_knows_i
         assert net.phases(channel) == ["released"] * 3, f"{kept}: {describe(net)}"
 
 
+def running(promised: int) -> tuple[Net, ChannelId]:
+    """A payment channel over a hub, with a voucher from one end to the other."""
+    net = Net(3)
+    channel = net.open(net.agreement(fees=(7,)))
+    net.run()
+    promise(net, channel, promised)
+    return net, channel
+
+
+def promise(net: Net, channel: ChannelId, total: int) -> None:
+    net.parties[0].promised[channel] = net.parties[-1].promised[channel] = total
+
+
+def test_a_final_state_that_reached_nobody_is_signed_anew_with_what_was_paid_since() -> None:
+    """It was on its way when the payer's disk was lost. Turn 2 is the only one that a payment channel can end with."""
+    net, channel = running(7)
+    payer = net.parties[0]
+    backup = len(payer.events)
+    payer.take(defunding.end(payer.records[channel], "done"))
+    payer.settle()
+    first = payer.records[channel].final
+    assert first is not None
+    assert first.amounts == ((93, 7),)
+    assert payer.records[channel].signed(first)
+    net.restore(payer, backup)
+    payer.lost.clear()  # else `Net.run` objects to the second one: this one is in no hands
+    net.run()
+    assert net.phases(channel) == ["running"] * 3
+    promise(net, channel, 13)
+    wake(net, channel)
+    net.run()
+    assert net.phases(channel) == ["released"] * 3, describe(net)
+    assert net.gains() == [-20, 7, 13]
+
+
+def test_a_final_state_that_reached_the_hub_is_the_restored_payers_only_one() -> None:
+    """It signs no other, though its owner wants the end at once: it waits for what the hub tells."""
+    net, channel = running(7)
+    payer, hub, _ = net.parties
+    backup = len(payer.events)
+    payer.take(defunding.end(payer.records[channel], "done"))
+    payer.settle()
+    net.flush()
+    net.run(lambda: hub.records[channel].final is not None)
+    net.bag.clear()  # the payee has not heard of it
+    net.restore(payer, backup)
+    payer.promised[channel] = 5
+    payer.take(defunding.end(payer.records[channel], "done"))
+    payer.settle()
+    net.flush()
+    net.run()
+    assert net.phases(channel) == ["released"] * 3, describe(net)
+    assert net.gains() == [-14, 7, 7]
+
+
 def test_one_that_recovers_asks_even_those_who_have_turned_the_channel_down() -> None:
     net = Net(3)
     channel = net.open(net.agreement())

@@ -136,14 +136,16 @@ class AdmissionBase:
     @property
     def is_idle(self) -> bool:
         """Does no batch lie on the base that others may still sign?"""
-        session, turn = self._driver.engine.session, self._driver.engine.state.turn
-        return session.work is None and (session.layer is None or session.layer <= turn)
+        session, state = self._driver.engine.session, self._driver.engine.state
+        signable = session.layer is not None and session.layer > state.turn and state.rejected is None
+        return session.work is None and not signable
 
     @property
     def should_go(self) -> bool:
-        """May it be freed, and should it: because somebody asked, or because the channel is closed?"""
-        head = self._driver.engine.state.head
-        return self.loaded and (self.asked_aside or (head is not None and head.is_final)) and self.is_idle
+        """May it be freed, and should it: because somebody asked, or because the channel is closed or rejected?"""
+        head, rejected = self._driver.engine.state.head, self._driver.engine.state.rejected
+        ended = (head is not None and head.is_final) or rejected is not None
+        return self.loaded and (self.asked_aside or ended) and self.is_idle
 
     def keep(self) -> int:
         """Between two inputs, of a base that stays: what it takes, about."""
@@ -159,6 +161,7 @@ class AdmissionBase:
         if not self._driver.engine.session.failure and self._is_worth(ENTRIES_ASIDE_MIN):
             self.save()
         self.unload()
+        self._driver.engine.session.layer = None  # should everybody have signed a rejected opening, it runs again
 
     def save(self) -> None:
         """Save a snapshot of the latest supported state, unless there is one. Never raises a ScappError: a snapshot

@@ -6,7 +6,7 @@ simulation share this.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from scapp.channels.channel.events import Retired, encode_event, retired_by
 from scapp.channels.channel.signing_rules import StateSigner
@@ -35,7 +35,15 @@ def last_events(log: EventLog, streams: Iterable[bytes]) -> Iterator[tuple[bytes
 class Archive:
     """`driver` and `all` may be called from any thread, the others belong to the owner's."""
 
-    def __init__(self, log: EventLog, signer: StateSigner, terms: ChainTerms | None) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        signer: StateSigner,
+        terms: ChainTerms | None,
+        looked_at: Callable[[ChannelDriver], None] = lambda _: None,
+    ) -> None:
+        """`looked_at` is told of each channel that was loaded for one look, in whatever thread."""
+        self._looked_at = looked_at
         self._log = log
         self._signer = signer
         self._terms = terms
@@ -79,17 +87,24 @@ class Archive:
         ]
         if writes:
             self._log.append(Append(tuple(writes)), durable=False)
+        self.leave(retired)
+
+    def leave(self, retired: Iterable[tuple[ChannelDriver, Retired]]) -> None:
+        """Take in channels that are over, though their streams do not say so: the next start finds out again."""
         for driver, fact in retired:
             self._take(driver.stream, fact)
             self.forget(driver.stream)
 
-    def take_out(self, channel: bytes) -> ChannelDriver | None:
-        """The channel, which is in memory from now on; None when it is not here. Raises CorruptionError, and then it is
-        not here either, and as the log does, and then it stays."""
+    def take_out(self, channel: bytes, looked: ChannelDriver | None = None) -> ChannelDriver | None:
+        """The channel, which is in memory from now on; None when it is not here. `looked`: what a look has just loaded,
+        used unless the stream has grown since. Raises CorruptionError, and then it is not here either, and as the log
+        does, and then it stays."""
         if channel not in self._index:
             return None
         try:
-            driver = load_own(self._log, channel, self._signer, self._terms)
+            driver = looked
+            if driver is None or driver.version != self._log.version(channel):
+                driver = load_own(self._log, channel, self._signer, self._terms)
         except CorruptionError:
             del self._index[ChannelId(channel)]
             raise
@@ -98,11 +113,15 @@ class Archive:
         return driver
 
     def driver(self, channel: bytes) -> ChannelDriver | None:
-        """The channel for one look, None when it is not here. Raises CorruptionError."""
+        """The channel for one look, None when it is not here. Raises CorruptionError, and as the log does.
+
+        `looked_at` may save it again, so that after an upgrade not every look folds the whole stream."""
         if channel not in self._index:
             return None
         try:
-            return load_own(self._log, channel, self._signer, self._terms)
+            driver = load_own(self._log, channel, self._signer, self._terms)
+            self._looked_at(driver)
+            return driver
         finally:
             self.forget(channel)
 

@@ -16,14 +16,14 @@ from scapp.channels.channel.effects import StoredSend, parse_outbox_row
 from scapp.channels.channel.engine import Engine
 from scapp.channels.channel_info import channel_info
 from scapp.channels.driver import ChannelDriver
-from scapp.channels.errors import CorruptionError, LocalError
+from scapp.channels.errors import CorruptionError, LocalError, PeerError, ScappError
 from scapp.channels.log.port import LogClosed, LogReadFailed
 from scapp.channels.putting_away import PuttingAway
 from scapp.channels.restoring import is_purse
 from scapp.channels.runner import ChannelRunner, Shared
 from scapp.channels.service import ChannelInfo
 from scapp.channels.succession_link import SuccessionLink
-from scapp.channels.types import ChannelId
+from scapp.channels.types import Address, ChannelId
 
 logger = logging.getLogger("scapp.node")
 
@@ -45,14 +45,14 @@ class ChannelSet:
         self.succession.update(runner.engine)
         return runner
 
-    def awake(self, channel: bytes) -> ChannelRunner | None:
+    def awake(self, channel: bytes, looked: ChannelDriver | None = None) -> ChannelRunner | None:
         """The channel in memory, brought there if it was left on the disk; None when it is not here, corrupt, or cannot
-        be read now."""
+        be read now. `looked`: see `Archive.take_out`."""
         runner = self.runners.get(channel)
         if runner is not None:
             return runner
         try:
-            driver = self.archive.take_out(channel)
+            driver = self.archive.take_out(channel, looked)
         except CorruptionError as error:
             self.keep_closed(channel, error)
             return None
@@ -60,6 +60,20 @@ class ChannelSet:
             logger.error("channel 0x%s cannot be read from the disk: %s", channel.hex(), error)
             return None
         return self.begin(driver) if driver is not None else None
+
+    async def awake_for(self, peer: Address, channel: bytes) -> ChannelRunner | None:
+        """As `awake`, for a peer's message. Raises PeerError for a stranger, who brings nothing from the disk; a stream
+        that is long to read is read beside the event loop."""
+        looked: ChannelDriver | None = None
+        if channel not in self.runners and channel in self.archive:
+            with suppress(ScappError):  # `awake` says what is wrong
+                looked = await asyncio.to_thread(self.archive.driver, channel)
+            if looked is not None and peer not in looked.engine.state.setup.participants:
+                raise not_of(channel)
+        runner = self.awake(channel, looked)
+        if runner is not None and peer not in runner.participants:
+            raise not_of(channel)
+        return runner
 
     def find(self, channel: bytes) -> ChannelRunner:
         """The same. Raises LocalError, CorruptionError."""
@@ -128,3 +142,8 @@ class ChannelSet:
             self._shared.counters["outbox_corrupt"] += 1
             logger.error("the outbox is corrupt and passed over: %s", error)
             return []
+
+
+def not_of(channel: bytes) -> PeerError:
+    """A peer speaks of a channel in which it is nobody."""
+    return PeerError(f"no participant of channel 0x{channel.hex()}")

@@ -150,6 +150,7 @@ class DirectBackend(PublicBackend):
         def sign(digest: bytes) -> bytes:
             if len(digest) != 32:
                 raise ValueError(f"digest of {len(digest)} bytes; it must have 32")
+            # `_take`, here and in `check` without the call: these two are every batch.
             try:
                 buffers = spare.pop()
             except IndexError:

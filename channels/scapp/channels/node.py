@@ -41,6 +41,7 @@ from scapp.channels.reading import Archived, SignedState
 from scapp.channels.restoring import restored_ms
 from scapp.channels.runner import ChannelRunner, Input, Shared
 from scapp.channels.service import ChannelInfo, NodeEvent, OpenRequest, Policy, Receipt
+from scapp.channels.state_snapshots import StateSnapshots
 from scapp.channels.transport.limits import TransportLimits
 from scapp.channels.transport.port import PeerStatus, Transport
 from scapp.channels.types import Address, ChannelId
@@ -89,7 +90,7 @@ class Node:
         there are no ledgers; the node starts and stops it. `books`: how this node deals with ledgers. `backing` funds
         virtual channels, the node's own ledgers by default."""
         self._runners: dict[bytes, ChannelRunner] = {}
-        archive = Archive(log, signer, terms or ChainTerms())
+        archive = Archive(log, signer, terms or ChainTerms(), lambda each: StateSnapshots(log, each).save_at_end())
         self.source = LogSource(
             log, lambda: {key: runner.driver for key, runner in list(self._runners.items())}, archive
         )
@@ -227,14 +228,12 @@ class Node:
                 await self._to_books(peer, data)
                 return
             message = decode_message(data)
-            runner = self._channels.awake(message.channel)
+            runner = await self._channels.awake_for(peer, message.channel)
             if runner is None:
                 if message.channel in self._channels.corrupt:
                     raise PeerError(f"channel 0x{message.channel.hex()} is corrupt here and stays closed")
                 await self._proposals.receive(peer, message)
                 return
-            if peer not in runner.participants:
-                raise PeerError(f"no participant of channel 0x{message.channel.hex()}")
             index = runner.participants.index(peer)
             if isinstance(message, ModuleWanted):
                 await self._modules.serve(runner, index, message)

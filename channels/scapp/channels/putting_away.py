@@ -66,10 +66,15 @@ class PuttingAway:
 
     def end_of_start(self) -> None:
         """Store what `take` has found."""
-        if self._found:
+        if not self._found:
+            return
+        try:
             self._archive.add(self._found)
             logger.info("%d channels are over: they stay on the disk from now on, until asked for", len(self._found))
-            self._found.clear()
+        except ScappError as error:  # a full disk: they are over all the same
+            self._archive.leave(self._found)
+            logger.warning("%d channels that are over could not be marked so: %s", len(self._found), error)
+        self._found.clear()
 
     # While it runs
 
@@ -129,6 +134,8 @@ class PuttingAway:
         engine, channel = runner.engine, runner.channel_id
         fact = retirement(engine.state)
         if fact is None or engine.session.failure or runner.driver.loaded() is None:
+            return None
+        if engine.session.wanted is not None:  # a full set whose entries are asked for
             return None
         if self._chain.follows(channel) or self._backing.has_news(channel) or self._succession.needs(engine):
             return None

@@ -209,7 +209,7 @@ class ChannelRunner:
             error: ScappError | None = None
             try:
                 await self._drive(decide(self.engine, self.used_ms))
-                if self._funded:
+                if self._funded and not self._stopping:  # of one that leaves memory nobody keeps anything
                     self._shared.after_input(self)
                 for kept in (self.base, self.snapshots):
                     if kept.is_due:

@@ -57,6 +57,7 @@ class Kept:
     def __init__(self) -> None:
         self.books = BooksState()
         self.signed: dict[tuple[bytes, int], bytes] = {}
+        self.made: dict[tuple[bytes, int], tuple[bytes, int]] = {}  # virtual channels: signature, restores until then
         self.unstored: set[bytes] = set()  # signatures made that are on no disk yet
         self.purses: set[bytes] = set()  # streams of payment channels
         self.paid: dict[ChannelId, int] = {}  # largest total under this node's signature
@@ -78,6 +79,7 @@ class Checks:
         self.of = {node.index: Kept() for node in net.nodes}
         self.broken: AssertionError | None = None
         self.hostile = -1
+        self.lost: set[bytes] = set()  # signatures that reached nobody before a restore, and stand under no state now
 
     def signed(self, node: HubNode, signature: bytes) -> None:
         self.of[node.index].unstored.add(signature)
@@ -177,7 +179,11 @@ class Checks:
             return
         if event.signatures[record.my_index]:
             digest = record.hash_of(event.milestone, event.turn, unpack_amounts(event.amounts), event.app_data)
+            if not record.is_app_party:  # there an app channel's engine signs, above all floors
+                self._forget(node, event, digest, event.signatures[record.my_index])
             self._sign(node, event.channel, event.turn, digest)
+        surfaced = not self.lost.isdisjoint(event.signatures)
+        require(not surfaced, f"2: {node.name} holds a state whose signer has signed another of turn {event.turn}")
         told = node.index == self.hostile or node.restores  # a restored node may be told of what it had signed
         if event.milestone == "postfund" and event.signatures[record.my_index] and not told:
             held = all(record.held[at] for at, _ in record.sides) or _has_proposed(kept.books, record)
@@ -185,6 +191,25 @@ class Checks:
         postfund = milestone_state(record, "postfund")
         if postfund is not None and all(postfund.signatures):
             kept.states[record.channel_id] = [postfund]
+
+    def _forget(self, node: HubNode, event: Signed, digest: bytes, signature: bytes) -> None:
+        """A virtual channel's milestones have fixed turns, so a restored node has no higher one to go on with. What it
+        had signed and nobody has stored is gone with its disk: whoever passes it on has stored it, and links keep the
+        order of what a node says over all its lives, so a neighbour that has answered the restore hears nothing from
+        before it any more. That turn may be signed again (ADR 0015), as long as no other disk holds the first
+        signature: now, or (`_virtual`) ever after."""
+        kept, key = self.of[node.index], (event.channel, event.turn)
+        before, restores = kept.made.get(key, (signature, node.restores))
+        if kept.signed.get(key, digest) != digest and restores < node.restores and not self._held(before, node):
+            self.lost.add(before)
+            del kept.signed[key]
+        self.lost.discard(signature)
+        kept.made[key] = signature, node.restores
+
+    def _held(self, signature: bytes, but: HubNode) -> bool:
+        """Is it on the disk of another node?"""
+        disks = [each.disk.truth.get(BOOKS_STREAM, ()) for each in self.net.nodes if each is not but]
+        return any(signature in data for events in disks for data in events)
 
     def _sign(self, node: HubNode, channel: bytes, turn: int, digest: bytes) -> None:
         if node.index == self.hostile:

@@ -93,6 +93,7 @@ class NodeBooks:
         self._payments = payments
         self._locks = lock_runner(shared, desk, setup.locks, self._limited)
         self._locked: BooksLocks | None = None
+        self._income = asyncio.Lock()  # each reading takes a thread for long
         self._nonce = nonce
         self._read: tuple[BooksState, BooksCodec] | None = None  # until the start
         self._runner: BooksRunner | None = None
@@ -350,7 +351,8 @@ class NodeBooks:
         return await self._payments.history(channel_id, from_version, rows_max)
 
     async def income(self, since_ms: int, until_ms: int) -> list[Income]:
-        return await asyncio.to_thread(read_income, self._shared.log, since_ms, until_ms)
+        async with self._income:
+            return await asyncio.to_thread(read_income, self._shared.log, since_ms, until_ms)
 
     async def close_virtual(self, channel_id: ChannelId) -> None:
         await self._input(lambda books: defunding.end(wishes.virtual_of(books, channel_id), "a participant wants it"))

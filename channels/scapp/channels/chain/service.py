@@ -260,6 +260,8 @@ class LiveChain:
         new = head.hash != self._told_head
         if new:
             self._told_head = head.hash
+            if head.base_fee is not None:
+                self._gas_price = head.base_fee
             self._tell(self._on_head, head.time_s)
         self._note_age(head.time_s)
         for channel, view in changed:
@@ -275,7 +277,8 @@ class LiveChain:
         if new:
             self._balance = await self._client.balance(self._key.address)
             self._note_balance(self._balance, head.base_fee or 0)
-            self._gas_price = (await self._client.fees()).base if head.base_fee is None else head.base_fee
+            if head.base_fee is None:
+                self._gas_price = (await self._client.fees()).base
 
     def _note_age(self, head_time_s: int) -> None:
         """An endpoint that is stuck, or of another chain with the same id, answers from the past, and no dispute shows

@@ -7,6 +7,7 @@ interpreter's lock meanwhile, which the woken loop waits for: twice as long as a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections import deque
@@ -22,18 +23,21 @@ _log = logging.getLogger("scapp.log")
 class Bell:
     """Made in the running event loop, which calls what others `put` once they `ring`; `end` as the last thing.
 
-    The descriptor is closed with the object: a loop that is closed lets go of it without a word."""
+    The descriptor is closed with the object: a loop that is closed lets go of it without a word. Without one (only
+    Linux has them, and a process may have no more left) the loop is woken in the usual way."""
 
     _descriptor = -1
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._told: deque[tuple[Told, Outcome]] = deque()
-        self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.loop.add_reader(self._descriptor, self._rung)
+        with contextlib.suppress(AttributeError, OSError):
+            self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        if self._descriptor >= 0:
+            self.loop.add_reader(self._descriptor, self._rung)
 
     def __del__(self) -> None:
-        if self._descriptor >= 0:  # else there was no room for one
+        if self._descriptor >= 0:
             os.close(self._descriptor)
 
     def put(self, then: Told, outcome: Outcome) -> None:
@@ -42,18 +46,23 @@ class Bell:
 
     def ring(self) -> None:
         """From any thread; does nothing to a loop that is closed."""
-        os.eventfd_write(self._descriptor, 1)
+        if self._descriptor >= 0:
+            os.eventfd_write(self._descriptor, 1)
+        else:
+            self._call(self._tell)
 
     def end(self) -> None:
         """From any thread, once nobody rings any more: the loop hears what is left, and is not asked again."""
-        try:
-            self.loop.call_soon_threadsafe(self._end)
-        except RuntimeError:
-            return  # the loop was closed: nobody waits any more
+        self._call(self._end)
+
+    def _call(self, what: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self.loop.call_soon_threadsafe(what)
 
     def _end(self) -> None:
         self._tell()
-        self.loop.remove_reader(self._descriptor)
+        if self._descriptor >= 0:
+            self.loop.remove_reader(self._descriptor)
 
     def _rung(self) -> None:
         os.eventfd_read(self._descriptor)  # before the look at what there is, so that nothing is passed over

@@ -91,8 +91,9 @@ class Committer:
         """For a loop that appends for the first time."""
         if self._closed:
             raise LogClosed(_CLOSED)
-        for loop in [loop for loop in self._bells if loop.is_closed()]:
-            del self._bells[loop]
+        for loop in list(self._bells):  # which another thread's loop may change meanwhile
+            if loop.is_closed():
+                self._bells.pop(loop, None)
         bell = Bell()
         self._bells[bell.loop] = bell
         return bell

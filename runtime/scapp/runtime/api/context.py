@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -31,12 +31,16 @@ T = TypeVar("T")
 
 
 class Derived(Protocol):
-    """The database side of a node. `view`, `cursor`, `has_all_of` and `schema_of` answer from memory; the rest
-    block."""
+    """The database side of a node. `view`, `cursor`, `followed`, `has_all_of` and `schema_of` answer from memory; the
+    rest block."""
 
     def view(self) -> DatabaseView: ...
 
     def cursor(self, channel_id: ChannelId) -> DerivedView | None: ...
+
+    def followed(self) -> Collection[ChannelId]:
+        """Channels with a cursor: those in memory, and those that are over and not in the database to the end."""
+        ...
 
     def has_all_of(self, channel_id: ChannelId) -> bool:
         """Of a channel without a cursor here: is it over, and all of it in the database?"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import psycopg
@@ -74,6 +74,9 @@ class DerivedData:
             state=status.state.value,
             detail=status.detail,
         )
+
+    def followed(self) -> Collection[ChannelId]:
+        return self._worker.status().keys()
 
     def has_all_of(self, channel_id: ChannelId) -> bool:
         return self._worker.has_all_of(channel_id)
@@ -187,6 +190,9 @@ class NoDatabase:
 
     def cursor(self, channel_id: ChannelId) -> DerivedView | None:
         return None
+
+    def followed(self) -> Collection[ChannelId]:
+        return ()
 
     def has_all_of(self, channel_id: ChannelId) -> bool:
         return False

@@ -11,7 +11,7 @@ from scapp.channels.types import U256_MAX, Address, ChannelId
 from scapp.runtime.api.call import Call, address_of, find_app, find_peer
 from scapp.runtime.api.errors import ApiError
 from scapp.runtime.api.payloads import from_json, payload_of
-from scapp.runtime.api.views import channel_view, encoding_of, entry_view, hexed, receipt_view
+from scapp.runtime.api.views import channel_view, encoding_of, entry_view, hexed, receipt_view, unfinished
 from scapp.runtime.chain_documents import ResizeRequest, TopUpRequest
 from scapp.runtime.documents import (
     ChannelList,
@@ -35,10 +35,13 @@ async def channels(call: Call) -> ChannelList:
     phase, service = call.query.get("phase"), call.context.service
     after, limit = _after(call), call.integer("limit", LISTED_MAX, 1, LISTED_MAX)
     found = [info for info in service.channels() if phase in (None, info.phase)] if not after else []
-    over = service.archived().items() if call.query.get("over") != "no" else ()
+    is_short = call.query.get("over") == "no"
+    over = service.archived().items() if not is_short else ()
     wanted = (channel_id for channel_id, each in over if phase in (None, each.phase) and channel_id > after)
     page = heapq.nsmallest(limit + 1, wanted)
     found += await service.read_archived(page[:limit])
+    if is_short and not after:  # what is halted or behind is to be seen
+        found += [info for info in await unfinished(call.context) if phase in (None, info.phase)]
     following = hexed(page[limit - 1]) if len(page) > limit else None
     return ChannelList(channels=[channel_view(info, call.context) for info in found], next=following)
 

@@ -72,7 +72,7 @@ async def counters(call: Call) -> Counters:
 
 
 async def metrics(call: Call) -> str:
-    return metrics_text(call.context, time.time)
+    return await metrics_text(call.context, time.time)
 
 
 async def peers(call: Call) -> PeerList:

@@ -1,21 +1,22 @@
 """The node in numbers, as text that Prometheus reads; docs/reference/metrics.md says what each is.
 
-Everything comes from memory but two looks at the file system, so a reading waits neither for chain nor database. Names
-and labels are kept: people's alarms are made of them.
+Everything comes from memory but two looks at the file system and channels that are over and not in the database yet, so
+a reading waits neither for chain nor database. Names and labels are kept: people's alarms are made of them.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from scapp.channels.books.info import BooksPort
 from scapp.channels.errors import ScappError
+from scapp.channels.service import ChannelInfo
 from scapp.channels.types import ChannelId
 from scapp.runtime.api.context import ApiContext
-from scapp.runtime.api.views import chain_status_view, hexed, phases
+from scapp.runtime.api.views import chain_status_view, hexed, phases, unfinished
 from scapp.runtime.sizes import disk_free_bytes, log_bytes, memory_bytes
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -42,8 +43,9 @@ class _Text:
         return "".join(line + "\n" for line in self._lines)
 
 
-def metrics_text(context: ApiContext, now_s: Callable[[], float]) -> str:
+async def metrics_text(context: ApiContext, now_s: Callable[[], float]) -> str:
     """All of it, now."""
+    unwritten = [*await unfinished(context), *context.service.channels()]
     text = _Text()
     text.family("info", "The node: its version and address", [(_who(context), 1)])
     text.one("start_time_seconds", "When it started, since 1970", context.started_ms / 1000)
@@ -53,7 +55,7 @@ def metrics_text(context: ApiContext, now_s: Callable[[], float]) -> str:
         "corrupt_channels", "Channels that stay closed because their log is damaged", len(context.service.corrupt())
     )
     _machine(text, context)
-    _database(text, context)
+    _database(text, context, unwritten)
     peers = context.service.peers()
     text.one("peers_known", "Peers it has an address of", len(peers))
     text.one("peers_connected", "Peers it has a link with", sum(peer.connected for peer in peers))
@@ -76,11 +78,11 @@ def _machine(text: _Text, context: ApiContext) -> None:
     text.one("memory_bytes", "Memory that the process has in use", memory_bytes())
 
 
-def _database(text: _Text, context: ApiContext) -> None:
+def _database(text: _Text, context: ApiContext, channels: Sequence[ChannelInfo]) -> None:
+    """`channels`: those that are not known to be in the database to the end."""
     view = context.derived.view()
     if view.backend != "none":
         text.one("database_up", "1 while the database answers", view.state == "up")
-    channels = context.service.channels()
     found = sorted(phases(context.service).items())
     text.family("channels", "App channels by phase", [({"phase": phase}, count) for phase, count in found])
     cursors = [(channel.sequence, context.derived.cursor(channel.channel_id)) for channel in channels]

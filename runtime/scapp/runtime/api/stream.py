@@ -178,11 +178,11 @@ class _Follower:
                     yield sent
             async for sent in self._derived(info, app):
                 yield sent
-            if info.channel_id in gone:
+            if info.channel_id in gone and not self._awaits(info):
                 del self._at[info.channel_id]
 
     def _channels(self) -> tuple[list[ChannelInfo], Set[ChannelId]]:
-        """Where there may be news, and those that have gone since: they are looked at for the last time."""
+        """Where there may be news, and those that have gone since: they are looked at until nothing more comes."""
         service = self._context.service
         if self._wish.channels:
             return [service.channel(channel_id) for channel_id in self._wish.channels], frozenset()
@@ -191,6 +191,11 @@ class _Follower:
         known, self._new = self._at.keys() | self._new, set()
         found = [info for info in found if info.channel_id in known or not service.was_archived(info.channel_id)]
         return [*found, *map(service.channel, gone)], gone
+
+    def _awaits(self, info: ChannelInfo) -> bool:
+        """Of a channel that has gone: is it in the database to the end only later, as after an outage?"""
+        is_derived = self._context.derived.view().state != "off" and not {"rows", "app"}.isdisjoint(self._wish.kinds)
+        return is_derived and self._at[info.channel_id][1] < info.sequence
 
     async def _derived(self, info: ChannelInfo, app: App | None) -> AsyncIterator[Sent]:
         encoding, channel_id = encoding_of(app), info.channel_id

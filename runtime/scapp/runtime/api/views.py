@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from contextlib import suppress
 
 import msgspec
 
@@ -11,6 +12,7 @@ from scapp.channels.chain.port import ChainService, TransactionInfo
 from scapp.channels.channel.standing import BackingInfo, ChannelOnChainInfo
 from scapp.channels.crypto import keccak256
 from scapp.channels.entries import Kind, decode_entry
+from scapp.channels.errors import ScappError
 from scapp.channels.onchain import Protection
 from scapp.channels.service import ChannelInfo, NodeService, Receipt
 from scapp.channels.transport.port import PeerStatus
@@ -55,6 +57,15 @@ def phases(service: NodeService) -> Counter[str]:
     found = Counter(info.phase for info in service.channels())
     found.update(each.phase for each in service.archived().values())
     return found
+
+
+async def unfinished(context: ApiContext) -> list[ChannelInfo]:
+    """Channels that are over and left on the disk, and of which the database lacks something: mostly none. None as well
+    while the disk cannot be read."""
+    archived = context.service.archived()
+    with suppress(ScappError):
+        return await context.service.read_archived([each for each in context.derived.followed() if each in archived])
+    return []
 
 
 def derived_view(info: ChannelInfo, context: ApiContext) -> DerivedView | None:

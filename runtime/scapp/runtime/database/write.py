@@ -91,6 +91,18 @@ def write(connection: Connection, commit: Commit, *, notify: bool, confirmed: Ca
     parts = _sorted(commit)
     if not parts.streamed and not parts.joined and confirmed is None:
         return _execute(connection, commit, parts, notify) is not None
+    try:
+        return _write_whole(connection, commit, parts, notify, confirmed)
+    except psycopg.errors.UniqueViolation:
+        if not parts.joined:
+            raise
+    # A join fails where somebody has put a row there since it looked; looks under the keys do not.
+    return _write_whole(connection, commit, _sorted(commit, joins=False), notify, confirmed)
+
+
+def _write_whole(
+    connection: Connection, commit: Commit, parts: _Sorted, notify: bool, confirmed: Callable[[], bool] | None
+) -> bool:
     with connection.transaction() as transaction:
         if not _write_all(connection, commit, parts, notify):
             return False
@@ -164,14 +176,14 @@ class _Sorted(msgspec.Struct, frozen=True):
     streamed: tuple[_Part, ...]
 
 
-def _sorted(commit: Commit) -> _Sorted:
+def _sorted(commit: Commit, *, joins: bool = True) -> _Sorted:
     arrays: list[_Part] = []
     joined: list[_Part] = []
     streamed: list[_Part] = []
     for target, table, change in _parts(commit):
         if change.copy:
             streamed.append((target, table, change))
-        elif replacing.replaces_many(table, change):
+        elif joins and replacing.replaces_many(table, change):
             joined.append((target, table, change))
             if change.deletes:
                 rest = msgspec.structs.replace(change, upserts=0, upsert_arrays=())

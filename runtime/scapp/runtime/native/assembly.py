@@ -23,7 +23,7 @@ from scapp.runtime.native.modules import KernelModules
 
 FUEL_UNLIMITED = 1 << 62
 KERNEL_BYTES_MAX = (1 << 32) - PAGE_BYTES
-# In one Store, each with 4 GiB of addresses; between the two as many as take twice the kernel's own memory.
+# In one Store, each with 4 GiB of addresses; between the two as many as take twice the kernel's own memory together.
 REDUCERS_MIN, REDUCERS_MAX = 8, 256
 REDUCERS_IN_PROCESS_MAX = 6_000  # beyond, a Store keeps one
 STORE_BYTES = 100_000  # measured: a Store with its instances, besides their memories
@@ -92,7 +92,6 @@ class Assembly:
         ]
         self._kernel_imports = _names(code.kernel)
         self.plugged = False
-        self._reducers = 0
         self._build()
 
     def _build(self) -> None:
@@ -104,7 +103,7 @@ class Assembly:
         self._words = (ctypes.c_uint64 * (_VALUES * _VALUE_WORDS)).from_buffer(self._values)
         self._trap = ctypes.POINTER(ffi.wasm_trap_t)()
         self._functions: dict[str, Any] = {}
-        self._reducers = 0
+        self._reducers = self._used_bytes = 0  # the latter: memory of all but the last, each as large as it has become
         self.plugged = False
         self._view = memoryview(b"")
         self.set_fuel(FUEL_UNLIMITED)
@@ -124,7 +123,7 @@ class Assembly:
 
     def plug(self) -> None:
         """A fresh reducer instance takes the place of the one before. Raises EngineError, GuestTrap."""
-        if self._reducers >= self._reducers_allowed():
+        if self._is_full():
             self._move()
         try:
             self._plug()
@@ -141,16 +140,24 @@ class Assembly:
         for position, name in self._from_reducer:
             self._to_bridge[position] = guest.export(name)
         Instance(self._context, self._code.bridge.ptr(), self._to_bridge)
+        self._used_bytes = self._guest_bytes()
         self._reducers += 1
         _Process.add(1)
         self.guest = guest
         self.plugged = True
 
-    def _reducers_allowed(self) -> int:
+    def _is_full(self) -> bool:
+        """Does the Store hold all the reducers that it may? Their memory counts as it is: each message may make its own
+        as large as the limits allow, and none of it is given back before the Store is."""
         if _Process.reducers > REDUCERS_IN_PROCESS_MAX:
-            return 1
-        fitting = 2 * len(self.view()) // max(len(self.guest_view()), PAGE_BYTES) if self._reducers else 0
-        return min(max(fitting, REDUCERS_MIN), REDUCERS_MAX)
+            return self._reducers > 0
+        if not REDUCERS_MIN <= self._reducers < REDUCERS_MAX:
+            return self._reducers >= REDUCERS_MAX
+        return self._guest_bytes() >= 2 * len(self.view())
+
+    def _guest_bytes(self) -> int:
+        """Memory of all reducers in the Store."""
+        return self._used_bytes + len(self.guest_view()) if self._reducers else 0
 
     def _move(self, *, close_first: bool = False) -> None:
         """Into a new Store, without the reducers that were. With `close_first` the two are never there at once."""
@@ -228,8 +235,7 @@ class Assembly:
 
     def memory_bytes(self) -> int:
         """Of the kernel and of the reducers in its Store, as if each had touched all its memory."""
-        guests = self._reducers * len(self.guest_view()) if self._reducers else 0
-        return len(self.view()) + guests + STORE_BYTES
+        return len(self.view()) + self._guest_bytes() + STORE_BYTES
 
     def _view_of(self, memory: Any) -> memoryview:
         size = ffi.wasmtime_memory_data_size(self._context, ctypes.byref(memory))

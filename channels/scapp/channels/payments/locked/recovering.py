@@ -52,6 +52,7 @@ def held(book: LockBook, peer: Address, message: LaneHeld) -> None:
     lane = book.shared(peer, message.channel)
     if not lane.token:
         return
+    book.held_refused.pop(lane.channel, None)
     if message.number > lane.number:
         try:
             _learn(book, lane, message)
@@ -76,10 +77,9 @@ def cannot_tell(book: LockBook, lane: Lane) -> str:
         return ""
     peer, command = f"0x{lane.peer_of(book.me).hex()}", f"scapp payments recover 0x{lane.channel.hex()} --override"
     if refused := book.held_refused.get(lane.channel):
-        return (
-            f"a voucher from {peer} that this node can take: the one it tells is refused ({refused}); "
-            f"to go on with what this node knows itself: {command}"
-        )
+        waits = f"a voucher from {peer} that this node can take: the one it tells is refused ({refused})"
+        passes = refused == CHAIN_UNSEEN  # it is asked again, and nobody should go on without it
+        return waits if passes else f"{waits}; to go on with what this node knows itself: {command}"
     if lane.channel not in book.peer_recovers:
         return ""
     return (
