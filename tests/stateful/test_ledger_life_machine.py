@@ -283,18 +283,8 @@ def test_a_forgotten_deposit_is_requested_again_before_a_guarantee_ends() -> Non
     life.teardown()
 
 
-def test_a_leader_is_paid_out_before_it_hears_that_the_follower_has_signed_the_end() -> None:
-    life = LedgerLife()
-    life.begin(1)
-    life.close(0, 0)
-    life.deliver(Drawn(0), keep=False)
-    life.lose(Drawn(0))
-    for first in (1, 0, 0, 1, 0, 1, 0, 1):
-        life.block(first)
-    life.teardown()
-
-
-def test_the_follower_that_has_concluded_such_an_end_is_restored() -> None:
+def ended_in_silence() -> LedgerLife:
+    """The follower has signed the end and concludes it; the leader has not heard of that."""
     life = LedgerLife()
     life.begin(1)
     life.close(0, 0)
@@ -302,6 +292,18 @@ def test_the_follower_that_has_concluded_such_an_end_is_restored() -> None:
     life.lose(Drawn(0))
     for first in (1, 0, 0, 1):
         life.block(first)
+    return life
+
+
+def test_a_leader_is_paid_out_before_it_hears_that_the_follower_has_signed_the_end() -> None:
+    life = ended_in_silence()
+    for first in (0, 1, 0, 1):
+        life.block(first)
+    life.teardown()
+
+
+def test_the_follower_that_has_concluded_such_an_end_is_restored() -> None:
+    life = ended_in_silence()
     life.restore(1, Drawn(6), 0)
     life.reorganise(2, drop=False)
     life.block(0)
