@@ -8,6 +8,7 @@ import pytest
 from scapp.channels.books.step import Step
 from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.ledger import closing, consensus, opening, receiving
+from scapp.channels.ledger.consensus import QUEUE_MAX
 from scapp.channels.ledger.events import CloseRequested, Countersigned
 from scapp.channels.ledger.funding import wanted
 from scapp.channels.ledger.messages import AskClose, SignFinal
@@ -151,6 +152,17 @@ def test_the_leader_ends_with_its_own_final_state_only(pair: LedgerPair) -> None
     refuses(pair.follower, AskClose(pair.channel), "asks the follower")
 
 
+def test_a_follower_that_has_signed_an_end_signs_another_only_far_above_it(pair: LedgerPair) -> None:
+    """As a restored leader does; any number would fill its log."""
+    pair.leader.close()
+    ends(pair)
+    follower = pair.follower
+    near, far, forged = final(pair, 2 + QUEUE_MAX - 1), final(pair, 2 + QUEUE_MAX), final(pair, 2 + QUEUE_MAX, 1)
+    assert not receiving.receive(follower.it, follower.session, near, follower.context).events
+    refuses(follower, forged, "wrong signature")
+    assert len(receiving.receive(follower.it, follower.session, far, follower.context).events) == 2
+
+
 def test_nothing_is_signed_after_the_final_state(pair: LedgerPair) -> None:
     """Updates that come late are left alone, though they were signed before."""
     pair.leader.request(Transfer(COIN, 5, 0))
@@ -188,6 +200,17 @@ def test_a_ledger_may_end_before_it_runs() -> None:
     assert [party.it.phase for party in half.parties] == ["settled", "settled"]
     assert half.chain.held(half.channel) == 0
     assert [half.chain.gain(account_of(party.address), COIN) for party in half.parties] == [0, 0]
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_ledger_that_ends_before_it_runs_takes_no_requests(who: int) -> None:
+    pair = LedgerPair()
+    pair.quiet()
+    party = pair.parties[who]
+    party.close()
+    assert party.it.phase == "closing"
+    with pytest.raises(LocalError, match="ledger is closing, it takes no changes"):
+        party.request(Transfer(COIN, 5, who))
 
 
 def test_what_is_only_proposed_is_not_closed() -> None:

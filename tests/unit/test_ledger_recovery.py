@@ -11,13 +11,14 @@ from scapp.channels.errors import LocalError, PeerError
 from scapp.channels.ledger import receiving
 from scapp.channels.ledger.consensus import QUEUE_MAX
 from scapp.channels.ledger.messages import ASKS_MAX, Agree, AskStanding, OpenLedger, RejectLedger, TellStanding
-from scapp.channels.ledger.proposals import Add, Expand, Part, Transfer
+from scapp.channels.ledger.proposals import Add, Expand, Part, Remove, Transfer
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.resending import pending
 from scapp.channels.ledger.standing import waiting_for
 from scapp.channels.ledger.wire import balances_to_wire
 from scapp.channels.types import ChannelId
 from tests.support.ledger_pair import COIN, LedgerPair, Party, decode_message, encode
+from tests.support.plain_chain import CONFIRMATIONS
 
 TOKEN_A, TOKEN_B = b"a" * 16, b"b" * 16
 _replace = msgspec.structs.replace
@@ -173,6 +174,105 @@ def test_a_final_state_that_the_leader_alone_has_signed_is_signed_later(pair: Le
     assert [party.it.phase for party in pair.parties] == ["closed", "closed"]
 
 
+def paid_out_in_silence(pair: LedgerPair) -> int:
+    """The follower signs the final state and concludes it, and its answer is lost; how long its log was before that."""
+    backup = len(pair.follower.log)
+    pair.leader.close()
+    pair.collect()
+    pair.deliver()
+    pair.bag.clear()
+    pair.mine(4 + CONFIRMATIONS)
+    assert [party.it.phase for party in pair.parties] == ["settled", "settled"]
+    assert pair.leader.it.final is not None
+    assert not pair.leader.it.final.complete
+    return backup
+
+
+def test_a_follower_that_forgot_the_end_it_was_paid_by_learns_of_it(pair: LedgerPair) -> None:
+    """The leader, for which all is settled, does not say its final state again; the answer to the restored has it."""
+    pair.follower.restore(paid_out_in_silence(pair), TOKEN_A)
+    pair.follower.see()
+    pair.follower.say_again()
+    pair.collect()
+    pair.deliver()  # to the leader
+    pair.deliver()  # its answer; what else it says is lost
+    pair.bag.clear()
+    assert pair.follower.it.phase == "settled"
+    assert waiting_for(pair.follower.it, pair.follower.session) == ""
+
+
+def test_a_follower_that_was_not_told_of_the_end_gets_it_when_it_wants_to_end(pair: LedgerPair) -> None:
+    pair.follower.restore(paid_out_in_silence(pair), TOKEN_A)
+    pair.follower.override()
+    pair.follower.see()
+    assert pair.follower.it.phase == "running"
+    pair.follower.close()
+    pair.collect()
+    pair.quiet()
+    assert [party.it.phase for party in pair.parties] == ["settled", "settled"]
+    assert pair.leader.it.final is not None
+    assert pair.leader.it.final.complete
+
+
+@pytest.mark.parametrize("overrides", [False, True])
+def test_a_leader_restored_to_an_end_that_never_arrived_signs_it_above_the_floor(
+    pair: LedgerPair, overrides: bool
+) -> None:
+    """The follower signs nothing at or below the floor that it has told, so the old end would wait for ever."""
+    leader = pair.leader
+    leader.close()
+    leader.outbox.clear()
+    leader.restore(len(leader.log), TOKEN_A)
+    if overrides:
+        leader.override()
+    reunite(pair)
+    reunite(pair)
+    assert [party.it.phase for party in pair.parties] == ["closed", "closed"]
+    assert leader.it.final == _replace(pair.follower.it.final, time_ms=leader.it.final.time_ms)  # type: ignore[type-var, union-attr]
+    pair.mine(2 + CONFIRMATIONS)
+    assert [party.it.phase for party in pair.parties] == ["settled", "settled"]
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_leader_whose_operator_overrides_ends_what_its_follower_has_ended(pair: LedgerPair, forgets: bool) -> None:
+    """The follower signs a later end of the same money, too: neither signs a turn that it may have signed before."""
+    leader, follower = pair.parties
+    backup = len(leader.log) if forgets else len(leader.log) + 2
+    leader.close()
+    pair.collect()
+    pair.deliver()
+    pair.bag.clear()  # the follower's signature, and what it says later, is lost
+    pair.mine(4 + CONFIRMATIONS)
+    assert follower.it.phase == "settled"
+    leader.restore(backup, TOKEN_A)
+    leader.override()
+    leader.see()
+    if forgets:
+        leader.close()
+    pair.bag.clear()
+    leader.say_again()
+    pair.collect()
+    pair.quiet()
+    assert leader.it.final is not None
+    assert leader.it.final.complete
+    assert leader.it.phase == "settled"
+    assert leader.it.final.balances == follower.it.final.balances  # type: ignore[union-attr]
+    assert leader.it.final.balances.turn > QUEUE_MAX
+    assert follower.it.phase == "settled"
+
+
+def test_a_final_state_under_other_money_is_not_signed_with_the_rest_of_the_answer(pair: LedgerPair) -> None:
+    """As of a leader whose operator has overridden: what it tells else counts, and the ledger does not wait for it."""
+    leader = pair.leader
+    pair.follower.restore(paid_out_in_silence(pair), TOKEN_A)
+    said = receiving.receive(leader.it, leader.session, AskStanding(pair.channel, TOKEN_A), leader.context)
+    told = next(send.message for send in said.sends if isinstance(send.message, TellStanding))
+    wrong = _replace(told, final=(leader.it.prefund[0], b""))
+    pair.follower.hear(leader.address, encode(wrong))
+    assert pair.follower.it.phase == "running"
+    assert pair.follower.it.final is None
+
+
 @pytest.mark.parametrize("length", [1, 2, 3])
 @pytest.mark.parametrize("who", [0, 1])
 def test_a_backup_from_the_opening_is_enough(pair: LedgerPair, who: int, length: int) -> None:
@@ -222,6 +322,36 @@ def test_requests_are_neither_done_twice_nor_lost(pair: LedgerPair) -> None:
     assert follower.it.balances.assets[0].follower == 45
     assert not follower.it.requests
     assert pair.leader.it.balances == follower.it.balances
+
+
+def test_a_closing_ledger_names_the_forgotten_request_that_holds_up_its_guarantees(pair: LedgerPair) -> None:
+    """The guarantee ends behind it: the channel's own node can only wait."""
+    leader, follower = pair.parties
+    parties = leader.it.setup.opening.parties
+    add = Add(ChannelId(b"\xff" * 32), parties.leader, parties.follower, (Part(COIN, 5, 5),), 0)
+    leader.wants = [add]
+    leader.settle()
+    leader.outbox.clear()
+    backup = len(follower.log)
+    follower.request(Transfer(COIN, 5, 1))
+    pair.collect()
+    pair.deliver()
+    pair.bag.clear()
+    follower.restore(backup, TOKEN_A)
+    reunite(pair)
+    follower.close()
+    follower.wants = [add]
+    follower.settle()
+    assert follower.it.has_guarantees
+    assert follower.it.phase == "closing"
+    assert "make the same request again" in waiting_for(follower.it, follower.session)
+    remove = Remove(add.target, (Part(COIN, 5, 5),))
+    leader.wants = follower.wants = [remove]
+    follower.request(Transfer(COIN, 5, 1))
+    leader.settle()
+    reunite(pair)
+    reunite(pair)
+    assert [party.it.phase for party in pair.parties] == ["closed", "closed"]
 
 
 def test_a_restored_leader_decides_open_requests_again(pair: LedgerPair) -> None:

@@ -55,8 +55,8 @@ def _reason(error: LocalError) -> str:
 def forgotten(record: LedgerRecord, session: LedgerSession) -> Queued | None:
     """What the leader proposes as a request of this node, a follower, which does not know it (a restore); None
     where that is not what waits at the head of the queue. It is signed when the operator requests the same."""
-    if record.leads or record.phase not in ("running", "closing"):
-        return None
+    if record.leads or record.ledger is None or record.phase not in ("running", "closing"):
+        return None  # one may close before it runs
     queue = followed(record, session).queue
     if not queue or not queue[0].ask or not is_by(queue[0].proposal, FOLLOWER):
         return None

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from scapp.channels.books.step import NOTHING, Context, Note, Send, Step
 from scapp.channels.errors import LocalError, PeerError
-from scapp.channels.ledger.consensus import FOLLOWER, LEADER
+from scapp.channels.ledger.consensus import FOLLOWER, LEADER, QUEUE_MAX
 from scapp.channels.ledger.events import CloseRequested, FinalStateSigned
 from scapp.channels.ledger.messages import AskClose, SignFinal
-from scapp.channels.ledger.record import LedgerRecord
+from scapp.channels.ledger.record import Final, LedgerRecord
 from scapp.channels.ledger.signed import TURN_LEAD_MAX, check_signature, final_hash, last_turn
 
 _GOES_ON = ("running", "funding", "disputed")
@@ -37,18 +37,24 @@ def _may_end(record: LedgerRecord) -> bool:
 
 
 def receive_ask_close(record: LedgerRecord) -> Step:
-    """The follower wants the ledger to end: nothing new begins, and once the last guarantee is gone it ends."""
+    """The follower wants the ledger to end: nothing new begins, and once the last guarantee is gone it ends. Where all
+    was paid out already, the leader says nothing by itself: a follower that asks has forgotten by what."""
     if not record.leads:
         raise PeerError("asks the follower for a final state")
+    if record.final is not None:
+        return Step(sends=tuple(Send(record.peer, each) for each in final_again(record)))
     if record.closing_by is not None or not _may_end(record):
         return NOTHING
     return Step((CloseRequested(record.channel, FOLLOWER),), notes=(Note(record.channel, "closing"),))
 
 
 def finish(record: LedgerRecord, context: Context) -> Step:
-    """The leader signs the final state as soon as it may."""
-    ledger = record.ledger
-    if not record.leads or record.closing_by is None or record.final is not None:
+    """The leader signs the final state as soon as it may; and once more, of the same money, when a restore has put the
+    floor above one that the follower has not signed, and will not sign any more."""
+    ledger, final = record.ledger, record.final
+    if not record.leads or record.closing_by is None:
+        return NOTHING
+    if final is not None and (final.complete or final.balances.turn > record.floor):
         return NOTHING
     if not (record.left_unfunded or record.phase in ("closing", "disputed")):
         return NOTHING
@@ -68,7 +74,7 @@ def receive_final(record: LedgerRecord, message: SignFinal, context: Context) ->
         return NOTHING
     peer = 1 - record.setup.my_index
     known = record.final
-    if known is not None and known.signatures[peer]:
+    if known is not None and known.signatures[peer] and not _signs_anew(record, known, message.turn):
         return _again(record, message)
     if record.leads and (known is None or known.balances.turn != message.turn):
         raise PeerError(f"signed a final state of turn {message.turn}, which this node has not")
@@ -85,6 +91,12 @@ def receive_final(record: LedgerRecord, message: SignFinal, context: Context) ->
     return Step((theirs, mine), (Send(record.peer, SignFinal(record.channel, message.turn, signature)),), note)
 
 
+def _signs_anew(record: LedgerRecord, known: Final, turn: int) -> bool:
+    """Is that the turn of another end of the same money, by a leader that was restored and left turns out (`recovery`)?
+    A follower that has signed one signs this one, too, so that the leader has an end."""
+    return not record.leads and turn >= known.balances.turn + QUEUE_MAX
+
+
 def _check_final(record: LedgerRecord, turn: int) -> None:
     """May the follower sign a final state of that turn? It pays what the follower knows, so it harms nobody unless
     something is still promised to others."""
@@ -95,6 +107,15 @@ def _check_final(record: LedgerRecord, turn: int) -> None:
     last = last_turn(record)
     if not last < turn <= last + TURN_LEAD_MAX:
         raise PeerError(f"ends the ledger at turn {turn}; it stands at {last}")
+
+
+def final_again(record: LedgerRecord) -> tuple[SignFinal, ...]:
+    """This node's signature under the final state, if it has signed one."""
+    final = record.final
+    own = final.signatures[record.setup.my_index] if final is not None else b""
+    if final is None or not own:
+        return ()
+    return (SignFinal(record.channel, final.balances.turn, own, answer=not final.complete),)
 
 
 def _again(record: LedgerRecord, message: SignFinal) -> Step:

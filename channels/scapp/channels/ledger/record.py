@@ -290,7 +290,8 @@ def _close(record: LedgerRecord, event: CloseRequested) -> LedgerRecord:
 
 
 def _final(record: LedgerRecord, event: FinalStateSigned) -> LedgerRecord:
-    before = record.final.signatures if record.final is not None else UNSIGNED
+    known = record.final
+    before = known.signatures if known is not None and known.balances.turn == event.turn else UNSIGNED
     balances = _replace(record.balances, turn=event.turn)
     return _replace(record, final=Final(balances, _put(before, event.index, event.signature), event.time_ms))
 

@@ -9,9 +9,12 @@ party hides.
 
 from __future__ import annotations
 
+import contextlib
+
 from scapp.channels.abi import InvalidValue
 from scapp.channels.books.step import NOTHING, Context, Note, Send, Step
 from scapp.channels.errors import LocalError, PeerError
+from scapp.channels.ledger.closing import receive_final
 from scapp.channels.ledger.consensus import FOLLOWER, LEADER, QUEUE_MAX
 from scapp.channels.ledger.events import (
     FinalStateSigned,
@@ -20,7 +23,7 @@ from scapp.channels.ledger.events import (
     PeerRestoreSeen,
     StageSigned,
 )
-from scapp.channels.ledger.messages import ASKS_MAX, AskStanding, RejectLedger, TellStanding
+from scapp.channels.ledger.messages import ASKS_MAX, AskStanding, RejectLedger, SignFinal, TellStanding
 from scapp.channels.ledger.record import UNSIGNED, LedgerRecord, evolve
 from scapp.channels.ledger.resending import pending
 from scapp.channels.ledger.session import LedgerSession
@@ -86,7 +89,7 @@ def receive_standing(record: LedgerRecord, session: LedgerSession, message: Tell
     known: list[LedgerEvent] = [*_prefunds(record, message), _recovered(record, message)]
     for event in known:
         record = evolve(record, event)
-    finals = _finals(record, message, context)
+    finals = _finals(record, message, context) or _leaders_final(record, message, context)
     for event in finals:
         record = evolve(record, event)
     session.queue, session.denied = (), ""
@@ -133,16 +136,29 @@ def _newer(record: LedgerRecord, message: TellStanding) -> tuple[WireBalances | 
 
 
 def _finals(record: LedgerRecord, message: TellStanding, context: Context) -> list[FinalStateSigned]:
-    """Signatures under a final state that this node has signed and forgotten. They stand under the newest balances. One
-    that only the other party has signed comes again as such."""
-    if record.final is not None or not message.final[record.setup.my_index]:
+    """Signatures under a final state that this node has signed, as far as it has forgotten them. They stand under the
+    newest balances."""
+    if not message.final[record.setup.my_index]:
         return []
-    turn, found = message.final_turn, []
+    turn, known, found = message.final_turn, record.final, []
+    before = known.signatures if known is not None and known.balances.turn == turn else UNSIGNED
     for index, signature in enumerate(message.final):
-        if signature:
+        if signature and not before[index]:
             check_signature(record.setup, index, final_hash(record, turn), signature, f"the final state of turn {turn}")
             found.append(FinalStateSigned(record.channel, turn, index, signature, context.now_ms))
     return found
+
+
+def _leaders_final(record: LedgerRecord, message: TellStanding, context: Context) -> tuple[LedgerEvent, ...]:
+    """A final state that the leader tells of with its own signature alone is signed at once. This follower may have
+    signed and even concluded it before the restore; the leader was paid out then and does not say it again. One that
+    does not fit is left alone: the rest of the answer counts all the same."""
+    if record.leads or record.final is not None or not message.final[LEADER]:
+        return ()
+    signed = SignFinal(record.channel, message.final_turn, message.final[LEADER])
+    with contextlib.suppress(PeerError):
+        return receive_final(record, signed, context).events
+    return ()
 
 
 def override(record: LedgerRecord) -> Step:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scapp.channels.ledger.asking import ask_message
+from scapp.channels.ledger.closing import final_again
 from scapp.channels.ledger.consensus import FOLLOWER
-from scapp.channels.ledger.messages import AskClose, AskStanding, LedgerMessage, SignFinal, SignStage
+from scapp.channels.ledger.messages import AskClose, AskStanding, LedgerMessage, SignStage
 from scapp.channels.ledger.opening import open_again
 from scapp.channels.ledger.record import LedgerRecord
 from scapp.channels.ledger.setup import POSTFUND, PREFUND
@@ -23,7 +24,7 @@ def pending(record: LedgerRecord) -> tuple[LedgerMessage, ...]:
         again = (open_again(record),) if record.leads and not record.prefund[FOLLOWER] else ()
         return (*again, AskStanding(record.channel, record.token))
     if record.final is not None:
-        return _of_final(record)
+        return final_again(record)
     found: list[LedgerMessage] = [*_of_opening(record)]
     ledger = record.ledger
     if ledger is not None and record.leads and ledger.queue:
@@ -39,13 +40,6 @@ def pending(record: LedgerRecord) -> tuple[LedgerMessage, ...]:
 def _is_over(record: LedgerRecord) -> bool:
     """Is there nothing to say, or nothing yet? Of one that was left unfunded the other party may not know."""
     return record.phase in ("rejected", "proposed") or (record.phase == "settled" and not record.left_unfunded)
-
-
-def _of_final(record: LedgerRecord) -> tuple[LedgerMessage, ...]:
-    final = record.final
-    assert final is not None
-    own = final.signatures[record.setup.my_index]
-    return (SignFinal(record.channel, final.balances.turn, own, answer=not final.complete),) if own else ()
 
 
 def _of_opening(record: LedgerRecord) -> tuple[LedgerMessage, ...]:

@@ -68,12 +68,12 @@ def _funding(record: LedgerRecord, peer: str) -> str:
 
 
 def _closing(record: LedgerRecord, session: LedgerSession, peer: str) -> str:
+    if not record.leads and session.refused:  # what holds up the ends of guarantees, too
+        return _refused(session)
     if record.has_guarantees:
         return "the virtual channels in it to be closed"
     if record.leads and record.ledger is not None and record.ledger.queue:
         return f"{peer} to countersign turn {record.ledger.proposed.turn}"
-    if not record.leads and session.refused:
-        return _refused(session)
     return f"{peer} to sign the final state"
 
 
