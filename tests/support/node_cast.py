@@ -18,14 +18,23 @@ from scapp.channels.idle import IdleBound
 from scapp.channels.log.committer import Committer
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.node import Node
+from scapp.channels.service import OpenRequest
 from scapp.channels.signing import Signer
 from scapp.channels.transport.fake import FakeNetwork, FakeTransport
 from scapp.channels.transport.limits import TransportLimits
-from scapp.channels.types import Address
+from scapp.channels.types import Address, ChannelId
 from tests.support.fakes import SumAdmission
 
 START_MS = 1_700_000_000_000
 DEPLOYMENT = Deployment(bytes(32))
+
+
+async def opened(alice: Node, bob: Node) -> ChannelId:
+    """A channel that runs at both."""
+    channel = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
+    for node in (alice, bob):
+        await node.wait_phase(channel, ("running",), 5)
+    return channel
 
 
 class FixedPolicy:

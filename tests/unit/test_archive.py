@@ -25,7 +25,7 @@ from scapp.channels.service import OpenRequest
 from scapp.channels.signing import Signer
 from scapp.channels.types import ChannelId
 from tests.support.fakes import SumAdmission
-from tests.support.node_cast import DEPLOYMENT, Cast, until
+from tests.support.node_cast import DEPLOYMENT, Cast, opened, until
 from tests.support.sim import Sim, whole
 from tests.support.virtual_app_scene import Scene
 
@@ -35,14 +35,6 @@ async def cast() -> AsyncIterator[Cast]:
     made = Cast()
     yield made
     await made.end()
-
-
-async def opened(alice: Node, bob: Node) -> ChannelId:
-    """A channel that runs."""
-    channel = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
-    for node in (alice, bob):
-        await node.wait_phase(channel, ("running",), 5)
-    return channel
 
 
 async def closed(alice: Node, bob: Node, messages: int = 2) -> ChannelId:

@@ -17,13 +17,11 @@ from scapp.channels.entries import Kind, decode_entry
 from scapp.channels.errors import LocalError
 from scapp.channels.log.memory import MemoryLog
 from scapp.channels.log.port import LogCorrupt, Page, Snapshot
-from scapp.channels.node import Node
 from scapp.channels.proposals import PROPOSALS_PER_PEER_MAX
 from scapp.channels.runner import QUEUED_BYTES_MAX
 from scapp.channels.service import NodeEvent, OpenRequest
-from scapp.channels.types import ChannelId
 from tests.support.fakes import SumAdmission
-from tests.support.node_cast import DEPLOYMENT, Cast, until
+from tests.support.node_cast import DEPLOYMENT, Cast, opened, until
 from tests.support.sim import Sim
 
 
@@ -32,14 +30,6 @@ async def cast() -> AsyncIterator[Cast]:
     made = Cast()
     yield made
     await made.end()
-
-
-async def opened(alice: Node, bob: Node) -> ChannelId:
-    """A running channel between the two."""
-    channel = await alice.open_channel(OpenRequest(peers=(bob.address,), deployment=DEPLOYMENT))
-    await alice.wait_phase(channel, ("running",), 5)
-    await bob.wait_phase(channel, ("running",), 5)
-    return channel
 
 
 async def test_two_nodes_open_order_and_close(cast: Cast) -> None:

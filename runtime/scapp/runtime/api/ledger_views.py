@@ -30,7 +30,7 @@ def ledger_view(info: LedgerInfo, context: ApiContext) -> LedgerView:
     return LedgerView(
         channel_id=hexed(info.channel_id),
         peer=hexed(info.peer),
-        peer_name=next((peer.name for peer in context.peers.all() if peer.raw == info.peer), ""),
+        peer_name=_peer_name(info.peer, context),
         leads=info.leads,
         phase=info.phase,  # type: ignore[arg-type]  # the books' words are the document's
         waiting_for=waiting_text(info, context.chain.status().fault if context.chain is not None else ""),
@@ -53,6 +53,11 @@ def ledger_view(info: LedgerInfo, context: ApiContext) -> LedgerView:
     )
 
 
+def _peer_name(address: bytes, context: ApiContext) -> str:
+    """Empty for one that has none."""
+    return next((peer.name for peer in context.peers.all() if peer.raw == address), "")
+
+
 def waiting_text(info: LedgerInfo, fault: str) -> str:
     """What a ledger waits for, and that the chain does not answer, where it is for that."""
     on_chain = info.phase in ("funding", "closed", "disputed") or any(each.announced for each in info.assets)
@@ -63,7 +68,7 @@ def income_row(found: Income, context: ApiContext) -> IncomeRow:
     return IncomeRow(
         asset=hexed(found.asset),
         peer=hexed(found.peer),
-        peer_name=next((peer.name for peer in context.peers.all() if peer.raw == found.peer), ""),
+        peer_name=_peer_name(found.peer, context),
         channels=found.channels,
         channel_fees=str(found.channel_fees),
         payments=found.payments,
